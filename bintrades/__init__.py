@@ -1,0 +1,11 @@
+"""bintrades records every trade of Binance symbols as exact 10-second bars.
+
+What storage plugins import is here; everything else is found by its module's name.
+"""
+
+from bintrades.errors import BintradesError, ConfigError, RejectedBars
+from bintrades.hookspecs import hookimpl
+from bintrades.model import Bar
+from bintrades.version import __version__
+
+__all__ = ["Bar", "BintradesError", "ConfigError", "RejectedBars", "__version__", "hookimpl"]

@@ -1,0 +1,58 @@
+"""The errors that somebody can act upon.
+
+BintradesError
+├── ConfigError       a file, an option or a plugin is not usable: mend it and start again
+├── JournalError      the journal cannot be read or written
+├── ProtocolError     the exchange sent what RFC 6455 or its own documentation forbids
+├── ExchangeError     the exchange's REST side refused or could not answer
+└── RejectedBars      a store will never take these bars; raised by storage plugins
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from bintrades.model import Bar
+
+
+class BintradesError(Exception):
+    """Base of every error that bintrades raises on purpose."""
+
+
+class ConfigError(BintradesError):
+    """The configuration is unusable; carries every problem, one line each.
+
+    Storage plugins raise it from open_store for a bad option: the collector then refuses to start.
+    """
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class JournalError(BintradesError):
+    """The journal cannot be read or written; the message says which file and what to do."""
+
+
+class ProtocolError(BintradesError):
+    """The other side broke the WebSocket protocol: the connection cannot be used any further."""
+
+
+class ExchangeError(BintradesError):
+    """The exchange's REST side refused, or did not answer in time."""
+
+
+class RejectedBars(BintradesError):
+    """A store took all bars but these, and would refuse them again.
+
+    Raise it from store_bars, after the others are durable, with (bar, reason) pairs. The bars are
+    set aside in the journal with their reasons and shown by `bintrades status`.
+    """
+
+    def __init__(self, rejected: Iterable[tuple[Bar, str]]) -> None:
+        self.rejected = list(rejected)
+        reasons = "; ".join(f"{bar.symbol} {bar.open_time}: {why}" for bar, why in self.rejected[:3])
+        super().__init__(f"{len(self.rejected)} bars refused: {reasons}")

@@ -1,0 +1,55 @@
+"""The storage plugin interface (pluggy, project name "bintrades").
+
+A plugin is a module or an object that implements store_bars and, where it needs them, the others.
+Every call of one plugin comes from one thread, its own, except check_store.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pluggy
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bintrades.model import Bar
+
+PROJECT = "bintrades"
+
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+@hookspec
+def check_store(options: dict[str, str]) -> None:
+    """Say what is wrong with *options* without touching the network or the disk.
+
+    Called by `bintrades check` and before the first open_store, on the main thread. Raise
+    ConfigError with every problem. A plugin may leave it out.
+    """
+
+
+@hookspec
+def open_store(options: dict[str, str]) -> None:
+    """Connect, with the options of the section [store:<name>].
+
+    Called before the first bar, and again after a failure. Raise ConfigError for a bad option: the
+    collector refuses to start. Raise anything else for "not reachable now": it is tried again
+    with backoff while collecting goes on.
+    """
+
+
+@hookspec
+def store_bars(bars: Sequence[Bar]) -> None:
+    """Make *bars*, oldest first and never none, durable; return only once they are.
+
+    May be called again with the same bars, and with a newer version of a stored bar: key a bar by
+    (symbol, open_time) and never replace it by one with a smaller trade_count. Raise to get
+    the batch again; raise RejectedBars([(bar, reason), ...]) after storing the others.
+    """
+
+
+@hookspec
+def close_store() -> None:
+    """Let go of connections and files. Called at the end, and before open_store is called again."""
