@@ -1,0 +1,1 @@
+"""What a trade costs: the collector and the plain way, fed the same bytes over loopback."""

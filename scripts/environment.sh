@@ -1,0 +1,139 @@
+# To be sourced by bash. Defines use_environment, which every script here begins with:
+#
+#     use_environment [EXTRA...]
+#
+# makes a virtual environment in the checkout on first use, installs the package (editable) with the
+# extras of setup.cfg that are named, and puts it first on PATH. It installs nothing while setup.cfg,
+# setup.py, the Python and the extras are as they were, repairs an installation that was
+# interrupted, and may be called by several processes at once. It ends the script with status 1 and
+# a message if there is no usable Python or the installation fails.
+#
+#     BINTRADES_VENV    where the environment is instead of .venv in the checkout
+# shellcheck shell=bash
+
+CHECKOUT=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P) || exit 1
+readonly CHECKOUT
+
+_say() {
+    printf '%s: %s\n' "${0##*/}" "$*" >&2
+}
+
+_fail() {
+    _say "$@"
+    exit 1
+}
+
+# Print the path of the first Python that can make our environment, or say what is missing.
+_find_python() {
+    local candidate path without_venv=''
+    for candidate in python3 python3.13 python3.12 python3.11; do
+        # Run it: what a version manager puts on PATH may be a stand-in for nothing.
+        path=$(cd -- "$CHECKOUT" && "$candidate" -I -c '
+import sys
+if sys.version_info < (3, 11): sys.exit(1)
+print(sys.executable)' 2>/dev/null) || continue
+        if "$path" -I -c 'import ensurepip, venv' 2>/dev/null; then
+            printf '%s\n' "$path"
+            return
+        fi
+        without_venv=${without_venv:-$path}
+    done
+    [ -z "$without_venv" ] || _fail "$without_venv lacks the modules venv and ensurepip." \
+        "On Debian and Ubuntu: apt install python3-venv"
+    _fail 'Python 3.11 or newer is needed, and no such python3 is on PATH.' \
+        'On Debian and Ubuntu: apt install python3 python3-venv; elsewhere: https://www.python.org/downloads/'
+}
+
+# Wait until no other process installs into the environment; held as long as descriptor 9 is open.
+_lock() {
+    exec 9>"$1/.bintrades.lock" || _fail "cannot write to $1"
+    "$2" -I -c '
+import fcntl, sys
+try:
+    fcntl.flock(9, fcntl.LOCK_EX | fcntl.LOCK_NB)
+except BlockingIOError:
+    print("waiting for the installation that another process has begun", file=sys.stderr)
+    fcntl.flock(9, fcntl.LOCK_EX)'
+}
+
+# Print what an installation depends on; nothing if there is no working Python in the environment.
+_fingerprint() {
+    "$1/bin/python" -I -c 'import sys; print(sys.version, sys.prefix, sep="\n")' 2>/dev/null || return
+    printf '%s\n' "$CHECKOUT"
+    cat -- "$CHECKOUT/setup.cfg" "$CHECKOUT/setup.py"
+}
+
+# Whether the environment is finished, as it should be now, and has every extra of $2.
+_is_current() {
+    local stamp extras extra
+    { stamp=$(<"$1/.bintrades.stamp"); } 2>/dev/null || return 1
+    extras=${stamp%%$'\n'*}
+    [ "${stamp#*$'\n'}" = "$(_fingerprint "$1")" ] || return 1
+    for extra in $2; do
+        [[ " $extras " == *" $extra "* ]] || return 1
+    done
+}
+
+# Print the extras of $2 and those installed before, each once.
+_all_extras() {
+    local extras='' extra before=''
+    { read -r before <"$1/.bintrades.stamp"; } 2>/dev/null
+    for extra in $before $2; do
+        [[ " $extras " == *" $extra "* ]] || extras="${extras:+$extras }$extra"
+    done
+    printf '%s\n' "$extras"
+}
+
+# Whether pip can install into the environment; one that we left half-installed is not trusted.
+_is_usable() {
+    [ -e "$1/.bintrades.stamp" ] || [ ! -e "$1/.bintrades.made" ] || return 1
+    "$1/bin/python" -I -c 'import pip, sys; sys.exit(sys.prefix == sys.base_prefix)' 2>/dev/null
+}
+
+# Make an empty virtual environment in the place of a broken one, and of nothing else.
+_make() {
+    [ -e "$1/.bintrades.made" ] || [ -e "$1/pyvenv.cfg" ] ||
+        [ -z "$(find "$1" -mindepth 1 ! -name .bintrades.lock)" ] ||
+        _fail "$1 holds other things than a virtual environment: empty it, or choose another BINTRADES_VENV"
+    _say "making a virtual environment with $2 in $1"
+    : >"$1/.bintrades.made"
+    find "$1" -mindepth 1 -maxdepth 1 ! -name '.bintrades.*' -exec rm -rf -- {} +
+    "$2" -I -m venv "$1" >&2 || _fail "$2 could not make a virtual environment"
+}
+
+# Make or mend the environment $1 with the extras $2. Runs in a subshell, which holds the lock.
+_install() {
+    local environment=$1 python extras target
+    python=$(_find_python) || exit 1
+    mkdir -p -- "$environment" 2>/dev/null && [ -w "$environment" ] && [ -w "$CHECKOUT" ] ||
+        _fail "cannot write to $environment or $CHECKOUT, where the virtual environment and the" \
+            'package are installed: make them writable, or clone to a folder of your own'
+    _lock "$environment" "$python" || exit 1
+    ! _is_current "$environment" "$2" || return 0
+
+    extras=$(_all_extras "$environment" "$2")
+    _is_usable "$environment" || _make "$environment" "$python"
+    rm -f -- "$environment/.bintrades.stamp"
+    target=.${extras:+[${extras// /,}]}
+    _say "installing bintrades${target#.} into $environment; the first time takes a minute or two"
+    cd -- "$CHECKOUT" || exit 1
+    "$environment/bin/python" -I -m pip install --quiet --disable-pip-version-check --no-input \
+        --use-pep517 --editable "$target" >"$environment/.bintrades.log" 2>&1 || {
+        cat -- "$environment/.bintrades.log" >&2
+        _fail 'the installation failed, for the reason that pip gives above'
+    }
+    { printf '%s\n' "$extras" && _fingerprint "$environment"; } >"$environment/.bintrades.new"
+    mv -- "$environment/.bintrades.new" "$environment/.bintrades.stamp"
+}
+
+use_environment() {
+    local environment=${BINTRADES_VENV:-$CHECKOUT/.venv}
+    [[ $environment == /* ]] || environment=$PWD/$environment
+    # What an activated environment or a user's pip configuration would redirect.
+    unset PYTHONHOME PYTHONPATH PIP_TARGET PIP_PREFIX PIP_ROOT
+    export PIP_USER=0 PIP_REQUIRE_VIRTUALENV=0
+
+    _is_current "$environment" "$*" || (_install "$environment" "$*") || exit 1
+    export VIRTUAL_ENV=$environment PATH="$environment/bin:$PATH"
+    hash -r
+}

@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# Check everything: ruff, mypy --strict, the whole test suite. Arguments go to pytest.
+set -u
+
+source "$(dirname -- "${BASH_SOURCE[0]}")/environment.sh"
+use_environment test
+cd -- "$CHECKOUT" || exit 1
+
+failed=''
+step() {
+    printf '\n== %s\n' "$1"
+    "${@:2}" || failed="${failed:+$failed, }$1"
+}
+
+step 'ruff check' python -m ruff check .
+step 'ruff format --check' python -m ruff format --check .
+step 'mypy --strict' python -m mypy
+step 'pytest' python -m pytest "$@"
+
+[ -z "$failed" ] || _fail "failed: $failed"

@@ -1,0 +1,174 @@
+"""What the design promises about the shape of the code, read from the code."""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import importlib
+import inspect
+import re
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+
+from bintrades import hookspecs
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+PACKAGE = REPOSITORY / "bintrades"
+
+LAYERS = (
+    ("errors", "model"),
+    ("ledger", "aggregator", "binance.frames", "binance.messages"),
+    ("journal", "repair", "delivery", "binance.connection", "binance.reader", "binance.rest"),
+    ("service",),
+    ("cli",),
+)
+"""From below to above: a module may import what is below it, directly or by way of others, and
+never what is above. Modules that are not named may stand anywhere that keeps this true."""
+
+PURE = ("model", "ledger", "aggregator", "binance.frames", "binance.messages")
+IMPURE = {
+    *("asyncio", "fcntl", "http", "httpx", "io", "logging", "multiprocessing", "os", "pathlib"),
+    *("pymongo", "queue", "random", "requests", "schedule", "select", "selectors", "shutil"),
+    *("signal", "socket", "sqlite3", "ssl", "subprocess", "sys", "tempfile", "threading", "time"),
+    *("urllib", "websocket"),
+}
+
+
+def module_name(path: Path) -> str:
+    """Return the name inside the package: binance.rest, testing for testing/__init__.py."""
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {module_name(path): ast.parse(path.read_bytes()) for path in PACKAGE.rglob("*.py")}
+
+
+def imported(tree: ast.Module) -> set[str]:
+    """Return the full names that are imported when the program runs, inside functions too.
+
+    What is imported for annotations only (TYPE_CHECKING) is left out.
+    """
+    names: set[str] = set()
+    pending: list[ast.AST] = [tree]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            pending += node.orelse
+            continue
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"relative import of {node.module}"
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+        pending += ast.iter_child_nodes(node)
+    return names
+
+
+def own_imports(module: str) -> set[str]:
+    """Return the modules of the package that *module* imports itself."""
+    found = set()
+    for name in imported(MODULES[module]):
+        inside = name.removeprefix("bintrades.")
+        if inside != name:
+            found.add(inside if inside in MODULES else inside.rpartition(".")[0] or "__init__")
+    return found & MODULES.keys()
+
+
+def reachable(module: str) -> set[str]:
+    """Return the modules of the package that come with *module*."""
+    found: set[str] = set()
+    pending = [module]
+    while pending:
+        new = own_imports(pending.pop()) - found
+        found |= new
+        pending += new
+    return found
+
+
+def test_every_named_module_exists() -> None:
+    assert {name for layer in LAYERS for name in layer} <= MODULES.keys()
+
+
+@pytest.mark.parametrize("height", range(len(LAYERS)))
+def test_imports_run_one_way(height: int) -> None:
+    above = {name for layer in LAYERS[height + 1 :] for name in layer}
+
+    climbing = {name: reachable(name) & above for name in LAYERS[height]}
+
+    assert not any(climbing.values()), climbing
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    # The package's own __init__ is a shelf of names for plugins; nothing below may take from it.
+    assert [name for name in MODULES if name in reachable(name)] == []
+
+
+@pytest.mark.parametrize("module", PURE)
+def test_pure_modules_do_no_input_or_output_and_read_no_clock(module: str) -> None:
+    for name in {module, *reachable(module)}:
+        tops = {imported_name.partition(".")[0] for imported_name in imported(MODULES[name])}
+        assert not tops & IMPURE, name
+        calls = {
+            ast.unparse(node.func) for node in ast.walk(MODULES[name]) if isinstance(node, ast.Call)
+        }
+        clocks = {call for call in calls if re.search(r"\b(now|today|utcnow|open|print)$", call)}
+        assert not clocks, name
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_every_module_says_what_it_is(module: str) -> None:
+    assert ast.get_docstring(MODULES[module])
+
+
+@pytest.mark.parametrize(
+    "module", sorted(name for name in MODULES if not name.startswith("testing"))
+)
+def test_no_module_makes_a_float_of_anything(module: str) -> None:
+    # Not only prices: where there is no float(), none can slip onto a price's way.
+    calls = [node for node in ast.walk(MODULES[module]) if isinstance(node, ast.Call)]
+
+    assert not [call.lineno for call in calls if ast.unparse(call.func) == "float"]
+
+
+def test_every_package_is_installed_and_every_entry_point_resolves() -> None:
+    setup = configparser.ConfigParser()
+    setup.read(REPOSITORY / "setup.cfg", encoding="utf-8")
+    packages = {path.parent for path in PACKAGE.rglob("*.py")}
+
+    assert setup["options"]["packages"] == "find:"
+    assert setup["options.packages.find"]["include"].split() == ["bintrades", "bintrades.*"]
+    assert [str(folder) for folder in packages if not (folder / "__init__.py").exists()] == []
+    assert (PACKAGE / "py.typed").exists()
+    for group in ("console_scripts", "bintrades"):
+        for line in setup["options.entry_points"][group].strip().splitlines():
+            name, _, target = (part.strip() for part in line.partition("="))
+            module, _, attribute = target.partition(":")
+            found = importlib.import_module(module)
+            assert not attribute or callable(getattr(found, attribute)), line
+            assert target in {entry.value for entry in entry_points(group=group, name=name)}, (
+                f"{name} is not installed: run scripts/test.sh"
+            )
+
+
+def test_the_readme_documents_every_hook_with_its_arguments() -> None:
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+
+    for name, function in inspect.getmembers(hookspecs, inspect.isfunction):
+        if function.__module__ == hookspecs.__name__:
+            arguments = ", ".join(inspect.signature(function).parameters)
+            assert f"{name}({arguments})" in readme, f"README.md lacks {name}({arguments})"
+
+
+def test_the_readme_names_every_script() -> None:
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    scripts = {path.name for path in (REPOSITORY / "scripts").glob("*.sh")} - {"environment.sh"}
+
+    assert {name for name in scripts if f"scripts/{name}" not in readme} == set()
+
+
+def test_this_python_is_one_that_the_package_declares() -> None:
+    setup = (REPOSITORY / "setup.cfg").read_text(encoding="utf-8")
+
+    assert f"Python :: {sys.version_info.major}.{sys.version_info.minor}\n" in setup

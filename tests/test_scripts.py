@@ -1,0 +1,198 @@
+"""What the scripts do before Python runs: find it, make an environment, hand over."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.checkout import Checkout
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """Return a copy of the checkout, installed, in a path with spaces."""
+    checkout = Checkout(tmp_path_factory.mktemp("scripts") / "a check out")
+    first = checkout.use_environment()
+    assert first.returncode == 0, first.stderr
+    assert "installing bintrades into" in first.stderr
+    return checkout
+
+
+def only(folder: Path, *commands: str) -> str:
+    """Return a PATH that has nothing but *commands* and what was put into *folder* before."""
+    folder.mkdir(exist_ok=True)
+    for command in commands:
+        found = shutil.which(command)
+        assert found is not None
+        (folder / command).symlink_to(found)
+    return str(folder)
+
+
+def write_command(path: Path, script: str) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f"#!{shutil.which('bash')}\n{script}\n", encoding="utf-8")
+    path.chmod(0o755)
+
+
+def test_the_second_use_installs_nothing_and_says_nothing(checkout: Checkout) -> None:
+    second = checkout.use_environment(then="command -v python")
+
+    assert (second.returncode, second.stderr) == (0, "")
+    assert second.stdout == f"{checkout.folder}/.venv/bin/python\n"
+
+
+def test_an_installed_environment_needs_no_python_on_the_path(
+    checkout: Checkout, tmp_path: Path
+) -> None:
+    path = only(tmp_path / "bin", "bash", "cat", "dirname")
+
+    assert checkout.use_environment(PATH=path).returncode == 0
+
+
+def test_the_package_is_the_one_of_the_checkout_whatever_pythonpath_says(
+    checkout: Checkout, tmp_path: Path
+) -> None:
+    (tmp_path / "bintrades.py").write_text("raise SystemExit('the wrong one')", encoding="utf-8")
+    where = "cd / && python -c 'import bintrades; print(bintrades.__file__)'"
+
+    used = checkout.use_environment(
+        then=where, PYTHONPATH=str(tmp_path), VIRTUAL_ENV=str(tmp_path), PYTHONHOME=str(tmp_path)
+    )
+
+    assert used.stdout == f"{checkout.folder}/bintrades/__init__.py\n", used.stderr
+
+
+def test_an_extra_is_added_to_what_is_there_and_stays(checkout: Checkout) -> None:
+    added = checkout.use_environment("simulator")
+    again = checkout.use_environment("simulator")
+    without = checkout.use_environment()
+
+    assert (added.returncode, again.stderr, without.stderr) == (0, "", "")
+    assert "installing bintrades[simulator]" in added.stderr
+
+
+def test_of_two_that_find_a_changed_setup_one_installs_and_the_other_waits(
+    checkout: Checkout,
+) -> None:
+    setup = checkout.folder / "setup.cfg"
+    setup.write_text(setup.read_text(encoding="utf-8") + "\n", encoding="utf-8")
+    script = 'source "$0"; use_environment; python -c "import bintrades"'
+    command = ["bash", "-c", script, str(checkout.folder / "scripts/environment.sh")]
+    both = [
+        subprocess.Popen(command, env=checkout.environ, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    said = [process.communicate(timeout=120)[1] for process in both]
+
+    assert [process.returncode for process in both] == [0, 0], said
+    assert sum("installing" in each for each in said) == 1, said
+
+
+def test_an_interrupted_first_installation_is_made_anew(checkout: Checkout, tmp_path: Path) -> None:
+    environment = tmp_path / "environment"
+    script = 'source "$0"; use_environment'
+    command = ["bash", "-c", script, str(checkout.folder / "scripts/environment.sh")]
+    environ = checkout.environ | {"BINTRADES_VENV": str(environment)}
+    with subprocess.Popen(
+        command, env=environ, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as first:
+        assert first.stderr is not None
+        assert "making a virtual environment" in first.stderr.readline()
+        os.killpg(first.pid, signal.SIGKILL)
+    (environment / "left behind").touch()
+
+    # Nothing can be downloaded to build with, so that pip fails: what it says must be shown.
+    second = checkout.use_environment(
+        BINTRADES_VENV=str(environment), PIP_NO_BUILD_ISOLATION="1", PIP_NO_INDEX="1"
+    )
+
+    assert "making a virtual environment" in second.stderr
+    assert not (environment / "left behind").exists()
+    assert second.returncode == 1
+    assert "No matching distribution found" in second.stderr
+    assert second.stderr.endswith("the installation failed, for the reason that pip gives above\n")
+
+
+def test_a_folder_with_other_things_is_refused_and_left_alone(
+    checkout: Checkout, tmp_path: Path
+) -> None:
+    (tmp_path / "precious").touch()
+
+    refused = checkout.use_environment(BINTRADES_VENV=str(tmp_path))
+
+    assert refused.returncode == 1
+    assert "holds other things than a virtual environment" in refused.stderr
+    assert (tmp_path / "precious").exists()
+
+
+def test_a_place_that_cannot_be_written_is_said(checkout: Checkout, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    refused = checkout.use_environment(BINTRADES_VENV=str(tmp_path / "file" / "environment"))
+
+    assert refused.returncode == 1
+    assert "make them writable" in refused.stderr
+
+
+def test_without_a_python_that_is_new_enough_it_says_what_to_install(
+    checkout: Checkout, tmp_path: Path
+) -> None:
+    write_command(tmp_path / "bin/python3", "exit 1")
+    path = only(tmp_path / "bin", "bash", "cat", "dirname")
+
+    refused = checkout.use_environment(PATH=path, BINTRADES_VENV=str(tmp_path / "environment"))
+
+    assert refused.returncode == 1
+    assert "Python 3.11 or newer is needed" in refused.stderr
+
+
+def test_a_python_without_venv_is_named_with_the_package_to_install(
+    checkout: Checkout, tmp_path: Path
+) -> None:
+    script = 'case $3 in *ensurepip*) exit 1 ;; *) echo "$0" ;; esac'
+    write_command(tmp_path / "bin/python3", script)
+    path = only(tmp_path / "bin", "bash", "cat", "dirname")
+
+    refused = checkout.use_environment(PATH=path, BINTRADES_VENV=str(tmp_path / "environment"))
+
+    assert refused.returncode == 1
+    assert f"{tmp_path}/bin/python3 lacks the modules venv and ensurepip" in refused.stderr
+    assert "apt install python3-venv" in refused.stderr
+
+
+def test_the_collector_explains_itself_without_installing_anything(
+    checkout: Checkout, tmp_path: Path
+) -> None:
+    script = checkout.folder / "scripts/run_collector.sh"
+
+    helped = checkout.bash(script, "--help", BINTRADES_VENV=str(tmp_path / "none"))
+    refused = checkout.bash(script, "--hepl", BINTRADES_VENV=str(tmp_path / "none"))
+
+    assert (helped.returncode, helped.stderr) == (0, "")
+    assert "usage: run_collector.sh [FILE]" in helped.stdout
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "usage:" in refused.stderr
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_bad_configuration_beside_the_caller_ends_the_collector_with_2(
+    checkout: Checkout, tmp_path: Path
+) -> None:
+    (tmp_path / "bad.ini").write_text("[bars]\nintervall = 10s\ngrace = soon\n", encoding="utf-8")
+
+    refused = checkout.bash(checkout.folder / "scripts/run_collector.sh", "bad.ini", cwd=tmp_path)
+
+    assert refused.returncode == 2, refused.stderr
+    problems = refused.stderr.splitlines()
+    assert len(problems) == 2, refused.stderr
+    assert "intervall" in problems[0]
+    assert "interval" in problems[0]
+    assert "grace" in problems[1]

@@ -1,0 +1,162 @@
+"""etc/supervisord.conf with the real supervisord, the real script and the simulated exchange."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from bintrades.testing.exchange import ExchangeSimulator
+from tests.checkout import Checkout
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+START_MS = 1_720_000_000_000
+CONFIGURATION = """\
+[binance]
+stream_url = {stream_url}
+rest_url = {rest_url}
+[symbols]
+include = BTCUSDT
+[journal]
+checkpoint_every = 200ms
+[stores]
+enabled =
+"""
+
+
+@pytest.fixture
+def checkout() -> Iterator[Checkout]:
+    """Return an installed copy of the checkout, in a path short enough for supervisord's socket."""
+    with tempfile.TemporaryDirectory(prefix="bt") as folder:
+        checkout = Checkout(Path(folder, "a copy"))
+        installed = checkout.use_environment()
+        assert installed.returncode == 0, installed.stderr
+        yield checkout
+
+
+@pytest.fixture
+def exchange() -> Iterator[ExchangeSimulator]:
+    """Run an exchange of one symbol."""
+    with ExchangeSimulator(symbols=("BTCUSDT",)) as simulator:
+        yield simulator
+
+
+def control(checkout: Checkout, *words: str) -> str:
+    """Return what supervisorctl answers."""
+    command = [sys.executable, "-m", "supervisor.supervisorctl", "-c", "etc/supervisord.conf"]
+    answer = subprocess.run(
+        [*command, *words],
+        cwd=checkout.folder,
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+    return answer.stdout + answer.stderr
+
+
+@contextmanager
+def supervised(checkout: Checkout) -> Iterator[None]:
+    """Run supervisord in the foreground; at the end it stops what it started."""
+    command = [sys.executable, "-m", "supervisor.supervisord", "-n", "-c", "etc/supervisord.conf"]
+    with subprocess.Popen(
+        command,
+        cwd=checkout.folder,
+        env=checkout.environ,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        try:
+            yield
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(90)
+
+
+def wait_until(is_so: Callable[[], bool], checkout: Checkout, seconds: float = 60.0) -> None:
+    """Return once *is_so*; fail with the logs when that takes too long."""
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        if time.monotonic() > deadline:
+            pytest.fail("\n".join(path.read_text() for path in checkout.folder.glob("var/*.log")))
+        time.sleep(0.1)
+
+
+def collector_pid(checkout: Checkout) -> int:
+    """Return the process that supervisord runs now, 0 for none."""
+    answer = control(checkout, "pid", "collector").strip()
+    return int(answer) if answer.isdigit() else 0
+
+
+def bars(checkout: Checkout) -> list[dict[str, Any]]:
+    """Return what the journal has of BTCUSDT; nothing before there is a journal."""
+    command = [".venv/bin/python", "-P", "-m", "bintrades", "bars", "BTCUSDT", "--format", "json"]
+    answer = subprocess.run(
+        [*command, "--config", "etc/bintrades.ini"],
+        cwd=checkout.folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        timeout=60,
+        check=False,
+    )
+    found: list[dict[str, Any]] = json.loads(answer.stdout) if answer.returncode == 0 else []
+    return found
+
+
+def trade_count(checkout: Checkout) -> int:
+    """Return how many trades the bars of the journal have together."""
+    return sum(bar["trade_count"] for bar in bars(checkout))
+
+
+def test_the_collector_is_restarted_after_kill_9_and_stops_in_good_order(
+    checkout: Checkout, exchange: ExchangeSimulator
+) -> None:
+    urls = {"stream_url": exchange.stream_url, "rest_url": exchange.rest_url}
+    configuration = checkout.folder / "etc/bintrades.ini"
+    configuration.write_text(CONFIGURATION.format(**urls), encoding="utf-8")
+
+    with supervised(checkout):
+        exchange.wait_for_subscription("btcusdt@trade", timeout_s=60)
+        exchange.publish("BTCUSDT", "60000.1", "0.1", time_ms=START_MS)
+        wait_until(lambda: trade_count(checkout) == 1, checkout)
+
+        killed = collector_pid(checkout)
+        os.kill(killed, signal.SIGKILL)
+        wait_until(lambda: collector_pid(checkout) not in {0, killed}, checkout)
+        exchange.wait_for_subscription("btcusdt@trade", timeout_s=60)
+        exchange.publish("BTCUSDT", "60000.3", "0.2", time_ms=START_MS + 1)
+        wait_until(lambda: trade_count(checkout) == 2, checkout)
+
+        stopped = control(checkout, "stop", "collector")
+
+    assert "collector: stopped" in stopped
+    (bar,) = bars(checkout)
+    assert (bar["quantity"], bar["is_closed"], bar["is_complete"]) == ("0.3", False, True)
+    log = (checkout.folder / "var/supervisord.log").read_text(encoding="utf-8")
+    assert "terminated by SIGKILL; not expected" in log
+    assert "stopped: collector (exit status 0)" in log
+
+
+def test_a_bad_configuration_is_not_tried_in_a_tight_loop(checkout: Checkout) -> None:
+    (checkout.folder / "etc/bintrades.ini").write_text("[bars]\nintervall = 10s\n")
+    log = checkout.folder / "var/supervisord.log"
+    started = time.monotonic()
+
+    with supervised(checkout):
+        wait_until(lambda: "BACKOFF" in control(checkout, "status"), checkout)
+        wait_until(lambda: log.read_text().count("(exit status 2") == 3, checkout)
+
+    assert time.monotonic() - started > 1 + 2  # seconds between the three starts
+    assert "intervall" in (checkout.folder / "var/collector.log").read_text(encoding="utf-8")
