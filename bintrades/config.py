@@ -1,0 +1,236 @@
+"""The configuration file as frozen values; every problem of it reported at once."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bintrades.durations import format_duration
+from bintrades.errors import ConfigError
+from bintrades.ini import Entry, Header, Ini, one_line, read_ini
+from bintrades.kinds import did_you_mean
+from bintrades.options import (
+    OPTIONS,
+    SECTIONS,
+    BarsConfig,
+    BinanceConfig,
+    JournalConfig,
+    LoggingConfig,
+    PluginsConfig,
+    RepairConfig,
+    StoresConfig,
+    SymbolsConfig,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = [
+    "BarsConfig",
+    "BinanceConfig",
+    "Config",
+    "JournalConfig",
+    "LoggingConfig",
+    "PluginsConfig",
+    "RepairConfig",
+    "StoresConfig",
+    "SymbolsConfig",
+    "load_config",
+]
+
+_STORE = "store:"
+_VARIABLE = re.compile(r"\$\{(?:([^{}]*)\})?")
+_VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+@dataclass(frozen=True)
+class Config:
+    """A whole configuration, valid in itself.
+
+    store_options has, for each enabled store and no other, its section as it stands in the file,
+    with the environment variables put in; a store without a section has no options.
+    """
+
+    path: Path
+    binance: BinanceConfig = dataclasses.field(default_factory=BinanceConfig)
+    symbols: SymbolsConfig = dataclasses.field(default_factory=SymbolsConfig)
+    bars: BarsConfig = dataclasses.field(default_factory=BarsConfig)
+    repair: RepairConfig = dataclasses.field(default_factory=RepairConfig)
+    journal: JournalConfig = dataclasses.field(default_factory=JournalConfig)
+    plugins: PluginsConfig = dataclasses.field(default_factory=PluginsConfig)
+    stores: StoresConfig = dataclasses.field(default_factory=StoresConfig)
+    logging: LoggingConfig = dataclasses.field(default_factory=LoggingConfig)
+    store_options: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)
+
+
+def load_config(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
+    """Read the INI file *path*; raise ConfigError with every problem, in the file's order.
+
+    ${NAME} in a value is taken from *environ*. Relative paths start at the file's folder, or at
+    its parent when that folder is called etc. Nothing but the file and the presence of the folder
+    of plugins is looked at.
+    """
+    return _Loader(path, read_ini(_read_text(path)), environ).load()
+
+
+def _read_text(path: Path) -> str:
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"{path}: does not exist; name another with --config, or start from a copy of "
+            "etc/bintrades.ini"
+        ) from error
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ConfigError(
+            f"{path}: line {line}: byte 0x{content[error.start]:02x} is not UTF-8; "
+            "save the file as UTF-8"
+        ) from error
+
+
+class _Loader:
+    """Turns what an INI file holds into a Config, collecting (line, problem) on the way."""
+
+    def __init__(self, path: Path, ini: Ini, environ: Mapping[str, str]) -> None:
+        self._path = path
+        self._ini = ini
+        self._environ = environ
+        self._problems = list(ini.problems)
+        self._values: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
+        self._lines: dict[tuple[str, str], Entry] = {}
+
+    def load(self) -> Config:
+        for entry in self._ini.entries:
+            if entry.section in SECTIONS:
+                self._read(entry)
+        enabled = self._value("stores", "enabled")
+        for header in self._ini.headers:
+            self._check_header(header, enabled)
+        self._check_grace()
+        store_options = {name: self._store_options(name) for name in enabled}
+        if self._problems:
+            self._problems.sort(key=lambda problem: problem[0])
+            raise ConfigError(*(f"{self._path}: {text}" for _, text in self._problems))
+        return Config(
+            path=self._path,
+            store_options=store_options,
+            **{section: self._section(section) for section in SECTIONS},
+        )
+
+    def _read(self, entry: Entry) -> None:
+        option = OPTIONS[entry.section].get(entry.option)
+        if option is None:
+            hint = did_you_mean(entry.option, OPTIONS[entry.section])
+            allowed = ", ".join(OPTIONS[entry.section])
+            self._problem(entry, f"unknown option{hint}; allowed: {allowed}", show_value=False)
+            return
+        text = self._expand(entry, show_value=True)
+        if text is None:
+            return
+        try:
+            self._values[entry.section][entry.option] = option.kind.parse(text)
+            self._lines[entry.section, entry.option] = entry
+        except ValueError as error:
+            self._problem(entry, f"{error}; allowed: {option.kind.allowed}")
+
+    def _check_header(self, header: Header, enabled: tuple[str, ...]) -> None:
+        section = header.section
+        if section in SECTIONS:
+            return
+        store = section.removeprefix(_STORE)
+        known = {other.section for other in self._ini.headers}
+        lacking = [name for name in enabled if _STORE + name not in known]
+        if section.startswith(_STORE) and store.strip():
+            # The section of a store that is switched off for a while may stay; a misspelt one not.
+            hint = "" if store in enabled else did_you_mean(store, lacking)
+            if hint:
+                self._problems.append(
+                    (header.line, f"[{one_line(section)}]: no enabled store has this name{hint}")
+                )
+            return
+        hint = did_you_mean(section, [*SECTIONS, *(_STORE + name for name in lacking)])
+        allowed = ", ".join([*SECTIONS, _STORE + "NAME"])
+        self._problems.append(
+            (header.line, f"[{one_line(section)}]: unknown section{hint}; allowed: {allowed}")
+        )
+
+    def _check_grace(self) -> None:
+        interval_ms = self._value("bars", "interval")
+        entry = self._lines.get(("bars", "grace"))
+        if entry is not None and self._value("bars", "grace") > interval_ms:
+            allowed = f"0ms to the interval, {format_duration(interval_ms)}"
+            self._problem(entry, f"longer than the interval; allowed: {allowed}")
+
+    def _store_options(self, name: str) -> dict[str, str]:
+        options = {}
+        for entry in self._ini.entries:
+            if entry.section == _STORE + name:
+                text = self._expand(entry, show_value=False)
+                if text is not None:
+                    options[entry.option] = text
+        return options
+
+    def _expand(self, entry: Entry, *, show_value: bool) -> str | None:
+        """Put the environment variables in; None when one of them is missing."""
+        wrong = [
+            problem
+            for match in _VARIABLE.finditer(entry.value)
+            if (problem := self._variable_problem(match[1]))
+        ]
+        for problem in dict.fromkeys(wrong):
+            self._problem(entry, problem, show_value=show_value)
+        if wrong:
+            return None
+        return _VARIABLE.sub(lambda match: self._environ[match[1]], entry.value)
+
+    def _variable_problem(self, name: str | None) -> str | None:
+        if name is None or not _VARIABLE_NAME.fullmatch(name):
+            return "${ is not followed by a name and }; allowed: ${NAME}, an environment variable"
+        if name not in self._environ:
+            return f"the environment variable {name} is not set; set it before starting"
+        return None
+
+    def _problem(self, entry: Entry, text: str, *, show_value: bool = True) -> None:
+        # The text of the file is shown, never that of a variable: it may be a secret.
+        value = re.sub(r"//[^/\s]*@", "//***@", one_line(entry.value)) if show_value else ""
+        where = f"[{one_line(entry.section)}] {one_line(entry.option)}"
+        where += f" = {value}".rstrip() if show_value else ""
+        self._problems.append((entry.line, f"{where}: {text}"))
+
+    def _value(self, section: str, option: str) -> Any:
+        known = OPTIONS[section][option]
+        return self._values[section].get(option, known.kind.parse(known.default))
+
+    def _section(self, section: str) -> Any:
+        kind = SECTIONS[section]
+        values = {
+            field.name: self._value(section, field.metadata["option"].name)
+            for field in dataclasses.fields(kind)
+        }
+        return kind(**{name: self._absolute(section, value) for name, value in values.items()})
+
+    def _absolute(self, section: str, value: Any) -> Any:
+        if not isinstance(value, Path):
+            return value
+        folder = Path(os.path.abspath(self._path)).parent  # noqa: PTH100 - also cuts out ".."
+        base = folder.parent if folder.name == "etc" else folder
+        if section == "plugins" and "path" not in self._values[section]:
+            return _plugins_folder(base / value)
+        return base / value
+
+
+def _plugins_folder(default: Path) -> Path:
+    """The default folder, or that of the checkout this package runs from, where only it exists."""
+    checkout = Path(__file__).parent.parent
+    beside = checkout / default.name
+    is_checkout = (checkout / "setup.cfg").is_file() and beside.is_dir()
+    return beside if is_checkout and not default.is_dir() else default

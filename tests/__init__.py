@@ -1,0 +1,1 @@
+"""The specification of bintrades, a module of tests for each module of the package."""

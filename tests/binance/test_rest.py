@@ -1,0 +1,324 @@
+"""Requests to a REST server on loopback, and how each failure is told."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bintrades.binance.markets import MARKETS, Endpoint
+from bintrades.binance.rest import RestClient, RestError
+from bintrades.binance.symbols import SymbolInfo
+from bintrades.errors import ExchangeError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SPOT = MARKETS["spot"]
+
+
+@dataclass
+class Exchange:
+    """Answers every request with what a test put here, and keeps what was asked."""
+
+    url: str = ""
+    status: int = 200
+    body: bytes = b"{}"
+    headers: dict[str, str] = field(default_factory=dict)
+    is_silent: bool = False
+    drip: threading.Event = field(default_factory=threading.Event)
+    paths: list[str] = field(default_factory=list)
+    connections: set[int] = field(default_factory=set)
+    released: threading.Event = field(default_factory=threading.Event)
+
+
+@contextmanager
+def serve(exchange: Exchange) -> Iterator[None]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
+
+        def do_GET(self) -> None:
+            exchange.paths.append(self.path)
+            exchange.connections.add(self.client_address[1])
+            if exchange.is_silent:
+                exchange.released.wait(30)
+                self.close_connection = True
+                return
+            self.send_response(exchange.status)
+            for name, value in {
+                "Content-Length": str(len(exchange.body)),
+                **exchange.headers,
+            }.items():
+                self.send_header(name, value)
+            self.end_headers()
+            if not exchange.drip.is_set():
+                self.wfile.write(exchange.body)
+                return
+            self.close_connection = True
+            while not exchange.released.wait(0.02):
+                self.wfile.write(b" ")
+
+        def log_message(self, *_args: object) -> None:
+            """Keep the test's output clean."""
+
+        def handle(self) -> None:
+            try:
+                super().handle()
+            except ConnectionError:
+                return  # a client that had enough
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        exchange.url = f"http://127.0.0.1:{server.server_port}"
+        yield
+        exchange.released.set()
+        server.shutdown()
+        thread.join(10)
+
+
+@pytest.fixture(autouse=True)
+def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+
+
+@pytest.fixture
+def exchange() -> Iterator[Exchange]:
+    exchange = Exchange()
+    with serve(exchange):
+        yield exchange
+
+
+@pytest.fixture
+def client(exchange: Exchange) -> Iterator[RestClient]:
+    with RestClient(exchange.url, SPOT) as client:
+        yield client
+
+
+def failure(client: RestClient) -> RestError:
+    """The error of a request for the list of symbols."""
+    with pytest.raises(RestError) as raised:
+        client.exchange_symbols()
+    assert str(raised.value).isprintable()
+    return raised.value
+
+
+def test_the_symbols_of_the_exchange_come_with_their_status(
+    exchange: Exchange, client: RestClient
+) -> None:
+    rows = [
+        {"symbol": "BTCUSDT", "status": "TRADING", "filters": [{"tickSize": "0.01"}]},
+        {"symbol": "币安人生USDT", "status": "BREAK"},
+        {"symbol": "NEWUSDT", "status": "SOMETHING_NEW"},
+    ]
+    exchange.body = json.dumps({"timezone": "UTC", "symbols": rows}).encode()
+
+    assert client.exchange_symbols() == [
+        SymbolInfo("BTCUSDT", "TRADING"),
+        SymbolInfo("币安人生USDT", "BREAK"),
+        SymbolInfo("NEWUSDT", "SOMETHING_NEW"),
+    ]
+    assert exchange.paths == ["/api/v3/exchangeInfo?showPermissionSets=false"]
+
+
+def test_a_connection_is_used_again(exchange: Exchange, client: RestClient) -> None:
+    exchange.body = b'{"symbols": []}'
+
+    client.exchange_symbols()
+    client.exchange_symbols()
+
+    assert len(exchange.paths) == 2
+    assert len(exchange.connections) == 1
+
+
+def test_a_request_is_typed_and_its_parameters_are_encoded(
+    exchange: Exchange, client: RestClient
+) -> None:
+    exchange.body = b'{"serverTime": 1700000000000}'
+
+    answer = client.get(
+        Endpoint("/api/v3/time", 1), {"symbol": "币USDT", "limit": 5}, dict[str, int]
+    )
+
+    assert answer == {"serverTime": 1_700_000_000_000}
+    assert exchange.paths == ["/api/v3/time?symbol=%E5%B8%81USDT&limit=5"]
+
+
+def test_the_address_may_have_a_path(exchange: Exchange) -> None:
+    exchange.body = b'{"symbols": []}'
+    with RestClient(exchange.url + "/binance/", SPOT) as client:
+        client.exchange_symbols()
+
+    assert exchange.paths == ["/binance/api/v3/exchangeInfo?showPermissionSets=false"]
+
+
+def test_a_refusal_tells_what_was_asked_and_what_the_exchange_said(
+    exchange: Exchange, client: RestClient
+) -> None:
+    exchange.status = 400
+    exchange.body = b'{"code": -1121, "msg": "Invalid symbol."}'
+
+    error = failure(client)
+
+    assert str(error) == (
+        f"GET {exchange.url}/api/v3/exchangeInfo?showPermissionSets=false: 400 Bad Request; "
+        "code -1121: Invalid symbol."
+    )
+    assert (error.status, error.code, error.retry_after_s) == (400, -1121, None)
+    assert isinstance(error, ExchangeError)
+
+
+@pytest.mark.parametrize(
+    ("status", "advice"),
+    [
+        (403, "its firewall refused the request; wait some minutes"),
+        (418, "this address is banned for asking too much; wait 120 s"),
+        (429, "this address asks too much; wait 120 s"),
+        (451, "set [binance] rest_url = https://data-api.binance.vision"),
+    ],
+)
+def test_a_refusal_tells_what_to_do(
+    exchange: Exchange, client: RestClient, status: int, advice: str
+) -> None:
+    exchange.status = status
+    exchange.body = b'{"code": 0, "msg": "Service unavailable from a restricted location"}'
+    exchange.headers = {"Retry-After": "120"}
+
+    error = failure(client)
+
+    assert advice in str(error)
+    assert "code 0: Service unavailable from a restricted location" in str(error)
+    assert error.retry_after_s == 120
+
+
+@pytest.mark.parametrize(
+    ("body", "shown"),
+    [
+        (b"<html>\n<b>busy</b>\x1b[31m</html>", "<html> <b>busy</b>?[31m</html>"),
+        (b"[1, 2]", "[1, 2]"),
+        (b"\xff\xfe", "\ufffd\ufffd"),
+        (b"", "503 Service Unavailable"),
+        (b'{"x":' + b"[" * 100_000, '{"x":' + "[" * 195),
+        (b"x" * 10_000, "x" * 200),
+    ],
+)
+def test_an_answer_that_is_not_json_is_shown_from_its_start(
+    exchange: Exchange, client: RestClient, body: bytes, shown: str
+) -> None:
+    exchange.status = 503
+    exchange.body = body
+
+    message = str(failure(client))
+
+    assert message.endswith(shown)
+    assert len(message) < 400
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b"<html>",
+        b'{"symbols": [{"status": 1}]}',
+        b"\xff",
+        b'{"x":' + b"[" * 100_000,
+    ],
+)
+def test_an_answer_of_another_shape_is_a_failure(
+    exchange: Exchange, client: RestClient, body: bytes
+) -> None:
+    exchange.body = body
+
+    assert "not the expected answer: " in str(failure(client))
+
+
+def test_a_redirect_is_not_followed(exchange: Exchange, client: RestClient) -> None:
+    exchange.status = 302
+    exchange.headers = {"Location": f"{exchange.url}/login"}
+
+    assert f"302 Found; it points to {exchange.url}/login" in str(failure(client))
+    assert len(exchange.paths) == 1
+
+
+def test_a_strange_retry_after_is_left_out(exchange: Exchange, client: RestClient) -> None:
+    exchange.status = 429
+    exchange.headers = {"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}
+
+    assert failure(client).retry_after_s is None
+
+
+def test_an_endless_answer_is_cut_off(exchange: Exchange) -> None:
+    exchange.body = gzip.compress(b" " * 10_000_000)
+    exchange.headers = {"Content-Encoding": "gzip"}
+    with RestClient(exchange.url, SPOT, max_answer_bytes=1_000) as client:
+        assert str(failure(client)).endswith("more than 1000 bytes came")
+
+
+def test_an_answer_that_comes_drop_by_drop_is_cut_off(exchange: Exchange) -> None:
+    exchange.headers = {"Content-Length": "1000000"}
+    exchange.drip.set()
+    with RestClient(exchange.url, SPOT, answer_timeout_s=0.2) as client:
+        assert "not whole after 0.2 s" in str(failure(client))
+
+
+def test_a_silent_server_is_a_failure_in_time(exchange: Exchange) -> None:
+    exchange.is_silent = True
+    with RestClient(exchange.url, SPOT, timeout_s=0.1) as client:
+        assert "no answer: timed out" in str(failure(client))
+
+
+def test_an_answer_cut_short_and_a_broken_encoding_are_failures(
+    exchange: Exchange, client: RestClient
+) -> None:
+    exchange.headers = {"Content-Encoding": "gzip"}
+    exchange.body = b"not gzip"
+    assert "no answer: " in str(failure(client))
+
+    exchange.headers = {"Content-Length": "1000", "Connection": "close"}
+    assert "no answer: " in str(failure(client))
+
+
+def test_nobody_listening_is_a_failure() -> None:
+    exchange = Exchange()
+    with serve(exchange):
+        pass
+    with RestClient(exchange.url, SPOT) as client:
+        assert "no answer: " in str(failure(client))
+
+
+def test_a_closed_client_fails_like_any_other(client: RestClient) -> None:
+    client.close()
+
+    assert "no answer: " in str(failure(client))
+
+
+def test_the_proxy_of_the_environment_is_used(
+    exchange: Exchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exchange.body = b'{"symbols": []}'
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.setenv("HTTP_PROXY", exchange.url)
+
+    with RestClient("http://exchange.example", SPOT) as client:
+        assert client.exchange_symbols() == []
+
+    assert exchange.paths[0].startswith("http://exchange.example/api/v3/exchangeInfo")
+
+
+def test_a_proxy_that_cannot_be_used_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALL_PROXY", "carrier-pigeon://x")
+
+    with pytest.raises(RestError, match="a proxy of the environment, is unusable"):
+        RestClient("http://exchange.example", SPOT)

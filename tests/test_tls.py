@@ -1,0 +1,123 @@
+"""Whom a TLS connection trusts."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import ssl
+import subprocess
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+import trustme
+
+from bintrades.errors import ConfigError
+from bintrades.tls import BUNDLE_VARIABLE, tls_context
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@contextmanager
+def server(authority: trustme.CA, name: str = "localhost") -> Iterator[int]:
+    """Accept one TLS connection on a loopback port, with a certificate for *name*."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(name).configure_cert(context)
+
+    def serve(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection:
+            try:
+                context.wrap_socket(connection, server_side=True).close()
+            except OSError:
+                return  # refused by the client, as it may
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, args=(listener,))
+        thread.start()
+        yield listener.getsockname()[1]
+        thread.join(10)
+
+
+def shake_hands(port: int) -> None:
+    with (
+        socket.create_connection(("127.0.0.1", port), timeout=10) as plain,
+        tls_context().wrap_socket(plain, server_hostname="localhost"),
+    ):
+        pass
+
+
+def test_a_certificate_of_an_unknown_authority_is_refused(authority: trustme.CA) -> None:
+    with server(authority) as port, pytest.raises(ssl.SSLCertVerificationError):
+        shake_hands(port)
+
+
+@pytest.mark.parametrize("variable", [BUNDLE_VARIABLE, "SSL_CERT_FILE"])
+def test_an_authority_named_in_the_environment_is_trusted(
+    authority: trustme.CA, variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    monkeypatch.setenv(variable, str(tmp_path / "ca.pem"))
+
+    with server(authority) as port:
+        shake_hands(port)
+
+
+def test_the_bundle_does_not_take_the_trust_from_the_others(
+    authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    trustme.CA().cert_pem.write_to_path(str(tmp_path / "other.pem"))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    monkeypatch.setenv(BUNDLE_VARIABLE, str(tmp_path / "other.pem"))
+
+    with server(authority) as port:
+        shake_hands(port)
+
+
+def test_a_certificate_for_another_host_is_refused(
+    authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    monkeypatch.setenv(BUNDLE_VARIABLE, str(tmp_path / "ca.pem"))
+
+    with (
+        server(authority, "elsewhere.example") as port,
+        pytest.raises(ssl.SSLCertVerificationError, match=r"[Hh]ostname"),
+    ):
+        shake_hands(port)
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl names the certificates")
+def test_a_bundle_may_be_a_folder(
+    authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    asked = ["openssl", "x509", "-noout", "-subject_hash", "-in", str(tmp_path / "ca.pem")]
+    subject = subprocess.run(asked, check=True, capture_output=True, text=True).stdout.strip()
+    (tmp_path / "ca.pem").rename(tmp_path / f"{subject}.0")
+    monkeypatch.setenv(BUNDLE_VARIABLE, str(tmp_path))
+
+    with server(authority) as port:
+        shake_hands(port)
+
+
+@pytest.mark.parametrize("content", [None, "not a certificate"])
+def test_a_bundle_that_cannot_be_read_is_a_configuration_error(
+    content: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = tmp_path / "ca.pem"
+    if content is not None:
+        bundle.write_text(content)
+    monkeypatch.setenv(BUNDLE_VARIABLE, str(bundle))
+
+    with pytest.raises(ConfigError, match=f"{BUNDLE_VARIABLE}={bundle}: no certificates can be"):
+        tls_context()
