@@ -45,7 +45,7 @@ class ExchangeError(BintradesError):
     """The exchange's REST side refused, or did not answer in time."""
 
 
-class RejectedBars(BintradesError):
+class RejectedBars(BintradesError):  # noqa: N818 - named for what it carries
     """A store took all bars but these, and would refuse them again.
 
     Raise it from store_bars, after the others are durable, with (bar, reason) pairs. The bars are
@@ -54,5 +54,5 @@ class RejectedBars(BintradesError):
 
     def __init__(self, rejected: Iterable[tuple[Bar, str]]) -> None:
         self.rejected = list(rejected)
-        reasons = "; ".join(f"{bar.symbol} {bar.open_time}: {why}" for bar, why in self.rejected[:3])
-        super().__init__(f"{len(self.rejected)} bars refused: {reasons}")
+        first = "; ".join(f"{bar.symbol} {bar.open_time}: {why}" for bar, why in self.rejected[:3])
+        super().__init__(f"{len(self.rejected)} bars refused: {first}")

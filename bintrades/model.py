@@ -8,6 +8,8 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+import msgspec
+
 EXACT = decimal.Context(
     prec=8_000,
     rounding=decimal.ROUND_HALF_EVEN,
@@ -35,6 +37,21 @@ def plain(value: Decimal) -> Decimal:
     """Return *value* without trailing zeros and without an exponent: 1.50000000 becomes 1.5."""
     value = value.normalize(EXACT)
     return value.quantize(Decimal(1), context=EXACT) if value.as_tuple().exponent > 0 else value  # type: ignore[operator]
+
+
+class Trade(msgspec.Struct, gc=False):
+    """One match, as the exchange reported it; times are milliseconds on its clock.
+
+    A msgspec struct, because decoding makes one of these for every trade of the market.
+    """
+
+    symbol: str
+    trade_id: int
+    time: int  # `T`, when the matching engine made the trade: decides the interval
+    event_time: int  # `E`, when the exchange sent it: tells how late it is
+    price: Decimal
+    quantity: Decimal
+    is_buyer_maker: bool  # the buyer was resting in the book, so the taker sold
 
 
 @dataclass(frozen=True, slots=True)

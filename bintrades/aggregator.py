@@ -1,0 +1,371 @@
+"""Trades in, bars out. Pure: the same batches at the same times give the same bars.
+
+`T` alone decides a trade's interval; the open and close price go by trade id. A bar closes when
+the exchange's clock, as seen from its symbol, has passed its end by the grace period; a trade
+that comes later still is not lost but amends the bar.
+"""
+
+from __future__ import annotations
+
+import decimal
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from bintrades.ledger import Ledger, LedgerState
+from bintrades.model import EXACT, Bar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from bintrades.model import Trade
+
+Key = tuple[str, int]
+"""Symbol and open time of a bar."""
+
+_NEVER = 2**63
+_NO_TRADE = Decimal(0)
+
+
+@dataclass(slots=True)
+class Changes:
+    """What happened since the last collect, ready to be written down in one transaction."""
+
+    finished: dict[Key, Bar] = field(default_factory=dict)  # whole bars, for the stores
+    unfinished: dict[Key, Bar] = field(default_factory=dict)  # whole bars so far, for a restart
+    amendments: dict[Key, Bar] = field(default_factory=dict)  # to be merged with the stored bar
+    ledgers: dict[str, LedgerState] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.finished or self.unfinished or self.amendments or self.ledgers)
+
+    def update(self, later: Changes) -> None:
+        """Take over *later* changes, so that one write makes up for several that failed."""
+        for key, bar in later.finished.items():
+            self.unfinished.pop(key, None)
+            self.finished[key] = bar
+        self.unfinished.update(later.unfinished)
+        for key, bar in later.amendments.items():
+            for whole_or_part in (self.finished, self.amendments):
+                if key in whole_or_part:
+                    whole_or_part[key] = whole_or_part[key].merge(bar)
+                    break
+            else:
+                self.amendments[key] = bar
+        self.ledgers.update(later.ledgers)
+
+
+class _Bucket:
+    """The sums over the trades of one symbol and interval that have come so far."""
+
+    __slots__ = (
+        "buy_count",
+        "buy_quantity",
+        "buy_value",
+        "close_price",
+        "end_time",
+        "first_id",
+        "first_time",
+        "last_id",
+        "last_time",
+        "max_price",
+        "min_price",
+        "open_price",
+        "open_time",
+        "quantity",
+        "saved_count",
+        "trade_count",
+        "value",
+    )
+
+    def __init__(self, open_time: int, end_time: int, trade: Trade) -> None:
+        self.open_time = open_time
+        self.end_time = end_time
+        self.trade_count = self.buy_count = self.saved_count = 0
+        self.quantity = self.buy_quantity = self.value = self.buy_value = _NO_TRADE
+        self.open_price = self.close_price = self.min_price = self.max_price = trade.price
+        self.first_id = self.last_id = trade.trade_id
+        self.first_time = self.last_time = trade.time
+        self.add(trade)
+
+    def add(self, trade: Trade) -> None:
+        """Count *trade*; the caller has set a decimal context that never rounds."""
+        price = trade.price
+        quantity = trade.quantity
+        value = price * quantity
+        self.trade_count += 1
+        self.quantity += quantity
+        self.value += value
+        if not trade.is_buyer_maker:
+            self.buy_count += 1
+            self.buy_quantity += quantity
+            self.buy_value += value
+        if price < self.min_price:
+            self.min_price = price
+        elif price > self.max_price:
+            self.max_price = price
+        trade_id = trade.trade_id
+        if trade_id > self.last_id:
+            self.last_id = trade_id
+            self.close_price = price
+            self.last_time = trade.time
+        elif trade_id < self.first_id:
+            self.first_id = trade_id
+            self.open_price = price
+            self.first_time = trade.time
+
+    @classmethod
+    def reopened(cls, bar: Bar) -> _Bucket:
+        """Return the bucket that continues *bar*."""
+        bucket = cls.__new__(cls)
+        bucket.open_time = bar.open_time_ms
+        bucket.end_time = bar.end_time_ms
+        bucket.trade_count = bucket.saved_count = bar.trade_count
+        bucket.buy_count = bar.buy_count
+        bucket.quantity = bar.quantity
+        bucket.buy_quantity = bar.buy_quantity
+        bucket.value = bar.value
+        bucket.buy_value = bar.buy_value
+        bucket.open_price = bar.open_price
+        bucket.close_price = bar.close_price
+        bucket.min_price = bar.min_price
+        bucket.max_price = bar.max_price
+        bucket.first_id = bar.first_trade_id
+        bucket.last_id = bar.last_trade_id
+        bucket.first_time = bar.first_trade_time_ms
+        bucket.last_time = bar.last_trade_time_ms
+        return bucket
+
+    def bar(self, symbol: str, market: str, *, is_closed: bool) -> Bar:
+        """Return what has come so far; version and completeness are for the journal to say."""
+        return Bar(
+            symbol=symbol,
+            market=market,
+            open_time_ms=self.open_time,
+            interval_ms=self.end_time - self.open_time,
+            trade_count=self.trade_count,
+            buy_count=self.buy_count,
+            quantity=self.quantity,
+            buy_quantity=self.buy_quantity,
+            value=self.value,
+            buy_value=self.buy_value,
+            open_price=self.open_price,
+            close_price=self.close_price,
+            min_price=self.min_price,
+            max_price=self.max_price,
+            first_trade_id=self.first_id,
+            last_trade_id=self.last_id,
+            first_trade_time_ms=self.first_time,
+            last_trade_time_ms=self.last_time,
+            is_closed=is_closed,
+        )
+
+
+class _Series:
+    """One symbol: its ledger, its open buckets and its view of the exchange's clock."""
+
+    __slots__ = (
+        "buckets",
+        "closed_through",
+        "connections",
+        "current",
+        "due",
+        "event_time",
+        "heard_at",
+        "ledger",
+        "market_time",
+        "saved",
+        "symbol",
+    )
+
+    def __init__(self, symbol: str, ledger: Ledger, closed_through: int) -> None:
+        self.symbol = symbol
+        self.ledger = ledger
+        self.saved = ledger.state
+        self.buckets: dict[int, _Bucket] = {}
+        self.current: _Bucket | None = None  # the bucket of the last trade: most often the next's
+        self.closed_through = closed_through  # newest open time of which a bar may be stored
+        self.due = _NEVER  # the clock at which the first of the open buckets closes
+        self.event_time = 0  # newest `E` of this symbol; 0: none since the start
+        self.market_time = 0  # the market's clock at that moment
+        self.heard_at = 0  # and the local monotonic one
+        self.connections = 0  # that carry this symbol now
+
+
+class Aggregator:
+    """Builds the bars of all symbols. Every call comes from one thread.
+
+    Times called *now* are milliseconds on any clock that never goes back; all others are
+    milliseconds since the epoch on the exchange's clock.
+    """
+
+    def __init__(
+        self, symbols: Iterable[str], *, market: str, interval_ms: int, grace_ms: int
+    ) -> None:
+        self._market = market
+        self._interval = interval_ms
+        self._grace = grace_ms
+        self._series = {symbol: _Series(symbol, Ledger(), -1) for symbol in symbols}
+        self._changes = Changes()
+        self._market_time = 0  # newest `E` of any symbol, carried forward while connected
+        self._market_at = 0
+        self._connections = 0
+        self.trade_count = 0
+        self.duplicate_count = 0
+        self.foreign_count = 0  # trades of symbols that nobody asked for
+        self.bar_count = 0
+
+    @property
+    def market_time(self) -> int:
+        """The exchange's clock: the newest `E` seen, 0 before the first."""
+        return self._market_time
+
+    @property
+    def has_bars(self) -> bool:
+        """Whether there are bars for the stores that were not collected yet."""
+        return bool(self._changes.finished or self._changes.amendments)
+
+    @property
+    def gap_count(self) -> int:
+        """Id ranges missing now, of all symbols."""
+        return sum(
+            len(series.ledger.state.gaps) for series in self._series.values() if series.ledger.state
+        )
+
+    @property
+    def open_bar_count(self) -> int:
+        """Bars that still take trades."""
+        return sum(len(series.buckets) for series in self._series.values())
+
+    def resume(self, ledgers: Mapping[str, LedgerState], unfinished: Iterable[Bar]) -> None:
+        """Continue where the journal ends; call it before the first trade."""
+        for symbol, state in ledgers.items():
+            if symbol in self._series:
+                closed_through = state.last_time - state.last_time % self._interval
+                self._series[symbol] = _Series(symbol, Ledger(state), closed_through)
+        for bar in unfinished:
+            series = self._series[bar.symbol]
+            series.buckets[bar.open_time_ms] = _Bucket.reopened(bar)
+            self._reschedule(series)
+
+    def connected(self, symbols: Iterable[str], now: int) -> None:
+        """Note that a connection carries *symbols*: their clocks run from here on."""
+        if not self._connections:
+            self._market_at = now
+        self._connections += 1
+        for symbol in symbols:
+            series = self._series[symbol]
+            series.connections += 1
+            series.heard_at = now
+
+    def disconnected(self, symbols: Iterable[str], now: int) -> None:
+        """Note that such a connection is gone: without one, a clock stands still."""
+        self._carry_forward(now)
+        self._connections -= 1
+        for symbol in symbols:
+            self._series[symbol].connections -= 1
+
+    def add(self, trades: Sequence[Trade], now: int) -> None:
+        """Take trades in the order in which they came, received at *now*."""
+        if not trades:
+            return
+        if trades[-1].event_time > self._market_time:
+            self._market_time = trades[-1].event_time
+            self._market_at = now
+        all_series = self._series
+        with decimal.localcontext(EXACT):
+            for trade in trades:
+                series = all_series.get(trade.symbol)
+                if series is None:
+                    self.foreign_count += 1
+                else:
+                    self._add(series, trade)
+                    series.heard_at = now
+
+    def advance(self, now: int) -> None:
+        """Close the bars of symbols that have nothing to say, once their time has passed."""
+        self._carry_forward(now)
+        for series in self._series.values():
+            if series.buckets and series.connections and now - series.heard_at >= self._grace:
+                clock = self._market_time
+                if series.event_time:  # it may be ahead of or behind the others: that remains
+                    clock += series.event_time - series.market_time
+                if clock >= series.due:
+                    self._close_due(series, clock)
+
+    def collect(self, *, is_last: bool = False) -> Changes:
+        """Return what changed since the last call; the last one finishes the open bars as well."""
+        for series in self._series.values():
+            for bucket in series.buckets.values():
+                if is_last:
+                    self._finish(series, bucket, is_closed=False)
+                elif bucket.trade_count != bucket.saved_count:
+                    bucket.saved_count = bucket.trade_count
+                    bar = bucket.bar(series.symbol, self._market, is_closed=False)
+                    self._changes.unfinished[series.symbol, bucket.open_time] = bar
+            state = series.ledger.state
+            if state is not None and state != series.saved:
+                series.saved = self._changes.ledgers[series.symbol] = state
+        changes, self._changes = self._changes, Changes()
+        return changes
+
+    def _add(self, series: _Series, trade: Trade) -> None:
+        time = trade.time
+        is_first_ever = series.ledger.next_id is None
+        if not series.ledger.admit(trade.trade_id, time):
+            self.duplicate_count += 1
+            return
+        self.trade_count += 1
+        bucket = series.current
+        if bucket is not None and bucket.open_time <= time < bucket.end_time:
+            bucket.add(trade)
+        else:
+            open_time = time - time % self._interval
+            if is_first_ever:
+                series.ledger.want_since(open_time)
+            self._add_to(series, open_time, trade)
+        if trade.event_time > series.event_time:
+            series.event_time = trade.event_time
+            series.market_time = self._market_time
+            if trade.event_time >= series.due:
+                self._close_due(series, trade.event_time)
+
+    def _add_to(self, series: _Series, open_time: int, trade: Trade) -> None:
+        """Put *trade* into the bucket of *open_time*, which is not the current one."""
+        bucket = series.buckets.get(open_time)
+        if bucket is not None:
+            bucket.add(trade)
+            series.current = bucket
+            return
+        bucket = _Bucket(open_time, open_time + self._interval, trade)
+        if open_time <= series.closed_through:
+            bar = bucket.bar(series.symbol, self._market, is_closed=True)
+            self._changes.update(Changes(amendments={(series.symbol, open_time): bar}))
+            return
+        series.buckets[open_time] = series.current = bucket
+        self._reschedule(series)
+
+    def _close_due(self, series: _Series, clock: int) -> None:
+        for open_time in sorted(series.buckets):
+            bucket = series.buckets[open_time]
+            if bucket.end_time + self._grace > clock:
+                break
+            self._finish(series, bucket, is_closed=True)
+            del series.buckets[open_time]
+            series.closed_through = max(series.closed_through, open_time)
+        series.current = None
+        self._reschedule(series)
+
+    def _finish(self, series: _Series, bucket: _Bucket, *, is_closed: bool) -> None:
+        bar = bucket.bar(series.symbol, self._market, is_closed=is_closed)
+        self._changes.update(Changes(finished={(series.symbol, bucket.open_time): bar}))
+        self.bar_count += 1
+
+    def _reschedule(self, series: _Series) -> None:
+        first = min(series.buckets, default=None)
+        series.due = _NEVER if first is None else series.buckets[first].end_time + self._grace
+
+    def _carry_forward(self, now: int) -> None:
+        if self._connections and self._market_time:
+            self._market_time += now - self._market_at
+        self._market_at = now

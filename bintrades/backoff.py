@@ -1,0 +1,29 @@
+"""How long to wait before the next attempt: full-jitter exponential backoff.
+
+Every wait is drawn between nothing and a ceiling that doubles, so that many clients that failed
+together do not come back together (M. Brooker, "Exponential Backoff And Jitter", AWS, 2015).
+"""
+
+from __future__ import annotations
+
+import random
+
+
+class Backoff:
+    """The waits of one thing that is tried again for ever."""
+
+    def __init__(self, first_s: float, longest_s: float, rng: random.Random | None = None) -> None:
+        self._first = first_s
+        self._longest = longest_s
+        self._rng = rng or random.Random()  # noqa: S311 - spreads attempts, keeps no secret
+        self.failures = 0
+
+    def next_wait_s(self) -> float:
+        """Count a failure and return how long to wait after it."""
+        ceiling = min(self._longest, self._first * 2 ** min(self.failures, 60))
+        self.failures += 1
+        return self._rng.uniform(0, ceiling)
+
+    def reset(self) -> None:
+        """Forget the failures: what was tried has worked."""
+        self.failures = 0

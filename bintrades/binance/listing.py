@@ -1,0 +1,104 @@
+"""Choosing the symbols: the configured names and patterns against what the exchange lists."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from bintrades.backoff import Backoff
+from bintrades.binance.symbols import Selection, SymbolInfo, is_pattern, select
+from bintrades.errors import ConfigError, ExchangeError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from bintrades.binance.rest import RestClient
+    from bintrades.config import SymbolsConfig
+    from bintrades.journal import Journal
+
+log = logging.getLogger(__name__)
+
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 1.0, 60.0
+_FACT = "listed_symbols"
+_listing = msgspec.json.Decoder(list[tuple[str, str]])
+
+
+def choose_symbols(
+    config: SymbolsConfig,
+    rest: RestClient,
+    journal: Journal,
+    wait: Callable[[float], bool],
+) -> tuple[str, ...]:
+    """Return the symbols to collect.
+
+    Names need no answer from the exchange. Patterns do: without one the list of the last start
+    serves, and without that it is asked for again, until *wait* says to stop: then none are
+    returned. Raises ConfigError when no symbol is left.
+    """
+    if any(map(is_pattern, config.include)):
+        listed = _listed(rest, journal, wait)
+        if listed is None:
+            return ()
+    else:
+        listed = [SymbolInfo(name, "TRADING") for name in config.include]
+    selection = select(config.include, config.exclude, listed)
+    for pattern in selection.unmatched:
+        log.warning("[symbols] include: no symbol of the exchange fits %s", pattern)
+    report_unlisted(selection)
+    if not selection.symbols:
+        raise ConfigError(
+            "[symbols] include, exclude: no symbol of the exchange is left to collect"
+        )
+    return selection.symbols
+
+
+def unlisted_symbols(config: SymbolsConfig, rest: RestClient) -> list[str]:
+    """Ask the exchange and return the configured names that it does not list.
+
+    Raises ExchangeError.
+    """
+    selection = select(config.include, config.exclude, rest.exchange_symbols())
+    report_unlisted(selection)
+    return list(selection.unknown)
+
+
+def report_unlisted(selection: Selection) -> None:
+    """Log the names that the exchange does not list; they are asked for all the same."""
+    for name, nearest in selection.unknown.items():
+        log.error(
+            "[symbols] include: %s is not listed by the exchange%s",
+            name,
+            f"; did you mean {nearest}?" if nearest else "",
+            extra={"symbol": name},
+        )
+
+
+def _listed(
+    rest: RestClient, journal: Journal, wait: Callable[[float], bool]
+) -> Sequence[SymbolInfo] | None:
+    backoff = Backoff(_FIRST_WAIT_S, _LONGEST_WAIT_S)
+    while True:
+        try:
+            listed = rest.exchange_symbols()
+        except ExchangeError as error:
+            remembered = journal.fact(_FACT)
+            if remembered is not None:
+                log.warning(
+                    "the list of symbols cannot be had; that of the last start serves",
+                    extra={"error": str(error)},
+                )
+                return [SymbolInfo(*row) for row in _listing.decode(remembered)]
+            wait_s = backoff.next_wait_s()
+            log.warning(
+                "the list of symbols cannot be had, and patterns need it; next attempt in %.1f s",
+                wait_s,
+                extra={"error": str(error)},
+            )
+            if wait(wait_s):
+                return None
+        else:
+            rows = [(info.symbol, info.status) for info in listed]
+            journal.remember(_FACT, msgspec.json.encode(rows).decode())
+            return listed

@@ -1,0 +1,187 @@
+"""The life of one connection: subscribe, read, answer pings, notice when it is dead.
+
+The reading thread does no more than it must, so that a busy market cannot starve the pongs: it
+reads in bulk, cuts frames and hands on whole batches of payloads. Decoding is done elsewhere; what
+it finds that concerns the connection (answers, signs of data) is handed back.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bintrades.binance.frames import Frame, FrameReader, Opcode
+from bintrades.binance.markets import stream_name
+from bintrades.binance.subscription import Subscription
+from bintrades.errors import ProtocolError
+from bintrades.logs import LimitedLog
+
+if TYPE_CHECKING:
+    import ssl
+    import threading
+    from collections.abc import Callable, Sequence
+
+    from bintrades.binance.connection import Connection
+    from bintrades.binance.markets import Market
+    from bintrades.binance.messages import Answer
+    from bintrades.binance.silence import Silence
+
+log = logging.getLogger(__name__)
+
+_FLOOD_BYTES = 64 * 1024  # after a read this large more is waiting already: no rest
+
+
+@dataclass(frozen=True, slots=True)
+class StreamOptions:
+    """What all connections have in common."""
+
+    stream_url: str
+    market: Market
+    tls: ssl.SSLContext
+    coalesce_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Payloads:
+    """Text messages as they came, all of one connection and in its order."""
+
+    session: Session
+    payloads: list[bytes]
+    received_at: int  # milliseconds, monotonic
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """Every stream of the connection was asked for and answered."""
+
+    session: Session
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A connection that was Connected is gone."""
+
+    session: Session
+    at: int
+
+
+Event = Payloads | Connected | Lost
+
+
+def now_ms() -> int:
+    """Return milliseconds on the monotonic clock."""
+    return time.monotonic_ns() // 1_000_000
+
+
+class Session:
+    """Serves one open connection on the reader's thread, until it ends or is to end."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        symbols: Sequence[str],
+        options: StreamOptions,
+        silence: Silence,
+        put: Callable[[Event], None],
+    ) -> None:
+        self.symbols = symbols
+        self.is_subscribed = False
+        self.has_delivered = False  # trades came: only data proves a stream
+        self._connection = connection
+        self._options = options
+        self._put = put
+        self._frames = FrameReader()
+        self._subscription = Subscription(list(map(stream_name, symbols)), options.market)
+        self._answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+        self._silence = silence  # told by the thread that decodes, asked by the reader's
+        self._opened_at = self._probed_at = now_ms()
+        self._limited = LimitedLog(log)
+
+    def take_answers(self, answers: Sequence[Answer]) -> None:
+        """Hand over answers found among the payloads. Called by the thread that decodes."""
+        for answer in answers:
+            self._answers.put(answer)
+
+    def note_data(self, at: int) -> None:
+        """Note that trades came at *at*. Called by the thread that decodes."""
+        self._silence.note_data(at)
+        self.has_delivered = True
+
+    def serve(self, stopping: threading.Event) -> None:
+        """Read until *stopping*; raise whatever ends the connection before."""
+        rest_s = self._options.coalesce_ms / 1000
+        try:
+            while not stopping.is_set():
+                self._talk()
+                received = self._connection.receive()
+                if received is None:
+                    continue
+                self._take(received)
+                if len(received) < _FLOOD_BYTES:
+                    time.sleep(rest_s)  # let frames gather: waking up costs more than a trade
+        finally:
+            if self.is_subscribed:
+                self._put(Lost(self, now_ms()))
+
+    def _take(self, received: bytes) -> None:
+        texts, others = self._frames.feed(received)
+        if texts:
+            self._put(Payloads(self, texts, now_ms()))
+        for frame in others:
+            self._take_other(frame)
+
+    def _take_other(self, frame: Frame) -> None:
+        if frame.opcode is Opcode.PING:
+            self._connection.pong(frame.payload)
+        elif frame.opcode is Opcode.CLOSE:
+            code = int.from_bytes(frame.payload[:2]) if len(frame.payload) >= 2 else 1005
+            reason = frame.payload[2:].decode(errors="replace")
+            raise ConnectionError(f"closed by the exchange: {code} {reason}".rstrip())
+        elif frame.opcode is Opcode.BINARY:
+            self._limited.warning(
+                "a binary message is ignored: nothing that was asked for is binary",
+                start=frame.payload[:40].hex(),
+            )
+
+    def _talk(self) -> None:
+        """Send what is due; raise ProtocolError when the exchange does not answer."""
+        now = now_ms()
+        while not self._answers.empty():
+            answer = self._answers.get()
+            for name in self._subscription.take(answer):
+                log.error(
+                    "the exchange refuses the stream %s; the others go on",
+                    name,
+                    extra={"stream": name, "error": answer.error},
+                )
+        message = self._subscription.next_message(now)
+        if message is not None:
+            self._connection.send_text(message)
+        elif self._subscription.is_overdue(now):
+            raise ProtocolError("the exchange does not answer; only a new connection helps")
+        elif self._subscription.is_complete:
+            self._note_subscribed(now)
+            self._watch(now)
+
+    def _note_subscribed(self, now: int) -> None:
+        if not self.is_subscribed:
+            self.is_subscribed = True
+            log.info("subscribed", extra={"streams": len(self.symbols)})
+            self._put(Connected(self, now))
+
+    def _watch(self, now: int) -> None:
+        """Question a connection without data; give it up when it stays mute all the same.
+
+        A connection may be open, answer pings and questions, and yet deliver nothing for ever.
+        """
+        quiet = now - max(self._silence.since, self._opened_at)
+        limit = self._silence.limit
+        if quiet >= limit:
+            raise ProtocolError(f"no data for {quiet / 1000:.1f} s, though the connection is open")
+        if quiet >= limit // 2 and now - self._probed_at >= limit // 2:
+            self._probed_at = now
+            self._connection.send_text(self._subscription.probe(now))

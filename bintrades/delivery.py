@@ -1,0 +1,199 @@
+"""Bars from the journal into one store: one thread and one cursor for each.
+
+A store that is slow, fails, hangs or is down delays only itself. Its cursor moves when the store
+has said that the bars are durable, never before, so every bar arrives at least once, and stores
+make that exactly once by their key.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from bintrades.backoff import Backoff
+from bintrades.errors import ConfigError, JournalError, RejectedBars
+from bintrades.worker import Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from bintrades.journal_reader import Cursor
+    from bintrades.model import Bar
+    from bintrades.plugins import Store
+
+log = logging.getLogger(__name__)
+
+BATCH = 1_000
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 30.0
+_LOOK_EVERY_S = 10.0  # for what no other thread announced, such as bars sent again on request
+
+
+class Delivery(Worker):
+    """Delivers to one store until it is told to finish.
+
+    on_bad_options is called with the message when the store finds fault with its options at the
+    first attempt to open it.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        options: Mapping[str, str],
+        cursor: Cursor,
+        *,
+        on_failure: Callable[[str], None],
+        on_bad_options: Callable[[str], None],
+    ) -> None:
+        super().__init__(f"deliver-{store.name}", on_failure)
+        self.delivered_count = 0
+        self.last_error: str | None = None  # None: the store is well
+        self._store = store
+        self._options = options
+        self._cursor = cursor
+        self._on_bad_options = on_bad_options
+        self._backoff = Backoff(_FIRST_WAIT_S, _LONGEST_WAIT_S)
+        self._wake = threading.Event()
+        self._first_opening_ended = threading.Event()
+        self._is_open = False
+        self._is_stopping = False
+        self._deadline = 0.0
+
+    @property
+    def store_name(self) -> str:
+        """The plugin's name."""
+        return self._store.name
+
+    def bars_are_ready(self) -> None:
+        """Say that the journal holds new bars. Any thread."""
+        self._wake.set()
+
+    def wait_until_tried(self, timeout_s: float) -> bool:
+        """Wait until the store was opened or has refused once. Any thread."""
+        return self._first_opening_ended.wait(timeout_s)
+
+    def finish(self, within_s: float) -> None:
+        """Deliver what is left, but for no longer than *within_s*, then end. Any thread."""
+        self._deadline = time.monotonic() + within_s
+        self.stop()
+
+    def stop(self) -> None:
+        """End after what is being done now."""
+        self._is_stopping = True
+        self._wake.set()
+
+    def run(self) -> None:
+        """Open the store and feed it, for ever."""
+        while True:
+            self._wake.clear()
+            is_caught_up, wait_s = self._deliver_all()
+            if self._is_stopping and (is_caught_up or time.monotonic() >= self._deadline):
+                break
+            if self._is_stopping:
+                wait_s = min(wait_s, max(0.0, self._deadline - time.monotonic()))
+                time.sleep(min(wait_s, 0.2))
+            else:
+                self._rest(wait_s, is_caught_up=is_caught_up)
+        if self._is_open:
+            self._close()
+
+    def _rest(self, wait_s: float, *, is_caught_up: bool) -> None:
+        """Wait for new bars, or, after a failure, for the backoff to pass whatever comes."""
+        if is_caught_up:
+            self._wake.wait(_LOOK_EVERY_S)
+            return
+        until = time.monotonic() + wait_s
+        while not self._is_stopping and (left := until - time.monotonic()) > 0:
+            self._wake.wait(left)
+            if not self._is_stopping:
+                self._wake.clear()
+
+    def _deliver_all(self) -> tuple[bool, float]:
+        """Deliver until nothing is left (True) or something fails (False, seconds to wait)."""
+        try:
+            if not self._is_open:
+                self._open()
+            while self._deliver_batch():
+                if self._is_stopping and time.monotonic() >= self._deadline:
+                    return False, 0.0
+        except JournalError as error:
+            log.warning("%s cannot read the journal", self.name, extra={"error": str(error)})
+            return False, _FIRST_WAIT_S
+        except Exception as error:
+            return False, self._fail(error)
+        finally:
+            self._first_opening_ended.set()
+        if self.last_error is not None:
+            log.info("store %s is well again", self._store.name)
+        self._backoff.reset()
+        self.last_error = None
+        return True, 0.0
+
+    def _open(self) -> None:
+        try:
+            self._store.open(self._options)
+        except ConfigError as error:
+            if not self._first_opening_ended.is_set():
+                self._on_bad_options(str(error))
+            raise
+        self._is_open = True
+        log.info("store %s is open", self._store.name)
+
+    def _deliver_batch(self) -> bool:
+        """Hand one batch to the store; return whether there was one."""
+        bars, sequence = self._cursor.next_bars(BATCH)
+        if not bars:
+            return False
+        started = time.monotonic()
+        rejected = self._write(bars)
+        self._cursor.move(sequence, bars, rejected)
+        self.delivered_count += len(bars) - len(rejected)
+        log.info(
+            "store %s took %d bars",
+            self._store.name,
+            len(bars) - len(rejected),
+            extra={
+                "store": self._store.name,
+                "bars": len(bars) - len(rejected),
+                "rejected": len(rejected),
+                "seconds": round(time.monotonic() - started, 3),
+            },
+        )
+        return True
+
+    def _write(self, bars: Sequence[Bar]) -> list[tuple[Bar, str]]:
+        try:
+            self._store.write(bars)
+        except RejectedBars as error:
+            log.error(
+                "store %s refused %d bars; they are set aside in the journal,"
+                " `bintrades resend %s` has them sent again",
+                self._store.name,
+                len(error.rejected),
+                self._store.name,
+                extra={"error": str(error)},
+            )
+            return error.rejected
+        return []
+
+    def _fail(self, error: Exception) -> float:
+        """Note a failure; return the seconds to wait before the next attempt."""
+        wait_s = self._backoff.next_wait_s()
+        self.last_error = f"{type(error).__name__}: {error}"
+        log.warning(
+            "store %s fails, its bars wait in the journal; next attempt in %.1f s",
+            self._store.name,
+            wait_s,
+            extra={"error": self.last_error, "failures": self._backoff.failures},
+        )
+        if self._is_open:
+            self._close()
+        return wait_s
+
+    def _close(self) -> None:
+        self._is_open = False
+        try:
+            self._store.close()
+        except Exception as error:
+            log.warning("store %s did not close", self._store.name, extra={"error": str(error)})

@@ -1,0 +1,344 @@
+"""The local truth: bars, gaps, and what each store already has. One SQLite file in WAL mode.
+
+A bar is one row per (symbol, open_time). Each version that is meant for the stores takes the next
+number of a sequence, and a store's cursor is the last number it took: an amended bar is thereby
+delivered again, and after an outage a store gets only the newest version of each bar. A row
+without a number is the checkpoint of a bar that still takes trades.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import itertools
+import logging
+import os
+import sqlite3
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, TextIO
+
+from bintrades.errors import ConfigError, JournalError
+from bintrades.journal_file import (
+    BAR_COLUMNS,
+    bar_from_row,
+    bar_row,
+    connect,
+    create_schema,
+    gap_from_row,
+    is_damaged,
+    set_aside,
+    transaction,
+)
+from bintrades.ledger import LedgerState
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+    from pathlib import Path
+    from typing import Any
+
+    from bintrades.aggregator import Changes, Key
+    from bintrades.model import Bar, Gap
+
+log = logging.getLogger(__name__)
+
+PRUNE_BATCH = 20_000
+"""Rows deleted at a time, so that nobody waits long for the file's write lock."""
+
+_PLACES = ", ".join("?" * (BAR_COLUMNS.count(",") + 2))
+_UPDATES = ", ".join(
+    f"{column} = excluded.{column}"
+    for column in f"{BAR_COLUMNS}, sequence".split(", ")
+    if column not in ("symbol", "open_time", "version")
+)
+_PUT_BAR = (
+    f"INSERT INTO bars ({BAR_COLUMNS}, sequence) VALUES ({_PLACES})"  # noqa: S608 - constants
+    " ON CONFLICT (symbol, open_time) DO UPDATE SET"
+    f" version = bars.version + (bars.sequence IS NOT NULL), {_UPDATES}"
+)
+_GET_BAR = f"SELECT {BAR_COLUMNS} FROM bars WHERE symbol = ? AND open_time = ?"  # noqa: S608
+
+
+class Journal:
+    """The one writer of the journal. Belongs to one thread at a time.
+
+    Opening raises ConfigError for a file that is not ours, is of another market or interval or of
+    a newer version, and JournalError when another collector uses it or the disk refuses. A
+    damaged file is set aside, never deleted, and a new one begun.
+    """
+
+    def __init__(self, path: Path, *, market: str, interval_ms: int) -> None:
+        self.path = path
+        self._market = market
+        self._interval = interval_ms
+        self._states: dict[str, LedgerState] = {}
+        self._lock = _lock(path)
+        try:
+            self._connection = self._open()
+        except BaseException:
+            self._lock.close()
+            raise
+
+    @property
+    def ledgers(self) -> dict[str, LedgerState]:
+        """What is known of each symbol's trade ids, as last written."""
+        return self._states
+
+    def close(self) -> None:
+        """Let go of the file; what was written stays."""
+        self._connection.close()
+        self._lock.close()
+
+    def unclosed(self, symbols: Collection[str]) -> list[Bar]:
+        """Return the bars to be continued, and release those of symbols no longer collected.
+
+        Raises JournalError.
+        """
+        query = f"SELECT {BAR_COLUMNS} FROM bars WHERE is_closed = 0"  # noqa: S608
+        try:
+            bars = [self._bar(row) for row in self._connection.execute(query)]
+            with transaction(self._connection):
+                sequence = self._sequence()
+                for bar in bars:
+                    if bar.symbol not in symbols:
+                        self._connection.execute(
+                            "UPDATE bars SET sequence = ?"
+                            " WHERE symbol = ? AND open_time = ? AND sequence IS NULL",
+                            (next(sequence), bar.symbol, bar.open_time_ms),
+                        )
+                self._save_sequence(sequence)
+        except sqlite3.Error as error:
+            raise JournalError(f"{self.path}: {error}") from error
+        return [bar for bar in bars if bar.symbol in symbols]
+
+    def write(self, changes: Changes, now_ms: int, status: str | None = None) -> None:
+        """Commit *changes*, all or nothing; *now_ms* becomes the updated_at of what is new.
+
+        Raises JournalError when the disk refuses: write the same changes again later.
+        """
+        states = {**self._states, **changes.ledgers}
+        try:
+            self._write(changes, states, now_ms, status)
+        except sqlite3.Error as error:
+            if not is_damaged(error):
+                raise JournalError(f"{self.path}: {error}") from error
+            self._begin_anew(error)
+            self._write(replace(changes, ledgers=states), states, now_ms, status)
+        self._states = states
+
+    def prune(self, stores: Iterable[str], before_ms: int) -> int:
+        """Delete bars last written before *before_ms* that each of *stores* has; return how many.
+
+        Bars that a store refused stay until they are sent again. Raises JournalError.
+        """
+        names = list(stores)
+        try:
+            cursors = dict(self._connection.execute("SELECT store, sequence FROM cursors"))
+            taken = min((cursors.get(name, 0) for name in names), default=2**62)
+            oldest = self._connection.execute(
+                "SELECT symbol, open_time, updated_at FROM bars WHERE sequence <= ? AND NOT EXISTS"
+                " (SELECT 1 FROM rejected WHERE rejected.symbol = bars.symbol"
+                "  AND rejected.open_time = bars.open_time) ORDER BY sequence LIMIT ?",
+                (taken, PRUNE_BATCH),
+            ).fetchall()
+            old = [row[:2] for row in itertools.takewhile(lambda row: row[2] < before_ms, oldest)]
+            if old:
+                with transaction(self._connection):
+                    self._connection.executemany(
+                        "DELETE FROM bars WHERE symbol = ? AND open_time = ?", old
+                    )
+        except sqlite3.Error as error:
+            raise JournalError(f"{self.path}: {error}") from error
+        return len(old)
+
+    def fact(self, name: str) -> str | None:
+        """Return what was remembered under *name*, if anything. Raises JournalError."""
+        try:
+            row = self._connection.execute(
+                "SELECT value FROM facts WHERE name = ?", (name,)
+            ).fetchone()
+        except sqlite3.Error as error:
+            raise JournalError(f"{self.path}: {error}") from error
+        return None if row is None else str(row[0])
+
+    def remember(self, name: str, value: str) -> None:
+        """Keep *value* under *name*. Raises JournalError."""
+        try:
+            self._put_fact(name, value)
+        except sqlite3.Error as error:
+            raise JournalError(f"{self.path}: {error}") from error
+
+    def _open(self) -> sqlite3.Connection:
+        try:
+            return self._open_once()
+        except (sqlite3.Error, JournalError) as error:
+            cause = error if isinstance(error, sqlite3.Error) else error.__cause__
+            if not is_damaged(cause):
+                raise JournalError(f"{self.path}: cannot be used: {cause}") from error
+            self._report_set_aside(error)
+            return self._open_once()
+
+    def _open_once(self) -> sqlite3.Connection:
+        connection = connect(self.path)
+        try:
+            create_schema(connection)
+            self._check_facts(connection)
+            self._states = _read_states(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _check_facts(self, connection: sqlite3.Connection) -> None:
+        """Refuse to mix bars of another market or another length into one journal."""
+        for name, here in (("market", self._market), ("interval_ms", str(self._interval))):
+            connection.execute("INSERT OR IGNORE INTO facts VALUES (?, ?)", (name, here))
+            (there,) = connection.execute(
+                "SELECT value FROM facts WHERE name = ?", (name,)
+            ).fetchone()
+            if there != here:
+                raise ConfigError(
+                    f"{self.path}: holds bars of {name} {there}, the configuration says {here};"
+                    " set [journal] path to another file"
+                )
+
+    def _begin_anew(self, error: sqlite3.Error) -> None:
+        self._connection.close()
+        self._report_set_aside(error)
+        states = self._states
+        try:
+            self._connection = self._open_once()
+        except sqlite3.Error as second:
+            raise JournalError(f"{self.path}: cannot be begun anew: {second}") from second
+        self._states = states
+
+    def _report_set_aside(self, error: Exception) -> None:
+        aside = set_aside(self.path)
+        log.error(
+            "the journal is damaged and was set aside; a new one is begun, stores keep what they"
+            " have, and `sqlite3 FILE .recover` may save what they lack",
+            extra={"journal": str(self.path), "aside": str(aside), "error": str(error)},
+        )
+
+    def _write(
+        self, changes: Changes, states: dict[str, LedgerState], now_ms: int, status: str | None
+    ) -> None:
+        with transaction(self._connection):
+            sequence = self._sequence()
+            for bar in changes.unfinished.values():
+                self._put(bar, None, now_ms, is_complete=False)
+            finished = dict(changes.finished)
+            for key, part in changes.amendments.items():
+                stored = self._get(key)
+                finished[key] = part if stored is None else stored.merge(part)
+            for key in self._touched(changes) - finished.keys() - changes.unfinished.keys():
+                stored = self._get(key)
+                if stored and stored.is_complete != _is_complete(stored, states):
+                    finished[key] = stored
+            for bar in sorted(finished.values(), key=lambda bar: (bar.open_time_ms, bar.symbol)):
+                self._put(bar, next(sequence), now_ms, is_complete=_is_complete(bar, states))
+            for symbol, state in changes.ledgers.items():
+                self._put_state(symbol, state)
+            self._save_sequence(sequence)
+            if status is not None:
+                self._put_fact("status", status)
+
+    def _touched(self, changes: Changes) -> set[Key]:
+        """Return the released bars whose completeness may differ now that gaps came or went."""
+        keys: set[Key] = set()
+        for symbol, state in changes.ledgers.items():
+            before = self._states.get(symbol)
+            changed = set(state.gaps).symmetric_difference(before.gaps if before else ())
+            for gap in changed:
+                keys.update(
+                    self._connection.execute(
+                        "SELECT symbol, open_time FROM bars WHERE symbol = ? AND open_time > ?"
+                        " AND open_time <= ? AND sequence IS NOT NULL",
+                        (symbol, gap.since_ms - self._interval, gap.until_ms),
+                    )
+                )
+        return keys
+
+    def _put(self, bar: Bar, sequence: int | None, now_ms: int, *, is_complete: bool) -> None:
+        row = bar_row(bar, now_ms, is_complete=is_complete)
+        self._connection.execute(_PUT_BAR, (*row, sequence))
+
+    def _get(self, key: Key) -> Bar | None:
+        row = self._connection.execute(_GET_BAR, key).fetchone()
+        return None if row is None else self._bar(row)
+
+    def _put_state(self, symbol: str, state: LedgerState) -> None:
+        self._connection.execute(
+            "INSERT OR REPLACE INTO ledgers VALUES (?, ?, ?)",
+            (symbol, state.next_id, state.last_time),
+        )
+        before = self._states.get(symbol)
+        if before is None or before.gaps != state.gaps:
+            self._connection.execute("DELETE FROM gaps WHERE symbol = ?", (symbol,))
+            self._connection.executemany(
+                "INSERT INTO gaps VALUES (?, ?, ?, ?, ?, ?)",
+                [(symbol, *_gap_row(gap)) for gap in state.gaps],
+            )
+
+    def _sequence(self) -> itertools.count[int]:
+        (last,) = self._connection.execute(
+            "SELECT value FROM facts WHERE name = 'sequence'"
+        ).fetchone()
+        return itertools.count(int(last) + 1)
+
+    def _save_sequence(self, sequence: itertools.count[int]) -> None:
+        self._put_fact("sequence", str(next(sequence) - 1))
+
+    def _put_fact(self, name: str, value: str) -> None:
+        self._connection.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
+
+    def _bar(self, row: tuple[Any, ...]) -> Bar:
+        return bar_from_row(row, self._market, self._interval)
+
+
+def _is_complete(bar: Bar, states: dict[str, LedgerState]) -> bool:
+    state = states.get(bar.symbol)
+    gaps: tuple[Gap, ...] = state.gaps if state else ()
+    return not any(gap.touches(bar.open_time_ms, bar.interval_ms) for gap in gaps)
+
+
+def _gap_row(gap: Gap) -> tuple[int, int, int, int, str]:
+    return gap.first_id, gap.last_id, gap.since_ms, gap.until_ms, gap.cause
+
+
+def _read_states(connection: sqlite3.Connection) -> dict[str, LedgerState]:
+    gaps: dict[str, list[Gap]] = {}
+    for symbol, *row in connection.execute(
+        "SELECT symbol, first_id, last_id, since, until, cause FROM gaps ORDER BY symbol, first_id"
+    ):
+        gaps.setdefault(symbol, []).append(gap_from_row(tuple(row)))
+    return {
+        symbol: LedgerState(next_id, last_time, tuple(gaps.get(symbol, ())))
+        for symbol, next_id, last_time in connection.execute("SELECT * FROM ledgers")
+    }
+
+
+def _lock(path: Path) -> TextIO:
+    """Keep a second collector away from the journal for as long as this process lives."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = path.with_name(path.name + ".lock").open("a+", encoding="utf-8")
+    except OSError as error:
+        raise JournalError(
+            f"{path}: cannot be used: {error.strerror} ({error.filename});"
+            " make the folder writable, or set [journal] path"
+        ) from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.seek(0)
+        owner = lock.read().strip() or "unknown"
+        lock.close()
+        raise JournalError(
+            f"{path}: is in use by another collector (process {owner});"
+            " stop that one, or set [journal] path to another file"
+        ) from None
+    with suppress(OSError):  # the number is only a courtesy to whoever is refused
+        lock.truncate(0)
+        lock.write(f"{os.getpid()}\n")
+        lock.flush()
+    return lock

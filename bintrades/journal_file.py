@@ -1,0 +1,226 @@
+"""The journal's file: its schema, opening and checking it, rows from and to values."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from bintrades.errors import ConfigError, JournalError
+from bintrades.model import Bar, Gap, plain
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+SCHEMA_VERSION = 1
+_APPLICATION_ID = 0x62746A31  # "btj1", so that a stranger's database is not taken for a journal
+_LOCK_TIMEOUT_S = 10.0
+_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+
+_SCHEMA = """
+CREATE TABLE bars (
+    symbol TEXT NOT NULL,
+    open_time INTEGER NOT NULL,
+    version INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL,
+    is_closed INTEGER NOT NULL,
+    is_complete INTEGER NOT NULL,
+    trade_count INTEGER NOT NULL,
+    buy_count INTEGER NOT NULL,
+    quantity TEXT NOT NULL,
+    buy_quantity TEXT NOT NULL,
+    value TEXT NOT NULL,
+    buy_value TEXT NOT NULL,
+    open_price TEXT NOT NULL,
+    close_price TEXT NOT NULL,
+    min_price TEXT NOT NULL,
+    max_price TEXT NOT NULL,
+    first_trade_id INTEGER NOT NULL,
+    last_trade_id INTEGER NOT NULL,
+    first_trade_time INTEGER NOT NULL,
+    last_trade_time INTEGER NOT NULL,
+    sequence INTEGER,
+    PRIMARY KEY (symbol, open_time)
+) WITHOUT ROWID;
+CREATE UNIQUE INDEX bars_by_sequence ON bars (sequence) WHERE sequence IS NOT NULL;
+CREATE INDEX bars_unclosed ON bars (symbol) WHERE is_closed = 0;
+CREATE TABLE ledgers (
+    symbol TEXT PRIMARY KEY,
+    next_id INTEGER NOT NULL,
+    last_time INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE gaps (
+    symbol TEXT NOT NULL,
+    first_id INTEGER NOT NULL,
+    last_id INTEGER NOT NULL,
+    since INTEGER NOT NULL,
+    until INTEGER NOT NULL,
+    cause TEXT NOT NULL,
+    PRIMARY KEY (symbol, first_id)
+) WITHOUT ROWID;
+CREATE TABLE cursors (store TEXT PRIMARY KEY, sequence INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE rejected (
+    store TEXT NOT NULL,
+    symbol TEXT NOT NULL,
+    open_time INTEGER NOT NULL,
+    reason TEXT NOT NULL,
+    rejected_at INTEGER NOT NULL,
+    PRIMARY KEY (store, symbol, open_time)
+) WITHOUT ROWID;
+CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+INSERT INTO facts VALUES ('sequence', '0');
+"""
+
+BAR_COLUMNS = (
+    "symbol, open_time, version, updated_at, is_closed, is_complete, trade_count, buy_count,"
+    " quantity, buy_quantity, value, buy_value, open_price, close_price, min_price, max_price,"
+    " first_trade_id, last_trade_id, first_trade_time, last_trade_time"
+)
+
+
+def connect(path: Path, *, is_read_only: bool = False) -> sqlite3.Connection:
+    """Open the file; raise JournalError, or ConfigError where only the user can help.
+
+    The connection is in autocommit mode and may be handed from one thread to another.
+    """
+    mode = "ro" if is_read_only else "rwc"
+    try:
+        connection = sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode={mode}",
+            uri=True,
+            timeout=_LOCK_TIMEOUT_S,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+    except sqlite3.Error as error:
+        raise JournalError(f"{path}: cannot be opened: {error}") from error
+    try:
+        _check(connection, path)
+    except sqlite3.Error as error:
+        connection.close()
+        raise JournalError(f"{path}: {error}") from error
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def create_schema(connection: sqlite3.Connection) -> None:
+    """Make the tables of an empty file; leave a journal as it is. Raises sqlite3.Error."""
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")  # a commit survives a loss of power
+    if connection.execute("PRAGMA user_version").fetchone() == (0,):
+        with transaction(connection):
+            for statement in _SCHEMA.split(";"):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+def _check(connection: sqlite3.Connection, path: Path) -> None:
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    if application != _APPLICATION_ID and (application or version or tables):
+        raise ConfigError(
+            f"{path}: is an SQLite database, but not a journal of bintrades;"
+            " set [journal] path to another file"
+        )
+    if version > SCHEMA_VERSION:
+        raise ConfigError(
+            f"{path}: was made by a newer bintrades (journal version {version}, this one knows up"
+            f" to {SCHEMA_VERSION}); upgrade bintrades, or set [journal] path to another file"
+        )
+
+
+@contextlib.contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """All or nothing, holding the write lock from the start."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        # A commit that failed for want of space may have ended the transaction already.
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def is_damaged(error: BaseException | None) -> bool:
+    """Whether *error* says that the file itself is spoilt, so that trying again is no use."""
+    code = getattr(error, "sqlite_errorcode", 0) or 0
+    return code & 0xFF in _DAMAGED
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a damaged journal and its companions, for whoever wants to recover what is in it."""
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")
+    aside = path.with_name(f"{path.name}.damaged-{stamp}")
+    for suffix in ("", "-wal", "-shm"):
+        companion = path.with_name(path.name + suffix)
+        if companion.exists():
+            companion.rename(aside.with_name(aside.name + suffix))
+    return aside
+
+
+def bar_row(bar: Bar, updated_at: int, *, is_complete: bool) -> tuple[Any, ...]:
+    """Return *bar* in the order of BAR_COLUMNS, as version 1."""
+    return (
+        bar.symbol,
+        bar.open_time_ms,
+        1,
+        updated_at,
+        bar.is_closed,
+        is_complete,
+        bar.trade_count,
+        bar.buy_count,
+        str(plain(bar.quantity)),
+        str(plain(bar.buy_quantity)),
+        str(plain(bar.value)),
+        str(plain(bar.buy_value)),
+        str(plain(bar.open_price)),
+        str(plain(bar.close_price)),
+        str(plain(bar.min_price)),
+        str(plain(bar.max_price)),
+        bar.first_trade_id,
+        bar.last_trade_id,
+        bar.first_trade_time_ms,
+        bar.last_trade_time_ms,
+    )
+
+
+def bar_from_row(row: tuple[Any, ...], market: str, interval_ms: int) -> Bar:
+    """Return the bar of a row selected by BAR_COLUMNS."""
+    return Bar(
+        symbol=row[0],
+        market=market,
+        open_time_ms=row[1],
+        interval_ms=interval_ms,
+        version=row[2],
+        updated_at_ms=row[3],
+        is_closed=bool(row[4]),
+        is_complete=bool(row[5]),
+        trade_count=row[6],
+        buy_count=row[7],
+        quantity=Decimal(row[8]),
+        buy_quantity=Decimal(row[9]),
+        value=Decimal(row[10]),
+        buy_value=Decimal(row[11]),
+        open_price=Decimal(row[12]),
+        close_price=Decimal(row[13]),
+        min_price=Decimal(row[14]),
+        max_price=Decimal(row[15]),
+        first_trade_id=row[16],
+        last_trade_id=row[17],
+        first_trade_time_ms=row[18],
+        last_trade_time_ms=row[19],
+    )
+
+
+def gap_from_row(row: tuple[Any, ...]) -> Gap:
+    """Return the gap of a row selected as first_id, last_id, since, until, cause."""
+    return Gap(*row)

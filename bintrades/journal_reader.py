@@ -1,0 +1,194 @@
+"""The journal as others see it: the stores' threads with their cursors, and the commands.
+
+Each use opens the file anew, which costs a fraction of a millisecond and finds the right file even
+after a damaged one was set aside.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bintrades.errors import JournalError
+from bintrades.journal_file import BAR_COLUMNS, bar_from_row, connect, gap_from_row, transaction
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
+    from typing import Any
+
+    from bintrades.model import Bar, Gap
+
+
+@dataclass(frozen=True, slots=True)
+class StoreState:
+    """How far a store is."""
+
+    waiting_bars: int
+    rejected_bars: int
+    last_reason: str | None
+
+
+class JournalReader:
+    """Reads what the collector wrote, from any thread of any process.
+
+    Every call may raise JournalError.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def bars(self, symbol: str, since_ms: int, until_ms: int, limit: int) -> list[Bar]:
+        """Return the newest *limit* bars with since_ms <= open time < until_ms, oldest first."""
+        with self._reading() as connection:
+            rows = connection.execute(
+                f"SELECT {BAR_COLUMNS} FROM bars"  # noqa: S608 - constants
+                " WHERE symbol = ? AND open_time >= ? AND open_time < ?"
+                " ORDER BY open_time DESC LIMIT ?",
+                (symbol, since_ms, until_ms, limit),
+            ).fetchall()
+            return self._bars(connection, reversed(rows))
+
+    def newest_open_time_ms(self, symbol: str) -> int | None:
+        """Return the open time of the symbol's newest bar, if it has one."""
+        with self._reading() as connection:
+            (newest,) = connection.execute(
+                "SELECT max(open_time) FROM bars WHERE symbol = ?", (symbol,)
+            ).fetchone()
+            return None if newest is None else int(newest)
+
+    def symbols(self) -> list[str]:
+        """Return the symbols of which a trade was ever seen."""
+        with self._reading() as connection:
+            return [row[0] for row in connection.execute("SELECT symbol FROM ledgers")]
+
+    def gaps(self) -> dict[str, list[Gap]]:
+        """Return the open gaps of each symbol that has some, newest last."""
+        with self._reading() as connection:
+            found: dict[str, list[Gap]] = {}
+            for symbol, *row in connection.execute(
+                "SELECT symbol, first_id, last_id, since, until, cause FROM gaps"
+                " ORDER BY symbol, first_id"
+            ):
+                found.setdefault(symbol, []).append(gap_from_row(tuple(row)))
+            return found
+
+    def counts(self) -> dict[str, int]:
+        """Return how many bars there are, in all and by what is worth knowing of them."""
+        with self._reading() as connection:
+            bars, unclosed, incomplete = connection.execute(
+                "SELECT count(*), sum(is_closed = 0), sum(is_complete = 0 AND is_closed) FROM bars"
+            ).fetchone()
+            return {"bars": bars, "unclosed": unclosed or 0, "incomplete": incomplete or 0}
+
+    def fact(self, name: str) -> str | None:
+        """Return what the collector remembered under *name*, if anything."""
+        with self._reading() as connection:
+            row = connection.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
+            return None if row is None else str(row[0])
+
+    def store(self, name: str) -> StoreState:
+        """Return how far the store *name* is."""
+        with self._reading() as connection:
+            (waiting,) = connection.execute(
+                "SELECT count(*) FROM bars WHERE sequence > ?", (_position(connection, name),)
+            ).fetchone()
+            rejected, _, reason = connection.execute(
+                "SELECT count(*), max(rejected_at), reason FROM rejected WHERE store = ?", (name,)
+            ).fetchone()
+            return StoreState(waiting, rejected, reason)
+
+    def resend(self, name: str) -> int:
+        """Have the bars that *name* refused delivered again; return how many."""
+        with self._writing() as connection:
+            refused = connection.execute(
+                "SELECT symbol, open_time FROM rejected WHERE store = ?", (name,)
+            ).fetchall()
+            (last,) = connection.execute(
+                "SELECT value FROM facts WHERE name = 'sequence'"
+            ).fetchone()
+            for sequence, key in enumerate(refused, int(last) + 1):
+                connection.execute(
+                    "UPDATE bars SET sequence = ?"
+                    " WHERE symbol = ? AND open_time = ? AND sequence IS NOT NULL",
+                    (sequence, *key),
+                )
+            connection.execute(
+                "UPDATE facts SET value = ? WHERE name = 'sequence'",
+                (str(int(last) + len(refused)),),
+            )
+            connection.execute("DELETE FROM rejected WHERE store = ?", (name,))
+            return len(refused)
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        if not self.path.exists():
+            raise JournalError(f"{self.path}: there is no journal yet; `bintrades run` begins it")
+        with contextlib.closing(connect(self.path, is_read_only=True)) as connection:
+            try:
+                yield connection
+            except sqlite3.Error as error:
+                raise JournalError(f"{self.path}: {error}") from error
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        if not self.path.exists():
+            raise JournalError(f"{self.path}: there is no journal yet; `bintrades run` begins it")
+        with contextlib.closing(connect(self.path)) as connection:
+            try:
+                with transaction(connection):
+                    yield connection
+            except sqlite3.Error as error:
+                raise JournalError(f"{self.path}: {error}") from error
+
+    def _bars(self, connection: sqlite3.Connection, rows: Iterable[tuple[Any, ...]]) -> list[Bar]:
+        facts = dict(connection.execute("SELECT name, value FROM facts WHERE name <> 'status'"))
+        market, interval_ms = facts["market"], int(facts["interval_ms"])
+        return [bar_from_row(row, market, interval_ms) for row in rows]
+
+
+class Cursor(JournalReader):
+    """One store's place in the journal. Belongs to that store's thread."""
+
+    def __init__(self, path: Path, store: str) -> None:
+        super().__init__(path)
+        self._store = store
+
+    def next_bars(self, limit: int) -> tuple[list[Bar], int]:
+        """Return the next bars, oldest version first, and where to move the cursor after them."""
+        with self._reading() as connection:
+            rows = connection.execute(
+                f"SELECT {BAR_COLUMNS}, sequence FROM bars"  # noqa: S608 - constants
+                " WHERE sequence > ? ORDER BY sequence LIMIT ?",
+                (_position(connection, self._store), limit),
+            ).fetchall()
+            return self._bars(connection, rows), rows[-1][-1] if rows else 0
+
+    def move(
+        self, sequence: int, bars: Sequence[Bar], rejected: Sequence[tuple[Bar, str]] = ()
+    ) -> None:
+        """Note that the store has *bars*, up to *sequence*, but for the *rejected* among them."""
+        now_ms = time.time_ns() // 1_000_000
+        with self._writing() as connection:
+            connection.executemany(
+                "DELETE FROM rejected WHERE store = ? AND symbol = ? AND open_time = ?",
+                [(self._store, bar.symbol, bar.open_time_ms) for bar in bars],
+            )
+            connection.executemany(
+                "INSERT OR REPLACE INTO rejected VALUES (?, ?, ?, ?, ?)",
+                [
+                    (self._store, bar.symbol, bar.open_time_ms, reason, now_ms)
+                    for bar, reason in rejected
+                ],
+            )
+            connection.execute(
+                "INSERT OR REPLACE INTO cursors VALUES (?, ?)", (self._store, sequence)
+            )
+
+
+def _position(connection: sqlite3.Connection, store: str) -> int:
+    row = connection.execute("SELECT sequence FROM cursors WHERE store = ?", (store,)).fetchone()
+    return 0 if row is None else int(row[0])

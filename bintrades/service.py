@@ -1,0 +1,263 @@
+"""The whole service on one page: what there is, how it is wired, how it starts and stops.
+
+Started from the last stage to the first and stopped from the first to the last, so that nothing is
+handed to somebody who is not there. The main thread waits for a reason to stop: a signal, or the
+word that a worker has failed.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import queue
+import signal
+import time
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from bintrades.aggregator import Aggregator
+from bintrades.binance.listing import choose_symbols, unlisted_symbols
+from bintrades.binance.markets import MARKETS
+from bintrades.binance.reader import AttemptLimit, Reader
+from bintrades.binance.rest import RestClient
+from bintrades.binance.session import Event, StreamOptions
+from bintrades.delivery import Delivery
+from bintrades.errors import ConfigError, ExchangeError
+from bintrades.journal import Journal
+from bintrades.journal_reader import Cursor
+from bintrades.plugins import load_stores
+from bintrades.recorder import INBOX_SIZE, Recorder
+from bintrades.scheduler import Scheduler
+from bintrades.status import Status
+from bintrades.tls import tls_context
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from bintrades.config import Config
+    from bintrades.plugins import Store
+    from bintrades.worker import Worker
+
+log = logging.getLogger(__name__)
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_READERS_STOP_WITHIN_S = 5.0
+_SUMMARY_EVERY_S = 60
+_PRUNE_EVERY_S = 60
+_STORES_OPEN_WITHIN_S = 2.0
+_HURRIED_S = 0.5
+
+
+def run(config: Config) -> int:
+    """Collect until a signal comes or a worker fails; return the exit status.
+
+    Call it on the main thread. Raises ConfigError and JournalError.
+    """
+    stores = load_stores(config.stores.enabled, config.plugins.path)
+    check_stores(config, stores)
+    reasons = Reasons()
+    market = MARKETS[config.binance.market]
+    journal = Journal(config.journal.path, market=market.name, interval_ms=config.bars.interval_ms)
+    with closing(journal), RestClient(config.binance.rest_url, market) as rest:
+        symbols = choose_symbols(config.symbols, rest, journal, reasons.wait)
+        if not symbols:
+            return 0  # told to stop before the exchange had answered
+        service = Service(config, symbols, stores, journal, rest, reasons)
+        return service.run()
+
+
+def check_stores(config: Config, stores: Sequence[Store]) -> None:
+    """Have every plugin look at its options; raise ConfigError with all that they say."""
+    problems: list[str] = []
+    for store in stores:
+        try:
+            store.check(config.store_options[store.name])
+        except ConfigError as error:
+            problems += [f"{config.path}: [store:{store.name}] {text}" for text in error.problems]
+        except Exception as error:
+            problems.append(f"{config.path}: [store:{store.name}] cannot be checked: {error!r}")
+    if problems:
+        raise ConfigError(*problems)
+
+
+class Reasons:
+    """Why to stop: signals, and what failed. Making one takes over the signals.
+
+    A signal handler may only put a word into a SimpleQueue: everything else may dead-lock
+    against the code that it interrupts.
+    """
+
+    def __init__(self) -> None:
+        self.failures: list[str] = []
+        self.bad_options: list[str] = []
+        self._queue: queue.SimpleQueue[str] = queue.SimpleQueue()
+        for number in STOP_SIGNALS:
+            signal.signal(number, lambda got, _frame: self._queue.put(signal.Signals(got).name))
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Wait for a reason; return whether there is one. Main thread."""
+        try:
+            reason = self._queue.get(timeout=timeout_s)
+        except queue.Empty:
+            return False
+        log.info("stopping: %s", reason)
+        return True
+
+    def fail(self, failure: str) -> None:
+        """Stop because of *failure*. Any thread."""
+        self.failures.append(failure)
+        self._queue.put(failure)
+
+    def refuse(self, problem: str) -> None:
+        """Stop because a store finds fault with its options. Any thread."""
+        self.bad_options.append(problem)
+        self._queue.put(problem)
+
+
+class Service:
+    """All workers of one collector."""
+
+    def __init__(
+        self,
+        config: Config,
+        symbols: Sequence[str],
+        stores: Sequence[Store],
+        journal: Journal,
+        rest: RestClient,
+        reasons: Reasons,
+    ) -> None:
+        self._config = config
+        self._reasons = reasons
+        self._rest = rest
+        self._is_hurried = False
+        market = MARKETS[config.binance.market]
+        inbox: queue.Queue[Event | None] = queue.Queue(INBOX_SIZE)
+
+        self._deliveries = [
+            Delivery(
+                store,
+                config.store_options[store.name],
+                Cursor(config.journal.path, store.name),
+                on_failure=reasons.fail,
+                on_bad_options=reasons.refuse,
+            )
+            for store in stores
+        ]
+        aggregator = Aggregator(
+            symbols,
+            market=market.name,
+            interval_ms=config.bars.interval_ms,
+            grace_ms=config.bars.grace_ms,
+        )
+        aggregator.resume(journal.ledgers, journal.unclosed(symbols))
+        self._recorder = Recorder(
+            inbox,
+            aggregator,
+            journal,
+            checkpoint_every_ms=config.journal.checkpoint_every_ms,
+            on_bars=self._announce_bars,
+            status=lambda: json.dumps(self._status.figures(self._recorder)),
+            on_failure=reasons.fail,
+        )
+        streams = StreamOptions(
+            stream_url=config.binance.stream_url,
+            market=market,
+            tls=tls_context(),
+            coalesce_ms=config.binance.coalesce_ms,
+        )
+        attempts = AttemptLimit(market)
+        self._readers = [
+            Reader(
+                number,
+                group,
+                inbox,
+                streams,
+                attempts,
+                silence_timeout_ms=config.binance.silence_timeout_ms,
+                on_failure=reasons.fail,
+            )
+            for number, group in enumerate(
+                _groups(symbols, config.binance.streams_per_connection), 1
+            )
+        ]
+        self._status = Status(symbols, inbox, aggregator, self._readers, self._deliveries)
+        self._scheduler = Scheduler(reasons.fail)
+        self._scheduler.once(self._check_listing)
+        self._scheduler.every(_SUMMARY_EVERY_S, self._log_summary)
+        self._scheduler.every(_PRUNE_EVERY_S, self._prune)
+
+    def run(self) -> int:
+        """Start everything, wait for a reason to stop, stop everything; return the exit status.
+
+        Raises ConfigError when a store refuses its options.
+        """
+        log.info("starting", extra={"journal": str(self._config.journal.path)})
+        for delivery in self._deliveries:
+            delivery.start()
+        for delivery in self._deliveries:
+            delivery.wait_until_tried(_STORES_OPEN_WITHIN_S)
+        if not self._reasons.bad_options:
+            self._recorder.start()
+            for reader in self._readers:
+                reader.start()
+            self._scheduler.start()
+            self._reasons.wait()
+        self._stop()
+        if self._reasons.bad_options:
+            raise ConfigError(*self._reasons.bad_options)
+        return 1 if self._reasons.failures or self._recorder.lost_bar_count else 0
+
+    def _stop(self) -> None:
+        self._scheduler.stop()
+        for reader in self._readers:
+            reader.stop()
+        self._wait_for(self._readers, _READERS_STOP_WITHIN_S)
+        within_s = self._config.stores.shutdown_timeout_ms / 1000
+        self._recorder.stop()
+        if not self._wait_for([self._recorder], within_s):
+            self._recorder.hurry()
+            if not self._wait_for([self._recorder], within_s):
+                self._reasons.fail("the aggregator did not end; what it held is lost")
+        for delivery in self._deliveries:
+            delivery.finish(within_s)
+        if not self._wait_for(self._deliveries, within_s):
+            log.warning("not every store took what was left; it stays in the journal")
+        log.info("stopped", extra=self._status.figures(self._recorder))
+
+    def _wait_for(self, workers: Sequence[Worker], within_s: float) -> bool:
+        """Wait for the end of *workers*; another signal cuts this and all later waiting short."""
+        deadline = time.monotonic() + (_HURRIED_S if self._is_hurried else within_s)
+        while any(worker.is_alive for worker in workers):
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            if self._reasons.wait(min(left, 0.05)) and not self._is_hurried:
+                self._is_hurried = True
+                deadline = time.monotonic() + _HURRIED_S
+        return True
+
+    def _announce_bars(self) -> None:
+        for delivery in self._deliveries:
+            delivery.bars_are_ready()
+
+    def _check_listing(self) -> None:
+        try:
+            self._status.unlisted = unlisted_symbols(self._config.symbols, self._rest)
+        except ExchangeError as error:
+            log.warning(
+                "the symbols cannot be checked against the exchange's list; collecting goes on",
+                extra={"error": str(error)},
+            )
+
+    def _log_summary(self) -> None:
+        log.info("summary", extra=self._status.figures(self._recorder))
+
+    def _prune(self) -> None:
+        self._recorder.prune(self._config.stores.enabled, self._config.journal.retention_ms)
+
+
+def _groups(symbols: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    """Yield *symbols* in groups as equal as can be, none larger than *size*."""
+    count = -(-len(symbols) // size)
+    for number in range(count):
+        yield symbols[number::count]

@@ -1,0 +1,172 @@
+"""What the collector has, waits for and lacks: gathered while running, printed by a command."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+from bintrades.journal_reader import JournalReader
+from bintrades.model import utc
+from bintrades.version import __version__
+
+if TYPE_CHECKING:
+    import queue
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from bintrades.aggregator import Aggregator
+    from bintrades.binance.reader import Reader
+    from bintrades.binance.session import Event
+    from bintrades.delivery import Delivery
+    from bintrades.recorder import Recorder
+
+
+class Status:
+    """The figures of a running collector. Filled in by service, read from any thread."""
+
+    def __init__(
+        self,
+        symbols: Sequence[str],
+        inbox: queue.Queue[Event | None],
+        aggregator: Aggregator,
+        readers: Sequence[Reader],
+        deliveries: Sequence[Delivery],
+    ) -> None:
+        self.unlisted: list[str] = []  # configured names that the exchange does not list
+        self._symbols = symbols
+        self._inbox = inbox
+        self._aggregator = aggregator
+        self._readers = readers
+        self._deliveries = deliveries
+        self._started_at = time.time_ns() // 1_000_000
+
+    def figures(self, recorder: Recorder) -> dict[str, Any]:
+        """Return everything worth knowing; counts are since the start."""
+        return {
+            "version": __version__,
+            "pid": os.getpid(),
+            "started_at": utc(self._started_at).isoformat(),
+            "updated_at": utc(time.time_ns() // 1_000_000).isoformat(),
+            "symbols": len(self._symbols),
+            "unlisted_symbols": self.unlisted,
+            "trades": self._aggregator.trade_count,
+            "duplicates": self._aggregator.duplicate_count,
+            "foreign_trades": self._aggregator.foreign_count,
+            "bad_messages": recorder.bad_count,
+            "unknown_messages": recorder.unknown_count,
+            "bars": self._aggregator.bar_count,
+            "open_bars": self._aggregator.open_bar_count,
+            "lag_ms": recorder.lag_ms,
+            "queue": self._inbox.qsize(),
+            "journal_error": recorder.journal_error,
+            "connections": [
+                {
+                    "name": reader.name,
+                    "state": reader.state,
+                    "symbols": len(reader.symbols),
+                    "connections": reader.connection_count,
+                    "error": reader.last_error,
+                }
+                for reader in self._readers
+            ],
+            "stores": [
+                {
+                    "name": delivery.store_name,
+                    "delivered": delivery.delivered_count,
+                    "error": delivery.last_error,
+                }
+                for delivery in self._deliveries
+            ],
+        }
+
+
+def read_status(journal: Path, stores: Sequence[str]) -> dict[str, Any]:
+    """Return what the journal says of the collector and of each of *stores*.
+
+    Raises JournalError where there is no journal, or none that can be read.
+    """
+    reader = JournalReader(journal)
+    text = reader.fact("status")
+    collector: dict[str, Any] | None = json.loads(text) if text else None
+    gaps = reader.gaps()
+    return {
+        "journal": {"path": str(journal), **reader.counts(), "symbols": len(reader.symbols())},
+        "gaps": {
+            "open": sum(map(len, gaps.values())),
+            "missing_ids": sum(gap.size for found in gaps.values() for gap in found),
+            "symbols": sorted(gaps),
+        },
+        "stores": {
+            name: {
+                "waiting_bars": state.waiting_bars,
+                "rejected_bars": state.rejected_bars,
+                "last_reason": state.last_reason,
+            }
+            for name in stores
+            for state in [reader.store(name)]
+        },
+        "is_running": _is_running(collector),
+        "collector": collector,
+    }
+
+
+def _is_running(collector: dict[str, Any] | None) -> bool:
+    """Whether the process that wrote the status is alive, as far as this machine can tell."""
+    if collector is None:
+        return False
+    try:
+        os.kill(int(collector["pid"]), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def tell(status: dict[str, Any]) -> str:
+    """Return *status* as a page for people."""
+    journal, gaps, collector = status["journal"], status["gaps"], status["collector"]
+    lines = [
+        f"journal     {journal['path']}",
+        f"bars        {journal['bars']}, of {journal['symbols']} symbols;"
+        f" {journal['unclosed']} still open, {journal['incomplete']} lack trades",
+        f"gaps        {gaps['open']} open"
+        + (f" ({_some(gaps['symbols'])})" if gaps["open"] else ""),
+    ]
+    for name, store in status["stores"].items():
+        lines.append(
+            f"store       {name}: {store['waiting_bars']} bars wait,"
+            f" {store['rejected_bars']} refused"
+            + (f" ({store['last_reason']})" if store["last_reason"] else "")
+        )
+    if collector is None:
+        return "\n".join(["collector   has not run yet", *lines])
+    state = "running" if status["is_running"] else "stopped"
+    head = [
+        f"collector   {state} (process {collector['pid']}, since {collector['started_at']},"
+        f" last word {collector['updated_at']})",
+        f"trades      {collector['trades']}, {collector['duplicates']} duplicates dropped,"
+        f" {collector['bad_messages']} bad messages",
+    ]
+    head += [
+        f"connection  {connection['name']}: {connection['state']},"
+        f" {connection['symbols']} symbols, connected {connection['connections']} times"
+        + (f"; {connection['error']}" if connection["error"] else "")
+        for connection in collector["connections"]
+    ]
+    head += [
+        f"trouble     store {store['name']}: {store['error']}"
+        for store in collector["stores"]
+        if store["error"]
+    ]
+    if collector["journal_error"]:
+        head.append(f"trouble     {collector['journal_error']}")
+    if collector["unlisted_symbols"]:
+        head.append(f"unlisted    {_some(collector['unlisted_symbols'])}")
+    return "\n".join(head + lines)
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
