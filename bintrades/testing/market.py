@@ -1,0 +1,196 @@
+"""What happened on the simulated exchange: the trades of every symbol, and their aggregates.
+
+Pure but for one lock: every method may be called from any thread.
+"""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_left
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class SimulatedTrade(NamedTuple):
+    """One fill. Price and quantity are the text that goes on the wire, times are milliseconds."""
+
+    symbol: str
+    trade_id: int
+    price: str
+    quantity: str
+    time_ms: int
+    event_time_ms: int
+    buyer_is_maker: bool
+
+
+class Aggregate(NamedTuple):
+    """Fills of adjacent ids with the same price, side and time, as aggTrades answers them."""
+
+    aggregate_id: int
+    trades: tuple[SimulatedTrade, ...]
+
+
+def stream_name(symbol: str) -> str:
+    """Return the name of the symbol's trade stream; only ASCII letters are lowered."""
+    return symbol.encode().lower().decode() + "@trade"
+
+
+def trade_payload(trade: SimulatedTrade) -> bytes:
+    """Return the trade as the raw stream sends it, its fields in the order of the exchange."""
+    return (
+        f'{{"e":"trade","E":{trade.event_time_ms},"s":"{trade.symbol}","t":{trade.trade_id},'
+        f'"p":"{trade.price}","q":"{trade.quantity}","T":{trade.time_ms},'
+        f'"m":{"true" if trade.buyer_is_maker else "false"},"M":true}}'
+    ).encode()
+
+
+class Market:
+    """The exchange's own record, from which REST answers; `recorded` counts the trades.
+
+    It keeps the newest *keep* trades of each symbol (up to twice as many for a while). Methods that
+    take a symbol raise KeyError if it is not listed.
+    """
+
+    def __init__(
+        self, symbols: Iterable[str] | Mapping[str, str], first_trade_id: int, keep: int = 1_000_000
+    ) -> None:
+        self._lock = threading.Lock()
+        self._first_trade_id = first_trade_id
+        self._keep = keep
+        self.recorded = 0
+        self._books: dict[str, _Book] = {}
+        statuses = symbols if isinstance(symbols, Mapping) else dict.fromkeys(symbols, "TRADING")
+        for symbol, status in statuses.items():
+            self.list_symbol(symbol, status)
+
+    def list_symbol(self, symbol: str, status: str = "TRADING") -> None:
+        """List a symbol, or change the status of a listed one."""
+        with self._lock:
+            self._book(symbol).status = status
+
+    def statuses(self) -> dict[str, str]:
+        """Return every listed symbol with its status, in the order of listing."""
+        with self._lock:
+            return {symbol: book.status for symbol, book in self._books.items()}
+
+    def skip_ids(self, symbol: str, count: int) -> None:
+        """Use up *count* ids that no trade will ever have: a hole of the exchange itself."""
+        with self._lock:
+            self._books[symbol].next_id += count
+
+    def new_trade(
+        self,
+        symbol: str,
+        price: str,
+        quantity: str,
+        time_ms: int,
+        event_time_ms: int,
+        buyer_is_maker: bool,
+    ) -> SimulatedTrade:
+        """Record a trade under the symbol's next id."""
+        with self._lock:
+            book = self._books[symbol]
+            trade = SimulatedTrade(
+                symbol, book.next_id, price, quantity, time_ms, event_time_ms, buyer_is_maker
+            )
+            self._record(trade)
+            return trade
+
+    def record(self, trade: SimulatedTrade) -> None:
+        """Record a trade that has an id, listing its symbol; an id already known stays as it is."""
+        with self._lock:
+            self._record(trade)
+
+    def page(
+        self, symbol: str, from_id: int | None, limit: int, hidden: int = 0
+    ) -> list[SimulatedTrade]:
+        """Return at most *limit* trades from an id on, or the newest ones.
+
+        The *hidden* newest trades are not known yet.
+        """
+        with self._lock:
+            trades = self._books[symbol].trades
+            end = max(0, len(trades) - hidden)
+            start = end - limit if from_id is None else bisect_left(trades, from_id, key=_trade_id)
+            return trades[max(0, start) : min(end, max(0, start) + limit)]
+
+    def aggregates(self, symbol: str, hidden: int = 0) -> list[Aggregate]:
+        """Return all aggregates by id, without those that a *hidden* newest trade belongs to."""
+        with self._lock:
+            book = self._books[symbol]
+            book.aggregate()
+            hidden_ids = {trade.trade_id for trade in book.trades[-hidden:]} if hidden else set()
+            return [each for each in book.aggregates if each.trades[-1].trade_id not in hidden_ids]
+
+    def _record(self, trade: SimulatedTrade) -> None:
+        self._book(trade.symbol).record(trade, self._keep)
+        self.recorded += 1
+
+    def _book(self, symbol: str) -> _Book:
+        return self._books.setdefault(symbol, _Book(self._first_trade_id))
+
+
+@dataclass
+class _Book:
+    """One symbol. The first `aggregated` trades are in `aggregates`, which grow when asked for."""
+
+    next_id: int
+    status: str = "TRADING"
+    trades: list[SimulatedTrade] = field(default_factory=list)
+    aggregates: list[Aggregate] = field(default_factory=list)
+    aggregated: int = 0
+    first_aggregate_id: int = 1
+
+    def record(self, trade: SimulatedTrade, keep: int) -> None:
+        if trade.trade_id >= self.next_id or not self.trades:
+            self.trades.append(trade)
+            self.next_id = trade.trade_id + 1
+            if len(self.trades) > 2 * keep:
+                self._trim(keep)
+            return
+        place = bisect_left(self.trades, trade.trade_id, key=_trade_id)
+        if place == len(self.trades) or self.trades[place].trade_id != trade.trade_id:
+            self.trades.insert(place, trade)
+            self.aggregates.clear()
+            self.aggregated = 0
+
+    def aggregate(self) -> None:
+        for trade in self.trades[self.aggregated :]:
+            if self.aggregates and _belongs(trade, self.aggregates[-1].trades[-1]):
+                aggregate_id, fills = self.aggregates[-1]
+                self.aggregates[-1] = Aggregate(aggregate_id, (*fills, trade))
+            else:
+                aggregate_id = self.first_aggregate_id
+                if self.aggregates:
+                    aggregate_id = self.aggregates[-1].aggregate_id + 1
+                self.aggregates.append(Aggregate(aggregate_id, (trade,)))
+        self.aggregated = len(self.trades)
+
+    def _trim(self, keep: int) -> None:
+        self.aggregate()
+        del self.trades[:-keep]
+        self.aggregated = len(self.trades)
+        oldest_id = self.trades[0].trade_id
+        del self.aggregates[: bisect_left(self.aggregates, oldest_id, key=_first_id)]
+        self.first_aggregate_id = self.aggregates[0].aggregate_id if self.aggregates else 1
+
+
+def _trade_id(trade: SimulatedTrade) -> int:
+    return trade.trade_id
+
+
+def _first_id(aggregate: Aggregate) -> int:
+    return aggregate.trades[0].trade_id
+
+
+def _belongs(trade: SimulatedTrade, previous: SimulatedTrade) -> bool:
+    return (
+        trade.trade_id == previous.trade_id + 1
+        and trade.price == previous.price
+        and trade.time_ms == previous.time_ms
+        and trade.buyer_is_maker == previous.buyer_is_maker
+    )

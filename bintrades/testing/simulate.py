@@ -1,0 +1,196 @@
+"""`bintrades simulate`: the exchange simulator as a program, for a look around without Binance."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import math
+import signal
+import sys
+import threading
+import time
+import zlib
+from contextlib import contextmanager
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING
+
+from bintrades.testing.exchange import ExchangeSimulator
+from bintrades.testing.recordings import generate_trades, read_recording
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_REPORT_S = 5.0
+_STEP_S = 0.02
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the options that run() understands."""
+    parser.add_argument(
+        "--symbols",
+        type=_symbols,
+        default=("BTCUSDT", "ETHUSDT"),
+        metavar="A,B",
+        help="symbols that trade, separated by commas (default: BTCUSDT,ETHUSDT)",
+    )
+    parser.add_argument(
+        "--stream-port", type=_port, default=9443, help="0: any (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--rest-port", type=_port, default=9080, help="0: any (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--rate",
+        type=_positive,
+        default=20.0,
+        help="generated trades per second, all symbols together (default: %(default)g)",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of the generated trades (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--recording",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="play these files (gzip, lines of '<receive time in ns> <frame>'), merged by time, "
+        "once somebody has subscribed, instead of generated trades",
+    )
+    parser.add_argument(
+        "--speed",
+        type=_positive,
+        default=1.0,
+        help="of the recording; 1: as recorded, inf: as fast as possible (default: %(default)g)",
+    )
+    parser.add_argument(
+        "--duration", type=_positive, metavar="SECONDS", help="stop by itself (default: never)"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Be an exchange until SIGINT, SIGTERM or the end of the duration; return the exit status.
+
+    Call it from the main thread. Status 1: a port is taken or a recording cannot be read.
+    """
+    stops: SimpleQueue[str] = SimpleQueue()  # put() is safe in a signal handler
+    with _signals_into(stops):
+        try:
+            exchange = ExchangeSimulator(
+                () if arguments.recording else arguments.symbols,
+                stream_port=arguments.stream_port,
+                rest_port=arguments.rest_port,
+                first_trade_id=time.time_ns() // 1_000_000,  # higher after each restart
+            )
+        except OSError as error:
+            return _fail(f"cannot open the ports: {error}")
+        trader = threading.Thread(
+            target=_trade, args=(exchange, arguments, stops), name="simulator-trader"
+        )
+        with exchange:
+            _say(f"streams: {exchange.stream_url}")
+            _say(f"rest: {exchange.rest_url}")
+            trader.start()
+            problem = _report(exchange, stops, arguments.duration)
+        trader.join()
+    return _fail(problem) if problem else 0
+
+
+@contextmanager
+def _signals_into(stops: SimpleQueue[str]) -> Iterator[None]:
+    before = {
+        number: signal.signal(number, lambda *_arguments: stops.put("")) for number in _STOP_SIGNALS
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _report(exchange: ExchangeSimulator, stops: SimpleQueue[str], duration_s: float | None) -> str:
+    """Print a line every few seconds; return what went wrong once it is time to stop."""
+    end_at = math.inf if duration_s is None else time.monotonic() + duration_s
+    while (left_s := end_at - time.monotonic()) > 0:
+        try:
+            return stops.get(timeout=min(_REPORT_S, left_s))
+        except Empty:
+            connections = exchange.connections
+            streams = sum(len(connection.streams) for connection in connections)
+            _say(
+                f"{exchange.market.recorded} trades, {len(connections)} connections, "
+                f"{streams} subscriptions, {len(exchange.rest_requests)} REST requests"
+            )
+    return ""
+
+
+def _trade(
+    exchange: ExchangeSimulator, arguments: argparse.Namespace, stops: SimpleQueue[str]
+) -> None:
+    try:
+        if arguments.recording:
+            _play(exchange, arguments)
+        else:
+            _generate(exchange, arguments)
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        stops.put(str(error))
+
+
+def _play(exchange: ExchangeSimulator, arguments: argparse.Namespace) -> None:
+    frames = read_recording(*arguments.recording)
+    first = next(frames, None)  # so that a wrong file is said at once
+    if first is None:
+        raise ValueError("the recording is empty")
+    exchange.wait_until(
+        lambda: exchange.ended.is_set() or any(each.streams for each in exchange.connections)
+    )
+    exchange.play(
+        itertools.chain([first], frames), None if math.isinf(arguments.speed) else arguments.speed
+    )
+    if not exchange.ended.is_set():
+        _say("the recording has been played; REST goes on answering")
+
+
+def _generate(exchange: ExchangeSimulator, arguments: argparse.Namespace) -> None:
+    began_at = time.monotonic()
+    trades = generate_trades(arguments.symbols, arguments.seed, 0, arguments.rate)
+    for trade in trades:
+        while (wait_s := began_at + trade.time_ms / 1000 - time.monotonic()) > 0:
+            if exchange.ended.wait(max(wait_s, _STEP_S)):
+                return
+        exchange.publish(
+            trade.symbol, trade.price, trade.quantity, buyer_is_maker=trade.buyer_is_maker
+        )
+
+
+def _symbols(text: str) -> tuple[str, ...]:
+    symbols = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    if not symbols:
+        raise argparse.ArgumentTypeError("names at least one symbol")
+    return symbols
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port < 65_536:
+        raise argparse.ArgumentTypeError("must be between 0 and 65535")
+    return port
+
+
+def _positive(text: str) -> float:
+    number = float(text)
+    if not number > 0:
+        raise argparse.ArgumentTypeError("must be above 0")
+    return number
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def _fail(problem: str) -> int:
+    sys.stderr.write(f"bintrades simulate: {problem}\n")
+    return 1
