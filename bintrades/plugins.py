@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_SPEC_MARK = f"{hookspecs.PROJECT}_spec"
+
 BUILT_IN = EntryPoint("mongodb", "bintrades.stores.mongodb", hookspecs.PROJECT)
 """An entry point in setup.cfg; here too, so that a checkout runs without being installed."""
 
@@ -255,6 +257,3 @@ def _kind_problems(hook: str, function: Callable[..., Any]) -> Iterator[str]:
 def _suggestion(word: str, words: Iterable[str]) -> str:
     close = difflib.get_close_matches(word, list(words), n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
-
-
-_SPEC_MARK = f"{hookspecs.PROJECT}_spec"

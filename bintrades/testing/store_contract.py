@@ -1,0 +1,196 @@
+"""The promises of a storage plugin as tests, for the authors of plugins.
+
+Put a subclass into a test module and pytest runs every promise against your plugin:
+
+    class TestMyStore(StoreContract):
+        name = "mystore"
+
+        @pytest.fixture
+        def options(self, tmp_path):
+            self.path = tmp_path / "bars.db"
+            return {"path": str(self.path)}
+
+        def stored(self):
+            return [...]  # everything in self.path, as Bar.as_dict() gives it
+
+and, for assertions that show what differs, this line into conftest.py:
+
+    pytest.register_assert_rewrite("bintrades.testing.store_contract")
+"""
+
+# ruff: noqa: D102 - the name of a test says it
+
+from __future__ import annotations
+
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from bintrades.errors import ConfigError
+from bintrades.plugins import Store, load_stores
+from bintrades.testing.bars import sample_bar, sample_bars
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from bintrades.model import Bar
+
+_LONGEST = Decimal("9999999999999999.999999999999999999")
+"""34 significant digits: what every store should hold exactly."""
+
+
+class StoreContract:
+    """Override `name`, `options` and `stored`; every test then runs against that plugin."""
+
+    name: str
+    """Name of the plugin, as in `[stores] enabled`."""
+
+    folder = Path("plugins")
+    """Folder of drop-in plugins, for a plugin that is a file there."""
+
+    @pytest.fixture
+    def options(self) -> dict[str, str]:
+        """Return options that lead to an empty store, another one for each test."""
+        raise NotImplementedError
+
+    def stored(self) -> list[dict[str, Any]]:
+        """Return the bars that the store holds now, in any order, as Bar.as_dict() gives them."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def store(self, options: dict[str, str]) -> Iterator[Store]:
+        """Return the plugin, loaded, checked and open."""
+        (store,) = load_stores([self.name], self.folder)
+        store.check(options)
+        store.open(options)
+        yield store
+        store.close()
+
+    def assert_stored(self, *bars: Bar) -> None:
+        """Assert that the store holds exactly *bars*."""
+        assert _sorted(self.stored()) == _sorted(bar.as_dict() for bar in bars)
+
+    def test_a_bar_is_stored_with_every_field_exactly(self, store: Store) -> None:
+        bar = sample_bar()
+
+        store.write([bar])
+
+        self.assert_stored(bar)
+
+    def test_the_smallest_the_largest_and_the_longest_number_are_exact(self, store: Store) -> None:
+        bar = sample_bar(
+            trade_count=2**62,
+            first_trade_id=0,
+            last_trade_id=2**63 - 1,
+            value=_LONGEST,
+            buy_value=_LONGEST,
+            buy_quantity=Decimal(0),
+            min_price=Decimal("1E-18"),
+            max_price=Decimal("1E+15"),
+        )
+
+        store.write([bar])
+
+        self.assert_stored(bar)
+
+    def test_a_symbol_beyond_ascii_is_stored(self, store: Store) -> None:
+        bar = sample_bar(symbol="币安人生USDT")
+
+        store.write([bar])
+
+        self.assert_stored(bar)
+
+    def test_the_same_bars_twice_are_stored_once(self, store: Store) -> None:
+        bars = sample_bars(5)
+
+        store.write(bars)
+        store.write(bars)
+
+        self.assert_stored(*bars)
+
+    def test_a_bar_with_more_trades_replaces_the_stored_one(self, store: Store) -> None:
+        first, second, third = sample_bars(3)
+        amended = replace(second, trade_count=4, version=2, updated_at_ms=1)
+
+        store.write([first, second, third])
+        store.write([amended])
+
+        self.assert_stored(first, amended, third)
+
+    def test_a_newer_version_with_as_many_trades_replaces_the_stored_one(
+        self, store: Store
+    ) -> None:
+        bar = sample_bar(is_closed=False, is_complete=False)
+        newer = replace(bar, is_closed=True, is_complete=True, version=2)
+
+        store.write([bar])
+        store.write([newer])
+
+        self.assert_stored(newer)
+
+    def test_a_bar_with_fewer_trades_never_replaces_the_stored_one(self, store: Store) -> None:
+        bars = sample_bars(3)
+        poorer = [replace(bar, trade_count=2, version=9) for bar in bars]
+        later = sample_bars(5)[3:]
+
+        store.write(bars)
+        store.write([*poorer, *later])
+
+        self.assert_stored(*bars, *later)
+
+    def test_versions_in_any_order_end_with_the_most_trades(self, store: Store) -> None:
+        versions = [sample_bar(trade_count=count) for count in (5, 7, 3, 6)]
+
+        for version in versions:
+            store.write([version])
+
+        self.assert_stored(sample_bar(trade_count=7))
+
+    def test_bars_of_the_same_time_and_another_symbol_are_apart(self, store: Store) -> None:
+        bars = [sample_bar(symbol=symbol) for symbol in ("BTCUSDT", "ETHUSDT", "btcusdt")]
+
+        store.write(bars)
+
+        self.assert_stored(*bars)
+
+    def test_a_batch_of_many_bars_is_stored_whole(self, store: Store) -> None:
+        bars = sample_bars(1_000) + sample_bars(1_000, symbol="ETHUSDT")
+
+        store.write(bars)
+
+        self.assert_stored(*bars)
+
+    def test_stored_bars_are_there_after_closing_and_opening_again(
+        self, store: Store, options: dict[str, str]
+    ) -> None:
+        first, second = sample_bars(2)
+
+        store.write([first])
+        store.close()
+        store.open(options)
+        store.write([second])
+
+        self.assert_stored(first, second)
+
+    def test_opening_an_open_store_and_closing_it_twice_do_no_harm(
+        self, store: Store, options: dict[str, str]
+    ) -> None:
+        store.open(options)
+        store.write([sample_bar()])
+        store.close()
+        store.close()
+
+        self.assert_stored(sample_bar())
+
+    def test_an_unknown_option_is_refused_by_name(
+        self, store: Store, options: dict[str, str]
+    ) -> None:
+        with pytest.raises(ConfigError, match="no_such_option"):
+            store.check(options | {"no_such_option": "1"})
+
+
+def _sorted(bars: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted(bars, key=lambda bar: (bar["symbol"], bar["open_time"], bar["version"]))

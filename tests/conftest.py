@@ -1,0 +1,73 @@
+"""What the tests of several modules share: a real MongoDB, and recorded trades."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import pymongo
+import pytest
+
+from bintrades.testing.mongod import NOT_FOUND, URI_VARIABLE, Mongod, find_mongod
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pymongo.database import Database
+
+pytest.register_assert_rewrite("bintrades.testing.store_contract")
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def mongod_binary() -> Path:
+    """Return the server's binary, for tests that run, kill or configure a Mongod of their own."""
+    binary = find_mongod()
+    if binary is None:
+        _missing(NOT_FOUND)
+    return binary
+
+
+@pytest.fixture(scope="session")
+def mongodb_uri(request: pytest.FixtureRequest) -> str:
+    """Return the URI of the server of this test run; do not stop it, and use mongodb_database."""
+    if uri := os.environ.get(URI_VARIABLE):
+        return uri
+    server: Mongod = request.getfixturevalue("mongod")
+    return server.uri
+
+
+@pytest.fixture(scope="session")
+def mongod(mongod_binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mongod]:
+    """Run one server for the whole run; mongodb_uri prefers the one that the tester runs."""
+    with Mongod(mongod_binary, tmp_path_factory.mktemp("mongod")) as server:
+        yield server
+
+
+@pytest.fixture
+def mongodb_database(mongodb_uri: str) -> Iterator[Database[dict[str, Any]]]:
+    """Return a database of a name of its own, dropped after the test."""
+    with pymongo.MongoClient[dict[str, Any]](mongodb_uri, tz_aware=True) as client:
+        database = client[f"bintrades_test_{uuid.uuid4().hex}"]
+        yield database
+        client.drop_database(database)
+
+
+@pytest.fixture(scope="session")
+def recorded() -> Path:
+    """Return the folder of recorded market data."""
+    default = REPOSITORY.parent / "shared" / "recorded"
+    folder = Path(os.environ.get("BINTRADES_TEST_RECORDED", default))
+    if not folder.is_dir():
+        pytest.skip(f"no recorded data in {folder}: set BINTRADES_TEST_RECORDED to its folder")
+    return folder
+
+
+def _missing(reason: str) -> NoReturn:
+    """Skip the test, or fail it where everything must be there."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
