@@ -21,7 +21,7 @@ PACKAGE = REPOSITORY / "bintrades"
 LAYERS = (
     ("errors", "model"),
     ("ledger", "aggregator", "binance.frames", "binance.messages"),
-    ("journal", "repair", "delivery", "binance.connection", "binance.reader", "binance.rest"),
+    ("journal", "delivery", "binance.connection", "binance.reader", "binance.rest"),
     ("service",),
     ("cli",),
 )
@@ -98,6 +98,13 @@ def test_imports_run_one_way(height: int) -> None:
     climbing = {name: reachable(name) & above for name in LAYERS[height]}
 
     assert not any(climbing.values()), climbing
+
+
+def test_only_commands_know_the_service_and_nothing_knows_the_commands() -> None:
+    above = {name for name in MODULES if own_imports(name) & {"service", "cli", "__main__"}}
+
+    assert above <= {"cli", "__main__"}
+    assert "service" not in own_imports("__main__")
 
 
 def test_no_module_imports_itself_by_way_of_others() -> None:

@@ -143,7 +143,7 @@ def test_the_collector_is_restarted_after_kill_9_and_stops_in_good_order(
 
     assert "collector: stopped" in stopped
     (bar,) = bars(checkout)
-    assert (bar["quantity"], bar["is_closed"], bar["is_complete"]) == ("0.3", False, True)
+    assert (bar["trade_count"], bar["quantity"], bar["is_closed"]) == (2, "0.3", False)
     log = (checkout.folder / "var/supervisord.log").read_text(encoding="utf-8")
     assert "terminated by SIGKILL; not expected" in log
     assert "stopped: collector (exit status 0)" in log
