@@ -173,6 +173,8 @@ class Connection:
 
     def send_ping(self, payload: bytes | None = None) -> None:
         """Send a ping that must be answered in time; its payload is the time in ms by default."""
+        if self._is_dead:
+            return
         payload = str(self._host.rules.now_ms()).encode() if payload is None else payload
         self._pinged_at = time.monotonic()
         self._pings.setdefault(payload, self._pinged_at)
