@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The whole thing without Binance: a simulated exchange, the collector, bars printed as they close.
-set -euo pipefail
+set -u
 
 usage() {
     cat <<'USAGE'
@@ -26,14 +26,12 @@ fi
 
 source "$(dirname -- "${BASH_SOURCE[0]}")/environment.sh"
 use_environment simulator
+# Not before: bash 5 ends on a missing file in $(<file) under -e, even where || follows it.
+set -euo pipefail
 
 folder=$(mktemp -d)
 simulator=''
 collector=''
-
-bintrades() {
-    "$VIRTUAL_ENV/bin/python" -P -m bintrades "$@"
-}
 
 say() {
     printf '\n%s\n' "$*"
@@ -114,6 +112,14 @@ INI
 collector=$!
 say "The collector records them; a bar is printed when its 10 seconds are over, for $seconds s."
 
+print_bars() {
+    local symbol
+    for symbol in BTCUSDT ETHUSDT; do
+        printf '\n%s\n' "$symbol"
+        "$VIRTUAL_ENV/bin/python" -P -m bintrades bars "$symbol" --config "$folder/demo.ini" --last 10m
+    done
+}
+
 end=$((SECONDS + seconds))
 shown=''
 while [ "$SECONDS" -lt "$end" ]; do
@@ -121,14 +127,12 @@ while [ "$SECONDS" -lt "$end" ]; do
     must_run "$simulator" "$folder/simulator.out" simulator
     must_run "$collector" "$folder/collector.log" collector
     [ -e "$folder/bintrades.journal" ] || continue
-    table=''
-    for symbol in BTCUSDT ETHUSDT; do
-        bars=$(bintrades bars "$symbol" --config "$folder/demo.ini" --last 10m 2>/dev/null) || bars=''
-        table+=$bars$'\n\n'
-    done
-    if [ "$table" != "$shown" ] && [ -n "${table//[[:space:]]/}" ]; then
-        shown=$table
-        printf '\n%s\n%s' "$(date +%T)" "$table"
+    bars=$(print_bars 2>/dev/null) || continue
+    # A bar that has not closed yet is marked with a plus sign and changes all the time.
+    closed=$(grep -Ev '^[0-9-]+ [0-9:]+[*]?[+]' <<<"$bars") || continue
+    if [ "$closed" != "$shown" ]; then
+        shown=$closed
+        printf '%s\n' "$bars"
     fi
 done
 
@@ -140,8 +144,5 @@ if [ "$status" != 0 ]; then
     tail -n 20 -- "$folder/collector.log" >&2
     exit 1
 fi
-for symbol in BTCUSDT ETHUSDT; do
-    bintrades bars "$symbol" --config "$folder/demo.ini" --last 10m
-    printf '\n'
-done
+print_bars
 say 'That was all. With Binance itself: scripts/run_collector.sh'

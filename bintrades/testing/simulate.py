@@ -21,8 +21,11 @@ from bintrades.testing.recordings import generate_trades, read_recording
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from bintrades.testing.market import SimulatedTrade
+
 _REPORT_S = 5.0
 _STEP_S = 0.02
+_PAST_MS = 20_000
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -86,8 +89,9 @@ def run(arguments: argparse.Namespace) -> int:
             )
         except OSError as error:
             return _fail(f"cannot open the ports: {error}")
+        trades = iter(()) if arguments.recording else _begin_trading(exchange, arguments)
         trader = threading.Thread(
-            target=_trade, args=(exchange, arguments, stops), name="simulator-trader"
+            target=_trade, args=(exchange, arguments, trades, stops), name="simulator-trader"
         )
         with exchange:
             _say(f"streams: {exchange.stream_url}")
@@ -127,13 +131,16 @@ def _report(exchange: ExchangeSimulator, stops: SimpleQueue[str], duration_s: fl
 
 
 def _trade(
-    exchange: ExchangeSimulator, arguments: argparse.Namespace, stops: SimpleQueue[str]
+    exchange: ExchangeSimulator,
+    arguments: argparse.Namespace,
+    trades: Iterator[SimulatedTrade],
+    stops: SimpleQueue[str],
 ) -> None:
     try:
         if arguments.recording:
             _play(exchange, arguments)
         else:
-            _generate(exchange, arguments)
+            _generate(exchange, trades)
     except (OSError, EOFError, ValueError, zlib.error) as error:
         stops.put(str(error))
 
@@ -153,16 +160,33 @@ def _play(exchange: ExchangeSimulator, arguments: argparse.Namespace) -> None:
         _say("the recording has been played; REST goes on answering")
 
 
-def _generate(exchange: ExchangeSimulator, arguments: argparse.Namespace) -> None:
-    began_at = time.monotonic()
-    trades = generate_trades(arguments.symbols, arguments.seed, 0, arguments.rate)
+def _generate(exchange: ExchangeSimulator, trades: Iterator[SimulatedTrade]) -> None:
     for trade in trades:
-        while (wait_s := began_at + trade.time_ms / 1000 - time.monotonic()) > 0:
+        while (wait_s := trade.time_ms / 1000 - time.time()) > 0:
             if exchange.ended.wait(max(wait_s, _STEP_S)):
                 return
+        if exchange.ended.is_set():
+            return
         exchange.publish(
             trade.symbol, trade.price, trade.quantity, buyer_is_maker=trade.buyer_is_maker
         )
+
+
+def _begin_trading(
+    exchange: ExchangeSimulator, arguments: argparse.Namespace
+) -> Iterator[SimulatedTrade]:
+    """Give the market a past, as real ones have; return the trades that follow."""
+    now_ms = time.time_ns() // 1_000_000
+    trades = generate_trades(arguments.symbols, arguments.seed, now_ms - _PAST_MS, arguments.rate)
+    for trade in itertools.takewhile(lambda trade: trade.time_ms < now_ms, trades):
+        exchange.record(
+            trade.symbol,
+            trade.price,
+            trade.quantity,
+            time_ms=trade.time_ms,
+            buyer_is_maker=trade.buyer_is_maker,
+        )
+    return trades
 
 
 def _symbols(text: str) -> tuple[str, ...]:

@@ -717,6 +717,9 @@ def test_simulate_prints_its_urls_trades_now_and_ends_on_sigterm() -> None:
             assert data["E"] == data["T"]
         symbols = httpx.get(f"{rest}/api/v3/exchangeInfo", trust_env=False).json()["symbols"]
         assert [each["symbol"] for each in symbols] == ["BTCUSDT", "ETHUSDT"]
+        past = {"symbol": "BTCUSDT", "startTime": 1, "limit": 1}
+        oldest = httpx.get(f"{rest}/api/v3/aggTrades", params=past, trust_env=False).json()[0]
+        assert 10_000 < data["T"] - oldest["T"] < 60_000
         process.terminate()
         assert process.wait(10) == 0
 
