@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import random
+import signal
 import socket
 import ssl
 import subprocess
@@ -706,7 +707,8 @@ def simulate(*options: str) -> subprocess.Popen[str]:
     )
 
 
-def test_simulate_prints_its_urls_trades_now_and_ends_on_sigterm() -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_simulate_prints_its_urls_trades_now_and_ends_on_a_signal(number: signal.Signals) -> None:
     with simulate("--rate", "200", "--seed", "5") as process:
         assert process.stdout
         url = process.stdout.readline().removeprefix("streams: ").strip()
@@ -717,10 +719,10 @@ def test_simulate_prints_its_urls_trades_now_and_ends_on_sigterm() -> None:
             assert data["E"] == data["T"]
         symbols = httpx.get(f"{rest}/api/v3/exchangeInfo", trust_env=False).json()["symbols"]
         assert [each["symbol"] for each in symbols] == ["BTCUSDT", "ETHUSDT"]
-        past = {"symbol": "BTCUSDT", "startTime": 1, "limit": 1}
+        past: dict[str, str | int] = {"symbol": "BTCUSDT", "startTime": 1, "limit": 1}
         oldest = httpx.get(f"{rest}/api/v3/aggTrades", params=past, trust_env=False).json()[0]
         assert 10_000 < data["T"] - oldest["T"] < 60_000
-        process.terminate()
+        process.send_signal(number)
         assert process.wait(10) == 0
 
 
