@@ -293,21 +293,34 @@ class Aggregator:
                 if clock >= series.due:
                     self._close_due(series, clock)
 
-    def collect(self, *, is_last: bool = False) -> Changes:
-        """Return what changed since the last call; the last one finishes the open bars as well."""
-        for series in self._series.values():
-            for bucket in series.buckets.values():
-                if is_last:
-                    self._finish(series, bucket, is_closed=False)
-                elif bucket.trade_count != bucket.saved_count:
-                    bucket.saved_count = bucket.trade_count
-                    bar = bucket.bar(series.symbol, self._market, is_closed=False)
-                    self._changes.unfinished[series.symbol, bucket.open_time] = bar
-            state = series.ledger.state
-            if state is not None and state != series.saved:
-                series.saved = self._changes.ledgers[series.symbol] = state
+    def collect(self, *, everything: bool = True, is_last: bool = False) -> Changes:
+        """Return what changed since it was last collected.
+
+        What concerns one symbol always comes together: its bars for the stores, its open bars and
+        its ledger. Unless *everything* is asked for, symbols without bars for the stores are left
+        for later. The last call finishes the open bars as well.
+        """
+        if everything or is_last:
+            chosen: Iterable[_Series] = self._series.values()
+        else:
+            keys = {*self._changes.finished, *self._changes.amendments}
+            chosen = [self._series[symbol] for symbol in {symbol for symbol, _ in keys}]
+        for series in chosen:
+            self._collect(series, is_last=is_last)
         changes, self._changes = self._changes, Changes()
         return changes
+
+    def _collect(self, series: _Series, *, is_last: bool) -> None:
+        for bucket in series.buckets.values():
+            if is_last:
+                self._finish(series, bucket, is_closed=False)
+            elif bucket.trade_count != bucket.saved_count:
+                bucket.saved_count = bucket.trade_count
+                bar = bucket.bar(series.symbol, self._market, is_closed=False)
+                self._changes.unfinished[series.symbol, bucket.open_time] = bar
+        state = series.ledger.state
+        if state is not None and state != series.saved:
+            series.saved = self._changes.ledgers[series.symbol] = state
 
     def _add(self, series: _Series, trade: Trade) -> None:
         time = trade.time

@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from bintrades.errors import ConfigError, JournalError
-from bintrades.model import Bar, Gap, plain
+from bintrades.model import Bar, Gap
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -178,14 +178,14 @@ def bar_row(bar: Bar, updated_at: int, *, is_complete: bool) -> tuple[Any, ...]:
         is_complete,
         bar.trade_count,
         bar.buy_count,
-        str(plain(bar.quantity)),
-        str(plain(bar.buy_quantity)),
-        str(plain(bar.value)),
-        str(plain(bar.buy_value)),
-        str(plain(bar.open_price)),
-        str(plain(bar.close_price)),
-        str(plain(bar.min_price)),
-        str(plain(bar.max_price)),
+        format(bar.quantity, "f"),
+        format(bar.buy_quantity, "f"),
+        format(bar.value, "f"),
+        format(bar.buy_value, "f"),
+        format(bar.open_price, "f"),
+        format(bar.close_price, "f"),
+        format(bar.min_price, "f"),
+        format(bar.max_price, "f"),
         bar.first_trade_id,
         bar.last_trade_id,
         bar.first_trade_time_ms,

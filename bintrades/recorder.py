@@ -74,7 +74,7 @@ class Recorder(Worker):
         self._on_bars = on_bars
         self._status = status
         self._pending = Changes()
-        self._written_at = self._ticked_at = now_ms()
+        self._written_at = self._checkpointed_at = self._ticked_at = self._heard_at = now_ms()
         self._retry_at = 0
         self._prune_request: tuple[Sequence[str], int] | None = None
         self._hurry = threading.Event()
@@ -100,12 +100,10 @@ class Recorder(Worker):
         while (event := self._next_event()) != "end":
             if event is not None:
                 self._handle(event)
-            now = now_ms()
-            if now - self._ticked_at >= _TICK_MS:
-                self._ticked_at = now
-                self._aggregator.advance(now)
-            if self._is_write_due(now):
-                self._write(now)
+            # While events wait, time is what it was when they came: a symbol whose trades are
+            # among them is not silent.
+            self._tick(now_ms() if self._inbox.empty() else self._heard_at)
+            self._write_if_due(now_ms())
         self._finish()
 
     def _next_event(self) -> Event | Literal["end"] | None:
@@ -133,6 +131,7 @@ class Recorder(Worker):
         decoded = decode(event.payloads)
         if decoded.trades:
             event.session.note_data(event.received_at)
+            self._heard_at = event.received_at
             self._aggregator.add(decoded.trades, event.received_at)
             self.lag_ms = time.time_ns() // 1_000_000 - decoded.trades[-1].event_time
         if decoded.answers:
@@ -151,17 +150,24 @@ class Recorder(Worker):
                 start=payload[:_SHOWN_BYTES].decode(errors="replace"),
             )
 
-    def _is_write_due(self, now: int) -> bool:
-        since = now - self._written_at
-        if now < self._retry_at:
-            return False
-        return since >= self._checkpoint_every or (
-            self._aggregator.has_bars and since >= _GATHER_MS
-        )
+    def _tick(self, now: int) -> None:
+        if now - self._ticked_at >= _TICK_MS:
+            self._ticked_at = now
+            self._aggregator.advance(now)
 
-    def _write(self, now: int, *, is_last: bool = False) -> bool:
-        """Commit what has changed; return whether nothing waits any longer."""
-        self._pending.update(self._aggregator.collect(is_last=is_last))
+    def _write_if_due(self, now: int) -> None:
+        """Checkpoint everything now and then, and commit bars soon after they close."""
+        if now < self._retry_at:
+            return
+        if now - self._checkpointed_at >= self._checkpoint_every:
+            self._checkpointed_at = now
+            self._write(now, self._aggregator.collect())
+        elif self._aggregator.has_bars and now - self._written_at >= _GATHER_MS:
+            self._write(now, self._aggregator.collect(everything=False))
+
+    def _write(self, now: int, changes: Changes) -> bool:
+        """Commit *changes* and what waits; return whether nothing waits any longer."""
+        self._pending.update(changes)
         request, self._prune_request = self._prune_request, None
         if not self._pending and request is None and now - self._written_at < _STATUS_EVERY_MS:
             return True
@@ -171,13 +177,7 @@ class Recorder(Worker):
             if request is not None:
                 self._journal.prune(request[0], clock - request[1])
         except JournalError as error:
-            self.journal_error = str(error)
-            self._retry_at = now + _RETRY_MS
-            self._limited.warning(
-                "the journal cannot be written; collecting goes on, its bars wait in memory",
-                error=str(error),
-                waiting_bars=len(self._pending.finished),
-            )
+            self._note_failure(now, error)
             return False
         has_bars = bool(self._pending.finished or self._pending.amendments)
         self._pending = Changes()
@@ -189,10 +189,20 @@ class Recorder(Worker):
             self._on_bars()
         return True
 
+    def _note_failure(self, now: int, error: JournalError) -> None:
+        self.journal_error = str(error)
+        self._retry_at = now + _RETRY_MS
+        self._limited.warning(
+            "the journal cannot be written; collecting goes on, its bars wait in memory",
+            error=str(error),
+            waiting_bars=len(self._pending.finished),
+        )
+
     def _finish(self) -> None:
         """Write the open bars as well, trying again until told to hurry."""
-        while not self._write(now_ms(), is_last=True) and not self._hurry.wait(_RETRY_MS / 1000):
-            pass
+        last = self._aggregator.collect(is_last=True)
+        while not self._write(now_ms(), last) and not self._hurry.wait(_RETRY_MS / 1000):
+            last = Changes()
         self.lost_bar_count = len(self._pending.finished) + len(self._pending.amendments)
         if self.lost_bar_count:
             log.error(
