@@ -14,8 +14,7 @@ import logging
 import os
 import sqlite3
 from contextlib import suppress
-from dataclasses import replace
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, TextIO, TypeVar
 
 from bintrades.errors import ConfigError, JournalError
 from bintrades.journal_file import (
@@ -32,12 +31,15 @@ from bintrades.journal_file import (
 from bintrades.ledger import LedgerState
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Callable, Collection, Iterable, Sequence
     from pathlib import Path
     from typing import Any
 
     from bintrades.aggregator import Changes, Key
     from bintrades.model import Bar, Gap
+
+_T = TypeVar("_T")
+_HEADER = b"SQLite format 3\0"
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +73,8 @@ class Journal:
         self._market = market
         self._interval = interval_ms
         self._states: dict[str, LedgerState] = {}
+        self._last_sequence = 0
+        self._is_open = True  # False: a damaged file was set aside, and no new one could be begun
         self._lock = _lock(path)
         try:
             self._connection = self._open()
@@ -93,22 +97,7 @@ class Journal:
 
         Raises JournalError.
         """
-        query = f"SELECT {BAR_COLUMNS} FROM bars WHERE is_closed = 0"  # noqa: S608
-        try:
-            bars = [self._bar(row) for row in self._connection.execute(query)]
-            with transaction(self._connection):
-                sequence = self._sequence()
-                for bar in bars:
-                    if bar.symbol not in symbols:
-                        self._connection.execute(
-                            "UPDATE bars SET sequence = ?"
-                            " WHERE symbol = ? AND open_time = ? AND sequence IS NULL",
-                            (next(sequence), bar.symbol, bar.open_time_ms),
-                        )
-                self._save_sequence(sequence)
-        except sqlite3.Error as error:
-            raise JournalError(f"{self.path}: {error}") from error
-        return [bar for bar in bars if bar.symbol in symbols]
+        return self._despite_damage(lambda: self._unclosed(symbols))
 
     def write(self, changes: Changes, now_ms: int, status: str | None = None) -> None:
         """Commit *changes*, all or nothing; *now_ms* becomes the updated_at of what is new.
@@ -116,13 +105,7 @@ class Journal:
         Raises JournalError when the disk refuses: write the same changes again later.
         """
         states = {**self._states, **changes.ledgers}
-        try:
-            self._write(changes, states, now_ms, status)
-        except sqlite3.Error as error:
-            if not is_damaged(error):
-                raise JournalError(f"{self.path}: {error}") from error
-            self._begin_anew(error)
-            self._write(replace(changes, ledgers=states), states, now_ms, status)
+        self._despite_damage(lambda: self._write(changes, states, now_ms, status))
         self._states = states
 
     def prune(self, stores: Iterable[str], before_ms: int) -> int:
@@ -131,24 +114,7 @@ class Journal:
         Bars that a store refused stay until they are sent again. Raises JournalError.
         """
         names = list(stores)
-        try:
-            cursors = dict(self._connection.execute("SELECT store, sequence FROM cursors"))
-            taken = min((cursors.get(name, 0) for name in names), default=2**62)
-            oldest = self._connection.execute(
-                "SELECT symbol, open_time, updated_at FROM bars WHERE sequence <= ? AND NOT EXISTS"
-                " (SELECT 1 FROM rejected WHERE rejected.symbol = bars.symbol"
-                "  AND rejected.open_time = bars.open_time) ORDER BY sequence LIMIT ?",
-                (taken, PRUNE_BATCH),
-            ).fetchall()
-            old = [row[:2] for row in itertools.takewhile(lambda row: row[2] < before_ms, oldest)]
-            if old:
-                with transaction(self._connection):
-                    self._connection.executemany(
-                        "DELETE FROM bars WHERE symbol = ? AND open_time = ?", old
-                    )
-        except sqlite3.Error as error:
-            raise JournalError(f"{self.path}: {error}") from error
-        return len(old)
+        return self._despite_damage(lambda: self._prune(names, before_ms))
 
     def fact(self, name: str) -> str | None:
         """Return what was remembered under *name*, if anything. Raises JournalError."""
@@ -169,12 +135,14 @@ class Journal:
 
     def _open(self) -> sqlite3.Connection:
         try:
+            if _lacks_header(self.path):
+                self._report_set_aside("it does not begin as an SQLite file does")
             return self._open_once()
-        except (sqlite3.Error, JournalError) as error:
-            cause = error if isinstance(error, sqlite3.Error) else error.__cause__
+        except (sqlite3.Error, OSError, JournalError) as error:
+            cause = error.__cause__ if isinstance(error, JournalError) else error
             if not is_damaged(cause):
                 raise JournalError(f"{self.path}: cannot be used: {cause}") from error
-            self._report_set_aside(error)
+            self._report_set_aside(str(error))
             return self._open_once()
 
     def _open_once(self) -> sqlite3.Connection:
@@ -183,6 +151,7 @@ class Journal:
             create_schema(connection)
             self._check_facts(connection)
             self._states = _read_states(connection)
+            self._last_sequence = _read_sequence(connection)
         except BaseException:
             connection.close()
             raise
@@ -201,23 +170,85 @@ class Journal:
                     " set [journal] path to another file"
                 )
 
-    def _begin_anew(self, error: sqlite3.Error) -> None:
-        self._connection.close()
-        self._report_set_aside(error)
-        states = self._states
+    def _despite_damage(self, use: Callable[[], _T]) -> _T:
+        """Return what *use* returns, which works on the file; raise JournalError if it cannot.
+
+        When the file turns out to be damaged it is set aside and *use* is tried on a new one.
+        """
+        try:
+            if not self._is_open:
+                self._begin_anew()
+            try:
+                return use()
+            except sqlite3.Error as error:
+                if not is_damaged(error):
+                    raise
+                self._is_open = False
+                self._connection.close()
+                self._report_set_aside(str(error))
+                self._begin_anew()
+                return use()
+        except (sqlite3.Error, OSError) as error:
+            raise JournalError(f"{self.path}: {error}") from error
+
+    def _begin_anew(self) -> None:
+        """Go on in a new file, with what is known of trade ids.
+
+        The sequence goes on too: a store that is taking bars from the old file will move its
+        cursor in the new one.
+        """
+        states, last_sequence = self._states, self._last_sequence
         try:
             self._connection = self._open_once()
-        except sqlite3.Error as second:
-            raise JournalError(f"{self.path}: cannot be begun anew: {second}") from second
-        self._states = states
+            with transaction(self._connection):
+                for symbol, state in states.items():
+                    self._put_state(symbol, state)
+                self._save_sequence(itertools.count(last_sequence + 1))
+            self._is_open = True
+        finally:
+            self._states, self._last_sequence = states, last_sequence
+            if not self._is_open:
+                self._connection.close()
 
-    def _report_set_aside(self, error: Exception) -> None:
+    def _report_set_aside(self, reason: str) -> None:
         aside = set_aside(self.path)
         log.error(
             "the journal is damaged and was set aside; a new one is begun, stores keep what they"
             " have, and `sqlite3 FILE .recover` may save what they lack",
-            extra={"journal": str(self.path), "aside": str(aside), "error": str(error)},
+            extra={"journal": str(self.path), "aside": str(aside), "error": reason},
         )
+
+    def _unclosed(self, symbols: Collection[str]) -> list[Bar]:
+        query = f"SELECT {BAR_COLUMNS} FROM bars WHERE is_closed = 0"  # noqa: S608
+        bars = [self._bar(row) for row in self._connection.execute(query)]
+        with transaction(self._connection):
+            sequence = self._sequence()
+            for bar in bars:
+                if bar.symbol not in symbols:
+                    self._connection.execute(
+                        "UPDATE bars SET sequence = ?"
+                        " WHERE symbol = ? AND open_time = ? AND sequence IS NULL",
+                        (next(sequence), bar.symbol, bar.open_time_ms),
+                    )
+            self._save_sequence(sequence)
+        return [bar for bar in bars if bar.symbol in symbols]
+
+    def _prune(self, stores: Sequence[str], before_ms: int) -> int:
+        cursors = dict(self._connection.execute("SELECT store, sequence FROM cursors"))
+        taken = min((cursors.get(store, 0) for store in stores), default=2**62)
+        oldest = self._connection.execute(
+            "SELECT symbol, open_time, updated_at FROM bars WHERE sequence <= ? AND NOT EXISTS"
+            " (SELECT 1 FROM rejected WHERE rejected.symbol = bars.symbol"
+            "  AND rejected.open_time = bars.open_time) ORDER BY sequence LIMIT ?",
+            (taken, PRUNE_BATCH),
+        ).fetchall()
+        old = [row[:2] for row in itertools.takewhile(lambda row: row[2] < before_ms, oldest)]
+        if old:
+            with transaction(self._connection):
+                self._connection.executemany(
+                    "DELETE FROM bars WHERE symbol = ? AND open_time = ?", old
+                )
+        return len(old)
 
     def _write(
         self, changes: Changes, states: dict[str, LedgerState], now_ms: int, status: str | None
@@ -280,13 +311,11 @@ class Journal:
             )
 
     def _sequence(self) -> itertools.count[int]:
-        (last,) = self._connection.execute(
-            "SELECT value FROM facts WHERE name = 'sequence'"
-        ).fetchone()
-        return itertools.count(int(last) + 1)
+        return itertools.count(_read_sequence(self._connection) + 1)
 
     def _save_sequence(self, sequence: itertools.count[int]) -> None:
-        self._put_fact("sequence", str(next(sequence) - 1))
+        self._last_sequence = next(sequence) - 1
+        self._put_fact("sequence", str(self._last_sequence))
 
     def _put_fact(self, name: str, value: str) -> None:
         self._connection.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
@@ -305,6 +334,11 @@ def _gap_row(gap: Gap) -> tuple[int, int, int, int, str]:
     return gap.first_id, gap.last_id, gap.since_ms, gap.until_ms, gap.cause
 
 
+def _read_sequence(connection: sqlite3.Connection) -> int:
+    (last,) = connection.execute("SELECT value FROM facts WHERE name = 'sequence'").fetchone()
+    return int(last)
+
+
 def _read_states(connection: sqlite3.Connection) -> dict[str, LedgerState]:
     gaps: dict[str, list[Gap]] = {}
     for symbol, *row in connection.execute(
@@ -315,6 +349,24 @@ def _read_states(connection: sqlite3.Connection) -> dict[str, LedgerState]:
         symbol: LedgerState(next_id, last_time, tuple(gaps.get(symbol, ())))
         for symbol, next_id, last_time in connection.execute("SELECT * FROM ledgers")
     }
+
+
+def _lacks_header(path: Path) -> bool:
+    """Whether a file that holds something, or whose log does, is not SQLite's.
+
+    Asked before opening, since SQLite deletes the log of a file that it cannot read.
+    """
+    files = [path, path.with_name(path.name + "-wal")]
+    beginning = [_first_bytes(file, len(_HEADER)) for file in files]
+    return any(beginning) and beginning[0] != _HEADER
+
+
+def _first_bytes(path: Path, count: int) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(count)
+    except FileNotFoundError:
+        return b""
 
 
 def _lock(path: Path) -> TextIO:
