@@ -1,0 +1,94 @@
+"""Journals to try things with, and disks that refuse."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import sqlite3
+from typing import TYPE_CHECKING
+
+from bintrades.aggregator import Changes
+from bintrades.journal import Journal
+from bintrades.journal_reader import JournalReader
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from bintrades.aggregator import Key
+    from bintrades.ledger import LedgerState
+    from bintrades.model import Bar
+
+INTERVAL_MS = 10_000
+NOBODY = 65_534
+_PAGE = 4_096
+
+
+def open_journal(path: Path) -> Journal:
+    """Open the journal of a spot market with bars of ten seconds."""
+    return Journal(path, market="spot", interval_ms=INTERVAL_MS)
+
+
+@contextlib.contextmanager
+def journal_at(path: Path) -> Iterator[Journal]:
+    """Open such a journal and close it at the end."""
+    with contextlib.closing(open_journal(path)) as journal:
+        yield journal
+
+
+def by_key(bars: Iterable[Bar]) -> dict[Key, Bar]:
+    """Return *bars* as Changes holds them."""
+    return {(bar.symbol, bar.open_time_ms): bar for bar in bars}
+
+
+def finished(*bars: Bar, **ledgers: LedgerState) -> Changes:
+    """Return the changes of *bars* that are for the stores, and of ledgers by symbol."""
+    return Changes(finished=by_key(bars), ledgers=ledgers)
+
+
+def stored(path: Path, symbol: str = "BTCUSDT") -> list[Bar]:
+    """Return all bars of *symbol* in the journal, oldest first."""
+    return JournalReader(path).bars(symbol, 0, 2**62, 2**31)
+
+
+@contextlib.contextmanager
+def full_disk(journal: Path) -> Iterator[None]:
+    """Let no file of this process grow beyond the write-ahead log of *journal* as it is now.
+
+    The kernel refuses the journal's next write, in every thread, as it does on a full disk.
+    """
+    size = journal.with_name(journal.name + "-wal").stat().st_size
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@contextlib.contextmanager
+def unprivileged() -> Iterator[None]:
+    """Be nobody for a while where the tests run as root, who may write everywhere."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def damage(journal: Path) -> None:
+    """Overwrite all but the first two pages of a journal, which may be in use, as a bad disk may.
+
+    What the write-ahead log holds is moved into the file before.
+    """
+    with contextlib.closing(sqlite3.connect(journal)) as connection:
+        (is_busy, *_) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        assert not is_busy
+    size = journal.stat().st_size
+    with journal.open("r+b") as file:
+        file.seek(2 * _PAGE)
+        file.write(b"\xa5" * (size - 2 * _PAGE))

@@ -1,0 +1,690 @@
+"""What the journal promises: all or nothing, versions, completeness, pruning, and bad disks."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import textwrap
+from contextlib import closing
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bintrades.aggregator import Changes
+from bintrades.errors import ConfigError, JournalError
+from bintrades.journal import PRUNE_BATCH, Journal
+from bintrades.journal_reader import Cursor, JournalReader
+from bintrades.ledger import LedgerState
+from bintrades.model import Bar, Gap
+from bintrades.testing.bars import OPEN_TIME_MS, sample_bar, sample_bars
+from tests.journals import (
+    INTERVAL_MS,
+    NOBODY,
+    by_key,
+    damage,
+    finished,
+    full_disk,
+    journal_at,
+    open_journal,
+    stored,
+    unprivileged,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+NOW = OPEN_TIME_MS + 60_000
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Return where the journal is."""
+    return tmp_path / "bars.journal"
+
+
+@pytest.fixture
+def journal(path: Path) -> Iterator[Journal]:
+    """Return an open, empty journal."""
+    with journal_at(path) as journal:
+        yield journal
+
+
+def gap_within(bar: Bar, first_id: int = 7, last_id: int = 9) -> Gap:
+    return Gap(first_id, last_id, bar.open_time_ms + 100, bar.open_time_ms + 200, "skipped")
+
+
+def ledger(*gaps: Gap) -> LedgerState:
+    return LedgerState(next_id=1_000, last_time=NOW, gaps=gaps)
+
+
+numbers = st.decimals(min_value=0, max_value=10**18, places=18)
+ids = st.integers(0, 2**63 - 1)
+times = st.integers(0, 10**13)
+symbols = st.sampled_from(["BTCUSDT", "ETHUSDT", "币安人生USDT"])
+bars = st.builds(
+    sample_bar,
+    symbol=symbols,
+    open_time_ms=st.integers(0, 10**9).map(lambda index: index * INTERVAL_MS),
+    trade_count=ids,
+    buy_count=ids,
+    quantity=numbers,
+    buy_quantity=numbers,
+    value=numbers,
+    buy_value=numbers,
+    open_price=numbers,
+    close_price=numbers,
+    min_price=numbers,
+    max_price=numbers,
+    first_trade_id=ids,
+    last_trade_id=ids,
+    first_trade_time_ms=times,
+    last_trade_time_ms=times,
+    is_closed=st.booleans(),
+)
+
+
+@st.composite
+def ledgers(draw: st.DrawFn) -> LedgerState:
+    edges = sorted(draw(st.sets(st.integers(0, 2**62), max_size=6)))
+    gaps = [
+        Gap(first, last, since, since + draw(times), draw(st.text(max_size=5)))
+        for first, last in zip(edges[::2], edges[1::2], strict=False)
+        for since in [draw(times)]
+    ]
+    return LedgerState(draw(ids), draw(times), tuple(gaps))
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.lists(bars, max_size=8, unique_by=lambda bar: (bar.symbol, bar.open_time_ms)),
+    st.dictionaries(symbols, ledgers()),
+)
+def test_bars_ledgers_and_gaps_are_read_back_exactly(
+    written: list[Bar], states: dict[str, LedgerState]
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "journal"
+        with journal_at(path) as journal:
+            journal.write(Changes(finished=by_key(written), ledgers=states), NOW)
+        with journal_at(path) as journal:
+            assert journal.ledgers == states
+
+        read, _ = Cursor(path, "store").next_bars(100)
+        gaps = JournalReader(path).gaps()
+
+    assert gaps == {symbol: list(state.gaps) for symbol, state in states.items() if state.gaps}
+    assert {(bar.symbol, bar.open_time_ms) for bar in read} == by_key(written).keys()
+    for bar in read:
+        was = by_key(written)[bar.symbol, bar.open_time_ms]
+        state = states.get(bar.symbol, ledger())
+        touched = any(gap.touches(bar.open_time_ms, INTERVAL_MS) for gap in state.gaps)
+        assert bar == replace(was, version=1, updated_at_ms=NOW, is_complete=not touched)
+
+
+def test_nothing_of_changes_that_cannot_be_written_whole_is_there(
+    journal: Journal, path: Path
+) -> None:
+    journal.write(finished(sample_bar(), BTCUSDT=ledger()), NOW, "first")
+    too_large = sample_bar(open_time_ms=NOW, trade_count=2**63)
+
+    with pytest.raises(OverflowError):
+        journal.write(finished(*sample_bars(3), too_large, BTCUSDT=ledger()), NOW, "second")
+
+    assert [bar.version for bar in stored(path)] == [1]
+    assert JournalReader(path).fact("status") == "first"
+
+
+def test_what_is_written_is_seen_by_readers_at_once_and_not_before(
+    journal: Journal, path: Path
+) -> None:
+    cursor = Cursor(path, "store")
+    assert cursor.next_bars(10) == ([], 0)
+
+    journal.write(finished(*sample_bars(2)), NOW)
+
+    assert len(cursor.next_bars(10)[0]) == 2
+
+
+def test_the_version_rises_by_one_with_each_amendment(journal: Journal, path: Path) -> None:
+    first = sample_bar(first_trade_id=10, last_trade_id=12, trade_count=3)
+    late = sample_bar(first_trade_id=8, last_trade_id=8, trade_count=1)
+    later = sample_bar(first_trade_id=14, last_trade_id=15, trade_count=2)
+
+    journal.write(finished(first), NOW)
+    journal.write(Changes(amendments=by_key([late])), NOW + 1)
+    journal.write(Changes(amendments=by_key([later])), NOW + 2)
+
+    (bar,) = stored(path)
+    assert (bar.version, bar.trade_count, bar.updated_at_ms) == (3, 6, NOW + 2)
+    assert (bar.first_trade_id, bar.last_trade_id) == (8, 15)
+
+
+def test_an_amendment_adds_to_what_is_stored_and_replaces_nothing(
+    journal: Journal, path: Path
+) -> None:
+    bar = sample_bar(first_trade_id=10, last_trade_id=12)
+    late = sample_bar(
+        first_trade_id=14,
+        last_trade_id=14,
+        trade_count=1,
+        buy_count=1,
+        quantity=Decimal("0.1"),
+        buy_quantity=Decimal("0.1"),
+        value=Decimal("5000.00000000000000000001"),
+        buy_value=Decimal("5000.00000000000000000001"),
+        open_price=Decimal(50_000),
+        close_price=Decimal(50_000),
+        min_price=Decimal(50_000),
+        max_price=Decimal(50_000),
+        is_closed=True,
+    )
+
+    journal.write(finished(bar), NOW)
+    journal.write(Changes(amendments=by_key([late])), NOW)
+
+    (amended,) = stored(path)
+    assert amended.trade_count == 4
+    assert amended.sell_count == 2
+    assert amended.quantity == Decimal("0.103")
+    assert amended.value == Decimal("5165.30000000000000010001")
+    assert (amended.open_price, amended.close_price) == (Decimal("55000.01"), Decimal(50_000))
+    assert (amended.min_price, amended.max_price) == (Decimal(50_000), Decimal(55200))
+
+
+def test_a_late_trade_of_an_interval_without_a_bar_makes_one(journal: Journal, path: Path) -> None:
+    late = sample_bar(trade_count=1)
+
+    journal.write(Changes(amendments=by_key([late])), NOW)
+
+    assert [(bar.trade_count, bar.version) for bar in stored(path)] == [(1, 1)]
+
+
+def test_checkpoints_raise_no_version_and_reach_no_store(journal: Journal, path: Path) -> None:
+    for count in (1, 2, 3):
+        half = sample_bar(trade_count=count, is_closed=False)
+        journal.write(Changes(unfinished=by_key([half])), NOW)
+        assert Cursor(path, "store").next_bars(10) == ([], 0)
+        assert [(bar.version, bar.is_complete) for bar in stored(path)] == [(1, False)]
+
+    journal.write(finished(sample_bar(trade_count=4)), NOW)
+
+    ((bar,), _) = Cursor(path, "store").next_bars(10)
+    assert (bar.version, bar.trade_count, bar.is_closed, bar.is_complete) == (1, 4, True, True)
+
+
+def test_a_bar_cut_short_by_a_shutdown_is_version_two_once_it_is_whole(
+    journal: Journal, path: Path
+) -> None:
+    journal.write(finished(sample_bar(trade_count=3, is_closed=False)), NOW)
+    journal.write(Changes(unfinished=by_key([sample_bar(trade_count=4, is_closed=False)])), NOW)
+    journal.write(finished(sample_bar(trade_count=5)), NOW)
+
+    ((bar,), _) = Cursor(path, "store").next_bars(10)
+    assert (bar.version, bar.trade_count, bar.is_closed) == (2, 5, True)
+
+
+def test_a_gap_that_opens_later_makes_a_stored_bar_incomplete_and_filling_it_whole_again(
+    journal: Journal, path: Path
+) -> None:
+    before, bar, after = sample_bars(3)
+    gap = gap_within(bar)
+
+    journal.write(finished(before, bar, after, BTCUSDT=ledger()), NOW)
+    journal.write(finished(BTCUSDT=ledger(gap)), NOW + 1)
+    opened = [(bar.is_complete, bar.version) for bar in stored(path)]
+    journal.write(finished(BTCUSDT=ledger()), NOW + 2)
+    filled = [(bar.is_complete, bar.version, bar.updated_at_ms) for bar in stored(path)]
+
+    assert opened == [(True, 1), (False, 2), (True, 1)]
+    assert filled == [(True, 1, NOW), (True, 3, NOW + 2), (True, 1, NOW)]
+
+
+def test_a_gap_concerns_no_other_symbol(journal: Journal, path: Path) -> None:
+    bar = sample_bar()
+
+    journal.write(finished(bar, replace(bar, symbol="ETHUSDT"), BTCUSDT=ledger()), NOW)
+    journal.write(finished(ETHUSDT=ledger(gap_within(bar))), NOW)
+
+    assert stored(path, "BTCUSDT")[0].is_complete
+    assert not stored(path, "ETHUSDT")[0].is_complete
+
+
+def test_a_gap_that_grows_smaller_frees_the_bars_it_no_longer_touches(
+    journal: Journal, path: Path
+) -> None:
+    first, second = sample_bars(2)
+    wide = Gap(7, 9, first.open_time_ms + 5, second.open_time_ms + 5, "skipped")
+    narrow = replace(wide, first_id=9, since_ms=second.open_time_ms)
+
+    journal.write(finished(first, second, BTCUSDT=ledger(wide)), NOW)
+    journal.write(finished(BTCUSDT=ledger(narrow)), NOW)
+
+    assert [(bar.is_complete, bar.version) for bar in stored(path)] == [(True, 2), (False, 1)]
+
+
+def test_what_a_reopened_journal_knows_of_gaps_still_counts(path: Path) -> None:
+    bar = sample_bar()
+    with journal_at(path) as journal:
+        journal.write(finished(bar, BTCUSDT=ledger(gap_within(bar))), NOW)
+
+    with journal_at(path) as journal:
+        journal.write(finished(BTCUSDT=ledger()), NOW)
+
+    assert [(bar.is_complete, bar.version) for bar in stored(path)] == [(True, 2)]
+
+
+gap_lists = st.lists(
+    st.tuples(st.integers(0, 39_999), st.integers(0, 15_000)).map(
+        lambda pair: Gap(pair[0], pair[0], OPEN_TIME_MS + pair[0], OPEN_TIME_MS + sum(pair), "x")
+    ),
+    max_size=3,
+    unique_by=lambda gap: gap.first_id,
+)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(st.tuples(st.sets(st.integers(0, 3)), gap_lists), min_size=1, max_size=6))
+def test_a_bar_is_complete_exactly_when_no_gap_touches_it(
+    steps: list[tuple[set[int], list[Gap]]],
+) -> None:
+    candidates = sample_bars(4)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "journal"
+        with journal_at(path) as journal:
+            before: dict[int, Bar] = {}
+            for written, gaps in steps:
+                chosen = {candidates[index].open_time_ms for index in written}
+                bars = [bar for bar in candidates if bar.open_time_ms in chosen]
+                journal.write(finished(*bars, BTCUSDT=ledger(*gaps)), NOW)
+
+                after = {bar.open_time_ms: bar for bar in stored(path)}
+                assert after.keys() == before.keys() | chosen
+                for time, bar in after.items():
+                    is_touched = any(gap.touches(time, INTERVAL_MS) for gap in gaps)
+                    assert bar.is_complete == (not is_touched)
+                    was = before.get(time)
+                    is_new = time in chosen or was is None or was.is_complete != bar.is_complete
+                    assert bar.version == (was.version if was else 0) + is_new
+                before = after
+
+
+def test_unclosed_bars_are_given_back_to_be_continued(path: Path) -> None:
+    closed, half, shut = sample_bars(3)
+    half, shut = replace(half, is_closed=False), replace(shut, is_closed=False)
+    with journal_at(path) as journal:
+        journal.write(Changes(finished=by_key([closed, shut]), unfinished=by_key([half])), NOW)
+
+    with journal_at(path) as journal:
+        unclosed = journal.unclosed(["BTCUSDT"])
+
+    assert [bar.open_time_ms for bar in unclosed] == [half.open_time_ms, shut.open_time_ms]
+    assert not any(bar.is_closed for bar in unclosed)
+
+
+def test_unclosed_bars_of_symbols_no_longer_configured_go_to_the_stores_as_they_are(
+    path: Path,
+) -> None:
+    kept = sample_bar(is_closed=False)
+    gone = replace(kept, symbol="LUNAUSDT")
+    with journal_at(path) as journal:
+        journal.write(Changes(unfinished=by_key([kept, gone])), NOW)
+
+    with journal_at(path) as journal:
+        assert [bar.symbol for bar in journal.unclosed(["BTCUSDT"])] == ["BTCUSDT"]
+        delivered, sequence = Cursor(path, "store").next_bars(10)
+        Cursor(path, "store").move(sequence, delivered)
+        journal.unclosed(["BTCUSDT"])
+
+    assert [(bar.symbol, bar.is_closed) for bar in delivered] == [("LUNAUSDT", False)]
+    assert Cursor(path, "store").next_bars(10) == ([], 0), "released once, not at every start"
+
+
+def test_what_was_remembered_is_there_after_a_restart(path: Path) -> None:
+    with journal_at(path) as journal:
+        assert journal.fact("symbols") is None
+        journal.remember("symbols", "BTCUSDT 币安人生USDT")
+
+    with journal_at(path) as journal:
+        assert journal.fact("symbols") == "BTCUSDT 币安人生USDT"
+
+
+@pytest.mark.parametrize("round_number", range(3))
+def test_a_process_killed_while_writing_loses_nothing_it_had_committed(
+    path: Path, round_number: int
+) -> None:
+    code = """
+        import itertools, sys
+        from pathlib import Path
+        from bintrades.ledger import LedgerState
+        from bintrades.testing.bars import sample_bars
+        from tests.journals import finished, open_journal
+
+        journal = open_journal(Path(sys.argv[1]))
+        bars = sample_bars(100_000)
+        for number in itertools.count():
+            batch = bars[number * 20 : number * 20 + 20]
+            state = LedgerState(batch[-1].last_trade_id + 1, 5, ())
+            journal.write(finished(*batch, BTCUSDT=state), 1)
+            print(number, flush=True)
+    """
+    with subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code), path],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parent.parent,
+    ) as process:
+        assert process.stdout
+        for number, line in enumerate(process.stdout):  # noqa: B007 - the last one counts
+            if int(line) == 20 + 7 * round_number:
+                process.send_signal(signal.SIGKILL)
+    committed = 20 * (number + 1)
+
+    with journal_at(path) as journal:
+        bars = stored(path)
+        assert len(bars) in (committed, committed + 20), "all or nothing of the last"
+        assert journal.ledgers["BTCUSDT"].next_id == bars[-1].last_trade_id + 1
+        journal.write(finished(sample_bar(symbol="ETHUSDT")), NOW)
+
+
+def test_a_second_collector_on_the_same_journal_is_refused_with_the_number_of_the_first(
+    journal: Journal, path: Path
+) -> None:
+    with pytest.raises(JournalError) as refused:
+        open_journal(path)
+
+    assert f"in use by another collector (process {os.getpid()})" in str(refused.value)
+    assert str(path) in str(refused.value)
+    journal.close()
+    open_journal(path).close()
+
+
+def test_a_journal_of_a_newer_version_is_refused_and_left_as_it_is(path: Path) -> None:
+    open_journal(path).close()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA user_version = 2")
+    before = path.read_bytes()
+
+    with pytest.raises(ConfigError, match=r"newer bintrades.*journal version 2.*upgrade"):
+        open_journal(path)
+
+    assert path.read_bytes() == before
+
+
+def test_a_stranger_s_database_is_refused_and_left_as_it_is(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE bars (mine)")
+    before = path.read_bytes()
+
+    with pytest.raises(ConfigError, match=r"not a journal of bintrades.*another file"):
+        open_journal(path)
+
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("market", "interval_ms", "said"),
+    [
+        ("usdm", INTERVAL_MS, "market spot, the configuration says usdm"),
+        ("spot", 60_000, "interval_ms 10000, the configuration says 60000"),
+    ],
+)
+def test_a_journal_of_another_market_or_interval_is_refused(
+    path: Path, market: str, interval_ms: int, said: str
+) -> None:
+    with journal_at(path) as journal:
+        journal.write(finished(sample_bar()), NOW)
+
+    with pytest.raises(ConfigError, match=said):
+        Journal(path, market=market, interval_ms=interval_ms)
+
+    open_journal(path).close()
+    assert len(stored(path)) == 1
+
+
+def aside(path: Path) -> list[Path]:
+    return sorted(path.parent.glob(f"{path.name}.damaged-*"))
+
+
+@pytest.mark.parametrize("content", [b"\x00" * 5_000, b"no database at all" * 300, b"x", b""])
+def test_a_file_of_garbage_is_set_aside_with_its_companions_and_a_new_one_begun(
+    path: Path, content: bytes
+) -> None:
+    path.write_bytes(content)
+    wal = path.with_name(path.name + "-wal")
+    wal.write_bytes(b"its log")
+
+    with journal_at(path) as journal:
+        journal.write(finished(sample_bar()), NOW)
+
+    assert [file.read_bytes() for file in aside(path)] == [content, b"its log"]
+    assert len(stored(path)) == 1
+
+
+def test_a_journal_cut_short_is_set_aside_and_a_new_one_begun(path: Path) -> None:
+    with journal_at(path) as journal:
+        journal.write(finished(*sample_bars(2_000)), NOW)
+    content = path.read_bytes()[:20_000]
+    path.write_bytes(content)
+
+    with journal_at(path) as journal:
+        journal.unclosed(["BTCUSDT"])
+        for index in range(3):
+            journal.write(finished(*sample_bars(1_000, symbol=f"S{index}")), NOW)
+        journal.prune([], NOW)
+
+        assert len(aside(path)) == 1
+        journal.write(finished(sample_bar()), NOW)
+    assert len(stored(path)) == 1
+
+
+@pytest.mark.parametrize("use", ["write", "unclosed", "prune"])
+def test_damage_that_shows_while_running_stops_nothing(path: Path, use: str) -> None:
+    gap = gap_within(sample_bar())
+    with journal_at(path) as journal:
+        journal.write(finished(*sample_bars(2_000), BTCUSDT=ledger(gap)), NOW)
+        damage(path)
+        if use == "unclosed":
+            assert journal.unclosed(["BTCUSDT"]) == []
+        elif use == "prune":
+            assert journal.prune([], NOW + 1) == 0
+        bars = sample_bars(3)
+        journal.write(finished(*bars), NOW + 5)
+
+    (old,) = aside(path)
+    assert old.stat().st_size > 100_000
+    assert [bar.updated_at_ms for bar in stored(path)] == [NOW + 5] * 3
+    with journal_at(path) as journal:
+        assert journal.ledgers == {"BTCUSDT": ledger(gap)}, "what is missing is still known"
+
+
+def test_a_store_that_held_bars_of_the_damaged_file_misses_none_of_the_new_one(
+    path: Path,
+) -> None:
+    cursor = Cursor(path, "store")
+    with journal_at(path) as journal:
+        journal.write(finished(*sample_bars(2_000)), NOW)
+        bars, sequence = cursor.next_bars(1_000)
+        damage(path)
+        journal.write(finished(sample_bar(symbol="ETHUSDT")), NOW)
+        cursor.move(sequence, bars)
+
+    ((bar,), _) = cursor.next_bars(10)
+    assert bar.symbol == "ETHUSDT"
+
+
+def test_a_disk_that_is_full_when_the_new_file_is_begun_is_tried_again(path: Path) -> None:
+    with journal_at(path) as journal:
+        journal.write(finished(*sample_bars(2_000), BTCUSDT=ledger()), NOW)
+        damage(path)
+        changes = finished(*sample_bars(3))
+        with full_disk(path):
+            for _ in range(2):
+                with pytest.raises(JournalError):
+                    journal.write(changes, NOW)
+        journal.write(changes, NOW)
+
+    assert len(aside(path)) == 1
+    assert len(stored(path)) == 3
+    with journal_at(path) as journal:
+        assert journal.ledgers == {"BTCUSDT": ledger()}
+
+
+def test_a_full_disk_is_an_error_and_the_same_changes_are_written_once_there_is_room(
+    journal: Journal, path: Path
+) -> None:
+    bar = sample_bar(first_trade_id=1, last_trade_id=3)
+    late = sample_bar(first_trade_id=4, last_trade_id=4, trade_count=1)
+    journal.write(finished(bar, BTCUSDT=ledger()), NOW)
+    gap = gap_within(sample_bar(open_time_ms=NOW))
+    changes = finished(*sample_bars(500, symbol="ETHUSDT"), BTCUSDT=ledger(gap))
+    changes.amendments = by_key([late])
+
+    with full_disk(path):
+        for _ in range(2):
+            with pytest.raises(JournalError, match=r"bars\.journal"):
+                journal.write(changes, NOW + 1)
+        assert [bar.trade_count for bar in stored(path)] == [3]
+        assert stored(path, "ETHUSDT") == []
+        assert journal.ledgers == {"BTCUSDT": ledger()}
+    journal.write(changes, NOW + 2)
+
+    assert [(bar.trade_count, bar.version) for bar in stored(path)] == [(4, 2)]
+    assert len(stored(path, "ETHUSDT")) == 500
+    assert journal.ledgers == {"BTCUSDT": ledger(gap)}
+
+
+def test_a_full_disk_keeps_pruning_and_remembering_from_nothing_but_their_own_work(
+    journal: Journal, path: Path
+) -> None:
+    journal.write(finished(*sample_bars(500)), NOW)
+
+    with full_disk(path):
+        with pytest.raises(JournalError):
+            journal.remember("fact", "x" * 10_000)
+        with pytest.raises(JournalError):
+            journal.prune([], NOW + 1)
+
+    assert len(stored(path)) == 500
+    assert journal.prune([], NOW + 1) == 500
+
+
+@pytest.fixture
+def nobodys_folder() -> Iterator[Path]:
+    """Return a folder that an unprivileged user can reach and owns."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if os.geteuid() == 0:
+            os.chown(folder, NOBODY, NOBODY)
+        yield folder
+        folder.chmod(0o755)
+
+
+def test_a_folder_that_may_not_be_written_is_said_with_what_to_do(nobodys_folder: Path) -> None:
+    nobodys_folder.chmod(0o555)
+
+    with unprivileged(), pytest.raises(JournalError) as refused:
+        open_journal(nobodys_folder / "journal")
+
+    assert "Permission denied" in str(refused.value)
+    assert "make the folder writable, or set [journal] path" in str(refused.value)
+
+
+def test_a_file_that_may_not_be_written_is_an_error_and_keeps_its_content(
+    nobodys_folder: Path,
+) -> None:
+    path = nobodys_folder / "journal"
+    with unprivileged():
+        with journal_at(path) as journal:
+            journal.write(finished(sample_bar()), NOW)
+        path.chmod(0o444)
+        with pytest.raises(JournalError, match=r"journal: .*readonly database"):
+            open_journal(path)
+        for file in nobodys_folder.iterdir():
+            file.chmod(0o644)  # SQLite gives its log the rights of the file
+        with journal_at(path) as journal:
+            journal.write(finished(sample_bar(symbol="ETHUSDT")), NOW)
+
+        assert [len(stored(path, symbol)) for symbol in ("BTCUSDT", "ETHUSDT")] == [1, 1]
+
+
+def test_a_folder_in_the_place_of_the_file_is_an_error(path: Path) -> None:
+    path.mkdir()
+
+    with pytest.raises(JournalError, match="Is a directory"):
+        open_journal(path)
+
+
+def test_only_bars_older_than_the_retention_since_they_were_last_written_are_deleted(
+    journal: Journal, path: Path
+) -> None:
+    first, second, third = sample_bars(3)
+    journal.write(finished(first, second), NOW)
+    journal.write(finished(third), NOW + 5)
+    journal.write(finished(first), NOW + 10)
+
+    assert journal.prune([], NOW) == 0
+    assert journal.prune([], NOW + 6) == 2
+    assert [bar.open_time_ms for bar in stored(path)] == [first.open_time_ms]
+
+
+def test_a_bar_stays_until_every_store_has_it(journal: Journal, path: Path) -> None:
+    journal.write(finished(*sample_bars(5)), NOW)
+    for store, limit in (("fast", 5), ("slow", 2)):
+        cursor = Cursor(path, store)
+        bars, sequence = cursor.next_bars(limit)
+        cursor.move(sequence, bars)
+
+    assert journal.prune(["fast", "slow", "new"], NOW + 1) == 0
+    assert journal.prune(["fast", "slow"], NOW + 1) == 2
+    assert journal.prune(["fast"], NOW + 1) == 3
+
+
+def test_a_bar_that_a_store_refused_stays_until_it_is_taken(journal: Journal, path: Path) -> None:
+    journal.write(finished(*sample_bars(3)), NOW)
+    cursor = Cursor(path, "store")
+    bars, sequence = cursor.next_bars(10)
+    cursor.move(sequence, bars, [(bars[1], "ugly")])
+
+    assert journal.prune(["store"], NOW + 1) == 2
+    assert stored(path) == [bars[1]]
+    cursor.resend("store")
+    bars, sequence = cursor.next_bars(10)
+    cursor.move(sequence, bars)
+    assert journal.prune(["store"], NOW + 1) == 1
+
+
+def test_an_open_bar_is_never_deleted(journal: Journal, path: Path) -> None:
+    journal.write(Changes(unfinished=by_key([sample_bar(is_closed=False)])), NOW)
+
+    assert journal.prune([], NOW + 10**9) == 0
+
+
+def test_pruning_goes_on_where_it_stopped_when_there_is_much(journal: Journal, path: Path) -> None:
+    journal.write(finished(*sample_bars(PRUNE_BATCH + 10)), NOW)
+
+    assert journal.prune([], NOW + 1) == PRUNE_BATCH
+    assert journal.prune([], NOW + 1) == 10
+    assert journal.prune([], NOW + 1) == 0
+
+
+def test_stores_miss_nothing_after_everything_was_pruned(path: Path) -> None:
+    cursor = Cursor(path, "store")
+    with journal_at(path) as journal:
+        journal.write(finished(*sample_bars(5)), NOW)
+        bars, sequence = cursor.next_bars(10)
+        cursor.move(sequence, bars)
+        assert journal.prune(["store"], NOW + 1) == 5
+
+    with journal_at(path) as journal:
+        journal.write(finished(sample_bar(open_time_ms=NOW)), NOW)
+
+    assert [bar.open_time_ms for bar in cursor.next_bars(10)[0]] == [NOW]
