@@ -118,8 +118,14 @@ class Delivery(Worker):
                 if self._is_stopping and time.monotonic() >= self._deadline:
                     return False, 0.0
         except JournalError as error:
-            log.warning("%s cannot read the journal", self.name, extra={"error": str(error)})
-            return False, _FIRST_WAIT_S
+            wait_s = self._backoff.next_wait_s()
+            log.warning(
+                "%s cannot use the journal; next attempt in %.1f s",
+                self.name,
+                wait_s,
+                extra={"error": str(error)},
+            )
+            return False, wait_s
         except Exception as error:
             return False, self._fail(error)
         finally:

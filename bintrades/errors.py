@@ -53,6 +53,6 @@ class RejectedBars(BintradesError):  # noqa: N818 - named for what it carries
     """
 
     def __init__(self, rejected: Iterable[tuple[Bar, str]]) -> None:
-        self.rejected = list(rejected)
+        self.rejected = [(bar, str(reason)) for bar, reason in rejected]
         first = "; ".join(f"{bar.symbol} {bar.open_time}: {why}" for bar, why in self.rejected[:3])
         super().__init__(f"{len(self.rejected)} bars refused: {first}")
