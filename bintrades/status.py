@@ -7,6 +7,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
+from bintrades.journal import is_in_use
 from bintrades.journal_reader import JournalReader
 from bintrades.model import utc
 from bintrades.version import __version__
@@ -107,22 +108,9 @@ def read_status(journal: Path, stores: Sequence[str]) -> dict[str, Any]:
             for name in stores
             for state in [reader.store(name)]
         },
-        "is_running": _is_running(collector),
+        "is_running": is_in_use(journal),
         "collector": collector,
     }
-
-
-def _is_running(collector: dict[str, Any] | None) -> bool:
-    """Whether the process that wrote the status is alive, as far as this machine can tell."""
-    if collector is None:
-        return False
-    try:
-        os.kill(int(collector["pid"]), 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def tell(status: dict[str, Any]) -> str:
