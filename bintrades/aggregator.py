@@ -39,19 +39,26 @@ class Changes:
     def __bool__(self) -> bool:
         return bool(self.finished or self.unfinished or self.amendments or self.ledgers)
 
+    def finish(self, key: Key, bar: Bar) -> None:
+        """Note that *bar* takes no more trades for now."""
+        self.unfinished.pop(key, None)
+        self.finished[key] = bar
+
+    def amend(self, key: Key, part: Bar) -> None:
+        """Note that the trades in *part* belong to a bar that left memory."""
+        for bars in (self.finished, self.amendments):
+            if key in bars:
+                bars[key] = bars[key].merge(part)
+                return
+        self.amendments[key] = part
+
     def update(self, later: Changes) -> None:
         """Take over *later* changes, so that one write makes up for several that failed."""
         for key, bar in later.finished.items():
-            self.unfinished.pop(key, None)
-            self.finished[key] = bar
+            self.finish(key, bar)
         self.unfinished.update(later.unfinished)
-        for key, bar in later.amendments.items():
-            for whole_or_part in (self.finished, self.amendments):
-                if key in whole_or_part:
-                    whole_or_part[key] = whole_or_part[key].merge(bar)
-                    break
-            else:
-                self.amendments[key] = bar
+        for key, part in later.amendments.items():
+            self.amend(key, part)
         self.ledgers.update(later.ledgers)
 
 
@@ -269,18 +276,27 @@ class Aggregator:
         """Take trades in the order in which they came, received at *now*."""
         if not trades:
             return
-        if trades[-1].event_time > self._market_time:
-            self._market_time = trades[-1].event_time
-            self._market_at = now
-        all_series = self._series
+        series_of = self._series.get
         with decimal.localcontext(EXACT):
             for trade in trades:
-                series = all_series.get(trade.symbol)
+                series = series_of(trade.symbol)
                 if series is None:
                     self.foreign_count += 1
+                    continue
+                series.heard_at = now
+                bucket = series.current
+                if (
+                    bucket is not None
+                    and bucket.open_time <= trade.time < bucket.end_time
+                    and trade.event_time < series.due
+                    and series.ledger.admit_next(trade.trade_id, trade.time)
+                ):
+                    bucket.add(trade)  # as nearly every trade: the next one, for the same bar
+                    self.trade_count += 1
                 else:
+                    self._note_market_time(trade.event_time, now)
                     self._add(series, trade)
-                    series.heard_at = now
+        self._note_market_time(trades[-1].event_time, now)
 
     def advance(self, now: int) -> None:
         """Close the bars of symbols that have nothing to say, once their time has passed."""
@@ -353,7 +369,7 @@ class Aggregator:
         bucket = _Bucket(open_time, open_time + self._interval, trade)
         if open_time <= series.closed_through:
             bar = bucket.bar(series.symbol, self._market, is_closed=True)
-            self._changes.update(Changes(amendments={(series.symbol, open_time): bar}))
+            self._changes.amend((series.symbol, open_time), bar)
             return
         series.buckets[open_time] = series.current = bucket
         self._reschedule(series)
@@ -371,12 +387,17 @@ class Aggregator:
 
     def _finish(self, series: _Series, bucket: _Bucket, *, is_closed: bool) -> None:
         bar = bucket.bar(series.symbol, self._market, is_closed=is_closed)
-        self._changes.update(Changes(finished={(series.symbol, bucket.open_time): bar}))
+        self._changes.finish((series.symbol, bucket.open_time), bar)
         self.bar_count += 1
 
     def _reschedule(self, series: _Series) -> None:
         first = min(series.buckets, default=None)
         series.due = _NEVER if first is None else series.buckets[first].end_time + self._grace
+
+    def _note_market_time(self, event_time: int, now: int) -> None:
+        if event_time > self._market_time:
+            self._market_time = event_time
+            self._market_at = now
 
     def _carry_forward(self, now: int) -> None:
         if self._connections and self._market_time:

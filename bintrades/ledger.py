@@ -57,6 +57,14 @@ class Ledger:
         self.last_time = time
         return True
 
+    def admit_next(self, trade_id: int, time: int) -> bool:
+        """Note a trade if it is the one expected next, as nearly every trade is."""
+        if trade_id != self.next_id:
+            return False
+        self.next_id = trade_id + 1
+        self.last_time = time
+        return True
+
     def want_since(self, since: int) -> None:
         """Note, after the first trade ever, that the trades since *since* are wanted too.
 

@@ -37,6 +37,7 @@ MAX_WAITING_BARS = 100_000
 _TICK_MS = 200  # how often silent symbols are looked at
 _GATHER_MS = 100  # bars that close at the same moment are committed together
 _RETRY_MS = 1_000
+_REST_S = 0.04  # while nothing waits: waking up for every read would cost more than the trades
 _STATUS_EVERY_MS = 10_000  # when nothing else is to be written
 _SHOWN_BYTES = 200
 
@@ -63,7 +64,7 @@ class Recorder(Worker):
         self.bad_count = 0
         self.unknown_count = 0
         self.lag_ms = (
-            0  # local clock minus `E` of the newest trade: includes the clocks' difference
+            0  # local clock minus `E` of the newest trade: how wrong clocks are counts too
         )
         self.journal_error: str | None = None  # None: the journal is well
         self.lost_bar_count = 0
@@ -100,6 +101,8 @@ class Recorder(Worker):
         while (event := self._next_event()) != "end":
             if event is not None:
                 self._handle(event)
+            if self._inbox.empty():
+                time.sleep(_REST_S)
             # While events wait, time is what it was when they came: a symbol whose trades are
             # among them is not silent.
             self._tick(now_ms() if self._inbox.empty() else self._heard_at)

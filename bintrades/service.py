@@ -7,13 +7,15 @@ word that a worker has failed.
 
 from __future__ import annotations
 
-import json
 import logging
 import queue
 import signal
 import time
 from contextlib import closing
+from functools import partial
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from bintrades.aggregator import Aggregator
 from bintrades.binance.listing import choose_symbols, unlisted_symbols
@@ -139,7 +141,7 @@ class Service:
                 config.store_options[store.name],
                 Cursor(config.journal.path, store.name),
                 on_failure=reasons.fail,
-                on_bad_options=reasons.refuse,
+                on_bad_options=partial(self._refuse_options, store.name),
             )
             for store in stores
         ]
@@ -156,7 +158,7 @@ class Service:
             journal,
             checkpoint_every_ms=config.journal.checkpoint_every_ms,
             on_bars=self._announce_bars,
-            status=lambda: json.dumps(self._status.figures(self._recorder)),
+            status=lambda: msgspec.json.encode(self._status.figures(self._recorder)).decode(),
             on_failure=reasons.fail,
         )
         streams = StreamOptions(
@@ -235,6 +237,10 @@ class Service:
                 self._is_hurried = True
                 deadline = time.monotonic() + _HURRIED_S
         return True
+
+    def _refuse_options(self, store: str, problems: str) -> None:
+        for problem in problems.splitlines():
+            self._reasons.refuse(f"{self._config.path}: [store:{store}] {problem}")
 
     def _announce_bars(self) -> None:
         for delivery in self._deliveries:
