@@ -57,8 +57,9 @@ class FrameReader:
     """
 
     def __init__(self) -> None:
-        self._buffer = b""
-        self._needed = 0  # bytes the buffer must hold before walking it again is worthwhile
+        self._waiting: list[bytes] = []  # what has come of a frame that is not whole yet
+        self._waiting_bytes = 0
+        self._needed = 0  # bytes that must wait before walking them again is worthwhile
         self._fragments: list[bytes] = []
         self._fragments_bytes = 0
         self._fragments_opcode: Opcode | None = None
@@ -66,19 +67,21 @@ class FrameReader:
     def feed(self, received: bytes) -> tuple[list[bytes], list[Frame]]:
         """Return the payloads of the text messages now complete, in order, and the other frames.
 
-        A large frame that trickles in is not walked again until it is whole.
+        A large frame that trickles in is neither walked nor copied again until it is whole.
         Raises ProtocolError when the bytes cannot come from a working server; what was complete
         before the fault is lost with the connection and is asked for again like any other gap.
         """
-        buffer = self._buffer + received if self._buffer else received
-        if len(buffer) < self._needed:
-            self._buffer = buffer
+        self._waiting.append(received)
+        self._waiting_bytes += len(received)
+        if self._waiting_bytes < self._needed:
             return [], []
+        buffer = b"".join(self._waiting)
         texts: list[bytes] = []
         others: list[Frame] = []
         position = 0
         while True:
-            position = _walk_whole_texts(buffer, position, texts)
+            if self._fragments_opcode is None:
+                position = _walk_whole_texts(buffer, position, texts)
             header = _parse_header(buffer, position)
             if header is None:
                 self._needed = 0
@@ -93,7 +96,8 @@ class FrameReader:
                     texts.append(frame.payload)
                 else:
                     others.append(frame)
-        self._buffer = buffer[position:]
+        rest = buffer[position:]
+        self._waiting, self._waiting_bytes = [rest] if rest else [], len(rest)
         return texts, others
 
     def _take(self, header: _Header, payload: bytes) -> Iterator[Frame]:
