@@ -23,7 +23,11 @@ _LARGEST, _SMALLEST = Decimal(10) ** 18, Decimal(10) ** -18
 
 # 2001 to 2286: a time in seconds or in microseconds is not mistaken for milliseconds.
 _Milliseconds = Annotated[int, msgspec.Meta(ge=10**12, lt=10**13)]
-_TradeId = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+# The id after it must still fit into 64 bits, in the journal and in the stores.
+_TradeId = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 2)]
+
+_UNUSABLE = (ValueError, decimal.DecimalException, RecursionError)
+"""What decoding raises; the last for JSON nested more deeply than any message of the exchange."""
 
 
 class _StreamTrade(
@@ -93,7 +97,7 @@ def decode(payloads: list[bytes]) -> Decoded:
 def _decode_batch(payloads: list[bytes], decoded: Decoded) -> None:
     try:
         decoded.trades += _decode_trades(payloads)
-    except (ValueError, decimal.DecimalException) as error:
+    except _UNUSABLE as error:
         if len(payloads) == 1:
             _decode_other(payloads[0], str(error), decoded)
         else:
@@ -103,10 +107,16 @@ def _decode_batch(payloads: list[bytes], decoded: Decoded) -> None:
 
 
 def _decode_trades(payloads: list[bytes]) -> list[_StreamTrade]:
-    """Return one trade for each payload, or raise ValueError or DecimalException."""
+    """Return one trade for each payload, or raise one of _UNUSABLE."""
     if max(map(len, payloads)) > MAX_TRADE_BYTES:
         raise ValueError(f"longer than {MAX_TRADE_BYTES} bytes, which no trade is")
-    messages = _combined.decode_lines(b"\n".join(payloads))
+    lines = b"\n".join(payloads)
+    # The decoder would join two halves of a message. It cannot where every line feed stands
+    # between two payloads that end and begin with a brace: nothing in JSON goes on like that.
+    joints = len(payloads) - 1
+    if joints and not lines.count(b"}\n{") == lines.count(b"\n") == joints:
+        raise ValueError("not JSON objects of one line each")
+    messages = _combined.decode_lines(lines)
     if len(messages) != len(payloads):
         raise ValueError("not exactly one JSON object")
     trades = [message.data for message in messages]
@@ -120,7 +130,7 @@ def _decode_other(payload: bytes, reason: str, decoded: Decoded) -> None:
     """Sort one message that is not a good trade of a combined stream."""
     try:
         message: Any = _anything.decode(payload)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         decoded.bad.append((payload, f"not JSON: {error}"))
         return
     if not isinstance(message, dict):
@@ -144,7 +154,7 @@ def _decode_raw_trade(payload: bytes, decoded: Decoded) -> None:
     """Take a trade that came without the wrapper, as under /ws, by putting it into one."""
     try:
         decoded.trades += _decode_trades([b'{"data":' + payload + b"}"])
-    except (ValueError, decimal.DecimalException) as error:
+    except _UNUSABLE as error:
         decoded.bad.append((payload, str(error)))
 
 
