@@ -33,7 +33,11 @@ def set_up_logging(config: LoggingConfig) -> None:
             handler = logging.StreamHandler(sys.stderr)
         else:
             config.file.parent.mkdir(parents=True, exist_ok=True)
-            handler = logging.handlers.WatchedFileHandler(config.file, encoding="utf-8")
+            handler = logging.handlers.WatchedFileHandler(
+                config.file,
+                encoding="utf-8",
+                errors="backslashreplace",  # as stderr: no line is lost for a strange file name
+            )
     except OSError as error:
         raise ConfigError(f"[logging] file = {config.file}: {error.strerror}") from error
     handler.setFormatter(_json_formatter() if config.format == "json" else _TextFormatter(_TEXT))
