@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from dataclasses import dataclass, replace
 
-from bintrades.model import Gap
+from bintrades.model import START, Gap
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,15 +71,86 @@ class Ledger:
         How many there are is unknown: every lower id may be one of them.
         """
         if self.next_id is not None and self.next_id > 1:
-            self._gaps.append(Gap(0, self.next_id - 2, since, self.last_time, "start"))
+            self._gaps.append(Gap(0, self.next_id - 2, since, self.last_time, START))
+
+    def admit_run(self, first_id: int, last_id: int, time: int) -> bool:
+        """Note trades with consecutive ids; return whether they are to be counted.
+
+        They are if all of them are missing: of a run that is partly known nobody can say which
+        part of its quantity is.
+        """
+        index = self._gap_with(first_id)
+        if index is None or last_id > self._gaps[index].last_id:
+            return False
+        self._cut(index, first_id, last_id, time)
+        return True
+
+    def note_newest(self, trade_id: int, time: int, cause: str) -> None:
+        """Note that a trade exists that never came: it and what lies before it is a gap."""
+        next_id = self.next_id
+        if next_id is None or trade_id >= next_id:
+            since = self.last_time if next_id is not None else time
+            self._gaps.append(Gap(next_id or 0, trade_id, min(since, time), time, cause))
+            self.next_id = trade_id + 1
+            self.last_time = time
+
+    def close_absent(self, first_id: int, last_id: int) -> None:
+        """Note that the exchange has no trades with these ids: they are missing no longer."""
+        self._subtract(first_id, last_id)
+
+    def forget_below(self, first_id: int) -> None:
+        """Note that the wanted beginning is *first_id*: lower ids were before it."""
+        if self._gaps and self._gaps[0].is_start:
+            self._subtract(0, first_id - 1)
+
+    def abandon(self, last_id: int, until: int) -> None:
+        """Note that missing ids up to *last_id*, older than *until*, will not be asked for."""
+        for index in range(len(self._gaps) - 1, -1, -1):
+            gap = self._gaps[index]
+            if gap.is_abandoned or gap.first_id > last_id:
+                continue
+            if gap.last_id <= last_id:
+                self._gaps[index] = replace(gap, is_abandoned=True)
+                continue
+            middle = min(max(until, gap.since_ms), gap.until_ms)
+            old = replace(gap, last_id=last_id, until_ms=middle, is_abandoned=True)
+            self._gaps[index : index + 1] = [
+                old,
+                replace(gap, first_id=last_id + 1, since_ms=middle),
+            ]
+
+    def note_attempt(self, first_id: int, error: str | None) -> None:
+        """Note that the gap beginning at *first_id* was asked for, and what came of it."""
+        index = self._gap_with(first_id)
+        if index is not None:
+            gap = self._gaps[index]
+            self._gaps[index] = replace(gap, attempts=gap.attempts + 1, last_error=error)
 
     def _fill(self, trade_id: int, time: int) -> bool:
         """Take *trade_id* out of the gap that holds it; return whether there was one."""
-        index = bisect_right(self._gaps, trade_id, key=lambda gap: gap.first_id) - 1
-        if index < 0 or trade_id > self._gaps[index].last_id:
+        index = self._gap_with(trade_id)
+        if index is None:
             return False
-        gap = self._gaps[index]
-        before = replace(gap, last_id=trade_id - 1, since_ms=min(gap.since_ms, time), until_ms=time)
-        after = replace(gap, first_id=trade_id + 1, since_ms=time, until_ms=max(gap.until_ms, time))
-        self._gaps[index : index + 1] = [part for part in (before, after) if part.size > 0]
+        self._cut(index, trade_id, trade_id, time)
         return True
+
+    def _gap_with(self, trade_id: int) -> int | None:
+        index = bisect_right(self._gaps, trade_id, key=lambda gap: gap.first_id) - 1
+        return index if index >= 0 and trade_id <= self._gaps[index].last_id else None
+
+    def _cut(self, index: int, first_id: int, last_id: int, time: int | None) -> None:
+        """Take ids out of a gap; what is left on either side ends, or begins, at *time*."""
+        gap = self._gaps[index]
+        before = replace(gap, last_id=first_id - 1)
+        after = replace(gap, first_id=last_id + 1)
+        if time is not None:
+            before = replace(before, since_ms=min(gap.since_ms, time), until_ms=time)
+            after = replace(after, since_ms=time, until_ms=max(gap.until_ms, time))
+        self._gaps[index : index + 1] = [part for part in (before, after) if part.size > 0]
+
+    def _subtract(self, first_id: int, last_id: int) -> None:
+        for index in range(len(self._gaps) - 1, -1, -1):
+            gap = self._gaps[index]
+            low, high = max(first_id, gap.first_id), min(last_id, gap.last_id)
+            if low <= high:
+                self._cut(index, low, high, None)

@@ -202,6 +202,30 @@ class Bar:
         }
 
 
+START = "start"
+"""Cause of the gap before the first trade ever, which reaches back to its interval's open."""
+
+
+class Run(msgspec.Struct, frozen=True, gc=False):
+    """Trades with consecutive ids, one price, one time and one taker: an aggregate, or one trade.
+
+    A taker's order that is filled by several resting ones at one price makes several trades, which
+    the exchange publishes as one aggregate as well. The quantity is that of all of them.
+    """
+
+    first_id: int
+    last_id: int
+    price: Decimal
+    quantity: Decimal
+    time: int
+    is_buyer_maker: bool
+
+    @property
+    def count(self) -> int:
+        """How many trades."""
+        return self.last_id - self.first_id + 1
+
+
 @dataclass(frozen=True, slots=True)
 class Gap:
     """Consecutive trade ids of one symbol that were not received.
@@ -215,6 +239,14 @@ class Gap:
     since_ms: int
     until_ms: int
     cause: str
+    attempts: int = 0  # requests to the exchange that concerned it
+    last_error: str | None = None  # why the last one brought nothing
+    is_abandoned: bool = False  # it is not asked for any more, but its trades are still welcome
+
+    @property
+    def is_start(self) -> bool:
+        """Whether it stands for all trades since since_ms, however many: their ids are unknown."""
+        return self.first_id == 0 and self.cause == START
 
     @property
     def size(self) -> int:

@@ -1,0 +1,223 @@
+"""Which request to make next for which gap, and what its answer means. Pure.
+
+Small gaps are asked for by id (historicalTrades: exact rows, 25 weight for 1,000), large ones by
+aggregates (aggTrades: 4 weight for 1,000, each covering one or more trades) and always paged by
+id, never by time, which would lose trades of one millisecond at a page's edge. What aggregates
+cannot tell exactly, at a gap's edges and around holes, stays a small gap and is asked for by id.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from bintrades.model import Gap, Run
+
+PAGE = 1_000
+"""Most rows of one answer."""
+
+FIRST_LOOK_MS = 1_000
+"""A gap often fills by itself: from a second connection, or by a frame out of order."""
+
+_FIRST_WAIT_MS, _LONGEST_WAIT_MS = 1_000, 300_000
+_ABSENT_AFTER_MS = 10_000  # an id is absent when two answers so far apart say so
+
+
+class Aggregate(NamedTuple):
+    """A row of aggTrades: the run, and the aggregate's own id, which paging goes by."""
+
+    id: int
+    run: Run
+
+
+@dataclass(frozen=True, slots=True)
+class TradesTask:
+    """Ask historicalTrades for rows from from_id on."""
+
+    symbol: str
+    gap: Gap
+    from_id: int
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class AggregatesTask:
+    """Ask aggTrades for a page, by aggregate id or, for the first, by time."""
+
+    symbol: str
+    gap: Gap
+    from_id: int | None
+    start_ms: int | None
+    is_oldest: bool = False  # start_ms is how far back anything is fetched
+
+
+Task = TradesTask | AggregatesTask
+
+
+@dataclass(frozen=True, slots=True)
+class Repaired:
+    """What an answer said about a gap, for the ledger and the bars."""
+
+    symbol: str
+    gap: Gap
+    runs: Sequence[Run] = ()
+    absent: Sequence[tuple[int, int]] = ()
+    begins_at: int | None = None  # of a start gap: the first id that is wanted
+    abandoned_through: int | None = None  # ids up to here are older than anyone wants
+    abandoned_before_ms: int = 0
+    error: str | None = None
+
+
+@dataclass(slots=True)
+class _Tries:
+    """What was learned of one gap; a gap that is filled from its front stays the same gap."""
+
+    not_before: int
+    failures: int = 0
+    needs_ids: bool = False  # aggregates have told what they can: ask by id
+    is_recent: bool = False  # its age was looked into
+    next_aggregate: int | None = None
+
+
+class RepairPlan:
+    """All gaps of all symbols, and what to do about them.
+
+    *now* is milliseconds on a clock that never goes back; *clock* is the exchange's time. Nothing
+    is asked about a symbol twice at once: after a task its next one comes when update() has told
+    what the answer made of the gaps.
+    """
+
+    def __init__(self, max_age_ms: int) -> None:
+        self._max_age = max_age_ms
+        self._gaps: dict[str, tuple[Gap, ...]] = {}  # served in this order, then put last
+        self._tries: dict[tuple[str, int], _Tries] = {}  # by symbol and last id
+        self._holes: dict[tuple[str, int, int], int] = {}  # ids found absent, and when first
+        self._busy: set[str] = set()
+
+    def update(self, symbol: str, gaps: Iterable[Gap], now: int) -> None:
+        """Take over the gaps of *symbol* as the ledger has them."""
+        self._busy.discard(symbol)
+        wanted = {gap.last_id: gap for gap in gaps if not gap.is_abandoned}
+        for gap in self._gaps.pop(symbol, ()):
+            if gap.last_id not in wanted:
+                del self._tries[symbol, gap.last_id]
+        if wanted:
+            self._gaps[symbol] = tuple(wanted.values())
+            for last_id in wanted:
+                self._tries.setdefault((symbol, last_id), _Tries(now + FIRST_LOOK_MS))
+        else:
+            self._holes = {key: at for key, at in self._holes.items() if key[0] != symbol}
+
+    def next_task(self, now: int, clock: int) -> Task | Repaired | None:
+        """Return what to ask next, or what can be said without asking; None: nothing yet.
+
+        Symbols take turns; of one symbol the newest gap comes first.
+        """
+        for symbol, gaps in self._gaps.items():
+            if symbol in self._busy:
+                continue
+            for gap in reversed(gaps):
+                tries = self._tries[symbol, gap.last_id]
+                if now >= tries.not_before:
+                    self._busy.add(symbol)
+                    return self._task(symbol, gap, tries, clock - self._max_age)
+        return None
+
+    def failed(self, task: Task, error: str, now: int) -> Repaired:
+        """Note that *task* brought no answer."""
+        self._delay(self._tries_of(task), now)
+        return Repaired(task.symbol, task.gap, error=error)
+
+    def trades_came(self, task: TradesTask, rows: Sequence[Run], now: int) -> Repaired:
+        """Return what the answer to a TradesTask means; *rows* have ascending ids."""
+        gap, tries = task.gap, self._tries_of(task)
+        runs = [run for run in rows if gap.first_id <= run.first_id <= gap.last_id]
+        seen_through = rows[-1].last_id if rows else gap.first_id - 1
+        holes = _holes(gap.first_id, min(seen_through, gap.last_id), runs)
+        absent = [hole for hole in holes if self._is_confirmed(task.symbol, hole, now)]
+        is_cut_short = seen_through < gap.last_id and len(rows) < task.limit
+        if is_cut_short or not (runs or absent):
+            self._delay(tries, now)  # the exchange's database lags behind its streams
+            error = "the exchange does not have it all yet"
+            return Repaired(task.symbol, gap, runs, absent, error=error)
+        tries.failures = 0
+        tries.not_before = now
+        return Repaired(task.symbol, gap, runs, absent)
+
+    def aggregates_came(
+        self, task: AggregatesTask, rows: Sequence[Aggregate], now: int
+    ) -> Repaired:
+        """Return what the answer to an AggregatesTask means; *rows* have ascending ids."""
+        gap, tries = task.gap, self._tries_of(task)
+        if not rows:
+            tries.next_aggregate = None
+            self._delay(tries, now)
+            return Repaired(task.symbol, gap, error="the exchange has nothing there yet")
+        first_id, last_id = rows[0].run.first_id, rows[-1].run.last_id
+        runs = [
+            run for _, run in rows if gap.first_id <= run.first_id and run.last_id <= gap.last_id
+        ]
+        tries.is_recent = True
+        tries.needs_ids = last_id >= gap.last_id
+        tries.next_aggregate = None if tries.needs_ids else rows[-1].id + 1
+        if last_id < gap.last_id and len(rows) < PAGE:
+            self._delay(tries, now)
+        else:
+            tries.failures = 0
+            tries.not_before = now
+        return Repaired(
+            task.symbol,
+            gap,
+            runs,
+            begins_at=first_id if gap.is_start and task.start_ms is not None else None,
+            abandoned_through=(
+                min(first_id - 1, gap.last_id)
+                if task.is_oldest and first_id > gap.first_id and not gap.is_start
+                else None
+            ),
+            abandoned_before_ms=task.start_ms or 0,
+        )
+
+    def _task(self, symbol: str, gap: Gap, tries: _Tries, oldest: int) -> Task | Repaired:
+        if gap.until_ms < oldest:
+            return Repaired(symbol, gap, abandoned_through=gap.last_id, abandoned_before_ms=oldest)
+        if not tries.is_recent and gap.since_ms < oldest:
+            return AggregatesTask(symbol, gap, None, oldest, is_oldest=True)
+        if tries.needs_ids or (gap.size < PAGE and not gap.is_start):
+            # One row more than is missing shows that the exchange has got past the gap.
+            return TradesTask(symbol, gap, gap.first_id, min(PAGE, gap.size + 1))
+        if tries.next_aggregate is not None:
+            return AggregatesTask(symbol, gap, tries.next_aggregate, None)
+        return AggregatesTask(symbol, gap, None, max(gap.since_ms, oldest))
+
+    def _tries_of(self, task: Task) -> _Tries:
+        """Return what is known of the task's gap, which may have filled meanwhile."""
+        key = (task.symbol, task.gap.last_id)
+        symbol = task.symbol
+        if symbol in self._gaps:  # put last: symbols take turns
+            self._gaps[symbol] = self._gaps.pop(symbol)
+        return self._tries.get(key) or _Tries(0)
+
+    def _delay(self, tries: _Tries, now: int) -> None:
+        wait = min(_LONGEST_WAIT_MS, _FIRST_WAIT_MS * 2 ** min(tries.failures, 20))
+        tries.failures += 1
+        tries.not_before = now + wait
+
+    def _is_confirmed(self, symbol: str, hole: tuple[int, int], now: int) -> bool:
+        """Whether *hole* was absent a while ago as well."""
+        first_seen = self._holes.setdefault((symbol, *hole), now)
+        return now - first_seen >= _ABSENT_AFTER_MS
+
+
+def _holes(first_id: int, last_id: int, runs: Sequence[Run]) -> Iterator[tuple[int, int]]:
+    """Yield the ranges of ids from *first_id* to *last_id* that no run has."""
+    expected = first_id
+    for run in runs:
+        if run.first_id > expected:
+            yield expected, run.first_id - 1
+        expected = run.last_id + 1
+    if expected <= last_id:
+        yield expected, last_id
