@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import io
 import json
 import os
 import sys
@@ -50,11 +51,12 @@ exit status: 0 orderly stop; 1 a failure, said in the log; 2 bad configuration o
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # symbols go beyond what some can show
     options = _parser().parse_args(arguments)
     try:
-        status = int(options.command(options))
-        sys.stdout.flush()  # at the end of the process it would be too late for what follows
-        return status
+        return int(options.command(options))
     except ConfigError as error:
         _complain(error.problems)
         return int(options.bad_configuration)
@@ -62,9 +64,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _complain([str(error)])
         return 1
     except BrokenPipeError:
-        # Whoever read our output has seen enough. What is left of it must go somewhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        _drop_output()
+        return 0  # whoever read our output has seen enough
+
+
+def _say(text: str) -> None:
+    """Print at once, while it can still be told that the output takes nothing."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _drop_output()
+        raise BintradesError(f"the output cannot be written: {error.strerror}") from error
+
+
+def _drop_output() -> None:
+    """Lead what is left of the output nowhere: Python would stumble over it at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _complain(problems: Sequence[str]) -> None:
@@ -145,18 +162,21 @@ def _add_bars(bars: argparse.ArgumentParser) -> None:
 
 
 def _add_simulate(commands: Any) -> None:
-    simulate = commands.add_parser(
-        "simulate",
-        help="be a small Binance on this machine, for trying things out",
-        description="A simulated exchange on this machine (needs the extra: simulator).",
-    )
+    about = "be a small Binance on this machine, for trying things out"
     try:
         from bintrades.testing import simulate as simulator
     except ImportError as error:
         missing = error.name
-        simulate.add_argument("ignored", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+        # Whatever options it is given, that it cannot run is what there is to say.
+        simulate = commands.add_parser("simulate", help=about, prefix_chars="\0", add_help=False)
+        simulate.add_argument("ignored", nargs="*")
         simulate.set_defaults(command=lambda _: _without_simulator(missing))
     else:
+        simulate = commands.add_parser(
+            "simulate",
+            help=about,
+            description="A simulated exchange on this machine (needs the extra: simulator).",
+        )
         simulator.add_arguments(simulate)
         simulate.set_defaults(command=simulator.run)
 
@@ -196,7 +216,7 @@ def _check(options: argparse.Namespace) -> int:
     config = load_config(options.config)
     check_stores(config, load_stores(config.stores.enabled, config.plugins.path))
     stores = ", ".join(config.stores.enabled) or "the journal only"
-    print(f"{options.config}: no problem found (stores: {stores})")
+    _say(f"{options.config}: no problem found (stores: {stores})")
     return 0
 
 
@@ -205,7 +225,7 @@ def _status(options: argparse.Namespace) -> int:
 
     config = load_config(options.config)
     status = read_status(config.journal.path, config.stores.enabled)
-    print(json.dumps(status, indent=2, ensure_ascii=False) if options.json else tell(status))
+    _say(json.dumps(status, indent=2, ensure_ascii=False) if options.json else tell(status))
     return 0
 
 
@@ -217,7 +237,7 @@ def _resend(options: argparse.Namespace) -> int:
         known = ", ".join(config.stores.enabled) or "none"
         raise ConfigError(f"{options.store}: is not an enabled store; enabled: {known}")
     count = JournalReader(config.journal.path).resend(options.store)
-    print(f"{count} bars will be sent to {options.store} again")
+    _say(f"{count} bars will be sent to {options.store} again")
     return 0
 
 
@@ -238,14 +258,19 @@ def _bars(options: argparse.Namespace) -> int:
 
 def _print_bars(bars: Sequence[Bar], options: argparse.Namespace) -> None:
     if options.format == "json":
-        print(json.dumps([_as_json(bar) for bar in bars], indent=1, ensure_ascii=False))
+        _say(json.dumps([_as_json(bar) for bar in bars], indent=1, ensure_ascii=False))
     elif options.format == "csv":
-        rows = [_as_json(bar) for bar in bars]
-        writer = csv.DictWriter(sys.stdout, rows[0] if rows else [], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+        _say(_csv([_as_json(bar) for bar in bars]))
     else:
-        print(_table(bars))
+        _say(_table(bars))
+
+
+def _csv(rows: Sequence[dict[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, rows[0] if rows else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().removesuffix("\n")
 
 
 def _as_json(bar: Bar) -> dict[str, Any]:

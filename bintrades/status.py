@@ -130,7 +130,8 @@ def tell(status: dict[str, Any]) -> str:
             + (f" ({store['last_reason']})" if store["last_reason"] else "")
         )
     if collector is None:
-        return "\n".join(["collector   has not run yet", *lines])
+        state = "is starting" if status["is_running"] else "has not run yet"
+        return "\n".join([f"collector   {state}", *lines])
     state = "running" if status["is_running"] else "stopped"
     head = [
         f"collector   {state} (process {collector['pid']}, since {collector['started_at']},"
