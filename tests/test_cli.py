@@ -1,0 +1,530 @@
+"""The commands: what they print, what they exit with, and where they say what is wrong."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import textwrap
+from contextlib import closing
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from bintrades.cli import main
+from bintrades.journal_reader import Cursor, JournalReader
+from bintrades.ledger import LedgerState
+from bintrades.testing.bars import OPEN_TIME_MS, sample_bar, sample_bars
+from bintrades.version import __version__
+from tests.journals import finished, journal_at
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bintrades.model import Bar
+
+COMMANDS = ("run", "check", "status", "bars", "resend", "simulate")
+UNICODE = "币安人生USDT"
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+PLUGIN = """
+from bintrades import ConfigError, hookimpl
+
+@hookimpl
+def check_store(options):
+    problems = [f"{name}: is not an option" for name in options if name != "shelf"]
+    if problems:
+        raise ConfigError(*problems)
+
+@hookimpl
+def store_bars(bars): pass
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """Return a configuration with one plugin and a journal that does not exist yet."""
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "shelf.py").write_text(PLUGIN, encoding="utf-8")
+    path = tmp_path / "bintrades.ini"
+    path.write_text(
+        textwrap.dedent(
+            """
+            [journal]
+            path = bars.journal
+            [plugins]
+            path = plugins
+            [stores]
+            enabled = shelf
+            """
+        ),
+        encoding="utf-8",
+    )
+    return path
+
+
+@pytest.fixture
+def journal(config: Path) -> Path:
+    """Return the journal of *config*, with an hour of bars of one symbol and one of another."""
+    path = config.parent / "bars.journal"
+    with journal_at(path) as journal:
+        journal.write(finished(*sample_bars(360), sample_bar(symbol=UNICODE)), OPEN_TIME_MS)
+        journal.write(finished(sample_bar(symbol="ETHUSDT", is_closed=False)), OPEN_TIME_MS)
+    return path
+
+
+def add(config: Path, text: str) -> None:
+    with config.open("a", encoding="utf-8") as file:
+        file.write(textwrap.dedent(text))
+
+
+class Said:
+    """What a command said and exited with."""
+
+    def __init__(self, status: int, out: str, err: str) -> None:
+        self.status, self.out, self.err = status, out, err
+
+    @property
+    def problems(self) -> list[str]:
+        """The lines on stderr, of which each must name the program."""
+        lines = self.err.splitlines()
+        assert all(line.startswith("bintrades: ") for line in lines), self.err
+        return [line.removeprefix("bintrades: ") for line in lines]
+
+    def assert_well(self) -> None:
+        """Assert that nothing was wrong: exit 0, and not a word on stderr."""
+        assert (self.status, self.err) == (0, "")
+
+
+def command(
+    *arguments: str | Path, cwd: Path | None = None, environ: dict[str, str] | None = None
+) -> Said:
+    """Run the program as a process."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "bintrades", *map(str, arguments)],
+        cwd=cwd,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)} | (environ or {}),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=60,
+        check=False,
+    )
+    return Said(ended.returncode, ended.stdout, ended.stderr)
+
+
+class Terminal:
+    """Runs commands in this process."""
+
+    def __init__(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self._config = config
+        self._capsys = capsys
+
+    def __call__(self, name: str, *arguments: str) -> Said:
+        """Run the command *name* with the configuration of the test."""
+        status = main([name, *arguments, "--config", str(self._config)])
+        captured = self._capsys.readouterr()
+        return Said(status, captured.out, captured.err)
+
+    def bars(self, *arguments: str) -> list[dict[str, Any]]:
+        """Return the bars that `bintrades bars --format json` prints."""
+        said = self("bars", *arguments, "--format", "json")
+        said.assert_well()
+        bars: list[dict[str, Any]] = json.loads(said.out)
+        return bars
+
+
+@pytest.fixture
+def terminal(config: Path, capsys: pytest.CaptureFixture[str]) -> Terminal:
+    """Return what runs commands in this process."""
+    return Terminal(config, capsys)
+
+
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+
+    assert ended.value.code == 0
+    assert capsys.readouterr() == (f"bintrades {__version__}\n", "")
+
+
+@pytest.mark.parametrize("arguments", [[], *([name] for name in COMMANDS)])
+def test_help_teaches_every_command_on_stdout(
+    arguments: Sequence[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([*arguments, "--help"])
+
+    out, err = capsys.readouterr()
+    assert (ended.value.code, err) == (0, "")
+    assert out.startswith(" ".join(["usage: bintrades", *arguments]))
+    if not arguments:
+        assert all(f"\n    {name}" in out for name in COMMANDS)
+    if arguments != ["simulate"]:
+        assert "exit status: 0 orderly stop; 1 a failure" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "required: COMMAND"),
+        (["colect"], "invalid choice: 'colect'"),
+        (["bars"], "required: SYMBOL"),
+        (["bars", "BTCUSDT", "--last", "ten"], "--last"),
+        (["bars", "BTCUSDT", "--limit", "0"], "'0' is not a whole number above 0"),
+        (["bars", "BTCUSDT", "--limit", "-1"], "--limit"),
+        (["bars", "BTCUSDT", "--format", "xml"], "invalid choice: 'xml'"),
+        (["resend"], "required: STORE"),
+        (["status", "--jason"], "unrecognized arguments: --jason"),
+    ],
+)
+def test_a_bad_command_line_is_exit_2_with_the_reason(
+    arguments: Sequence[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+
+    out, err = capsys.readouterr()
+    assert (ended.value.code, out) == (2, "")
+    assert said in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [
+        (["run"], 2),
+        (["check"], 1),
+        (["status"], 2),
+        (["bars", "BTCUSDT"], 2),
+        (["resend", "shelf"], 2),
+    ],
+)
+def test_every_problem_of_a_bad_configuration_is_a_line_on_stderr(
+    config: Path, arguments: Sequence[str], status: int, terminal: Terminal
+) -> None:
+    add(config, "[bars]\ninterval = 7 apples\ngrase = 1s\n[jurnal]\n")
+
+    said = terminal(*arguments)
+
+    assert (said.status, said.out) == (status, "")
+    interval, grace, section = said.problems
+    assert all(str(config) in line for line in said.problems)
+    assert "[bars] interval = 7 apples" in interval
+    assert "allowed: 1s to 1d" in interval
+    assert "did you mean 'grace'" in grace
+    assert "did you mean 'journal'" in section
+
+
+@pytest.mark.parametrize("name", ["run", "check"])
+def test_plugins_are_part_of_the_configuration(config: Path, name: str, terminal: Terminal) -> None:
+    add(config, "[store:shelf]\nshelf = 3\nlader = 2\ncolour = red\n")
+    status = 1 if name == "check" else 2
+
+    bad_options = terminal(name)
+    (config.parent / "plugins" / "shelf.py").write_text("import no_such_module")
+    broken = terminal(name)
+    (config.parent / "plugins" / "shelf.py").unlink()
+    missing = terminal(name)
+
+    assert [bad_options.status, broken.status, missing.status] == [status] * 3
+    assert bad_options.problems == [
+        f"{config}: [store:shelf] lader: is not an option",
+        f"{config}: [store:shelf] colour: is not an option",
+    ]
+    assert "No module named 'no_such_module'" in broken.problems[0]
+    assert "there is no plugin 'shelf'" in missing.problems[0]
+    assert not (config.parent / "bars.journal").exists()
+
+
+def test_check_says_that_all_is_well_and_makes_nothing(config: Path, terminal: Terminal) -> None:
+    before = sorted(config.parent.rglob("*.journal*"))
+
+    said = terminal("check")
+
+    said.assert_well()
+    assert said.out == f"{config}: no problem found (stores: shelf)\n"
+    assert sorted(config.parent.rglob("*.journal*")) == before
+
+
+@pytest.mark.parametrize("arguments", [["status"], ["bars", "BTCUSDT"], ["resend", "shelf"]])
+def test_where_there_is_no_journal_yet_it_is_said(
+    config: Path, arguments: Sequence[str], terminal: Terminal
+) -> None:
+    said = terminal(*arguments)
+
+    assert (said.status, said.out) == (1, "")
+    (problem,) = said.problems
+    assert problem.endswith("bars.journal: there is no journal yet; `bintrades run` begins it")
+
+
+@pytest.mark.parametrize("arguments", [["status"], ["bars", "BTCUSDT"], ["resend", "shelf"]])
+def test_a_journal_that_cannot_be_read_is_a_line_on_stderr(
+    config: Path, journal: Path, arguments: Sequence[str], terminal: Terminal
+) -> None:
+    with closing(sqlite3.connect(journal)) as connection:
+        connection.execute("PRAGMA user_version = 9")
+    newer = terminal(*arguments)
+    journal.write_bytes(b"no database" * 1_000)
+    garbage = terminal(*arguments)
+
+    assert (newer.status, garbage.status) == (2, 1)
+    assert len(newer.problems) == len(garbage.problems) == 1
+    assert newer.out == garbage.out == ""
+
+
+def test_a_journal_in_use_keeps_a_second_collector_from_running(
+    config: Path, journal: Path, terminal: Terminal
+) -> None:
+    with journal_at(journal):
+        said = command("run", "--config", config)
+
+    assert (said.status, said.out) == (1, "")
+    assert said.problems == [
+        f"{journal}: is in use by another collector (process {os.getpid()});"
+        " stop that one, or set [journal] path to another file"
+    ]
+
+
+@pytest.mark.usefixtures("journal")
+def test_bars_are_a_table_of_the_newest_sixty_oldest_first(terminal: Terminal) -> None:
+    said = terminal("bars", "BTCUSDT")
+
+    said.assert_well()
+    head, rule, *rows = said.out.splitlines()
+    assert head.split()[:3] == ["open", "time", "(UTC)"]
+    assert set(rule) == {"-", " "}
+    assert len(rows) == 60
+    assert rows[0].startswith("2024-08-08 00:50:00 ")
+    assert rows[-1].split() == [
+        *("2024-08-08", "00:59:50"),
+        *("55000.01", "55200", "55000.01", "55200"),
+        *("0.003", "165.3000000000000001"),
+        *("3", "1", "1078-1080"),
+    ]
+
+
+def test_the_table_marks_bars_that_lack_trades_and_those_still_open(
+    journal: Path, terminal: Terminal
+) -> None:
+    first = sample_bar(symbol="BNBUSDT")
+    with journal_at(journal) as writer:
+        writer.write(finished(first), OPEN_TIME_MS)
+    with closing(sqlite3.connect(journal)) as connection, connection:
+        connection.execute("UPDATE bars SET is_complete = 0 WHERE symbol = 'BNBUSDT'")
+
+    assert "2024-08-08 00:00:00*  " in terminal("bars", "BNBUSDT").out
+    assert "2024-08-08 00:00:00+  " in terminal("bars", "ETHUSDT").out
+    assert "2024-08-08 00:50:00  " in terminal("bars", "BTCUSDT").out
+
+
+@pytest.mark.usefixtures("journal")
+def test_bars_are_chosen_by_time_and_number(terminal: Terminal) -> None:
+    everything = terminal.bars("BTCUSDT", "--last", "1d")
+
+    assert len(everything) == 360
+    assert terminal.bars("BTCUSDT") == everything[-60:]
+    assert terminal.bars("BTCUSDT", "--last", "10m") == everything[-60:]
+    assert terminal.bars("BTCUSDT", "--last", "50m") == everything[-300:]
+    assert terminal.bars("BTCUSDT", "--last", "10s") == everything[-1:]
+    assert terminal.bars("BTCUSDT", "--limit", "3") == everything[-3:]
+    assert terminal.bars("BTCUSDT", "--limit", "300") == everything[-300:]
+    assert terminal.bars("BTCUSDT", "--last", "1h", "--limit", "7") == everything[-7:]
+
+
+def published(bar: Bar) -> dict[str, Any]:
+    """Return the bar as the json format has it: decimals and times as text."""
+    return {
+        name: value
+        if isinstance(value, (int, str))
+        else format(value, "f")
+        if isinstance(value, Decimal)
+        else value.isoformat(timespec="milliseconds")
+        for name, value in bar.as_dict().items()
+    }
+
+
+def test_json_and_csv_hold_every_field_exactly(
+    config: Path, journal: Path, terminal: Terminal
+) -> None:
+    exact = sample_bar(
+        symbol="SHIBUSDT",
+        value=Decimal("12345678901234567890.123456789012345678"),
+        min_price=Decimal("0.00000001"),
+        quantity=Decimal("1E+12"),
+    )
+    with journal_at(journal) as writer:
+        writer.write(finished(exact), OPEN_TIME_MS + 12_345)
+    expected = published(replace(exact, updated_at_ms=OPEN_TIME_MS + 12_345))
+
+    as_json = command("bars", "SHIBUSDT", "--config", config, "--format", "json")
+    as_csv = command("bars", "SHIBUSDT", "--config", config, "--format", "csv")
+
+    as_json.assert_well()
+    as_csv.assert_well()
+    assert json.loads(as_json.out) == [expected]
+    assert expected["min_price"] == "0.00000001"
+    assert expected["open_time"] == "2024-08-08T00:00:00.000+00:00"
+    (row,) = csv.DictReader(io.StringIO(as_csv.out))
+    assert row == {name: str(value) for name, value in expected.items()}
+    assert "\r" not in as_csv.out
+
+
+@pytest.mark.usefixtures("journal")
+def test_a_symbol_may_be_typed_in_small_letters(terminal: Terminal) -> None:
+    assert terminal.bars("btcusdt") == terminal.bars("BTCUSDT")
+
+
+@pytest.mark.usefixtures("journal")
+def test_an_unknown_symbol_is_answered_with_those_there_are(terminal: Terminal) -> None:
+    with journal_at(terminal._config.parent / "bars.journal") as writer:
+        writer.write(finished(BTCUSDT=LedgerState(1_081, OPEN_TIME_MS, ())), OPEN_TIME_MS)
+
+    said = terminal("bars", "BTCUDST")
+
+    assert (said.status, said.out) == (1, "")
+    assert said.problems == ["BTCUDST: the journal has no bars of it; it has: BTCUSDT"]
+
+
+@pytest.mark.usefixtures("journal")
+@pytest.mark.parametrize("form", ["table", "csv", "json"])
+@pytest.mark.parametrize("environ", [{}, {"LC_ALL": "C"}, {"PYTHONIOENCODING": "ascii"}])
+def test_a_symbol_beyond_ascii_is_printed_whatever_the_terminal_can_show(
+    config: Path, form: str, environ: dict[str, str]
+) -> None:
+    said = command("bars", UNICODE, "--config", config, "--format", form, environ=environ)
+
+    said.assert_well()
+    if form == "json":
+        assert json.loads(said.out)[0]["symbol"] == UNICODE
+
+
+@pytest.mark.usefixtures("journal")
+def test_an_unknown_symbol_beyond_ascii_is_a_line_too(config: Path) -> None:
+    said = command("bars", "币USDT", "--config", config, environ={"PYTHONIOENCODING": "ascii"})
+
+    assert said.status == 1
+    assert len(said.problems) == 1
+
+
+@pytest.mark.usefixtures("journal")
+@pytest.mark.parametrize("arguments", ["--limit 1", "--last 1d", "--last 1d --format csv"])
+def test_a_reader_that_has_seen_enough_is_no_failure(config: Path, arguments: str) -> None:
+    bash = shutil.which("bash")
+    if bash is None:
+        pytest.skip("no bash here")
+    line = f'set -o pipefail; "$0" -m bintrades bars BTCUSDT --config "$1" {arguments}'
+    for reader in ("head -n 1", "true"):
+        ended = subprocess.run(
+            [bash, "-c", f"{line} | {reader}", sys.executable, config],
+            cwd=REPOSITORY,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert (ended.returncode, ended.stderr) == (0, "")
+
+
+@pytest.mark.usefixtures("journal")
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_output_that_cannot_be_written_is_exit_1_with_the_reason(config: Path) -> None:
+    command_line = [sys.executable, "-m", "bintrades"]
+    for arguments in (["--limit", "1"], ["--last", "1d"], ["--last", "1d", "--format", "csv"]):
+        with Path("/dev/full").open("wb") as full:
+            ended = subprocess.run(
+                [
+                    sys.executable,
+                    "-m",
+                    "bintrades",
+                    "bars",
+                    "BTCUSDT",
+                    "--config",
+                    config,
+                    *arguments,
+                ],
+                cwd=REPOSITORY,
+                stdout=full,
+                stderr=subprocess.PIPE,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+        assert ended.returncode == 1
+        assert ended.stderr == (
+            "bintrades: the output cannot be written: No space left on device\n"
+        )
+
+
+def test_resend_has_refused_bars_sent_again_and_says_how_many(
+    journal: Path, terminal: Terminal
+) -> None:
+    cursor = Cursor(journal, "shelf")
+    bars, sequence = cursor.next_bars(10)
+    cursor.move(sequence, bars, [(bar, "ugly") for bar in bars[:3]])
+
+    first, second = terminal("resend", "shelf"), terminal("resend", "shelf")
+
+    first.assert_well()
+    assert first.out == "3 bars will be sent to shelf again\n"
+    assert second.out == "0 bars will be sent to shelf again\n"
+    assert JournalReader(journal).store("shelf").rejected_bars == 0
+
+
+@pytest.mark.usefixtures("journal")
+def test_resend_to_a_store_that_is_not_enabled_is_refused(terminal: Terminal) -> None:
+    said = terminal("resend", "shelv")
+
+    assert (said.status, said.out) == (2, "")
+    assert said.problems == ["shelv: is not an enabled store; enabled: shelf"]
+
+
+@pytest.mark.usefixtures("journal")
+def test_status_is_a_page_or_json_and_nothing_else(terminal: Terminal) -> None:
+    page, machine = terminal("status"), terminal("status", "--json")
+
+    page.assert_well()
+    machine.assert_well()
+    assert page.out.startswith("collector   has not run yet\n")
+    assert "\nstore       shelf: 362 bars wait, 0 refused\n" in page.out
+    status = json.loads(machine.out)
+    assert status["journal"]["bars"] == 362
+    assert status["stores"]["shelf"]["waiting_bars"] == 362
+    assert (status["is_running"], status["collector"]) == (False, None)
+
+
+@pytest.mark.usefixtures("journal")
+def test_as_a_process_the_exit_codes_are_the_same(config: Path) -> None:
+    assert command("--version").status == 0
+    assert command().status == 2
+    assert command("check", "--config", config).status == 0
+    assert command("check", "--config", "nowhere.ini").status == 1
+    assert command("status", "--config", "nowhere.ini").status == 2
+    assert command("bars", "NONE", "--config", config).status == 1
+
+
+def test_the_default_configuration_is_that_of_the_folder(tmp_path: Path) -> None:
+    said = command("check", cwd=tmp_path)
+
+    assert said.status == 1
+    assert said.problems[0].startswith("etc/bintrades.ini: does not exist; name another")
+
+
+def test_without_the_simulator_s_packages_the_command_says_what_to_install(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in sys.modules if name.startswith("bintrades.testing.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delattr("bintrades.testing.simulate", raising=False)
+    monkeypatch.setitem(sys.modules, "wsproto", None)
+
+    assert main(["simulate", "--whatever"]) == 1
+
+    assert "pip install 'bintrades[simulator]'" in capsys.readouterr().err

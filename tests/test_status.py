@@ -1,0 +1,207 @@
+"""What `bintrades status` knows of a collector that runs, has stopped or never was."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from bintrades.aggregator import Aggregator, Changes
+from bintrades.binance.markets import MARKETS
+from bintrades.binance.reader import AttemptLimit, Reader
+from bintrades.binance.session import Event, StreamOptions
+from bintrades.delivery import Delivery
+from bintrades.errors import JournalError
+from bintrades.journal_reader import Cursor
+from bintrades.ledger import LedgerState
+from bintrades.model import Gap, Trade
+from bintrades.plugins import load_stores
+from bintrades.recorder import Recorder
+from bintrades.status import Status, read_status, tell
+from bintrades.testing.bars import OPEN_TIME_MS, sample_bar, sample_bars
+from bintrades.tls import tls_context
+from bintrades.version import __version__
+from tests.journals import by_key, finished, journal_at, open_journal
+from tests.strategies import make_trade
+
+if TYPE_CHECKING:
+    from bintrades.journal import Journal
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Return where the journal is."""
+    return tmp_path / "bars.journal"
+
+
+class Collector:
+    """The workers of a collector, none of them started, and their figures."""
+
+    def __init__(self, path: Path, journal: Journal) -> None:
+        inbox: queue.Queue[Event | None] = queue.Queue()
+        failures: list[str] = []
+        self.aggregator = Aggregator(["BTCUSDT"], market="spot", interval_ms=10_000, grace_ms=500)
+        options = StreamOptions("ws://127.0.0.1:9", MARKETS["spot"], tls_context(), 10)
+        self.reader = Reader(
+            1,
+            ["BTCUSDT"],
+            inbox,
+            options,
+            AttemptLimit(options.market),
+            silence_timeout_ms=1_000,
+            on_failure=failures.append,
+        )
+        (store,) = load_stores(["jsonl"], REPOSITORY / "plugins")
+        self.delivery = Delivery(
+            store,
+            {},
+            Cursor(path, "jsonl"),
+            on_failure=failures.append,
+            on_bad_options=failures.append,
+        )
+        self.status = Status(["BTCUSDT"], inbox, self.aggregator, [self.reader], [self.delivery])
+        self.recorder = Recorder(
+            inbox,
+            self.aggregator,
+            journal,
+            checkpoint_every_ms=1_000,
+            on_bars=lambda: None,
+            status=lambda: "",
+            on_failure=failures.append,
+        )
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        """What it says of itself."""
+        return self.status.figures(self.recorder)
+
+
+def trades(*ids: int) -> list[Trade]:
+    return [make_trade(trade_id) for trade_id in ids]
+
+
+def test_the_figures_of_a_collector_say_what_it_has_done(path: Path) -> None:
+    with journal_at(path) as journal:
+        collector = Collector(path, journal)
+        collector.aggregator.add([*trades(1, 2, 2), make_trade(7, symbol="XRPUSDT")], now=0)
+        figures = collector.figures
+
+    assert (figures["version"], figures["pid"]) == (__version__, os.getpid())
+    assert [figures[name] for name in ("trades", "duplicates", "foreign_trades")] == [2, 1, 1]
+    assert (figures["open_bars"], figures["queue"], figures["journal_error"]) == (1, 0, None)
+    assert figures["connections"] == [
+        {
+            "name": "reader-1",
+            "state": "disconnected",
+            "symbols": 1,
+            "connections": 0,
+            "error": None,
+        }
+    ]
+    assert figures["stores"] == [{"name": "jsonl", "delivered": 0, "error": None}]
+    assert json.loads(json.dumps(figures)) == figures
+
+
+def test_without_a_journal_there_is_nothing_to_tell(path: Path) -> None:
+    with pytest.raises(JournalError, match="no journal yet"):
+        read_status(path, [])
+
+
+def test_a_journal_in_which_no_collector_has_written_yet(path: Path) -> None:
+    with journal_at(path):
+        starting = tell(read_status(path, ["mongodb"]))
+    never = tell(read_status(path, ["mongodb"]))
+
+    assert starting.startswith("collector   is starting\n")
+    assert never.startswith("collector   has not run yet\n")
+    assert "store       mongodb: 0 bars wait, 0 refused" in never
+
+
+def test_a_collector_is_running_as_long_as_it_has_the_journal_open(path: Path) -> None:
+    with journal_at(path) as journal:
+        figures = Collector(path, journal).figures
+        journal.write(Changes(), OPEN_TIME_MS, json.dumps(figures))
+        running = read_status(path, [])
+    stopped = read_status(path, [])
+
+    assert running["collector"] == stopped["collector"] == figures
+    assert f"collector   running (process {os.getpid()}, since " in tell(running)
+    # This process lives on, as any other with the number of a dead collector may.
+    assert f"collector   stopped (process {os.getpid()}, since " in tell(stopped)
+    assert not stopped["is_running"]
+
+
+def test_asking_keeps_no_collector_from_starting(path: Path) -> None:
+    open_journal(path).close()
+    for _ in range(3):
+        read_status(path, [])
+        with closing(open_journal(path)):
+            assert read_status(path, [])["is_running"]
+
+
+def test_what_waits_and_lacks_is_told(path: Path) -> None:
+    first, lacking, half = sample_bars(3)
+    gap = Gap(10, 14, lacking.open_time_ms, lacking.open_time_ms, "skipped")
+    with journal_at(path) as journal:
+        journal.write(
+            Changes(
+                finished=by_key([first, lacking]),
+                unfinished=by_key([replace(half, is_closed=False)]),
+                ledgers={
+                    "BTCUSDT": LedgerState(20, OPEN_TIME_MS, (gap,)),
+                    "ETHUSDT": LedgerState(20, OPEN_TIME_MS, (replace(gap, last_id=10),)),
+                    "XRPUSDT": LedgerState(20, OPEN_TIME_MS, ()),
+                },
+            ),
+            OPEN_TIME_MS,
+        )
+    cursor = Cursor(path, "jsonl")
+    bars, sequence = cursor.next_bars(1)
+    cursor.move(sequence, bars, [(bars[0], "far too ugly")])
+
+    status = read_status(path, ["mongodb", "jsonl"])
+
+    assert status["journal"] == {
+        "path": str(path),
+        "bars": 3,
+        "unclosed": 1,
+        "incomplete": 1,
+        "symbols": 3,
+    }
+    assert status["gaps"] == {"open": 2, "missing_ids": 6, "symbols": ["BTCUSDT", "ETHUSDT"]}
+    assert status["stores"] == {
+        "mongodb": {"waiting_bars": 2, "rejected_bars": 0, "last_reason": None},
+        "jsonl": {"waiting_bars": 1, "rejected_bars": 1, "last_reason": "far too ugly"},
+    }
+    page = tell(status)
+    assert "bars        3, of 3 symbols; 1 still open, 1 lack trades" in page
+    assert "gaps        2 open (BTCUSDT, ETHUSDT)" in page
+    assert "store       jsonl: 1 bars wait, 1 refused (far too ugly)" in page
+
+
+def test_every_trouble_is_told(path: Path) -> None:
+    with journal_at(path) as journal:
+        collector = Collector(path, journal)
+        collector.reader.last_error = "ConnectionRefusedError: nobody there"
+        collector.delivery.last_error = "OSError: disk on fire"
+        collector.recorder.journal_error = "bars.journal: database or disk is full"
+        collector.recorder.bad_count = 3
+        collector.status.unlisted = [f"OLD{number}USDT" for number in range(7)]
+        figures = json.dumps(collector.figures)
+        journal.write(finished(sample_bar()), OPEN_TIME_MS, figures)
+
+    page = tell(read_status(path, []))
+
+    assert "0 duplicates dropped, 3 bad messages" in page
+    assert "reader-1: disconnected, 1 symbols, connected 0 times; ConnectionRefusedError" in page
+    assert "trouble     store jsonl: OSError: disk on fire" in page
+    assert "trouble     bars.journal: database or disk is full" in page
+    assert "unlisted    OLD0USDT, OLD1USDT, OLD2USDT, OLD3USDT, OLD4USDT and 2 more" in page
