@@ -440,16 +440,7 @@ def test_output_that_cannot_be_written_is_exit_1_with_the_reason(config: Path) -
     for arguments in (["--limit", "1"], ["--last", "1d"], ["--last", "1d", "--format", "csv"]):
         with Path("/dev/full").open("wb") as full:
             ended = subprocess.run(
-                [
-                    sys.executable,
-                    "-m",
-                    "bintrades",
-                    "bars",
-                    "BTCUSDT",
-                    "--config",
-                    config,
-                    *arguments,
-                ],
+                [*command_line, "bars", "BTCUSDT", "--config", config, *arguments],
                 cwd=REPOSITORY,
                 stdout=full,
                 stderr=subprocess.PIPE,

@@ -1,0 +1,387 @@
+"""From events to committed bars: soon, exactly, and whatever the journal does."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import queue
+import sqlite3
+import threading
+import time
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bintrades.aggregator import Aggregator
+from bintrades.binance.session import Connected, Event, Lost, Payloads, Session, now_ms
+from bintrades.journal_reader import Cursor, JournalReader
+from bintrades.recorder import Recorder
+from tests.journals import INTERVAL_MS, full_disk, journal_at, stored
+from tests.strategies import START, make_trade, raw_message
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from bintrades.binance.messages import Answer
+    from bintrades.journal import Journal
+    from bintrades.model import Trade
+
+WAIT_S = 20.0
+SYMBOLS = ["BTCUSDT", "ETHUSDT"]
+
+
+class Ear(Session):
+    """The recorder's side of a session: keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.symbols = SYMBOLS
+        self.answers: list[Answer] = []
+        self.data_at: list[int] = []
+
+    def take_answers(self, answers: Sequence[Answer]) -> None:
+        """Keep *answers*."""
+        self.answers += answers
+
+    def note_data(self, at: int) -> None:
+        """Keep *at*."""
+        self.data_at.append(at)
+
+
+class Desk:
+    """A recorder with its inbox, its aggregator and a real journal."""
+
+    def __init__(self, journal: Journal, *, checkpoint_every_ms: int = 50, size: int = 64) -> None:
+        self.session = Ear()
+        self.inbox: queue.Queue[Event | None] = queue.Queue(size)
+        self.failures: list[str] = []
+        self.commits: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self.aggregator = Aggregator(SYMBOLS, market="spot", interval_ms=INTERVAL_MS, grace_ms=50)
+        self.aggregator.resume(journal.ledgers, journal.unclosed(SYMBOLS))
+        self.recorder = Recorder(
+            self.inbox,
+            self.aggregator,
+            journal,
+            checkpoint_every_ms=checkpoint_every_ms,
+            on_bars=lambda: self.commits.put(None),
+            status=lambda: "fine",
+            on_failure=self.failures.append,
+        )
+
+    def start(self) -> Desk:
+        """Begin, with a connection."""
+        self.recorder.start()
+        self.inbox.put(Connected(self.session, now_ms()))
+        return self
+
+    def send(self, *trades: Trade) -> None:
+        """Have the exchange send *trades* in one batch."""
+        self.send_raw(*map(raw_message, trades))
+
+    def send_raw(self, *payloads: bytes) -> None:
+        """Have it send these."""
+        self.inbox.put(Payloads(self.session, list(payloads), now_ms()), timeout=WAIT_S)
+
+    def wait_for_commit(self) -> None:
+        """Wait until bars for the stores are committed."""
+        self.commits.get(timeout=WAIT_S)
+
+    def stop(self) -> None:
+        """Stop in order."""
+        self.recorder.stop()
+        assert self.recorder.join(WAIT_S)
+        assert self.failures == []
+
+
+def wait_until(holds: Callable[[], object]) -> None:
+    deadline = time.monotonic() + WAIT_S
+    while not holds():
+        assert time.monotonic() < deadline, "it never came true"
+        threading.Event().wait(0.01)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Return where the journal is."""
+    return tmp_path / "bars.journal"
+
+
+@pytest.fixture
+def journal(path: Path) -> Iterator[Journal]:
+    """Return an open, empty journal."""
+    with journal_at(path) as journal:
+        yield journal
+
+
+@pytest.fixture
+def desk(journal: Journal) -> Iterator[Desk]:
+    """Return a recorder at work, stopped at the end."""
+    desk = Desk(journal).start()
+    yield desk
+    desk.recorder.hurry()
+    desk.stop()
+
+
+def one_trade_a_bar(count: int, first: int = 0, symbol: str = "BTCUSDT") -> list[Trade]:
+    """Return trades each of which closes the bar of the one before."""
+    return [
+        make_trade(index, START + index * INTERVAL_MS + 5_000, symbol=symbol)
+        for index in range(first, first + count)
+    ]
+
+
+def summary(path: Path) -> list[tuple[int, int, int, bool]]:
+    """Return interval number, trades, version and whether it is complete, for each bar."""
+    return [
+        ((bar.open_time_ms - START) // INTERVAL_MS, bar.trade_count, bar.version, bar.is_complete)
+        for bar in stored(path)
+        if bar.is_closed
+    ]
+
+
+def test_a_bar_is_committed_as_soon_as_it_is_closed(desk: Desk, path: Path) -> None:
+    desk.send(
+        make_trade(0, START, price="0.1", quantity="3"),
+        make_trade(1, START + 9_999, price="0.2", quantity="0.1", is_buyer_maker=True),
+        make_trade(2, START + INTERVAL_MS, event_time=START + INTERVAL_MS + 51),
+    )
+
+    desk.wait_for_commit()
+
+    bar, _ = stored(path)
+    assert (bar.is_closed, bar.is_complete, bar.version) == (True, True, 1)
+    assert (bar.trade_count, bar.first_trade_id, bar.last_trade_id) == (2, 0, 1)
+    assert (bar.quantity, bar.value) == (Decimal("3.1"), Decimal("0.32"))
+    ((taken,), _) = Cursor(path, "store").next_bars(10)
+    assert taken == bar
+
+
+def test_the_bar_of_a_symbol_that_falls_silent_is_committed_too(desk: Desk, path: Path) -> None:
+    desk.send(make_trade(0, START + 9_900))
+
+    desk.wait_for_commit()
+
+    assert summary(path) == [(0, 1, 1, True)]
+
+
+def test_no_bar_closes_by_the_clock_while_no_connection_is_live(desk: Desk, path: Path) -> None:
+    desk.send(make_trade(0, START + 9_900))
+    desk.inbox.put(Lost(desk.session, now_ms()))
+
+    with pytest.raises(queue.Empty):
+        desk.commits.get(timeout=0.8)
+    desk.inbox.put(Connected(desk.session, now_ms()))
+    desk.wait_for_commit()
+
+    assert summary(path) == [(0, 1, 1, True)]
+
+
+def test_open_bars_are_checkpointed_with_their_ledger_and_reach_no_store(
+    desk: Desk, path: Path
+) -> None:
+    desk.send(make_trade(7, START), make_trade(9, START + 1))
+
+    wait_until(lambda: stored(path))
+
+    (bar,) = stored(path)
+    assert (bar.is_closed, bar.trade_count) == (False, 2)
+    assert JournalReader(path).gaps()["BTCUSDT"][-1].first_id == 8
+    assert JournalReader(path).fact("status") == "fine"
+    assert desk.commits.empty()
+
+
+def test_a_late_trade_amends_a_committed_bar(desk: Desk, path: Path) -> None:
+    desk.send(make_trade(0, START), make_trade(2, START + 10_060))
+    desk.wait_for_commit()
+    wait_until(lambda: summary(path) == [(0, 1, 1, False)])
+
+    desk.send(make_trade(1, START + 9_999))
+    desk.wait_for_commit()
+
+    wait_until(lambda: summary(path) == [(0, 2, 2, True)])
+
+
+def test_bad_and_unknown_messages_cost_only_themselves_and_are_counted(
+    desk: Desk, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    good = [raw_message(trade) for trade in one_trade_a_bar(3)]
+    bad = [b"{", b"\xff\xfe", raw_message(make_trade(9), p="a lot"), b""]
+    unknown = [b'{"e":"depthUpdate","E":1,"s":"BTCUSDT"}', b'{"e":"kline"}', b"[]"]
+
+    with caplog.at_level(logging.WARNING):
+        desk.send_raw(good[0], *bad * 20, good[1], *unknown * 20, good[2])
+        desk.wait_for_commit()
+
+    assert summary(path) == [(0, 1, 1, True), (1, 1, 1, True)]
+    assert (desk.recorder.bad_count, desk.recorder.unknown_count) == (80, 60)
+    assert len(caplog.records) <= 2, "each kind once, however many there are"
+
+
+def test_answers_and_signs_of_data_are_handed_back_to_the_session(desk: Desk) -> None:
+    desk.send_raw(b'{"result":null,"id":3}', b'{"code":2,"msg":"Invalid request"}')
+    desk.send(make_trade(1, START))
+
+    wait_until(lambda: desk.session.data_at)
+
+    assert [(answer.id, answer.error is None) for answer in desk.session.answers] == [
+        (3, True),
+        (None, False),
+    ]
+    assert len(desk.session.data_at) == 1, "an answer is no data"
+
+
+def test_a_full_disk_loses_nothing_and_collecting_goes_on(desk: Desk, path: Path) -> None:
+    desk.send(*one_trade_a_bar(3))
+    desk.wait_for_commit()
+    wait_until(lambda: len(stored(path)) == 3)
+
+    with full_disk(path):
+        desk.send(*one_trade_a_bar(20, first=3))
+        wait_until(lambda: desk.recorder.journal_error)
+        assert "bars.journal" in str(desk.recorder.journal_error)
+        desk.send(
+            make_trade(30, START + 29 * INTERVAL_MS),
+            make_trade(24, START + 7_000),
+            make_trade(25, START + 5 * INTERVAL_MS),
+        )
+        wait_until(desk.inbox.empty)
+        assert len(stored(path)) == 3
+    desk.wait_for_commit()
+
+    assert desk.recorder.journal_error is None
+    late = {0: (2, 2), 5: (2, 1)}
+    bars = [(number, count, version) for number, count, version, _ in summary(path)]
+    assert bars == [(number, *late.get(number, (1, 1))) for number in range(23)]
+
+
+def test_a_journal_that_another_program_holds_is_waited_for(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bintrades.journal_file._LOCK_TIMEOUT_S", 0.05)
+    with journal_at(path) as journal:
+        desk = Desk(journal).start()
+        holder = sqlite3.connect(path, isolation_level=None)
+        with contextlib.closing(holder):
+            holder.execute("BEGIN IMMEDIATE")
+            desk.send(*one_trade_a_bar(5))
+            wait_until(lambda: desk.recorder.journal_error)
+            assert "locked" in str(desk.recorder.journal_error)
+        desk.wait_for_commit()
+        desk.stop()
+
+    assert [number for number, *_ in summary(path)] == [0, 1, 2, 3]
+
+
+def test_reading_stops_when_too_many_bars_wait_and_nothing_is_lost_when_it_goes_on(
+    journal: Journal, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bintrades.recorder.MAX_WAITING_BARS", 5)
+    desk = Desk(journal, size=2).start()
+    wait_until(desk.inbox.empty)
+    trades = one_trade_a_bar(60)
+    sent = 0
+
+    with full_disk(path), contextlib.suppress(queue.Full):
+        for trade in trades:
+            event = Payloads(desk.session, [raw_message(trade)], now_ms())
+            desk.inbox.put(event, timeout=2.5)
+            sent += 1
+            if sent == 8:
+                wait_until(lambda: desk.recorder.journal_error)
+    assert 8 <= sent < 60, "a reader is made to wait"
+    for trade in trades[sent:]:
+        desk.send(trade)
+    desk.stop()
+
+    assert summary(path) == [(number, 1, 1, True) for number in range(59)]
+    assert desk.recorder.lost_bar_count == 0
+
+
+def test_stopping_drains_the_inbox_and_gives_the_open_bars_to_the_stores(
+    journal: Journal, path: Path
+) -> None:
+    desk = Desk(journal).start()
+    for trade in one_trade_a_bar(40):
+        desk.send(trade)
+    desk.send(make_trade(1, START, symbol="ETHUSDT"))
+
+    desk.stop()
+
+    bars, _ = Cursor(path, "store").next_bars(100)
+    assert len(bars) == 41
+    assert [bar.symbol for bar in bars if not bar.is_closed] == ["ETHUSDT", "BTCUSDT"]
+    desk.wait_for_commit()
+
+
+def test_the_next_start_makes_one_bar_of_the_two_halves(path: Path) -> None:
+    with journal_at(path) as journal:
+        first = Desk(journal).start()
+        first.send(make_trade(0, START, price="2"))
+        first.stop()
+    with journal_at(path) as journal:
+        second = Desk(journal).start()
+        second.send(make_trade(1, START + 5, price="3"), make_trade(2, START + 10_060))
+        second.wait_for_commit()
+        second.stop()
+
+    assert summary(path) == [(0, 2, 2, True)]
+    bar, _ = stored(path)
+    assert (bar.open_price, bar.close_price, bar.value) == (Decimal(2), Decimal(3), Decimal(5))
+
+
+def test_a_journal_that_stays_full_at_the_end_is_tried_until_told_to_hurry(
+    journal: Journal, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    desk = Desk(journal).start()
+    wait_until(desk.inbox.empty)
+
+    with full_disk(path):
+        desk.send(*one_trade_a_bar(4))
+        desk.recorder.stop()
+        assert not desk.recorder.join(0.3)
+        desk.recorder.hurry()
+        assert desk.recorder.join(WAIT_S)
+
+    assert desk.recorder.lost_bar_count == 4
+    assert "4 bars were lost" in caplog.text
+
+
+def test_a_journal_that_recovers_at_the_end_gets_everything(journal: Journal, path: Path) -> None:
+    desk = Desk(journal).start()
+    wait_until(desk.inbox.empty)
+
+    with full_disk(path):
+        desk.send(*one_trade_a_bar(4))
+        desk.recorder.stop()
+        wait_until(lambda: desk.recorder.journal_error)
+    desk.stop()
+
+    assert desk.recorder.lost_bar_count == 0
+    assert len(stored(path)) == 4
+
+
+def test_old_bars_are_pruned_on_request(desk: Desk, path: Path) -> None:
+    desk.send(*one_trade_a_bar(4))
+    desk.wait_for_commit()
+    assert len(summary(path)) == 3
+
+    desk.recorder.prune([], retention_ms=-1_000)
+
+    wait_until(lambda: summary(path) == [])
+
+
+def test_an_error_of_its_own_is_reported_and_stopping_it_then_does_not_hang(
+    journal: Journal,
+) -> None:
+    desk = Desk(journal, size=1).start()
+    desk.recorder._status = lambda: str(1 / 0)
+    desk.send(make_trade(0, START))
+
+    wait_until(lambda: desk.failures)
+    assert desk.recorder.join(WAIT_S)
+    with contextlib.suppress(queue.Full):
+        desk.inbox.put_nowait(None)
+    desk.recorder.stop()
+
+    assert desk.failures == ["aggregator failed"]
