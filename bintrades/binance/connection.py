@@ -39,10 +39,12 @@ class Connection:
             suppress_origin=True,
             header=[f"User-Agent: bintrades/{__version__}"],
         )
-        opened = self._websocket.sock
-        opened.settimeout(receive_timeout_s)
+        self._socket: socket.socket | TlsSocket = self._websocket.sock
+        self._socket.settimeout(receive_timeout_s)
         self._receive: Callable[[], bytes] = (
-            opened.receive_all if isinstance(opened, TlsSocket) else _BulkReceiver(opened)
+            self._socket.receive_all
+            if isinstance(self._socket, TlsSocket)
+            else _BulkReceiver(self._socket)
         )
 
     def receive(self) -> bytes | None:
@@ -74,6 +76,7 @@ class Connection:
             pass  # there is nobody left to say it to
         finally:
             self._websocket.shutdown()
+            self._socket.close()  # websocket-client closes no socket that is not of Python's own
 
 
 class _BulkReceiver:
