@@ -1,0 +1,33 @@
+"""The recorded market, read once, and an exchange to play it on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bintrades.testing.exchange import ExchangeSimulator
+from bintrades.testing.recordings import read_recording
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytest.register_assert_rewrite("tests.end_to_end.market")
+
+STREAMS = ("btcusdt@trade", "ethusdt@trade")
+
+
+@pytest.fixture(scope="session")
+def recorded_frames(recorded: Path) -> list[tuple[int, bytes]]:
+    """Return the trades of BTCUSDT and ETHUSDT in eleven minutes around a midnight, as received."""
+    frames = list(read_recording(*sorted(recorded.glob("spot_20240808/*.trades.gz"))))
+    assert len(frames) == 34_419
+    return frames
+
+
+@pytest.fixture
+def exchange() -> Iterator[ExchangeSimulator]:
+    """Run an exchange of BTCUSDT and ETHUSDT."""
+    with ExchangeSimulator() as simulator:
+        yield simulator

@@ -1,0 +1,185 @@
+"""What a misbehaving plugin does: no harm to the others, and a clear word of its own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.end_to_end.collector import Collector, to_mongodb
+from tests.end_to_end.market import documents, stored_trade_count
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pymongo.database import Database
+
+    from bintrades.testing.exchange import ExchangeSimulator
+    from tests.end_to_end.collector import Sections
+
+START_MS = 1_720_000_000_000
+PLUGIN = """\
+import os, sys, threading, time
+from bintrades import ConfigError, RejectedBars, hookimpl
+
+@hookimpl
+def open_store(options):
+    {open_store}
+
+@hookimpl
+def store_bars(bars):
+    {store_bars}
+
+@hookimpl
+def close_store():
+    {close_store}
+"""
+FLAKY = """\
+from bintrades import hookimpl
+
+@hookimpl
+def store_bars(bars):
+    with open({output!r}, "a") as file:
+        is_first = file.tell() == 0
+        file.writelines(f"{{bar.open_time_ms}}\\n" for bar in bars)
+    if is_first:
+        raise OSError("after the fact")
+"""
+HANG = "threading.Event().wait()"
+
+
+def plugin(open_store: str = "pass", store_bars: str = "pass", close_store: str = "pass") -> str:
+    return PLUGIN.format(open_store=open_store, store_bars=store_bars, close_store=close_store)
+
+
+BAD_PLUGINS = {
+    "raises_when_opened": (plugin(open_store="1 / 0"), "division by zero"),
+    "hangs_when_opened": (plugin(open_store=HANG), ""),
+    "exits_when_opened": (plugin(open_store="sys.exit(3)"), "SystemExit(3)"),
+    "raises_when_it_stores": (plugin(store_bars="raise OSError('disk full')"), "disk full"),
+    "hangs_when_it_stores": (plugin(store_bars=HANG), ""),
+    "exits_when_it_stores": (plugin(store_bars="sys.exit(4)"), "SystemExit(4)"),
+    "raises_when_closed": (plugin(close_store="raise ValueError('too late')"), "too late"),
+    "refuses_every_bar": (
+        plugin(store_bars="raise RejectedBars([(bar, 'not today') for bar in bars])"),
+        "not today",
+    ),
+    "empties_the_list_that_it_is_given": (plugin(store_bars="bars.clear()"), ""),
+}
+"""By name: the module, and what the log must say of it, if it can say anything."""
+
+
+def test_plugins_that_misbehave_keep_no_bar_from_mongodb_and_the_process_alive(
+    exchange: ExchangeSimulator,
+    mongodb_database: Database[dict[str, Any]],
+    mongodb_uri: str,
+    tmp_path: Path,
+) -> None:
+    names = ", ".join([*BAD_PLUGINS, "mongodb"])
+    enabled: Sections = {"stores": {"enabled": names, "shutdown_timeout": "400ms"}}
+    store = to_mongodb(mongodb_uri, mongodb_database.name)
+    with Collector(tmp_path, exchange, store, enabled) as collector:
+        for name, (text, _) in BAD_PLUGINS.items():
+            (collector.plugins / f"{name}.py").write_text(text)
+        collector.start()
+        exchange.wait_for_subscription("btcusdt@trade", timeout_s=30)
+        for index in range(5):
+            exchange.publish("BTCUSDT", "60000", "1", time_ms=START_MS + 10_500 * index)
+        collector.wait_until(
+            lambda: stored_trade_count(mongodb_database) == 4,
+            lambda: f"MongoDB has {documents(mongodb_database)}",
+        )
+        assert collector.stop() == 0
+
+        assert stored_trade_count(mongodb_database) == 5
+        for name, (_, complaint) in BAD_PLUGINS.items():
+            assert complaint in said_about(name, collector)
+        assert "Traceback" not in collector.log
+        states = collector.journal
+        assert states.store("refuses_every_bar").rejected_bars > 0
+        assert states.store("raises_when_it_stores").waiting_bars == 5
+
+
+def said_about(name: str, collector: Collector) -> str:
+    """Return what the log says of a plugin."""
+    events = (event for event in collector.events if f"store {name} " in event["message"])
+    return " ".join(str(event.get("error", "")) for event in events)
+
+
+def test_a_store_that_raises_gets_every_bar_when_it_is_well_again(
+    exchange: ExchangeSimulator, tmp_path: Path
+) -> None:
+    output = tmp_path / "stored"
+    flaky = FLAKY.format(output=str(output))
+    enabled: Sections = {"stores": {"enabled": "flaky"}}
+    with Collector(tmp_path, exchange, enabled) as collector:
+        (collector.plugins / "flaky.py").write_text(flaky)
+        collector.start()
+        exchange.wait_for_subscription("btcusdt@trade", timeout_s=30)
+        for index in range(5):
+            exchange.publish("BTCUSDT", "60000", "1", time_ms=START_MS + 10_000 * index)
+        collector.wait_for_log("is well again")
+        assert collector.stop() == 0
+
+    stored = output.read_text().split()
+    assert set(stored) == {str(START_MS + 10_000 * index) for index in range(5)}
+    assert len(stored) > 5
+
+
+def test_an_option_that_a_plugin_refuses_when_opened_is_a_configuration_error(
+    exchange: ExchangeSimulator, tmp_path: Path
+) -> None:
+    text = plugin(open_store="raise ConfigError('colour: must be blue', 'size: is missing')")
+    with Collector(tmp_path, exchange, {"stores": {"enabled": "bad"}}) as collector:
+        (collector.plugins / "bad.py").write_text(text)
+        collector.start()
+
+        assert collector.wait() == 2
+
+        assert problems_in(collector.log) == [
+            f"bintrades: {collector.ini}: [store:bad] colour: must be blue",
+            f"bintrades: {collector.ini}: [store:bad] size: is missing",
+        ]
+        assert "Traceback" not in collector.log
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("import nothing_of_this_name\n", "nothing_of_this_name"),
+        ("import sys; sys.exit(0)\n", "SystemExit"),
+        (plugin().replace("store_bars", "store_bar"), "did you mean 'store_bars'?"),
+    ],
+)
+def test_a_plugin_that_cannot_work_is_a_configuration_error(
+    text: str, complaint: str, exchange: ExchangeSimulator, tmp_path: Path
+) -> None:
+    with Collector(tmp_path, exchange, {"stores": {"enabled": "bad"}}) as collector:
+        (collector.plugins / "bad.py").write_text(text)
+        collector.start()
+
+        assert collector.wait() == 2
+
+        problem, *_ = problems_in(collector.log)
+        assert complaint in problem
+        assert "Traceback" not in collector.log
+
+
+def test_bad_options_of_mongodb_are_all_named_with_file_and_section(
+    exchange: ExchangeSimulator, tmp_path: Path
+) -> None:
+    bad: Sections = {"store:mongodb": {"database": "a b", "colection": "bars"}}
+    store = to_mongodb("mongodb://127.0.0.1", "bars")
+    with Collector(tmp_path, exchange, store, bad) as collector:
+        collector.start()
+
+        assert collector.wait() == 2
+
+        unknown, name = problems_in(collector.log)
+        assert f"{collector.ini}: [store:mongodb] colection: unknown option" in unknown
+        assert f"{collector.ini}: [store:mongodb] database" in name
+
+
+def problems_in(log: str) -> list[str]:
+    """Return the lines on stderr that name what to mend."""
+    return [line for line in log.splitlines() if line.startswith("bintrades: ")]
