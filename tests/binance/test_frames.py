@@ -119,6 +119,22 @@ def test_a_stream_cut_anywhere_says_the_same(
     assert read(data.draw(splits(encoded))) == messages
 
 
+def test_a_stream_in_two_pieces_says_the_same_wherever_it_is_cut() -> None:
+    stream = (
+        encode_frame(b"one")
+        + encode_frame(b"")
+        + encode_frame(bytes(200))
+        + encode_frame(b"now", PING)
+        + encode_frame(b"tw", fin=False)
+        + encode_frame(b"o", CONTINUATION)
+        + encode_frame(b"three")
+    )
+    messages = [b"one", b"", bytes(200), b"two", b"three"]
+
+    for place in range(len(stream) + 1):
+        assert read([stream[:place], stream[place:]]) == (messages, [Frame(Opcode.PING, b"now")])
+
+
 @given(st.lists(texts | controls | fragments(), max_size=4))
 def test_a_stream_that_comes_byte_by_byte_says_the_same(
     parts: list[tuple[bytes, Messages]],
@@ -212,8 +228,8 @@ def test_a_fragmented_message_may_be_as_long_as_a_whole_one_and_no_longer() -> N
     half = bytes(MAX_MESSAGE_BYTES // 2)
     begun = encode_frame(half, fin=False) + encode_frame(half, CONTINUATION, fin=False)
 
-    (message,), _ = read([begun, encode_frame(b"", CONTINUATION)])
-    assert len(message) == MAX_MESSAGE_BYTES
+    messages, _ = read([begun, encode_frame(b"", CONTINUATION)] * 2)
+    assert list(map(len, messages)) == [MAX_MESSAGE_BYTES] * 2
 
     with pytest.raises(ProtocolError, match="fragmented message of more than 16777216"):
         read([begun, encode_frame(b"x", CONTINUATION)])

@@ -145,6 +145,7 @@ BAD = {
     "half a surrogate pair": GOOD.replace(b"BTCUSDT", b"\\ud800"),
     "line feed in a string": GOOD.replace(b"BTCUSDT", b"BTC\nUSDT"),
     "nested without end": DEEP,
+    "nested as deeply as fits into a trade": b'{"x":' + b"[" * (MAX_TRADE_BYTES - 5),
     "nested deeply": b'{"data":' * 50_000 + b"1" + b"}" * 50_000,
     "bare NaN": spelled(p="NaN"),
     "bare Infinity": spelled(q="Infinity"),

@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bintrades.binance.markets import MARKETS
 from bintrades.binance.messages import Answer
 from bintrades.binance.subscription import ANSWER_TIMEOUT_MS, Subscription
+
+if TYPE_CHECKING:
+    from bintrades.binance.markets import Market
 
 SPOT = MARKETS["spot"]
 SPACING = 500
@@ -21,6 +25,13 @@ names = st.lists(
     st.text('abc0123456789币安人生"\\é@', min_size=1, max_size=60), unique=True, max_size=500
 )
 """Names in one, two and three bytes a character, and with what JSON has to escape."""
+
+markets = st.builds(
+    lambda names, size: replace(SPOT, max_subscribe_names=names, max_subscribe_bytes=size),
+    st.integers(1, 20),
+    st.integers(300, 1_000),
+)
+"""Markets with narrow limits, so that a few names reach them."""
 
 
 def requests(subscription: Subscription, until: int = 60_000) -> list[tuple[int, str]]:
@@ -40,26 +51,45 @@ def ask(subscription: Subscription, now: int = 0) -> dict[str, Any]:
     return dict(json.loads(message))
 
 
-@given(names)
-def test_every_name_is_asked_for_once_in_order_and_within_the_limits(names: list[str]) -> None:
-    messages = [message for _, message in requests(Subscription(names, SPOT))]
+@given(names, markets)
+def test_every_name_is_asked_for_once_in_order_and_within_the_limits(
+    names: list[str], market: Market
+) -> None:
+    messages = [message for _, message in requests(Subscription(names, market))]
 
     contents = [json.loads(message) for message in messages]
     assert [name for content in contents for name in content["params"]] == names
-    assert all(len(message.encode()) <= 3_900 for message in messages)
-    assert all(0 < len(content["params"]) <= 200 for content in contents)
+    assert all(len(message.encode()) <= market.max_subscribe_bytes for message in messages)
+    assert all(0 < len(content["params"]) <= market.max_subscribe_names for content in contents)
     assert all(content["method"] == "SUBSCRIBE" for content in contents)
     assert len({content["id"] for content in contents}) == len(contents)
 
 
-@given(names)
-def test_no_message_is_needlessly_small(names: list[str]) -> None:
-    contents = [json.loads(message) for _, message in requests(Subscription(names, SPOT))]
+@given(names, markets)
+def test_no_message_is_needlessly_small(names: list[str], market: Market) -> None:
+    contents = [json.loads(message) for _, message in requests(Subscription(names, market))]
 
     for content, following in pairwise(contents):
         longer = content | {"params": content["params"] + following["params"][:1]}
         spelled = json.dumps(longer, ensure_ascii=False, separators=(",", ":")).encode()
-        assert len(content["params"]) == 200 or len(spelled) + len(str(2**31)) > 3_900
+        is_full = len(content["params"]) == market.max_subscribe_names
+        assert is_full or len(spelled) + len(str(2**31)) > market.max_subscribe_bytes
+
+
+@pytest.mark.parametrize("symbol", ["abcdefgh", "币安人生币安人生"])
+def test_the_whole_market_is_asked_for_in_messages_of_200_names_and_3900_bytes(
+    symbol: str,
+) -> None:
+    names = [f"{symbol}{number}usdt@trade" for number in range(1_024)]
+
+    messages = [message for _, message in requests(Subscription(names, SPOT))]
+
+    sizes = [len(message.encode()) for message in messages]
+    counts = [len(json.loads(message)["params"]) for message in messages]
+    assert sum(counts) == 1_024
+    assert max(sizes) <= 3_900
+    assert max(counts) <= 200
+    assert min(sizes[:-1]) > 3_800
 
 
 def test_messages_are_half_a_second_apart() -> None:
