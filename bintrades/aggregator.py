@@ -13,17 +13,20 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from bintrades.ledger import Ledger, LedgerState
-from bintrades.model import EXACT, Bar
+from bintrades.model import ABSENT, EXACT, RECONNECT, RESTART, SKIPPED, UNWANTED, Bar, Trade
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from bintrades.model import Trade
+    from bintrades.model import Gap, Run
+    from bintrades.repair import Repaired
 
 Key = tuple[str, int]
 """Symbol and open time of a bar."""
 
 _NEVER = 2**63
+_SUSPECT_AFTER_MS, _SUSPECT_FACTOR = 60_000, 4  # silence that is checked: at least, and times habit
+_DELIVERED_WITHIN_MS = 5_000  # a trade that is younger may still be on its way
 _NO_TRADE = Decimal(0)
 
 
@@ -35,9 +38,13 @@ class Changes:
     unfinished: dict[Key, Bar] = field(default_factory=dict)  # whole bars so far, for a restart
     amendments: dict[Key, Bar] = field(default_factory=dict)  # to be merged with the stored bar
     ledgers: dict[str, LedgerState] = field(default_factory=dict)
+    explained: list[tuple[str, int, int, str]] = field(default_factory=list)
+    """Ids missing no longer though their trades did not come: symbol, first id, last id, why."""
+
+    facts: dict[str, str] = field(default_factory=dict)  # to be remembered under their names
 
     def __bool__(self) -> bool:
-        return bool(self.finished or self.unfinished or self.amendments or self.ledgers)
+        return any((self.finished, self.unfinished, self.amendments, self.ledgers, self.facts))
 
     def finish(self, key: Key, bar: Bar) -> None:
         """Note that *bar* takes no more trades for now."""
@@ -60,6 +67,8 @@ class Changes:
         for key, part in later.amendments.items():
             self.amend(key, part)
         self.ledgers.update(later.ledgers)
+        self.explained += later.explained
+        self.facts.update(later.facts)
 
 
 class _Bucket:
@@ -85,7 +94,7 @@ class _Bucket:
         "value",
     )
 
-    def __init__(self, open_time: int, end_time: int, trade: Trade) -> None:
+    def __init__(self, open_time: int, end_time: int, trade: Trade, run: Run | None = None) -> None:
         self.open_time = open_time
         self.end_time = end_time
         self.trade_count = self.buy_count = self.saved_count = 0
@@ -93,7 +102,10 @@ class _Bucket:
         self.open_price = self.close_price = self.min_price = self.max_price = trade.price
         self.first_id = self.last_id = trade.trade_id
         self.first_time = self.last_time = trade.time
-        self.add(trade)
+        if run is None:
+            self.add(trade)
+        else:
+            self.add_run(trade, run)
 
     def add(self, trade: Trade) -> None:
         """Count *trade*; the caller has set a decimal context that never rounds."""
@@ -120,6 +132,17 @@ class _Bucket:
             self.first_id = trade_id
             self.open_price = price
             self.first_time = trade.time
+
+    def add_run(self, first: Trade, run: Run) -> None:
+        """Count the trades of *run*; *first* is the first of them with the quantity of all."""
+        self.add(first)
+        self.trade_count += run.count - 1
+        if not run.is_buyer_maker:
+            self.buy_count += run.count - 1
+        if run.last_id > self.last_id:
+            self.last_id = run.last_id
+            self.close_price = run.price
+            self.last_time = run.time
 
     @classmethod
     def reopened(cls, bar: Bar) -> _Bucket:
@@ -178,11 +201,16 @@ class _Series:
         "current",
         "due",
         "event_time",
+        "gap_cause",
+        "habit",
         "heard_at",
         "ledger",
         "market_time",
+        "quiet",
         "saved",
+        "suspect_after",
         "symbol",
+        "wanted_since",
     )
 
     def __init__(self, symbol: str, ledger: Ledger, closed_through: int) -> None:
@@ -197,6 +225,10 @@ class _Series:
         self.market_time = 0  # the market's clock at that moment
         self.heard_at = 0  # and the local monotonic one
         self.connections = 0  # that carry this symbol now
+        self.gap_cause = SKIPPED  # what a gap before the next trade would come from
+        self.wanted_since = 0  # when collecting began, on the exchange's clock
+        self.quiet = self.habit = 0  # silence at the last look, and the longest usual one
+        self.suspect_after = _SUSPECT_AFTER_MS
 
 
 class Aggregator:
@@ -219,6 +251,7 @@ class Aggregator:
         self._connections = 0
         self.trade_count = 0
         self.duplicate_count = 0
+        self.repaired_count = 0
         self.foreign_count = 0  # trades of symbols that nobody asked for
         self.bar_count = 0
 
@@ -250,6 +283,7 @@ class Aggregator:
             if symbol in self._series:
                 closed_through = state.last_time - state.last_time % self._interval
                 self._series[symbol] = _Series(symbol, Ledger(state), closed_through)
+                self._series[symbol].gap_cause = RESTART
         for bar in unfinished:
             series = self._series[bar.symbol]
             series.buckets[bar.open_time_ms] = _Bucket.reopened(bar)
@@ -264,6 +298,8 @@ class Aggregator:
             series = self._series[symbol]
             series.connections += 1
             series.heard_at = now
+            if not series.connections - 1 and series.event_time:
+                series.gap_cause = RECONNECT
 
     def disconnected(self, symbols: Iterable[str], now: int) -> None:
         """Note that such a connection is gone: without one, a clock stands still."""
@@ -297,6 +333,67 @@ class Aggregator:
                     self._note_market_time(trade.event_time, now)
                     self._add(series, trade)
         self._note_market_time(trades[-1].event_time, now)
+
+    def repair(self, repaired: Repaired) -> None:
+        """Take what the exchange answered about a gap: trades, ids that do not exist, or an error.
+
+        Old trades say nothing about the exchange's clock.
+        """
+        series = self._series[repaired.symbol]
+        ledger = series.ledger
+        ledger.note_attempt(repaired.gap.first_id, repaired.error)
+        if repaired.begins_at is not None:
+            ledger.forget_below(repaired.begins_at)
+            self._changes.explained.append((series.symbol, 0, repaired.begins_at - 1, UNWANTED))
+        if repaired.abandoned_through is not None:
+            ledger.abandon(repaired.abandoned_through, repaired.abandoned_before_ms)
+        with decimal.localcontext(EXACT):
+            for run in repaired.runs:
+                if ledger.admit_run(run.first_id, run.last_id, run.time):
+                    self.repaired_count += run.count
+                    self._add_run(series, run)
+        for first_id, last_id in repaired.absent:
+            ledger.close_absent(first_id, last_id)
+            self._changes.explained.append((series.symbol, first_id, last_id, ABSENT))
+
+    def note_newest(self, symbol: str, trade_id: int, time: int) -> bool:
+        """Note the newest trade that REST knows; return whether it should have come long ago."""
+        series = self._series[symbol]
+        next_id = series.ledger.next_id
+        if next_id is not None and trade_id < next_id:
+            return False
+        if self._market_time - time < _DELIVERED_WITHIN_MS:
+            return False
+        if next_id is None and (not series.wanted_since or time < series.wanted_since):
+            return False
+        series.ledger.note_newest(trade_id, time, series.wanted_since)
+        return True
+
+    def quiet_symbols(self, now: int) -> list[str]:
+        """Return the connected symbols that have been silent for far longer than is their habit.
+
+        Call it every few seconds: habits are learned from one call to the next. A symbol is
+        returned again only when it has been silent for twice as long.
+        """
+        quiet_symbols = []
+        for series in self._series.values():
+            if not series.connections:
+                continue
+            if not series.wanted_since:
+                series.wanted_since = self._market_time - self._market_time % self._interval
+            quiet = now - series.heard_at
+            if quiet < series.quiet:  # it has traded since the last look
+                series.habit = max(series.quiet, series.habit // 2)
+                series.suspect_after = max(_SUSPECT_AFTER_MS, _SUSPECT_FACTOR * series.habit)
+            series.quiet = quiet
+            if quiet >= series.suspect_after:
+                series.suspect_after = 2 * quiet
+                quiet_symbols.append(series.symbol)
+        return quiet_symbols
+
+    def gaps(self, symbol: str) -> tuple[Gap, ...]:
+        """Return what is missing of *symbol* now."""
+        return self._series[symbol].ledger.gaps
 
     def advance(self, now: int) -> None:
         """Close the bars of symbols that have nothing to say, once their time has passed."""
@@ -341,9 +438,10 @@ class Aggregator:
     def _add(self, series: _Series, trade: Trade) -> None:
         time = trade.time
         is_first_ever = series.ledger.next_id is None
-        if not series.ledger.admit(trade.trade_id, time):
+        if not series.ledger.admit(trade.trade_id, time, series.gap_cause):
             self.duplicate_count += 1
             return
+        series.gap_cause = SKIPPED
         self.trade_count += 1
         bucket = series.current
         if bucket is not None and bucket.open_time <= time < bucket.end_time:
@@ -359,6 +457,25 @@ class Aggregator:
             if trade.event_time >= series.due:
                 self._close_due(series, trade.event_time)
 
+    def _add_run(self, series: _Series, run: Run) -> None:
+        """Put a run of trades into its bar, as if they had come one by one."""
+        first = Trade(
+            symbol=series.symbol,
+            trade_id=run.first_id,
+            time=run.time,
+            event_time=0,
+            price=run.price,
+            quantity=run.quantity,
+            is_buyer_maker=run.is_buyer_maker,
+        )
+        open_time = run.time - run.time % self._interval
+        bucket = series.buckets.get(open_time)
+        if bucket is not None:
+            bucket.add_run(first, run)
+            return
+        bucket = _Bucket(open_time, open_time + self._interval, first, run)
+        self._keep(series, bucket)
+
     def _add_to(self, series: _Series, open_time: int, trade: Trade) -> None:
         """Put *trade* into the bucket of *open_time*, which is not the current one."""
         bucket = series.buckets.get(open_time)
@@ -367,12 +484,18 @@ class Aggregator:
             series.current = bucket
             return
         bucket = _Bucket(open_time, open_time + self._interval, trade)
-        if open_time <= series.closed_through:
+        if self._keep(series, bucket):
+            series.current = bucket
+
+    def _keep(self, series: _Series, bucket: _Bucket) -> bool:
+        """Keep a new bucket open, unless its bar may be stored already: then amend that one."""
+        if bucket.open_time <= series.closed_through:
             bar = bucket.bar(series.symbol, self._market, is_closed=True)
-            self._changes.amend((series.symbol, open_time), bar)
-            return
-        series.buckets[open_time] = series.current = bucket
+            self._changes.amend((series.symbol, bucket.open_time), bar)
+            return False
+        series.buckets[bucket.open_time] = bucket
         self._reschedule(series)
+        return True
 
     def _close_due(self, series: _Series, clock: int) -> None:
         for open_time in sorted(series.buckets):

@@ -112,6 +112,10 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_bars(_command(commands, "bars", _bars, "print bars from the journal"))
 
+    gaps = _command(commands, "gaps", _gaps, "list the trades that were or are missing, and why")
+    gaps.add_argument("symbol", nargs="?", metavar="SYMBOL", help="only of this symbol")
+    gaps.add_argument("--json", action="store_true", help="for programs")
+
     resend = _command(commands, "resend", _resend, "send bars that a store refused once more")
     resend.add_argument("store", metavar="STORE", help="name of the store, such as mongodb")
 
@@ -200,6 +204,10 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _symbol(text: str) -> str:
+    return text.upper() if text.isascii() else text
+
+
 def _run(options: argparse.Namespace) -> int:
     from bintrades import service
     from bintrades.logs import set_up_logging
@@ -229,6 +237,16 @@ def _status(options: argparse.Namespace) -> int:
     return 0
 
 
+def _gaps(options: argparse.Namespace) -> int:
+    from bintrades.gap_report import gap_rows, tell_gaps
+    from bintrades.journal_reader import JournalReader
+
+    reader = JournalReader(load_config(options.config).journal.path)
+    rows = gap_rows(reader, _symbol(options.symbol) if options.symbol else None)
+    print(json.dumps(rows, indent=1, ensure_ascii=False) if options.json else tell_gaps(rows))
+    return 0
+
+
 def _resend(options: argparse.Namespace) -> int:
     from bintrades.journal_reader import JournalReader
 
@@ -245,7 +263,7 @@ def _bars(options: argparse.Namespace) -> int:
     from bintrades.journal_reader import JournalReader
 
     reader = JournalReader(load_config(options.config).journal.path)
-    symbol = options.symbol.upper() if options.symbol.isascii() else options.symbol
+    symbol = _symbol(options.symbol)
     newest = reader.newest_open_time_ms(symbol)
     if newest is None:
         known = ", ".join(reader.symbols()[:10]) or "none yet"

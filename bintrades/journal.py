@@ -15,24 +15,28 @@ import os
 import sqlite3
 import time
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, TextIO, TypeVar
 
 from bintrades.errors import ConfigError, JournalError
 from bintrades.journal_file import (
     BAR_COLUMNS,
+    GAP_COLUMNS,
     bar_from_row,
     bar_row,
     connect,
     create_schema,
     gap_from_row,
+    gap_row,
     is_damaged,
     set_aside,
     transaction,
 )
-from bintrades.ledger import LedgerState
+from bintrades.ledger import LedgerState, no_longer_missing
+from bintrades.model import REPAIRED, UNWANTED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
     from pathlib import Path
     from typing import Any
 
@@ -112,7 +116,8 @@ class Journal:
     def prune(self, stores: Iterable[str], before_ms: int) -> int:
         """Delete bars last written before *before_ms* that each of *stores* has; return how many.
 
-        Bars that a store refused stay until they are sent again. Raises JournalError.
+        Bars that a store refused stay until they are sent again, bars that a gap touches until it
+        is repaired or abandoned. Raises JournalError.
         """
         names = list(stores)
         return self._despite_damage(lambda: self._prune(names, before_ms))
@@ -240,8 +245,11 @@ class Journal:
         oldest = self._connection.execute(
             "SELECT symbol, open_time, updated_at FROM bars WHERE sequence <= ? AND NOT EXISTS"
             " (SELECT 1 FROM rejected WHERE rejected.symbol = bars.symbol"
-            "  AND rejected.open_time = bars.open_time) ORDER BY sequence LIMIT ?",
-            (taken, PRUNE_BATCH),
+            "  AND rejected.open_time = bars.open_time) AND NOT EXISTS"
+            " (SELECT 1 FROM gaps WHERE gaps.symbol = bars.symbol AND NOT gaps.is_abandoned"
+            "  AND gaps.since < bars.open_time + ? AND gaps.until >= bars.open_time)"
+            " ORDER BY sequence LIMIT ?",
+            (taken, self._interval, PRUNE_BATCH),
         ).fetchall()
         old = [row[:2] for row in itertools.takewhile(lambda row: row[2] < before_ms, oldest)]
         if old:
@@ -249,6 +257,7 @@ class Journal:
                 self._connection.executemany(
                     "DELETE FROM bars WHERE symbol = ? AND open_time = ?", old
                 )
+        self._connection.execute("DELETE FROM past_gaps WHERE closed_at < ?", (before_ms,))
         return len(old)
 
     def _write(
@@ -269,8 +278,11 @@ class Journal:
             for bar in sorted(finished.values(), key=lambda bar: (bar.open_time_ms, bar.symbol)):
                 self._put(bar, next(sequence), now_ms, is_complete=_is_complete(bar, states))
             for symbol, state in changes.ledgers.items():
+                self._note_past_gaps(symbol, state, changes.explained, now_ms)
                 self._put_state(symbol, state)
             self._save_sequence(sequence)
+            for name, value in changes.facts.items():
+                self._put_fact(name, value)
             if status is not None:
                 self._put_fact("status", status)
 
@@ -307,9 +319,50 @@ class Journal:
         if before is None or before.gaps != state.gaps:
             self._connection.execute("DELETE FROM gaps WHERE symbol = ?", (symbol,))
             self._connection.executemany(
-                "INSERT INTO gaps VALUES (?, ?, ?, ?, ?, ?)",
-                [(symbol, *_gap_row(gap)) for gap in state.gaps],
+                "INSERT INTO gaps VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                [(symbol, *gap_row(gap)) for gap in state.gaps],
             )
+
+    def _note_past_gaps(
+        self,
+        symbol: str,
+        state: LedgerState,
+        explained: Sequence[tuple[str, int, int, str]],
+        now_ms: int,
+    ) -> None:
+        """Keep on record what was a gap at the last write and is none now, and why."""
+        before = self._states.get(symbol)
+        if before is None or before.gaps == state.gaps:
+            return
+        reasons = [(low, high, why) for name, low, high, why in explained if name == symbol]
+        for gap in no_longer_missing(before.gaps, state.gaps):
+            for part, outcome in _with_outcomes(gap, reasons):
+                if outcome != UNWANTED:
+                    self._put_past_gap(symbol, part, outcome, now_ms)
+
+    def _put_past_gap(self, symbol: str, gap: Gap, outcome: str, now_ms: int) -> None:
+        """Add a closed range, or lengthen the one that it continues, as page follows page."""
+        earlier = self._connection.execute(
+            "DELETE FROM past_gaps WHERE symbol = ? AND last_id = ? AND cause = ? AND outcome = ?"
+            " RETURNING first_id, since",
+            (symbol, gap.first_id - 1, gap.cause, outcome),
+        ).fetchall()
+        first_id, since = earlier[0] if earlier else (gap.first_id, gap.since_ms)
+        self._connection.execute(
+            "INSERT OR REPLACE INTO past_gaps VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                symbol,
+                first_id,
+                gap.last_id,
+                since,
+                gap.until_ms,
+                gap.cause,
+                gap.attempts,
+                gap.last_error,
+                outcome,
+                now_ms,
+            ),
+        )
 
     def _sequence(self) -> itertools.count[int]:
         return itertools.count(_read_sequence(self._connection) + 1)
@@ -331,8 +384,19 @@ def _is_complete(bar: Bar, states: dict[str, LedgerState]) -> bool:
     return not any(gap.touches(bar.open_time_ms, bar.interval_ms) for gap in gaps)
 
 
-def _gap_row(gap: Gap) -> tuple[int, int, int, int, str]:
-    return gap.first_id, gap.last_id, gap.since_ms, gap.until_ms, gap.cause
+def _with_outcomes(gap: Gap, reasons: Sequence[tuple[int, int, str]]) -> Iterator[tuple[Gap, str]]:
+    """Split a closed range by what became of its ids; without another reason, trades came."""
+    start = gap.first_id
+    for low, high, why in sorted(reasons):
+        low, high = max(low, start), min(high, gap.last_id)
+        if low > high:
+            continue
+        if low > start:
+            yield replace(gap, first_id=start, last_id=low - 1), REPAIRED
+        yield replace(gap, first_id=low, last_id=high), why
+        start = high + 1
+    if start <= gap.last_id:
+        yield replace(gap, first_id=start), REPAIRED
 
 
 def _read_sequence(connection: sqlite3.Connection) -> int:
@@ -343,7 +407,7 @@ def _read_sequence(connection: sqlite3.Connection) -> int:
 def _read_states(connection: sqlite3.Connection) -> dict[str, LedgerState]:
     gaps: dict[str, list[Gap]] = {}
     for symbol, *row in connection.execute(
-        "SELECT symbol, first_id, last_id, since, until, cause FROM gaps ORDER BY symbol, first_id"
+        f"SELECT symbol, {GAP_COLUMNS} FROM gaps ORDER BY symbol, first_id"  # noqa: S608
     ):
         gaps.setdefault(symbol, []).append(gap_from_row(tuple(row)))
     return {

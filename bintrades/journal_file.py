@@ -59,7 +59,23 @@ CREATE TABLE gaps (
     since INTEGER NOT NULL,
     until INTEGER NOT NULL,
     cause TEXT NOT NULL,
+    attempts INTEGER NOT NULL,
+    last_error TEXT,
+    is_abandoned INTEGER NOT NULL,
     PRIMARY KEY (symbol, first_id)
+) WITHOUT ROWID;
+CREATE TABLE past_gaps (
+    symbol TEXT NOT NULL,
+    first_id INTEGER NOT NULL,
+    last_id INTEGER NOT NULL,
+    since INTEGER NOT NULL,
+    until INTEGER NOT NULL,
+    cause TEXT NOT NULL,
+    attempts INTEGER NOT NULL,
+    last_error TEXT,
+    outcome TEXT NOT NULL,
+    closed_at INTEGER NOT NULL,
+    PRIMARY KEY (symbol, last_id)
 ) WITHOUT ROWID;
 CREATE TABLE cursors (store TEXT PRIMARY KEY, sequence INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE rejected (
@@ -79,6 +95,9 @@ BAR_COLUMNS = (
     " quantity, buy_quantity, value, buy_value, open_price, close_price, min_price, max_price,"
     " first_trade_id, last_trade_id, first_trade_time, last_trade_time"
 )
+
+
+GAP_COLUMNS = "first_id, last_id, since, until, cause, attempts, last_error, is_abandoned"
 
 
 def connect(path: Path, *, is_read_only: bool = False) -> sqlite3.Connection:
@@ -221,6 +240,21 @@ def bar_from_row(row: tuple[Any, ...], market: str, interval_ms: int) -> Bar:
     )
 
 
+def gap_row(gap: Gap) -> tuple[Any, ...]:
+    """Return *gap* in the order of GAP_COLUMNS."""
+    return (
+        gap.first_id,
+        gap.last_id,
+        gap.since_ms,
+        gap.until_ms,
+        gap.cause,
+        gap.attempts,
+        gap.last_error,
+        gap.is_abandoned,
+    )
+
+
 def gap_from_row(row: tuple[Any, ...]) -> Gap:
-    """Return the gap of a row selected as first_id, last_id, since, until, cause."""
-    return Gap(*row)
+    """Return the gap of a row selected by GAP_COLUMNS."""
+    first_id, last_id, since, until, cause, attempts, last_error, is_abandoned = row
+    return Gap(first_id, last_id, since, until, cause, attempts, last_error, bool(is_abandoned))

@@ -13,7 +13,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bintrades.errors import JournalError
-from bintrades.journal_file import BAR_COLUMNS, bar_from_row, connect, gap_from_row, transaction
+from bintrades.journal_file import (
+    BAR_COLUMNS,
+    GAP_COLUMNS,
+    bar_from_row,
+    connect,
+    gap_from_row,
+    transaction,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -30,6 +37,16 @@ class StoreState:
     waiting_bars: int
     rejected_bars: int
     last_reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class PastGap:
+    """A range of ids that was missing once, and how that ended: repaired or absent."""
+
+    symbol: str
+    gap: Gap
+    outcome: str
+    closed_at_ms: int
 
 
 class JournalReader:
@@ -70,11 +87,24 @@ class JournalReader:
         with self._reading() as connection:
             found: dict[str, list[Gap]] = {}
             for symbol, *row in connection.execute(
-                "SELECT symbol, first_id, last_id, since, until, cause FROM gaps"
+                f"SELECT symbol, {GAP_COLUMNS} FROM gaps"  # noqa: S608 - constants
                 " ORDER BY symbol, first_id"
             ):
                 found.setdefault(symbol, []).append(gap_from_row(tuple(row)))
             return found
+
+    def past_gaps(self, symbol: str | None = None) -> list[PastGap]:
+        """Return the gaps that are gaps no longer, of one symbol or of all, lowest ids first."""
+        with self._reading() as connection:
+            return [
+                PastGap(row[0], gap_from_row((*row[1:8], False)), row[8], row[9])
+                for row in connection.execute(
+                    "SELECT symbol, first_id, last_id, since, until, cause, attempts, last_error,"
+                    " outcome, closed_at FROM past_gaps WHERE symbol = ? OR ? IS NULL"
+                    " ORDER BY symbol, first_id",
+                    (symbol, symbol),
+                )
+            ]
 
     def counts(self) -> dict[str, int]:
         """Return how many bars there are, in all and by what is worth knowing of them."""

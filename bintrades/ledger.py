@@ -7,9 +7,31 @@ holes below it tell everything: whether a trade is new, whether it was had befor
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import deque
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from bintrades.model import START, Gap
+from bintrades.model import SILENT_STREAM, START, Gap
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+
+def no_longer_missing(before: Iterable[Gap], after: Iterable[Gap]) -> Iterator[Gap]:
+    """Yield the parts of the gaps in *before* whose ids are in no gap of *after*; both sorted."""
+    remaining = deque(after)
+    for gap in before:
+        start = gap.first_id
+        while remaining and remaining[0].first_id <= gap.last_id:
+            other = remaining[0]
+            if other.first_id > start:
+                yield replace(gap, first_id=start, last_id=other.first_id - 1)
+            start = max(start, other.last_id + 1)
+            if other.last_id > gap.last_id:
+                break  # it may reach into the next one as well
+            remaining.popleft()
+        if start <= gap.last_id:
+            yield replace(gap, first_id=start)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +57,16 @@ class Ledger:
         self._gaps = list(state.gaps) if state else []  # lowest first, never adjacent by accident
 
     @property
+    def gaps(self) -> tuple[Gap, ...]:
+        """The missing id ranges, lowest first."""
+        return tuple(self._gaps)
+
+    @property
     def state(self) -> LedgerState | None:
         """What to write down; None while no trade was seen."""
         if self.next_id is None:
             return None
-        return LedgerState(self.next_id, self.last_time, tuple(self._gaps))
+        return LedgerState(self.next_id, self.last_time, self.gaps)
 
     def admit(self, trade_id: int, time: int, cause: str = "skipped") -> bool:
         """Note a trade; return whether it is to be counted, which is true once per id.
@@ -85,14 +112,18 @@ class Ledger:
         self._cut(index, first_id, last_id, time)
         return True
 
-    def note_newest(self, trade_id: int, time: int, cause: str) -> None:
-        """Note that a trade exists that never came: it and what lies before it is a gap."""
-        next_id = self.next_id
-        if next_id is None or trade_id >= next_id:
-            since = self.last_time if next_id is not None else time
-            self._gaps.append(Gap(next_id or 0, trade_id, min(since, time), time, cause))
-            self.next_id = trade_id + 1
-            self.last_time = time
+    def note_newest(self, trade_id: int, time: int, wanted_since: int) -> None:
+        """Note that a trade exists that never came: it and what lies before it is a gap.
+
+        If none ever came, the gap begins with the first trade since *wanted_since*.
+        """
+        if self.next_id is None:
+            self._gaps.append(Gap(0, trade_id, wanted_since, time, START))
+        elif trade_id >= self.next_id:
+            since = min(self.last_time, time)
+            self._gaps.append(Gap(self.next_id, trade_id, since, time, SILENT_STREAM))
+        self.next_id = trade_id + 1
+        self.last_time = time
 
     def close_absent(self, first_id: int, last_id: int) -> None:
         """Note that the exchange has no trades with these ids: they are missing no longer."""

@@ -202,6 +202,13 @@ class Bar:
         }
 
 
+SKIPPED, RECONNECT, RESTART = "skipped", "reconnect", "restart"
+SILENT_STREAM = "silent stream"
+"""Causes of gaps: ids left out on the wire, across a reconnect, across a restart; never sent."""
+
+ABSENT, UNWANTED, REPAIRED = "absent", "unwanted", "repaired"
+"""How a gap ends: the exchange has no such ids; they were before the beginning; trades came."""
+
 START = "start"
 """Cause of the gap before the first trade ever, which reaches back to its interval's open."""
 

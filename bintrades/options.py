@@ -132,6 +132,12 @@ class RepairConfig:
         kinds.duration("0ms", "365d"),
         "how far back they are fetched after downtime, on the exchange's clock",
     )
+    weight_share: int = _option(
+        "weight_share",
+        "50",
+        kinds.whole_number(1, 100),
+        "percent of the exchange's request weight per minute that may be used for it",
+    )
 
 
 @dataclass(frozen=True)

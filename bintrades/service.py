@@ -12,31 +12,39 @@ import queue
 import signal
 import time
 from contextlib import closing
-from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from bintrades.aggregator import Aggregator
+from bintrades.binance.budget import Budget
+from bintrades.binance.connections import Connections
+from bintrades.binance.history import History
 from bintrades.binance.listing import choose_symbols, unlisted_symbols
 from bintrades.binance.markets import MARKETS
 from bintrades.binance.reader import AttemptLimit, Reader
+from bintrades.binance.repairer import Repairer
 from bintrades.binance.rest import RestClient
-from bintrades.binance.session import Event, StreamOptions
+from bintrades.binance.session import StreamOptions
+from bintrades.clocks import now_ms, utc_ms
 from bintrades.delivery import Delivery
 from bintrades.errors import ConfigError, ExchangeError
 from bintrades.journal import Journal
 from bintrades.journal_reader import Cursor
 from bintrades.plugins import load_stores
 from bintrades.recorder import INBOX_SIZE, Recorder
+from bintrades.recording import BLOCKED_UNTIL, Recording
+from bintrades.repair import RepairPlan
 from bintrades.scheduler import Scheduler
 from bintrades.status import Status
 from bintrades.tls import tls_context
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
+    from bintrades.binance.events import Event
     from bintrades.config import Config
+    from bintrades.model import Gap
     from bintrades.plugins import Store
     from bintrades.worker import Worker
 
@@ -44,6 +52,7 @@ log = logging.getLogger(__name__)
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _READERS_STOP_WITHIN_S = 5.0
+_ROTATION_EVERY_S = 1
 _SUMMARY_EVERY_S = 60
 _PRUNE_EVERY_S = 60
 _STORES_OPEN_WITHIN_S = 2.0
@@ -131,62 +140,91 @@ class Service:
         self._config = config
         self._reasons = reasons
         self._rest = rest
+        self._market = MARKETS[config.binance.market]
         self._is_hurried = False
-        market = MARKETS[config.binance.market]
-        inbox: queue.Queue[Event | None] = queue.Queue(INBOX_SIZE)
-
+        self._inbox: queue.Queue[Event] = queue.Queue(INBOX_SIZE)
         self._deliveries = [
             Delivery(
                 store,
                 config.store_options[store.name],
                 Cursor(config.journal.path, store.name),
                 on_failure=reasons.fail,
-                on_bad_options=partial(self._refuse_options, store.name),
+                on_bad_options=reasons.refuse,
             )
             for store in stores
         ]
         aggregator = Aggregator(
             symbols,
-            market=market.name,
+            market=self._market.name,
             interval_ms=config.bars.interval_ms,
             grace_ms=config.bars.grace_ms,
         )
         aggregator.resume(journal.ledgers, journal.unclosed(symbols))
-        self._recorder = Recorder(
-            inbox,
+        self._repairer = self._make_repairer(aggregator, journal) if config.repair.enabled else None
+        self._recording = Recording(
             aggregator,
             journal,
             checkpoint_every_ms=config.journal.checkpoint_every_ms,
+            now=now_ms(),
+            clock=utc_ms,
+            status=lambda: msgspec.json.encode(self._status.figures(self._recording)).decode(),
             on_bars=self._announce_bars,
-            status=lambda: msgspec.json.encode(self._status.figures(self._recorder)).decode(),
-            on_failure=reasons.fail,
+            on_gaps=self._announce_gaps,
+            on_quiet=self._announce_quiet,
         )
-        streams = StreamOptions(
-            stream_url=config.binance.stream_url,
-            market=market,
-            tls=tls_context(),
-            coalesce_ms=config.binance.coalesce_ms,
+        self._recorder = Recorder(self._inbox, self._recording, on_failure=reasons.fail)
+        self._connections = self._make_connections(symbols)
+        self._status = Status(
+            symbols, self._inbox, aggregator, self._connections, self._repairer, self._deliveries
         )
-        attempts = AttemptLimit(market)
-        self._readers = [
-            Reader(
-                number,
-                group,
-                inbox,
-                streams,
-                attempts,
-                silence_timeout_ms=config.binance.silence_timeout_ms,
-                on_failure=reasons.fail,
-            )
-            for number, group in enumerate(
-                _groups(symbols, config.binance.streams_per_connection), 1
-            )
-        ]
-        self._status = Status(symbols, inbox, aggregator, self._readers, self._deliveries)
         self._scheduler = Scheduler(reasons.fail)
         self._scheduler.once(self._check_listing)
+        self._scheduler.every(_ROTATION_EVERY_S, self._look_at_connections)
         self._scheduler.every(_SUMMARY_EVERY_S, self._log_summary)
         self._scheduler.every(_PRUNE_EVERY_S, self._prune)
+
+    def _make_repairer(self, aggregator: Aggregator, journal: Journal) -> Repairer:
+        blocked_until = int(journal.fact(BLOCKED_UNTIL) or 0)
+        share = self._config.repair.weight_share
+        return Repairer(
+            self._rest,
+            History(self._rest, self._market),
+            RepairPlan(self._config.repair.max_age_ms),
+            Budget(self._market.weight_per_minute, share, blocked_until),
+            put=self._inbox.put,
+            clock=lambda: aggregator.market_time,
+            on_failure=self._reasons.fail,
+        )
+
+    def _make_connections(self, symbols: Sequence[str]) -> Connections:
+        binance = self._config.binance
+        attempts = AttemptLimit(self._market)
+        options = StreamOptions(
+            stream_url=binance.stream_url,
+            market=self._market,
+            tls=tls_context(),
+            coalesce_ms=binance.coalesce_ms,
+        )
+
+        def make_reader(number: int, group: Sequence[str], copy: int) -> Reader:
+            return Reader(
+                number,
+                group,
+                self._inbox,
+                options,
+                attempts,
+                copy=copy,
+                silence_timeout_ms=binance.silence_timeout_ms,
+                on_failure=self._reasons.fail,
+            )
+
+        return Connections(
+            symbols,
+            make_reader,
+            group_size=binance.streams_per_connection,
+            redundancy=binance.redundancy,
+            rotate_after_ms=binance.rotate_after_ms,
+        )
 
     def run(self) -> int:
         """Start everything, wait for a reason to stop, stop everything; return the exit status.
@@ -200,8 +238,9 @@ class Service:
             delivery.wait_until_tried(_STORES_OPEN_WITHIN_S)
         if not self._reasons.bad_options:
             self._recorder.start()
-            for reader in self._readers:
-                reader.start()
+            if self._repairer is not None:
+                self._repairer.start()
+            self._connections.start()
             self._scheduler.start()
             self._reasons.wait()
         self._stop()
@@ -211,9 +250,13 @@ class Service:
 
     def _stop(self) -> None:
         self._scheduler.stop()
-        for reader in self._readers:
-            reader.stop()
-        self._wait_for(self._readers, _READERS_STOP_WITHIN_S)
+        self._wait_for([self._scheduler], _READERS_STOP_WITHIN_S)
+        sources: list[Worker] = [*self._connections.readers]
+        if self._repairer is not None:
+            sources.append(self._repairer)
+        for source in sources:
+            source.stop()
+        self._wait_for(sources, _READERS_STOP_WITHIN_S)
         within_s = self._config.stores.shutdown_timeout_ms / 1000
         self._recorder.stop()
         if not self._wait_for([self._recorder], within_s):
@@ -224,7 +267,7 @@ class Service:
             delivery.finish(within_s)
         if not self._wait_for(self._deliveries, within_s):
             log.warning("not every store took what was left; it stays in the journal")
-        log.info("stopped", extra=self._status.figures(self._recorder))
+        log.info("stopped", extra=self._status.figures(self._recording))
 
     def _wait_for(self, workers: Sequence[Worker], within_s: float) -> bool:
         """Wait for the end of *workers*; another signal cuts this and all later waiting short."""
@@ -246,6 +289,17 @@ class Service:
         for delivery in self._deliveries:
             delivery.bars_are_ready()
 
+    def _announce_gaps(self, symbol: str, gaps: Sequence[Gap]) -> None:
+        if self._repairer is not None:
+            self._repairer.tell(symbol, gaps)
+
+    def _announce_quiet(self, symbols: Sequence[str]) -> None:
+        if self._repairer is not None:
+            self._repairer.suspect(symbols)
+
+    def _look_at_connections(self) -> None:
+        self._connections.look(now_ms())
+
     def _check_listing(self) -> None:
         try:
             self._status.unlisted = unlisted_symbols(self._config.symbols, self._rest)
@@ -256,14 +310,7 @@ class Service:
             )
 
     def _log_summary(self) -> None:
-        log.info("summary", extra=self._status.figures(self._recorder))
+        log.info("summary", extra=self._status.figures(self._recording))
 
     def _prune(self) -> None:
-        self._recorder.prune(self._config.stores.enabled, self._config.journal.retention_ms)
-
-
-def _groups(symbols: Sequence[str], size: int) -> Iterator[Sequence[str]]:
-    """Yield *symbols* in groups as equal as can be, none larger than *size*."""
-    count = -(-len(symbols) // size)
-    for number in range(count):
-        yield symbols[number::count]
+        self._recording.prune(self._config.stores.enabled, self._config.journal.retention_ms)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from bintrades.journal import is_in_use
 from bintrades.journal_reader import JournalReader
-from bintrades.model import utc
+from bintrades.model import ABSENT, REPAIRED, utc
 from bintrades.version import __version__
 
 if TYPE_CHECKING:
@@ -18,10 +19,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bintrades.aggregator import Aggregator
-    from bintrades.binance.reader import Reader
-    from bintrades.binance.session import Event
+    from bintrades.binance.connections import Connections
+    from bintrades.binance.events import Event
+    from bintrades.binance.repairer import Repairer
     from bintrades.delivery import Delivery
-    from bintrades.recorder import Recorder
+    from bintrades.recording import Recording
 
 
 class Status:
@@ -30,20 +32,22 @@ class Status:
     def __init__(
         self,
         symbols: Sequence[str],
-        inbox: queue.Queue[Event | None],
+        inbox: queue.Queue[Event],
         aggregator: Aggregator,
-        readers: Sequence[Reader],
+        connections: Connections,
+        repairer: Repairer | None,
         deliveries: Sequence[Delivery],
     ) -> None:
         self.unlisted: list[str] = []  # configured names that the exchange does not list
         self._symbols = symbols
         self._inbox = inbox
         self._aggregator = aggregator
-        self._readers = readers
+        self._connections = connections
+        self._repairer = repairer
         self._deliveries = deliveries
         self._started_at = time.time_ns() // 1_000_000
 
-    def figures(self, recorder: Recorder) -> dict[str, Any]:
+    def figures(self, recording: Recording) -> dict[str, Any]:
         """Return everything worth knowing; counts are since the start."""
         return {
             "version": __version__,
@@ -54,14 +58,15 @@ class Status:
             "unlisted_symbols": self.unlisted,
             "trades": self._aggregator.trade_count,
             "duplicates": self._aggregator.duplicate_count,
+            "repaired_trades": self._aggregator.repaired_count,
             "foreign_trades": self._aggregator.foreign_count,
-            "bad_messages": recorder.bad_count,
-            "unknown_messages": recorder.unknown_count,
+            "bad_messages": recording.bad_count,
+            "unknown_messages": recording.unknown_count,
             "bars": self._aggregator.bar_count,
             "open_bars": self._aggregator.open_bar_count,
-            "lag_ms": recorder.lag_ms,
+            "lag_ms": recording.lag_ms,
             "queue": self._inbox.qsize(),
-            "journal_error": recorder.journal_error,
+            "journal_error": recording.journal_error,
             "connections": [
                 {
                     "name": reader.name,
@@ -70,8 +75,12 @@ class Status:
                     "connections": reader.connection_count,
                     "error": reader.last_error,
                 }
-                for reader in self._readers
+                for reader in self._connections.readers
             ],
+            "repair": {
+                "requests": self._repairer.request_count if self._repairer else 0,
+                "error": self._repairer.last_error if self._repairer else "switched off",
+            },
             "stores": [
                 {
                     "name": delivery.store_name,
@@ -91,13 +100,17 @@ def read_status(journal: Path, stores: Sequence[str]) -> dict[str, Any]:
     reader = JournalReader(journal)
     text = reader.fact("status")
     collector: dict[str, Any] | None = json.loads(text) if text else None
-    gaps = reader.gaps()
+    gaps_of = reader.gaps()
+    gaps = [gap for found in gaps_of.values() for gap in found]
+    outcomes = Counter(past.outcome for past in reader.past_gaps())
     return {
         "journal": {"path": str(journal), **reader.counts(), "symbols": len(reader.symbols())},
         "gaps": {
-            "open": sum(map(len, gaps.values())),
-            "missing_ids": sum(gap.size for found in gaps.values() for gap in found),
-            "symbols": sorted(gaps),
+            "open": sum(not gap.is_abandoned for gap in gaps),
+            "abandoned": sum(gap.is_abandoned for gap in gaps),
+            "repaired": outcomes[REPAIRED],
+            "absent": outcomes[ABSENT],
+            "symbols": sorted(gaps_of),
         },
         "stores": {
             name: {
@@ -120,8 +133,8 @@ def tell(status: dict[str, Any]) -> str:
         f"journal     {journal['path']}",
         f"bars        {journal['bars']}, of {journal['symbols']} symbols;"
         f" {journal['unclosed']} still open, {journal['incomplete']} lack trades",
-        f"gaps        {gaps['open']} open"
-        + (f" ({_some(gaps['symbols'])})" if gaps["open"] else ""),
+        f"gaps        {gaps['open']} open, {gaps['repaired']} repaired, {gaps['absent']} absent,"
+        f" {gaps['abandoned']} abandoned (`bintrades gaps` lists them)",
     ]
     for name, store in status["stores"].items():
         lines.append(

@@ -14,9 +14,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bintrades.aggregator import Aggregator
-from bintrades.binance.session import Connected, Event, Lost, Payloads, Session, now_ms
+from bintrades.binance.events import Connected, Event, Lost, Payloads
+from bintrades.binance.session import Session
+from bintrades.clocks import now_ms, utc_ms
+from bintrades.errors import JournalError
+from bintrades.journal import Journal
 from bintrades.journal_reader import Cursor, JournalReader
 from bintrades.recorder import Recorder
+from bintrades.recording import Recording
 from tests.journals import INTERVAL_MS, full_disk, journal_at, stored
 from tests.strategies import START, make_trade, raw_message
 
@@ -25,7 +30,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bintrades.binance.messages import Answer
-    from bintrades.journal import Journal
     from bintrades.model import Trade
 
 WAIT_S = 20.0
@@ -54,20 +58,23 @@ class Desk:
 
     def __init__(self, journal: Journal, *, checkpoint_every_ms: int = 50, size: int = 64) -> None:
         self.session = Ear()
-        self.inbox: queue.Queue[Event | None] = queue.Queue(size)
+        self.inbox: queue.Queue[Event] = queue.Queue(size)
         self.failures: list[str] = []
         self.commits: queue.SimpleQueue[None] = queue.SimpleQueue()
         self.aggregator = Aggregator(SYMBOLS, market="spot", interval_ms=INTERVAL_MS, grace_ms=50)
         self.aggregator.resume(journal.ledgers, journal.unclosed(SYMBOLS))
-        self.recorder = Recorder(
-            self.inbox,
+        self.recording = Recording(
             self.aggregator,
             journal,
             checkpoint_every_ms=checkpoint_every_ms,
-            on_bars=lambda: self.commits.put(None),
+            now=now_ms(),
+            clock=utc_ms,
             status=lambda: "fine",
-            on_failure=self.failures.append,
+            on_bars=lambda: self.commits.put(None),
+            on_gaps=lambda *_: None,
+            on_quiet=lambda *_: None,
         )
+        self.recorder = Recorder(self.inbox, self.recording, on_failure=self.failures.append)
 
     def start(self) -> Desk:
         """Begin, with a connection."""
@@ -214,7 +221,7 @@ def test_bad_and_unknown_messages_cost_only_themselves_and_are_counted(
         desk.wait_for_commit()
 
     assert summary(path) == [(0, 1, 1, True), (1, 1, 1, True)]
-    assert (desk.recorder.bad_count, desk.recorder.unknown_count) == (80, 60)
+    assert (desk.recording.bad_count, desk.recording.unknown_count) == (80, 60)
     assert len(caplog.records) <= 2, "each kind once, however many there are"
 
 
@@ -238,8 +245,8 @@ def test_a_full_disk_loses_nothing_and_collecting_goes_on(desk: Desk, path: Path
 
     with full_disk(path):
         desk.send(*one_trade_a_bar(20, first=3))
-        wait_until(lambda: desk.recorder.journal_error)
-        assert "bars.journal" in str(desk.recorder.journal_error)
+        wait_until(lambda: desk.recording.journal_error)
+        assert "bars.journal" in str(desk.recording.journal_error)
         desk.send(
             make_trade(30, START + 29 * INTERVAL_MS),
             make_trade(24, START + 7_000),
@@ -249,7 +256,7 @@ def test_a_full_disk_loses_nothing_and_collecting_goes_on(desk: Desk, path: Path
         assert len(stored(path)) == 3
     desk.wait_for_commit()
 
-    assert desk.recorder.journal_error is None
+    assert desk.recording.journal_error is None
     late = {0: (2, 2), 5: (2, 1)}
     bars = [(number, count, version) for number, count, version, _ in summary(path)]
     assert bars == [(number, *late.get(number, (1, 1))) for number in range(23)]
@@ -265,8 +272,8 @@ def test_a_journal_that_another_program_holds_is_waited_for(
         with contextlib.closing(holder):
             holder.execute("BEGIN IMMEDIATE")
             desk.send(*one_trade_a_bar(5))
-            wait_until(lambda: desk.recorder.journal_error)
-            assert "locked" in str(desk.recorder.journal_error)
+            wait_until(lambda: desk.recording.journal_error)
+            assert "locked" in str(desk.recording.journal_error)
         desk.wait_for_commit()
         desk.stop()
 
@@ -276,7 +283,7 @@ def test_a_journal_that_another_program_holds_is_waited_for(
 def test_reading_stops_when_too_many_bars_wait_and_nothing_is_lost_when_it_goes_on(
     journal: Journal, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bintrades.recorder.MAX_WAITING_BARS", 5)
+    monkeypatch.setattr("bintrades.recording.MAX_WAITING_BARS", 5)
     desk = Desk(journal, size=2).start()
     wait_until(desk.inbox.empty)
     trades = one_trade_a_bar(60)
@@ -288,7 +295,7 @@ def test_reading_stops_when_too_many_bars_wait_and_nothing_is_lost_when_it_goes_
             desk.inbox.put(event, timeout=2.5)
             sent += 1
             if sent == 8:
-                wait_until(lambda: desk.recorder.journal_error)
+                wait_until(lambda: desk.recording.journal_error)
     assert 8 <= sent < 60, "a reader is made to wait"
     for trade in trades[sent:]:
         desk.send(trade)
@@ -354,7 +361,7 @@ def test_a_journal_that_recovers_at_the_end_gets_everything(journal: Journal, pa
     with full_disk(path):
         desk.send(*one_trade_a_bar(4))
         desk.recorder.stop()
-        wait_until(lambda: desk.recorder.journal_error)
+        wait_until(lambda: desk.recording.journal_error)
     desk.stop()
 
     assert desk.recorder.lost_bar_count == 0
@@ -366,7 +373,7 @@ def test_old_bars_are_pruned_on_request(desk: Desk, path: Path) -> None:
     desk.wait_for_commit()
     assert len(summary(path)) == 3
 
-    desk.recorder.prune([], retention_ms=-1_000)
+    desk.recording.prune([], retention_ms=-1_000)
 
     wait_until(lambda: summary(path) == [])
 
@@ -374,14 +381,59 @@ def test_old_bars_are_pruned_on_request(desk: Desk, path: Path) -> None:
 def test_an_error_of_its_own_is_reported_and_stopping_it_then_does_not_hang(
     journal: Journal,
 ) -> None:
-    desk = Desk(journal, size=1).start()
-    desk.recorder._status = lambda: str(1 / 0)
+    desk = Desk(journal, size=1)
+    desk.recording._status = lambda: str(1 / 0)
+    desk.start()
     desk.send(make_trade(0, START))
 
     wait_until(lambda: desk.failures)
     assert desk.recorder.join(WAIT_S)
-    with contextlib.suppress(queue.Full):
-        desk.inbox.put_nowait(None)
     desk.recorder.stop()
 
     assert desk.failures == ["aggregator failed"]
+
+
+def test_a_failing_prune_does_not_have_changes_written_twice(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Journal, "prune", failing_once(Journal.prune))
+    journal = Journal(path, market="spot", interval_ms=INTERVAL_MS)
+    desk = Desk(journal, checkpoint_every_ms=60_000).start()
+    desk.send(make_trade(0, START), make_trade(2, START + 10_060))
+    desk.wait_for_commit()
+    desk.recording.prune([], 1_000)
+    desk.send(make_trade(1, START + 9_999))
+    wait_until(lambda: desk.recording.journal_error)
+    desk.stop()
+    journal.close()
+
+    assert summary(path) == [(0, 2, 2, True)]
+
+
+def failing_once(method: Callable[..., int]) -> Callable[..., int]:
+    """Return *method*, whose first call fails."""
+    failures = [JournalError("no space")]
+
+    def call(*arguments: object) -> int:
+        if failures:
+            raise failures.pop()
+        return method(*arguments)
+
+    return call
+
+
+def test_stopping_ends_although_the_journal_takes_nothing_and_the_inbox_is_full(
+    journal: Journal, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bintrades.recording.MAX_WAITING_BARS", 2)
+    desk = Desk(journal, size=1).start()
+    wait_until(desk.inbox.empty)
+    with full_disk(path):
+        desk.send(*one_trade_a_bar(8))
+        wait_until(lambda: desk.recording.is_full)
+        with contextlib.suppress(queue.Full):
+            desk.inbox.put(Payloads(desk.session, [], now_ms()), timeout=1)
+        desk.recorder.stop()
+        desk.recorder.hurry()
+
+        assert desk.recorder.join(WAIT_S)

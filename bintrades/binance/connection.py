@@ -7,15 +7,17 @@ SSLSocket.recv gives no more than one record a call.
 
 from __future__ import annotations
 
+import socket
 import ssl
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import websocket
 
 from bintrades.version import __version__
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable
 
 RECEIVE_BYTES = 256 * 1024
@@ -27,10 +29,14 @@ class Connection:
     """An open stream connection. Belongs to one thread.
 
     Making one connects: proxies come from the environment, the host is resolved afresh, TLS is
-    verified by *tls*. Raises OSError or websocket.WebSocketException, whatever went wrong.
+    verified by *tls*. Of several addresses of the host the one number *address* is taken, counted
+    round; 0 leaves the choice to the system. Raises OSError or websocket.WebSocketException,
+    whatever went wrong.
     """
 
-    def __init__(self, url: str, tls: ssl.SSLContext, *, receive_timeout_s: float) -> None:
+    def __init__(
+        self, url: str, tls: ssl.SSLContext, *, receive_timeout_s: float, address: int = 0
+    ) -> None:
         make: Any = websocket.WebSocket  # not all of it has type hints
         self._websocket = make(sslopt={"context": _InMemoryTls(tls)}, enable_multithread=False)
         self._websocket.connect(
@@ -38,6 +44,7 @@ class Connection:
             timeout=_CONNECT_TIMEOUT_S,
             suppress_origin=True,
             header=[f"User-Agent: bintrades/{__version__}"],
+            socket=_socket_to(url, tls, address) if address else None,
         )
         self._socket: socket.socket | TlsSocket = self._websocket.sock
         self._socket.settimeout(receive_timeout_s)
@@ -77,6 +84,33 @@ class Connection:
         finally:
             self._websocket.shutdown()
             self._socket.close()  # websocket-client closes no socket that is not of Python's own
+
+
+def _socket_to(url: str, tls: ssl.SSLContext, address: int) -> socket.socket | TlsSocket | None:
+    """Connect to the address number *address* of the host; None if there is no choice."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    is_secure = parts.scheme == "wss"
+    if _is_behind_proxy(host, is_secure=is_secure):
+        return None  # the proxy resolves the name
+    port = parts.port or (443 if is_secure else 80)
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    addresses = list(dict.fromkeys((str(target[0]), port) for *_, target in found))
+    if len(addresses) < 2:
+        return None
+    raw = socket.create_connection(addresses[address % len(addresses)], _CONNECT_TIMEOUT_S)
+    raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    try:
+        return TlsSocket(raw, tls, host) if is_secure else raw
+    except BaseException:
+        raw.close()
+        raise
+
+
+def _is_behind_proxy(host: str, *, is_secure: bool) -> bool:
+    scheme = "https" if is_secure else "http"
+    return scheme in getproxies() and not proxy_bypass(host)
 
 
 class _BulkReceiver:

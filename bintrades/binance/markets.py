@@ -26,6 +26,7 @@ class Market:
     exchange_info: Endpoint
     time: Endpoint
     historical_trades: Endpoint
+    aggregate_trades: Endpoint
     klines: Endpoint
     weight_per_minute: int
     """REST weight of one IP address in a UTC minute."""
@@ -53,6 +54,7 @@ MARKETS = {
         exchange_info=Endpoint("/api/v3/exchangeInfo", weight=20),
         time=Endpoint("/api/v3/time", weight=1),
         historical_trades=Endpoint("/api/v3/historicalTrades", weight=25, max_rows=1_000),
+        aggregate_trades=Endpoint("/api/v3/aggTrades", weight=4, max_rows=1_000),
         klines=Endpoint("/api/v3/klines", weight=2, max_rows=1_000),
         weight_per_minute=6_000,
         max_streams=1_024,

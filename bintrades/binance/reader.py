@@ -14,14 +14,16 @@ from typing import TYPE_CHECKING
 
 from bintrades.backoff import Backoff
 from bintrades.binance.connection import Connection
-from bintrades.binance.session import Event, Session, StreamOptions, now_ms
+from bintrades.binance.session import Session, StreamOptions
 from bintrades.binance.silence import Silence
+from bintrades.clocks import now_ms
 from bintrades.logs import LimitedLog
 from bintrades.worker import Worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from bintrades.binance.events import Event
     from bintrades.binance.markets import Market
 
 log = logging.getLogger(__name__)
@@ -56,6 +58,9 @@ class AttemptLimit:
 class Reader(Worker):
     """Keeps a connection for *symbols* and puts its Events into *inbox*.
 
+    *copy* tells the connections of one group of symbols apart: they go to different addresses of
+    the exchange where it has several.
+
     The inbox is bounded: when it is full the reader stops reading, and what the exchange then
     cuts off is a gap like any other.
     """
@@ -64,10 +69,11 @@ class Reader(Worker):
         self,
         number: int,
         symbols: Sequence[str],
-        inbox: queue.Queue[Event | None],
+        inbox: queue.Queue[Event],
         options: StreamOptions,
         attempts: AttemptLimit,
         *,
+        copy: int = 0,
         silence_timeout_ms: int,
         on_failure: Callable[[str], None],
     ) -> None:
@@ -78,6 +84,7 @@ class Reader(Worker):
         self._inbox = inbox
         self._options = options
         self._attempts = attempts
+        self._copy = copy
         self._stopping = threading.Event()
         self._session: Session | None = None
         self._silence = Silence(silence_timeout_ms, now_ms())
@@ -90,7 +97,36 @@ class Reader(Worker):
         session = self._session
         if session is None:
             return "disconnected"
-        return "subscribed" if session.is_subscribed else "connected"
+        return "connected" if session.subscribed_at is None else "subscribed"
+
+    @property
+    def opened_at(self) -> int | None:
+        """When the connection was opened, None while there is none. Any thread."""
+        session = self._session
+        return None if session is None else session.opened_at
+
+    @property
+    def subscribed_at(self) -> int | None:
+        """When every stream of the connection was answered. Any thread."""
+        session = self._session
+        return None if session is None else session.subscribed_at
+
+    @property
+    def first_data_at(self) -> int | None:
+        """When the connection first delivered. Any thread."""
+        session = self._session
+        return None if session is None else session.first_data_at
+
+    @property
+    def last_data_at(self) -> int:
+        """When any connection of this reader last delivered. Any thread."""
+        return self._silence.since
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether the exchange has announced that it will close the connection. Any thread."""
+        session = self._session
+        return session is not None and session.is_shutdown_announced
 
     def stop(self) -> None:
         """Close the connection and end. Any thread."""
@@ -113,7 +149,9 @@ class Reader(Worker):
     def _connect_and_serve(self) -> None:
         """Serve one connection until the reader is stopped, or raise what ended it."""
         url = self._options.stream_url.rstrip("/") + "/stream"
-        connection = Connection(url, self._options.tls, receive_timeout_s=_RECEIVE_TIMEOUT_S)
+        connection = Connection(
+            url, self._options.tls, receive_timeout_s=_RECEIVE_TIMEOUT_S, address=self._copy
+        )
         log.info("connected", extra={"url": url, "symbols": len(self.symbols)})
         self.connection_count += 1
         self.last_error = None
@@ -123,7 +161,7 @@ class Reader(Worker):
         try:
             session.serve(self._stopping)
         finally:
-            if session.has_delivered:
+            if session.first_data_at is not None:
                 self._backoff.reset()
             self._session = None
             connection.close()

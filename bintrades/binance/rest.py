@@ -92,6 +92,7 @@ class RestClient:
         self._market = market
         self._answer_timeout_s = answer_timeout_s
         self._max_answer_bytes = max_answer_bytes
+        self.used_weight: int | None = None  # of this minute, as the exchange last counted it
         try:
             httpx.URL(rest_url)
             self._client = httpx.Client(
@@ -135,6 +136,7 @@ class RestClient:
     def _fetch(self, url: str) -> bytes:
         try:
             with self._client.stream("GET", url) as response:
+                self._note_weight(response.headers.get("X-MBX-USED-WEIGHT-1M", ""))
                 body = self._read(url, response)
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, RuntimeError) as error:
             reason = str(error) or type(error).__name__
@@ -142,6 +144,10 @@ class RestClient:
         if response.status_code != httpx.codes.OK:
             raise _refused(url, response, body)
         return body
+
+    def _note_weight(self, header: str) -> None:
+        if header.isdecimal():
+            self.used_weight = int(header[:9])
 
     def _read(self, url: str, response: httpx.Response) -> bytes:
         deadline_s = time.monotonic() + self._answer_timeout_s

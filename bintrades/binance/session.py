@@ -13,9 +13,11 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bintrades.binance.events import Connected, Event, Lost, Payloads
 from bintrades.binance.frames import Frame, FrameReader, Opcode
 from bintrades.binance.markets import stream_name
 from bintrades.binance.subscription import Subscription
+from bintrades.clocks import now_ms
 from bintrades.errors import ProtocolError
 from bintrades.logs import LimitedLog
 
@@ -44,39 +46,6 @@ class StreamOptions:
     coalesce_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class Payloads:
-    """Text messages as they came, all of one connection and in its order."""
-
-    session: Session
-    payloads: list[bytes]
-    received_at: int  # milliseconds, monotonic
-
-
-@dataclass(frozen=True, slots=True)
-class Connected:
-    """Every stream of the connection was asked for and answered."""
-
-    session: Session
-    at: int
-
-
-@dataclass(frozen=True, slots=True)
-class Lost:
-    """A connection that was Connected is gone."""
-
-    session: Session
-    at: int
-
-
-Event = Payloads | Connected | Lost
-
-
-def now_ms() -> int:
-    """Return milliseconds on the monotonic clock."""
-    return time.monotonic_ns() // 1_000_000
-
-
 class Session:
     """Serves one open connection on the reader's thread, until it ends or is to end."""
 
@@ -89,8 +58,10 @@ class Session:
         put: Callable[[Event], None],
     ) -> None:
         self.symbols = symbols
-        self.is_subscribed = False
-        self.has_delivered = False  # trades came: only data proves a stream
+        self.opened_at = now_ms()
+        self.subscribed_at: int | None = None  # every name was asked for and answered
+        self.first_data_at: int | None = None  # trades came: only data proves a stream
+        self.is_shutdown_announced = False
         self._connection = connection
         self._options = options
         self._put = put
@@ -98,7 +69,8 @@ class Session:
         self._subscription = Subscription(list(map(stream_name, symbols)), options.market)
         self._answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
         self._silence = silence  # told by the thread that decodes, asked by the reader's
-        self._opened_at = self._probed_at = now_ms()
+        self._again: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._probed_at = self.opened_at
         self._limited = LimitedLog(log)
 
     def take_answers(self, answers: Sequence[Answer]) -> None:
@@ -109,7 +81,18 @@ class Session:
     def note_data(self, at: int) -> None:
         """Note that trades came at *at*. Called by the thread that decodes."""
         self._silence.note_data(at)
-        self.has_delivered = True
+        if self.first_data_at is None:
+            self.first_data_at = at
+
+    def note_shutdown(self) -> None:
+        """Note that the exchange is about to close the connection. Called by that thread too."""
+        if not self.is_shutdown_announced:
+            self.is_shutdown_announced = True
+            log.warning("the exchange announces that it will close this connection")
+
+    def subscribe_again(self, symbol: str) -> None:
+        """Ask for the stream of *symbol* once more: it is dead. Called by that thread too."""
+        self._again.put(stream_name(symbol))
 
     def serve(self, stopping: threading.Event) -> None:
         """Read until *stopping*; raise whatever ends the connection before."""
@@ -124,7 +107,7 @@ class Session:
                 if len(received) < _FLOOD_BYTES:
                     time.sleep(rest_s)  # let frames gather: waking up costs more than a trade
         finally:
-            if self.is_subscribed:
+            if self.subscribed_at is not None:
                 self._put(Lost(self, now_ms()))
 
     def _take(self, received: bytes) -> None:
@@ -158,6 +141,8 @@ class Session:
                     name,
                     extra={"stream": name, "error": answer.error},
                 )
+        while not self._again.empty():
+            self._subscription.ask_again(self._again.get())
         message = self._subscription.next_message(now)
         if message is not None:
             self._connection.send_text(message)
@@ -168,8 +153,8 @@ class Session:
             self._watch(now)
 
     def _note_subscribed(self, now: int) -> None:
-        if not self.is_subscribed:
-            self.is_subscribed = True
+        if self.subscribed_at is None:
+            self.subscribed_at = now
             log.info("subscribed", extra={"streams": len(self.symbols)})
             self._put(Connected(self, now))
 
@@ -178,7 +163,7 @@ class Session:
 
         A connection may be open, answer pings and questions, and yet deliver nothing for ever.
         """
-        quiet = now - max(self._silence.since, self._opened_at)
+        quiet = now - max(self._silence.since, self.opened_at)
         limit = self._silence.limit
         if quiet >= limit:
             raise ProtocolError(f"no data for {quiet / 1000:.1f} s, though the connection is open")

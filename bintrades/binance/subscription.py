@@ -46,6 +46,10 @@ class Subscription:
         self._next_at = now + self._market.control_spacing_ms
         return _message("SUBSCRIBE", names, self._last_id)
 
+    def ask_again(self, name: str) -> None:
+        """Have *name* asked for once more."""
+        self._waiting.append([name])
+
     def probe(self, now: int) -> str:
         """Return a question that any living server answers."""
         self._last_id += 1

@@ -1,0 +1,77 @@
+"""What comes through the inbox: from connections and from the repairer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from bintrades.repair import Repaired
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bintrades.binance.messages import Answer
+
+
+class Source(Protocol):
+    """A connection, as whoever decodes its messages sees it."""
+
+    @property
+    def symbols(self) -> Sequence[str]:
+        """What it carries."""
+
+    def take_answers(self, answers: Sequence[Answer]) -> None:
+        """Hand over answers found among the payloads."""
+
+    def note_data(self, at: int) -> None:
+        """Note that trades came at *at*, milliseconds, monotonic."""
+
+    def note_shutdown(self) -> None:
+        """Note that the exchange is about to close the connection."""
+
+    def subscribe_again(self, symbol: str) -> None:
+        """Ask for the stream of *symbol* once more: it is dead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Payloads:
+    """Text messages as they came, all of one connection and in its order."""
+
+    source: Source
+    payloads: list[bytes]
+    received_at: int  # milliseconds, monotonic
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """Every stream of the connection was asked for and answered."""
+
+    source: Source
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A connection that was Connected is gone."""
+
+    source: Source
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Newest:
+    """The newest trade of a symbol that was suspiciously quiet, as REST has it."""
+
+    symbol: str
+    trade_id: int
+    time: int
+
+
+@dataclass(frozen=True, slots=True)
+class Blocked:
+    """The exchange wants no requests until then, milliseconds UTC."""
+
+    until: int
+
+
+Event = Payloads | Connected | Lost | Repaired | Newest | Blocked

@@ -1,0 +1,65 @@
+"""The gaps of a journal as rows: open, abandoned, repaired and absent ranges of trade ids."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from bintrades.model import utc
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bintrades.journal_reader import JournalReader
+    from bintrades.model import Gap
+
+_HEADERS = ["state", "symbol", "trade ids", "missing", "from (UTC)", "to (UTC)", "cause", "tries"]
+
+
+def gap_rows(reader: JournalReader, symbol: str | None = None) -> list[dict[str, Any]]:
+    """Return every gap on record, of one symbol or of all, oldest first; raises JournalError."""
+    rows = [
+        _row(name, gap, "abandoned" if gap.is_abandoned else "open")
+        for name, gaps in reader.gaps().items()
+        if symbol in (None, name)
+        for gap in gaps
+    ]
+    rows += [_row(past.symbol, past.gap, past.outcome) for past in reader.past_gaps(symbol)]
+    return sorted(rows, key=lambda row: (row["since"], row["symbol"], row["first_id"]))
+
+
+def tell_gaps(rows: Sequence[dict[str, Any]]) -> str:
+    """Return *rows* as a table for people, the reason of a failure behind its gap."""
+    from tabulate import tabulate
+
+    if not rows:
+        return "no gaps"
+    table = [
+        [
+            row["state"],
+            row["symbol"],
+            f"{row['first_id']}-{row['last_id']}",
+            "unknown" if row["is_start"] else row["last_id"] - row["first_id"] + 1,
+            row["since"][:23].replace("T", " "),
+            row["until"][:23].replace("T", " "),
+            row["cause"],
+            row["attempts"],
+            row["last_error"] or "",
+        ]
+        for row in rows
+    ]
+    return tabulate(table, [*_HEADERS, "last error"], tablefmt="simple", disable_numparse=True)
+
+
+def _row(symbol: str, gap: Gap, state: str) -> dict[str, Any]:
+    return {
+        "state": state,
+        "symbol": symbol,
+        "first_id": gap.first_id,
+        "last_id": gap.last_id,
+        "is_start": gap.is_start,
+        "since": utc(gap.since_ms).isoformat(timespec="milliseconds"),
+        "until": utc(gap.until_ms).isoformat(timespec="milliseconds"),
+        "cause": gap.cause,
+        "attempts": gap.attempts,
+        "last_error": gap.last_error,
+    }

@@ -1,0 +1,231 @@
+"""Events into the aggregator, its bars into the journal. No thread, no clock: time is an input.
+
+What the journal does not take now is kept and written later, together with what came since.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from bintrades.aggregator import Changes
+from bintrades.binance.events import Blocked, Connected, Event, Lost, Newest, Payloads
+from bintrades.binance.messages import decode
+from bintrades.errors import JournalError
+from bintrades.logs import LimitedLog
+from bintrades.repair import Repaired
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from bintrades.aggregator import Aggregator
+    from bintrades.binance.events import Source
+    from bintrades.journal import Journal
+    from bintrades.model import Gap
+
+log = logging.getLogger(__name__)
+
+BLOCKED_UNTIL = "rest_blocked_until"
+"""Name of the fact that the exchange wants no requests before then, milliseconds UTC."""
+
+MAX_WAITING_BARS = 100_000
+"""Bars kept while the journal takes none: some 100 MiB."""
+
+TICK_MS = 200
+"""How often silent symbols are looked at."""
+
+_GATHER_MS = 100  # bars that close at the same moment are committed together
+_RETRY_MS = 1_000
+_SUSPECT_EVERY_MS = 5_000
+_STATUS_EVERY_MS = 10_000  # when nothing else is to be written
+_SHOWN_BYTES = 200
+
+
+class Recording:
+    """Records events. Every call comes from one thread; *now* is milliseconds, monotonic.
+
+    on_bars is called after each commit that holds bars for the stores, on_gaps with what is
+    missing of a symbol when that has changed, on_quiet with symbols whose streams may be dead;
+    status() gives what is written beside the bars, and clock() the time for their updated_at.
+    """
+
+    def __init__(
+        self,
+        aggregator: Aggregator,
+        journal: Journal,
+        *,
+        checkpoint_every_ms: int,
+        now: int,
+        clock: Callable[[], int],
+        status: Callable[[], str],
+        on_bars: Callable[[], None],
+        on_gaps: Callable[[str, Sequence[Gap]], None],
+        on_quiet: Callable[[Sequence[str]], None],
+    ) -> None:
+        self.bad_count = 0
+        self.unknown_count = 0
+        self.lag_ms = 0  # local clock minus `E` of the newest trade, both clocks' errors included
+        self.journal_error: str | None = None  # None: the journal is well
+        self._aggregator = aggregator
+        self._journal = journal
+        self._checkpoint_every = checkpoint_every_ms
+        self._clock = clock
+        self._status = status
+        self._on_bars = on_bars
+        self._on_gaps = on_gaps
+        self._on_quiet = on_quiet
+        self._sources: list[Source] = []  # connected now
+        self._pending = Changes()
+        self._told: dict[str, tuple[Gap, ...]] = {}
+        self._heard_at = self._ticked_at = self._suspected_at = now
+        self._written_at = self._checkpointed_at = now
+        self._retry_at = now
+        self._prune_request: tuple[Sequence[str], int] | None = None
+        self._limited = LimitedLog(log)
+        for symbol, state in journal.ledgers.items():
+            self._tell_gaps(symbol, state.gaps)
+
+    @property
+    def waiting_bars(self) -> int:
+        """Bars that the journal has not taken yet."""
+        return len(self._pending.finished) + len(self._pending.amendments)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether too many bars wait for any more to be made."""
+        return self.waiting_bars > MAX_WAITING_BARS
+
+    def prune(self, stores: Sequence[str], retention_ms: int) -> None:
+        """Have old bars that all of *stores* have deleted at the next write. Any thread."""
+        self._prune_request = (stores, retention_ms)
+
+    def handle(self, event: Event) -> None:
+        """Take what a connection or the repairer brings."""
+        match event:
+            case Payloads():
+                self._take(event)
+            case Connected(source, at):
+                self._sources.append(source)
+                self._aggregator.connected(source.symbols, at)
+            case Lost(source, at):
+                self._sources.remove(source)
+                self._aggregator.disconnected(source.symbols, at)
+            case Repaired(symbol):
+                self._aggregator.repair(event)
+                self._tell_gaps(symbol, self._aggregator.gaps(symbol), even_if_same=True)
+            case Newest(symbol, trade_id, time):
+                self._check_stream(symbol, trade_id, time)
+            case Blocked(until):
+                self._pending.facts[BLOCKED_UNTIL] = str(until)
+
+    def go_on(self, now: int, *, is_caught_up: bool) -> None:
+        """Close what is due, write what is due; call it after events and several times a second.
+
+        While events wait, time is what it was when they came: a symbol whose trades are among
+        them is not silent.
+        """
+        self._tick(now if is_caught_up else self._heard_at)
+        self._write_if_due(now)
+
+    def finish(self, now: int) -> bool:
+        """Write the open bars as well; return whether nothing waits. May be called again."""
+        return self._write(now, self._aggregator.collect(is_last=True))
+
+    def _take(self, event: Payloads) -> None:
+        decoded = decode(event.payloads)
+        if decoded.trades:
+            event.source.note_data(event.received_at)
+            self._heard_at = event.received_at
+            self._aggregator.add(decoded.trades, event.received_at)
+            self.lag_ms = self._clock() - decoded.trades[-1].event_time
+        if decoded.answers:
+            event.source.take_answers(decoded.answers)
+        if decoded.is_shutdown_announced:
+            event.source.note_shutdown()
+        for payload, reason in decoded.bad:
+            self.bad_count += 1
+            self._limited.warning(
+                "a message cannot be used and is skipped",
+                reason=reason,
+                start=payload[:_SHOWN_BYTES].decode(errors="replace"),
+            )
+        for payload in decoded.unknown:
+            self.unknown_count += 1
+            self._limited.warning(
+                "a message of an unknown kind is ignored",
+                start=payload[:_SHOWN_BYTES].decode(errors="replace"),
+            )
+
+    def _check_stream(self, symbol: str, trade_id: int, time: int) -> None:
+        """Ask for a stream again that has failed to bring a trade of a while ago."""
+        if not self._aggregator.note_newest(symbol, trade_id, time):
+            return
+        self._limited.warning(
+            "a stream is dead: the exchange has trades that it did not send; asking for it again",
+            symbol=symbol,
+            trade_id=trade_id,
+        )
+        for source in self._sources:
+            if symbol in source.symbols:
+                source.subscribe_again(symbol)
+
+    def _tell_gaps(self, symbol: str, gaps: tuple[Gap, ...], *, even_if_same: bool = False) -> None:
+        if even_if_same or gaps != self._told.get(symbol, ()):
+            self._told[symbol] = gaps
+            self._on_gaps(symbol, gaps)
+
+    def _tick(self, now: int) -> None:
+        if now - self._ticked_at >= TICK_MS:
+            self._ticked_at = now
+            self._aggregator.advance(now)
+        if now - self._suspected_at >= _SUSPECT_EVERY_MS:
+            self._suspected_at = now
+            self._on_quiet(self._aggregator.quiet_symbols(now))
+
+    def _write_if_due(self, now: int) -> None:
+        """Checkpoint everything now and then, and commit bars soon after they close."""
+        if now < self._retry_at:
+            return
+        if now - self._checkpointed_at >= self._checkpoint_every:
+            self._checkpointed_at = now
+            self._write(now, self._aggregator.collect())
+        elif self._aggregator.has_bars and now - self._written_at >= _GATHER_MS:
+            self._write(now, self._aggregator.collect(everything=False))
+
+    def _write(self, now: int, changes: Changes) -> bool:
+        """Commit *changes* and what waits; return whether nothing waits any longer."""
+        for symbol, state in changes.ledgers.items():
+            self._tell_gaps(symbol, state.gaps)
+        self._pending.update(changes)
+        request, self._prune_request = self._prune_request, None
+        if not self._pending and request is None and now - self._written_at < _STATUS_EVERY_MS:
+            return True
+        clock = self._clock()
+        has_bars = self.waiting_bars > 0
+        try:
+            self._journal.write(self._pending, clock, self._status())
+            self._pending = Changes()
+            self._written_at = now
+            if request is not None:
+                self._journal.prune(request[0], clock - request[1])
+        except JournalError as error:
+            self._note_failure(now, error)
+        else:
+            self._note_success()
+        if has_bars and not self._pending:
+            self._on_bars()
+        return not self._pending
+
+    def _note_success(self) -> None:
+        if self.journal_error is not None:
+            log.info("the journal is well again")
+            self.journal_error = None
+
+    def _note_failure(self, now: int, error: JournalError) -> None:
+        self.journal_error = str(error)
+        self._retry_at = now + _RETRY_MS
+        self._limited.warning(
+            "the journal cannot be written; collecting goes on, its bars wait in memory",
+            error=str(error),
+            waiting_bars=self.waiting_bars,
+        )
