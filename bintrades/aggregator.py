@@ -246,8 +246,8 @@ class Aggregator:
         self._grace = grace_ms
         self._series = {symbol: _Series(symbol, Ledger(), -1) for symbol in symbols}
         self._changes = Changes()
-        self._market_time = 0  # newest `E` of any symbol, carried forward while connected
-        self._market_at = 0
+        self._market_time = 0  # newest `E` of any symbol
+        self._market_at = 0  # when it came
         self._connections = 0
         self.trade_count = 0
         self.duplicate_count = 0
@@ -277,11 +277,19 @@ class Aggregator:
         """Bars that still take trades."""
         return sum(len(series.buckets) for series in self._series.values())
 
-    def resume(self, ledgers: Mapping[str, LedgerState], unfinished: Iterable[Bar]) -> None:
-        """Continue where the journal ends; call it before the first trade."""
+    def resume(
+        self,
+        ledgers: Mapping[str, LedgerState],
+        unfinished: Iterable[Bar],
+        stored_through: Mapping[str, int],
+    ) -> None:
+        """Continue where the journal ends; call it before the first trade.
+
+        *stored_through* has the open time of the newest bar of each symbol.
+        """
         for symbol, state in ledgers.items():
             if symbol in self._series:
-                closed_through = state.last_time - state.last_time % self._interval
+                closed_through = stored_through.get(symbol, -1)
                 self._series[symbol] = _Series(symbol, Ledger(state), closed_through)
                 self._series[symbol].gap_cause = RESTART
         for bar in unfinished:
@@ -298,12 +306,13 @@ class Aggregator:
             series = self._series[symbol]
             series.connections += 1
             series.heard_at = now
-            if not series.connections - 1 and series.event_time:
+            if series.connections == 1 and series.event_time:
                 series.gap_cause = RECONNECT
 
     def disconnected(self, symbols: Iterable[str], now: int) -> None:
         """Note that such a connection is gone: without one, a clock stands still."""
-        self._carry_forward(now)
+        if self._connections == 1:
+            self._market_time = self._clock(now)
         self._connections -= 1
         for symbol in symbols:
             self._series[symbol].connections -= 1
@@ -312,6 +321,7 @@ class Aggregator:
         """Take trades in the order in which they came, received at *now*."""
         if not trades:
             return
+        market_time = self._clock(now)
         series_of = self._series.get
         with decimal.localcontext(EXACT):
             for trade in trades:
@@ -319,20 +329,27 @@ class Aggregator:
                 if series is None:
                     self.foreign_count += 1
                     continue
+                event_time = trade.event_time
+                if event_time > market_time:
+                    market_time = event_time
+                if event_time > series.event_time:
+                    series.event_time = event_time
+                    series.market_time = market_time
                 series.heard_at = now
                 bucket = series.current
                 if (
                     bucket is not None
                     and bucket.open_time <= trade.time < bucket.end_time
-                    and trade.event_time < series.due
+                    and event_time < series.due
                     and series.ledger.admit_next(trade.trade_id, trade.time)
                 ):
                     bucket.add(trade)  # as nearly every trade: the next one, for the same bar
                     self.trade_count += 1
                 else:
-                    self._note_market_time(trade.event_time, now)
                     self._add(series, trade)
-        self._note_market_time(trades[-1].event_time, now)
+        if trades[-1].event_time > self._market_time:
+            self._market_time = trades[-1].event_time
+            self._market_at = now
 
     def repair(self, repaired: Repaired) -> None:
         """Take what the exchange answered about a gap: trades, ids that do not exist, or an error.
@@ -397,10 +414,10 @@ class Aggregator:
 
     def advance(self, now: int) -> None:
         """Close the bars of symbols that have nothing to say, once their time has passed."""
-        self._carry_forward(now)
+        market_time = self._clock(now)
         for series in self._series.values():
             if series.buckets and series.connections and now - series.heard_at >= self._grace:
-                clock = self._market_time
+                clock = market_time
                 if series.event_time:  # it may be ahead of or behind the others: that remains
                     clock += series.event_time - series.market_time
                 if clock >= series.due:
@@ -451,11 +468,8 @@ class Aggregator:
             if is_first_ever:
                 series.ledger.want_since(open_time)
             self._add_to(series, open_time, trade)
-        if trade.event_time > series.event_time:
-            series.event_time = trade.event_time
-            series.market_time = self._market_time
-            if trade.event_time >= series.due:
-                self._close_due(series, trade.event_time)
+        if trade.event_time >= series.due:
+            self._close_due(series, trade.event_time)
 
     def _add_run(self, series: _Series, run: Run) -> None:
         """Put a run of trades into its bar, as if they had come one by one."""
@@ -517,12 +531,8 @@ class Aggregator:
         first = min(series.buckets, default=None)
         series.due = _NEVER if first is None else series.buckets[first].end_time + self._grace
 
-    def _note_market_time(self, event_time: int, now: int) -> None:
-        if event_time > self._market_time:
-            self._market_time = event_time
-            self._market_at = now
-
-    def _carry_forward(self, now: int) -> None:
-        if self._connections and self._market_time:
-            self._market_time += now - self._market_at
-        self._market_at = now
+    def _clock(self, now: int) -> int:
+        """Return the exchange's clock: the newest `E`, carried forward while connected."""
+        if not self._connections or not self._market_time:
+            return self._market_time
+        return self._market_time + now - self._market_at

@@ -104,6 +104,10 @@ class Journal:
         """
         return self._despite_damage(lambda: self._unclosed(symbols))
 
+    def stored_through(self) -> dict[str, int]:
+        """Return the open time of each symbol's newest bar. Raises JournalError."""
+        return self._despite_damage(self._stored_through)
+
     def write(self, changes: Changes, now_ms: int, status: str | None = None) -> None:
         """Commit *changes*, all or nothing; *now_ms* becomes the updated_at of what is new.
 
@@ -238,6 +242,14 @@ class Journal:
                     )
             self._save_sequence(sequence)
         return [bar for bar in bars if bar.symbol in symbols]
+
+    def _stored_through(self) -> dict[str, int]:
+        query = "SELECT max(open_time) FROM bars WHERE symbol = ?"  # a seek on the primary key
+        found = {
+            symbol: self._connection.execute(query, (symbol,)).fetchone()[0]
+            for symbol in self._states
+        }
+        return {symbol: newest for symbol, newest in found.items() if newest is not None}
 
     def _prune(self, stores: Sequence[str], before_ms: int) -> int:
         cursors = dict(self._connection.execute("SELECT store, sequence FROM cursors"))

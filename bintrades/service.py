@@ -159,7 +159,7 @@ class Service:
             interval_ms=config.bars.interval_ms,
             grace_ms=config.bars.grace_ms,
         )
-        aggregator.resume(journal.ledgers, journal.unclosed(symbols))
+        aggregator.resume(journal.ledgers, journal.unclosed(symbols), journal.stored_through())
         self._repairer = self._make_repairer(aggregator, journal) if config.repair.enabled else None
         self._recording = Recording(
             aggregator,

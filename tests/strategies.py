@@ -203,6 +203,11 @@ class Written:
         return [bar for bar in self.bars.values() if not bar.is_closed]
 
     @property
+    def stored_through(self) -> dict[str, int]:
+        """The open time of each symbol's newest bar."""
+        return dict(sorted(self.bars))
+
+    @property
     def closed(self) -> dict[Key, Bar]:
         """All bars as if their time had passed."""
         return {key: replace(bar, is_closed=True) for key, bar in self.bars.items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from decimal import Decimal
-from itertools import pairwise
+from itertools import count, pairwise
 from typing import TYPE_CHECKING
 
 import pytest
@@ -24,7 +24,6 @@ from tests.strategies import (
     bars_of,
     make_trade,
     trades,
-    trades_in_order_of_time,
 )
 
 if TYPE_CHECKING:
@@ -44,7 +43,7 @@ def new_aggregator(now: int = 0) -> Aggregator:
 def resumed(written: Written, now: int = 0) -> Aggregator:
     """Return an aggregator that goes on from what was written."""
     aggregator = Aggregator(SYMBOLS, market="spot", interval_ms=INTERVAL, grace_ms=GRACE)
-    aggregator.resume(written.ledgers, written.unclosed)
+    aggregator.resume(written.ledgers, written.unclosed, written.stored_through)
     aggregator.connected(SYMBOLS, now)
     return aggregator
 
@@ -100,7 +99,7 @@ def test_any_order_duplication_and_batching_gives_exactly_the_bars_of_the_trades
 
 
 @settings(deadline=None, max_examples=200)
-@given(st.data(), trades_in_order_of_time)
+@given(st.data(), trades)
 def test_restarts_at_any_moment_change_no_bar_once_the_lost_trades_have_come_again(
     data: st.DataObject, happened: list[Trade]
 ) -> None:
@@ -601,7 +600,7 @@ def test_what_is_known_of_a_symbol_no_longer_collected_is_left_alone() -> None:
     written = written_after(before)
 
     after = Aggregator([BTC], market="spot", interval_ms=INTERVAL, grace_ms=GRACE)
-    after.resume(written.ledgers, [])
+    after.resume(written.ledgers, [], written.stored_through)
 
     assert not after.collect(is_last=True)
 
@@ -632,3 +631,48 @@ def test_an_amendment_that_could_not_be_written_waits_for_the_bar_or_the_next_on
 
     assert pending.amendments == {key: bar_of([make_trade(1), make_trade(2)])}
     assert replace(pending.amendments[key], is_closed=True) == pending.amendments[key]
+
+
+def test_a_bar_stored_before_a_restart_is_kept_though_the_highest_id_is_of_an_earlier_bar() -> None:
+    second_bar = [make_trade(10, START + INTERVAL + 1)]
+    before = new_aggregator()
+    before.add([make_trade(9, START), *second_bar, make_trade(11, START + INTERVAL - 1)], 0)
+    before.advance(2 * INTERVAL + GRACE)
+    written = written_after(before)
+    assert written.bars[BTC, START + INTERVAL] == bar_of(second_bar)
+
+    late = make_trade(12, START + INTERVAL + 2)
+    after = resumed(written)
+    after.add([late, make_trade(13, START + 3 * INTERVAL)], 0)
+    written.pending.update(after.collect())
+    written.write()
+
+    assert written.bars[BTC, START + INTERVAL] == bar_of([*second_bar, late])
+
+
+@settings(deadline=None)
+@given(
+    st.sampled_from([-7_000, 3_000, 7_000]),
+    st.lists(st.tuples(st.sampled_from(["", BTC, ETH, BTC + ETH]), st.integers(1, 2_500))),
+)
+def test_whatever_the_rhythm_no_bar_closes_before_its_symbols_own_clock_says_so(
+    skew: int, steps: list[tuple[str, int]]
+) -> None:
+    aggregator = new_aggregator()
+    now = 0
+    next_id = {BTC: count(), ETH: count()}
+    for who, pause in [(BTC, 100), (ETH, 100)] * 2 + steps:
+        now += pause
+        batch: list[Trade] = []
+        if BTC in who:
+            batch.append(make_trade(next(next_id[BTC]), START + now))
+        if ETH in who:
+            batch.append(make_trade(next(next_id[ETH]), START + now + skew, symbol=ETH))
+        aggregator.add(batch, now)
+        aggregator.advance(now)
+
+    changes = aggregator.collect()
+
+    assert not changes.amendments
+    for bar in changes.finished.values():
+        assert bar.end_time_ms + GRACE <= START + now + (skew if bar.symbol == ETH else 0)
