@@ -87,7 +87,7 @@ class Delivery(Worker):
         """Open the store and feed it, for ever."""
         while True:
             self._wake.clear()
-            is_caught_up, wait_s = self._deliver_all()
+            is_caught_up, wait_s = self.deliver_all()
             if self._is_stopping and (is_caught_up or time.monotonic() >= self._deadline):
                 break
             if self._is_stopping:
@@ -109,8 +109,11 @@ class Delivery(Worker):
             if not self._is_stopping:
                 self._wake.clear()
 
-    def _deliver_all(self) -> tuple[bool, float]:
-        """Deliver until nothing is left (True) or something fails (False, seconds to wait)."""
+    def deliver_all(self) -> tuple[bool, float]:
+        """Deliver until nothing is left (True) or something fails (False, seconds to wait).
+
+        Called by the worker's own thread, again and again.
+        """
         try:
             if not self._is_open:
                 self._open()

@@ -97,6 +97,11 @@ class RepairPlan:
         self._holes: dict[tuple[str, int, int], int] = {}  # ids found absent, and when first
         self._busy: set[str] = set()
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is missing that will be asked for, and nothing of old is remembered."""
+        return not (self._gaps or self._tries or self._holes or self._busy)
+
     def update(self, symbol: str, gaps: Iterable[Gap], now: int) -> None:
         """Take over the gaps of *symbol* as the ledger has them."""
         self._busy.discard(symbol)

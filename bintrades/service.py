@@ -24,6 +24,7 @@ from bintrades.binance.listing import choose_symbols, unlisted_symbols
 from bintrades.binance.markets import MARKETS
 from bintrades.binance.reader import AttemptLimit, Reader
 from bintrades.binance.repairer import Repairer
+from bintrades.binance.repairing import Repairing
 from bintrades.binance.rest import RestClient
 from bintrades.binance.session import StreamOptions
 from bintrades.clocks import now_ms, utc_ms
@@ -186,15 +187,15 @@ class Service:
     def _make_repairer(self, aggregator: Aggregator, journal: Journal) -> Repairer:
         blocked_until = int(journal.fact(BLOCKED_UNTIL) or 0)
         share = self._config.repair.weight_share
-        return Repairer(
+        repairing = Repairing(
             self._rest,
             History(self._rest, self._market),
             RepairPlan(self._config.repair.max_age_ms),
             Budget(self._market.weight_per_minute, share, blocked_until),
             put=self._inbox.put,
             clock=lambda: aggregator.market_time,
-            on_failure=self._reasons.fail,
         )
+        return Repairer(repairing, on_failure=self._reasons.fail)
 
     def _make_connections(self, symbols: Sequence[str]) -> Connections:
         binance = self._config.binance

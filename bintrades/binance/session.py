@@ -56,15 +56,17 @@ class Session:
         options: StreamOptions,
         silence: Silence,
         put: Callable[[Event], None],
+        now: Callable[[], int] = now_ms,
     ) -> None:
         self.symbols = symbols
-        self.opened_at = now_ms()
+        self.opened_at = now()
         self.subscribed_at: int | None = None  # every name was asked for and answered
         self.first_data_at: int | None = None  # trades came: only data proves a stream
         self.is_shutdown_announced = False
         self._connection = connection
         self._options = options
         self._put = put
+        self._now = now
         self._frames = FrameReader()
         self._subscription = Subscription(list(map(stream_name, symbols)), options.market)
         self._answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
@@ -99,21 +101,32 @@ class Session:
         rest_s = self._options.coalesce_ms / 1000
         try:
             while not stopping.is_set():
-                self._talk()
-                received = self._connection.receive()
-                if received is None:
-                    continue
-                self._take(received)
-                if len(received) < _FLOOD_BYTES:
+                if 0 < self.step() < _FLOOD_BYTES:
                     time.sleep(rest_s)  # let frames gather: waking up costs more than a trade
         finally:
-            if self.subscribed_at is not None:
-                self._put(Lost(self, now_ms()))
+            self.end()
+
+    def step(self) -> int:
+        """Send what is due and read once; return how many bytes came.
+
+        Raises whatever ends the connection.
+        """
+        self._talk()
+        received = self._connection.receive()
+        if received is None:
+            return 0
+        self._take(received)
+        return len(received)
+
+    def end(self) -> None:
+        """Say that the connection is gone."""
+        if self.subscribed_at is not None:
+            self._put(Lost(self, self._now()))
 
     def _take(self, received: bytes) -> None:
         texts, others = self._frames.feed(received)
         if texts:
-            self._put(Payloads(self, texts, now_ms()))
+            self._put(Payloads(self, texts, self._now()))
         for frame in others:
             self._take_other(frame)
 
@@ -132,7 +145,7 @@ class Session:
 
     def _talk(self) -> None:
         """Send what is due; raise ProtocolError when the exchange does not answer."""
-        now = now_ms()
+        now = self._now()
         while not self._answers.empty():
             answer = self._answers.get()
             for name in self._subscription.take(answer):

@@ -1,0 +1,158 @@
+"""The plan's requests carried out within the budget, one at a time. No thread.
+
+What the exchange answers goes into the same inbox as what the streams bring, one page at a time,
+so that it cannot crowd out live trades.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, TypeVar
+
+from bintrades.binance.budget import BLOCKED, Budget
+from bintrades.binance.events import Blocked, Event, Newest
+from bintrades.binance.rest import RestClient, RestError
+from bintrades.clocks import now_ms, utc_ms
+from bintrades.logs import LimitedLog
+from bintrades.repair import Repaired, TradesTask
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from bintrades.binance.history import History
+    from bintrades.model import Gap
+    from bintrades.repair import AggregatesTask, RepairPlan
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+LOOK_EVERY_MS = 250
+"""How often a plan without a task that is due is asked again."""
+
+_AUDIT_EVERY_MS = 400  # a tenth of the exchange's limit at the most
+_MINUTE_MS = 60_000
+
+
+class Repairing:
+    """Asks for what is missing. Every call comes from one thread.
+
+    *clock* gives the exchange's time, 0 while unknown; *now* the monotonic and *utc* the local
+    clock.
+    """
+
+    def __init__(
+        self,
+        rest: RestClient,
+        history: History,
+        plan: RepairPlan,
+        budget: Budget,
+        *,
+        put: Callable[[Event], None],
+        clock: Callable[[], int],
+        now: Callable[[], int] = now_ms,
+        utc: Callable[[], int] = utc_ms,
+    ) -> None:
+        self.request_count = 0
+        self.last_error: str | None = None  # None: the last request was answered
+        self._rest = rest
+        self._history = history
+        self._plan = plan
+        self._budget = budget
+        self._put = put
+        self._clock = clock
+        self._now = now
+        self._utc = utc
+        self._task: TradesTask | AggregatesTask | None = None  # waits for the budget
+        self._quiet: dict[str, None] = {}
+        self._audited_at = 0
+        self._limited = LimitedLog(log, every_s=60.0)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing waits to be asked."""
+        return self._task is None and not self._quiet and self._plan.is_empty
+
+    def tell(self, symbol: str, gaps: Iterable[Gap]) -> None:
+        """Say what is missing of *symbol* now."""
+        self._plan.update(symbol, gaps, self._now())
+
+    def suspect(self, symbols: Iterable[str]) -> None:
+        """Have the exchange asked whether *symbols* are quiet or their streams dead."""
+        self._quiet.update(dict.fromkeys(symbols))
+
+    def step(self) -> int:
+        """Do one thing, if there is one; return how long to wait before the next, milliseconds."""
+        if self._task is None:
+            clock = self._clock()
+            task = self._plan.next_task(self._now(), clock) if clock else None
+            if task is None:
+                return self._audit()
+            if isinstance(task, Repaired):
+                self._put(task)
+                return 0
+            self._task = task
+        wait = self._wait_for_budget(self._history.weight(self._task))
+        if not wait:
+            task, self._task = self._task, None
+            self._put(self._carry_out(task))
+        return wait
+
+    def _carry_out(self, task: TradesTask | AggregatesTask) -> Repaired:
+        try:
+            if isinstance(task, TradesTask):
+                runs = self._ask(lambda: self._history.trades(task))
+                return self._plan.trades_came(task, runs, self._now())
+            rows = self._ask(lambda: self._history.aggregates(task))
+            return self._plan.aggregates_came(task, rows, self._now())
+        except RestError as error:
+            return self._plan.failed(task, str(error), self._now())
+
+    def _audit(self) -> int:
+        """Ask about one quiet symbol, if any and if the last time is long enough ago."""
+        now = self._now()
+        if not self._quiet or now - self._audited_at < _AUDIT_EVERY_MS:
+            return LOOK_EVERY_MS
+        if wait := self._wait_for_budget(self._history.newest_weight):
+            return wait
+        self._audited_at = now
+        symbol = next(iter(self._quiet))
+        del self._quiet[symbol]
+        try:
+            run = self._ask(lambda: self._history.newest(symbol))
+        except RestError:
+            return 0  # said in the log; the symbol is suspected again if it stays quiet
+        if run is not None:
+            self._put(Newest(symbol, run.last_id, run.time))
+        return 0
+
+    def _ask(self, request: Callable[[], T]) -> T:
+        """Carry out *request* and keep the books; raises RestError."""
+        self.request_count += 1
+        try:
+            answer = request()
+        except RestError as error:
+            self.last_error = str(error)
+            self._limited.warning(
+                "a request for lost trades failed; it is made again", error=str(error)
+            )
+            if error.status in BLOCKED:
+                self._budget.note_refusal(error.status, error.retry_after_s, self._utc())
+                self._put(Blocked(self._budget.blocked_until))
+            raise
+        finally:
+            if self._rest.used_weight is not None:
+                self._budget.note_used(self._rest.used_weight, self._utc())
+        self.last_error = None
+        return answer
+
+    def _wait_for_budget(self, weight: int) -> int:
+        """Spend *weight* and return 0, or return how long to wait, no longer than a look."""
+        wait = self._budget.wait_ms(weight, self._utc())
+        if wait > _MINUTE_MS:
+            self._limited.warning(
+                "no lost trades are asked for, since the exchange refuses requests",
+                seconds=wait // 1000,
+                error=self.last_error,
+            )
+        return min(wait, LOOK_EVERY_MS)
