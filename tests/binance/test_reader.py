@@ -8,6 +8,7 @@ import queue
 import ssl
 import threading
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -15,10 +16,11 @@ import pytest
 
 from bintrades.binance import reader as reader_module
 from bintrades.binance import subscription as subscription_module
+from bintrades.binance.events import Connected, Event, Lost, Payloads
 from bintrades.binance.markets import MARKETS
 from bintrades.binance.messages import decode
 from bintrades.binance.reader import AttemptLimit, Reader
-from bintrades.binance.session import Connected, Event, Lost, Payloads, StreamOptions
+from bintrades.binance.session import StreamOptions
 from bintrades.ledger import Ledger
 from bintrades.testing.exchange import ExchangeSimulator, combined_payload
 from bintrades.testing.frames import BINARY, CONTINUATION, PING, PONG, TEXT, encode_frame
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Self
 
+    from bintrades.binance.markets import Market
     from bintrades.model import Trade
 
 START_MS = 1_720_000_000_000
@@ -57,16 +60,17 @@ class Listening:
         *symbols: str,
         silence_ms: int = 30_000,
         inbox_size: int = 64,
+        market: Market = SPOT,
     ) -> None:
         self.events: list[Event] = []
         self.trades: list[Trade] = []
         self.failures: list[str] = []
-        self._inbox: queue.Queue[Event | None] = queue.Queue(inbox_size)
+        self._inbox: queue.Queue[Event] = queue.Queue(inbox_size)
         self.reader = Reader(
             1,
             symbols or ("BTCUSDT",),
             self._inbox,
-            StreamOptions(url, SPOT, ssl.create_default_context(), coalesce_ms=1),
+            StreamOptions(url, market, ssl.create_default_context(), coalesce_ms=1),
             AttemptLimit(SPOT),
             silence_timeout_ms=silence_ms,
             on_failure=self.failures.append,
@@ -95,7 +99,6 @@ class Listening:
                 event = self._inbox.get(timeout=0.01)
             except queue.Empty:
                 continue
-            assert event is not None
             self._take(event)
 
     def until_subscribed(self, times: int = 1) -> None:
@@ -107,9 +110,9 @@ class Listening:
         if isinstance(event, Payloads):
             decoded = decode(event.payloads)
             self.trades += decoded.trades
-            event.session.take_answers(decoded.answers)
+            event.source.take_answers(decoded.answers)
             if decoded.trades:
-                event.session.note_data(event.received_at)
+                event.source.note_data(event.received_at)
 
 
 def failures_in(caplog: pytest.LogCaptureFixture) -> list[int]:
@@ -332,8 +335,9 @@ def test_the_wait_grows_until_trades_came(
 
 
 def test_a_stream_that_is_acknowledged_and_silent_is_asked_for_again(
-    exchange: ExchangeSimulator,
+    exchange: ExchangeSimulator, caplog: pytest.LogCaptureFixture
 ) -> None:
+    exchange.rules.messages_per_second = None
     exchange.mute(STREAM)
     with Listening(exchange.stream_url, silence_ms=300) as listening:
         listening.until_subscribed(3)
@@ -341,6 +345,10 @@ def test_a_stream_that_is_acknowledged_and_silent_is_asked_for_again(
         listening.until_subscribed(4)
         exchange.publish("BTCUSDT", "1", "1")
         listening.until(lambda: len(listening.trades) == 1)
+
+    errors = [record.__dict__["error"] for record in caplog.records if "error" in record.__dict__]
+    assert len(errors) >= 3
+    assert all("no data for 0.3 s" in error for error in errors)
 
 
 @pytest.mark.parametrize("pings", [True, False], ids=["pings only", "half open"])
@@ -388,8 +396,11 @@ def test_a_refused_stream_leaves_the_others(
     """A refused batch is asked for again in halves, until the culprit stands alone."""
     problem: dict[str, object] = {"code": 2, "msg": "Invalid request: invalid stream"}
     answered: list[dict[str, object]] = []
+    exchange.rules.messages_per_second = None
     exchange.withhold_answers()
-    with Listening(exchange.stream_url, "BTCUSDT", "BADUSDT", "ETHUSDT") as listening:
+    symbols = ("BTCUSDT", "BADUSDT", "ETHUSDT")
+    hasty = replace(SPOT, control_spacing_ms=20)
+    with Listening(exchange.stream_url, *symbols, market=hasty) as listening:
 
         def answer_until_subscribed() -> bool:
             for message in messages_of(exchange)[len(answered) :]:

@@ -87,7 +87,7 @@ def test_sigterm_stores_the_open_bars_and_the_next_start_continues_them(
     played: Frames = []
     store = to_mongodb(mongodb_uri, mongodb_database.name)
     with Collector(tmp_path, exchange, store) as collector:
-        for part in cut(recorded_frames, seed=4, parts=4):
+        for part in cut(recorded_frames, seed=4, parts=3):
             start(collector, exchange)
             exchange.play(part)
             played += part
@@ -109,7 +109,7 @@ def test_kill_9_loses_nothing_that_was_checkpointed(
     played: Frames = []
     store = to_mongodb(mongodb_uri, mongodb_database.name)
     with Collector(tmp_path, exchange, store) as collector:
-        for part in cut(recorded_frames, seed=5, parts=5):
+        for part in cut(recorded_frames, seed=5, parts=3):
             start(collector, exchange)
             exchange.play(part)
             played += part
