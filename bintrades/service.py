@@ -12,6 +12,7 @@ import queue
 import signal
 import time
 from contextlib import closing
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -150,7 +151,7 @@ class Service:
                 config.store_options[store.name],
                 Cursor(config.journal.path, store.name),
                 on_failure=reasons.fail,
-                on_bad_options=reasons.refuse,
+                on_bad_options=partial(self._refuse_options, store.name),
             )
             for store in stores
         ]
