@@ -40,6 +40,7 @@ _ABOUT = """\
 Records every trade of Binance symbols once and turns them into exact 10-second bars.
 
 Start with these:
+  bintrades example > bintrades.ini               a configuration to edit, with every option
   bintrades check --config etc/bintrades.ini      is the configuration right?
   bintrades run --config etc/bintrades.ini        collect until Ctrl-C or SIGTERM
   bintrades bars BTCUSDT --last 10m               look at what was collected
@@ -102,6 +103,15 @@ def _parser() -> argparse.ArgumentParser:
 
     run = _command(commands, "run", _run, "collect until SIGTERM or SIGINT")
     run.description = "Collect until SIGTERM or SIGINT (Ctrl-C); a second one cuts waiting short."
+
+    example = commands.add_parser(
+        "example",
+        help="print a configuration with every option",
+        description="Print a configuration: every option, what it means, its default.",
+        epilog=_EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    example.set_defaults(command=_example)
 
     check = _command(commands, "check", _check, "say every problem of the configuration")
     check.description = "Say every problem of the file and of its plugins; needs no network."
@@ -215,6 +225,13 @@ def _run(options: argparse.Namespace) -> int:
     config = load_config(options.config)
     set_up_logging(config.logging)
     return service.run(config)
+
+
+def _example(_options: argparse.Namespace) -> int:
+    from bintrades.options import example_text
+
+    _say(example_text().removesuffix("\n"))
+    return 0
 
 
 def _check(options: argparse.Namespace) -> int:

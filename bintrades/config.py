@@ -82,8 +82,8 @@ def _read_text(path: Path) -> str:
         content = path.read_bytes()
     except FileNotFoundError as error:
         raise ConfigError(
-            f"{path}: does not exist; name another with --config, or start from a copy of "
-            "etc/bintrades.ini"
+            f"{path}: does not exist; name another with --config, or begin with what"
+            " `bintrades example` prints"
         ) from error
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error

@@ -88,7 +88,7 @@ class Delivery(Worker):
         while True:
             self._wake.clear()
             is_caught_up, wait_s = self.deliver_all()
-            if self._is_stopping and (is_caught_up or time.monotonic() >= self._deadline):
+            if self._is_stopping and (is_caught_up or self._has_no_more_to_do()):
                 break
             if self._is_stopping:
                 wait_s = min(wait_s, max(0.0, self._deadline - time.monotonic()))
@@ -97,6 +97,15 @@ class Delivery(Worker):
                 self._rest(wait_s, is_caught_up=is_caught_up)
         if self._is_open:
             self._close()
+
+    def _has_no_more_to_do(self) -> bool:
+        """Whether the time is up, or nothing waits for a store that could not be opened."""
+        if time.monotonic() >= self._deadline:
+            return True
+        try:
+            return not self._cursor.next_bars(1)[0]
+        except JournalError:
+            return False
 
     def _rest(self, wait_s: float, *, is_caught_up: bool) -> None:
         """Wait for new bars, or, after a failure, for the backoff to pass whatever comes."""

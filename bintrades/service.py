@@ -267,6 +267,8 @@ class Service:
                 self._reasons.fail("the aggregator did not end; what it held is lost")
         for delivery in self._deliveries:
             delivery.finish(within_s)
+        if not self._wait_for(self._deliveries, min(within_s, _HURRIED_S)):
+            log.info("the stores have %g s to take what is left; a signal ends that", within_s)
         if not self._wait_for(self._deliveries, within_s):
             log.warning("not every store took what was left; it stays in the journal")
         log.info("stopped", extra=self._status.figures(self._recording))

@@ -147,8 +147,9 @@ def tell(status: dict[str, Any]) -> str:
         return "\n".join([f"collector   {state}", *lines])
     state = "running" if status["is_running"] else "stopped"
     head = [
-        f"collector   {state} (process {collector['pid']}, since {collector['started_at']},"
-        f" last word {collector['updated_at']})",
+        f"collector   {state} (process {collector['pid']},"
+        f" since {_moment(collector['started_at'])},"
+        f" last word {_moment(collector['updated_at'])} UTC)",
         f"trades      {collector['trades']}, {collector['duplicates']} duplicates dropped,"
         f" {collector['bad_messages']} bad messages",
     ]
@@ -168,6 +169,10 @@ def tell(status: dict[str, Any]) -> str:
     if collector["unlisted_symbols"]:
         head.append(f"unlisted    {_some(collector['unlisted_symbols'])}")
     return "\n".join(head + lines)
+
+
+def _moment(text: str) -> str:
+    return text[:19].replace("T", " ")
 
 
 def _some(names: Sequence[str]) -> str:

@@ -129,7 +129,7 @@ while [ "$SECONDS" -lt "$end" ]; do
     [ -e "$folder/bintrades.journal" ] || continue
     bars=$(print_bars 2>/dev/null) || continue
     # A bar that has not closed yet is marked with a plus sign and changes all the time.
-    closed=$(grep -Ev '^[0-9-]+ [0-9:]+[*]?[+]' <<<"$bars") || continue
+    closed=$(grep -E '^[0-9-]+ [0-9:]+[*]? ' <<<"$bars") || continue
     if [ "$closed" != "$shown" ]; then
         shown=$closed
         printf '%s\n' "$bars"

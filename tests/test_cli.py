@@ -22,6 +22,7 @@ import pytest
 from bintrades.cli import main
 from bintrades.journal_reader import Cursor, JournalReader
 from bintrades.ledger import LedgerState
+from bintrades.options import example_text
 from bintrades.testing.bars import OPEN_TIME_MS, sample_bar, sample_bars
 from bintrades.version import __version__
 from tests.journals import finished, journal_at
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
     from bintrades.model import Bar
 
-COMMANDS = ("run", "check", "status", "bars", "resend", "simulate")
+COMMANDS = ("run", "example", "check", "status", "bars", "gaps", "resend", "simulate")
 UNICODE = "币安人生USDT"
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -499,6 +500,14 @@ def test_as_a_process_the_exit_codes_are_the_same(config: Path) -> None:
     assert command("check", "--config", "nowhere.ini").status == 1
     assert command("status", "--config", "nowhere.ini").status == 2
     assert command("bars", "NONE", "--config", config).status == 1
+
+
+def test_a_configuration_to_begin_with_is_printed_and_is_right(tmp_path: Path) -> None:
+    printed = command("example")
+    (tmp_path / "bintrades.ini").write_text(printed.out, encoding="utf-8")
+
+    assert (printed.status, printed.out) == (0, example_text())
+    assert command("check", "--config", "bintrades.ini", cwd=tmp_path).status == 0
 
 
 def test_the_default_configuration_is_that_of_the_folder(tmp_path: Path) -> None:

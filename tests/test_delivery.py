@@ -520,6 +520,19 @@ def test_finishing_with_a_store_that_stays_down_ends_in_time_and_keeps_its_bars(
     assert shop.state.waiting_bars == 3
 
 
+def test_finishing_with_a_store_that_stays_down_takes_no_time_when_nothing_waits_for_it(
+    journal: Journal, open_shop: Open
+) -> None:
+    shop = open_shop()
+    shop.behave["open"] = raises(OSError("down"))
+    shop.start()
+    shop.expect("open")
+
+    shop.delivery.finish(WAIT_S)
+
+    assert shop.delivery.join(WAIT_S / 2)
+
+
 def test_finishing_with_a_slow_store_stops_between_two_batches(
     journal: Journal, open_shop: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -140,11 +140,13 @@ class Reader(Worker):
                 self._limited.warning("too many attempts to connect; waiting", wait_ms=wait_ms)
                 self._stopping.wait(min(wait_ms / 1000, _LONGEST_WAIT_S))
                 continue
+            connections = self.connection_count
             try:
                 self._connect_and_serve()
             except Exception as error:  # whatever it was: there is always another attempt
                 self.last_error = f"{type(error).__name__}: {error}"
-                self._stopping.wait(self._note_loss())
+                was_connected = self.connection_count > connections
+                self._stopping.wait(self._note_loss(was_connected=was_connected))
 
     def _connect_and_serve(self) -> None:
         """Serve one connection until the reader is stopped, or raise what ended it."""
@@ -166,11 +168,12 @@ class Reader(Worker):
             self._session = None
             connection.close()
 
-    def _note_loss(self) -> float:
+    def _note_loss(self, *, was_connected: bool) -> float:
         """Log the loss and return the seconds to wait before the next attempt."""
         wait_s = self._backoff.next_wait_s()
         log.warning(
-            "not connected; next attempt in %.1f s",
+            "%s; next attempt in %.1f s",
+            "the connection is lost" if was_connected else "the exchange cannot be reached",
             wait_s,
             extra={
                 "url": self._options.stream_url,

@@ -25,6 +25,7 @@ from pymongo.errors import (
     DuplicateKeyError,
     InvalidName,
     OperationFailure,
+    ServerSelectionTimeoutError,
     WriteConcernError,
     WriteError,
 )
@@ -92,14 +93,18 @@ class MongoStore:
     def open_store(self, options: dict[str, str]) -> None:
         """Connect, log in and make the unique index.
 
-        Raises ConfigError for a bad option, PyMongoError if there is no server or it does not let
-        us in, and BintradesError if the collection cannot have the index.
+        Raises ConfigError for a bad option, PyMongoError if the server does not let us in, and
+        BintradesError if there is no server or the collection cannot have the index.
         """
         self.close_store()
         client, bars = _connect(options)
         try:
             client.admin.command("ping")
             _make_index(bars)
+        except ServerSelectionTimeoutError as error:
+            client.close()
+            reason = str(error).partition(", Timeout:")[0]  # what follows is long and says no more
+            raise BintradesError(f"no server answers: {reason}") from error
         except BaseException:
             client.close()
             raise

@@ -359,8 +359,9 @@ def test_after_a_kill_the_batch_raises_and_later_is_stored_by_the_same_store(
 
         with pytest.raises(PyMongoError):
             store.store_bars([second])
-        with pytest.raises(PyMongoError):
+        with pytest.raises(BintradesError, match=r"no server answers: .* refused") as refused:
             store.open_store({"uri": f"{server.uri}?serverSelectionTimeoutMS=500"})
+        assert len(str(refused.value)) < 250
         with pytest.raises(BintradesError, match="open_store comes before"):
             store.store_bars([second])
 
