@@ -13,10 +13,20 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from bintrades.ledger import Ledger, LedgerState
-from bintrades.model import ABSENT, EXACT, RECONNECT, RESTART, SKIPPED, UNWANTED, Bar, Trade
+from bintrades.model import (
+    ABSENT,
+    EXACT,
+    RECONNECT,
+    RESTART,
+    SILENT_STREAM,
+    SKIPPED,
+    UNWANTED,
+    Bar,
+    Trade,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence, Set
 
     from bintrades.model import Gap, Run
     from bintrades.repair import Repaired
@@ -195,6 +205,8 @@ class _Series:
     """One symbol: its ledger, its open buckets and its view of the exchange's clock."""
 
     __slots__ = (
+        "awaited_at",
+        "awaited_id",
         "buckets",
         "closed_through",
         "connections",
@@ -205,6 +217,7 @@ class _Series:
         "habit",
         "heard_at",
         "ledger",
+        "listening_since",
         "market_time",
         "quiet",
         "saved",
@@ -229,6 +242,9 @@ class _Series:
         self.wanted_since = 0  # when collecting began, on the exchange's clock
         self.quiet = self.habit = 0  # silence at the last look, and the longest usual one
         self.suspect_after = _SUSPECT_AFTER_MS
+        self.listening_since = 0  # when it was connected, on the exchange's clock; 0: not known yet
+        self.awaited_id = -1  # a trade that REST has had since awaited_at, but the stream not
+        self.awaited_at = 0
 
 
 class Aggregator:
@@ -254,6 +270,11 @@ class Aggregator:
         self.repaired_count = 0
         self.foreign_count = 0  # trades of symbols that nobody asked for
         self.bar_count = 0
+
+    @property
+    def symbols(self) -> Set[str]:
+        """What bars are built of."""
+        return self._series.keys()
 
     @property
     def market_time(self) -> int:
@@ -306,8 +327,10 @@ class Aggregator:
             series = self._series[symbol]
             series.connections += 1
             series.heard_at = now
-            if series.connections == 1 and series.event_time:
-                series.gap_cause = RECONNECT
+            if series.connections == 1:
+                series.listening_since = 0
+                if series.event_time:
+                    series.gap_cause = RECONNECT
 
     def disconnected(self, symbols: Iterable[str], now: int) -> None:
         """Note that such a connection is gone: without one, a clock stands still."""
@@ -361,7 +384,8 @@ class Aggregator:
         ledger.note_attempt(repaired.gap.first_id, repaired.error)
         if repaired.begins_at is not None:
             ledger.forget_below(repaired.begins_at)
-            self._changes.explained.append((series.symbol, 0, repaired.begins_at - 1, UNWANTED))
+            last_id = min(repaired.begins_at - 1, repaired.gap.last_id)
+            self._changes.explained.append((series.symbol, 0, last_id, UNWANTED))
         if repaired.abandoned_through is not None:
             ledger.abandon(repaired.abandoned_through, repaired.abandoned_before_ms)
         with decimal.localcontext(EXACT):
@@ -373,18 +397,32 @@ class Aggregator:
             ledger.close_absent(first_id, last_id)
             self._changes.explained.append((series.symbol, first_id, last_id, ABSENT))
 
-    def note_newest(self, symbol: str, trade_id: int, time: int) -> bool:
-        """Note the newest trade that REST knows; return whether it should have come long ago."""
+    def note_newest(self, symbol: str, trade_id: int, time: int, now: int) -> bool:
+        """Note the newest trade that REST knows; return whether its stream is dead.
+
+        A trade of this moment may still be on its way: then the symbol is suspected again soon,
+        and the stream is dead if that same trade has not come meanwhile.
+        """
         series = self._series[symbol]
         next_id = series.ledger.next_id
         if next_id is not None and trade_id < next_id:
             return False
-        if self._market_time - time < _DELIVERED_WITHIN_MS:
-            return False
         if next_id is None and (not series.wanted_since or time < series.wanted_since):
             return False
-        series.ledger.note_newest(trade_id, time, series.wanted_since)
-        return True
+        if self._clock(now) - time < _DELIVERED_WITHIN_MS and not self._is_overdue(series, now):
+            if series.awaited_id < (next_id or 0):
+                series.awaited_id, series.awaited_at = trade_id, now
+            series.suspect_after = 0
+            return False
+        is_dead = time >= series.listening_since
+        cause = SILENT_STREAM if is_dead or series.gap_cause == SKIPPED else series.gap_cause
+        series.ledger.note_newest(trade_id, time, series.wanted_since, cause)
+        series.suspect_after = series.quiet + max(_SUSPECT_AFTER_MS, _SUSPECT_FACTOR * series.habit)
+        return is_dead
+
+    def _is_overdue(self, series: _Series, now: int) -> bool:
+        is_missing = series.awaited_id >= (series.ledger.next_id or 0)
+        return is_missing and now - series.awaited_at >= _DELIVERED_WITHIN_MS
 
     def quiet_symbols(self, now: int) -> list[str]:
         """Return the connected symbols that have been silent for far longer than is their habit.
@@ -393,11 +431,14 @@ class Aggregator:
         returned again only when it has been silent for twice as long.
         """
         quiet_symbols = []
+        clock = self._clock(now)
         for series in self._series.values():
             if not series.connections:
                 continue
             if not series.wanted_since:
-                series.wanted_since = self._market_time - self._market_time % self._interval
+                series.wanted_since = clock - clock % self._interval
+            if not series.listening_since:
+                series.listening_since = clock
             quiet = now - series.heard_at
             if quiet < series.quiet:  # it has traded since the last look
                 series.habit = max(series.quiet, series.habit // 2)
@@ -435,9 +476,14 @@ class Aggregator:
         else:
             keys = {*self._changes.finished, *self._changes.amendments}
             chosen = [self._series[symbol] for symbol in {symbol for symbol, _ in keys}]
+        names = set()
         for series in chosen:
             self._collect(series, is_last=is_last)
+            names.add(series.symbol)
         changes, self._changes = self._changes, Changes()
+        # Why ids are missing no longer is told together with the ledger that lacks them no longer.
+        self._changes.explained = [each for each in changes.explained if each[0] not in names]
+        changes.explained = [each for each in changes.explained if each[0] in names]
         return changes
 
     def _collect(self, series: _Series, *, is_last: bool) -> None:

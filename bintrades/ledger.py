@@ -112,7 +112,9 @@ class Ledger:
         self._cut(index, first_id, last_id, time)
         return True
 
-    def note_newest(self, trade_id: int, time: int, wanted_since: int) -> None:
+    def note_newest(
+        self, trade_id: int, time: int, wanted_since: int, cause: str = SILENT_STREAM
+    ) -> None:
         """Note that a trade exists that never came: it and what lies before it is a gap.
 
         If none ever came, the gap begins with the first trade since *wanted_since*.
@@ -121,7 +123,9 @@ class Ledger:
             self._gaps.append(Gap(0, trade_id, wanted_since, time, START))
         elif trade_id >= self.next_id:
             since = min(self.last_time, time)
-            self._gaps.append(Gap(self.next_id, trade_id, since, time, SILENT_STREAM))
+            self._gaps.append(Gap(self.next_id, trade_id, since, time, cause))
+        else:
+            return
         self.next_id = trade_id + 1
         self.last_time = time
 
@@ -132,7 +136,7 @@ class Ledger:
     def forget_below(self, first_id: int) -> None:
         """Note that the wanted beginning is *first_id*: lower ids were before it."""
         if self._gaps and self._gaps[0].is_start:
-            self._subtract(0, first_id - 1)
+            self._subtract(0, min(first_id - 1, self._gaps[0].last_id))
 
     def abandon(self, last_id: int, until: int) -> None:
         """Note that missing ids up to *last_id*, older than *until*, will not be asked for."""

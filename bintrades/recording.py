@@ -82,8 +82,8 @@ class Recording:
         self._retry_at = now
         self._prune_request: tuple[Sequence[str], int] | None = None
         self._limited = LimitedLog(log)
-        for symbol, state in journal.ledgers.items():
-            self._tell_gaps(symbol, state.gaps)
+        for symbol in journal.ledgers.keys() & aggregator.symbols:
+            self._tell_gaps(symbol, aggregator.gaps(symbol))
 
     @property
     def waiting_bars(self) -> int:
@@ -113,8 +113,8 @@ class Recording:
             case Repaired(symbol):
                 self._aggregator.repair(event)
                 self._tell_gaps(symbol, self._aggregator.gaps(symbol), even_if_same=True)
-            case Newest(symbol, trade_id, time):
-                self._check_stream(symbol, trade_id, time)
+            case Newest():
+                self._check_stream(event)
             case Blocked(until):
                 self._pending.facts[BLOCKED_UNTIL] = str(until)
 
@@ -156,9 +156,10 @@ class Recording:
                 start=payload[:_SHOWN_BYTES].decode(errors="replace"),
             )
 
-    def _check_stream(self, symbol: str, trade_id: int, time: int) -> None:
+    def _check_stream(self, newest: Newest) -> None:
         """Ask for a stream again that has failed to bring a trade of a while ago."""
-        if not self._aggregator.note_newest(symbol, trade_id, time):
+        symbol, trade_id = newest.symbol, newest.trade_id
+        if not self._aggregator.note_newest(symbol, trade_id, newest.time, newest.at):
             return
         self._limited.warning(
             "a stream is dead: the exchange has trades that it did not send; asking for it again",

@@ -30,7 +30,7 @@ class Aggregate(NamedTuple):
     """A row of aggTrades: the run, and the aggregate's own id, which paging goes by."""
 
     id: int
-    run: Run
+    run: Run | None  # None: the exchange has marked it invalid
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ class RepairPlan:
         self._gaps: dict[str, tuple[Gap, ...]] = {}  # served in this order, then put last
         self._tries: dict[tuple[str, int], _Tries] = {}  # by symbol and last id
         self._holes: dict[tuple[str, int, int], int] = {}  # ids found absent, and when first
-        self._busy: set[str] = set()
+        self._busy: dict[str, Gap] = {}  # what is being asked about, until the ledger knows
 
     @property
     def is_empty(self) -> bool:
@@ -104,9 +104,11 @@ class RepairPlan:
 
     def update(self, symbol: str, gaps: Iterable[Gap], now: int) -> None:
         """Take over the gaps of *symbol* as the ledger has them."""
-        self._busy.discard(symbol)
         wanted = {gap.last_id: gap for gap in gaps if not gap.is_abandoned}
-        for gap in self._gaps.pop(symbol, ()):
+        # An answer always changes its gap, if only the number of attempts: this may be older news.
+        if self._busy.get(symbol) not in wanted.values():
+            self._busy.pop(symbol, None)
+        for gap in self._gaps.get(symbol, ()):
             if gap.last_id not in wanted:
                 del self._tries[symbol, gap.last_id]
         if wanted:
@@ -114,6 +116,7 @@ class RepairPlan:
             for last_id in wanted:
                 self._tries.setdefault((symbol, last_id), _Tries(now + FIRST_LOOK_MS))
         else:
+            self._gaps.pop(symbol, None)
             self._holes = {key: at for key, at in self._holes.items() if key[0] != symbol}
 
     def next_task(self, now: int, clock: int) -> Task | Repaired | None:
@@ -127,9 +130,13 @@ class RepairPlan:
             for gap in reversed(gaps):
                 tries = self._tries[symbol, gap.last_id]
                 if now >= tries.not_before:
-                    self._busy.add(symbol)
+                    self._busy[symbol] = gap
                     return self._task(symbol, gap, tries, clock - self._max_age)
         return None
+
+    def put_back(self, task: Task) -> None:
+        """Take back *task*, which cannot be carried out now: by then it may be another one."""
+        self._busy.pop(task.symbol, None)
 
     def failed(self, task: Task, error: str, now: int) -> Repaired:
         """Note that *task* brought no answer."""
@@ -161,10 +168,15 @@ class RepairPlan:
             tries.next_aggregate = None
             self._delay(tries, now)
             return Repaired(task.symbol, gap, error="the exchange has nothing there yet")
-        first_id, last_id = rows[0].run.first_id, rows[-1].run.last_id
-        runs = [
-            run for _, run in rows if gap.first_id <= run.first_id and run.last_id <= gap.last_id
-        ]
+        valid = [run for _, run in rows if run is not None]
+        if not valid:
+            tries.next_aggregate = rows[-1].id + 1
+            self._delay(tries, now)
+            return Repaired(task.symbol, gap, error="the exchange has nothing valid there")
+        first_id, last_id = valid[0].first_id, valid[-1].last_id
+        runs = [run for run in valid if gap.first_id <= run.first_id and run.last_id <= gap.last_id]
+        is_older_left = task.is_oldest and first_id > gap.first_id
+        is_beginning = gap.is_start and not task.is_oldest and not tries.is_recent
         tries.is_recent = True
         tries.needs_ids = last_id >= gap.last_id
         tries.next_aggregate = None if tries.needs_ids else rows[-1].id + 1
@@ -177,12 +189,8 @@ class RepairPlan:
             task.symbol,
             gap,
             runs,
-            begins_at=first_id if gap.is_start and task.start_ms is not None else None,
-            abandoned_through=(
-                min(first_id - 1, gap.last_id)
-                if task.is_oldest and first_id > gap.first_id and not gap.is_start
-                else None
-            ),
+            begins_at=first_id if is_beginning else None,
+            abandoned_through=min(first_id - 1, gap.last_id) if is_older_left else None,
             abandoned_before_ms=task.start_ms or 0,
         )
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 _MINUTE_MS = 60_000
 _FALLBACK_WAIT_MS = 120_000  # the shortest ban, where a refusal does not say how long it lasts
-_FIREWALL_WAIT_MS = 3_600_000
-_FORBIDDEN_PLACE_WAIT_MS = 6 * 3_600_000
+_SHORTEST_WAITS_MS = {403: 3_600_000, 451: 6 * 3_600_000}  # a firewall; a forbidden place
+_SHORTEST_WAIT_MS = 1_000
+_LONGEST_WAIT_MS = 3 * 86_400_000  # the longest ban
 
 BLOCKED = {403, 418, 429, 451}
 """Answers that concern every request, not only the one that got it."""
@@ -29,6 +30,8 @@ class Budget:
 
         A request that is refused has cost its weight all the same.
         """
+        # A wrong clock, or a wrong answer, must not keep us from asking for years.
+        self.blocked_until = min(self.blocked_until, now + _LONGEST_WAIT_MS)
         if now < self.blocked_until:
             return self.blocked_until - now
         self._turn(now)
@@ -45,15 +48,9 @@ class Budget:
 
     def note_refusal(self, status: int, retry_after_s: int | None, now: int) -> None:
         """Stop asking for as long as the exchange says, or as is wise."""
-        if status == 403:
-            wait = _FIREWALL_WAIT_MS
-        elif status == 451:
-            wait = _FORBIDDEN_PLACE_WAIT_MS
-        else:
-            wait = _FALLBACK_WAIT_MS
-        if retry_after_s is not None:
-            wait = retry_after_s * 1000
-        self.blocked_until = max(self.blocked_until, now + wait)
+        said = _FALLBACK_WAIT_MS if retry_after_s is None else retry_after_s * 1000
+        wait = max(said, _SHORTEST_WAITS_MS.get(status, _SHORTEST_WAIT_MS))
+        self.blocked_until = max(self.blocked_until, now + min(wait, _LONGEST_WAIT_MS))
 
     def _turn(self, now: int) -> None:
         minute = now // _MINUTE_MS

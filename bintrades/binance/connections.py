@@ -65,10 +65,9 @@ class Connections:
     @property
     def readers(self) -> list[Reader]:
         """Every reader that has not ended for good, those about to take over included."""
-        self._retired = [reader for reader in self._retired if reader.is_alive]
         current = [place.reader for place in self._places]
         successors = [place.successor for place in self._places if place.successor]
-        return [*current, *successors, *self._retired]
+        return [*current, *successors, *(reader for reader in self._retired if reader.is_alive)]
 
     def start(self) -> None:
         """Open all connections."""
@@ -77,6 +76,7 @@ class Connections:
 
     def look(self, now: int) -> None:
         """Begin and finish the rotations that are due; call it about once a second."""
+        self._retired = [reader for reader in self._retired if reader.is_alive]
         for place in self._places:
             if place.successor is not None:
                 self._finish_rotation(place, place.successor, now)
@@ -113,7 +113,7 @@ def _has_taken_over(new: Reader, old: Reader, now: int) -> bool:
     if new.subscribed_at is None:
         return False
     if new.first_data_at is not None:
-        return now - new.first_data_at >= _OVERLAP_MS
+        return now - max(new.first_data_at, new.subscribed_at) >= _OVERLAP_MS
     return now - new.subscribed_at >= _QUIET_AFTER_MS and old.last_data_at <= new.subscribed_at
 
 

@@ -65,6 +65,7 @@ class Newest:
     symbol: str
     trade_id: int
     time: int
+    at: int  # when REST said so, milliseconds, monotonic
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from decimal import Decimal  # noqa: TC003 - msgspec reads the annotations
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
+from bintrades.binance.messages import (
+    LARGEST,
+    MAX_TRADE_BYTES,
+    SMALLEST,
+    Milliseconds,
+    TradeId,
+)
 from bintrades.binance.rest import RestError
 from bintrades.model import Run
 from bintrades.repair import Aggregate, AggregatesTask, TradesTask
@@ -19,26 +26,36 @@ if TYPE_CHECKING:
     from bintrades.binance.rest import RestClient
 
 
+_NOTHING = -1
+"""First and last id of an aggregate that the exchange has marked invalid; its p and q are 0."""
+
+_IdOrNothing = Annotated[int, msgspec.Meta(ge=_NOTHING, le=2**63 - 2)]
+
+
 class _TradeRow(msgspec.Struct):
-    trade_id: int = msgspec.field(name="id")
+    trade_id: TradeId = msgspec.field(name="id")
     price: Decimal
     quantity: Decimal = msgspec.field(name="qty")
-    time: int
+    time: Milliseconds
     is_buyer_maker: bool = msgspec.field(name="isBuyerMaker")
 
 
 class _AggregateRow(msgspec.Struct):
-    aggregate_id: int = msgspec.field(name="a")
+    aggregate_id: TradeId = msgspec.field(name="a")
     price: Decimal = msgspec.field(name="p")
     quantity: Decimal = msgspec.field(name="q")
-    first_id: int = msgspec.field(name="f")
-    last_id: int = msgspec.field(name="l")
-    time: int = msgspec.field(name="T")
+    first_id: _IdOrNothing = msgspec.field(name="f")
+    last_id: _IdOrNothing = msgspec.field(name="l")
+    time: Milliseconds = msgspec.field(name="T")
     is_buyer_maker: bool = msgspec.field(name="m")
 
 
 class History:
-    """Asks for the trades that a repair needs. Every call may raise RestError."""
+    """Asks for the trades that a repair needs.
+
+    Every call may raise RestError, also for an answer that cannot be: what is there must not be
+    taken for absent.
+    """
 
     def __init__(self, rest: RestClient, market: Market) -> None:
         self._rest = rest
@@ -65,9 +82,10 @@ class History:
         runs = [
             Run(row.trade_id, row.trade_id, row.price, row.quantity, row.time, row.is_buyer_maker)
             for row in rows
-            if row.trade_id >= task.from_id and _is_valid(row.price, row.quantity)
+            if row.trade_id >= task.from_id and row.price and row.quantity
         ]
-        return _ascending(task.symbol, runs)
+        _check(task.symbol, runs)
+        return runs
 
     def aggregates(self, task: AggregatesTask) -> list[Aggregate]:
         """Return a page of aggregates, by id or by time, oldest first."""
@@ -81,42 +99,43 @@ class History:
 
     def newest(self, symbol: str) -> Run | None:
         """Return the last aggregate of *symbol*, the cheapest question there is."""
-        rows = self._aggregates(symbol, {"limit": 1})
-        return rows[-1].run if rows else None
+        runs = [run for _, run in self._aggregates(symbol, {"limit": 1}) if run is not None]
+        return runs[-1] if runs else None
 
     def _aggregates(self, symbol: str, params: dict[str, int]) -> list[Aggregate]:
         rows = self._rest.get(
             self._market.aggregate_trades, {"symbol": symbol, **params}, list[_AggregateRow]
         )
-        aggregates = [
-            Aggregate(
-                row.aggregate_id,
-                Run(
-                    row.first_id,
-                    row.last_id,
-                    row.price,
-                    row.quantity,
-                    row.time,
-                    row.is_buyer_maker,
-                ),
-            )
-            for row in rows
-            # Old data holds aggregates that the exchange has marked invalid: f = l = -1, p = q = 0.
-            if 0 <= row.first_id <= row.last_id and _is_valid(row.price, row.quantity)
-        ]
-        _ascending(symbol, [run for _, run in aggregates])
+        aggregates = [Aggregate(row.aggregate_id, _run(row)) for row in rows]
+        for (earlier, _), (later, _) in pairwise(aggregates):
+            if later <= earlier:
+                raise RestError(f"{symbol}: the answer has aggregate {later} after {earlier}")
+        _check(symbol, [run for _, run in aggregates if run is not None])
         return aggregates
 
 
-def _is_valid(price: Decimal, quantity: Decimal) -> bool:
-    return price.is_finite() and quantity.is_finite() and price > 0 and quantity > 0
+def _run(row: _AggregateRow) -> Run | None:
+    """Return the trades of *row*; None if the exchange has marked it invalid, as in old data."""
+    if row.first_id == _NOTHING or not (row.price and row.quantity):
+        return None
+    return Run(row.first_id, row.last_id, row.price, row.quantity, row.time, row.is_buyer_maker)
 
 
-def _ascending(symbol: str, runs: Sequence[Run]) -> list[Run]:
-    """Return *runs* if their ids rise, as they must; what does not is not to be trusted."""
+def _check(symbol: str, runs: Sequence[Run]) -> None:
+    """Raise RestError for *runs* that cannot be: unordered, or with numbers that are none."""
+    for run in runs:
+        if run.last_id < run.first_id or not (_is_usable(run.price) and _is_usable(run.quantity)):
+            raise RestError(f"{symbol}: the answer has a row that cannot be: {run}"[:500])
     for earlier, later in pairwise(runs):
         if later.first_id <= earlier.last_id:
             raise RestError(
-                f"{symbol}: the exchange's answer has id {later.first_id} after {earlier.last_id}"
+                f"{symbol}: the answer has trade {later.first_id} after {earlier.last_id}"
             )
-    return list(runs)
+
+
+def _is_usable(number: Decimal) -> bool:
+    return (
+        number.is_finite()
+        and SMALLEST <= number <= LARGEST
+        and len(number.as_tuple().digits) <= MAX_TRADE_BYTES
+    )

@@ -19,12 +19,14 @@ from bintrades.model import Trade
 MAX_TRADE_BYTES = 1_000
 """No trade is longer. A longer message is never taken for one, so its numbers stay short."""
 
-_LARGEST, _SMALLEST = Decimal(10) ** 18, Decimal(10) ** -18
+LARGEST, SMALLEST = Decimal(10) ** 18, Decimal(10) ** -18
+"""No price and no quantity lies beyond."""
 
-# 2001 to 2286: a time in seconds or in microseconds is not mistaken for milliseconds.
-_Milliseconds = Annotated[int, msgspec.Meta(ge=10**12, lt=10**13)]
-# The id after it must still fit into 64 bits, in the journal and in the stores.
-_TradeId = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 2)]
+Milliseconds = Annotated[int, msgspec.Meta(ge=10**12, lt=10**13)]
+"""2001 to 2286: a time in seconds or in microseconds is not mistaken for milliseconds."""
+
+TradeId = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 2)]
+"""The id after it must still fit into 64 bits, in the journal and in the stores."""
 
 _UNUSABLE = (ValueError, decimal.DecimalException, RecursionError)
 """What decoding raises; the last for JSON nested more deeply than any message of the exchange."""
@@ -48,9 +50,9 @@ class _StreamTrade(
     """A Trade as `<symbol>@trade` spells it; fields that we do not know are ignored."""
 
     symbol: Annotated[str, msgspec.Meta(min_length=1)]
-    trade_id: _TradeId
-    time: _Milliseconds
-    event_time: _Milliseconds
+    trade_id: TradeId
+    time: Milliseconds
+    event_time: Milliseconds
     price: Decimal
     quantity: Decimal
     is_buyer_maker: bool
@@ -121,7 +123,7 @@ def _decode_trades(payloads: list[bytes]) -> list[_StreamTrade]:
         raise ValueError("not exactly one JSON object")
     trades = [message.data for message in messages]
     for trade in trades:
-        if not (_SMALLEST <= trade.price <= _LARGEST and _SMALLEST <= trade.quantity <= _LARGEST):
+        if not (SMALLEST <= trade.price <= LARGEST and SMALLEST <= trade.quantity <= LARGEST):
             raise ValueError(f"price or quantity out of range: {trade.price}, {trade.quantity}")
     return trades
 

@@ -63,7 +63,6 @@ class Repairing:
         self._clock = clock
         self._now = now
         self._utc = utc
-        self._task: TradesTask | AggregatesTask | None = None  # waits for the budget
         self._quiet: dict[str, None] = {}
         self._audited_at = 0
         self._limited = LimitedLog(log, every_s=60.0)
@@ -71,7 +70,7 @@ class Repairing:
     @property
     def is_idle(self) -> bool:
         """Whether nothing waits to be asked."""
-        return self._task is None and not self._quiet and self._plan.is_empty
+        return not self._quiet and self._plan.is_empty
 
     def tell(self, symbol: str, gaps: Iterable[Gap]) -> None:
         """Say what is missing of *symbol* now."""
@@ -83,20 +82,17 @@ class Repairing:
 
     def step(self) -> int:
         """Do one thing, if there is one; return how long to wait before the next, milliseconds."""
-        if self._task is None:
-            clock = self._clock()
-            task = self._plan.next_task(self._now(), clock) if clock else None
-            if task is None:
-                return self._audit()
-            if isinstance(task, Repaired):
-                self._put(task)
-                return 0
-            self._task = task
-        wait = self._wait_for_budget(self._history.weight(self._task))
-        if not wait:
-            task, self._task = self._task, None
-            self._put(self._carry_out(task))
-        return wait
+        clock = self._clock()
+        task = self._plan.next_task(self._now(), clock) if clock else None
+        if task is None:
+            return self._audit()
+        if not isinstance(task, Repaired):
+            if wait := self._wait_for_budget(self._history.weight(task)):
+                self._plan.put_back(task)  # the gap may fill, or grow too old, meanwhile
+                return wait
+            task = self._carry_out(task)
+        self._put(task)
+        return 0
 
     def _carry_out(self, task: TradesTask | AggregatesTask) -> Repaired:
         try:
@@ -123,7 +119,7 @@ class Repairing:
         except RestError:
             return 0  # said in the log; the symbol is suspected again if it stays quiet
         if run is not None:
-            self._put(Newest(symbol, run.last_id, run.time))
+            self._put(Newest(symbol, run.last_id, run.time, self._now()))
         return 0
 
     def _ask(self, request: Callable[[], T]) -> T:
