@@ -71,6 +71,7 @@ class Session:
         self._subscription = Subscription(list(map(stream_name, symbols)), options.market)
         self._answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
         self._silence = silence  # told by the thread that decodes, asked by the reader's
+        silence.note_opened(self.opened_at)
         self._again: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._probed_at = self.opened_at
         self._limited = LimitedLog(log)
@@ -163,6 +164,7 @@ class Session:
             raise ProtocolError("the exchange does not answer; only a new connection helps")
         elif self._subscription.is_complete:
             self._note_subscribed(now)
+        if self.subscribed_at is not None:
             self._watch(now)
 
     def _note_subscribed(self, now: int) -> None:
@@ -176,9 +178,10 @@ class Session:
 
         A connection may be open, answer pings and questions, and yet deliver nothing for ever.
         """
-        quiet = now - max(self._silence.since, self.opened_at)
+        quiet = self._silence.quiet_for(now)
         limit = self._silence.limit
         if quiet >= limit:
+            self._silence.note_death()
             raise ProtocolError(f"no data for {quiet / 1000:.1f} s, though the connection is open")
         if quiet >= limit // 2 and now - self._probed_at >= limit // 2:
             self._probed_at = now

@@ -71,3 +71,29 @@ def test_a_silence_that_comes_again_and_again_is_never_taken_for_death(
 ) -> None:
     assert after(*[quiet] * times).limit >= min(2 * quiet, HOUR)
     assert after(*[quiet] * times).limit > quiet or quiet == 0
+
+
+def test_time_without_a_connection_is_no_silence() -> None:
+    silence = after(100)
+    silence.note_death()
+    silence.note_opened(2 * HOUR)
+    silence.note_data(2 * HOUR + 100)
+
+    assert silence.limit == TIMEOUT
+
+
+def test_connections_that_bring_nothing_from_their_beginning_are_replaced_less_and_less_often() -> (
+    None
+):
+    silence = after(100)
+    limits = []
+    for opened_at in range(1_000, 6_000, 1_000):
+        silence.note_death()
+        limits.append(silence.limit)
+        silence.note_opened(opened_at)
+
+    assert limits == [TIMEOUT, 2 * TIMEOUT, 4 * TIMEOUT, 8 * TIMEOUT, 16 * TIMEOUT]
+
+    silence.note_data(5_100)
+
+    assert silence.limit == TIMEOUT

@@ -6,6 +6,7 @@ import time
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from bintrades.testing.exchange import ExchangeSimulator
 from bintrades.testing.frames import encode_frame
 from tests.end_to_end.collector import Collector, to_mongodb
 from tests.end_to_end.market import documents
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
     from pymongo.database import Database
 
-    from bintrades.testing.exchange import ExchangeSimulator
     from tests.end_to_end.collector import Sections
 
 START_MS = 1_720_000_000_000
@@ -197,3 +197,31 @@ def let_pass(seconds: float, collector: Collector) -> None:
     """Let time go by, which is what a silence is made of."""
     until = time.monotonic() + seconds
     collector.wait_until(lambda: time.monotonic() > until, lambda: "time stands still")
+
+
+def test_a_connection_that_only_pings_is_replaced_after_the_silence_timeout_again_and_again(
+    tmp_path: Path,
+) -> None:
+    with ExchangeSimulator() as exchange, Collector(tmp_path, exchange, WATCHFUL) as collector:
+        collector.start()
+        exchange.wait_for_subscription(STREAM, timeout_s=30)
+        took_s = [stalled_for_s(exchange, collector, count) for count in (1, 2)]
+
+    assert max(took_s) < 5
+
+
+def stalled_for_s(exchange: ExchangeSimulator, collector: Collector, count: int) -> float:
+    """Return how long a stalled connection was kept, after *count* trades in all."""
+    exchange.publish("BTCUSDT", "1", "1", time_ms=START_MS + count)
+    collector.wait_for_trades(count)
+    stalled = exchange.connections[0]
+    stalled.stall(pings=True)
+    started = time.monotonic()
+    exchange.wait_until(
+        lambda: any(
+            client.number > stalled.number and STREAM in client.streams
+            for client in exchange.connections
+        ),
+        60,
+    )
+    return time.monotonic() - started
