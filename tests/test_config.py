@@ -91,7 +91,7 @@ def test_the_defaults_are_those_that_users_were_promised(tmp_path: Path) -> None
         },
         "symbols": {"include": ("BTCUSDT", "ETHUSDT"), "exclude": ()},
         "bars": {"interval_ms": 10_000, "grace_ms": 500},
-        "repair": {"enabled": True, "max_age_ms": 6 * 3_600_000},
+        "repair": {"enabled": True, "max_age_ms": 6 * 3_600_000, "weight_share": 50},
         "journal": {
             "path": tmp_path / "var" / "bintrades.journal",
             "retention_ms": 3 * 86_400_000,
@@ -168,6 +168,8 @@ BAD_VALUES = [
     ("repair", "enabled", "", "neither yes nor no; allowed: yes or no"),
     ("repair", "max_age", "366d", "too long; allowed: 0ms to 365d"),
     ("repair", "max_age", "6 h", NOT_A_DURATION + "0ms to 365d"),
+    ("repair", "weight_share", "0", "too small; allowed: 1 to 100"),
+    ("repair", "weight_share", "50%", "not a whole number; allowed: 1 to 100"),
     ("journal", "path", "", f"names no file or folder; {PATHS}"),
     ("journal", "path", "a\x00b", f"has a control character in it; {PATHS}"),
     ("journal", "path", "~nobody-of-this-name/x", f"the home folder is not known; {PATHS}"),
@@ -454,7 +456,11 @@ VALUES: dict[str, dict[str, st.SearchStrategy[Any]]] = {
         "exclude": st.lists(symbol_names, unique=True).map(tuple),
     },
     "bars": {"interval_ms": intervals, "grace_ms": durations(0, 1000)},
-    "repair": {"enabled": st.booleans(), "max_age_ms": durations(0, 31_536_000_000)},
+    "repair": {
+        "enabled": st.booleans(),
+        "max_age_ms": durations(0, 31_536_000_000),
+        "weight_share": st.integers(1, 100),
+    },
     "journal": {
         "path": paths,
         "retention_ms": durations(1000, 315_360_000_000),
