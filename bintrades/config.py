@@ -116,6 +116,7 @@ class _Loader:
         for header in self._ini.headers:
             self._check_header(header, enabled)
         self._check_grace()
+        self._check_retention()
         store_options = {name: self._store_options(name) for name in enabled}
         if self._problems:
             self._problems.sort(key=lambda problem: problem[0])
@@ -169,6 +170,20 @@ class _Loader:
         if entry is not None and self._value("bars", "grace") > interval_ms:
             allowed = f"0ms to the interval, {format_duration(interval_ms)}"
             self._problem(entry, f"longer than the interval; allowed: {allowed}")
+
+    def _check_retention(self) -> None:
+        """A late repair must find its bar: one that is gone would be begun anew, and stay small."""
+        if not self._value("repair", "enabled"):
+            return
+        max_age_ms = self._value("repair", "max_age")
+        names = (("journal", "retention"), ("repair", "max_age"))
+        entry = next((self._lines[name] for name in names if name in self._lines), None)
+        if entry is not None and self._value("journal", "retention") <= max_age_ms:
+            self._problem(
+                entry,
+                "a repair reaches back as far as bars are kept, or farther; allowed:"
+                f" [journal] retention longer than [repair] max_age, {format_duration(max_age_ms)}",
+            )
 
     def _store_options(self, name: str) -> dict[str, str]:
         options = {}

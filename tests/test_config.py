@@ -105,6 +105,10 @@ def test_the_defaults_are_those_that_users_were_promised(tmp_path: Path) -> None
 
 
 NOT_A_DURATION = "not a whole number with a unit (ms, s, m, h, d), such as 10s; allowed: "
+RETENTION = (
+    "a repair reaches back as far as bars are kept, or farther; allowed: [journal] retention longer"
+    " than [repair] max_age, "
+)
 URL = "a host, perhaps a :port"
 SYMBOLS = "allowed: symbols or patterns with * and ?, such as BTCUSDT, *USDC"
 STORES = "allowed: names of plugins, such as mongodb, each once, or nothing"
@@ -168,6 +172,7 @@ BAD_VALUES = [
     ("repair", "enabled", "", "neither yes nor no; allowed: yes or no"),
     ("repair", "max_age", "366d", "too long; allowed: 0ms to 365d"),
     ("repair", "max_age", "6 h", NOT_A_DURATION + "0ms to 365d"),
+    ("repair", "max_age", "3d", RETENTION + "3d"),
     ("repair", "weight_share", "0", "too small; allowed: 1 to 100"),
     ("repair", "weight_share", "50%", "not a whole number; allowed: 1 to 100"),
     ("journal", "path", "", f"names no file or folder; {PATHS}"),
@@ -175,6 +180,8 @@ BAD_VALUES = [
     ("journal", "path", "~nobody-of-this-name/x", f"the home folder is not known; {PATHS}"),
     ("journal", "retention", "0d", "too short; allowed: 1s to 3650d"),
     ("journal", "retention", "3651d", "too long; allowed: 1s to 3650d"),
+    ("journal", "retention", "6h", RETENTION + "6h"),
+    ("journal", "retention", "1s", RETENTION + "6h"),
     ("journal", "retention", "1w", NOT_A_DURATION + "1s to 3650d"),
     ("journal", "checkpoint_every", "9ms", "too short; allowed: 10ms to 1m"),
     ("journal", "checkpoint_every", "61s", "too long; allowed: 10ms to 1m"),
@@ -220,6 +227,8 @@ GOOD_VALUES: list[tuple[str, str, str, Any]] = [
     ("bars", "interval_ms", "1d", 86_400_000),
     ("bars", "grace_ms", "10s", 10_000),
     ("repair", "enabled", "OFF", False),
+    ("journal", "retention_ms", "6h\n[repair]\nmax_age = 5h", 6 * 3_600_000),
+    ("journal", "retention_ms", "1s\n[repair]\nenabled = no", 1_000),
     ("stores", "enabled", "", ()),
     ("stores", "enabled", "mongodb jsonl", ("mongodb", "jsonl")),
     ("logging", "level", "debug", "DEBUG"),
@@ -458,12 +467,12 @@ VALUES: dict[str, dict[str, st.SearchStrategy[Any]]] = {
     "bars": {"interval_ms": intervals, "grace_ms": durations(0, 1000)},
     "repair": {
         "enabled": st.booleans(),
-        "max_age_ms": durations(0, 31_536_000_000),
+        "max_age_ms": durations(0, 86_399_999),
         "weight_share": st.integers(1, 100),
     },
     "journal": {
         "path": paths,
-        "retention_ms": durations(1000, 315_360_000_000),
+        "retention_ms": durations(86_400_000, 315_360_000_000),
         "checkpoint_every_ms": durations(10, 60_000),
     },
     "plugins": {"path": paths},
