@@ -19,16 +19,30 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 PACKAGE = REPOSITORY / "bintrades"
 
 LAYERS = (
-    ("errors", "model"),
-    ("ledger", "aggregator", "binance.frames", "binance.messages"),
-    ("journal", "delivery", "binance.connection", "binance.reader", "binance.rest"),
+    ("errors", "model", "clocks"),
+    (
+        *("ledger", "aggregator", "repair"),
+        *("binance.frames", "binance.messages", "binance.events", "binance.budget"),
+    ),
+    (
+        *("journal", "delivery", "gap_report"),
+        *("binance.connection", "binance.reader", "binance.connections"),
+        *("binance.rest", "binance.history"),
+    ),
+    ("recording", "binance.repairing"),
+    ("recorder", "binance.repairer"),
+    ("status",),
     ("service",),
     ("cli",),
 )
 """From below to above: a module may import what is below it, directly or by way of others, and
 never what is above. Modules that are not named may stand anywhere that keeps this true."""
 
-PURE = ("model", "ledger", "aggregator", "binance.frames", "binance.messages")
+PURE = (
+    *("model", "ledger", "aggregator", "repair"),
+    *("binance.frames", "binance.messages", "binance.budget"),
+    *("binance.subscription", "binance.silence", "binance.symbols"),
+)
 IMPURE = {
     *("asyncio", "fcntl", "http", "httpx", "io", "logging", "multiprocessing", "os", "pathlib"),
     *("pymongo", "queue", "random", "requests", "schedule", "select", "selectors", "shutil"),

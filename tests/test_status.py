@@ -13,16 +13,24 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bintrades.aggregator import Aggregator, Changes
+from bintrades.binance.budget import Budget
+from bintrades.binance.connections import Connections
+from bintrades.binance.history import History
 from bintrades.binance.markets import MARKETS
 from bintrades.binance.reader import AttemptLimit, Reader
-from bintrades.binance.session import Event, StreamOptions
+from bintrades.binance.repairer import Repairer
+from bintrades.binance.repairing import Repairing
+from bintrades.binance.rest import RestClient
+from bintrades.binance.session import StreamOptions
+from bintrades.clocks import now_ms, utc_ms
 from bintrades.delivery import Delivery
 from bintrades.errors import JournalError
 from bintrades.journal_reader import Cursor
 from bintrades.ledger import LedgerState
-from bintrades.model import Gap, Trade
+from bintrades.model import ABSENT, Gap, Trade
 from bintrades.plugins import load_stores
-from bintrades.recorder import Recorder
+from bintrades.recording import Recording
+from bintrades.repair import RepairPlan
 from bintrades.status import Status, read_status, tell
 from bintrades.testing.bars import OPEN_TIME_MS, sample_bar, sample_bars
 from bintrades.tls import tls_context
@@ -31,6 +39,9 @@ from tests.journals import by_key, finished, journal_at, open_journal
 from tests.strategies import make_trade
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bintrades.binance.events import Event
     from bintrades.journal import Journal
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -46,18 +57,35 @@ class Collector:
     """The workers of a collector, none of them started, and their figures."""
 
     def __init__(self, path: Path, journal: Journal) -> None:
-        inbox: queue.Queue[Event | None] = queue.Queue()
+        inbox: queue.Queue[Event] = queue.Queue()
         failures: list[str] = []
         self.aggregator = Aggregator(["BTCUSDT"], market="spot", interval_ms=10_000, grace_ms=500)
         options = StreamOptions("ws://127.0.0.1:9", MARKETS["spot"], tls_context(), 10)
-        self.reader = Reader(
-            1,
-            ["BTCUSDT"],
-            inbox,
-            options,
-            AttemptLimit(options.market),
-            silence_timeout_ms=1_000,
-            on_failure=failures.append,
+
+        def make_reader(number: int, symbols: Sequence[str], copy: int) -> Reader:
+            return Reader(
+                number,
+                symbols,
+                inbox,
+                options,
+                AttemptLimit(options.market),
+                copy=copy,
+                silence_timeout_ms=1_000,
+                on_failure=failures.append,
+            )
+
+        connections = Connections(
+            ["BTCUSDT"], make_reader, group_size=400, redundancy=1, rotate_after_ms=1_000
+        )
+        (self.reader,) = connections.readers
+        rest = RestClient("http://127.0.0.1:9", options.market)
+        self.repairing = Repairing(
+            rest,
+            History(rest, options.market),
+            RepairPlan(0),
+            Budget(6_000, 50),
+            put=inbox.put,
+            clock=lambda: 0,
         )
         (store,) = load_stores(["jsonl"], REPOSITORY / "plugins")
         self.delivery = Delivery(
@@ -67,21 +95,30 @@ class Collector:
             on_failure=failures.append,
             on_bad_options=failures.append,
         )
-        self.status = Status(["BTCUSDT"], inbox, self.aggregator, [self.reader], [self.delivery])
-        self.recorder = Recorder(
+        self.status = Status(
+            ["BTCUSDT"],
             inbox,
+            self.aggregator,
+            connections,
+            Repairer(self.repairing, on_failure=failures.append),
+            [self.delivery],
+        )
+        self.recording = Recording(
             self.aggregator,
             journal,
             checkpoint_every_ms=1_000,
-            on_bars=lambda: None,
+            now=now_ms(),
+            clock=utc_ms,
             status=lambda: "",
-            on_failure=failures.append,
+            on_bars=lambda: None,
+            on_gaps=lambda *_: None,
+            on_quiet=lambda *_: None,
         )
 
     @property
     def figures(self) -> dict[str, Any]:
         """What it says of itself."""
-        return self.status.figures(self.recorder)
+        return self.status.figures(self.recording)
 
 
 def trades(*ids: int) -> list[Trade]:
@@ -106,6 +143,7 @@ def test_the_figures_of_a_collector_say_what_it_has_done(path: Path) -> None:
             "error": None,
         }
     ]
+    assert figures["repair"] == {"requests": 0, "error": None}
     assert figures["stores"] == [{"name": "jsonl", "delivered": 0, "error": None}]
     assert json.loads(json.dumps(figures)) == figures
 
@@ -150,16 +188,22 @@ def test_asking_keeps_no_collector_from_starting(path: Path) -> None:
 def test_what_waits_and_lacks_is_told(path: Path) -> None:
     first, lacking, half = sample_bars(3)
     gap = Gap(10, 14, lacking.open_time_ms, lacking.open_time_ms, "skipped")
+    ended = Gap(7, 8, OPEN_TIME_MS, OPEN_TIME_MS, "skipped")
+    old = replace(gap, first_id=2, last_id=3, is_abandoned=True)
     with journal_at(path) as journal:
+        journal.write(
+            Changes(ledgers={"BTCUSDT": LedgerState(20, OPEN_TIME_MS, (ended, gap))}), OPEN_TIME_MS
+        )
         journal.write(
             Changes(
                 finished=by_key([first, lacking]),
                 unfinished=by_key([replace(half, is_closed=False)]),
                 ledgers={
                     "BTCUSDT": LedgerState(20, OPEN_TIME_MS, (gap,)),
-                    "ETHUSDT": LedgerState(20, OPEN_TIME_MS, (replace(gap, last_id=10),)),
+                    "ETHUSDT": LedgerState(20, OPEN_TIME_MS, (old, replace(gap, last_id=10))),
                     "XRPUSDT": LedgerState(20, OPEN_TIME_MS, ()),
                 },
+                explained=[("BTCUSDT", 8, 8, ABSENT)],
             ),
             OPEN_TIME_MS,
         )
@@ -176,14 +220,20 @@ def test_what_waits_and_lacks_is_told(path: Path) -> None:
         "incomplete": 1,
         "symbols": 3,
     }
-    assert status["gaps"] == {"open": 2, "missing_ids": 6, "symbols": ["BTCUSDT", "ETHUSDT"]}
+    assert status["gaps"] == {
+        "open": 2,
+        "abandoned": 1,
+        "repaired": 1,
+        "absent": 1,
+        "symbols": ["BTCUSDT", "ETHUSDT"],
+    }
     assert status["stores"] == {
         "mongodb": {"waiting_bars": 2, "rejected_bars": 0, "last_reason": None},
         "jsonl": {"waiting_bars": 1, "rejected_bars": 1, "last_reason": "far too ugly"},
     }
     page = tell(status)
     assert "bars        3, of 3 symbols; 1 still open, 1 lack trades" in page
-    assert "gaps        2 open (BTCUSDT, ETHUSDT)" in page
+    assert "gaps        2 open, 1 repaired, 1 absent, 1 abandoned (`bintrades gaps`" in page
     assert "store       jsonl: 1 bars wait, 1 refused (far too ugly)" in page
 
 
@@ -192,8 +242,8 @@ def test_every_trouble_is_told(path: Path) -> None:
         collector = Collector(path, journal)
         collector.reader.last_error = "ConnectionRefusedError: nobody there"
         collector.delivery.last_error = "OSError: disk on fire"
-        collector.recorder.journal_error = "bars.journal: database or disk is full"
-        collector.recorder.bad_count = 3
+        collector.recording.journal_error = "bars.journal: database or disk is full"
+        collector.recording.bad_count = 3
         collector.status.unlisted = [f"OLD{number}USDT" for number in range(7)]
         figures = json.dumps(collector.figures)
         journal.write(finished(sample_bar()), OPEN_TIME_MS, figures)
