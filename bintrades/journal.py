@@ -121,7 +121,8 @@ class Journal:
         """Delete bars last written before *before_ms* that each of *stores* has; return how many.
 
         Bars that a store refused stay until they are sent again, bars that a gap touches until it
-        is repaired or abandoned. Raises JournalError.
+        is repaired or abandoned, and a symbol's newest bar, which the next gap would touch, until
+        there is a newer one. Raises JournalError.
         """
         names = list(stores)
         return self._despite_damage(lambda: self._prune(names, before_ms))
@@ -259,9 +260,11 @@ class Journal:
             " (SELECT 1 FROM rejected WHERE rejected.symbol = bars.symbol"
             "  AND rejected.open_time = bars.open_time) AND NOT EXISTS"
             " (SELECT 1 FROM gaps WHERE gaps.symbol = bars.symbol AND NOT gaps.is_abandoned"
-            "  AND gaps.since < bars.open_time + ? AND gaps.until >= bars.open_time)"
+            "  AND gaps.since < bars.open_time + ? AND gaps.until >= bars.open_time) AND NOT EXISTS"
+            " (SELECT 1 FROM ledgers WHERE ledgers.symbol = bars.symbol"
+            "  AND ledgers.last_time < bars.open_time + ?)"
             " ORDER BY sequence LIMIT ?",
-            (taken, self._interval, PRUNE_BATCH),
+            (taken, self._interval, self._interval, PRUNE_BATCH),
         ).fetchall()
         old = [row[:2] for row in itertools.takewhile(lambda row: row[2] < before_ms, oldest)]
         if old:
