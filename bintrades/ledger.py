@@ -144,10 +144,10 @@ class Ledger:
             gap = self._gaps[index]
             if gap.is_abandoned or gap.first_id > last_id:
                 continue
-            if gap.last_id <= last_id:
-                self._gaps[index] = replace(gap, is_abandoned=True)
-                continue
             middle = min(max(until, gap.since_ms), gap.until_ms)
+            if gap.last_id <= last_id:
+                self._gaps[index] = replace(gap, until_ms=middle, is_abandoned=True)
+                continue
             old = replace(gap, last_id=last_id, until_ms=middle, is_abandoned=True)
             self._gaps[index : index + 1] = [
                 old,
