@@ -158,6 +158,8 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
 @contextlib.contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
     """All or nothing, holding the write lock from the start."""
+    if connection.in_transaction:  # an earlier one that could not even be rolled back
+        connection.execute("ROLLBACK")
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
