@@ -87,11 +87,12 @@ class RepairPlan:
 
     *now* is milliseconds on a clock that never goes back; *clock* is the exchange's time. Nothing
     is asked about a symbol twice at once: after a task its next one comes when update() has told
-    what the answer made of the gaps.
+    what the answer made of the gaps. An answer has at most *page* rows.
     """
 
-    def __init__(self, max_age_ms: int) -> None:
+    def __init__(self, max_age_ms: int, page: int = PAGE) -> None:
         self._max_age = max_age_ms
+        self._page = page
         self._gaps: dict[str, tuple[Gap, ...]] = {}  # served in this order, then put last
         self._tries: dict[tuple[str, int], _Tries] = {}  # by symbol and last id
         self._holes: dict[tuple[str, int, int], int] = {}  # ids found absent, and when first
@@ -180,7 +181,7 @@ class RepairPlan:
         tries.is_recent = True
         tries.needs_ids = last_id >= gap.last_id
         tries.next_aggregate = None if tries.needs_ids else rows[-1].id + 1
-        if last_id < gap.last_id and len(rows) < PAGE:
+        if last_id < gap.last_id and len(rows) < self._page:
             self._delay(tries, now)
         else:
             tries.failures = 0
@@ -199,9 +200,9 @@ class RepairPlan:
             return Repaired(symbol, gap, abandoned_through=gap.last_id, abandoned_before_ms=oldest)
         if not tries.is_recent and gap.since_ms < oldest:
             return AggregatesTask(symbol, gap, None, oldest, is_oldest=True)
-        if tries.needs_ids or (gap.size < PAGE and not gap.is_start):
+        if tries.needs_ids or (gap.size < self._page and not gap.is_start):
             # One row more than is missing shows that the exchange has got past the gap.
-            return TradesTask(symbol, gap, gap.first_id, min(PAGE, gap.size + 1))
+            return TradesTask(symbol, gap, gap.first_id, min(self._page, gap.size + 1))
         if tries.next_aggregate is not None:
             return AggregatesTask(symbol, gap, tries.next_aggregate, None)
         return AggregatesTask(symbol, gap, None, max(gap.since_ms, oldest))
