@@ -1,0 +1,537 @@
+"""Which request is made for which gap, and what its answer means."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from decimal import Decimal
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bintrades.aggregator import Aggregator
+from bintrades.ledger import LedgerState
+from bintrades.model import ABSENT, RESTART, START, Gap, Run
+from bintrades.repair import (
+    FIRST_LOOK_MS,
+    Aggregate,
+    AggregatesTask,
+    Repaired,
+    RepairPlan,
+    TradesTask,
+)
+from tests.exchanges import Database, as_run, make_market
+from tests.strategies import INTERVAL, SYMBOLS, Written, bars_of
+from tests.strategies import START as NOON
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bintrades.model import Trade
+    from bintrades.repair import Task
+
+HOUR = 3_600_000
+PAGE = 5
+BTC, ETH, _ = SYMBOLS
+
+
+def gap(
+    first_id: int,
+    last_id: int,
+    *,
+    since: int = NOON,
+    until: int = NOON + 1_000,
+    attempts: int = 0,
+) -> Gap:
+    return Gap(first_id, last_id, since, until, RESTART, attempts)
+
+
+def start_gap(last_id: int, *, since: int = NOON) -> Gap:
+    return Gap(0, last_id, since, since + 5_000, START)
+
+
+def rows(*ids: int, time: int = NOON) -> list[Run]:
+    """Return single trades as historicalTrades answers them."""
+    return [Run(trade_id, trade_id, Decimal(1), Decimal(1), time, False) for trade_id in ids]
+
+
+def aggregates(*spans: tuple[int, int], first: int = 100) -> list[Aggregate]:
+    """Return aggregates of these ids, numbered from *first*."""
+    return [
+        Aggregate(number, Run(low, high, Decimal(1), Decimal(1), NOON, False))
+        for number, (low, high) in enumerate(spans, first)
+    ]
+
+
+def plan_of(*gaps: Gap, symbol: str = BTC, max_age: int = HOUR, now: int = 0) -> RepairPlan:
+    """Return a plan that has been told of *gaps* a while ago."""
+    plan = RepairPlan(max_age, PAGE)
+    plan.update(symbol, gaps, now - FIRST_LOOK_MS)
+    return plan
+
+
+def task_of(plan: RepairPlan, now: int = 0, clock: int = NOON + 2_000) -> Task:
+    """Return the next task, which there must be."""
+    task = plan.next_task(now, clock)
+    assert isinstance(task, TradesTask | AggregatesTask)
+    return task
+
+
+class Story:
+    """Live trades, a plan and a database that answers, fails and lags as a seed has it."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = random.Random(seed)
+        self.now = 0
+        self.aggregator = Aggregator(SYMBOLS, market="spot", interval_ms=INTERVAL, grace_ms=500)
+        self.aggregator.connected(SYMBOLS, 0)
+        self.plan = RepairPlan(HOUR, PAGE)
+        self.written = Written()
+        self.asked: list[Task] = []
+        self.absent: set[tuple[str, int]] = set()
+        self._updates: list[tuple[int, str, Sequence[Gap]]] = []
+        self.markets = {
+            symbol: make_market(self.rng, symbol, self.rng.randrange(60)) for symbol in SYMBOLS
+        }
+        self.databases = {
+            symbol: Database(trades, page=PAGE) for symbol, trades in self.markets.items()
+        }
+        self.heard: dict[str, list[Trade]] = {symbol: [] for symbol in SYMBOLS}
+
+    @property
+    def wanted(self) -> list[Trade]:
+        """What the bars must hold: from the interval of the first live trade to the last one."""
+        return [
+            trade
+            for symbol, heard in self.heard.items()
+            if heard
+            for trade in self.markets[symbol]
+            if trade.time >= heard[0].time // INTERVAL * INTERVAL
+            and trade.trade_id <= heard[-1].trade_id
+        ]
+
+    def go(self) -> None:
+        """Lose much of what is sent while repairing, then repair to the end."""
+        loss = self.rng.choice([0.05, 0.5, 0.97])
+        sent = sorted((t for m in self.markets.values() for t in m), key=lambda trade: trade.time)
+        for trade in sent:
+            self._pass(self.rng.choice([0, 1, 400]))
+            self._lag(through=trade.time)
+            if self.rng.random() >= loss:
+                self.heard[trade.symbol].append(trade)
+                self.aggregator.add([trade], self.now)
+                self._tell(trade.symbol)
+            self._step()
+        self._lag(through=2**62)
+        for _ in range(5_000):
+            if not any(self.aggregator.gaps(symbol) for symbol in SYMBOLS):
+                break
+            self._pass(250)
+            self._step()
+        self._collect()
+
+    def _pass(self, pause_ms: int) -> None:
+        self.now += pause_ms
+        while self._updates and self._updates[0][0] <= self.now:
+            _, symbol, gaps = self._updates.pop(0)
+            self.plan.update(symbol, gaps, self.now)
+
+    def _lag(self, through: int) -> None:
+        for symbol, database in self.databases.items():
+            ids = [trade.trade_id for trade in self.markets[symbol] if trade.time <= through]
+            hidden = self.rng.choice([0, 0, 1, 6]) if through < 2**62 else 0
+            database.through = ids[-1 - hidden] if len(ids) > hidden else -1
+
+    def _tell(self, symbol: str) -> None:
+        """Let the plan hear of the gaps a little later, as it does of what went before."""
+        at = max(self.now + self.rng.choice([0, 1, 300]), *(u[0] for u in self._updates[-1:]), 0)
+        self._updates.append((at, symbol, self.aggregator.gaps(symbol)))
+
+    def _step(self) -> None:
+        task = self.plan.next_task(self.now, self.aggregator.market_time or NOON)
+        if task is None:
+            return
+        repaired = task if isinstance(task, Repaired) else self._answer(task)
+        for first_id, last_id in repaired.absent:
+            self.absent.update((repaired.symbol, i) for i in range(first_id, last_id + 1))
+        self.aggregator.repair(repaired)
+        self._tell(repaired.symbol)
+        if self.rng.random() < 0.3:
+            self._collect()
+
+    def _answer(self, task: Task) -> Repaired:
+        self.asked.append(task)
+        if self.rng.random() < 0.2:
+            return self.plan.failed(task, "the wire is cut", self.now)
+        database = self.databases[task.symbol]
+        if isinstance(task, TradesTask):
+            return self.plan.trades_came(task, database.trades_from(task), self.now)
+        return self.plan.aggregates_came(task, database.aggregates_from(task), self.now)
+
+    def _collect(self) -> None:
+        self.aggregator.advance(self.now)
+        self.written.pending.update(self.aggregator.collect(is_last=True))
+        self.written.write()
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.integers(0, 2**32))
+def test_every_gap_is_closed_in_the_end_and_the_bars_are_those_of_all_trades(seed: int) -> None:
+    story = Story(seed)
+    story.go()
+
+    assert {symbol: story.aggregator.gaps(symbol) for symbol in SYMBOLS} == dict.fromkeys(
+        SYMBOLS, ()
+    )
+    assert story.written.closed == bars_of(story.wanted)
+    assert story.plan.next_task(story.now, NOON) is None
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.integers(0, 2**32))
+def test_only_ids_that_the_exchange_does_not_have_are_held_to_be_absent(seed: int) -> None:
+    story = Story(seed)
+    story.go()
+
+    existing = {(trade.symbol, trade.trade_id) for m in story.markets.values() for trade in m}
+    assert not story.absent & existing
+
+
+def test_a_new_gap_is_given_time_to_fill_by_itself() -> None:
+    plan = RepairPlan(HOUR, PAGE)
+    plan.update(BTC, [gap(5, 7)], now=0)
+
+    assert plan.next_task(FIRST_LOOK_MS - 1, NOON) is None
+    assert plan.next_task(FIRST_LOOK_MS, NOON) is not None
+
+
+def test_a_gap_that_filled_by_itself_is_not_asked_about() -> None:
+    plan = plan_of(gap(5, 7))
+    plan.update(BTC, [], now=0)
+
+    assert plan.next_task(0, NOON) is None
+    assert plan.is_empty
+
+
+def test_a_small_gap_is_asked_for_by_id_with_one_row_more_to_show_its_end() -> None:
+    assert task_of(plan_of(gap(5, 7))) == TradesTask(BTC, gap(5, 7), from_id=5, limit=4)
+
+
+def test_a_large_gap_is_asked_for_by_aggregates_since_the_trade_before_it() -> None:
+    assert task_of(plan_of(gap(5, 9))) == AggregatesTask(BTC, gap(5, 9), None, start_ms=NOON)
+
+
+def test_a_gap_at_the_end_of_a_full_page_of_trades_is_asked_for_again_at_once() -> None:
+    plan = plan_of(gap(5, 9))
+    task = TradesTask(BTC, gap(5, 9), 5, 5)
+
+    repaired = plan.trades_came(task, rows(3, 5, 6, 7, 8), now=0)
+
+    assert [run.first_id for run in repaired.runs] == [5, 6, 7, 8]
+    assert repaired.error is None
+    plan.update(BTC, [gap(9, 9)], now=0)
+    assert task_of(plan).gap == gap(9, 9)
+
+
+def test_aggregates_are_paged_by_their_own_id_and_never_by_time() -> None:
+    plan = plan_of(gap(5, 40))
+    first = task_of(plan)
+    assert isinstance(first, AggregatesTask)
+
+    plan.aggregates_came(first, aggregates((3, 5), (6, 6), (7, 8), (9, 9), (10, 12)), now=0)
+    plan.update(BTC, [gap(5, 5), gap(13, 40)], now=0)
+
+    assert task_of(plan) == AggregatesTask(BTC, gap(13, 40), from_id=105, start_ms=None)
+
+
+def test_what_aggregates_cannot_tell_at_the_edges_is_asked_for_by_id() -> None:
+    plan = plan_of(gap(5, 9))
+    task = task_of(plan)
+    assert isinstance(task, AggregatesTask)
+
+    repaired = plan.aggregates_came(task, aggregates((3, 5), (6, 7), (8, 12)), now=0)
+
+    assert [(run.first_id, run.last_id) for run in repaired.runs] == [(6, 7)]
+    plan.update(BTC, [gap(5, 5), gap(8, 9)], now=0)
+    assert task_of(plan, now=FIRST_LOOK_MS) == TradesTask(BTC, gap(8, 9), 8, 3)
+
+
+def test_a_large_hole_that_aggregates_reach_around_is_asked_for_by_id() -> None:
+    plan = plan_of(gap(5, 30))
+    task = task_of(plan)
+    assert isinstance(task, AggregatesTask)
+
+    assert plan.aggregates_came(task, aggregates((4, 4), (31, 31)), now=0).runs == []
+    plan.update(BTC, [gap(5, 30, attempts=1)], now=0)
+
+    assert isinstance(task_of(plan), TradesTask)
+
+
+def test_aggregates_that_the_exchange_has_marked_invalid_are_passed_over() -> None:
+    plan = plan_of(gap(5, 40))
+    task = task_of(plan)
+    assert isinstance(task, AggregatesTask)
+    invalid = [Aggregate(number, None) for number in range(100, 105)]
+
+    repaired = plan.aggregates_came(task, invalid, now=0)
+
+    assert (repaired.runs, repaired.error) == ((), "the exchange has nothing valid there")
+    plan.update(BTC, [gap(5, 40, attempts=1)], 0)
+    again = task_of(plan, now=1_000)
+    assert isinstance(again, AggregatesTask)
+    assert again.from_id == 105
+    mixed = [Aggregate(105, None), *aggregates((6, 9), first=106), Aggregate(107, None)]
+    assert [run.first_id for run in plan.aggregates_came(again, mixed, now=0).runs] == [6]
+
+
+def test_the_gap_before_the_first_trade_begins_at_the_interval_and_what_is_before_is_unwanted() -> (
+    None
+):
+    plan = plan_of(start_gap(99))
+    task = task_of(plan)
+    assert task == AggregatesTask(BTC, start_gap(99), None, start_ms=NOON)
+
+    repaired = plan.aggregates_came(task, aggregates((97, 98), (99, 103)), now=0)
+
+    assert repaired.begins_at == 97
+    assert repaired.abandoned_through is None
+    assert [(run.first_id, run.last_id) for run in repaired.runs] == [(97, 98)]
+
+
+def test_only_the_first_page_tells_where_the_first_interval_begins() -> None:
+    plan = plan_of(start_gap(99))
+    task = task_of(plan)
+    assert isinstance(task, AggregatesTask)
+    page = aggregates(*((i, i) for i in range(5)))
+    assert plan.aggregates_came(task, page, now=0).begins_at == 0
+    plan.update(BTC, [Gap(0, 99, NOON, NOON + 5_000, START, 1)], now=0)
+    task = task_of(plan)
+    assert isinstance(task, AggregatesTask)
+    assert task.from_id == 105
+
+    assert plan.aggregates_came(task, aggregates((5, 6), first=105), now=0).begins_at is None
+
+
+def test_the_newest_gap_of_a_symbol_comes_first() -> None:
+    assert task_of(plan_of(gap(5, 6), gap(20, 22), gap(9, 9))).gap.last_id == 9
+    assert task_of(plan_of(gap(5, 6), gap(9, 9), gap(20, 22))).gap == gap(20, 22)
+
+
+def test_a_gap_that_must_wait_does_not_hold_up_the_others_of_its_symbol() -> None:
+    plan = plan_of(gap(5, 6), gap(20, 22))
+    newest = task_of(plan)
+    plan.failed(newest, "no", now=0)
+    plan.update(BTC, [gap(5, 6), gap(20, 22, attempts=1)], now=0)
+
+    assert task_of(plan).gap == gap(5, 6)
+
+
+def test_symbols_take_turns_however_often_their_gaps_change() -> None:
+    plan = RepairPlan(HOUR, PAGE)
+    gaps = {
+        symbol: [gap(number * 10, number * 10 + 2) for number in range(9)] for symbol in SYMBOLS
+    }
+    for symbol in SYMBOLS:
+        plan.update(symbol, gaps[symbol], now=-FIRST_LOOK_MS)
+    served = []
+    for number in range(9):
+        plan.update(BTC, gaps[BTC], now=0)  # it is always busy
+        task = task_of(plan)
+        assert isinstance(task, TradesTask)
+        served.append(task.symbol)
+        plan.trades_came(task, rows(*range(task.from_id, task.from_id + 3)), now=0)
+        gaps[task.symbol].remove(task.gap)
+        plan.update(task.symbol, gaps[task.symbol], now=0)
+        assert number or task.gap.first_id == 80
+
+    assert Counter(served) == dict.fromkeys(SYMBOLS, 3)
+    assert all(one != other for one, other in pairwise(served))
+
+
+def test_nothing_is_asked_about_a_symbol_until_its_last_answer_has_been_taken_in() -> None:
+    plan = plan_of(gap(5, 6), gap(20, 22))
+    task = task_of(plan)
+    assert plan.next_task(0, NOON) is None
+
+    plan.update(BTC, [gap(5, 6), gap(20, 22), gap(40, 41)], now=0)  # older than the answer
+    assert plan.next_task(10_000, NOON) is None
+
+    plan.failed(task, "no", now=0)
+    plan.update(BTC, [gap(5, 6), gap(20, 22, attempts=1)], now=0)
+    assert plan.next_task(10_000, NOON) is not None
+
+
+def test_a_task_that_cannot_be_carried_out_now_is_found_again() -> None:
+    plan = plan_of(gap(5, 6))
+    task = task_of(plan)
+
+    plan.put_back(task)
+
+    assert task_of(plan) == task
+
+
+def test_the_wait_for_a_gap_grows_while_its_requests_fail_and_begins_anew_after() -> None:
+    plan = plan_of(gap(5, 40))
+    waits, now = [], 0
+    for attempt in range(1, 12):
+        task = task_of(plan, now)
+        plan.failed(task, "no", now)
+        plan.update(BTC, [gap(5, 40, attempts=attempt)], now)
+        asked_at = now
+        while plan.next_task(now, NOON + 2_000) is None:
+            now += 500
+        waits.append(now - asked_at)
+        plan.put_back(task)
+
+    assert waits[:5] == [1_000, 2_000, 4_000, 8_000, 16_000]
+    assert waits[-2:] == [300_000, 300_000]
+    assert isinstance(task, AggregatesTask)
+    plan.aggregates_came(task, aggregates(*((i, i) for i in range(5, 10))), now)
+    plan.update(BTC, [gap(10, 40)], now)
+    assert plan.failed(task_of(plan, now), "no", now).error == "no"
+    plan.update(BTC, [gap(10, 40, attempts=1)], now)
+    assert plan.next_task(now + 1_000, NOON) is not None
+
+
+def test_a_short_or_empty_page_is_no_proof_of_absence() -> None:
+    plan = plan_of(gap(5, 7))
+    task = task_of(plan)
+    assert isinstance(task, TradesTask)
+
+    for now in (0, 10_000, 100_000):
+        for page in (rows(), rows(5), rows(5, 6)):
+            repaired = plan.trades_came(task, page, now)
+            assert repaired.absent == []
+            assert len(repaired.runs) == len(page)
+            assert repaired.error == "the exchange does not have it all yet"
+
+
+def test_ids_are_absent_when_two_answers_ten_seconds_apart_reach_around_them() -> None:
+    plan = plan_of(gap(5, 7))
+    task = task_of(plan)
+    assert isinstance(task, TradesTask)
+
+    assert plan.trades_came(task, rows(5, 8), now=0).absent == []
+    assert plan.trades_came(task, rows(5, 8), now=9_999).absent == []
+    assert plan.trades_came(task, rows(5, 8), now=10_000).absent == [(6, 7)]
+
+
+def test_what_lies_wholly_before_the_oldest_moment_is_abandoned_without_asking() -> None:
+    old = gap(5, 6, since=NOON - 2 * HOUR, until=NOON - HOUR - 1)
+    plan = plan_of(old)
+
+    repaired = plan.next_task(0, NOON)
+
+    assert repaired == Repaired(BTC, old, abandoned_through=6, abandoned_before_ms=NOON - HOUR)
+
+
+def test_of_a_gap_that_began_too_long_ago_only_the_older_part_is_abandoned() -> None:
+    long = gap(5, 40, since=NOON - 2 * HOUR, until=NOON)
+    plan = plan_of(long)
+    task = task_of(plan, clock=NOON)
+    assert task == AggregatesTask(BTC, long, None, NOON - HOUR, is_oldest=True)
+
+    repaired = plan.aggregates_came(task, aggregates((18, 19), (20, 20)), now=0)
+
+    assert (repaired.abandoned_through, repaired.abandoned_before_ms) == (17, NOON - HOUR)
+    assert [run.first_id for run in repaired.runs] == [18, 20]
+
+
+def test_a_first_interval_that_is_partly_too_old_is_abandoned_as_far_and_not_forgotten() -> None:
+    long = start_gap(99, since=NOON - HOUR - 2_000)
+    plan = plan_of(long)
+    task = task_of(plan, clock=NOON)
+    assert isinstance(task, AggregatesTask)
+    assert task.is_oldest
+
+    repaired = plan.aggregates_came(task, aggregates((90, 91)), now=0)
+
+    assert (repaired.begins_at, repaired.abandoned_through) == (None, 89)
+
+
+def test_an_abandoned_gap_is_asked_about_no_more() -> None:
+    abandoned = Gap(5, 6, NOON, NOON, RESTART, is_abandoned=True)
+
+    assert plan_of(abandoned).next_task(0, NOON) is None
+
+
+def test_a_gap_that_reaches_the_age_while_it_waits_is_abandoned() -> None:
+    plan = plan_of(gap(5, 6))
+    plan.put_back(task_of(plan))
+
+    repaired = plan.next_task(0, NOON + 1_001 + HOUR)
+
+    assert isinstance(repaired, Repaired)
+    assert repaired.abandoned_through == 6
+
+
+def test_abandoned_and_absent_parts_end_up_on_record_as_such() -> None:
+    aggregator = Aggregator([BTC], market="spot", interval_ms=INTERVAL, grace_ms=500)
+    long = gap(5, 40, since=NOON - 2 * HOUR, until=NOON)
+    aggregator.resume({BTC: LedgerState(41, NOON, (long,))}, [], {})
+    plan = plan_of(long)
+    task = task_of(plan, clock=NOON)
+    assert isinstance(task, AggregatesTask)
+
+    aggregator.repair(plan.aggregates_came(task, aggregates((18, 30), (33, 40)), now=0))
+    (old, hole) = aggregator.gaps(BTC)
+    plan.update(BTC, (old, hole), now=0)
+    by_id = task_of(plan, now=1_000)
+    assert isinstance(by_id, TradesTask)
+    for now in (1_000, 11_000):
+        aggregator.repair(plan.trades_came(by_id, rows(33, 34), now))
+
+    assert (old.first_id, old.last_id, old.is_abandoned) == (5, 17, True)
+    assert (hole.first_id, hole.last_id, hole.is_abandoned) == (31, 32, False)
+    assert aggregator.gaps(BTC) == (old,)
+    assert aggregator.collect().explained == [(BTC, 31, 32, ABSENT)]
+
+
+def test_an_answer_for_a_gap_that_has_gone_meanwhile_does_no_harm() -> None:
+    plan = plan_of(gap(5, 7))
+    task = task_of(plan)
+    assert isinstance(task, TradesTask)
+    plan.update(BTC, [], now=0)
+
+    assert [run.first_id for run in plan.trades_came(task, rows(5, 6, 7, 8), 0).runs] == [5, 6, 7]
+    assert plan.failed(task, "no", 0).error == "no"
+    assert plan.is_empty
+
+
+def test_holes_are_kept_in_mind_only_as_long_as_their_symbol_has_gaps() -> None:
+    plan = plan_of(gap(5, 7))
+    task = task_of(plan)
+    assert isinstance(task, TradesTask)
+    plan.trades_came(task, rows(5, 8), now=0)
+    assert not plan.is_empty
+
+    plan.update(BTC, [], now=0)
+
+    assert plan.is_empty
+
+
+def test_a_large_gap_costs_few_requests() -> None:
+    trades = make_market(random.Random(1), BTC, 5_000, is_holed=False)
+    database = Database(trades, page=PAGE)
+    aggregator = Aggregator([BTC], market="spot", interval_ms=INTERVAL, grace_ms=500)
+    aggregator.connected([BTC], 0)
+    aggregator.add([trades[0], trades[-1]], 0)
+    plan = RepairPlan(24 * HOUR, PAGE)
+    plan.update(BTC, aggregator.gaps(BTC), -1_000)
+    requests: Counter[type] = Counter()
+    now = 0
+    while gaps := aggregator.gaps(BTC):
+        now += 250
+        plan.update(BTC, gaps, now)
+        task = plan.next_task(now, aggregator.market_time)
+        if isinstance(task, AggregatesTask):
+            aggregator.repair(plan.aggregates_came(task, database.aggregates_from(task), now))
+        elif isinstance(task, TradesTask):
+            aggregator.repair(plan.trades_came(task, database.trades_from(task), now))
+        requests[type(task)] += 1
+
+    assert requests[AggregatesTask] <= len(database.aggregates) / 5 + 2
+    assert requests[TradesTask] <= 4
+    assert as_run(trades[0]).count == 1
