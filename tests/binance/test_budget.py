@@ -1,0 +1,158 @@
+"""How much is asked of the exchange, and when nothing is."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bintrades.binance.budget import Budget
+
+MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
+NOON = 1_723_118_400_000
+
+
+def spend(budget: Budget, weight: int, now: int) -> int:
+    """Make requests of *weight* until there is to be a wait; return how many."""
+    count = 0
+    while budget.wait_ms(weight, now) == 0:
+        count += 1
+    return count
+
+
+def test_no_more_than_the_share_is_spent_in_a_minute() -> None:
+    budget = Budget(6_000, 50)
+
+    assert spend(budget, 25, NOON) == 120
+    assert budget.wait_ms(25, NOON + 12_345) == MINUTE - 12_345
+    assert spend(budget, 25, NOON + MINUTE - 1) == 0
+
+
+def test_the_next_minute_of_the_wall_clock_begins_from_nothing() -> None:
+    budget = Budget(6_000, 50)
+    spend(budget, 25, NOON + MINUTE - 1)
+
+    assert spend(budget, 4, NOON + MINUTE) == 750
+
+
+def test_a_light_request_fits_where_a_heavy_one_does_not() -> None:
+    budget = Budget(100, 50)
+
+    assert spend(budget, 25, NOON) == 2
+    budget = Budget(100, 49)
+    assert spend(budget, 25, NOON) == 1
+    assert spend(budget, 4, NOON) == 6
+
+
+def test_what_the_exchange_counts_for_the_address_is_believed() -> None:
+    budget = Budget(6_000, 50)
+    budget.note_used(2_980, NOON)
+
+    assert budget.wait_ms(25, NOON) == MINUTE
+    assert budget.wait_ms(20, NOON) == 0
+    assert budget.wait_ms(25, NOON + MINUTE) == 0
+
+
+def test_a_count_that_lags_behind_our_own_does_not_lower_it() -> None:
+    budget = Budget(6_000, 50)
+    assert spend(budget, 25, NOON) == 120
+
+    budget.note_used(25, NOON)
+
+    assert budget.wait_ms(25, NOON) == MINUTE
+
+
+def test_a_share_smaller_than_any_request_still_lets_one_through_each_minute() -> None:
+    budget = Budget(100, 1)
+
+    assert [spend(budget, 25, NOON + minute * MINUTE) for minute in range(3)] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("status", [418, 429])
+def test_asking_stops_for_exactly_as_long_as_the_exchange_says(status: int) -> None:
+    budget = Budget(6_000, 50)
+
+    budget.note_refusal(status, 17, NOON)
+
+    assert budget.wait_ms(4, NOON + 3_000) == 14_000
+    assert budget.wait_ms(4, NOON + 17_000) == 0
+
+
+@pytest.mark.parametrize("status", [418, 429])
+def test_without_a_word_of_how_long_it_stops_for_the_shortest_ban(status: int) -> None:
+    budget = Budget(6_000, 50)
+
+    budget.note_refusal(status, None, NOON)
+
+    assert budget.wait_ms(4, NOON) == 2 * MINUTE
+
+
+def test_a_refusal_is_never_answered_by_asking_again_at_once() -> None:
+    budget = Budget(6_000, 50)
+
+    budget.note_refusal(429, 0, NOON)
+
+    assert budget.wait_ms(4, NOON) > 0
+
+
+@pytest.mark.parametrize(("status", "wait_ms"), [(403, HOUR), (451, 6 * HOUR)])
+@pytest.mark.parametrize("retry_after_s", [None, 0, 5])
+def test_a_firewall_and_a_forbidden_place_stop_it_for_a_long_while(
+    status: int, wait_ms: int, retry_after_s: int | None
+) -> None:
+    budget = Budget(6_000, 50)
+
+    budget.note_refusal(status, retry_after_s, NOON)
+
+    assert budget.wait_ms(4, NOON) == wait_ms
+
+
+def test_a_shorter_refusal_does_not_end_a_longer_one() -> None:
+    budget = Budget(6_000, 50)
+    budget.note_refusal(451, None, NOON)
+
+    budget.note_refusal(429, 1, NOON)
+
+    assert budget.wait_ms(4, NOON) == 6 * HOUR
+
+
+def test_a_block_holds_over_a_restart() -> None:
+    budget = Budget(6_000, 50)
+    budget.note_refusal(418, 600, NOON)
+
+    restarted = Budget(6_000, 50, budget.blocked_until)
+
+    assert restarted.wait_ms(4, NOON + MINUTE) == 9 * MINUTE
+    assert restarted.wait_ms(4, NOON + 10 * MINUTE) == 0
+
+
+def test_no_block_is_longer_than_the_longest_ban_whatever_is_said_or_shown_by_the_clock() -> None:
+    budget = Budget(6_000, 50)
+    budget.note_refusal(418, 10**9, NOON)
+    assert budget.wait_ms(4, NOON) == 3 * DAY
+
+    restarted = Budget(6_000, 50, blocked_until=NOON + 1_000 * DAY)
+    assert restarted.wait_ms(4, NOON) == 3 * DAY
+    assert restarted.wait_ms(4, NOON + 3 * DAY) == 0
+
+
+@given(
+    st.integers(1, 100),
+    st.lists(st.tuples(st.sampled_from([1, 4, 20, 25]), st.integers(0, 20_000)), max_size=300),
+    st.integers(0, 200),
+)
+def test_whoever_waits_as_told_stays_within_the_share_of_every_minute(
+    share: int, requests: list[tuple[int, int]], used_by_others: int
+) -> None:
+    budget = Budget(1_000, share)
+    now, used = NOON, dict[int, int]()
+    for weight, pause in requests:
+        now += pause
+        while wait := budget.wait_ms(weight, now):
+            now += wait
+        minute = now // MINUTE
+        is_first = minute not in used
+        used[minute] = used.get(minute, used_by_others) + weight
+        budget.note_used(used[minute], now)
+
+        assert is_first or used[minute] <= 1_000 * share // 100
