@@ -8,15 +8,11 @@ without a number is the checkpoint of a bar that still takes trades.
 
 from __future__ import annotations
 
-import fcntl
 import itertools
 import logging
-import os
 import sqlite3
-import time
-from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, TextIO, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from bintrades.errors import ConfigError, JournalError
 from bintrades.journal_file import (
@@ -32,11 +28,12 @@ from bintrades.journal_file import (
     set_aside,
     transaction,
 )
+from bintrades.journal_lock import lock_journal
 from bintrades.ledger import LedgerState, no_longer_missing
 from bintrades.model import REPAIRED, UNWANTED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
     from typing import Any
 
@@ -80,7 +77,7 @@ class Journal:
         self._states: dict[str, LedgerState] = {}
         self._last_sequence = 0
         self._is_open = True  # False: a damaged file was set aside, and no new one could be begun
-        self._lock = _lock(path)
+        self._lock = lock_journal(path)
         try:
             self._connection = self._open()
         except BaseException:
@@ -212,8 +209,7 @@ class Journal:
         try:
             self._connection = self._open_once()
             with transaction(self._connection):
-                for symbol, state in states.items():
-                    self._put_state(symbol, state)
+                self._put_states(states)
                 self._save_sequence(itertools.count(last_sequence + 1))
             self._is_open = True
         finally:
@@ -280,8 +276,10 @@ class Journal:
     ) -> None:
         with transaction(self._connection):
             sequence = self._sequence()
-            for bar in changes.unfinished.values():
-                self._put(bar, None, now_ms, is_complete=False)
+            rows = [
+                (*bar_row(bar, now_ms, is_complete=False), None)
+                for bar in changes.unfinished.values()
+            ]
             finished = dict(changes.finished)
             for key, part in changes.amendments.items():
                 stored = self._get(key)
@@ -291,10 +289,12 @@ class Journal:
                 if stored and stored.is_complete != _is_complete(stored, states):
                     finished[key] = stored
             for bar in sorted(finished.values(), key=lambda bar: (bar.open_time_ms, bar.symbol)):
-                self._put(bar, next(sequence), now_ms, is_complete=_is_complete(bar, states))
+                row = bar_row(bar, now_ms, is_complete=_is_complete(bar, states))
+                rows.append((*row, next(sequence)))
+            self._connection.executemany(_PUT_BAR, rows)
             for symbol, state in changes.ledgers.items():
                 self._note_past_gaps(symbol, state, changes.explained, now_ms)
-                self._put_state(symbol, state)
+            self._put_states(changes.ledgers)
             self._save_sequence(sequence)
             for name, value in changes.facts.items():
                 self._put_fact(name, value)
@@ -317,26 +317,23 @@ class Journal:
                 )
         return keys
 
-    def _put(self, bar: Bar, sequence: int | None, now_ms: int, *, is_complete: bool) -> None:
-        row = bar_row(bar, now_ms, is_complete=is_complete)
-        self._connection.execute(_PUT_BAR, (*row, sequence))
-
     def _get(self, key: Key) -> Bar | None:
         row = self._connection.execute(_GET_BAR, key).fetchone()
         return None if row is None else self._bar(row)
 
-    def _put_state(self, symbol: str, state: LedgerState) -> None:
-        self._connection.execute(
+    def _put_states(self, states: Mapping[str, LedgerState]) -> None:
+        self._connection.executemany(
             "INSERT OR REPLACE INTO ledgers VALUES (?, ?, ?)",
-            (symbol, state.next_id, state.last_time),
+            [(symbol, state.next_id, state.last_time) for symbol, state in states.items()],
         )
-        before = self._states.get(symbol)
-        if before is None or before.gaps != state.gaps:
-            self._connection.execute("DELETE FROM gaps WHERE symbol = ?", (symbol,))
-            self._connection.executemany(
-                "INSERT INTO gaps VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                [(symbol, *gap_row(gap)) for gap in state.gaps],
-            )
+        for symbol, state in states.items():
+            before = self._states.get(symbol)
+            if before is None or before.gaps != state.gaps:
+                self._connection.execute("DELETE FROM gaps WHERE symbol = ?", (symbol,))
+                self._connection.executemany(
+                    "INSERT INTO gaps VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    [(symbol, *gap_row(gap)) for gap in state.gaps],
+                )
 
     def _note_past_gaps(
         self,
@@ -447,55 +444,3 @@ def _first_bytes(path: Path, count: int) -> bytes:
             return file.read(count)
     except FileNotFoundError:
         return b""
-
-
-def is_in_use(path: Path) -> bool:
-    """Whether a collector of this machine, perhaps in another container, has the journal open."""
-    try:
-        with _lock_file(path).open(encoding="utf-8") as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False
-
-
-def _lock_file(path: Path) -> Path:
-    return path.with_name(path.name + ".lock")
-
-
-def _acquire(lock: TextIO) -> bool:
-    for _ in range(3):
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            time.sleep(0.05)  # is_in_use holds it for a moment
-        else:
-            return True
-    return False
-
-
-def _lock(path: Path) -> TextIO:
-    """Keep a second collector away from the journal for as long as this process lives."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = _lock_file(path).open("a+", encoding="utf-8")
-    except OSError as error:
-        raise JournalError(
-            f"{path}: cannot be used: {error.strerror} ({error.filename});"
-            " make the folder writable, or set [journal] path"
-        ) from error
-    if not _acquire(lock):
-        lock.seek(0)
-        owner = lock.read().strip() or "unknown"
-        lock.close()
-        raise JournalError(
-            f"{path}: is in use by another collector (process {owner});"
-            " stop that one, or set [journal] path to another file"
-        )
-    with suppress(OSError):  # the number is only a courtesy to whoever is refused
-        lock.truncate(0)
-        lock.write(f"{os.getpid()}\n")
-        lock.flush()
-    return lock

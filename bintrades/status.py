@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from bintrades.journal import is_in_use
+from bintrades.journal_lock import is_in_use
 from bintrades.journal_reader import JournalReader
 from bintrades.model import ABSENT, REPAIRED, utc
 from bintrades.version import __version__
