@@ -8,10 +8,10 @@ that comes later still is not lost but amends the bar.
 from __future__ import annotations
 
 import decimal
-from dataclasses import dataclass, field
-from decimal import Decimal
 from typing import TYPE_CHECKING
 
+from bintrades.bucket import Bucket
+from bintrades.changes import Changes
 from bintrades.ledger import Ledger, LedgerState
 from bintrades.model import (
     ABSENT,
@@ -31,174 +31,9 @@ if TYPE_CHECKING:
     from bintrades.model import Gap, Run
     from bintrades.repair import Repaired
 
-Key = tuple[str, int]
-"""Symbol and open time of a bar."""
-
 _NEVER = 2**63
 _SUSPECT_AFTER_MS, _SUSPECT_FACTOR = 60_000, 4  # silence that is checked: at least, and times habit
 _DELIVERED_WITHIN_MS = 5_000  # a trade that is younger may still be on its way
-_NO_TRADE = Decimal(0)
-
-
-@dataclass(slots=True)
-class Changes:
-    """What happened since the last collect, ready to be written down in one transaction."""
-
-    finished: dict[Key, Bar] = field(default_factory=dict)  # whole bars, for the stores
-    unfinished: dict[Key, Bar] = field(default_factory=dict)  # whole bars so far, for a restart
-    amendments: dict[Key, Bar] = field(default_factory=dict)  # to be merged with the stored bar
-    ledgers: dict[str, LedgerState] = field(default_factory=dict)
-    explained: list[tuple[str, int, int, str]] = field(default_factory=list)
-    """Ids missing no longer though their trades did not come: symbol, first id, last id, why."""
-
-    facts: dict[str, str] = field(default_factory=dict)  # to be remembered under their names
-
-    def __bool__(self) -> bool:
-        return any((self.finished, self.unfinished, self.amendments, self.ledgers, self.facts))
-
-    def finish(self, key: Key, bar: Bar) -> None:
-        """Note that *bar* takes no more trades for now."""
-        self.unfinished.pop(key, None)
-        self.finished[key] = bar
-
-    def amend(self, key: Key, part: Bar) -> None:
-        """Note that the trades in *part* belong to a bar that left memory."""
-        for bars in (self.finished, self.amendments):
-            if key in bars:
-                bars[key] = bars[key].merge(part)
-                return
-        self.amendments[key] = part
-
-    def update(self, later: Changes) -> None:
-        """Take over *later* changes, so that one write makes up for several that failed."""
-        for key, bar in later.finished.items():
-            self.finish(key, bar)
-        self.unfinished.update(later.unfinished)
-        for key, part in later.amendments.items():
-            self.amend(key, part)
-        self.ledgers.update(later.ledgers)
-        self.explained += later.explained
-        self.facts.update(later.facts)
-
-
-class _Bucket:
-    """The sums over the trades of one symbol and interval that have come so far."""
-
-    __slots__ = (
-        "buy_count",
-        "buy_quantity",
-        "buy_value",
-        "close_price",
-        "end_time",
-        "first_id",
-        "first_time",
-        "last_id",
-        "last_time",
-        "max_price",
-        "min_price",
-        "open_price",
-        "open_time",
-        "quantity",
-        "saved_count",
-        "trade_count",
-        "value",
-    )
-
-    def __init__(self, open_time: int, end_time: int, trade: Trade, run: Run | None = None) -> None:
-        self.open_time = open_time
-        self.end_time = end_time
-        self.trade_count = self.buy_count = self.saved_count = 0
-        self.quantity = self.buy_quantity = self.value = self.buy_value = _NO_TRADE
-        self.open_price = self.close_price = self.min_price = self.max_price = trade.price
-        self.first_id = self.last_id = trade.trade_id
-        self.first_time = self.last_time = trade.time
-        if run is None:
-            self.add(trade)
-        else:
-            self.add_run(trade, run)
-
-    def add(self, trade: Trade) -> None:
-        """Count *trade*; the caller has set a decimal context that never rounds."""
-        price = trade.price
-        quantity = trade.quantity
-        value = price * quantity
-        self.trade_count += 1
-        self.quantity += quantity
-        self.value += value
-        if not trade.is_buyer_maker:
-            self.buy_count += 1
-            self.buy_quantity += quantity
-            self.buy_value += value
-        if price < self.min_price:
-            self.min_price = price
-        elif price > self.max_price:
-            self.max_price = price
-        trade_id = trade.trade_id
-        if trade_id > self.last_id:
-            self.last_id = trade_id
-            self.close_price = price
-            self.last_time = trade.time
-        elif trade_id < self.first_id:
-            self.first_id = trade_id
-            self.open_price = price
-            self.first_time = trade.time
-
-    def add_run(self, first: Trade, run: Run) -> None:
-        """Count the trades of *run*; *first* is the first of them with the quantity of all."""
-        self.add(first)
-        self.trade_count += run.count - 1
-        if not run.is_buyer_maker:
-            self.buy_count += run.count - 1
-        if run.last_id > self.last_id:
-            self.last_id = run.last_id
-            self.close_price = run.price
-            self.last_time = run.time
-
-    @classmethod
-    def reopened(cls, bar: Bar) -> _Bucket:
-        """Return the bucket that continues *bar*."""
-        bucket = cls.__new__(cls)
-        bucket.open_time = bar.open_time_ms
-        bucket.end_time = bar.end_time_ms
-        bucket.trade_count = bucket.saved_count = bar.trade_count
-        bucket.buy_count = bar.buy_count
-        bucket.quantity = bar.quantity
-        bucket.buy_quantity = bar.buy_quantity
-        bucket.value = bar.value
-        bucket.buy_value = bar.buy_value
-        bucket.open_price = bar.open_price
-        bucket.close_price = bar.close_price
-        bucket.min_price = bar.min_price
-        bucket.max_price = bar.max_price
-        bucket.first_id = bar.first_trade_id
-        bucket.last_id = bar.last_trade_id
-        bucket.first_time = bar.first_trade_time_ms
-        bucket.last_time = bar.last_trade_time_ms
-        return bucket
-
-    def bar(self, symbol: str, market: str, *, is_closed: bool) -> Bar:
-        """Return what has come so far; version and completeness are for the journal to say."""
-        return Bar(
-            symbol=symbol,
-            market=market,
-            open_time_ms=self.open_time,
-            interval_ms=self.end_time - self.open_time,
-            trade_count=self.trade_count,
-            buy_count=self.buy_count,
-            quantity=self.quantity,
-            buy_quantity=self.buy_quantity,
-            value=self.value,
-            buy_value=self.buy_value,
-            open_price=self.open_price,
-            close_price=self.close_price,
-            min_price=self.min_price,
-            max_price=self.max_price,
-            first_trade_id=self.first_id,
-            last_trade_id=self.last_id,
-            first_trade_time_ms=self.first_time,
-            last_trade_time_ms=self.last_time,
-            is_closed=is_closed,
-        )
 
 
 class _Series:
@@ -230,8 +65,8 @@ class _Series:
         self.symbol = symbol
         self.ledger = ledger
         self.saved = ledger.state
-        self.buckets: dict[int, _Bucket] = {}
-        self.current: _Bucket | None = None  # the bucket of the last trade: most often the next's
+        self.buckets: dict[int, Bucket] = {}
+        self.current: Bucket | None = None  # the bucket of the last trade: most often the next's
         self.closed_through = closed_through  # newest open time of which a bar may be stored
         self.due = _NEVER  # the clock at which the first of the open buckets closes
         self.event_time = 0  # newest `E` of this symbol; 0: none since the start
@@ -315,7 +150,7 @@ class Aggregator:
                 self._series[symbol].gap_cause = RESTART
         for bar in unfinished:
             series = self._series[bar.symbol]
-            series.buckets[bar.open_time_ms] = _Bucket.reopened(bar)
+            series.buckets[bar.open_time_ms] = Bucket.reopened(bar)
             self._reschedule(series)
 
     def connected(self, symbols: Iterable[str], now: int) -> None:
@@ -533,7 +368,7 @@ class Aggregator:
         if bucket is not None:
             bucket.add_run(first, run)
             return
-        bucket = _Bucket(open_time, open_time + self._interval, first, run)
+        bucket = Bucket(open_time, open_time + self._interval, first, run)
         self._keep(series, bucket)
 
     def _add_to(self, series: _Series, open_time: int, trade: Trade) -> None:
@@ -543,11 +378,11 @@ class Aggregator:
             bucket.add(trade)
             series.current = bucket
             return
-        bucket = _Bucket(open_time, open_time + self._interval, trade)
+        bucket = Bucket(open_time, open_time + self._interval, trade)
         if self._keep(series, bucket):
             series.current = bucket
 
-    def _keep(self, series: _Series, bucket: _Bucket) -> bool:
+    def _keep(self, series: _Series, bucket: Bucket) -> bool:
         """Keep a new bucket open, unless its bar may be stored already: then amend that one."""
         if bucket.open_time <= series.closed_through:
             bar = bucket.bar(series.symbol, self._market, is_closed=True)
@@ -568,7 +403,7 @@ class Aggregator:
         series.current = None
         self._reschedule(series)
 
-    def _finish(self, series: _Series, bucket: _Bucket, *, is_closed: bool) -> None:
+    def _finish(self, series: _Series, bucket: Bucket, *, is_closed: bool) -> None:
         bar = bucket.bar(series.symbol, self._market, is_closed=is_closed)
         self._changes.finish((series.symbol, bucket.open_time), bar)
         self.bar_count += 1

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
-    from bintrades.aggregator import Changes, Key
+    from bintrades.changes import Changes, Key
     from bintrades.model import Bar, Gap
 
 _T = TypeVar("_T")

@@ -8,9 +8,9 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from bintrades.aggregator import Changes
 from bintrades.binance.events import Blocked, Connected, Event, Lost, Newest, Payloads
 from bintrades.binance.messages import decode
+from bintrades.changes import Changes
 from bintrades.errors import JournalError
 from bintrades.logs import LimitedLog
 from bintrades.repair import Repaired

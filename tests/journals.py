@@ -8,7 +8,7 @@ import resource
 import sqlite3
 from typing import TYPE_CHECKING
 
-from bintrades.aggregator import Changes
+from bintrades.changes import Changes
 from bintrades.journal import Journal
 from bintrades.journal_reader import JournalReader
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from bintrades.aggregator import Key
+    from bintrades.changes import Key
     from bintrades.ledger import LedgerState
     from bintrades.model import Bar
 

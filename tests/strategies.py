@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from hypothesis import strategies as st
 
-from bintrades.aggregator import Changes
+from bintrades.changes import Changes
 from bintrades.model import EXACT, Bar, Trade
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from bintrades.aggregator import Key
+    from bintrades.changes import Key
     from bintrades.ledger import LedgerState
 
 INTERVAL = 10_000

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bintrades.aggregator import Aggregator, Changes
+from bintrades.aggregator import Aggregator
+from bintrades.changes import Changes
 from bintrades.model import Gap
 from tests.strategies import (
     INTERVAL,

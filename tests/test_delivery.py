@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bintrades import ConfigError, RejectedBars
-from bintrades.aggregator import Changes
+from bintrades.changes import Changes
 from bintrades.delivery import Delivery
 from bintrades.journal_reader import Cursor, JournalReader, StoreState
 from bintrades.plugins import load_stores

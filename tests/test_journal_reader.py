@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bintrades.aggregator import Changes
+from bintrades.changes import Changes
 from bintrades.errors import ConfigError, JournalError
 from bintrades.journal_reader import Cursor, JournalReader, StoreState
 from bintrades.ledger import LedgerState

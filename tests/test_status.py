@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bintrades.aggregator import Aggregator, Changes
+from bintrades.aggregator import Aggregator
 from bintrades.binance.budget import Budget
 from bintrades.binance.connections import Connections
 from bintrades.binance.history import History
@@ -22,6 +22,7 @@ from bintrades.binance.repairer import Repairer
 from bintrades.binance.repairing import Repairing
 from bintrades.binance.rest import RestClient
 from bintrades.binance.session import StreamOptions
+from bintrades.changes import Changes
 from bintrades.clocks import now_ms, utc_ms
 from bintrades.delivery import Delivery
 from bintrades.errors import JournalError

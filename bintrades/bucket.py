@@ -1,0 +1,133 @@
+"""The sums that become a bar. Pure."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from bintrades.model import Bar
+
+if TYPE_CHECKING:
+    from bintrades.model import Run, Trade
+
+_NO_TRADE = Decimal(0)
+
+
+class Bucket:
+    """The sums over the trades of one symbol and interval that have come so far."""
+
+    __slots__ = (
+        "buy_count",
+        "buy_quantity",
+        "buy_value",
+        "close_price",
+        "end_time",
+        "first_id",
+        "first_time",
+        "last_id",
+        "last_time",
+        "max_price",
+        "min_price",
+        "open_price",
+        "open_time",
+        "quantity",
+        "saved_count",
+        "trade_count",
+        "value",
+    )
+
+    def __init__(self, open_time: int, end_time: int, trade: Trade, run: Run | None = None) -> None:
+        self.open_time = open_time
+        self.end_time = end_time
+        self.trade_count = self.buy_count = self.saved_count = 0
+        self.quantity = self.buy_quantity = self.value = self.buy_value = _NO_TRADE
+        self.open_price = self.close_price = self.min_price = self.max_price = trade.price
+        self.first_id = self.last_id = trade.trade_id
+        self.first_time = self.last_time = trade.time
+        if run is None:
+            self.add(trade)
+        else:
+            self.add_run(trade, run)
+
+    def add(self, trade: Trade) -> None:
+        """Count *trade*; the caller has set a decimal context that never rounds."""
+        price = trade.price
+        quantity = trade.quantity
+        value = price * quantity
+        self.trade_count += 1
+        self.quantity += quantity
+        self.value += value
+        if not trade.is_buyer_maker:
+            self.buy_count += 1
+            self.buy_quantity += quantity
+            self.buy_value += value
+        if price < self.min_price:
+            self.min_price = price
+        elif price > self.max_price:
+            self.max_price = price
+        trade_id = trade.trade_id
+        if trade_id > self.last_id:
+            self.last_id = trade_id
+            self.close_price = price
+            self.last_time = trade.time
+        elif trade_id < self.first_id:
+            self.first_id = trade_id
+            self.open_price = price
+            self.first_time = trade.time
+
+    def add_run(self, first: Trade, run: Run) -> None:
+        """Count the trades of *run*; *first* is the first of them with the quantity of all."""
+        self.add(first)
+        self.trade_count += run.count - 1
+        if not run.is_buyer_maker:
+            self.buy_count += run.count - 1
+        if run.last_id > self.last_id:
+            self.last_id = run.last_id
+            self.close_price = run.price
+            self.last_time = run.time
+
+    @classmethod
+    def reopened(cls, bar: Bar) -> Bucket:
+        """Return the bucket that continues *bar*."""
+        bucket = cls.__new__(cls)
+        bucket.open_time = bar.open_time_ms
+        bucket.end_time = bar.end_time_ms
+        bucket.trade_count = bucket.saved_count = bar.trade_count
+        bucket.buy_count = bar.buy_count
+        bucket.quantity = bar.quantity
+        bucket.buy_quantity = bar.buy_quantity
+        bucket.value = bar.value
+        bucket.buy_value = bar.buy_value
+        bucket.open_price = bar.open_price
+        bucket.close_price = bar.close_price
+        bucket.min_price = bar.min_price
+        bucket.max_price = bar.max_price
+        bucket.first_id = bar.first_trade_id
+        bucket.last_id = bar.last_trade_id
+        bucket.first_time = bar.first_trade_time_ms
+        bucket.last_time = bar.last_trade_time_ms
+        return bucket
+
+    def bar(self, symbol: str, market: str, *, is_closed: bool) -> Bar:
+        """Return what has come so far; version and completeness are for the journal to say."""
+        return Bar(
+            symbol=symbol,
+            market=market,
+            open_time_ms=self.open_time,
+            interval_ms=self.end_time - self.open_time,
+            trade_count=self.trade_count,
+            buy_count=self.buy_count,
+            quantity=self.quantity,
+            buy_quantity=self.buy_quantity,
+            value=self.value,
+            buy_value=self.buy_value,
+            open_price=self.open_price,
+            close_price=self.close_price,
+            min_price=self.min_price,
+            max_price=self.max_price,
+            first_trade_id=self.first_id,
+            last_trade_id=self.last_id,
+            first_trade_time_ms=self.first_time,
+            last_trade_time_ms=self.last_time,
+            is_closed=is_closed,
+        )
