@@ -44,6 +44,7 @@ class _Series:
         "awaited_id",
         "buckets",
         "closed_through",
+        "connected_at",
         "connections",
         "current",
         "due",
@@ -52,6 +53,7 @@ class _Series:
         "habit",
         "heard_at",
         "ledger",
+        "listened",
         "listening_since",
         "market_time",
         "quiet",
@@ -71,11 +73,13 @@ class _Series:
         self.due = _NEVER  # the clock at which the first of the open buckets closes
         self.event_time = 0  # newest `E` of this symbol; 0: none since the start
         self.market_time = 0  # the market's clock at that moment
-        self.heard_at = 0  # and the local monotonic one
+        self.heard_at = 0  # when its last trade came, or listening began; monotonic
+        self.connected_at = 0  # since when without a break a connection has carried it
         self.connections = 0  # that carry this symbol now
         self.gap_cause = SKIPPED  # what a gap before the next trade would come from
         self.wanted_since = 0  # when collecting began, on the exchange's clock
-        self.quiet = self.habit = 0  # silence at the last look, and the longest usual one
+        self.quiet = 0  # silence at the last look, times without a connection included
+        self.listened = self.habit = 0  # those left out; and the longest usual one
         self.suspect_after = _SUSPECT_AFTER_MS
         self.listening_since = 0  # when it was connected, on the exchange's clock; 0: not known yet
         self.awaited_id = -1  # a trade that REST has had since awaited_at, but the stream not
@@ -161,8 +165,9 @@ class Aggregator:
         for symbol in symbols:
             series = self._series[symbol]
             series.connections += 1
-            series.heard_at = now
+            series.heard_at = series.heard_at or now
             if series.connections == 1:
+                series.connected_at = now
                 series.listening_since = 0
                 if series.event_time:
                     series.gap_cause = RECONNECT
@@ -276,9 +281,10 @@ class Aggregator:
                 series.listening_since = clock
             quiet = now - series.heard_at
             if quiet < series.quiet:  # it has traded since the last look
-                series.habit = max(series.quiet, series.habit // 2)
+                series.habit = max(series.listened, series.habit // 2)
                 series.suspect_after = max(_SUSPECT_AFTER_MS, _SUSPECT_FACTOR * series.habit)
             series.quiet = quiet
+            series.listened = min(quiet, now - series.connected_at)
             if quiet >= series.suspect_after:
                 series.suspect_after = 2 * quiet
                 quiet_symbols.append(series.symbol)
@@ -292,7 +298,8 @@ class Aggregator:
         """Close the bars of symbols that have nothing to say, once their time has passed."""
         market_time = self._clock(now)
         for series in self._series.values():
-            if series.buckets and series.connections and now - series.heard_at >= self._grace:
+            silent_since = max(series.heard_at, series.connected_at)
+            if series.buckets and series.connections and now - silent_since >= self._grace:
                 clock = market_time
                 if series.event_time:  # it may be ahead of or behind the others: that remains
                     clock += series.event_time - series.market_time
