@@ -4,6 +4,8 @@ Small gaps are asked for by id (historicalTrades: exact rows, 25 weight for 1,00
 aggregates (aggTrades: 4 weight for 1,000, each covering one or more trades) and always paged by
 id, never by time, which would lose trades of one millisecond at a page's edge. What aggregates
 cannot tell exactly, at a gap's edges and around holes, stays a small gap and is asked for by id.
+Frames that vanish here and there leave many small gaps: a page asked for by id fills all that it
+reaches, for the same weight.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ class Aggregate(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class TradesTask:
-    """Ask historicalTrades for rows from from_id on."""
+    """Ask historicalTrades for rows from from_id on: up to the gap's end, and of gaps before it."""
 
     symbol: str
     gap: Gap
@@ -147,12 +149,14 @@ class RepairPlan:
     def trades_came(self, task: TradesTask, rows: Sequence[Run], now: int) -> Repaired:
         """Return what the answer to a TradesTask means; *rows* have ascending ids."""
         gap, tries = task.gap, self._tries_of(task)
-        runs = [run for run in rows if gap.first_id <= run.first_id <= gap.last_id]
+        own = [run for run in rows if gap.first_id <= run.first_id <= gap.last_id]
+        missing = self._missing_before(task)
+        runs = [*(run for run in rows if run.first_id in missing), *own]
         seen_through = rows[-1].last_id if rows else gap.first_id - 1
-        holes = _holes(gap.first_id, min(seen_through, gap.last_id), runs)
+        holes = _holes(gap.first_id, min(seen_through, gap.last_id), own)
         absent = [hole for hole in holes if self._is_confirmed(task.symbol, hole, now)]
         is_cut_short = seen_through < gap.last_id and len(rows) < task.limit
-        if is_cut_short or not (runs or absent):
+        if is_cut_short or not (own or absent):
             self._delay(tries, now)  # the exchange's database lags behind its streams
             error = "the exchange does not have it all yet"
             return Repaired(task.symbol, gap, runs, absent, error=error)
@@ -201,11 +205,32 @@ class RepairPlan:
         if not tries.is_recent and gap.since_ms < oldest:
             return AggregatesTask(symbol, gap, None, oldest, is_oldest=True)
         if tries.needs_ids or (gap.size < self._page and not gap.is_start):
+            from_id = self._reach_back(symbol, gap, oldest)
             # One row more than is missing shows that the exchange has got past the gap.
-            return TradesTask(symbol, gap, gap.first_id, min(self._page, gap.size + 1))
+            return TradesTask(symbol, gap, from_id, min(self._page, gap.last_id - from_id + 2))
         if tries.next_aggregate is not None:
             return AggregatesTask(symbol, gap, tries.next_aggregate, None)
         return AggregatesTask(symbol, gap, None, max(gap.since_ms, oldest))
+
+    def _reach_back(self, symbol: str, gap: Gap, oldest: int) -> int:
+        """Return the first id of the longest page that begins with a gap and ends after *gap*."""
+        lowest = gap.last_id + 2 - self._page
+        from_id = gap.first_id
+        for earlier in reversed(self._gaps[symbol]):
+            if earlier.first_id < from_id:
+                if earlier.first_id < lowest or earlier.is_start or earlier.since_ms < oldest:
+                    break
+                from_id = earlier.first_id
+        return from_id
+
+    def _missing_before(self, task: TradesTask) -> set[int]:
+        """Return the ids that are missing among those the task asks for besides its gap's."""
+        return {
+            trade_id
+            for gap in self._gaps.get(task.symbol, ())
+            if task.from_id <= gap.first_id and gap.last_id < task.gap.first_id
+            for trade_id in range(gap.first_id, gap.last_id + 1)
+        }
 
     def _tries_of(self, task: Task) -> _Tries:
         """Return what is known of the task's gap, which may have filled meanwhile."""

@@ -219,6 +219,29 @@ def test_a_small_gap_is_asked_for_by_id_with_one_row_more_to_show_its_end() -> N
     assert task_of(plan_of(gap(5, 7))) == TradesTask(BTC, gap(5, 7), from_id=5, limit=4)
 
 
+def test_a_page_asked_for_by_id_reaches_back_to_the_gaps_before() -> None:
+    plan = plan_of(start_gap(1), gap(3, 3), gap(6, 6), gap(8, 8))
+
+    task = task_of(plan)
+    assert task == TradesTask(BTC, gap(8, 8), from_id=6, limit=4)
+    repaired = plan.trades_came(task, rows(6, 7, 8, 9), now=0)
+
+    assert repaired.gap == gap(8, 8)
+    assert [run.first_id for run in repaired.runs] == [6, 8]
+    assert repaired.error is None
+
+
+def test_a_page_that_does_not_reach_its_gap_yet_still_fills_those_before() -> None:
+    plan = plan_of(gap(6, 6), gap(8, 8))
+    task = task_of(plan)
+    assert isinstance(task, TradesTask)
+
+    repaired = plan.trades_came(task, rows(6, 7), now=0)
+
+    assert [run.first_id for run in repaired.runs] == [6]
+    assert repaired.error == "the exchange does not have it all yet"
+
+
 def test_a_large_gap_is_asked_for_by_aggregates_since_the_trade_before_it() -> None:
     assert task_of(plan_of(gap(5, 9))) == AggregatesTask(BTC, gap(5, 9), None, start_ms=NOON)
 
