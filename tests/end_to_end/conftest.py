@@ -12,8 +12,13 @@ from bintrades.testing.recordings import read_recording
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+    from typing import Any
 
-pytest.register_assert_rewrite("tests.end_to_end.market")
+    from pymongo.database import Database
+
+    from tests.end_to_end.stage import Stage
+
+pytest.register_assert_rewrite("tests.end_to_end.market", "tests.end_to_end.stage")
 
 STREAMS = ("btcusdt@trade", "ethusdt@trade")
 
@@ -31,3 +36,17 @@ def exchange() -> Iterator[ExchangeSimulator]:
     """Run an exchange of BTCUSDT and ETHUSDT."""
     with ExchangeSimulator() as simulator:
         yield simulator
+
+
+@pytest.fixture
+def stage(
+    recorded_frames: list[tuple[int, bytes]],
+    exchange: ExchangeSimulator,
+    mongodb_database: Database[dict[str, Any]],
+    mongodb_uri: str,
+    tmp_path: Path,
+) -> Stage:
+    """Return the recorded market, to be played to collectors that repair."""
+    from tests.end_to_end.stage import Stage  # not before its asserts are registered above
+
+    return Stage(recorded_frames, exchange, mongodb_database, mongodb_uri, tmp_path)

@@ -1,0 +1,44 @@
+"""What a test may change of the machine that a collector runs on: name service and clocks.
+
+Python imports this module by itself at the start of a process that has its folder on PYTHONPATH.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+HOSTS = "BINTRADES_TEST_HOSTS"
+"""Names a file of the host names that can be resolved now, all to this machine."""
+
+SPEED = "BINTRADES_TEST_SPEED"
+"""How many times as fast as real time the collector's monotonic clock goes."""
+
+AHEAD = "BINTRADES_TEST_AHEAD_S"
+"""Seconds by which the clock of this machine is ahead."""
+
+_LOOPBACK = "127.0.0.1"
+_getaddrinfo = socket.getaddrinfo
+_monotonic_ns = time.monotonic_ns
+_time_ns = time.time_ns
+_speed = int(os.environ.get(SPEED, "1"))
+_ahead_ns = int(os.environ.get(AHEAD, "0")) * 10**9
+
+
+def getaddrinfo(host: Any, *args: Any, **options: Any) -> Any:
+    """Resolve what the file of hosts has, and addresses."""
+    name = host.decode() if isinstance(host, bytes) else host
+    if name != _LOOPBACK:
+        if name not in Path(os.environ[HOSTS]).read_text(encoding="utf-8").split():
+            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+        host = _LOOPBACK
+    return _getaddrinfo(host, *args, **options)
+
+
+if HOSTS in os.environ:
+    socket.getaddrinfo = getaddrinfo
+time.monotonic_ns = lambda: _speed * _monotonic_ns()
+time.time_ns = lambda: _time_ns() + _ahead_ns

@@ -1,0 +1,167 @@
+"""The recorded market on a stage: parts of it reach the wire, others only happen."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bintrades.testing.market import SimulatedTrade
+from tests.end_to_end.collector import Collector, to_mongodb
+from tests.end_to_end.market import assert_same_bars, documents, expected_bars, in_the_trades
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Mapping
+
+    from pymongo.database import Database
+
+    from bintrades.model import Gap
+    from bintrades.testing.exchange import ExchangeSimulator
+    from bintrades.testing.rest import RestRequest
+    from tests.end_to_end.collector import Sections
+    from tests.end_to_end.market import Frame
+
+MACHINE = Path(__file__).parent / "machine"
+STREAMS = ("btcusdt@trade", "ethusdt@trade")
+FIRST_PART = 150
+"""Trades that happened before anybody listened: within the first interval of either symbol."""
+
+
+class Stage:
+    """Plays the recording part by part, and knows what must be in MongoDB in the end.
+
+    Its first trades happen before any collector listens, in the interval that is then open.
+    """
+
+    def __init__(
+        self,
+        frames: list[Frame],
+        exchange: ExchangeSimulator,
+        database: Database[dict[str, Any]],
+        uri: str,
+        folder: Path,
+    ) -> None:
+        self.frames = frames
+        self.exchange = exchange
+        self.played = 0
+        self._database = database
+        self._uri = uri
+        self._folder = folder
+        self.lose(FIRST_PART)
+
+    def collector(
+        self,
+        *sections: Sections,
+        name: str = "collector",
+        environ: Mapping[str, str] | None = None,
+    ) -> Collector:
+        """Return a collector that repairs and stores into MongoDB, not started yet.
+
+        *environ* may have what machine/sitecustomize.py understands.
+        """
+        folder = self._folder / name
+        folder.mkdir()
+        repairing: Sections = {"repair": {"enabled": "yes"}}
+        store = to_mongodb(self._uri, self._database.name)
+        return Collector(
+            folder, self.exchange, store, repairing, *sections, environ=_machine(environ)
+        )
+
+    def start(self, collector: Collector) -> None:
+        """Start the collector and wait until it listens."""
+        collector.start()
+        self.exchange.wait_for_subscription(*STREAMS, timeout_s=30)
+
+    def send(self, count: int, *, speed: float | None = None) -> None:
+        """Have the next trades happen and sent."""
+        self.exchange.play(self._next(count), speed)
+
+    def send_rest(self, *, speed: float | None = None) -> None:
+        """Have all remaining trades happen and sent."""
+        self.send(len(self.frames) - self.played, speed=speed)
+
+    def send_some(self, count: int, *, share: float, rng: random.Random) -> None:
+        """Have the next trades happen and about so large a share of them sent."""
+        part = self._next(count)
+        sent = [frame for frame in part if rng.random() < share]
+        self.exchange.add_trades(map(trade_of, part))
+        self.exchange.play(sent)
+
+    def lose(self, count: int) -> None:
+        """Have the next trades happen but not sent."""
+        self.exchange.add_trades(map(trade_of, self._next(count)))
+
+    def wait_until_seen(self, collector: Collector) -> None:
+        """Wait until the newest trade of each symbol is in the journal."""
+        newest = {
+            trade.symbol: trade.trade_id for trade in map(trade_of, self.frames[: self.played])
+        }
+
+        def seen() -> dict[str, int]:
+            return {symbol: bar.last_trade_id for (symbol, _), bar in collector.bars().items()}
+
+        collector.wait_until(lambda: seen() == newest, lambda: f"{seen()} instead of {newest}")
+
+    def wait_until_whole(self, collector: Collector, timeout_s: float = 60.0) -> None:
+        """Wait until the collector has every trade so far, and knows it."""
+        collector.wait_until(
+            lambda: not missing(collector) and collector.trade_count() == self.played,
+            lambda: f"{collector.trade_count()} of {self.played} trades, gaps {missing(collector)}",
+            timeout_s,
+        )
+
+    def assert_stored(self) -> None:
+        """Assert that all 132 bars stand in MongoDB, once each, exact and complete."""
+        assert self.played == len(self.frames)
+        stored = documents(self._database)
+        assert len(stored) == 132
+        assert_same_bars(in_the_trades(stored), expected_bars(self.frames))
+        incomplete = [bar for bar in stored if not bar["is_complete"]]
+        assert incomplete == []
+        last = {bar["symbol"]: bar["open_time"] for bar in stored}
+        for bar in stored:
+            assert bar["is_closed"] or bar["open_time"] == last[bar["symbol"]]
+
+    def _next(self, count: int) -> list[Frame]:
+        part = self.frames[self.played : self.played + count]
+        self.played += len(part)
+        return part
+
+
+def _machine(environ: Mapping[str, str] | None) -> dict[str, str]:
+    path = f"{MACHINE}:{Path(__file__).resolve().parents[2]}"
+    return {"PYTHONPATH": path, **environ} if environ else {}
+
+
+def trade_of(frame: Frame) -> SimulatedTrade:
+    """Return the trade in a recorded frame."""
+    event = json.loads(frame[1])["data"]
+    return SimulatedTrade(
+        event["s"], event["t"], event["p"], event["q"], event["T"], event["E"], event["m"]
+    )
+
+
+def missing(collector: Collector) -> list[Gap]:
+    """Return every gap in the journal."""
+    return [gap for gaps in collector.journal.gaps().values() for gap in gaps]
+
+
+def trade_requests(exchange: ExchangeSimulator) -> list[RestRequest]:
+    """Return the requests for trades so far."""
+    return [request for request in exchange.rest_requests if request.path.endswith("Trades")]
+
+
+def newest_connection(exchange: ExchangeSimulator) -> int:
+    """Return the number of the youngest open connection."""
+    return max(connection.number for connection in exchange.connections)
+
+
+def wait_for_subscription_after(exchange: ExchangeSimulator, number: int) -> None:
+    """Wait until a connection younger than that one is subscribed to everything."""
+    exchange.wait_until(
+        lambda: any(
+            each.number > number and {*STREAMS} <= {*each.streams} for each in exchange.connections
+        ),
+        timeout_s=30,
+    )
