@@ -82,10 +82,12 @@ class Repairing:
 
     def step(self) -> int:
         """Do one thing, if there is one; return how long to wait before the next, milliseconds."""
+        if self._quiet and self._now() - self._audited_at >= _AUDIT_EVERY_MS:
+            return self._audit()
         clock = self._clock()
         task = self._plan.next_task(self._now(), clock) if clock else None
         if task is None:
-            return self._audit()
+            return LOOK_EVERY_MS
         if not isinstance(task, Repaired):
             if wait := self._wait_for_budget(self._history.weight(task)):
                 self._plan.put_back(task)  # the gap may fill, or grow too old, meanwhile
@@ -105,13 +107,10 @@ class Repairing:
             return self._plan.failed(task, str(error), self._now())
 
     def _audit(self) -> int:
-        """Ask about one quiet symbol, if any and if the last time is long enough ago."""
-        now = self._now()
-        if not self._quiet or now - self._audited_at < _AUDIT_EVERY_MS:
-            return LOOK_EVERY_MS
+        """Ask about one quiet symbol; return how long to wait, milliseconds."""
         if wait := self._wait_for_budget(self._history.newest_weight):
             return wait
-        self._audited_at = now
+        self._audited_at = self._now()
         symbol = next(iter(self._quiet))
         del self._quiet[symbol]
         try:
@@ -125,6 +124,7 @@ class Repairing:
     def _ask(self, request: Callable[[], T]) -> T:
         """Carry out *request* and keep the books; raises RestError."""
         self.request_count += 1
+        self._rest.used_weight = None  # an old count is not that of this minute
         try:
             answer = request()
         except RestError as error:
