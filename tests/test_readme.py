@@ -1,0 +1,112 @@
+"""What the README says is what there is: options, fields, commands, and examples that work."""
+
+from __future__ import annotations
+
+import configparser
+import json
+import re
+import sqlite3
+from contextlib import closing
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from bintrades.cli import main
+from bintrades.config import load_config
+from bintrades.options import OPTIONS
+from bintrades.stores import mongodb
+from bintrades.testing.bars import sample_bar
+from bintrades.testing.store_contract import StoreContract
+
+if TYPE_CHECKING:
+    from bintrades.options import Option
+
+README = (Path(__file__).resolve().parent.parent / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    """Return what stands in the README's fenced blocks of *language*."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+
+
+def row(section: str, option: Option) -> str:
+    """Return the line of the README's table of options."""
+    default = f"`{option.default}`" if option.default else "nothing"
+    allowed = option.kind.allowed.replace("*", r"\*")
+    return f"| [{section}] {option.name} | {default} | {option.meaning} | {allowed} |"
+
+
+def table_of_options() -> str:
+    """Return the README's table of options, to be copied there."""
+    rows = [row(section, option) for section in OPTIONS for option in OPTIONS[section].values()]
+    return "\n".join(["| option | default | meaning | allowed |", "|---|---|---|---|", *rows])
+
+
+def test_the_table_of_options_is_that_of_the_program() -> None:
+    assert table_of_options() in README, f"README.md should have:\n{table_of_options()}"
+
+
+def test_the_defaults_of_the_mongodb_store_are_told() -> None:
+    for name, default in mongodb.DEFAULTS.items():
+        assert re.search(rf"`{name}` \((default )?`{re.escape(default)}`", README), name
+
+
+def test_the_table_of_fields_names_every_field_of_a_bar_in_order() -> None:
+    table = README.partition("| field | type | meaning |")[2].partition("\n\n")[0]
+    named = [line.split("|")[1].split(",") for line in table.splitlines()[2:]]
+
+    assert sorted(name.strip() for names in named for name in names) == sorted(
+        sample_bar().as_dict()
+    )
+
+
+@pytest.mark.parametrize("text", blocks("ini"))
+def test_each_example_of_a_configuration_is_right(text: str, tmp_path: Path) -> None:
+    (tmp_path / "bintrades.ini").write_text(text, encoding="utf-8")
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.read_string(text)
+
+    config = load_config(tmp_path / "bintrades.ini", {"MONGODB_PASSWORD": "secret"})
+
+    assert ", ".join(config.stores.enabled) == parser["stores"]["enabled"]
+
+
+def test_every_command_is_in_the_table_and_no_other(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    there = re.findall(r"^    ([a-z]+) ", capsys.readouterr().out, re.MULTILINE)
+
+    assert re.findall(r"^\| `bintrades ([a-z]+)", README, re.MULTILINE) == there
+
+
+class TestTheExampleOfAPlugin(StoreContract):
+    name = "shelf"
+
+    @pytest.fixture
+    def options(self, tmp_path: Path) -> dict[str, str]:
+        self.folder = tmp_path / "plugins"
+        self.folder.mkdir()
+        (source,) = [block for block in blocks("python") if "@hookimpl" in block]
+        (self.folder / "shelf.py").write_text(source, encoding="utf-8")
+        self.path = tmp_path / "var" / "shelf.db"
+        return {"path": str(self.path)}
+
+    def stored(self) -> list[dict[str, Any]]:
+        with closing(sqlite3.connect(self.path)) as connection:
+            return [typed(json.loads(bar)) for (bar,) in connection.execute("SELECT bar FROM bars")]
+
+
+def typed(bar: dict[str, Any]) -> dict[str, Any]:
+    """Turn the strings of a bar in JSON into decimals and times again."""
+    like = sample_bar().as_dict()
+    return {
+        name: Decimal(value)
+        if isinstance(like[name], Decimal)
+        else datetime.fromisoformat(value)
+        if isinstance(like[name], datetime)
+        else value
+        for name, value in bar.items()
+    }
