@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -18,7 +19,7 @@ import websocket
 from bintrades.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 RECEIVE_BYTES = 256 * 1024
 _RECORD_BYTES = 16 * 1024  # a TLS record holds no more
@@ -30,8 +31,8 @@ class Connection:
 
     Making one connects: proxies come from the environment, the host is resolved afresh, TLS is
     verified by *tls*. Of several addresses of the host the one number *address* is taken, counted
-    round; 0 leaves the choice to the system. Raises OSError or websocket.WebSocketException,
-    whatever went wrong.
+    round, or one that follows if it cannot be reached; 0 leaves the choice to the system. Raises
+    OSError or websocket.WebSocketException, whatever went wrong.
     """
 
     def __init__(
@@ -95,10 +96,12 @@ def _socket_to(url: str, tls: ssl.SSLContext, address: int) -> socket.socket | T
         return None  # the proxy resolves the name
     port = parts.port or (443 if is_secure else 80)
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    addresses = list(dict.fromkeys((str(target[0]), port) for *_, target in found))
-    if len(addresses) < 2:
+    # In an order of our own: a name server may turn round its own with each answer.
+    hosts = [each for _, each in sorted({(family, str(at[0])) for family, *_, at in found})]
+    if len(hosts) < 2:
         return None
-    raw = socket.create_connection(addresses[address % len(addresses)], _CONNECT_TIMEOUT_S)
+    first = address % len(hosts)
+    raw = _reach_one([*hosts[first:], *hosts[:first]], port)
     raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     try:
@@ -106,6 +109,14 @@ def _socket_to(url: str, tls: ssl.SSLContext, address: int) -> socket.socket | T
     except BaseException:
         raw.close()
         raise
+
+
+def _reach_one(hosts: Sequence[str], port: int) -> socket.socket:
+    """Connect to the first of *hosts* that lets us; some may be of a network that is not here."""
+    for host in hosts[:-1]:
+        with suppress(OSError):
+            return socket.create_connection((host, port), _CONNECT_TIMEOUT_S)
+    return socket.create_connection((hosts[-1], port), _CONNECT_TIMEOUT_S)
 
 
 def _is_behind_proxy(host: str, *, is_secure: bool) -> bool:

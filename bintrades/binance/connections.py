@@ -28,7 +28,7 @@ class _Place:
     """One connection's place: the reader in it, and the one that is to take over."""
 
     symbols: Sequence[str]
-    copy: int  # of the same group
+    copy: int  # of the same group; 0: there is no other
     reader: Reader
     share: float  # of the full age that this reader reaches
     successor: Reader | None = None
@@ -37,8 +37,8 @@ class _Place:
 class Connections:
     """Makes, starts and rotates the readers.
 
-    *make_reader* is given a number, the symbols and which copy of the group it is. look()
-    belongs to one thread.
+    *make_reader* is given a number, the symbols and which copy of the group it is, 0 for the only
+    one. look() belongs to one thread.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Connections:
         self._places = [
             _Place(group, copy, self._new_reader(group, copy), self._share())
             for group in _groups(symbols, group_size)
-            for copy in range(redundancy)
+            for copy in (range(1, redundancy + 1) if redundancy > 1 else (0,))
         ]
 
     @property
