@@ -60,6 +60,7 @@ class _Series:
         "saved",
         "suspect_after",
         "symbol",
+        "unwanted_before",
         "wanted_since",
     )
 
@@ -78,6 +79,7 @@ class _Series:
         self.connections = 0  # that carry this symbol now
         self.gap_cause = SKIPPED  # what a gap before the next trade would come from
         self.wanted_since = 0  # when collecting began, on the exchange's clock
+        self.unwanted_before = 0  # when the first interval opens, once REST has told its first id
         self.quiet = 0  # silence at the last look, times without a connection included
         self.listened = self.habit = 0  # those left out; and the longest usual one
         self.suspect_after = _SUSPECT_AFTER_MS
@@ -223,6 +225,7 @@ class Aggregator:
         ledger = series.ledger
         ledger.note_attempt(repaired.gap.first_id, repaired.error)
         if repaired.begins_at is not None:
+            series.unwanted_before = ledger.beginning or series.unwanted_before
             ledger.forget_below(repaired.begins_at)
             last_id = min(repaired.begins_at - 1, repaired.gap.last_id)
             self._changes.explained.append((series.symbol, 0, last_id, UNWANTED))
@@ -347,6 +350,8 @@ class Aggregator:
             self.duplicate_count += 1
             return
         series.gap_cause = SKIPPED
+        if time < series.unwanted_before:
+            return  # ids and times disagree: the rest of its interval will not come
         self.trade_count += 1
         bucket = series.current
         if bucket is not None and bucket.open_time <= time < bucket.end_time:
@@ -355,12 +360,15 @@ class Aggregator:
             open_time = time - time % self._interval
             if is_first_ever:
                 series.ledger.want_since(open_time)
+            series.ledger.want_earlier(open_time)
             self._add_to(series, open_time, trade)
         if trade.event_time >= series.due:
             self._close_due(series, trade.event_time)
 
     def _add_run(self, series: _Series, run: Run) -> None:
         """Put a run of trades into its bar, as if they had come one by one."""
+        if run.time < series.unwanted_before:
+            return
         first = Trade(
             symbol=series.symbol,
             trade_id=run.first_id,

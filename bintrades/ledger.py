@@ -62,6 +62,11 @@ class Ledger:
         return tuple(self._gaps)
 
     @property
+    def beginning(self) -> int:
+        """Since when trades are wanted, as long as the first of them is not known; otherwise 0."""
+        return self._gaps[0].since_ms if self._gaps and self._gaps[0].is_start else 0
+
+    @property
     def state(self) -> LedgerState | None:
         """What to write down; None while no trade was seen."""
         if self.next_id is None:
@@ -99,6 +104,11 @@ class Ledger:
         """
         if self.next_id is not None and self.next_id > 1:
             self._gaps.append(Gap(0, self.next_id - 2, since, self.last_time, START))
+
+    def want_earlier(self, since: int) -> None:
+        """Have the beginning lie at *since*, unless it lies before: a trade of then has come."""
+        if since < self.beginning:
+            self._gaps[0] = replace(self._gaps[0], since_ms=since)
 
     def admit_run(self, first_id: int, last_id: int, time: int) -> bool:
         """Note trades with consecutive ids; return whether they are to be counted.
