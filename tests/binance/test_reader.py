@@ -348,7 +348,7 @@ def test_a_stream_that_is_acknowledged_and_silent_is_asked_for_again(
 
     errors = [record.__dict__["error"] for record in caplog.records if "error" in record.__dict__]
     assert len(errors) >= 3
-    assert all("no data for 0." in error for error in errors)
+    assert all("no data for" in error for error in errors)
 
 
 @pytest.mark.parametrize("pings", [True, False], ids=["pings only", "half open"])
