@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bintrades.ledger import Ledger, LedgerState
+from bintrades.ledger import Ledger, LedgerState, no_longer_missing
 from bintrades.model import Gap
 from tests.strategies import START, trades_of
 
@@ -156,3 +157,172 @@ def test_a_gap_of_any_width_costs_no_memory() -> None:
 
     assert len(gaps_of(ledger)) == 1
     assert gaps_of(ledger)[0].size == 2**62 - 2
+
+
+def ids_in(gaps: Sequence[Gap]) -> set[int]:
+    return {trade_id for gap in gaps for trade_id in range(gap.first_id, gap.last_id + 1)}
+
+
+spans = st.tuples(st.integers(0, 30), st.integers(0, 8)).map(lambda pair: (pair[0], sum(pair)))
+"""First and last id of a range."""
+
+
+@st.composite
+def gap_lists(draw: st.DrawFn) -> list[Gap]:
+    """Draw gaps as a ledger has them: in order, not overlapping, perhaps adjacent."""
+    missing = draw(st.sets(st.integers(0, 30)))
+    ends = draw(st.sets(st.integers(0, 30)))
+    gaps: list[Gap] = []
+    for trade_id in sorted(missing):
+        if gaps and gaps[-1].last_id == trade_id - 1 and trade_id not in ends:
+            gaps[-1] = replace(gaps[-1], last_id=trade_id)
+        else:
+            gaps.append(Gap(trade_id, trade_id, START, START + 100, "skipped"))
+    return gaps
+
+
+def with_gaps(gaps: Sequence[Gap]) -> Ledger:
+    return Ledger(LedgerState(50, START + 100, tuple(gaps)))
+
+
+@given(gap_lists(), gap_lists())
+def test_what_is_no_longer_missing_is_exactly_the_ids_of_before_that_are_in_no_gap_after(
+    before: list[Gap], after: list[Gap]
+) -> None:
+    parts = list(no_longer_missing(before, after))
+
+    assert ids_in(parts) == ids_in(before) - ids_in(after)
+    assert sum(part.size for part in parts) == len(ids_in(parts)), "each id once"
+    for part in parts:
+        assert part.size > 0
+        assert any(ids_in([part]) <= ids_in([gap]) for gap in before), "of one gap each"
+
+
+@given(gap_lists(), spans)
+def test_a_run_counts_exactly_when_all_of_it_is_missing(
+    gaps: list[Gap], span: tuple[int, int]
+) -> None:
+    ledger = with_gaps(gaps)
+    first_id, last_id = span
+    run = set(range(first_id, last_id + 1))
+
+    is_counted = ledger.admit_run(first_id, last_id, START + 50)
+
+    assert is_counted == any(run <= ids_in([gap]) for gap in gaps)
+    assert ids_in(ledger.gaps) == (ids_in(gaps) - run if is_counted else ids_in(gaps))
+
+
+def test_what_is_left_of_a_gap_ends_and_begins_at_the_time_of_the_run() -> None:
+    ledger = with_gaps([Gap(5, 20, START, START + 100, "restart", 2, "no")])
+
+    assert ledger.admit_run(8, 12, START + 40)
+    assert ledger.gaps == (
+        Gap(5, 7, START, START + 40, "restart", 2, "no"),
+        Gap(13, 20, START + 40, START + 100, "restart", 2, "no"),
+    )
+
+
+@given(gap_lists(), spans)
+def test_absent_ids_are_missing_no_longer_and_the_times_of_the_rest_stay(
+    gaps: list[Gap], span: tuple[int, int]
+) -> None:
+    ledger = with_gaps(gaps)
+
+    ledger.close_absent(*span)
+
+    assert ids_in(ledger.gaps) == ids_in(gaps) - set(range(span[0], span[1] + 1))
+    assert all((gap.since_ms, gap.until_ms) == (START, START + 100) for gap in ledger.gaps)
+
+
+@given(gap_lists(), st.integers(0, 40))
+def test_to_abandon_marks_the_missing_ids_up_to_one_and_forgets_none(
+    gaps: list[Gap], last_id: int
+) -> None:
+    ledger = with_gaps(gaps)
+
+    ledger.abandon(last_id, START + 30)
+
+    assert ids_in(ledger.gaps) == ids_in(gaps)
+    for gap in ledger.gaps:
+        assert gap.is_abandoned == (gap.first_id <= last_id)
+        assert not gap.first_id <= last_id < gap.last_id
+        assert START <= gap.since_ms <= gap.until_ms <= START + 100
+
+
+def test_a_gap_that_is_abandoned_in_part_is_divided_at_the_oldest_moment() -> None:
+    ledger = with_gaps([Gap(5, 20, START, START + 100, "restart")])
+
+    ledger.abandon(12, START + 30)
+
+    assert ledger.gaps == (
+        Gap(5, 12, START, START + 30, "restart", is_abandoned=True),
+        Gap(13, 20, START + 30, START + 100, "restart"),
+    )
+
+
+def test_a_trade_of_an_abandoned_gap_is_still_welcome() -> None:
+    ledger = with_gaps([Gap(5, 6, START, START + 100, "restart", is_abandoned=True)])
+
+    assert ledger.admit(5, START + 1)
+    assert ledger.admit_run(6, 6, START + 2)
+    assert ledger.gaps == ()
+
+
+def test_what_was_before_the_beginning_is_forgotten_and_no_other_gap_with_it() -> None:
+    start, later = (
+        Gap(0, 9, START, START + 5, "start"),
+        Gap(12, 14, START + 5, START + 9, "skipped"),
+    )
+
+    for begins_at, left in (
+        (7, (replace(start, first_id=7), later)),
+        (10, (later,)),
+        (13, (later,)),
+    ):
+        ledger = with_gaps([start, later])
+        ledger.forget_below(begins_at)
+        assert ledger.gaps == left
+    ledger = with_gaps([later])
+    ledger.forget_below(13)
+    assert ledger.gaps == (later,), "its beginning is known already"
+
+
+def test_a_trade_that_never_came_is_a_gap_up_to_itself() -> None:
+    ledger = Ledger()
+    ledger.admit(5, START)
+
+    ledger.note_newest(9, START + 50, wanted_since=START)
+    assert ledger.gaps == (Gap(6, 9, START, START + 50, "silent stream"),)
+    assert not ledger.admit(5, START)
+    assert ledger.admit(9, START + 50)
+    assert ledger.admit(10, START + 60)
+
+
+def test_before_the_first_trade_ever_it_reaches_back_to_the_beginning() -> None:
+    ledger = Ledger()
+
+    ledger.note_newest(9, START + 50, wanted_since=START - 10_000)
+
+    assert ledger.gaps == (Gap(0, 9, START - 10_000, START + 50, "start"),)
+    assert ledger.next_id == 10
+
+
+def test_a_newest_trade_that_is_no_news_changes_nothing() -> None:
+    ledger = Ledger()
+    ledger.admit(5, START)
+    before = ledger.state
+
+    ledger.note_newest(4, START + 50, wanted_since=START)
+    ledger.note_newest(5, START + 50, wanted_since=START)
+
+    assert ledger.state == before
+
+
+def test_an_attempt_is_noted_with_the_gap_that_it_concerned() -> None:
+    ledger = with_gaps([Gap(5, 6, START, START, "skipped"), Gap(9, 9, START, START, "skipped")])
+
+    ledger.note_attempt(9, "no answer")
+    ledger.note_attempt(9, None)
+    ledger.note_attempt(7, "for a gap that filled meanwhile")
+
+    assert [(gap.attempts, gap.last_error) for gap in ledger.gaps] == [(0, None), (2, None)]
