@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from decimal import Decimal
 from itertools import count, pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given, settings
@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from bintrades.aggregator import Aggregator
 from bintrades.changes import Changes
-from bintrades.model import Gap
+from bintrades.model import ABSENT, RECONNECT, RESTART, SILENT_STREAM, SKIPPED, Gap, Run
+from bintrades.repair import Repaired
 from tests.strategies import (
     INTERVAL,
     START,
@@ -677,3 +678,296 @@ def test_whatever_the_rhythm_no_bar_closes_before_its_symbols_own_clock_says_so(
     assert not changes.amendments
     for bar in changes.finished.values():
         assert bar.end_time_ms + GRACE <= START + now + (skew if bar.symbol == ETH else 0)
+
+
+def run_of(*parts: Trade) -> Run:
+    """Return trades of one taker as the exchange's aggregate of them."""
+    first, last = parts[0], parts[-1]
+    quantity = sum((trade.quantity for trade in parts), Decimal(0))
+    return Run(
+        first.trade_id, last.trade_id, first.price, quantity, first.time, first.is_buyer_maker
+    )
+
+
+def repaired(aggregator: Aggregator, *runs: Run, symbol: str = BTC, **changes: Any) -> None:
+    """Have the exchange answer about the newest gap."""
+    gap = aggregator.gaps(symbol)[-1]
+    aggregator.repair(Repaired(symbol, gap, runs, **changes))
+
+
+def test_repaired_trades_become_part_of_their_bars_as_if_they_had_come_one_by_one() -> None:
+    happened = [
+        make_trade(0, START + 9_000, price="5"),
+        make_trade(1, START + 10_000, price="7", quantity="0.1", is_buyer_maker=True),
+        make_trade(2, START + 10_000, price="7", quantity="0.2", is_buyer_maker=True),
+        make_trade(3, START + 10_000, price="7", quantity="0.4", is_buyer_maker=True),
+        make_trade(4, START + 12_000, price="3", quantity="0.7"),
+        make_trade(5, START + 12_000, price="3", quantity="0.7"),
+        make_trade(6, START + 13_000, price="4"),
+        make_trade(7, START + 31_000, price="9"),
+    ]
+    aggregator = new_aggregator()
+    aggregator.add([happened[0], happened[-1]], 0)
+
+    repaired(aggregator, run_of(*happened[4:6]))
+    repaired(aggregator, run_of(happened[6]))
+    aggregator.repair(Repaired(BTC, aggregator.gaps(BTC)[0], [run_of(*happened[1:4])]))
+
+    assert aggregator.gaps(BTC) == ()
+    assert aggregator.repaired_count == 6
+    assert written_after(aggregator).closed == bars_of(happened)
+
+
+def test_a_run_of_which_a_part_is_known_is_left_to_be_asked_for_by_id() -> None:
+    trades = [make_trade(trade_id, START + trade_id) for trade_id in range(6)]
+    aggregator = new_aggregator()
+    aggregator.add([trades[0], trades[2], trades[5]], 0)
+
+    repaired(aggregator, run_of(*trades[2:4]), run_of(trades[4]))
+
+    assert [(gap.first_id, gap.last_id) for gap in aggregator.gaps(BTC)] == [(1, 1), (3, 3)]
+    assert aggregator.repaired_count == 1
+
+
+def test_the_same_answer_twice_counts_once() -> None:
+    trades = [make_trade(trade_id, START + trade_id) for trade_id in range(4)]
+    aggregator = new_aggregator()
+    aggregator.add([trades[0], trades[3]], 0)
+    gap = aggregator.gaps(BTC)[0]
+
+    for _ in range(2):
+        aggregator.repair(Repaired(BTC, gap, [run_of(*trades[1:3])]))
+
+    assert written_after(aggregator).closed == bars_of(trades)
+
+
+def test_old_trades_say_nothing_of_the_exchanges_clock() -> None:
+    aggregator = new_aggregator()
+    aggregator.add([make_trade(0, START), make_trade(9, START + 300)], 0)
+
+    repaired(aggregator, run_of(make_trade(5, START + 60_000)))
+
+    assert aggregator.market_time == START + 300
+    assert finished(aggregator) == []
+
+
+def test_a_repaired_bar_that_left_memory_is_amended_and_one_that_never_was_is_made() -> None:
+    aggregator = new_aggregator()
+    aggregator.add([make_trade(0, START), make_trade(9, START + 60_000)], 0)
+    stored = Written()
+    stored.pending.update(aggregator.collect())
+    stored.write()
+    late = [make_trade(1, START + 1), make_trade(2, START + 20_000), make_trade(3, START + 30_000)]
+
+    repaired(aggregator, *(run_of(trade) for trade in late))
+    changes = aggregator.collect(is_last=True)
+
+    assert set(changes.amendments) == {(BTC, START)}
+    stored.pending.update(changes)
+    stored.write()
+    happened = [make_trade(0, START), *late, make_trade(9, START + 60_000)]
+    assert stored.closed == bars_of(happened)
+
+
+def test_backfilled_bars_come_oldest_first() -> None:
+    aggregator = new_aggregator()
+    aggregator.add([make_trade(0, START), make_trade(5, START + 90_000)], 0)
+    aggregator.collect()
+
+    repaired(aggregator, *(run_of(make_trade(i, START + i * 10_000)) for i in (1, 2, 3, 4)))
+    aggregator.add([make_trade(6, START + 101_000)], 0)
+
+    times = [bar.open_time_ms for bar in finished(aggregator)]
+    assert times == sorted(times)
+    assert len(times) == 5
+
+
+def test_why_ids_are_missing_no_longer_is_told_together_with_the_ledger() -> None:
+    aggregator = new_aggregator()
+    aggregator.add([make_trade(0, START), make_trade(9, START + 300)], 0)
+    aggregator.add([make_trade(0, START, symbol=ETH)], 0)
+    aggregator.collect()
+    repaired(aggregator, absent=[(4, 5)])
+    aggregator.add([make_trade(1, START + 20_000, symbol=ETH)], 0)
+
+    others = aggregator.collect(everything=False)
+    assert others.finished
+    assert (BTC in others.ledgers, others.explained) == (False, [])
+
+    changes = aggregator.collect()
+    assert BTC in changes.ledgers
+    assert changes.explained == [(BTC, 4, 5, ABSENT)]
+
+
+def test_an_answer_is_noted_with_its_gap() -> None:
+    aggregator = new_aggregator()
+    aggregator.add([make_trade(0, START), make_trade(9, START + 300)], 0)
+
+    repaired(aggregator, error="no answer")
+
+    (gap,) = aggregator.gaps(BTC)
+    assert (gap.attempts, gap.last_error) == (1, "no answer")
+    assert aggregator.collect().ledgers[BTC].gaps == (gap,)
+
+
+def test_a_gap_is_named_after_what_made_it() -> None:
+    aggregator = new_aggregator()
+    aggregator.add([make_trade(0, START), make_trade(2, START)], 0)
+    aggregator.disconnected(SYMBOLS, 0)
+    aggregator.connected(SYMBOLS, 0)
+    aggregator.add([make_trade(4, START), make_trade(6, START)], 0)
+    restarted = resumed(written_after(aggregator))
+    restarted.add([make_trade(8, START), make_trade(10, START)], 0)
+
+    causes = [gap.cause for gap in restarted.gaps(BTC)]
+    assert causes == [SKIPPED, RECONNECT, SKIPPED, RESTART, SKIPPED]
+
+
+def test_a_second_connection_that_comes_or_goes_is_no_reconnect() -> None:
+    aggregator = new_aggregator()
+    aggregator.add([make_trade(0, START)], 0)
+    aggregator.connected(SYMBOLS, 0)
+    aggregator.disconnected(SYMBOLS, 0)
+    aggregator.add([make_trade(2, START)], 0)
+
+    assert [gap.cause for gap in aggregator.gaps(BTC)] == [SKIPPED]
+
+
+LOOK = 5_000
+MINUTE = 60_000
+
+
+def looks(aggregator: Aggregator, begin: int, end: int, talker: str = ETH) -> dict[str, list[int]]:
+    """Look for quiet symbols every few seconds while *talker* trades; return who, and when."""
+    found: dict[str, list[int]] = {}
+    for now in range(begin, end, LOOK):
+        aggregator.add([make_trade(now, START + now, symbol=talker)], now)
+        for symbol in aggregator.quiet_symbols(now):
+            found.setdefault(symbol, []).append(now)
+    return found
+
+
+def test_a_symbol_that_falls_silent_is_suspected_after_a_minute_and_then_ever_more_rarely() -> None:
+    aggregator = new_aggregator()
+    aggregator.add([make_trade(0, START), make_trade(0, START, symbol=UNICODE)], 0)
+
+    found = looks(aggregator, LOOK, 20 * MINUTE)
+
+    assert found[BTC] == [MINUTE, 2 * MINUTE, 4 * MINUTE, 8 * MINUTE, 16 * MINUTE]
+    assert found[UNICODE] == found[BTC]
+    assert ETH not in found
+
+
+def test_a_symbol_that_never_traded_since_it_was_connected_is_suspected_as_well() -> None:
+    assert MINUTE in looks(new_aggregator(), 0, 2 * MINUTE)[BTC]
+
+
+def test_a_symbol_that_is_seldom_traded_is_left_in_peace_for_four_times_its_habit() -> None:
+    aggregator = new_aggregator()
+    for number in range(6):  # a trade every 50 seconds
+        at = number * 50_000
+        aggregator.add([make_trade(number, START + at)], at)
+        assert BTC not in looks(aggregator, at + LOOK, at + 50_000)
+    silent_since = 5 * 50_000
+
+    (first, *_) = looks(aggregator, silent_since + 50_000, silent_since + 8 * MINUTE)[BTC]
+
+    assert 4 * 40_000 <= first - silent_since <= 4 * 50_000
+
+
+def test_a_symbol_without_a_connection_is_not_suspected() -> None:
+    aggregator = new_aggregator()
+    aggregator.add([make_trade(0, START)], 0)
+    aggregator.disconnected(SYMBOLS, 0)
+
+    assert aggregator.quiet_symbols(10 * MINUTE) == []
+
+
+def quiet_minute() -> Aggregator:
+    """Return an aggregator in whose second minute one symbol alone trades."""
+    aggregator = new_aggregator()
+    aggregator.add([make_trade(trade_id, START) for trade_id in range(6)], 0)
+    looks(aggregator, LOOK, MINUTE + LOOK)
+    return aggregator
+
+
+def test_a_symbol_whose_newest_trade_is_known_is_only_quiet() -> None:
+    aggregator = quiet_minute()
+
+    assert not aggregator.note_newest(BTC, 5, START, MINUTE)
+    assert aggregator.gaps(BTC) == ()
+
+
+def test_a_stream_that_did_not_bring_a_trade_of_a_while_ago_is_dead_and_the_trade_is_missing() -> (
+    None
+):
+    aggregator = quiet_minute()
+
+    assert aggregator.note_newest(BTC, 8, START + 30_000, MINUTE)
+
+    assert aggregator.gaps(BTC) == (Gap(6, 8, START, START + 30_000, SILENT_STREAM),)
+    assert not aggregator.note_newest(BTC, 8, START + 30_000, MINUTE), "said once"
+
+
+def test_a_trade_of_this_moment_may_be_on_its_way() -> None:
+    aggregator = quiet_minute()
+
+    assert not aggregator.note_newest(BTC, 8, START + MINUTE - 100, MINUTE)
+    aggregator.add([make_trade(6, START + MINUTE), make_trade(7, START + MINUTE)], MINUTE + 10)
+    aggregator.add([make_trade(8, START + MINUTE)], MINUTE + 10)
+
+    assert not aggregator.note_newest(BTC, 9, START + MINUTE + 10_000, MINUTE + 10_000)
+    assert aggregator.gaps(BTC) == ()
+
+
+def test_the_stream_of_a_busy_symbol_is_dead_when_a_trade_known_to_rest_still_has_not_come() -> (
+    None
+):
+    aggregator = quiet_minute()
+    assert not aggregator.note_newest(BTC, 800, START + MINUTE, MINUTE)
+
+    soon = MINUTE + 2 * LOOK
+    assert BTC in aggregator.quiet_symbols(soon), "it is looked at again soon"
+    assert aggregator.note_newest(BTC, 900, START + soon, soon)
+    assert aggregator.gaps(BTC)[0].last_id == 900
+
+
+def test_a_dead_stream_is_looked_at_again_within_a_minute() -> None:
+    aggregator = quiet_minute()
+    looks(aggregator, MINUTE + LOOK, 7 * MINUTE)
+    now = 8 * MINUTE
+    assert BTC in aggregator.quiet_symbols(now)
+    assert aggregator.note_newest(BTC, 8, START + MINUTE, now)
+
+    assert BTC in looks(aggregator, now + LOOK, now + MINUTE + 2 * LOOK)
+
+
+def test_a_market_of_one_dead_stream_is_found_out_by_the_time_that_passes() -> None:
+    aggregator = new_aggregator()
+    aggregator.add([make_trade(5, START)], 0)
+    aggregator.quiet_symbols(LOOK)
+
+    assert aggregator.note_newest(BTC, 8, START + 30_000, MINUTE)
+
+
+def test_what_was_traded_while_nobody_listened_is_missing_but_its_stream_is_not_dead() -> None:
+    written = written_after(quiet_minute())
+    aggregator = resumed(written, 5 * MINUTE)
+    looks(aggregator, 5 * MINUTE, 6 * MINUTE + LOOK)
+
+    assert not aggregator.note_newest(BTC, 8, START + 4 * MINUTE, 6 * MINUTE)
+
+    assert [(gap.last_id, gap.cause) for gap in aggregator.gaps(BTC)] == [(8, RESTART)]
+
+
+def test_a_stream_that_never_brought_anything_is_missing_all_since_collecting_began() -> None:
+    aggregator = new_aggregator()
+    looks(aggregator, 0, MINUTE + LOOK)
+
+    assert not aggregator.note_newest(BTC, 8, START - 1, MINUTE), "that was before"
+    assert aggregator.gaps(BTC) == ()
+    assert aggregator.note_newest(BTC, 9, START + 30_000, MINUTE)
+    assert aggregator.gaps(BTC) == (Gap(0, 9, START, START + 30_000, "start"),)
+    repaired(aggregator, run_of(make_trade(9, START + 30_000)), begins_at=9)
+    assert aggregator.gaps(BTC) == ()
+    assert written_after(aggregator).bars[BTC, START + 30_000].trade_count == 1
