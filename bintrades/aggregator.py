@@ -224,8 +224,9 @@ class Aggregator:
         series = self._series[repaired.symbol]
         ledger = series.ledger
         ledger.note_attempt(repaired.gap.first_id, repaired.error)
-        if repaired.begins_at is not None:
-            series.unwanted_before = ledger.beginning or series.unwanted_before
+        # While it was asked about, an earlier trade may have come that moved the beginning.
+        if repaired.begins_at is not None and repaired.gap.since_ms <= ledger.beginning:
+            series.unwanted_before = ledger.beginning
             ledger.forget_below(repaired.begins_at)
             last_id = min(repaired.begins_at - 1, repaired.gap.last_id)
             self._changes.explained.append((series.symbol, 0, last_id, UNWANTED))
