@@ -197,7 +197,8 @@ def _add_simulate(commands: Any) -> None:
 
 def _without_simulator(missing: str | None) -> int:
     raise BintradesError(
-        f"the simulator needs {missing}, which is not installed: pip install 'bintrades[simulator]'"
+        f"the simulator needs {missing}, which is not installed: pip install {missing},"
+        " or in the checkout pip install '.[simulator]'"
     )
 
 

@@ -270,7 +270,7 @@ class Service:
         if not self._wait_for(self._deliveries, min(within_s, _HURRIED_S)):
             log.info("the stores have %g s to take what is left; a signal ends that", within_s)
         if not self._wait_for(self._deliveries, within_s):
-            log.warning("not every store took what was left; it stays in the journal")
+            log.warning("not every store has ended in time; what it lacks stays in the journal")
         log.info("stopped", extra=self._status.figures(self._recording))
 
     def _wait_for(self, workers: Sequence[Worker], within_s: float) -> bool:

@@ -527,4 +527,4 @@ def test_without_the_simulator_s_packages_the_command_says_what_to_install(
 
     assert main(["simulate", "--whatever"]) == 1
 
-    assert "pip install 'bintrades[simulator]'" in capsys.readouterr().err
+    assert "pip install '.[simulator]'" in capsys.readouterr().err
