@@ -24,7 +24,8 @@ from bintrades.testing.store_contract import StoreContract
 if TYPE_CHECKING:
     from bintrades.options import Option
 
-README = (Path(__file__).resolve().parent.parent / "README.md").read_text(encoding="utf-8")
+REPOSITORY = Path(__file__).resolve().parent.parent
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 
 
 def blocks(language: str) -> list[str]:
@@ -80,6 +81,17 @@ def test_every_command_is_in_the_table_and_no_other(capsys: pytest.CaptureFixtur
     there = re.findall(r"^    ([a-z]+) ", capsys.readouterr().out, re.MULTILINE)
 
     assert re.findall(r"^\| `bintrades ([a-z]+)", README, re.MULTILINE) == there
+
+
+def test_the_modules_that_it_names_are_there() -> None:
+    architecture = README.partition("## Architecture")[2].partition("\n## ")[0]
+    named = re.findall(r"\bbinance\.[a-z]+", architecture)
+    named += re.findall(r"`([a-z_.]+)`", architecture)
+
+    assert len(named) > 10
+    for name in named:
+        path = name.replace(".", "/") + ".py"
+        assert (REPOSITORY / "bintrades" / path).exists(), name
 
 
 class TestTheExampleOfAPlugin(StoreContract):
