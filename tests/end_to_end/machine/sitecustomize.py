@@ -17,15 +17,15 @@ HOSTS = "BINTRADES_TEST_HOSTS"
 SPEED = "BINTRADES_TEST_SPEED"
 """How many times as fast as real time the collector's monotonic clock goes."""
 
-AHEAD = "BINTRADES_TEST_AHEAD_S"
-"""Seconds by which the clock of this machine is ahead."""
+AHEAD = "BINTRADES_TEST_AHEAD"
+"""Names a file of the seconds by which the machine's clock is ahead when the collector starts."""
 
 _LOOPBACK = "127.0.0.1"
 _getaddrinfo = socket.getaddrinfo
 _monotonic_ns = time.monotonic_ns
 _time_ns = time.time_ns
 _speed = int(os.environ.get(SPEED, "1"))
-_ahead_ns = int(os.environ.get(AHEAD, "0")) * 10**9
+_ahead_ns = int(Path(os.environ[AHEAD]).read_text()) * 10**9 if AHEAD in os.environ else 0
 
 
 def getaddrinfo(host: Any, *args: Any, **options: Any) -> Any:
