@@ -24,7 +24,7 @@ from bintrades.errors import ConfigError, JournalError
 from bintrades.journal import PRUNE_BATCH, Journal
 from bintrades.journal_reader import Cursor, JournalReader
 from bintrades.ledger import LedgerState
-from bintrades.model import Bar, Gap
+from bintrades.model import ABSENT, REPAIRED, START, UNWANTED, Bar, Gap
 from bintrades.testing.bars import OPEN_TIME_MS, sample_bar, sample_bars
 from tests.journals import (
     INTERVAL_MS,
@@ -688,3 +688,192 @@ def test_stores_miss_nothing_after_everything_was_pruned(path: Path) -> None:
         journal.write(finished(sample_bar(open_time_ms=NOW)), NOW)
 
     assert [bar.open_time_ms for bar in cursor.next_bars(10)[0]] == [NOW]
+
+
+def past(path: Path) -> list[tuple[int, int, str]]:
+    """Return the gaps that have ended: ids and how."""
+    return [
+        (each.gap.first_id, each.gap.last_id, each.outcome)
+        for each in JournalReader(path).past_gaps()
+    ]
+
+
+def write_gaps(journal: Journal, *gaps: Gap, now: int = NOW, **explained: tuple[int, int]) -> None:
+    """Write what is missing of one symbol now, and why ids are missing no longer."""
+    changes = finished(BTCUSDT=ledger(*gaps))
+    changes.explained = [("BTCUSDT", *span, why) for why, span in explained.items()]
+    journal.write(changes, now)
+
+
+GAP = Gap(10, 29, NOW, NOW + 500, "reconnect", attempts=2, last_error="no answer")
+
+
+def test_a_gap_that_has_filled_stays_on_record_as_repaired(journal: Journal, path: Path) -> None:
+    write_gaps(journal, GAP)
+    assert past(path) == []
+
+    write_gaps(journal, now=NOW + 7)
+
+    (ended,) = JournalReader(path).past_gaps()
+    assert (ended.symbol, ended.gap, ended.outcome) == ("BTCUSDT", GAP, REPAIRED)
+    assert ended.closed_at_ms == NOW + 7
+
+
+def test_ids_that_the_exchange_does_not_have_stay_on_record_as_absent(
+    journal: Journal, path: Path
+) -> None:
+    write_gaps(journal, GAP)
+    write_gaps(journal, absent=(15, 19))
+
+    assert past(path) == [(10, 14, REPAIRED), (15, 19, ABSENT), (20, 29, REPAIRED)]
+
+
+def test_what_was_before_the_beginning_was_never_missing(journal: Journal, path: Path) -> None:
+    write_gaps(journal, replace(GAP, first_id=0, cause=START))
+    write_gaps(journal, replace(GAP, first_id=25, cause=START), unwanted=(0, 24))
+    write_gaps(journal)
+
+    assert past(path) == [(25, 29, REPAIRED)]
+
+
+def test_a_range_that_was_repaired_page_by_page_is_one_on_record(
+    journal: Journal, path: Path
+) -> None:
+    for first_id in range(10, 30, 4):
+        write_gaps(journal, replace(GAP, first_id=first_id, since_ms=NOW + first_id))
+    write_gaps(journal, now=NOW + 9)
+
+    (ended,) = JournalReader(path).past_gaps()
+    assert (ended.gap.first_id, ended.gap.last_id, ended.gap.since_ms) == (10, 29, NOW + 10)
+    assert ended.closed_at_ms == NOW + 9
+
+
+def test_ranges_that_ended_differently_or_came_from_different_causes_stay_apart(
+    journal: Journal, path: Path
+) -> None:
+    write_gaps(journal, GAP)
+    write_gaps(journal, replace(GAP, first_id=15))
+    write_gaps(journal, replace(GAP, first_id=20), absent=(15, 19))
+    write_gaps(journal)
+    write_gaps(journal, replace(GAP, first_id=30, last_id=31, cause="skipped"))
+    write_gaps(journal)
+
+    assert past(path) == [
+        (10, 14, REPAIRED),
+        (15, 19, ABSENT),
+        (20, 29, REPAIRED),
+        (30, 31, REPAIRED),
+    ]
+
+
+def test_an_abandoned_gap_stays_among_those_that_are_missing(path: Path) -> None:
+    abandoned = replace(GAP, is_abandoned=True)
+    with journal_at(path) as journal:
+        write_gaps(journal, GAP)
+        write_gaps(journal, abandoned)
+
+    with journal_at(path) as journal:
+        assert journal.ledgers["BTCUSDT"].gaps == (abandoned,)
+    assert JournalReader(path).gaps() == {"BTCUSDT": [abandoned]}
+    assert past(path) == []
+
+
+def test_a_bar_that_an_abandoned_gap_touches_is_incomplete_but_does_go_in_the_end(
+    journal: Journal, path: Path
+) -> None:
+    bar = sample_bar()
+    gap = replace(gap_within(bar), is_abandoned=True)
+    journal.write(finished(bar, BTCUSDT=ledger(gap)), NOW)
+
+    assert not stored(path)[0].is_complete
+    assert journal.prune([], NOW + 1) == 1
+
+
+def test_a_bar_whose_gap_may_still_be_repaired_is_kept_for_the_trades_to_come(
+    journal: Journal, path: Path
+) -> None:
+    bar = sample_bar()
+    journal.write(finished(bar, BTCUSDT=ledger(gap_within(bar))), NOW)
+
+    assert journal.prune([], NOW + 10**9) == 0
+
+
+def test_old_records_of_ended_gaps_go_with_the_bars(journal: Journal, path: Path) -> None:
+    write_gaps(journal, GAP)
+    write_gaps(journal, now=NOW)
+
+    journal.prune([], NOW)
+    assert len(past(path)) == 1
+    journal.prune([], NOW + 1)
+    assert past(path) == []
+
+
+def test_a_refused_write_leaves_nothing_of_ended_gaps_behind(journal: Journal, path: Path) -> None:
+    write_gaps(journal, GAP)
+    with full_disk(path), pytest.raises(JournalError):
+        write_gaps(journal)
+    assert past(path) == []
+
+    write_gaps(journal)
+    assert past(path) == [(10, 29, REPAIRED)]
+
+
+def test_facts_are_written_with_the_rest_and_read_after_a_restart(path: Path) -> None:
+    with journal_at(path) as journal:
+        journal.write(Changes(facts={"rest_blocked_until": "17"}), NOW)
+        assert journal.fact("rest_blocked_until") == "17"
+        journal.write(Changes(facts={"rest_blocked_until": "18"}), NOW)
+
+    with journal_at(path) as journal:
+        assert journal.fact("rest_blocked_until") == "18"
+        assert journal.fact("never_heard_of") is None
+
+
+missing_sets = st.lists(st.sets(st.integers(0, 20)), min_size=2, max_size=6)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(missing_sets, st.data())
+def test_every_id_that_ceased_to_be_missing_is_on_record_with_its_reason(
+    missing: list[set[int]], data: st.DataObject
+) -> None:
+    still = missing[0]
+    outcomes: dict[int, str] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "bars.journal"
+        with journal_at(path) as journal:
+            for wanted in [*missing, set()]:
+                closed = still - wanted
+                still = still & wanted
+                why = {
+                    trade_id: data.draw(st.sampled_from([REPAIRED, ABSENT, UNWANTED]))
+                    for trade_id in sorted(closed)
+                }
+                outcomes |= why
+                changes = finished(BTCUSDT=ledger(*as_gaps(still)))
+                changes.explained = [
+                    ("BTCUSDT", each, each, reason)
+                    for each, reason in why.items()
+                    if reason != REPAIRED
+                ]
+                if wanted is missing[0]:
+                    changes.explained = []
+                journal.write(changes, NOW)
+        recorded = {
+            trade_id: outcome
+            for first_id, last_id, outcome in past(path)
+            for trade_id in range(first_id, last_id + 1)
+        }
+
+    assert recorded == {each: why for each, why in outcomes.items() if why != UNWANTED}
+
+
+def as_gaps(missing: set[int]) -> list[Gap]:
+    """Return ids as the gaps that hold them."""
+    gaps: list[Gap] = []
+    for trade_id in sorted(missing):
+        if gaps and gaps[-1].last_id == trade_id - 1:
+            gaps[-1] = replace(gaps[-1], last_id=trade_id)
+        else:
+            gaps.append(replace(GAP, first_id=trade_id, last_id=trade_id))
+    return gaps

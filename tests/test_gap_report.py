@@ -1,0 +1,119 @@
+"""What `bintrades gaps` knows of the trades that are or were missing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from bintrades.errors import JournalError
+from bintrades.gap_report import gap_rows, tell_gaps
+from bintrades.journal_reader import JournalReader
+from bintrades.ledger import LedgerState
+from bintrades.model import ABSENT, START, Gap
+from tests.journals import finished, journal_at
+from tests.strategies import START as NOON
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+OPEN = Gap(40, 41, NOON + 4_000, NOON + 4_005, "skipped", 3, "GET https://...: 500")
+OLD = Gap(30, 34, NOON - 9_000, NOON - 5_000, "restart", is_abandoned=True)
+ENDED = Gap(10, 19, NOON + 1_000, NOON + 1_500, "reconnect", 1)
+UNICODE = "币安人生USDT"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Return a journal that knows of a gap of each kind."""
+    path = tmp_path / "bars.journal"
+    first = Gap(0, 98, NOON, NOON + 3_000, START)
+    with journal_at(path) as journal:
+        states = {
+            "BTCUSDT": LedgerState(100, NOON, (ENDED, OLD, OPEN)),
+            UNICODE: LedgerState(100, NOON, (first,)),
+        }
+        journal.write(finished(**states), NOON)
+        changes = finished(BTCUSDT=LedgerState(100, NOON, (OLD, OPEN)))
+        changes.explained = [("BTCUSDT", 15, 19, ABSENT)]
+        journal.write(changes, NOON)
+    return path
+
+
+def summary(rows: list[dict[str, Any]]) -> list[tuple[str, str, int, int]]:
+    return [(row["state"], row["symbol"], row["first_id"], row["last_id"]) for row in rows]
+
+
+def test_open_abandoned_repaired_and_absent_ranges_are_listed_oldest_first(path: Path) -> None:
+    assert summary(gap_rows(JournalReader(path))) == [
+        ("abandoned", "BTCUSDT", 30, 34),
+        ("open", UNICODE, 0, 98),
+        ("repaired", "BTCUSDT", 10, 14),
+        ("absent", "BTCUSDT", 15, 19),
+        ("open", "BTCUSDT", 40, 41),
+    ]
+
+
+def test_one_symbol_can_be_asked_for(path: Path) -> None:
+    assert summary(gap_rows(JournalReader(path), UNICODE)) == [("open", UNICODE, 0, 98)]
+    assert gap_rows(JournalReader(path), "XRPUSDT") == []
+
+
+def test_a_range_is_told_with_its_times_its_cause_its_tries_and_the_last_error(path: Path) -> None:
+    row = gap_rows(JournalReader(path))[-1]
+
+    assert row == {
+        "state": "open",
+        "symbol": "BTCUSDT",
+        "first_id": 40,
+        "last_id": 41,
+        "is_start": False,
+        "since": "2024-08-08T00:00:04.000+00:00",
+        "until": "2024-08-08T00:00:04.005+00:00",
+        "cause": "skipped",
+        "attempts": 3,
+        "last_error": "GET https://...: 500",
+    }
+
+
+def test_people_see_a_line_for_each_range(path: Path) -> None:
+    head, _rule, *lines = tell_gaps(gap_rows(JournalReader(path))).splitlines()
+
+    assert head.split("  ")[0] == "state"
+    assert len(lines) == 5
+    assert lines[0].split() == [
+        *("abandoned", "BTCUSDT", "30-34", "5"),
+        *("2024-08-07", "23:59:51.000", "2024-08-07", "23:59:55.000", "restart", "0"),
+    ]
+    assert lines[-1].endswith("skipped    3        GET https://...: 500")
+
+
+def test_nobody_knows_how_many_trades_came_before_the_first_one_that_was_seen(path: Path) -> None:
+    (line,) = tell_gaps(gap_rows(JournalReader(path), UNICODE)).splitlines()[2:]
+
+    assert "unknown" in line
+    assert " 99 " not in line
+
+
+def test_without_gaps_that_is_said(path: Path) -> None:
+    assert tell_gaps([]) == "no gaps"
+
+
+def test_without_a_journal_there_is_nothing_to_list(tmp_path: Path) -> None:
+    with pytest.raises(JournalError, match="no journal yet"):
+        gap_rows(JournalReader(tmp_path / "none"))
+
+
+def test_gaps_of_one_moment_are_in_the_order_of_symbol_and_id(tmp_path: Path) -> None:
+    path = tmp_path / "bars.journal"
+    gaps = (replace(OPEN, first_id=1, last_id=2), replace(OPEN, first_id=5, last_id=6))
+    with journal_at(path) as journal:
+        journal.write(finished(B=LedgerState(9, NOON, gaps), A=LedgerState(9, NOON, gaps)), NOON)
+
+    assert summary(gap_rows(JournalReader(path))) == [
+        ("open", "A", 1, 2),
+        ("open", "A", 5, 6),
+        ("open", "B", 1, 2),
+        ("open", "B", 5, 6),
+    ]
