@@ -30,7 +30,7 @@ INBOX_SIZE = 64
 """Batches of at most 256 KiB of payloads each: some 20 MiB when full."""
 
 _TICK_S = TICK_MS / 1000
-_REST_S = 0.04  # while nothing waits: waking up for every read would cost more than the trades
+_REST_S = 0.08  # while nothing waits: waking up for every read would cost more than the trades
 _RETRY_S = 1.0
 
 
