@@ -260,8 +260,13 @@ def _gaps(options: argparse.Namespace) -> int:
     from bintrades.journal_reader import JournalReader
 
     reader = JournalReader(load_config(options.config).journal.path)
-    rows = gap_rows(reader, _symbol(options.symbol) if options.symbol else None)
-    print(json.dumps(rows, indent=1, ensure_ascii=False) if options.json else tell_gaps(rows))
+    symbol = _symbol(options.symbol) if options.symbol else None
+    known = reader.symbols()
+    if symbol is not None and symbol not in known:
+        names = ", ".join(known[:10]) or "none yet"
+        raise BintradesError(f"{symbol}: no trade of it was ever seen; the journal has: {names}")
+    rows = gap_rows(reader, symbol)
+    _say(json.dumps(rows, indent=1, ensure_ascii=False) if options.json else tell_gaps(rows))
     return 0
 
 

@@ -22,6 +22,7 @@ import pytest
 from bintrades.cli import main
 from bintrades.journal_reader import Cursor, JournalReader
 from bintrades.ledger import LedgerState
+from bintrades.model import Gap
 from bintrades.options import example_text
 from bintrades.testing.bars import OPEN_TIME_MS, sample_bar, sample_bars
 from bintrades.version import __version__
@@ -490,6 +491,60 @@ def test_status_is_a_page_or_json_and_nothing_else(terminal: Terminal) -> None:
     assert status["journal"]["bars"] == 362
     assert status["stores"]["shelf"]["waiting_bars"] == 362
     assert (status["is_running"], status["collector"]) == (False, None)
+
+
+@pytest.fixture
+def gaps(config: Path) -> list[Gap]:
+    """Return the gaps of one symbol in the journal of *config*; another has none."""
+    gaps = [
+        Gap(7, 9, OPEN_TIME_MS, OPEN_TIME_MS + 500, "skipped", 2, "no answer"),
+        Gap(20, 20, OPEN_TIME_MS + 900, OPEN_TIME_MS + 990, "reconnect", is_abandoned=True),
+    ]
+    states = {
+        UNICODE: LedgerState(100, OPEN_TIME_MS, tuple(gaps)),
+        "BTCUSDT": LedgerState(100, OPEN_TIME_MS, ()),
+    }
+    with journal_at(config.parent / "bars.journal") as journal:
+        journal.write(finished(**states), OPEN_TIME_MS)
+    return gaps
+
+
+def test_gaps_are_a_table_or_json(terminal: Terminal, gaps: list[Gap]) -> None:
+    table, machine = terminal("gaps"), terminal("gaps", UNICODE, "--json")
+
+    table.assert_well()
+    assert [line.split()[0] for line in table.out.splitlines()[2:]] == ["open", "abandoned"]
+    machine.assert_well()
+    rows = json.loads(machine.out)
+    assert [(row["first_id"], row["last_id"]) for row in rows] == [
+        (gap.first_id, gap.last_id) for gap in gaps
+    ]
+    assert {row["symbol"] for row in rows} == {UNICODE}
+
+
+@pytest.mark.usefixtures("gaps")
+def test_a_symbol_without_gaps_is_told_from_one_that_was_never_seen(terminal: Terminal) -> None:
+    whole, unknown = terminal("gaps", "btcusdt"), terminal("gaps", "XRPUSDT")
+
+    whole.assert_well()
+    assert whole.out == "no gaps\n"
+    assert (unknown.status, unknown.out) == (1, "")
+    assert unknown.problems[0].startswith("XRPUSDT: no trade of it was ever seen; the journal has:")
+
+
+def test_gaps_without_a_journal_say_that(terminal: Terminal) -> None:
+    said = terminal("gaps")
+
+    assert (said.status, said.out) == (1, "")
+    assert "there is no journal yet" in said.problems[0]
+
+
+@pytest.mark.usefixtures("gaps")
+def test_gaps_print_what_a_poor_terminal_cannot_show_as_escapes(config: Path) -> None:
+    said = command("gaps", "--config", config, environ={"PYTHONIOENCODING": "ascii"})
+
+    assert said.status == 0
+    assert "\\u5e01" in said.out
 
 
 @pytest.mark.usefixtures("journal")
