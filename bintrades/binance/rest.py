@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import TYPE_CHECKING, TypeVar
 
@@ -9,6 +10,7 @@ import httpx
 import msgspec
 
 from bintrades.binance.symbols import SymbolInfo
+from bintrades.clocks import utc_ms
 from bintrades.errors import ExchangeError
 from bintrades.tls import tls_context
 from bintrades.version import __version__
@@ -24,6 +26,7 @@ MAX_ANSWER_BYTES = 64 * 1024 * 1024
 """Longest answer that is read; the list of all symbols has some 10 MiB."""
 
 _SHOWN_BYTES = 200
+_BANNED = re.compile(r"banned until ([0-9]{13})\b")  # milliseconds UTC
 _ADVICE = {
     403: "its firewall refused the request; wait some minutes, and ask less often",
     418: "this address is banned for asking too much",
@@ -175,8 +178,7 @@ def _refused(url: str, response: httpx.Response, body: bytes) -> RestError:
         said = f"code {refusal.code}: {_start(refusal.msg.encode())}"
     if response.is_redirect:
         said = f"it points to {_start(response.headers['Location'].encode())}"
-    retry_after = response.headers.get("Retry-After", "")
-    retry_after_s = int(retry_after) if retry_after.isdecimal() and len(retry_after) < 10 else None
+    retry_after_s = _retry_after_s(response.headers.get("Retry-After", ""), refusal.msg)
     parts = [f"GET {url}: {status} {response.reason_phrase}".rstrip(), said, _ADVICE.get(status)]
     if retry_after_s is not None:
         parts.append(f"wait {retry_after_s} s")
@@ -186,6 +188,14 @@ def _refused(url: str, response: httpx.Response, body: bytes) -> RestError:
         code=refusal.code,
         retry_after_s=retry_after_s,
     )
+
+
+def _retry_after_s(header: str, message: str) -> int | None:
+    """Return how long to wait, as the header says or, where it is missing, a ban's message."""
+    if header.isdecimal() and len(header) < 10:
+        return int(header)
+    banned = _BANNED.search(message)
+    return max(0, -((utc_ms() - int(banned[1])) // 1000)) if banned else None
 
 
 def _start(body: bytes) -> str:

@@ -15,6 +15,7 @@ import pytest
 from bintrades.binance.markets import MARKETS, Endpoint
 from bintrades.binance.rest import RestClient, RestError
 from bintrades.binance.symbols import SymbolInfo
+from bintrades.clocks import utc_ms
 from bintrades.errors import ExchangeError
 
 if TYPE_CHECKING:
@@ -249,6 +250,26 @@ def test_a_redirect_is_not_followed(exchange: Exchange, client: RestClient) -> N
 
     assert f"302 Found; it points to {exchange.url}/login" in str(failure(client))
     assert len(exchange.paths) == 1
+
+
+@pytest.mark.parametrize(
+    ("headers", "until_s", "expected_s"),
+    [({}, 90, 90), ({}, -90, 0), ({"Retry-After": "7"}, 90, 7)],
+)
+def test_where_the_header_is_missing_the_message_of_a_ban_says_how_long(
+    exchange: Exchange,
+    client: RestClient,
+    headers: dict[str, str],
+    until_s: int,
+    expected_s: int,
+) -> None:
+    exchange.status = 418
+    exchange.headers = headers
+    until = utc_ms() + until_s * 1000
+    text = f"Way too much request weight used; IP banned until {until}. Please use WebSocket"
+    exchange.body = json.dumps({"code": -1003, "msg": text}).encode()
+
+    assert failure(client).retry_after_s in (expected_s, max(0, expected_s - 1))
 
 
 def test_a_strange_retry_after_is_left_out(exchange: Exchange, client: RestClient) -> None:
