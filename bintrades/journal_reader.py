@@ -176,8 +176,8 @@ class JournalReader:
 
     def _bars(self, connection: sqlite3.Connection, rows: Iterable[tuple[Any, ...]]) -> list[Bar]:
         facts = dict(connection.execute("SELECT name, value FROM facts WHERE name <> 'status'"))
-        market, interval_ms = facts["market"], int(facts["interval_ms"])
-        return [bar_from_row(row, market, interval_ms) for row in rows]
+        # Looked up for a row only: a journal that is just being made has no facts, and no bars.
+        return [bar_from_row(row, facts["market"], int(facts["interval_ms"])) for row in rows]
 
 
 class Cursor(JournalReader):

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from bintrades.changes import Changes
 from bintrades.errors import ConfigError, JournalError
+from bintrades.journal_file import connect, create_schema
 from bintrades.journal_reader import Cursor, JournalReader, StoreState
 from bintrades.ledger import LedgerState
 from bintrades.model import Gap
@@ -290,6 +291,14 @@ def test_where_there_is_no_journal_yet_it_is_said_and_none_is_made(
         use(Cursor(path, "store"))
 
     assert not path.exists()
+
+
+def test_a_journal_that_is_just_being_made_has_no_bars(path: Path) -> None:
+    with closing(connect(path)) as connection:
+        create_schema(connection)
+
+    assert Cursor(path, "store").next_bars(1) == ([], 0)
+    assert JournalReader(path).bars("BTCUSDT", 0, NOW, 1) == []
 
 
 @pytest.mark.parametrize("use", USES)
