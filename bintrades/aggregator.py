@@ -51,6 +51,7 @@ class _Series:
         "event_time",
         "gap_cause",
         "habit",
+        "has_missed",
         "heard_at",
         "ledger",
         "listened",
@@ -61,7 +62,6 @@ class _Series:
         "suspect_after",
         "symbol",
         "unwanted_before",
-        "wanted_since",
     )
 
     def __init__(self, symbol: str, ledger: Ledger, closed_through: int) -> None:
@@ -78,7 +78,7 @@ class _Series:
         self.connected_at = 0  # since when without a break a connection has carried it
         self.connections = 0  # that carry this symbol now
         self.gap_cause = SKIPPED  # what a gap before the next trade would come from
-        self.wanted_since = 0  # when collecting began, on the exchange's clock
+        self.has_missed = False  # whether it was ever without a connection since the start
         self.unwanted_before = 0  # when the first interval opens, once REST has told its first id
         self.quiet = 0  # silence at the last look, times without a connection included
         self.listened = self.habit = 0  # those left out; and the longest usual one
@@ -105,6 +105,7 @@ class Aggregator:
         self._changes = Changes()
         self._market_time = 0  # newest `E` of any symbol
         self._market_at = 0  # when it came
+        self._wanted_since = 0  # when the first interval began of which anything came
         self._connections = 0
         self.trade_count = 0
         self.duplicate_count = 0
@@ -180,13 +181,19 @@ class Aggregator:
             self._market_time = self._clock(now)
         self._connections -= 1
         for symbol in symbols:
-            self._series[symbol].connections -= 1
+            series = self._series[symbol]
+            series.connections -= 1
+            if not series.connections:
+                series.has_missed = True
 
     def add(self, trades: Sequence[Trade], now: int) -> None:
         """Take trades in the order in which they came, received at *now*."""
         if not trades:
             return
         market_time = self._clock(now)
+        if not self._wanted_since:
+            event_time = trades[0].event_time
+            self._wanted_since = event_time - event_time % self._interval
         series_of = self._series.get
         with decimal.localcontext(EXACT):
             for trade in trades:
@@ -247,11 +254,13 @@ class Aggregator:
         A trade of this moment may still be on its way: then the symbol is suspected again soon,
         and the stream is dead if that same trade has not come meanwhile.
         """
+        if time > self._clock(now):  # the exchange's clock is at least there
+            self._market_time, self._market_at = time, now
         series = self._series[symbol]
         next_id = series.ledger.next_id
         if next_id is not None and trade_id < next_id:
             return False
-        if next_id is None and (not series.wanted_since or time < series.wanted_since):
+        if next_id is None and (not self._wanted_since or time < self._wanted_since):
             return False
         if self._clock(now) - time < _DELIVERED_WITHIN_MS and not self._is_overdue(series, now):
             if series.awaited_id < (next_id or 0):
@@ -260,7 +269,7 @@ class Aggregator:
             return False
         is_dead = time >= series.listening_since
         cause = SILENT_STREAM if is_dead or series.gap_cause == SKIPPED else series.gap_cause
-        series.ledger.note_newest(trade_id, time, series.wanted_since, cause)
+        series.ledger.note_newest(trade_id, time, self._wanted_since, cause)
         series.suspect_after = series.quiet + max(_SUSPECT_AFTER_MS, _SUSPECT_FACTOR * series.habit)
         return is_dead
 
@@ -279,8 +288,6 @@ class Aggregator:
         for series in self._series.values():
             if not series.connections:
                 continue
-            if not series.wanted_since:
-                series.wanted_since = clock - clock % self._interval
             if not series.listening_since:
                 series.listening_since = clock
             quiet = now - series.heard_at
@@ -320,8 +327,8 @@ class Aggregator:
         if everything or is_last:
             chosen: Iterable[_Series] = self._series.values()
         else:
-            keys = {*self._changes.finished, *self._changes.amendments}
-            chosen = [self._series[symbol] for symbol in {symbol for symbol, _ in keys}]
+            keys = (*self._changes.finished, *self._changes.amendments)
+            chosen = [self._series[symbol] for symbol in dict.fromkeys(key[0] for key in keys)]
         names = set()
         for series in chosen:
             self._collect(series, is_last=is_last)
@@ -360,7 +367,9 @@ class Aggregator:
         else:
             open_time = time - time % self._interval
             if is_first_ever:
-                series.ledger.want_since(open_time)
+                # It may have traded for the first time while there was no connection.
+                since = self._wanted_since if series.has_missed else open_time
+                series.ledger.want_since(min(since, open_time))
             series.ledger.want_earlier(open_time)
             self._add_to(series, open_time, trade)
         if trade.event_time >= series.due:

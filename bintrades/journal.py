@@ -117,9 +117,9 @@ class Journal:
     def prune(self, stores: Iterable[str], before_ms: int) -> int:
         """Delete bars last written before *before_ms* that each of *stores* has; return how many.
 
-        Bars that a store refused stay until they are sent again, bars that a gap touches until it
-        is repaired or abandoned, and a symbol's newest bar, which the next gap would touch, until
-        there is a newer one. Raises JournalError.
+        Bars that are not closed stay; those that a store refused, until they are sent again; those
+        that a gap touches, until it is repaired or abandoned; and a symbol's newest bar, which the
+        next gap would touch, until there is a newer one. Raises JournalError.
         """
         names = list(stores)
         return self._despite_damage(lambda: self._prune(names, before_ms))
@@ -252,7 +252,8 @@ class Journal:
         cursors = dict(self._connection.execute("SELECT store, sequence FROM cursors"))
         taken = min((cursors.get(store, 0) for store in stores), default=2**62)
         oldest = self._connection.execute(
-            "SELECT symbol, open_time, updated_at FROM bars WHERE sequence <= ? AND NOT EXISTS"
+            "SELECT symbol, open_time, updated_at FROM bars"
+            " WHERE sequence <= ? AND is_closed AND NOT EXISTS"
             " (SELECT 1 FROM rejected WHERE rejected.symbol = bars.symbol"
             "  AND rejected.open_time = bars.open_time) AND NOT EXISTS"
             " (SELECT 1 FROM gaps WHERE gaps.symbol = bars.symbol AND NOT gaps.is_abandoned"
