@@ -295,8 +295,9 @@ def test_connections_of_one_moment_are_not_replaced_at_one_moment() -> None:
 
 
 def test_an_announced_shutdown_replaces_every_connection_at_once(
-    exchange: ExchangeSimulator,
+    exchange: ExchangeSimulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(connections_module, "_OVERLAP_MS", 2_000)
     with Rig(exchange.stream_url, NAMES, group_size=2) as rig, Market(exchange, *NAMES) as market:
         rig.until_subscribed(3)
         rig.until(lambda: len(rig.counted) == len(NAMES))
