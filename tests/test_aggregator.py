@@ -497,6 +497,19 @@ def test_a_bar_closed_early_takes_no_trade_twice() -> None:
     assert aggregator.duplicate_count == 2
 
 
+def test_a_symbol_that_first_trades_after_a_loss_is_wanted_since_the_collector_began() -> None:
+    aggregator = new_aggregator()
+    aggregator.add([make_trade(7, START + 1)], 0)
+    aggregator.disconnected(SYMBOLS, 1)
+    aggregator.connected(SYMBOLS, 2)
+    aggregator.add([make_trade(9, START + 3 * INTERVAL, symbol=ETH)], 3)
+
+    (gap,) = aggregator.gaps(ETH)
+
+    assert (gap.first_id, gap.last_id, gap.is_start) == (0, 8, True)
+    assert (gap.since_ms, gap.until_ms) == (START, START + 3 * INTERVAL)
+
+
 def test_the_first_bar_is_wanted_whole_since_its_interval_began() -> None:
     aggregator = new_aggregator()
     aggregator.add([make_trade(100, START + 4_000)], 0)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from pymongo.database import Database
 
+    from tests.end_to_end.market import Fields, Key
     from tests.end_to_end.stage import Stage
 
 pytest.register_assert_rewrite("tests.end_to_end.market", "tests.end_to_end.stage")
@@ -31,6 +32,14 @@ def recorded_frames(recorded: Path) -> list[tuple[int, bytes]]:
     return frames
 
 
+@pytest.fixture(scope="session")
+def recorded_bars(recorded_frames: list[tuple[int, bytes]]) -> dict[Key, Fields]:
+    """Return what the recorded trades determine of each of their bars."""
+    from tests.end_to_end.market import expected_bars  # its asserts are registered above by now
+
+    return expected_bars(recorded_frames)
+
+
 @pytest.fixture
 def exchange() -> Iterator[ExchangeSimulator]:
     """Run an exchange of BTCUSDT and ETHUSDT."""
@@ -41,6 +50,7 @@ def exchange() -> Iterator[ExchangeSimulator]:
 @pytest.fixture
 def stage(
     recorded_frames: list[tuple[int, bytes]],
+    recorded_bars: dict[Key, Fields],
     exchange: ExchangeSimulator,
     mongodb_database: Database[dict[str, Any]],
     mongodb_uri: str,
@@ -49,4 +59,4 @@ def stage(
     """Return the recorded market, to be played to collectors that repair."""
     from tests.end_to_end.stage import Stage  # not before its asserts are registered above
 
-    return Stage(recorded_frames, exchange, mongodb_database, mongodb_uri, tmp_path)
+    return Stage(recorded_frames, recorded_bars, exchange, mongodb_database, mongodb_uri, tmp_path)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bintrades.testing.market import SimulatedTrade
 from tests.end_to_end.collector import Collector, to_mongodb
-from tests.end_to_end.market import assert_same_bars, documents, expected_bars, in_the_trades
+from tests.end_to_end.market import assert_same_bars, documents, in_the_trades
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from pymongo.database import Database
 
@@ -20,8 +23,10 @@ if TYPE_CHECKING:
     from bintrades.testing.exchange import ExchangeSimulator
     from bintrades.testing.rest import RestRequest
     from tests.end_to_end.collector import Sections
-    from tests.end_to_end.market import Frame
+    from tests.end_to_end.market import Fields, Frame, Key
 
+MARKET_S = 660
+"""How long the recorded market took."""
 MACHINE = Path(__file__).parent / "machine"
 STREAMS = ("btcusdt@trade", "ethusdt@trade")
 FIRST_PART = 150
@@ -31,18 +36,21 @@ FIRST_PART = 150
 class Stage:
     """Plays the recording part by part, and knows what must be in MongoDB in the end.
 
-    Its first trades happen before any collector listens, in the interval that is then open.
+    *frames* are what was recorded and *bars* what it makes. The first trades happen before any
+    collector listens, in the interval that is then open.
     """
 
     def __init__(
         self,
         frames: list[Frame],
+        bars: dict[Key, Fields],
         exchange: ExchangeSimulator,
         database: Database[dict[str, Any]],
         uri: str,
         folder: Path,
     ) -> None:
         self.frames = frames
+        self.bars = bars
         self.exchange = exchange
         self.played = 0
         self._database = database
@@ -116,7 +124,7 @@ class Stage:
         assert self.played == len(self.frames)
         stored = documents(self._database)
         assert len(stored) == 132
-        assert_same_bars(in_the_trades(stored), expected_bars(self.frames))
+        assert_same_bars(in_the_trades(stored), self.bars)
         incomplete = [bar for bar in stored if not bar["is_complete"]]
         assert incomplete == []
         last = {bar["symbol"]: bar["open_time"] for bar in stored}
@@ -132,6 +140,32 @@ class Stage:
 def _machine(environ: Mapping[str, str] | None) -> dict[str, str]:
     path = f"{MACHINE}:{Path(__file__).resolve().parents[2]}"
     return {"PYTHONPATH": path, **environ} if environ else {}
+
+
+@contextmanager
+def market_going_on(stage: Stage, seconds: float) -> Iterator[None]:
+    """Play what is left of the market in so many seconds, and have it all played at the end.
+
+    Some trades are kept for when everything is up: the last ones must reach somebody.
+    """
+    player = threading.Thread(
+        target=stage.send,
+        args=(len(stage.frames) - stage.played - 300,),
+        kwargs={"speed": MARKET_S / seconds},
+    )
+    player.start()
+    try:
+        yield
+    finally:
+        player.join(60)
+    assert not player.is_alive()
+
+
+def let_pass(seconds: float, *collectors: Collector) -> None:
+    """Let time go by: what happens at what moment is the point here."""
+    until = time.monotonic() + seconds
+    for collector in collectors:
+        collector.wait_until(lambda: time.monotonic() > until, lambda: "time stands still")
 
 
 def trade_of(frame: Frame) -> SimulatedTrade:
@@ -150,6 +184,14 @@ def missing(collector: Collector) -> list[Gap]:
 def trade_requests(exchange: ExchangeSimulator) -> list[RestRequest]:
     """Return the requests for trades so far."""
     return [request for request in exchange.rest_requests if request.path.endswith("Trades")]
+
+
+def wait_for_subscriptions(exchange: ExchangeSimulator, count: int) -> None:
+    """Wait until so many connections are subscribed to everything."""
+    exchange.wait_until(
+        lambda: sum({*STREAMS} <= {*each.streams} for each in exchange.connections) == count,
+        timeout_s=30,
+    )
 
 
 def newest_connection(exchange: ExchangeSimulator) -> int:

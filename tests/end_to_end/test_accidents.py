@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pymongo.database import Database
 
     from tests.end_to_end.collector import Collector, Sections
-    from tests.end_to_end.market import Frame
+    from tests.end_to_end.market import Fields, Frame, Key
 
 CLOSE_CODES = (1000, 1001, 1002, 1003, 1007, 1008, 1009, 1011, 1012, 1013, 1014, 3000, 4000, None)
 WATCHFUL: Sections = {"binance": {"silence_timeout": "1s"}}
@@ -110,6 +110,7 @@ def test_no_trade_is_lost_while_the_exchanges_names_cannot_be_resolved(
 
 def test_no_trade_is_lost_while_the_exchanges_certificate_is_not_to_be_trusted(
     recorded_frames: list[Frame],
+    recorded_bars: dict[Key, Fields],
     mongodb_database: Database[dict[str, Any]],
     mongodb_uri: str,
     tmp_path: Path,
@@ -119,7 +120,9 @@ def test_no_trade_is_lost_while_the_exchanges_certificate_is_not_to_be_trusted(
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     trusted.issue_cert("127.0.0.1").configure_cert(tls)
     with ExchangeSimulator(tls=tls) as exchange:
-        stage = Stage(recorded_frames, exchange, mongodb_database, mongodb_uri, tmp_path)
+        stage = Stage(
+            recorded_frames, recorded_bars, exchange, mongodb_database, mongodb_uri, tmp_path
+        )
         with finished(stage, environ={BUNDLE_VARIABLE: str(tmp_path / "ca.pem")}) as collector:
             stage.send(10_000)
             stage.wait_until_seen(collector)
@@ -136,6 +139,18 @@ def test_frames_that_vanish_are_fetched(stage: Stage) -> None:
     with finished(stage):
         while stage.played < 30_000:
             stage.send_some(1_000, share=0.95, rng=rng)
+
+
+def test_a_symbol_that_trades_first_while_the_connection_is_lost_is_fetched(stage: Stage) -> None:
+    with finished(stage) as collector:
+        stage.exchange.mute("ethusdt@trade")
+        stage.send(50)
+        collector.wait_until(lambda: collector.trade_count() > 0, lambda: "nothing came")
+        number = newest_connection(stage.exchange)
+        stage.exchange.close_all(1001)
+        stage.exchange.mute()
+        stage.lose(5_000)
+        wait_for_subscription_after(stage.exchange, number)
 
 
 def test_a_stream_that_is_acknowledged_but_dead_is_found_out_while_others_deliver(

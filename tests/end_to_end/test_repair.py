@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.end_to_end.machine.sitecustomize import AHEAD, SPEED
-from tests.end_to_end.market import assert_same_bars, documents, expected_bars, in_the_trades
+from tests.end_to_end.market import assert_same_bars, documents, in_the_trades
 from tests.end_to_end.stage import STREAMS, missing, trade_requests
 
 if TYPE_CHECKING:
@@ -213,14 +213,13 @@ def test_what_is_older_than_the_configured_age_is_given_up_on_record(
         gaps = collector.journal.gaps()
 
     assert {gap.cause for gap in gaps["BTCUSDT"]} == {"start", "restart"}
-    expected = expected_bars(stage.frames)
     stored = documents(mongodb_database)
     for bar in stored:
         has_gap = any(touches(gap, bar) for gap in gaps[bar["symbol"]])
         assert bar["is_complete"] is not has_gap
     complete = in_the_trades(bar for bar in stored if bar["is_complete"])
-    end = max(open_time for _, open_time in expected)
-    recent = {key for key in expected if end - key[1] < timedelta(minutes=2)}
+    end = max(open_time for _, open_time in stage.bars)
+    recent = {key for key in stage.bars if end - key[1] < timedelta(minutes=2)}
     assert complete.keys() >= recent
-    assert_same_bars(complete, {key: expected[key] for key in complete})
-    assert len(stored) < len(expected)
+    assert_same_bars(complete, {key: stage.bars[key] for key in complete})
+    assert len(stored) < len(stage.bars)
