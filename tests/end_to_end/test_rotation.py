@@ -67,7 +67,7 @@ def wait_for_the_next(stage: Stage) -> None:
     old = stage.exchange.connections[0]
     wait_for_subscription_after(stage.exchange, old.number)
     assert old.is_open, "the new connection must be there before the old one goes"
-    stage.exchange.wait_until(lambda: not old.is_open, timeout_s=30)
+    wait_until_gone(stage, old)
 
 
 def test_the_cut_after_24_hours_is_repaired_where_it_comes_unannounced(stage: Stage) -> None:
@@ -104,5 +104,9 @@ def test_with_redundancy_the_loss_of_either_connection_costs_no_request(stage: S
             let_pass(0.2, collector)  # what the other one still carries alone has arrived
             oldest = stage.exchange.connections[0]
             lose(oldest)
-            stage.exchange.wait_until(lambda gone=oldest: not gone.is_open, timeout_s=10)
+            wait_until_gone(stage, oldest)
             wait_for_subscription_after(stage.exchange, oldest.number)
+
+
+def wait_until_gone(stage: Stage, connection: Connection) -> None:
+    stage.exchange.wait_until(lambda: not connection.is_open, timeout_s=30)
