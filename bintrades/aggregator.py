@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from bintrades.repair import Repaired
 
 _NEVER = 2**63
+_SLOWNESS = 1_000  # more than a clock may be wrong, which is some 500 millionths
 _SUSPECT_AFTER_MS, _SUSPECT_FACTOR = 60_000, 4  # silence that is checked: at least, and times habit
 _DELIVERED_WITHIN_MS = 5_000  # a trade that is younger may still be on its way
 
@@ -119,11 +120,6 @@ class Aggregator:
         return self._series.keys()
 
     @property
-    def market_time(self) -> int:
-        """The exchange's clock: the newest `E` seen, 0 before the first."""
-        return self._market_time
-
-    @property
     def has_bars(self) -> bool:
         """Whether there are bars for the stores that were not collected yet."""
         return bool(self._changes.finished or self._changes.amendments)
@@ -178,7 +174,7 @@ class Aggregator:
     def disconnected(self, symbols: Iterable[str], now: int) -> None:
         """Note that such a connection is gone: without one, a clock stands still."""
         if self._connections == 1:
-            self._market_time = self._clock(now)
+            self._market_time = self.clock(now)
         self._connections -= 1
         for symbol in symbols:
             series = self._series[symbol]
@@ -186,11 +182,22 @@ class Aggregator:
             if not series.connections:
                 series.has_missed = True
 
+    def clock(self, now: int) -> int:
+        """Return the exchange's clock: the newest `E`, carried forward while connected.
+
+        It is 0 before the first. It is carried a little slowly, so that a local clock that runs
+        fast never gets ahead of the exchange's; what the exchange says next sets it right.
+        """
+        if not self._connections or not self._market_time:
+            return self._market_time
+        passed = now - self._market_at
+        return self._market_time + passed - passed // _SLOWNESS
+
     def add(self, trades: Sequence[Trade], now: int) -> None:
         """Take trades in the order in which they came, received at *now*."""
         if not trades:
             return
-        market_time = self._clock(now)
+        market_time = self.clock(now)
         if not self._wanted_since:
             event_time = trades[0].event_time
             self._wanted_since = event_time - event_time % self._interval
@@ -219,8 +226,8 @@ class Aggregator:
                     self.trade_count += 1
                 else:
                     self._add(series, trade)
-        if trades[-1].event_time > self._market_time:
-            self._market_time = trades[-1].event_time
+        if market_time > self.clock(now):
+            self._market_time = market_time
             self._market_at = now
 
     def repair(self, repaired: Repaired) -> None:
@@ -254,7 +261,7 @@ class Aggregator:
         A trade of this moment may still be on its way: then the symbol is suspected again soon,
         and the stream is dead if that same trade has not come meanwhile.
         """
-        if time > self._clock(now):  # the exchange's clock is at least there
+        if time > self.clock(now):  # the exchange's clock is at least there
             self._market_time, self._market_at = time, now
         series = self._series[symbol]
         next_id = series.ledger.next_id
@@ -262,7 +269,7 @@ class Aggregator:
             return False
         if next_id is None and (not self._wanted_since or time < self._wanted_since):
             return False
-        if self._clock(now) - time < _DELIVERED_WITHIN_MS and not self._is_overdue(series, now):
+        if self.clock(now) - time < _DELIVERED_WITHIN_MS and not self._is_overdue(series, now):
             if series.awaited_id < (next_id or 0):
                 series.awaited_id, series.awaited_at = trade_id, now
             series.suspect_after = 0
@@ -284,7 +291,7 @@ class Aggregator:
         returned again only when it has been silent for twice as long.
         """
         quiet_symbols = []
-        clock = self._clock(now)
+        clock = self.clock(now)
         for series in self._series.values():
             if not series.connections:
                 continue
@@ -307,7 +314,7 @@ class Aggregator:
 
     def advance(self, now: int) -> None:
         """Close the bars of symbols that have nothing to say, once their time has passed."""
-        market_time = self._clock(now)
+        market_time = self.clock(now)
         for series in self._series.values():
             silent_since = max(series.heard_at, series.connected_at)
             if series.buckets and series.connections and now - silent_since >= self._grace:
@@ -436,9 +443,3 @@ class Aggregator:
     def _reschedule(self, series: _Series) -> None:
         first = min(series.buckets, default=None)
         series.due = _NEVER if first is None else series.buckets[first].end_time + self._grace
-
-    def _clock(self, now: int) -> int:
-        """Return the exchange's clock: the newest `E`, carried forward while connected."""
-        if not self._connections or not self._market_time:
-            return self._market_time
-        return self._market_time + now - self._market_at

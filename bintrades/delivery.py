@@ -49,6 +49,7 @@ class Delivery(Worker):
         super().__init__(f"deliver-{store.name}", on_failure)
         self.delivered_count = 0
         self.last_error: str | None = None  # None: the store is well
+        self.has_taken_all = False  # at the end, when it has
         self._store = store
         self._options = options
         self._cursor = cursor
@@ -88,7 +89,10 @@ class Delivery(Worker):
         while True:
             self._wake.clear()
             is_caught_up, wait_s = self.deliver_all()
-            if self._is_stopping and (is_caught_up or self._has_no_more_to_do()):
+            if self._is_stopping and (is_caught_up or self._has_nothing_left()):
+                self.has_taken_all = True
+                break
+            if self._is_stopping and time.monotonic() >= self._deadline:
                 break
             if self._is_stopping:
                 wait_s = min(wait_s, max(0.0, self._deadline - time.monotonic()))
@@ -98,10 +102,8 @@ class Delivery(Worker):
         if self._is_open:
             self._close()
 
-    def _has_no_more_to_do(self) -> bool:
-        """Whether the time is up, or nothing waits for a store that could not be opened."""
-        if time.monotonic() >= self._deadline:
-            return True
+    def _has_nothing_left(self) -> bool:
+        """Whether nothing waits for a store that could not be opened."""
         try:
             return not self._cursor.next_bars(1)[0]
         except JournalError:

@@ -194,7 +194,7 @@ class Service:
             RepairPlan(self._config.repair.max_age_ms),
             Budget(self._market.weight_per_minute, share, blocked_until),
             put=self._inbox.put,
-            clock=lambda: aggregator.market_time,
+            clock=lambda: aggregator.clock(now_ms()),
         )
         return Repairer(repairing, on_failure=self._reasons.fail)
 
@@ -269,8 +269,13 @@ class Service:
             delivery.finish(within_s)
         if not self._wait_for(self._deliveries, min(within_s, _HURRIED_S)):
             log.info("the stores have %g s to take what is left; a signal ends that", within_s)
-        if not self._wait_for(self._deliveries, within_s):
-            log.warning("not every store has ended in time; what it lacks stays in the journal")
+        self._wait_for(self._deliveries, within_s)
+        for delivery in self._deliveries:
+            if not delivery.has_taken_all:
+                log.warning(
+                    "store %s has not taken all bars; what it lacks stays in the journal",
+                    delivery.store_name,
+                )
         log.info("stopped", extra=self._status.figures(self._recording))
 
     def _wait_for(self, workers: Sequence[Worker], within_s: float) -> bool:

@@ -150,7 +150,7 @@ class Story:
         self._updates.append((at, symbol, self.aggregator.gaps(symbol)))
 
     def _step(self) -> None:
-        task = self.plan.next_task(self.now, self.aggregator.market_time or NOON)
+        task = self.plan.next_task(self.now, self.aggregator.clock(self.now) or NOON)
         if task is None:
             return
         repaired = task if isinstance(task, Repaired) else self._answer(task)
@@ -548,7 +548,7 @@ def test_a_large_gap_costs_few_requests() -> None:
     while gaps := aggregator.gaps(BTC):
         now += 250
         plan.update(BTC, gaps, now)
-        task = plan.next_task(now, aggregator.market_time)
+        task = plan.next_task(now, aggregator.clock(now))
         if isinstance(task, AggregatesTask):
             aggregator.repair(plan.aggregates_came(task, database.aggregates_from(task), now))
         elif isinstance(task, TradesTask):

@@ -147,7 +147,7 @@ def test_bars_that_a_server_was_not_there_for_at_the_stop_wait_for_the_next_star
         exchange.play(recorded_frames)
         collector.wait_for_trades(len(recorded_frames))
         assert collector.stop() == 0
-        assert "it stays in the journal" in collector.log
+        assert "what it lacks stays in the journal" in collector.log
         assert collector.trade_count() == len(recorded_frames)
 
         server.start()
