@@ -11,8 +11,9 @@ from __future__ import annotations
 import itertools
 import logging
 import sqlite3
-from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
+
+from msgspec.structs import replace
 
 from bintrades.errors import ConfigError, JournalError
 from bintrades.journal_file import (

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import deque
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec.structs import replace
 
 from bintrades.model import SILENT_STREAM, START, Gap
 
@@ -34,8 +36,7 @@ def no_longer_missing(before: Iterable[Gap], after: Iterable[Gap]) -> Iterator[G
             yield replace(gap, first_id=start)
 
 
-@dataclass(frozen=True, slots=True)
-class LedgerState:
+class LedgerState(msgspec.Struct, frozen=True):
     """A ledger as it is written down."""
 
     next_id: int

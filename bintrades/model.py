@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import decimal
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 EXACT = decimal.Context(
     prec=8_000,
@@ -54,8 +54,7 @@ class Trade(msgspec.Struct, gc=False):
     is_buyer_maker: bool  # the buyer was resting in the book, so the taker sold
 
 
-@dataclass(frozen=True, slots=True)
-class Bar:
+class Bar(msgspec.Struct, frozen=True, gc=False):
     """All trades of one symbol with open_time_ms <= T < open_time_ms + interval_ms.
 
     Times are milliseconds since the epoch on the exchange's clock, quantities are in the base
@@ -233,8 +232,7 @@ class Run(msgspec.Struct, frozen=True, gc=False):
         return self.last_id - self.first_id + 1
 
 
-@dataclass(frozen=True, slots=True)
-class Gap:
+class Gap(msgspec.Struct, frozen=True, gc=False):
     """Consecutive trade ids of one symbol that were not received.
 
     The trades in it happened between since_ms, when the last trade before it did, and until_ms,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import decimal
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from decimal import Decimal
 from itertools import accumulate, groupby, pairwise
 from typing import TYPE_CHECKING, Any
 
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from bintrades.changes import Changes
 from bintrades.model import EXACT, Bar, Trade

@@ -12,12 +12,12 @@ import subprocess
 import sys
 import textwrap
 from contextlib import closing
-from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from msgspec.structs import replace
 
 from bintrades.cli import main
 from bintrades.journal_reader import Cursor, JournalReader

@@ -7,10 +7,10 @@ import logging
 import queue
 import sys
 import threading
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from msgspec.structs import replace
 
 from bintrades import ConfigError, RejectedBars
 from bintrades.changes import Changes

@@ -10,7 +10,6 @@ import sys
 import tempfile
 import textwrap
 from contextlib import closing
-from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from bintrades.changes import Changes
 from bintrades.errors import ConfigError, JournalError

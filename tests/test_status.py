@@ -6,11 +6,11 @@ import json
 import os
 import queue
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from msgspec.structs import replace
 
 from bintrades.aggregator import Aggregator
 from bintrades.binance.budget import Budget

@@ -22,12 +22,12 @@ and, for assertions that show what differs, this line into conftest.py:
 
 from __future__ import annotations
 
-from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from msgspec.structs import replace
 
 from bintrades.errors import ConfigError
 from bintrades.plugins import Store, load_stores

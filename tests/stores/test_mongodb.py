@@ -9,7 +9,6 @@ import threading
 import time
 import traceback
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -21,6 +20,7 @@ from bson.decimal128 import Decimal128
 from bson.int64 import Int64
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from pymongo.errors import OperationFailure, PyMongoError, WriteConcernError
 
 from bintrades import BintradesError, ConfigError, RejectedBars
