@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from bintrades.binance.budget import BLOCKED_UNTIL
 from bintrades.binance.events import Blocked, Connected, Event, Lost, Newest, Payloads
 from bintrades.binance.messages import decode
 from bintrades.changes import Changes
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
     from bintrades.model import Gap
 
 log = logging.getLogger(__name__)
-
-BLOCKED_UNTIL = "rest_blocked_until"
-"""Name of the fact that the exchange wants no requests before then, milliseconds UTC."""
 
 MAX_WAITING_BARS = 100_000
 """Bars kept while the journal takes none: some 100 MiB."""

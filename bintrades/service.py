@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from bintrades.aggregator import Aggregator
-from bintrades.binance.budget import Budget
+from bintrades.binance.budget import BLOCKED_UNTIL, Budget
 from bintrades.binance.connections import Connections
+from bintrades.binance.events import Blocked
 from bintrades.binance.history import History
 from bintrades.binance.listing import choose_symbols, unlisted_symbols
 from bintrades.binance.markets import MARKETS
@@ -35,7 +36,7 @@ from bintrades.journal import Journal
 from bintrades.journal_reader import Cursor
 from bintrades.plugins import load_stores
 from bintrades.recorder import INBOX_SIZE, Recorder
-from bintrades.recording import BLOCKED_UNTIL, Recording
+from bintrades.recording import Recording
 from bintrades.repair import RepairPlan
 from bintrades.scheduler import Scheduler
 from bintrades.status import Status
@@ -72,10 +73,12 @@ def run(config: Config) -> int:
     market = MARKETS[config.binance.market]
     journal = Journal(config.journal.path, market=market.name, interval_ms=config.bars.interval_ms)
     with closing(journal), RestClient(config.binance.rest_url, market) as rest:
-        symbols = choose_symbols(config.symbols, rest, journal, reasons.wait)
+        blocked_until = int(journal.fact(BLOCKED_UNTIL) or 0)
+        budget = Budget(market.weight_per_minute, config.repair.weight_share, blocked_until)
+        symbols = choose_symbols(config.symbols, rest, budget, journal, reasons.wait)
         if not symbols:
             return 0  # told to stop before the exchange had answered
-        service = Service(config, symbols, stores, journal, rest, reasons)
+        service = Service(config, symbols, stores, journal, rest, budget, reasons)
         return service.run()
 
 
@@ -137,11 +140,13 @@ class Service:
         stores: Sequence[Store],
         journal: Journal,
         rest: RestClient,
+        budget: Budget,
         reasons: Reasons,
     ) -> None:
         self._config = config
         self._reasons = reasons
         self._rest = rest
+        self._budget = budget
         self._market = MARKETS[config.binance.market]
         self._is_hurried = False
         self._inbox: queue.Queue[Event] = queue.Queue(INBOX_SIZE)
@@ -162,7 +167,7 @@ class Service:
             grace_ms=config.bars.grace_ms,
         )
         aggregator.resume(journal.ledgers, journal.unclosed(symbols), journal.stored_through())
-        self._repairer = self._make_repairer(aggregator, journal) if config.repair.enabled else None
+        self._repairer = self._make_repairer(aggregator) if config.repair.enabled else None
         self._recording = Recording(
             aggregator,
             journal,
@@ -185,14 +190,12 @@ class Service:
         self._scheduler.every(_SUMMARY_EVERY_S, self._log_summary)
         self._scheduler.every(_PRUNE_EVERY_S, self._prune)
 
-    def _make_repairer(self, aggregator: Aggregator, journal: Journal) -> Repairer:
-        blocked_until = int(journal.fact(BLOCKED_UNTIL) or 0)
-        share = self._config.repair.weight_share
+    def _make_repairer(self, aggregator: Aggregator) -> Repairer:
         repairing = Repairing(
             self._rest,
             History(self._rest, self._market),
             RepairPlan(self._config.repair.max_age_ms),
-            Budget(self._market.weight_per_minute, share, blocked_until),
+            self._budget,
             put=self._inbox.put,
             clock=lambda: aggregator.clock(now_ms()),
         )
@@ -311,8 +314,10 @@ class Service:
 
     def _check_listing(self) -> None:
         try:
-            self._status.unlisted = unlisted_symbols(self._config.symbols, self._rest)
+            self._status.unlisted = unlisted_symbols(self._config.symbols, self._rest, self._budget)
         except ExchangeError as error:
+            if self._budget.blocked_until:
+                self._inbox.put(Blocked(self._budget.blocked_until))
             log.warning(
                 "the symbols cannot be checked against the exchange's list; collecting goes on",
                 extra={"error": str(error)},

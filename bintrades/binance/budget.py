@@ -16,6 +16,10 @@ BLOCKED = {403, 418, 429, 451}
 """Answers that concern every request, not only the one that got it."""
 
 
+BLOCKED_UNTIL = "rest_blocked_until"
+"""Name of the fact that the exchange wants no requests before then, milliseconds UTC."""
+
+
 class Budget:
     """One for the process. *now* is milliseconds of UTC as far as this machine knows it."""
 

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from bintrades.backoff import Backoff
+from bintrades.binance.budget import BLOCKED, BLOCKED_UNTIL, Budget
+from bintrades.binance.rest import RestClient, RestError
 from bintrades.binance.symbols import Selection, SymbolInfo, is_pattern, select
+from bintrades.clocks import utc_ms
 from bintrades.errors import ConfigError, ExchangeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from bintrades.binance.rest import RestClient
     from bintrades.config import SymbolsConfig
     from bintrades.journal import Journal
 
@@ -28,6 +30,7 @@ _listing = msgspec.json.Decoder(list[tuple[str, str]])
 def choose_symbols(
     config: SymbolsConfig,
     rest: RestClient,
+    budget: Budget,
     journal: Journal,
     wait: Callable[[float], bool],
 ) -> tuple[str, ...]:
@@ -38,7 +41,7 @@ def choose_symbols(
     returned. Raises ConfigError when no symbol is left.
     """
     if any(map(is_pattern, config.include)):
-        listed = _listed(rest, journal, wait)
+        listed = _listed(rest, budget, journal, wait)
         if listed is None:
             return ()
     else:
@@ -54,12 +57,12 @@ def choose_symbols(
     return selection.symbols
 
 
-def unlisted_symbols(config: SymbolsConfig, rest: RestClient) -> list[str]:
+def unlisted_symbols(config: SymbolsConfig, rest: RestClient, budget: Budget) -> list[str]:
     """Ask the exchange and return the configured names that it does not list.
 
     Raises ExchangeError.
     """
-    selection = select(config.include, config.exclude, rest.exchange_symbols())
+    selection = select(config.include, config.exclude, _ask(rest, budget))
     report_unlisted(selection)
     return list(selection.unknown)
 
@@ -75,14 +78,27 @@ def report_unlisted(selection: Selection) -> None:
         )
 
 
+def _ask(rest: RestClient, budget: Budget) -> list[SymbolInfo]:
+    """Ask for the list, unless the exchange wants no requests now; raises ExchangeError."""
+    if wait_ms := budget.wait_ms(rest.market.exchange_info.weight, utc_ms()):
+        raise ExchangeError(f"not asked: no request may be made for {wait_ms // 1000 + 1} s")
+    try:
+        return rest.exchange_symbols()
+    except RestError as error:
+        if error.status in BLOCKED:
+            budget.note_refusal(error.status, error.retry_after_s, utc_ms())
+        raise
+
+
 def _listed(
-    rest: RestClient, journal: Journal, wait: Callable[[float], bool]
+    rest: RestClient, budget: Budget, journal: Journal, wait: Callable[[float], bool]
 ) -> Sequence[SymbolInfo] | None:
     backoff = Backoff(_FIRST_WAIT_S, _LONGEST_WAIT_S)
     while True:
         try:
-            listed = rest.exchange_symbols()
+            listed = _ask(rest, budget)
         except ExchangeError as error:
+            journal.remember(BLOCKED_UNTIL, str(budget.blocked_until))
             remembered = journal.fact(_FACT)
             if remembered is not None:
                 log.warning(

@@ -92,7 +92,7 @@ class RestClient:
         max_answer_bytes: int = MAX_ANSWER_BYTES,
     ) -> None:
         self._rest_url = rest_url.rstrip("/")
-        self._market = market
+        self.market = market
         self._answer_timeout_s = answer_timeout_s
         self._max_answer_bytes = max_answer_bytes
         self.used_weight: int | None = None  # of this minute, as the exchange last counted it
@@ -122,7 +122,7 @@ class RestClient:
     def exchange_symbols(self) -> list[SymbolInfo]:
         """Return every symbol that the market lists, delisted ones (BREAK) included."""
         params = {"showPermissionSets": "false"}
-        answer = self.get(self._market.exchange_info, params, _ExchangeInfo)
+        answer = self.get(self.market.exchange_info, params, _ExchangeInfo)
         return [SymbolInfo(row.symbol, row.status) for row in answer.symbols]
 
     def get(self, endpoint: Endpoint, params: Mapping[str, str | int], answer: type[T]) -> T:

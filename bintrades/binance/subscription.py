@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from bintrades.binance.messages import Answer
 
 ANSWER_TIMEOUT_MS = 10_000
+_SUBSCRIBE, _UNSUBSCRIBE = "SUBSCRIBE", "UNSUBSCRIBE"
 
 
 class Subscription:
@@ -25,7 +26,7 @@ class Subscription:
 
     def __init__(self, names: Sequence[str], market: Market) -> None:
         self._market = market
-        self._waiting = deque(_batches(names, market))
+        self._waiting = deque((_SUBSCRIBE, batch) for batch in _batches(names, market))
         self._asked: dict[int, tuple[list[str], int]] = {}  # by request: the names, and when
         self._last_id = 0
         self._next_at = 0
@@ -40,15 +41,15 @@ class Subscription:
         """Return the message to send now, if there is one and its time has come."""
         if not self._waiting or now < self._next_at:
             return None
-        names = self._waiting.popleft()
+        method, names = self._waiting.popleft()
         self._last_id += 1
-        self._asked[self._last_id] = (names, now)
+        self._asked[self._last_id] = (names if method == _SUBSCRIBE else [], now)
         self._next_at = now + self._market.control_spacing_ms
-        return _message("SUBSCRIBE", names, self._last_id)
+        return _message(method, names, self._last_id)
 
     def ask_again(self, name: str) -> None:
-        """Have *name* asked for once more."""
-        self._waiting.append([name])
+        """Have *name* given up and asked for once more: asking alone may change nothing."""
+        self._waiting.extend(((_UNSUBSCRIBE, [name]), (_SUBSCRIBE, [name])))
 
     def probe(self, now: int) -> str:
         """Return a question that any living server answers."""
@@ -73,7 +74,7 @@ class Subscription:
             self.refused[names[0]] = answer.error
             return names
         middle = len(names) // 2
-        self._waiting.extend((names[:middle], names[middle:]))
+        self._waiting.extend(((_SUBSCRIBE, names[:middle]), (_SUBSCRIBE, names[middle:])))
         return []
 
     def is_overdue(self, now: int) -> bool:
@@ -84,7 +85,7 @@ class Subscription:
 def _batches(names: Sequence[str], market: Market) -> list[list[str]]:
     """Split *names* so that each message keeps to the market's limits."""
     batches: list[list[str]] = []
-    empty = len(_message("SUBSCRIBE", [], 2**31).encode())
+    empty = len(_message(_SUBSCRIBE, [], 2**31).encode())
     size = market.max_subscribe_bytes
     for name in names:
         cost = len(msgspec.json.encode(name)) + 1

@@ -14,7 +14,7 @@ import pytest
 from bintrades import repair
 from bintrades.aggregator import Aggregator
 from bintrades.binance import repairing as repairing_module
-from bintrades.binance.budget import Budget
+from bintrades.binance.budget import BLOCKED_UNTIL, Budget
 from bintrades.binance.events import Connected, Event, Payloads
 from bintrades.binance.history import History
 from bintrades.binance.markets import MARKETS
@@ -25,7 +25,7 @@ from bintrades.clocks import now_ms, utc_ms
 from bintrades.journal_reader import JournalReader
 from bintrades.model import ABSENT, REPAIRED, Trade
 from bintrades.recorder import Recorder
-from bintrades.recording import BLOCKED_UNTIL, Recording
+from bintrades.recording import Recording
 from bintrades.repair import RepairPlan
 from bintrades.testing.exchange import ExchangeSimulator
 from tests.journals import INTERVAL_MS, open_journal, stored

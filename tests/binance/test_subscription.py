@@ -228,3 +228,12 @@ def test_after_a_probe_the_next_message_keeps_its_distance() -> None:
 
     assert subscription.next_message(1_000 + SPACING - 1) is None
     assert subscription.next_message(1_000 + SPACING) is not None
+
+
+def test_a_stream_that_is_asked_for_again_is_given_up_first() -> None:
+    subscription = Subscription([], SPOT)
+    subscription.ask_again("btcusdt@trade")
+    messages = [json.loads(subscription.next_message(now) or "") for now in (0, 500)]
+
+    assert [message["method"] for message in messages] == ["UNSUBSCRIBE", "SUBSCRIBE"]
+    assert [message["params"] for message in messages] == [["btcusdt@trade"]] * 2

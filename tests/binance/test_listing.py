@@ -1,0 +1,121 @@
+"""Choosing the symbols: with the exchange's answer, without it, and when it wants no questions."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bintrades.binance.budget import BLOCKED_UNTIL, Budget
+from bintrades.binance.listing import choose_symbols, unlisted_symbols
+from bintrades.binance.markets import MARKETS
+from bintrades.binance.rest import RestClient
+from bintrades.clocks import utc_ms
+from bintrades.config import SymbolsConfig
+from bintrades.errors import ConfigError, ExchangeError
+from bintrades.testing.exchange import ExchangeSimulator
+from tests.journals import journal_at
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from bintrades.journal import Journal
+
+SPOT = MARKETS["spot"]
+DOLLARS = SymbolsConfig(include=("*USDT",), exclude=())
+
+
+@pytest.fixture(name="exchange")
+def _exchange() -> Iterator[ExchangeSimulator]:
+    with ExchangeSimulator(("BTCUSDT", "ETHUSDT", "ETHBTC")) as exchange:
+        yield exchange
+
+
+@pytest.fixture(name="journal")
+def _journal(tmp_path: Path) -> Iterator[Journal]:
+    with journal_at(tmp_path / "bars.journal") as journal:
+        yield journal
+
+
+@pytest.fixture(name="rest")
+def _rest(exchange: ExchangeSimulator) -> Iterator[RestClient]:
+    with RestClient(exchange.rest_url, SPOT) as rest:
+        yield rest
+
+
+def budget(blocked_until: int = 0) -> Budget:
+    return Budget(SPOT.weight_per_minute, 50, blocked_until)
+
+
+def never(wait_s: float) -> bool:
+    """Wait for nothing, since nobody says to stop."""
+    return wait_s < 0
+
+
+def test_a_pattern_takes_what_fits(rest: RestClient, journal: Journal) -> None:
+    assert choose_symbols(DOLLARS, rest, budget(), journal, never) == ("BTCUSDT", "ETHUSDT")
+
+
+def test_names_are_taken_without_asking(
+    exchange: ExchangeSimulator, rest: RestClient, journal: Journal
+) -> None:
+    config = SymbolsConfig(include=("BTCUSDT", "NEWUSDT"), exclude=())
+
+    assert choose_symbols(config, rest, budget(), journal, never) == ("BTCUSDT", "NEWUSDT")
+    assert exchange.rest_requests == []
+    assert unlisted_symbols(config, rest, budget()) == ["NEWUSDT"]
+
+
+def test_without_an_answer_the_list_of_the_last_start_serves(
+    exchange: ExchangeSimulator, rest: RestClient, journal: Journal
+) -> None:
+    choose_symbols(DOLLARS, rest, budget(), journal, never)
+    exchange.rest_answer(500, times=1_000)
+
+    assert choose_symbols(DOLLARS, rest, budget(), journal, never) == ("BTCUSDT", "ETHUSDT")
+
+
+def test_without_any_list_it_is_asked_for_until_it_comes(
+    exchange: ExchangeSimulator, rest: RestClient, journal: Journal
+) -> None:
+    exchange.rest_answer(500, times=3)
+
+    assert choose_symbols(DOLLARS, rest, budget(), journal, never) == ("BTCUSDT", "ETHUSDT")
+    assert len(exchange.rest_requests) == 4
+
+
+def test_asking_ends_when_the_collector_is_told_to_stop(
+    exchange: ExchangeSimulator, rest: RestClient, journal: Journal
+) -> None:
+    exchange.rest_answer(500, times=1_000)
+
+    assert choose_symbols(DOLLARS, rest, budget(), journal, lambda _: True) == ()
+
+
+def test_a_pattern_that_nothing_fits_is_bad_configuration(
+    rest: RestClient, journal: Journal
+) -> None:
+    with pytest.raises(ConfigError, match="no symbol"):
+        choose_symbols(SymbolsConfig(include=("*EUR",), exclude=()), rest, budget(), journal, never)
+
+
+def test_an_exchange_that_wants_no_requests_gets_none_over_a_restart_too(
+    exchange: ExchangeSimulator, rest: RestClient, journal: Journal
+) -> None:
+    exchange.rest_answer(418, {"Retry-After": "600"})
+    stopping = threading.Event()
+
+    def stop_next_time(_wait_s: float) -> bool:
+        stopping.set()
+        return True
+
+    assert choose_symbols(DOLLARS, rest, budget(), journal, stop_next_time) == ()
+    blocked_until = int(journal.fact(BLOCKED_UNTIL) or 0)
+    assert blocked_until > utc_ms() + 500_000
+    with pytest.raises(ExchangeError, match="not asked"):
+        unlisted_symbols(DOLLARS, rest, budget(blocked_until))
+
+    assert len(exchange.rest_requests) == 1
+    assert stopping.is_set()
