@@ -25,7 +25,7 @@ def store_bars(bars):
     threading.Event().wait()
 """
 MORE_MIB = 80
-"""By how much memory may grow: the inbox holds some 20 MiB, of a flood of 100."""
+"""By how much memory may grow: the inbox holds some 20 MiB, of a flood of 160."""
 
 
 def test_a_flood_that_the_journal_and_a_store_hold_up_leaves_memory_bounded(stage: Stage) -> None:
@@ -40,7 +40,7 @@ def test_a_flood_that_the_journal_and_a_store_hold_up_leaves_memory_bounded(stag
         (slow,) = stage.exchange.connections
         with nobody_can_write(collector.journal.path):
             stage.send(1_000)  # which the aggregator now waits to write
-            flood(stage, times=16)
+            flood(stage, times=48)
             stage.exchange.wait_until(lambda: not slow.is_open, timeout_s=30)
             stage.lose(5_000)
         wait_for_subscription_after(stage.exchange, slow.number)
