@@ -1,0 +1,73 @@
+"""Simulations by the thousand, or one of them step by step: see scripts/simulate.sh."""
+
+# ruff: noqa: T201 - a command line prints
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from tests.simulation.world import simulate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.simulation.world import Outcome
+
+
+def main() -> int:
+    """Run what the command line asks for; return 1 if anything went wrong that must not."""
+    options = _parser().parse_args()
+    if options.seed is not None:
+        return _show(simulate(options.seed, is_traced=True))
+    seeds = range(options.first, options.first + options.seeds)
+    started = time.monotonic()
+    failed = []
+    for number, outcome in enumerate(_outcomes(seeds, options.jobs), 1):
+        if outcome.problems:
+            failed.append(outcome.seed)
+            print(f"seed {outcome.seed}: {outcome.problems[0][:300]}", flush=True)
+        if number % 1_000 == 0:
+            print(f"{number} worlds, {len(failed)} failed", flush=True)
+    took_s = time.monotonic() - started
+    print(
+        f"{len(seeds)} worlds in {took_s:.1f} s, {len(seeds) / took_s * 60:.0f} a minute;"
+        f" failed: {sorted(failed) or 'none'}"
+    )
+    return 1 if failed else 0
+
+
+def _outcomes(seeds: range, jobs: int) -> Iterator[Outcome]:
+    if jobs == 1:
+        yield from map(simulate, seeds)
+        return
+    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
+        yield from pool.imap_unordered(simulate, seeds, chunksize=8)
+
+
+def _show(outcome: Outcome) -> int:
+    print("\n".join(outcome.trace))
+    print(f"\n{outcome.trades} trades, {outcome.requests} requests, ", end="")
+    print(f"at rest after {outcome.elapsed_ms / 1000:.1f} s")
+    for problem in outcome.problems:
+        print(f"PROBLEM: {problem}")
+    return 1 if outcome.problems else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="scripts/simulate.sh",
+        description="Let the collector live through simulated accidents; each seed is a schedule.",
+    )
+    parser.add_argument("--seeds", type=int, default=2_000, metavar="N", help="how many worlds")
+    parser.add_argument("--first", type=int, default=0, metavar="S", help="the first seed")
+    parser.add_argument("--jobs", type=int, default=2, metavar="N", help="processes")
+    parser.add_argument("--seed", type=int, metavar="S", help="one world, told step by step")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

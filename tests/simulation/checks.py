@@ -1,0 +1,125 @@
+"""What must be true of the journal and the stores, compared with the exact list of trades."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bintrades.model import ABSENT
+from tests.simulation.market import by_interval, differences, ranges
+from tests.simulation.schedule import START_MS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from bintrades.journal_reader import JournalReader
+    from bintrades.ledger import LedgerState
+    from bintrades.model import Bar, Gap, Trade
+    from tests.simulation.stores import FaultyStore
+    from tests.simulation.world import World
+
+
+IN_THE_END = "in the end"
+
+
+def check_journal(world: World, reader: JournalReader, when: str) -> list[str]:
+    """Return what is wrong: every row holds exactly the trades that the ledger says were had."""
+    states = _states(world)
+    return [
+        f"journal, {when}: {problem}"
+        for symbol in world.schedule.symbols
+        for problem in _check(
+            world,
+            symbol,
+            {bar.open_time_ms: bar for bar in reader.bars(symbol, 0, 2**62, 10**6)},
+            states.get(symbol),
+            may_lack_bars=world.schedule.retention is not None,
+            is_end=when == IN_THE_END,
+        )
+    ]
+
+
+def check_store(world: World, reader: JournalReader, store: FaultyStore) -> list[str]:
+    """Return what is wrong with the bars of *store*, to which everything was delivered."""
+    states = _states(world)
+    problems = []
+    for symbol in world.schedule.symbols:
+        bars = {open_time: bar for (name, open_time), bar in store.bars.items() if name == symbol}
+        problems += list(
+            _check(world, symbol, bars, states.get(symbol), may_lack_bars=False, is_end=True)
+        )
+    problems += [f"not closed at rest: {bar}" for bar in store.bars.values() if not bar.is_closed]
+    return [f"{store.name}: {problem}" for problem in problems]
+
+
+def check_past_gaps(world: World, reader: JournalReader) -> list[str]:
+    """Return where the record is wrong: absent is what does not exist, repaired what does."""
+    problems = []
+    for past in reader.past_gaps():
+        found = len(world.tapes[past.symbol].between(past.gap.first_id, past.gap.last_id))
+        expected = 0 if past.outcome == ABSENT else past.gap.size
+        if found != expected:
+            problems.append(f"{past.symbol}: {past.outcome}, but {found} exist: {past.gap}")
+    return problems
+
+
+def _states(world: World) -> dict[str, LedgerState]:
+    assert world._collector is not None
+    return world._collector.journal.ledgers
+
+
+def _check(
+    world: World,
+    symbol: str,
+    bars: dict[int, Bar],
+    state: LedgerState | None,
+    *,
+    may_lack_bars: bool,
+    is_end: bool,
+) -> Iterator[str]:
+    if state is None:
+        if bars:
+            yield f"{symbol}: bars without a ledger"
+        return
+    interval = world.schedule.interval
+    begin = world.begins[symbol]
+    everything = by_interval(world.tapes[symbol].trades, interval)
+    known = by_interval(_known(world.tapes[symbol].trades, state), interval)
+    for open_time in sorted({*bars, *known}):
+        bar, trades = bars.get(open_time), known.get(open_time, [])
+        where = f"{symbol} {(open_time - START_MS) / 1000:g} s"
+        if bar is None:
+            if open_time >= begin and not may_lack_bars:
+                yield f"{where}: no bar for {ranges(trade.trade_id for trade in trades)}"
+            continue
+        full = everything.get(open_time, [])
+        # What comes after the last trade that was seen nobody can miss yet, or ever without REST.
+        if not is_end or world.schedule.is_rest_forbidden:
+            full = [trade for trade in full if trade.trade_id < state.next_id]
+        if not full or (open_time >= begin and not trades):
+            yield f"{where}: a bar of nothing: {bar}"
+        elif open_time >= begin and (wrong := differences(bar, trades)):
+            ids = ranges(trade.trade_id for trade in trades)
+            yield f"{where}: {wrong} with {ids}, all: {ranges(t.trade_id for t in full)}"
+        yield from _check_completeness(where, bar, full, state.gaps)
+
+
+def _check_completeness(
+    where: str, bar: Bar, full: Sequence[Trade], gaps: Sequence[Gap]
+) -> Iterator[str]:
+    touching = [gap for gap in gaps if gap.touches(bar.open_time_ms, bar.interval_ms)]
+    if bar.is_complete:
+        if full and (wrong := differences(bar, list(full))):
+            yield f"{where}: complete, but {wrong}"
+    elif not touching and bar.is_closed:
+        yield f"{where}: incomplete without a gap on record"
+
+
+def _known(trades: Sequence[Trade], state: LedgerState) -> list[Trade]:
+    """Return the trades that the ledger has no longer to wait for."""
+    gaps = list(state.gaps)
+    return [
+        trade
+        for trade in trades
+        if trade.trade_id < state.next_id
+        and not any(gap.first_id <= trade.trade_id <= gap.last_id for gap in gaps)
+    ]

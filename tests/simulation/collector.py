@@ -1,0 +1,353 @@
+"""One life of the collector: the real core, wired as in bintrades.service, without its threads."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import replace
+from typing import TYPE_CHECKING, cast
+
+from bintrades.aggregator import Aggregator
+from bintrades.backoff import Backoff
+from bintrades.binance.budget import BLOCKED_UNTIL, Budget
+from bintrades.binance.connections import Connections
+from bintrades.binance.events import Payloads
+from bintrades.binance.history import History
+from bintrades.binance.markets import MARKETS
+from bintrades.binance.messages import decode
+from bintrades.binance.repairing import Repairing
+from bintrades.binance.session import Session, StreamOptions
+from bintrades.binance.silence import Silence
+from bintrades.delivery import Delivery
+from bintrades.errors import ProtocolError
+from bintrades.journal import Journal
+from bintrades.journal_reader import Cursor
+from bintrades.recording import Recording
+from bintrades.repair import RepairPlan
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from bintrades.binance.connection import Connection
+    from bintrades.binance.events import Event
+    from bintrades.binance.markets import Market
+    from bintrades.binance.reader import Reader
+    from bintrades.binance.rest import RestClient
+    from bintrades.model import Gap
+    from bintrades.plugins import Store
+    from tests.simulation.world import World
+
+_SHARE = 50
+_LOOKS_EVERY_MS = 10_000  # a delivery that nobody has called
+_MOST_STEPS = 200  # of the repairing without time passing: more means that it spins
+
+
+def market_of(page: int, weight_per_minute: int) -> Market:
+    """Return the spot market with smaller limits."""
+    spot = MARKETS["spot"]
+    return replace(
+        spot,
+        historical_trades=replace(spot.historical_trades, max_rows=page),
+        aggregate_trades=replace(spot.aggregate_trades, max_rows=page),
+        weight_per_minute=weight_per_minute,
+    )
+
+
+class SteppedReader:
+    """In the place of bintrades.binance.reader.Reader: its loop, one round at a time."""
+
+    def __init__(
+        self, collector: Collector, number: int, symbols: Sequence[str], copy: int
+    ) -> None:
+        self.name = f"reader-{number}"
+        self.symbols = symbols
+        self.is_alive = False
+        self._collector = collector
+        self._world = collector.world
+        self._copy = copy % 2  # rotation goes on counting
+        self._session: Session | None = None
+        self._silence = Silence(self._world.schedule.silence_timeout, self._world.clock.now())
+        self._backoff = Backoff(0.5, 30.0, self._world.rng)
+        self._not_before = 0
+
+    @property
+    def opened_at(self) -> int | None:
+        return self._session.opened_at if self._session else None
+
+    @property
+    def subscribed_at(self) -> int | None:
+        return self._session.subscribed_at if self._session else None
+
+    @property
+    def first_data_at(self) -> int | None:
+        return self._session.first_data_at if self._session else None
+
+    @property
+    def last_data_at(self) -> int:
+        return self._silence.since
+
+    @property
+    def is_leaving(self) -> bool:
+        return self._session is not None and self._session.is_shutdown_announced
+
+    def start(self) -> None:
+        self.is_alive = True
+
+    def stop(self) -> None:
+        self.is_alive = False
+        if self._session is not None:
+            self._end("stopped")
+
+    def step(self) -> None:
+        """Do one round of Reader.run."""
+        if not self.is_alive or self._world.clock.now() < self._not_before:
+            return
+        try:
+            if self._session is None:
+                self._connect()
+            else:
+                self._session.step()
+        except (OSError, ProtocolError) as error:
+            wait_ms = int(self._backoff.next_wait_s() * 1000)
+            self._not_before = self._world.clock.now() + wait_ms
+            self._world.note(f"{self.name}: {type(error).__name__}: {error}")
+            if self._session is not None:
+                self._end("given up")
+
+    def _connect(self) -> None:
+        delays = self._world.schedule.delays
+        self._connection = self._world.streams.connect(self._copy, delays[self._copy])
+        self._world.note(f"{self.name} connects for {', '.join(self.symbols)}")
+        self._session = Session(
+            cast("Connection", self._connection),
+            self.symbols,
+            self._collector.stream_options,
+            self._silence,
+            self._collector.put,
+            self._world.clock.now,
+        )
+
+    def _end(self, how: str) -> None:
+        assert self._session is not None
+        self._world.note(f"{self.name} {how}")
+        session, self._session = self._session, None
+        self._connection.is_closed = True
+        if session.first_data_at is not None:
+            self._backoff.reset()
+        session.end()
+
+
+class Collector:
+    """From start to stop, or to a kill."""
+
+    def __init__(self, world: World, path: Path) -> None:
+        schedule, clock = world.schedule, world.clock
+        self.world = world
+        self.inbox: deque[Event] = deque()
+        self.unseen = set(schedule.symbols)  # of which no trade was handled yet
+        self.first_times: dict[str, int] = {}
+        self._under_way: deque[tuple[int, Event]] = deque()  # answers of the REST side
+        self._updates: deque[tuple[str, Sequence[Gap]]] = deque()
+        self._has_news = True
+        self._not_before: dict[str, int] = {}
+        self._asks_at = 0
+        self._looks_at = 0
+        market = market_of(schedule.page, schedule.weight_per_minute)
+        self.stream_options = StreamOptions("ws://", market, cast("ssl.SSLContext", None), 0)
+        self.journal = Journal(path, market="spot", interval_ms=schedule.interval)
+        self.aggregator = Aggregator(
+            schedule.symbols,
+            market="spot",
+            interval_ms=schedule.interval,
+            grace_ms=schedule.grace,
+        )
+        self.aggregator.resume(
+            self.journal.ledgers,
+            self.journal.unclosed(schedule.symbols),
+            self.journal.stored_through(),
+        )
+        blocked_until = int(self.journal.fact(BLOCKED_UNTIL) or 0)
+        self.budget = Budget(schedule.weight_per_minute, _SHARE, blocked_until)
+        rest = cast("RestClient", world.rest)
+        self.repairing = Repairing(
+            rest,
+            History(rest, world.market),
+            RepairPlan(schedule.max_age, schedule.page),
+            self.budget,
+            put=self._put_later,
+            clock=lambda: self.aggregator.clock(clock.now()),
+            now=clock.now,
+            utc=clock.utc,
+        )
+        self.recording = Recording(
+            self.aggregator,
+            self.journal,
+            checkpoint_every_ms=schedule.checkpoint_every,
+            now=clock.now(),
+            clock=self._utc,
+            status=lambda: "{}",
+            on_bars=self._on_bars,
+            on_gaps=self._on_gaps,
+            on_quiet=self.repairing.suspect,
+        )
+        self.readers: list[SteppedReader] = []
+        self.connections = Connections(
+            schedule.symbols,
+            self._make_reader,
+            group_size=schedule.group_size,
+            redundancy=schedule.redundancy,
+            rotate_after_ms=schedule.rotate_after,
+            rng=world.rng,
+        )
+        self.deliveries = [
+            (
+                store,
+                Delivery(
+                    cast("Store", store),
+                    {},
+                    Cursor(path, store.name),
+                    on_failure=world.errors.append,
+                    on_bad_options=world.errors.append,
+                ),
+            )
+            for store in world.stores
+        ]
+        for _, delivery in self.deliveries:
+            delivery._backoff = Backoff(0.5, 30.0, world.rng)  # or no world were ever the same
+        self.connections.start()
+
+    def put(self, event: Event) -> None:
+        """Put *event* into the inbox; a reader whose inbox is full is not stepped."""
+        self.inbox.append(event)
+
+    def step(self) -> None:
+        """Let every thread that can do something do it, in any order."""
+        works = [self._read, self._record, self._repair, self._deliver, self._look]
+        self.world.rng.shuffle(works)
+        for work in works:
+            work()
+        if self.world.is_calm:
+            self._record()
+
+    def stop(self) -> bool:
+        """End in good order, as Service does; return whether the journal took everything."""
+        for reader in self.readers:
+            reader.stop()
+        self.inbox.extend(event for _, event in self._under_way)
+        while self.inbox:
+            self._handle_next()
+        for _ in range(3):
+            if self.recording.finish(self.world.clock.now()):
+                break
+        is_saved = self.recording.waiting_bars == 0
+        for store, delivery in self.deliveries:
+            if not store.is_hanging:
+                delivery.deliver_all()
+            store.close()
+        self.journal.close()
+        return is_saved
+
+    def abandon(self) -> None:
+        """Let go of files without a word, as a dead process does."""
+        self.journal.close()
+
+    @property
+    def waiting(self) -> str:
+        """What waits anywhere, or is remembered for nothing; most often empty."""
+        found = {
+            "inbox": len(self.inbox) + len(self._under_way) + len(self._updates),
+            "repairing": not self.repairing.is_idle,
+            "open bars": self.aggregator.open_bar_count,
+            "bars": self.aggregator.has_bars or self.recording.waiting_bars,
+            "stores": [each.last_error for _, each in self.deliveries if each.last_error],
+        }
+        return ", ".join(f"{name}: {value}" for name, value in found.items() if value)
+
+    def _read(self) -> None:
+        alive = [reader for reader in self.readers if reader.is_alive]
+        self.readers = alive
+        self.world.rng.shuffle(alive)
+        for reader in alive:
+            if len(self.inbox) < self.world.schedule.inbox_size:
+                reader.step()
+
+    def _record(self) -> None:
+        now = self.world.clock.now()
+        while self._under_way and self._under_way[0][0] <= now:
+            self.inbox.append(self._under_way.popleft()[1])
+        lowest = len(self.inbox) if self.world.is_calm else 0
+        for _ in range(self.world.rng.randint(lowest, len(self.inbox))):
+            self._handle_next()
+            self.recording.go_on(now, is_caught_up=not self.inbox)
+        self.recording.go_on(now, is_caught_up=not self.inbox)
+
+    def _handle_next(self) -> None:
+        event = self.inbox.popleft()
+        if self.unseen and isinstance(event, Payloads):
+            for trade in decode(event.payloads).trades:
+                if trade.symbol in self.unseen:
+                    self.unseen.remove(trade.symbol)
+                    self.first_times[trade.symbol] = trade.time
+        self.recording.handle(event)
+        self.world.seam()
+
+    def _repair(self) -> None:
+        while self._updates:
+            self.repairing.tell(*self._updates.popleft())
+        now = self.world.clock.now()
+        if now < self._asks_at or len(self.inbox) >= self.world.schedule.inbox_size:
+            return
+        for _ in range(_MOST_STEPS):
+            wait = self.repairing.step()
+            if wait:
+                self._asks_at = now + wait
+                return
+        raise AssertionError("the repairing never rests")
+
+    def _deliver(self) -> None:
+        now = self.world.clock.now()
+        for store, delivery in self.deliveries:
+            if store.is_hanging or now < self._not_before.get(store.name, 0):
+                continue
+            is_caught_up, wait_s = delivery.deliver_all()
+            self._not_before[store.name] = now + (
+                _LOOKS_EVERY_MS if is_caught_up else int(wait_s * 1000)
+            )
+
+    def _look(self) -> None:
+        now = self.world.clock.now()
+        if now >= self._looks_at:
+            self._looks_at = now + 1_000
+            self.connections.look(now)
+            if self.world.schedule.retention is not None:
+                names = [store.name for store in self.world.stores]
+                self.recording.prune(names, self.world.schedule.retention)
+
+    def _make_reader(self, number: int, symbols: Sequence[str], copy: int) -> Reader:
+        reader = SteppedReader(self, number, symbols, copy)
+        self.readers.append(reader)
+        return cast("Reader", reader)
+
+    def _put_later(self, event: Event) -> None:
+        """Take an answer of the REST side, which was a while under way."""
+        self.world.seam()
+        at = self.world.clock.now() + self.world.rng.choice([0, 5, 80, 600])
+        if self._under_way:
+            at = max(at, self._under_way[-1][0])
+        self._under_way.append((at, event))
+
+    def _utc(self) -> int:
+        self.world.seam()
+        return self.world.clock.utc()
+
+    def _on_bars(self) -> None:
+        self.world.seam()
+        for store, delivery in self.deliveries:
+            if not delivery.last_error:  # after a failure nothing cuts the waiting short
+                rest = self.world.rng.choice([0, 1_000, 2_000])
+                self._not_before[store.name] = self.world.clock.now() + rest
+
+    def _on_gaps(self, symbol: str, gaps: Sequence[Gap]) -> None:
+        self._updates.append((symbol, gaps))
+        self.world.see_gaps(symbol, gaps)

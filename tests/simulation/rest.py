@@ -1,0 +1,182 @@
+"""The REST side of the simulated exchange, in the place of the RestClient."""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_left
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+
+from bintrades.binance.rest import RestError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from random import Random
+
+    from bintrades.binance.markets import Endpoint, Market
+    from bintrades.model import Trade
+    from tests.simulation.clock import Clock
+    from tests.simulation.faults import Faults
+    from tests.simulation.market import Aggregate, Tape
+
+T = TypeVar("T")
+
+_LAG_MS = 30  # the database is always a little behind the streams
+_BAN_MS = 120_000
+_PATCHES = 3  # one trade in so many is late in a patchy database
+_GARBAGE = (b"", b"<html>", b"{}", b"[[1]]", b'[{"id":"x"}]', b'[{"a":1}]')
+
+
+class Rest:
+    """Answers historicalTrades and aggTrades from the tapes, and counts weight as Binance does."""
+
+    def __init__(
+        self,
+        tapes: list[Tape],
+        market: Market,
+        clock: Clock,
+        faults: Faults,
+        rng: Random,
+        *,
+        is_forbidden: bool,
+        note: Callable[[str], None],
+    ) -> None:
+        self.used_weight: int | None = None
+        self.request_count = 0
+        self.blocked_until = 0  # by the clock of the collector's machine
+        self._tapes = {tape.symbol: tape for tape in tapes}
+        self._market = market
+        self._clock = clock
+        self._faults = faults
+        self._rng = rng
+        self._is_forbidden = is_forbidden
+        self._note = note
+        self._minute = 0
+        self._weight = 0
+
+    def forget_blocks(self) -> None:
+        """A new process may ask, if it does not know of the refusal."""
+        self.blocked_until = 0
+
+    def get(self, endpoint: Endpoint, params: Mapping[str, str | int], answer: type[T]) -> T:
+        """Answer a request as RestClient.get does."""
+        self.request_count += 1
+        self._count(endpoint)
+        question = f"{endpoint.path.rpartition('/')[2]} {dict(params)}"
+        try:
+            self._refuse_perhaps()
+            body = self._body(endpoint, params)
+            decoded = msgspec.json.decode(body, type=answer)
+        except msgspec.MsgspecError as error:
+            self._note(f"REST {question}: garbage")
+            raise RestError(f"not the expected answer: {error}", status=200) from error
+        except RestError as error:
+            self._note(f"REST {question}: {error}")
+            raise
+        self._note(f"REST {question}: {body[:400].decode()}")
+        return decoded
+
+    def _count(self, endpoint: Endpoint) -> None:
+        now = self._clock.utc()
+        if now < self.blocked_until:
+            raise AssertionError(f"asked {self.blocked_until - now} ms before the refusal ends")
+        minute = self._clock.exchange() // 60_000
+        if minute != self._minute:
+            self._minute, self._weight = minute, 0
+        self._weight += endpoint.weight
+        self.used_weight = self._weight
+
+    def _refuse_perhaps(self) -> None:
+        if self._is_forbidden:
+            raise self._refused(451, None)
+        if self._weight > self._market.weight_per_minute:
+            raise self._refused(429, 60)
+        for status in (429, 418, 403, 451):
+            if self._faults.strikes("rest", str(status)):
+                retry_after = self._rng.choice([None, 1, 5, 30])
+                raise self._refused(status, retry_after)
+        if self._faults.strikes("rest", "error"):
+            raise RestError("no answer", status=self._rng.choice([None, 400, 500, 503]))
+
+    def _refused(self, status: int, retry_after: int | None) -> RestError:
+        wait = _BAN_MS if retry_after is None else retry_after * 1000
+        self.blocked_until = self._clock.utc() + wait
+        return RestError(str(status), status=status, retry_after_s=retry_after)
+
+    def _body(self, endpoint: Endpoint, params: Mapping[str, str | int]) -> bytes:
+        if self._faults.strikes("rest", "garbage"):
+            return self._rng.choice(_GARBAGE)
+        tape = self._tapes[str(params["symbol"])]
+        lag = self._faults.active("rest", "lag")
+        visible = self._clock.exchange() - (int(lag.amount) if lag else _LAG_MS)
+        end = bisect_left(tape.trades, visible, key=lambda trade: trade.event_time)
+        limit = min(int(params["limit"]), endpoint.max_rows)
+        if endpoint is self._market.historical_trades:
+            start = bisect_left(tape.ids, int(params["fromId"]))
+            visible_trades = filter(self._is_visible, tape.trades[start : min(end, start + limit)])
+            rows = list(map(_trade_row, visible_trades))
+        else:
+            found = self._aggregates(tape, params, end, limit)
+            if "startTime" not in params:  # where trades begin, the collector believes one answer
+                found = [row for row in found if self._is_visible(row.trades[-1])]
+            rows = list(map(_aggregate_row, found))
+        if self._faults.strikes("rest", "empty"):
+            rows = []
+        if rows and self._faults.strikes("rest", "short"):
+            rows = rows[: self._rng.randrange(len(rows))]
+        return json.dumps(rows).encode()
+
+    def _is_visible(self, trade: Trade) -> bool:
+        """Whether *trade* is there yet: some come into the database later than their neighbours."""
+        patchy = self._faults.active("rest", "patchy")
+        if patchy is None or trade.trade_id % _PATCHES:
+            return True
+        return trade.event_time + patchy.amount < self._clock.exchange()
+
+    @staticmethod
+    def _aggregates(
+        tape: Tape, params: Mapping[str, str | int], end: int, limit: int
+    ) -> list[Aggregate]:
+        newest = tape.ids[end - 1] if end else -1
+        last = bisect_left(tape.aggregates, newest + 1, key=lambda row: row.trades[-1].trade_id)
+        if "fromId" in params:
+            first = bisect_left(tape.aggregates, int(params["fromId"]), key=lambda row: row.id)
+        elif "startTime" in params:
+            first = next(
+                (
+                    number
+                    for number, row in enumerate(tape.aggregates)
+                    if row.trades[0].time >= int(params["startTime"])
+                ),
+                last,
+            )
+        else:
+            first = max(0, last - limit)
+        return tape.aggregates[first : min(last, first + limit)]
+
+
+def _trade_row(trade: Trade) -> dict[str, Any]:
+    return {
+        "id": trade.trade_id,
+        "price": f"{trade.price:f}",
+        "qty": f"{trade.quantity:f}",
+        "quoteQty": "0",
+        "time": trade.time,
+        "isBuyerMaker": trade.is_buyer_maker,
+        "isBestMatch": True,
+    }
+
+
+def _aggregate_row(aggregate: Aggregate) -> dict[str, Any]:
+    first = aggregate.trades[0]
+    return {
+        "a": aggregate.id,
+        "p": f"{first.price:f}",
+        "q": f"{sum(trade.quantity for trade in aggregate.trades):f}",
+        "f": first.trade_id,
+        "l": aggregate.trades[-1].trade_id,
+        "T": first.time,
+        "m": first.is_buyer_maker,
+        "M": True,
+    }

@@ -1,0 +1,332 @@
+"""A whole world, from its seed to its rest."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import shutil
+import tempfile
+import traceback
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bintrades.journal_reader import JournalReader
+from tests.simulation.checks import IN_THE_END, check_journal, check_past_gaps, check_store
+from tests.simulation.clock import Clock
+from tests.simulation.collector import Collector, market_of
+from tests.simulation.exchange import Streams
+from tests.simulation.faults import Faults
+from tests.simulation.market import Tape
+from tests.simulation.rest import Rest
+from tests.simulation.schedule import START_MS, Schedule, make_schedule
+from tests.simulation.stores import FaultyStore
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bintrades.model import Gap
+
+_REST_WITHIN_MS = 25 * 60_000
+_FORBIDDEN_MS = 150_000  # how long a world without REST goes on after its faults
+_LONG_MS = 60_000
+_CONNECTS_WITHIN_MS = 10_000
+
+
+class Killed(BaseException):
+    """The process dies here."""
+
+
+class _Once:
+    """Interrupts what SQLite does, but not the rollback after it."""
+
+    def __init__(self) -> None:
+        self._has_struck = False
+
+    def __call__(self) -> int:
+        has_struck, self._has_struck = self._has_struck, True
+        return not has_struck
+
+
+@dataclass
+class Outcome:
+    """How a world ended."""
+
+    seed: int
+    problems: list[str] = field(default_factory=list)
+    trace: list[str] = field(default_factory=list)
+    elapsed_ms: int = 0
+    trades: int = 0
+    requests: int = 0
+
+
+class World:
+    """Exchange, network, disk, stores and clock around one collector after another."""
+
+    def __init__(self, seed: int, folder: Path, *, is_traced: bool = False) -> None:
+        self.rng = random.Random(seed)
+        self.schedule: Schedule = make_schedule(seed, self.rng)
+        schedule = self.schedule
+        self.trace: list[str] | None = list(schedule.lines()) if is_traced else None
+        self.errors: list[str] = []
+        self.begins: dict[str, int] = {}  # open time of the first interval that is promised
+        self.clock = Clock(schedule.phase, schedule.clock_skew)
+        self.faults = Faults(schedule.faults, self.clock, self.rng)
+        self.tapes = {
+            symbol: Tape(
+                symbol,
+                schedule,
+                START_MS - schedule.history,
+                START_MS + schedule.phase + schedule.trading_ends,
+                self.rng,
+            )
+            for symbol in schedule.symbols
+        }
+        tapes = list(self.tapes.values())
+        self.market = market_of(schedule.page, schedule.weight_per_minute)
+        self.streams = Streams(tapes, self.clock, self.faults, self.rng)
+        self.rest = Rest(
+            tapes,
+            self.market,
+            self.clock,
+            self.faults,
+            self.rng,
+            is_forbidden=schedule.is_rest_forbidden,
+            note=self.note,
+        )
+        self.stores = [
+            FaultyStore(number, self.faults, self.rng, self.seam)
+            for number in range(schedule.stores)
+        ]
+        self._folder = folder
+        self._lives = 0
+        self._path = folder / "journal-0"
+        self._collector: Collector | None = None
+        self._starts_at = 0
+        self._listens_from = 0
+        self._seams_left = -1  # until the process is killed inside of what it does
+        self._struck: set[int] = set()  # process faults that have happened
+        self._page_limit = False
+
+    @property
+    def is_calm(self) -> bool:
+        """Whether nothing goes wrong any more."""
+        return self.clock.elapsed > self.schedule.faults_end
+
+    def note(self, text: str) -> None:
+        """Remember what happened, for whoever reads the schedule of a failure."""
+        if self.trace is not None:
+            self.trace.append(f"{self.clock.elapsed / 1000:8.3f}  {text}")
+
+    def seam(self) -> None:
+        """A place at which a kill may strike."""
+        if self.is_calm:
+            return
+        if self._seams_left > 0:
+            self._seams_left -= 1
+            if self._seams_left == 0:
+                self._seams_left = -1
+                raise Killed
+
+    def see_gaps(self, symbol: str, gaps: Sequence[Gap]) -> None:
+        """Check what the ledger says is missing: nothing young is abandoned."""
+        oldest = self.clock.exchange() - self.schedule.max_age
+        for gap in gaps:
+            if gap.is_abandoned and gap.until_ms > oldest:
+                self.errors.append(f"{symbol}: abandoned before its time: {gap}")
+        if self.trace is not None:
+            text = "; ".join(
+                f"{gap.first_id}-{gap.last_id} {gap.cause} {gap.since_ms - START_MS}"
+                f"..{gap.until_ms - START_MS}{' abandoned' if gap.is_abandoned else ''}"
+                for gap in gaps
+            )
+            self.note(f"{symbol} lacks {text or 'nothing'}")
+
+    def run(self) -> None:
+        """Live until rest; raises AssertionError for what must not be."""
+        schedule = self.schedule
+        calm = max(schedule.faults_end, schedule.trading_ends)
+        deadline = calm + _REST_WITHIN_MS
+        if schedule.is_rest_forbidden:
+            deadline = calm + _FORBIDDEN_MS
+        while not (self.clock.elapsed > calm and not self._unrest()):
+            if blocked := self._blocked_for():
+                deadline = max(deadline, self.clock.elapsed + blocked + _REST_WITHIN_MS)
+            if self.clock.elapsed > deadline:
+                if schedule.is_rest_forbidden:
+                    break
+                self.errors.append(f"it does not come to rest: {self._unrest()}")
+                break
+            self._pass_time(calm)
+            self._live()
+        self._end()
+
+    def _pass_time(self, calm: int) -> None:
+        if self.clock.elapsed <= self.schedule.faults_end + 3_000:
+            self.clock.elapsed += self.rng.choice([10, 50, 120, 250])
+        elif self._blocked_for() > _LONG_MS:
+            self.clock.elapsed += _LONG_MS
+        else:
+            self.clock.elapsed += 500 if self.clock.elapsed < calm + 5_000 else 2_000
+
+    def _blocked_for(self) -> int:
+        """How long the collector will ask nothing, after a refusal and when trading is over."""
+        if self._collector is None or self.schedule.is_rest_forbidden or not self.streams.is_over:
+            return 0
+        return max(0, self._collector.budget.blocked_until - self.clock.utc())
+
+    def _live(self) -> None:
+        self.streams.advance()
+        try:
+            if self._collector is None:
+                if self.clock.elapsed >= self._starts_at:
+                    self._start()
+                return
+            self._strike()
+            if self._collector is not None:
+                self._collector.step()
+                self._note_beginnings()
+        except Killed:
+            self._kill("inside")
+
+    def _start(self) -> None:
+        self.note("the collector starts")
+        self._listens_from = self.clock.exchange() + _CONNECTS_WITHIN_MS
+        self._collector = Collector(self, self._path)
+        self.errors += check_journal(self, JournalReader(self._path), "after the start")
+
+    def _strike(self) -> None:
+        """Have the disk and the process suffer what is due."""
+        assert self._collector is not None
+        connection = self._collector.journal._connection
+        connection.set_progress_handler(None, 0)
+        if self.faults.active("journal", "full disk"):
+            if not self._page_limit:
+                self._page_limit = True
+                connection.execute("PRAGMA max_page_count = 1")  # no page more than there are
+        elif self._page_limit:
+            self._page_limit = False
+            connection.execute("PRAGMA max_page_count = 1073741823")
+        interrupted = self.faults.active("journal", "interrupted")
+        if interrupted:
+            connection.set_progress_handler(_Once(), int(interrupted.amount))
+        for number, fault in enumerate(self.schedule.faults):
+            if fault.place != "process" or fault.since > self.clock.elapsed:
+                continue
+            if number in self._struck:
+                continue
+            self._struck.add(number)
+            self._starts_at = fault.until
+            if fault.kind == "stop":
+                self._stop()
+            elif fault.kind == "kill":
+                self._kill("between steps")
+            else:
+                self._seams_left = int(fault.amount)
+            return
+
+    def _stop(self) -> None:
+        assert self._collector is not None
+        self.note("the collector stops")
+        is_saved = self._collector.stop()
+        self._note_beginnings()
+        if not is_saved:
+            self.note("it could not save everything")
+        self.rest.forget_blocks()
+        self._forget_process()
+
+    def _kill(self, how: str) -> None:
+        """Leave of the process what a dead one leaves: the bytes that it has written."""
+        assert self._collector is not None
+        self.note(f"the collector is killed {how}")
+        self._note_beginnings()
+        self._lives += 1
+        path = self._folder / f"journal-{self._lives}"
+        for suffix in ("", "-wal"):
+            source = self._path.with_name(self._path.name + suffix)
+            if source.exists():
+                shutil.copyfile(source, path.with_name(path.name + suffix))
+        self._collector.abandon()
+        self._path = path
+        self.rest.forget_blocks()
+        self._forget_process()
+
+    def _forget_process(self) -> None:
+        self._collector = None
+        self._page_limit = False
+        self._seams_left = -1
+        self.streams.drop_all()
+
+    def _note_beginnings(self) -> None:
+        """Note from which interval on a symbol is promised: that of its first recorded trade."""
+        if self._collector is None or len(self.begins) == len(self.schedule.symbols):
+            return
+        for symbol, state in self._collector.journal.ledgers.items():
+            if symbol not in self.begins:
+                time = self._collector.first_times.get(symbol)
+                if time is None:
+                    time = state.gaps[0].since_ms if state.gaps else state.last_time
+                self.begins[symbol] = time - time % self.schedule.interval
+
+    def _unrest(self) -> str:
+        """Return what is still to come; nothing when the world is at rest."""
+        collector = self._collector
+        if collector is None:
+            return "no collector"
+        if not self.streams.is_over:
+            return "trading goes on"
+        if waiting := collector.waiting:
+            return waiting
+        ledgers = collector.journal.ledgers
+        for symbol, tape in self.tapes.items():
+            state = ledgers.get(symbol)
+            is_late = tape.trades[-1].time < self._listens_from
+            if state is None and (is_late or not collector.first_times):
+                continue  # there was nobody, or no word of any trade, to begin with
+            if state is None or state.next_id <= tape.ids[-1]:
+                return f"{symbol}: trades up to {tape.ids[-1]}, {state}"
+            if any(not gap.is_abandoned for gap in state.gaps):
+                return f"{symbol}: {state}"
+        return ""
+
+    def _end(self) -> None:
+        """Have the stores given what they refused, then compare everything."""
+        if self._collector is None:
+            return
+        self.clock.elapsed += 60_000  # any backoff is over
+        for store, delivery in self._collector.deliveries:
+            JournalReader(self._path).resend(store.name)
+            is_caught_up, _ = delivery.deliver_all()
+            if not is_caught_up:
+                self.errors.append(f"{store.name}: not caught up: {delivery.last_error}")
+        reader = JournalReader(self._path)
+        self.errors += check_journal(self, reader, IN_THE_END)
+        self.errors += check_past_gaps(self, reader)
+        for store in self.stores:
+            self.errors += store.errors
+            self.errors += check_store(self, reader, store)
+        self._collector.journal.close()
+
+
+def simulate(seed: int, *, is_traced: bool = False) -> Outcome:
+    """Live through the world of *seed*."""
+    logging.disable(logging.CRITICAL)
+    base = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: PTH112, S108
+    folder = Path(tempfile.mkdtemp(prefix="bintrades-simulation-", dir=base))
+    outcome = Outcome(seed)
+    try:
+        world = World(seed, folder, is_traced=is_traced)
+        try:
+            world.run()
+        except Exception as error:
+            world.errors.append(f"{type(error).__name__}: {error}\n{traceback.format_exc()}")
+        outcome.problems = world.errors
+        outcome.trace = world.trace or []
+        outcome.elapsed_ms = world.clock.elapsed
+        outcome.trades = sum(len(tape.trades) for tape in world.tapes.values())
+        outcome.requests = world.rest.request_count
+    finally:
+        logging.disable(logging.NOTSET)
+        shutil.rmtree(folder, ignore_errors=True)
+    return outcome
