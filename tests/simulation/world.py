@@ -281,8 +281,8 @@ class World:
         ledgers = collector.journal.ledgers
         for symbol, tape in self.tapes.items():
             state = ledgers.get(symbol)
-            is_late = tape.trades[-1].time < self._listens_from
-            if state is None and (is_late or not collector.first_times):
+            heard_from = min(collector.first_times.values(), default=self.clock.exchange())
+            if state is None and tape.trades[-1].time < max(heard_from, self._listens_from):
                 continue  # there was nobody, or no word of any trade, to begin with
             if state is None or state.next_id <= tape.ids[-1]:
                 return f"{symbol}: trades up to {tape.ids[-1]}, {state}"
