@@ -95,8 +95,9 @@ _make() {
     [ -e "$1/.bintrades.made" ] || [ -e "$1/pyvenv.cfg" ] ||
         [ -z "$(find "$1" -mindepth 1 ! -name .bintrades.lock)" ] ||
         _fail "$1 holds other things than a virtual environment: empty it, or choose another BINTRADES_VENV"
-    _say "making a virtual environment with $2 in $1"
+    # First the mark that all that follows is ours: whoever finds it after a kill may clear it away.
     : >"$1/.bintrades.made"
+    _say "making a virtual environment with $2 in $1"
     find "$1" -mindepth 1 -maxdepth 1 ! -name '.bintrades.*' -exec rm -rf -- {} +
     "$2" -I -m venv "$1" >&2 || _fail "$2 could not make a virtual environment"
 }
