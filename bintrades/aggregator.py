@@ -11,8 +11,8 @@ import decimal
 from typing import TYPE_CHECKING
 
 from bintrades.bucket import Bucket
-from bintrades.changes import Changes
-from bintrades.ledger import Ledger, LedgerState
+from bintrades.changes import Changes, Checkpoint
+from bintrades.ledger import Ledger
 from bintrades.model import (
     ABSENT,
     EXACT,
@@ -21,7 +21,6 @@ from bintrades.model import (
     SILENT_STREAM,
     SKIPPED,
     UNWANTED,
-    Bar,
     Trade,
 )
 
@@ -68,7 +67,7 @@ class _Series:
     def __init__(self, symbol: str, ledger: Ledger, closed_through: int) -> None:
         self.symbol = symbol
         self.ledger = ledger
-        self.saved = ledger.state
+        self.saved = ledger.state  # as last collected; None: its open bars are other ones now
         self.buckets: dict[int, Bucket] = {}
         self.current: Bucket | None = None  # the bucket of the last trade: most often the next's
         self.closed_through = closed_through  # newest open time of which a bar may be stored
@@ -137,24 +136,21 @@ class Aggregator:
         return sum(len(series.buckets) for series in self._series.values())
 
     def resume(
-        self,
-        ledgers: Mapping[str, LedgerState],
-        unfinished: Iterable[Bar],
-        stored_through: Mapping[str, int],
+        self, checkpoints: Mapping[str, Checkpoint], stored_through: Mapping[str, int]
     ) -> None:
         """Continue where the journal ends; call it before the first trade.
 
         *stored_through* has the open time of the newest bar of each symbol.
         """
-        for symbol, state in ledgers.items():
-            if symbol in self._series:
-                closed_through = stored_through.get(symbol, -1)
-                self._series[symbol] = _Series(symbol, Ledger(state), closed_through)
-                self._series[symbol].gap_cause = RESTART
-        for bar in unfinished:
-            series = self._series[bar.symbol]
-            series.buckets[bar.open_time_ms] = Bucket.reopened(bar)
+        for symbol in checkpoints.keys() & self._series.keys():
+            checkpoint = checkpoints[symbol]
+            closed_through = stored_through.get(symbol, -1)
+            series = _Series(symbol, Ledger(checkpoint.ledger), closed_through)
+            series.gap_cause = RESTART
+            for bar in checkpoint.open_bars:
+                series.buckets[bar.open_time_ms] = Bucket.reopened(bar)
             self._reschedule(series)
+            self._series[symbol] = series
 
     def connected(self, symbols: Iterable[str], now: int) -> None:
         """Note that a connection carries *symbols*: their clocks run from here on."""
@@ -327,8 +323,8 @@ class Aggregator:
     def collect(self, *, everything: bool = True, is_last: bool = False) -> Changes:
         """Return what changed since it was last collected.
 
-        What concerns one symbol always comes together: its bars for the stores, its open bars and
-        its ledger. Unless *everything* is asked for, symbols without bars for the stores are left
+        What concerns one symbol always comes together: its bars for the stores and its checkpoint.
+        Unless *everything* is asked for, symbols without bars for the stores are left
         for later. The last call finishes the open bars as well.
         """
         if everything or is_last:
@@ -347,16 +343,18 @@ class Aggregator:
         return changes
 
     def _collect(self, series: _Series, *, is_last: bool) -> None:
-        for bucket in series.buckets.values():
-            if is_last:
+        if is_last:
+            for bucket in series.buckets.values():
                 self._finish(series, bucket, is_closed=False)
-            elif bucket.trade_count != bucket.saved_count:
-                bucket.saved_count = bucket.trade_count
-                bar = bucket.bar(series.symbol, self._market, is_closed=False)
-                self._changes.unfinished[series.symbol, bucket.open_time] = bar
         state = series.ledger.state
-        if state is not None and state != series.saved:
-            series.saved = self._changes.ledgers[series.symbol] = state
+        if state is None or state == series.saved:
+            return  # a trade that changes a bar changes the ledger, too
+        series.saved = state
+        open_bars = tuple(
+            bucket.bar(series.symbol, self._market, is_closed=False)
+            for bucket in series.buckets.values()
+        )
+        self._changes.checkpoints[series.symbol] = Checkpoint(state, open_bars)
 
     def _add(self, series: _Series, trade: Trade) -> None:
         time = trade.time
@@ -432,12 +430,13 @@ class Aggregator:
             self._finish(series, bucket, is_closed=True)
             del series.buckets[open_time]
             series.closed_through = max(series.closed_through, open_time)
+            series.saved = None
         series.current = None
         self._reschedule(series)
 
     def _finish(self, series: _Series, bucket: Bucket, *, is_closed: bool) -> None:
         bar = bucket.bar(series.symbol, self._market, is_closed=is_closed)
-        self._changes.finish((series.symbol, bucket.open_time), bar)
+        self._changes.finished[series.symbol, bucket.open_time] = bar
         self.bar_count += 1
 
     def _reschedule(self, series: _Series) -> None:

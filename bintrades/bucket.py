@@ -31,7 +31,6 @@ class Bucket:
         "open_price",
         "open_time",
         "quantity",
-        "saved_count",
         "trade_count",
         "value",
     )
@@ -39,7 +38,7 @@ class Bucket:
     def __init__(self, open_time: int, end_time: int, trade: Trade, run: Run | None = None) -> None:
         self.open_time = open_time
         self.end_time = end_time
-        self.trade_count = self.buy_count = self.saved_count = 0
+        self.trade_count = self.buy_count = 0
         self.quantity = self.buy_quantity = self.value = self.buy_value = _NO_TRADE
         self.open_price = self.close_price = self.min_price = self.max_price = trade.price
         self.first_id = self.last_id = trade.trade_id
@@ -92,7 +91,7 @@ class Bucket:
         bucket = cls.__new__(cls)
         bucket.open_time = bar.open_time_ms
         bucket.end_time = bar.end_time_ms
-        bucket.trade_count = bucket.saved_count = bar.trade_count
+        bucket.trade_count = bar.trade_count
         bucket.buy_count = bar.buy_count
         bucket.quantity = bar.quantity
         bucket.buy_quantity = bar.buy_quantity

@@ -1,9 +1,10 @@
 """The local truth: bars, gaps, and what each store already has. One SQLite file in WAL mode.
 
-A bar is one row per (symbol, open_time). Each version that is meant for the stores takes the next
-number of a sequence, and a store's cursor is the last number it took: an amended bar is thereby
-delivered again, and after an outage a store gets only the newest version of each bar. A row
-without a number is the checkpoint of a bar that still takes trades.
+A bar is one row per (symbol, open_time). Each version takes the next number of a sequence, and a
+store's cursor is the last number it took: an amended bar is thereby delivered again, and after an
+outage a store gets only the newest version of each bar. Bars that still take trades are saved apart
+from those, in one short row per symbol: it is written every second, and a row beside thousands
+of older bars would cost a whole page of the file each time.
 """
 
 from __future__ import annotations
@@ -13,8 +14,11 @@ import logging
 import sqlite3
 from typing import TYPE_CHECKING, TypeVar
 
+import msgspec
 from msgspec.structs import replace
 
+from bintrades.changes import Changes, Checkpoint
+from bintrades.clocks import utc_ms
 from bintrades.errors import ConfigError, JournalError
 from bintrades.journal_file import (
     BAR_COLUMNS,
@@ -23,6 +27,8 @@ from bintrades.journal_file import (
     bar_row,
     connect,
     create_schema,
+    decode_open_bars,
+    encode_open_bars,
     gap_from_row,
     gap_row,
     is_damaged,
@@ -38,7 +44,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
-    from bintrades.changes import Changes, Key
+    from bintrades.changes import Key
     from bintrades.model import Bar, Gap
 
 _T = TypeVar("_T")
@@ -57,8 +63,7 @@ _UPDATES = ", ".join(
 )
 _PUT_BAR = (
     f"INSERT INTO bars ({BAR_COLUMNS}, sequence) VALUES ({_PLACES})"  # noqa: S608 - constants
-    " ON CONFLICT (symbol, open_time) DO UPDATE SET"
-    f" version = bars.version + (bars.sequence IS NOT NULL), {_UPDATES}"
+    f" ON CONFLICT (symbol, open_time) DO UPDATE SET version = bars.version + 1, {_UPDATES}"
 )
 _GET_BAR = f"SELECT {BAR_COLUMNS} FROM bars WHERE symbol = ? AND open_time = ?"  # noqa: S608
 
@@ -75,7 +80,7 @@ class Journal:
         self.path = path
         self._market = market
         self._interval = interval_ms
-        self._states: dict[str, LedgerState] = {}
+        self._checkpoints: dict[str, Checkpoint] = {}
         self._last_sequence = 0
         self._is_open = True  # False: a damaged file was set aside, and no new one could be begun
         self._lock = lock_journal(path)
@@ -86,21 +91,30 @@ class Journal:
             raise
 
     @property
-    def ledgers(self) -> dict[str, LedgerState]:
-        """What is known of each symbol's trade ids, as last written."""
-        return self._states
+    def checkpoints(self) -> dict[str, Checkpoint]:
+        """Where each symbol was when it was last written."""
+        return self._checkpoints
 
     def close(self) -> None:
         """Let go of the file; what was written stays."""
         self._connection.close()
         self._lock.close()
 
-    def unclosed(self, symbols: Collection[str]) -> list[Bar]:
-        """Return the bars to be continued, and release those of symbols no longer collected.
+    def release(self, symbols: Collection[str], now_ms: int) -> None:
+        """Give the stores the open bars of symbols other than *symbols*: nobody continues them.
 
         Raises JournalError.
         """
-        return self._despite_damage(lambda: self._unclosed(symbols))
+        gone = {
+            symbol: checkpoint
+            for symbol, checkpoint in self._checkpoints.items()
+            if checkpoint.open_bars and symbol not in symbols
+        }
+        if gone:
+            closed = {symbol: Checkpoint(checkpoint.ledger) for symbol, checkpoint in gone.items()}
+            bars = [bar for checkpoint in gone.values() for bar in checkpoint.open_bars]
+            left = self._despite_damage(lambda: self._beyond_stored(bars))
+            self.write(Changes(finished=left, checkpoints=closed), now_ms)
 
     def stored_through(self) -> dict[str, int]:
         """Return the open time of each symbol's newest bar. Raises JournalError."""
@@ -111,9 +125,9 @@ class Journal:
 
         Raises JournalError when the disk refuses: write the same changes again later.
         """
-        states = {**self._states, **changes.ledgers}
-        self._despite_damage(lambda: self._write(changes, states, now_ms, status))
-        self._states = states
+        checkpoints = self._checkpoints | changes.checkpoints
+        self._despite_damage(lambda: self._write(changes, checkpoints, now_ms, status))
+        self._checkpoints = checkpoints
 
     def prune(self, stores: Iterable[str], before_ms: int) -> int:
         """Delete bars last written before *before_ms* that each of *stores* has; return how many.
@@ -147,7 +161,7 @@ class Journal:
             if _lacks_header(self.path):
                 self._report_set_aside("it does not begin as an SQLite file does")
             return self._open_once()
-        except (sqlite3.Error, OSError, JournalError) as error:
+        except (sqlite3.Error, OSError, JournalError, msgspec.DecodeError) as error:
             cause = error.__cause__ if isinstance(error, JournalError) else error
             if not is_damaged(cause):
                 raise JournalError(f"{self.path}: cannot be used: {cause}") from error
@@ -159,7 +173,7 @@ class Journal:
         try:
             create_schema(connection)
             self._check_facts(connection)
-            self._states = _read_states(connection)
+            self._checkpoints = _read_checkpoints(connection)
             self._last_sequence = _read_sequence(connection)
         except BaseException:
             connection.close()
@@ -201,20 +215,20 @@ class Journal:
             raise JournalError(f"{self.path}: {error}") from error
 
     def _begin_anew(self) -> None:
-        """Go on in a new file, with what is known of trade ids.
+        """Go on in a new file, with what is known of each symbol.
 
         The sequence goes on too: a store that is taking bars from the old file will move its
         cursor in the new one.
         """
-        states, last_sequence = self._states, self._last_sequence
+        checkpoints, last_sequence = self._checkpoints, self._last_sequence
         try:
             self._connection = self._open_once()
             with transaction(self._connection):
-                self._put_states(states)
+                self._put_checkpoints(checkpoints, utc_ms())
                 self._save_sequence(itertools.count(last_sequence + 1))
             self._is_open = True
         finally:
-            self._states, self._last_sequence = states, last_sequence
+            self._checkpoints, self._last_sequence = checkpoints, last_sequence
             if not self._is_open:
                 self._connection.close()
 
@@ -226,26 +240,21 @@ class Journal:
             extra={"journal": str(self.path), "aside": str(aside), "error": reason},
         )
 
-    def _unclosed(self, symbols: Collection[str]) -> list[Bar]:
-        query = f"SELECT {BAR_COLUMNS} FROM bars WHERE is_closed = 0"  # noqa: S608
-        bars = [self._bar(row) for row in self._connection.execute(query)]
-        with transaction(self._connection):
-            sequence = self._sequence()
-            for bar in bars:
-                if bar.symbol not in symbols:
-                    self._connection.execute(
-                        "UPDATE bars SET sequence = ?"
-                        " WHERE symbol = ? AND open_time = ? AND sequence IS NULL",
-                        (next(sequence), bar.symbol, bar.open_time_ms),
-                    )
-            self._save_sequence(sequence)
-        return [bar for bar in bars if bar.symbol in symbols]
+    def _beyond_stored(self, bars: Iterable[Bar]) -> dict[Key, Bar]:
+        """Return the bars that have more trades than their rows, which an orderly stop wrote."""
+        beyond = {}
+        for bar in bars:
+            key = bar.symbol, bar.open_time_ms
+            stored = self._get(key)
+            if stored is None or stored.trade_count < bar.trade_count:
+                beyond[key] = bar
+        return beyond
 
     def _stored_through(self) -> dict[str, int]:
         query = "SELECT max(open_time) FROM bars WHERE symbol = ?"  # a seek on the primary key
         found = {
             symbol: self._connection.execute(query, (symbol,)).fetchone()[0]
-            for symbol in self._states
+            for symbol in self._checkpoints
         }
         return {symbol: newest for symbol, newest in found.items() if newest is not None}
 
@@ -259,8 +268,8 @@ class Journal:
             "  AND rejected.open_time = bars.open_time) AND NOT EXISTS"
             " (SELECT 1 FROM gaps WHERE gaps.symbol = bars.symbol AND NOT gaps.is_abandoned"
             "  AND gaps.since < bars.open_time + ? AND gaps.until >= bars.open_time) AND NOT EXISTS"
-            " (SELECT 1 FROM ledgers WHERE ledgers.symbol = bars.symbol"
-            "  AND ledgers.last_time < bars.open_time + ?)"
+            " (SELECT 1 FROM checkpoints WHERE checkpoints.symbol = bars.symbol"
+            "  AND checkpoints.last_time < bars.open_time + ?)"
             " ORDER BY sequence LIMIT ?",
             (taken, self._interval, self._interval, PRUNE_BATCH),
         ).fetchall()
@@ -274,29 +283,36 @@ class Journal:
         return len(old)
 
     def _write(
-        self, changes: Changes, states: dict[str, LedgerState], now_ms: int, status: str | None
+        self,
+        changes: Changes,
+        checkpoints: Mapping[str, Checkpoint],
+        now_ms: int,
+        status: str | None,
     ) -> None:
         with transaction(self._connection):
             sequence = self._sequence()
-            rows = [
-                (*bar_row(bar, now_ms, is_complete=False), None)
-                for bar in changes.unfinished.values()
-            ]
             finished = dict(changes.finished)
             for key, part in changes.amendments.items():
                 stored = self._get(key)
                 finished[key] = part if stored is None else stored.merge(part)
-            for key in self._touched(changes) - finished.keys() - changes.unfinished.keys():
+            for key in self._touched(changes) - finished.keys():
                 stored = self._get(key)
-                if stored and stored.is_complete != _is_complete(stored, states):
+                if stored and stored.is_complete != _is_complete(stored, checkpoints):
                     finished[key] = stored
-            for bar in sorted(finished.values(), key=lambda bar: (bar.open_time_ms, bar.symbol)):
-                row = bar_row(bar, now_ms, is_complete=_is_complete(bar, states))
-                rows.append((*row, next(sequence)))
-            self._connection.executemany(_PUT_BAR, rows)
-            for symbol, state in changes.ledgers.items():
-                self._note_past_gaps(symbol, state, changes.explained, now_ms)
-            self._put_states(changes.ledgers)
+            bars = sorted(finished.values(), key=lambda bar: (bar.open_time_ms, bar.symbol))
+            self._connection.executemany(
+                _PUT_BAR,
+                [
+                    (
+                        *bar_row(bar, now_ms, is_complete=_is_complete(bar, checkpoints)),
+                        next(sequence),
+                    )
+                    for bar in bars
+                ],
+            )
+            for symbol, checkpoint in changes.checkpoints.items():
+                self._note_past_gaps(symbol, checkpoint.ledger, changes.explained, now_ms)
+            self._put_checkpoints(changes.checkpoints, now_ms)
             self._save_sequence(sequence)
             for name, value in changes.facts.items():
                 self._put_fact(name, value)
@@ -304,37 +320,48 @@ class Journal:
                 self._put_fact("status", status)
 
     def _touched(self, changes: Changes) -> set[Key]:
-        """Return the released bars whose completeness may differ now that gaps came or went."""
+        """Return the closed bars whose completeness may differ now that gaps came or went."""
         keys: set[Key] = set()
-        for symbol, state in changes.ledgers.items():
-            before = self._states.get(symbol)
-            changed = set(state.gaps).symmetric_difference(before.gaps if before else ())
-            for gap in changed:
+        for symbol, checkpoint in changes.checkpoints.items():
+            for gap in set(checkpoint.ledger.gaps) ^ set(self._gaps_before(symbol)):
                 keys.update(
                     self._connection.execute(
                         "SELECT symbol, open_time FROM bars WHERE symbol = ? AND open_time > ?"
-                        " AND open_time <= ? AND sequence IS NOT NULL",
+                        " AND open_time <= ? AND is_closed",
                         (symbol, gap.since_ms - self._interval, gap.until_ms),
                     )
                 )
         return keys
 
+    def _gaps_before(self, symbol: str) -> tuple[Gap, ...]:
+        before = self._checkpoints.get(symbol)
+        return before.ledger.gaps if before else ()
+
     def _get(self, key: Key) -> Bar | None:
         row = self._connection.execute(_GET_BAR, key).fetchone()
         return None if row is None else self._bar(row)
 
-    def _put_states(self, states: Mapping[str, LedgerState]) -> None:
+    def _put_checkpoints(self, checkpoints: Mapping[str, Checkpoint], now_ms: int) -> None:
         self._connection.executemany(
-            "INSERT OR REPLACE INTO ledgers VALUES (?, ?, ?)",
-            [(symbol, state.next_id, state.last_time) for symbol, state in states.items()],
+            "INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?, ?, ?)",
+            [
+                (
+                    symbol,
+                    checkpoint.ledger.next_id,
+                    checkpoint.ledger.last_time,
+                    encode_open_bars(checkpoint.open_bars),
+                    now_ms,
+                )
+                for symbol, checkpoint in checkpoints.items()
+            ],
         )
-        for symbol, state in states.items():
-            before = self._states.get(symbol)
-            if before is None or before.gaps != state.gaps:
+        for symbol, checkpoint in checkpoints.items():
+            gaps = checkpoint.ledger.gaps
+            if gaps != self._gaps_before(symbol):
                 self._connection.execute("DELETE FROM gaps WHERE symbol = ?", (symbol,))
                 self._connection.executemany(
                     "INSERT INTO gaps VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    [(symbol, *gap_row(gap)) for gap in state.gaps],
+                    [(symbol, *gap_row(gap)) for gap in gaps],
                 )
 
     def _note_past_gaps(
@@ -345,11 +372,11 @@ class Journal:
         now_ms: int,
     ) -> None:
         """Keep on record what was a gap at the last write and is none now, and why."""
-        before = self._states.get(symbol)
-        if before is None or before.gaps == state.gaps:
+        before = self._gaps_before(symbol)
+        if before == state.gaps:
             return
         reasons = [(low, high, why) for name, low, high, why in explained if name == symbol]
-        for gap in no_longer_missing(before.gaps, state.gaps):
+        for gap in no_longer_missing(before, state.gaps):
             for part, outcome in _with_outcomes(gap, reasons):
                 if outcome != UNWANTED:
                     self._put_past_gap(symbol, part, outcome, now_ms)
@@ -392,9 +419,9 @@ class Journal:
         return bar_from_row(row, self._market, self._interval)
 
 
-def _is_complete(bar: Bar, states: dict[str, LedgerState]) -> bool:
-    state = states.get(bar.symbol)
-    gaps: tuple[Gap, ...] = state.gaps if state else ()
+def _is_complete(bar: Bar, checkpoints: Mapping[str, Checkpoint]) -> bool:
+    checkpoint = checkpoints.get(bar.symbol)
+    gaps: tuple[Gap, ...] = checkpoint.ledger.gaps if checkpoint else ()
     return not any(gap.touches(bar.open_time_ms, bar.interval_ms) for gap in gaps)
 
 
@@ -418,15 +445,20 @@ def _read_sequence(connection: sqlite3.Connection) -> int:
     return int(last)
 
 
-def _read_states(connection: sqlite3.Connection) -> dict[str, LedgerState]:
+def _read_checkpoints(connection: sqlite3.Connection) -> dict[str, Checkpoint]:
     gaps: dict[str, list[Gap]] = {}
     for symbol, *row in connection.execute(
         f"SELECT symbol, {GAP_COLUMNS} FROM gaps ORDER BY symbol, first_id"  # noqa: S608
     ):
         gaps.setdefault(symbol, []).append(gap_from_row(tuple(row)))
     return {
-        symbol: LedgerState(next_id, last_time, tuple(gaps.get(symbol, ())))
-        for symbol, next_id, last_time in connection.execute("SELECT * FROM ledgers")
+        symbol: Checkpoint(
+            LedgerState(next_id, last_time, tuple(gaps.get(symbol, ()))),
+            decode_open_bars(open_bars),
+        )
+        for symbol, next_id, last_time, open_bars in connection.execute(
+            "SELECT symbol, next_id, last_time, open_bars FROM checkpoints"
+        )
     }
 
 

@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from bintrades.errors import ConfigError, JournalError
 from bintrades.model import Bar, Gap
 
@@ -19,6 +21,7 @@ SCHEMA_VERSION = 1
 _APPLICATION_ID = 0x62746A31  # "btj1", so that a stranger's database is not taken for a journal
 _LOCK_TIMEOUT_S = 10.0
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+_open_bars = msgspec.json.Decoder(tuple[Bar, ...])
 
 _SCHEMA = """
 CREATE TABLE bars (
@@ -42,15 +45,16 @@ CREATE TABLE bars (
     last_trade_id INTEGER NOT NULL,
     first_trade_time INTEGER NOT NULL,
     last_trade_time INTEGER NOT NULL,
-    sequence INTEGER,
+    sequence INTEGER NOT NULL,
     PRIMARY KEY (symbol, open_time)
 ) WITHOUT ROWID;
-CREATE UNIQUE INDEX bars_by_sequence ON bars (sequence) WHERE sequence IS NOT NULL;
-CREATE INDEX bars_unclosed ON bars (symbol) WHERE is_closed = 0;
-CREATE TABLE ledgers (
+CREATE UNIQUE INDEX bars_by_sequence ON bars (sequence);
+CREATE TABLE checkpoints (
     symbol TEXT PRIMARY KEY,
     next_id INTEGER NOT NULL,
-    last_time INTEGER NOT NULL
+    last_time INTEGER NOT NULL,
+    open_bars TEXT NOT NULL,
+    updated_at INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE gaps (
     symbol TEXT NOT NULL,
@@ -95,7 +99,6 @@ BAR_COLUMNS = (
     " quantity, buy_quantity, value, buy_value, open_price, close_price, min_price, max_price,"
     " first_trade_id, last_trade_id, first_trade_time, last_trade_time"
 )
-
 
 GAP_COLUMNS = "first_id, last_id, since, until, cause, attempts, last_error, is_abandoned"
 
@@ -173,6 +176,8 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
 
 def is_damaged(error: BaseException | None) -> bool:
     """Whether *error* says that the file itself is spoilt, so that trying again is no use."""
+    if isinstance(error, msgspec.DecodeError):
+        return True
     code = getattr(error, "sqlite_errorcode", 0) or 0
     return code & 0xFF in _DAMAGED
 
@@ -240,6 +245,16 @@ def bar_from_row(row: tuple[Any, ...], market: str, interval_ms: int) -> Bar:
         first_trade_time_ms=row[18],
         last_trade_time_ms=row[19],
     )
+
+
+def encode_open_bars(bars: tuple[Bar, ...]) -> str:
+    """Return *bars* as one JSON text, each an array of its fields in the order of Bar."""
+    return msgspec.json.encode(bars).decode()
+
+
+def decode_open_bars(text: str) -> tuple[Bar, ...]:
+    """Return what encode_open_bars was given. Raises msgspec.DecodeError for anything else."""
+    return _open_bars.decode(text)
 
 
 def gap_row(gap: Gap) -> tuple[Any, ...]:

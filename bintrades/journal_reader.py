@@ -12,12 +12,16 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import msgspec
+from msgspec.structs import replace
+
 from bintrades.errors import JournalError
 from bintrades.journal_file import (
     BAR_COLUMNS,
     GAP_COLUMNS,
     bar_from_row,
     connect,
+    decode_open_bars,
     gap_from_row,
     transaction,
 )
@@ -67,20 +71,25 @@ class JournalReader:
                 " ORDER BY open_time DESC LIMIT ?",
                 (symbol, since_ms, until_ms, limit),
             ).fetchall()
-            return self._bars(connection, reversed(rows))
+            found = {bar.open_time_ms: bar for bar in self._bars(connection, rows)}
+            for bar in _open_bars(connection, symbol):
+                if since_ms <= bar.open_time_ms < until_ms:
+                    found[bar.open_time_ms] = _newer(found.get(bar.open_time_ms), bar)
+            return [found[open_time] for open_time in sorted(found)[-limit:]]
 
     def newest_open_time_ms(self, symbol: str) -> int | None:
         """Return the open time of the symbol's newest bar, if it has one."""
         with self._reading() as connection:
-            (newest,) = connection.execute(
+            (stored,) = connection.execute(
                 "SELECT max(open_time) FROM bars WHERE symbol = ?", (symbol,)
             ).fetchone()
-            return None if newest is None else int(newest)
+            still_open = [bar.open_time_ms for bar in _open_bars(connection, symbol)]
+            return max([*still_open, *([] if stored is None else [stored])], default=None)
 
     def symbols(self) -> list[str]:
         """Return the symbols of which a trade was ever seen."""
         with self._reading() as connection:
-            return [row[0] for row in connection.execute("SELECT symbol FROM ledgers")]
+            return [row[0] for row in connection.execute("SELECT symbol FROM checkpoints")]
 
     def gaps(self) -> dict[str, list[Gap]]:
         """Return the open gaps of each symbol that has some, newest last."""
@@ -109,10 +118,18 @@ class JournalReader:
     def counts(self) -> dict[str, int]:
         """Return how many bars there are, in all and by what is worth knowing of them."""
         with self._reading() as connection:
-            bars, unclosed, incomplete = connection.execute(
-                "SELECT count(*), sum(is_closed = 0), sum(is_complete = 0 AND is_closed) FROM bars"
+            closed, incomplete = connection.execute(
+                "SELECT count(*), sum(is_complete = 0) FROM bars WHERE is_closed"
             ).fetchone()
-            return {"bars": bars, "unclosed": unclosed or 0, "incomplete": incomplete or 0}
+            unclosed = {(bar.symbol, bar.open_time_ms) for bar in _open_bars(connection)}
+            unclosed.update(
+                connection.execute("SELECT symbol, open_time FROM bars WHERE NOT is_closed")
+            )
+            return {
+                "bars": closed + len(unclosed),
+                "unclosed": len(unclosed),
+                "incomplete": incomplete or 0,
+            }
 
     def fact(self, name: str) -> str | None:
         """Return what the collector remembered under *name*, if anything."""
@@ -142,8 +159,7 @@ class JournalReader:
             ).fetchone()
             for sequence, key in enumerate(refused, int(last) + 1):
                 connection.execute(
-                    "UPDATE bars SET sequence = ?"
-                    " WHERE symbol = ? AND open_time = ? AND sequence IS NOT NULL",
+                    "UPDATE bars SET sequence = ? WHERE symbol = ? AND open_time = ?",
                     (sequence, *key),
                 )
             connection.execute(
@@ -160,7 +176,7 @@ class JournalReader:
         with contextlib.closing(connect(self.path, is_read_only=True)) as connection:
             try:
                 yield connection
-            except sqlite3.Error as error:
+            except (sqlite3.Error, msgspec.DecodeError) as error:
                 raise JournalError(f"{self.path}: {error}") from error
 
     @contextlib.contextmanager
@@ -217,6 +233,25 @@ class Cursor(JournalReader):
             connection.execute(
                 "INSERT OR REPLACE INTO cursors VALUES (?, ?)", (self._store, sequence)
             )
+
+
+def _open_bars(connection: sqlite3.Connection, symbol: str | None = None) -> Iterator[Bar]:
+    """Yield the bars, of one symbol or of all, that still take trades, as last saved."""
+    for text, updated_at in connection.execute(
+        "SELECT open_bars, updated_at FROM checkpoints WHERE symbol = ? OR ? IS NULL",
+        (symbol, symbol),
+    ):
+        for bar in decode_open_bars(text):
+            yield replace(bar, is_complete=False, updated_at_ms=updated_at)
+
+
+def _newer(stored: Bar | None, still_open: Bar) -> Bar:
+    """Return what is now known of a bar that takes trades, perhaps since an earlier stop."""
+    if stored is None:
+        return still_open
+    if stored.trade_count >= still_open.trade_count:
+        return stored
+    return replace(still_open, version=stored.version + 1)
 
 
 def _position(connection: sqlite3.Connection, store: str) -> int:

@@ -54,7 +54,7 @@ class Trade(msgspec.Struct, gc=False):
     is_buyer_maker: bool  # the buyer was resting in the book, so the taker sold
 
 
-class Bar(msgspec.Struct, frozen=True, gc=False):
+class Bar(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """All trades of one symbol with open_time_ms <= T < open_time_ms + interval_ms.
 
     Times are milliseconds since the epoch on the exchange's clock, quantities are in the base

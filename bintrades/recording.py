@@ -80,7 +80,7 @@ class Recording:
         self._retry_at = now
         self._prune_request: tuple[Sequence[str], int] | None = None
         self._limited = LimitedLog(log)
-        for symbol in journal.ledgers.keys() & aggregator.symbols:
+        for symbol in journal.checkpoints.keys() & aggregator.symbols:
             self._tell_gaps(symbol, aggregator.gaps(symbol))
 
     @property
@@ -193,8 +193,8 @@ class Recording:
 
     def _write(self, now: int, changes: Changes) -> bool:
         """Commit *changes* and what waits; return whether nothing waits any longer."""
-        for symbol, state in changes.ledgers.items():
-            self._tell_gaps(symbol, state.gaps)
+        for symbol, checkpoint in changes.checkpoints.items():
+            self._tell_gaps(symbol, checkpoint.ledger.gaps)
         self._pending.update(changes)
         request, self._prune_request = self._prune_request, None
         if not self._pending and request is None and now - self._written_at < _STATUS_EVERY_MS:

@@ -166,7 +166,8 @@ class Service:
             interval_ms=config.bars.interval_ms,
             grace_ms=config.bars.grace_ms,
         )
-        aggregator.resume(journal.ledgers, journal.unclosed(symbols), journal.stored_through())
+        journal.release(symbols, utc_ms())
+        aggregator.resume(journal.checkpoints, journal.stored_through())
         self._repairer = self._make_repairer(aggregator) if config.repair.enabled else None
         self._recording = Recording(
             aggregator,

@@ -8,16 +8,16 @@ import resource
 import sqlite3
 from typing import TYPE_CHECKING
 
-from bintrades.changes import Changes
+from bintrades.changes import Changes, Checkpoint
 from bintrades.journal import Journal
 from bintrades.journal_reader import JournalReader
+from bintrades.ledger import LedgerState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from bintrades.changes import Key
-    from bintrades.ledger import LedgerState
     from bintrades.model import Bar
 
 INTERVAL_MS = 10_000
@@ -44,7 +44,24 @@ def by_key(bars: Iterable[Bar]) -> dict[Key, Bar]:
 
 def finished(*bars: Bar, **ledgers: LedgerState) -> Changes:
     """Return the changes of *bars* that are for the stores, and of ledgers by symbol."""
-    return Changes(finished=by_key(bars), ledgers=ledgers)
+    return Changes(finished=by_key(bars), checkpoints=checkpoints(**ledgers))
+
+
+def checkpoints(*open_bars: Bar, **ledgers: LedgerState) -> dict[str, Checkpoint]:
+    """Return what to save of ledgers by symbol, and of symbols that have open bars."""
+    symbols = [*ledgers, *(bar.symbol for bar in open_bars)]
+    return {
+        symbol: Checkpoint(
+            ledgers.get(symbol, LedgerState(1, 1, ())),
+            tuple(bar for bar in open_bars if bar.symbol == symbol),
+        )
+        for symbol in symbols
+    }
+
+
+def ledgers_of(journal: Journal) -> dict[str, LedgerState]:
+    """Return what the journal says of each symbol's trade ids."""
+    return {symbol: checkpoint.ledger for symbol, checkpoint in journal.checkpoints.items()}
 
 
 def stored(path: Path, symbol: str = "BTCUSDT") -> list[Bar]:

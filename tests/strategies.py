@@ -18,8 +18,7 @@ from bintrades.model import EXACT, Bar, Trade
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from bintrades.changes import Key
-    from bintrades.ledger import LedgerState
+    from bintrades.changes import Checkpoint, Key
 
 INTERVAL = 10_000
 START = 1_723_075_200_000
@@ -192,16 +191,11 @@ def bars_of(happened: Iterable[Trade]) -> dict[Key, Bar]:
 
 @dataclass
 class Written:
-    """What a journal holds, without a file: whole bars, and the ledgers that go with them."""
+    """What a journal holds, without a file: whole bars, and the checkpoints with them."""
 
     bars: dict[Key, Bar] = field(default_factory=dict)
-    ledgers: dict[str, LedgerState] = field(default_factory=dict)
+    checkpoints: dict[str, Checkpoint] = field(default_factory=dict)
     pending: Changes = field(default_factory=Changes)
-
-    @property
-    def unclosed(self) -> list[Bar]:
-        """The bars to be continued after a restart."""
-        return [bar for bar in self.bars.values() if not bar.is_closed]
 
     @property
     def stored_through(self) -> dict[str, int]:
@@ -216,10 +210,10 @@ class Written:
     def write(self) -> None:
         """Take over what is pending; a bar never loses a trade."""
         changes, self.pending = self.pending, Changes()
-        for key, bar in (changes.unfinished | changes.finished).items():
+        for key, bar in changes.finished.items():
             before = self.bars.get(key)
             assert before is None or before.trade_count <= bar.trade_count
             self.bars[key] = bar
         for key, part in changes.amendments.items():
             self.bars[key] = self.bars[key].merge(part) if key in self.bars else part
-        self.ledgers.update(changes.ledgers)
+        self.checkpoints.update(changes.checkpoints)

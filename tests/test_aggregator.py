@@ -46,7 +46,7 @@ def new_aggregator(now: int = 0) -> Aggregator:
 def resumed(written: Written, now: int = 0) -> Aggregator:
     """Return an aggregator that goes on from what was written."""
     aggregator = Aggregator(SYMBOLS, market="spot", interval_ms=INTERVAL, grace_ms=GRACE)
-    aggregator.resume(written.ledgers, written.unclosed, written.stored_through)
+    aggregator.resume(written.checkpoints, written.stored_through)
     aggregator.connected(SYMBOLS, now)
     return aggregator
 
@@ -122,7 +122,7 @@ def test_when_all_trades_have_come_no_id_is_missing_but_those_before_the_first(
 
     for symbol in SYMBOLS:
         ids = [trade.trade_id for trade in happened if trade.symbol == symbol]
-        gaps = written.ledgers[symbol].gaps if ids else ()
+        gaps = written.checkpoints[symbol].ledger.gaps if ids else ()
         missing = [(gap.first_id, gap.last_id) for gap in gaps]
         assert missing == ([(0, min(ids) - 1)] if ids and min(ids) > 0 else [])
 
@@ -515,7 +515,7 @@ def test_the_first_bar_is_wanted_whole_since_its_interval_began() -> None:
     aggregator = new_aggregator()
     aggregator.add([make_trade(100, START + 4_000)], 0)
 
-    state = aggregator.collect().ledgers[BTC]
+    state = aggregator.collect().checkpoints[BTC].ledger
 
     assert state.gaps == (Gap(0, 99, START, START + 4_000, "start"),)
     assert aggregator.gap_count == 1
@@ -529,7 +529,7 @@ def test_a_skipped_id_is_a_gap_until_it_comes() -> None:
     aggregator.add([make_trade(1, START + 1)], 0)
 
     assert aggregator.gap_count == 0
-    assert aggregator.collect().ledgers[BTC].gaps == ()
+    assert aggregator.collect().checkpoints[BTC].ledger.gaps == ()
 
 
 def test_the_last_collect_finishes_open_bars_as_unclosed() -> None:
@@ -538,23 +538,38 @@ def test_the_last_collect_finishes_open_bars_as_unclosed() -> None:
 
     changes = aggregator.collect(is_last=True)
 
-    assert changes.finished == {(BTC, START): bar_of([make_trade(1)], is_closed=False)}
-    assert not changes.unfinished
+    half = bar_of([make_trade(1)], is_closed=False)
+    assert changes.finished == {(BTC, START): half}
+    assert changes.checkpoints[BTC].open_bars == (half,), "to be continued after a restart"
 
 
-def test_open_bars_are_checkpointed_when_they_have_grown() -> None:
+def test_open_bars_are_checkpointed_when_one_has_grown() -> None:
+    early, late = make_trade(1), make_trade(2, START + INTERVAL)
+    aggregator = new_aggregator()
+    aggregator.add([early], 0)
+    half = bar_of([early], is_closed=False)
+    assert aggregator.collect().checkpoints[BTC].open_bars == (half,)
+    assert not aggregator.collect()
+
+    aggregator.add([late], 0)
+
+    assert aggregator.collect().checkpoints[BTC].open_bars == (
+        half,
+        bar_of([late], is_closed=False),
+    )
+    assert not aggregator.has_bars
+
+
+def test_a_bar_that_closes_leaves_the_checkpoint_though_no_trade_comes() -> None:
     aggregator = new_aggregator()
     aggregator.add([make_trade(1)], 0)
-    assert aggregator.collect().unfinished == {
-        (BTC, START): bar_of([make_trade(1)], is_closed=False)
-    }
-    assert not aggregator.collect().unfinished
+    assert aggregator.collect().checkpoints[BTC].open_bars
 
-    aggregator.add([make_trade(2)], 0)
+    aggregator.advance(INTERVAL + GRACE + SLOW)
 
-    (bar,) = aggregator.collect().unfinished.values()
-    assert bar.trade_count == 2
-    assert not aggregator.has_bars
+    changes = aggregator.collect(everything=False)
+    assert changes.finished.keys() == {(BTC, START)}
+    assert changes.checkpoints[BTC].open_bars == ()
 
 
 def test_a_bar_cut_by_a_restart_is_continued_as_one_bar() -> None:
@@ -593,7 +608,7 @@ def test_a_restart_makes_a_gap_of_what_was_missed() -> None:
 
     after.add([make_trade(10, START + 60_000)], 0)
 
-    (gap,) = after.collect().ledgers[BTC].gaps
+    (gap,) = after.collect().checkpoints[BTC].ledger.gaps
     assert (gap.first_id, gap.last_id) == (1, 9)
     assert (gap.since_ms, gap.until_ms) == (START, START + 60_000)
 
@@ -616,7 +631,7 @@ def test_what_is_known_of_a_symbol_no_longer_collected_is_left_alone() -> None:
     written = written_after(before)
 
     after = Aggregator([BTC], market="spot", interval_ms=INTERVAL, grace_ms=GRACE)
-    after.resume(written.ledgers, [], written.stored_through)
+    after.resume(written.checkpoints, written.stored_through)
 
     assert not after.collect(is_last=True)
 
@@ -635,9 +650,10 @@ def test_one_write_makes_up_for_several_that_failed() -> None:
 
     whole = bar_of([make_trade(1), make_trade(2, START + 2), make_trade(3, START + 1)])
     assert pending.finished == {(BTC, START): whole}
-    assert list(pending.unfinished) == [(BTC, START + 2 * INTERVAL)]
+    (still_open,) = pending.checkpoints[BTC].open_bars
+    assert still_open.open_time_ms == START + 2 * INTERVAL
     assert not pending.amendments
-    assert pending.ledgers[BTC].next_id == 5
+    assert pending.checkpoints[BTC].ledger.next_id == 5
 
 
 def test_an_amendment_that_could_not_be_written_waits_for_the_bar_or_the_next_one() -> None:
@@ -806,10 +822,10 @@ def test_why_ids_are_missing_no_longer_is_told_together_with_the_ledger() -> Non
 
     others = aggregator.collect(everything=False)
     assert others.finished
-    assert (BTC in others.ledgers, others.explained) == (False, [])
+    assert (BTC in others.checkpoints, others.explained) == (False, [])
 
     changes = aggregator.collect()
-    assert BTC in changes.ledgers
+    assert BTC in changes.checkpoints
     assert changes.explained == [(BTC, 4, 5, ABSENT)]
 
 
@@ -821,7 +837,7 @@ def test_an_answer_is_noted_with_its_gap() -> None:
 
     (gap,) = aggregator.gaps(BTC)
     assert (gap.attempts, gap.last_error) == (1, "no answer")
-    assert aggregator.collect().ledgers[BTC].gaps == (gap,)
+    assert aggregator.collect().checkpoints[BTC].ledger.gaps == (gap,)
 
 
 def test_a_gap_is_named_after_what_made_it() -> None:

@@ -18,7 +18,7 @@ from bintrades.delivery import Delivery
 from bintrades.journal_reader import Cursor, JournalReader, StoreState
 from bintrades.plugins import load_stores
 from bintrades.testing.bars import OPEN_TIME_MS, sample_bar, sample_bars
-from tests.journals import by_key, finished, journal_at
+from tests.journals import checkpoints, finished, journal_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -208,7 +208,7 @@ def test_bars_that_nobody_announced_are_found_too(
 
 
 def test_empty_batches_are_never_sent(journal: Journal, open_shop: Open) -> None:
-    journal.write(Changes(unfinished=by_key([sample_bar(is_closed=False)])), NOW)
+    journal.write(Changes(checkpoints=checkpoints(sample_bar(is_closed=False))), NOW)
     shop = open_shop().start()
     shop.expect("open")
 

@@ -30,10 +30,12 @@ from tests.journals import (
     INTERVAL_MS,
     NOBODY,
     by_key,
+    checkpoints,
     damage,
     finished,
     full_disk,
     journal_at,
+    ledgers_of,
     open_journal,
     stored,
     unprivileged,
@@ -114,9 +116,9 @@ def test_bars_ledgers_and_gaps_are_read_back_exactly(
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "journal"
         with journal_at(path) as journal:
-            journal.write(Changes(finished=by_key(written), ledgers=states), NOW)
+            journal.write(finished(*written, **states), NOW)
         with journal_at(path) as journal:
-            assert journal.ledgers == states
+            assert ledgers_of(journal) == states
 
         read, _ = Cursor(path, "store").next_bars(100)
         gaps = JournalReader(path).gaps()
@@ -211,7 +213,7 @@ def test_a_late_trade_of_an_interval_without_a_bar_makes_one(journal: Journal, p
 def test_checkpoints_raise_no_version_and_reach_no_store(journal: Journal, path: Path) -> None:
     for count in (1, 2, 3):
         half = sample_bar(trade_count=count, is_closed=False)
-        journal.write(Changes(unfinished=by_key([half])), NOW)
+        journal.write(Changes(checkpoints=checkpoints(half)), NOW)
         assert Cursor(path, "store").next_bars(10) == ([], 0)
         assert [(bar.version, bar.is_complete) for bar in stored(path)] == [(1, False)]
 
@@ -225,7 +227,7 @@ def test_a_bar_cut_short_by_a_shutdown_is_version_two_once_it_is_whole(
     journal: Journal, path: Path
 ) -> None:
     journal.write(finished(sample_bar(trade_count=3, is_closed=False)), NOW)
-    journal.write(Changes(unfinished=by_key([sample_bar(trade_count=4, is_closed=False)])), NOW)
+    journal.write(Changes(checkpoints=checkpoints(sample_bar(trade_count=4, is_closed=False))), NOW)
     journal.write(finished(sample_bar(trade_count=5)), NOW)
 
     ((bar,), _) = Cursor(path, "store").next_bars(10)
@@ -317,35 +319,47 @@ def test_a_bar_is_complete_exactly_when_no_gap_touches_it(
                 before = after
 
 
-def test_unclosed_bars_are_given_back_to_be_continued(path: Path) -> None:
-    closed, half, shut = sample_bars(3)
-    half, shut = replace(half, is_closed=False), replace(shut, is_closed=False)
-    with journal_at(path) as journal:
-        journal.write(Changes(finished=by_key([closed, shut]), unfinished=by_key([half])), NOW)
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(bars, max_size=5, unique_by=lambda bar: (bar.symbol, bar.open_time_ms)))
+def test_open_bars_are_given_back_exactly_to_be_continued(still_open: list[Bar]) -> None:
+    saved = checkpoints(*still_open)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "journal"
+        with journal_at(path) as journal:
+            journal.write(Changes(checkpoints=saved), NOW)
 
-    with journal_at(path) as journal:
-        unclosed = journal.unclosed(["BTCUSDT"])
-
-    assert [bar.open_time_ms for bar in unclosed] == [half.open_time_ms, shut.open_time_ms]
-    assert not any(bar.is_closed for bar in unclosed)
+        with journal_at(path) as journal:
+            assert journal.checkpoints == saved
 
 
-def test_unclosed_bars_of_symbols_no_longer_configured_go_to_the_stores_as_they_are(
+def test_open_bars_of_symbols_no_longer_configured_go_to_the_stores_as_they_are(
     path: Path,
 ) -> None:
     kept = sample_bar(is_closed=False)
     gone = replace(kept, symbol="LUNAUSDT")
     with journal_at(path) as journal:
-        journal.write(Changes(unfinished=by_key([kept, gone])), NOW)
+        journal.write(Changes(checkpoints=checkpoints(kept, gone)), NOW)
 
     with journal_at(path) as journal:
-        assert [bar.symbol for bar in journal.unclosed(["BTCUSDT"])] == ["BTCUSDT"]
+        journal.release(["BTCUSDT"], NOW)
         delivered, sequence = Cursor(path, "store").next_bars(10)
         Cursor(path, "store").move(sequence, delivered)
-        journal.unclosed(["BTCUSDT"])
+        journal.release(["BTCUSDT"], NOW)
+        assert journal.checkpoints["BTCUSDT"].open_bars == (kept,)
+        assert journal.checkpoints["LUNAUSDT"].open_bars == ()
 
     assert [(bar.symbol, bar.is_closed) for bar in delivered] == [("LUNAUSDT", False)]
     assert Cursor(path, "store").next_bars(10) == ([], 0), "released once, not at every start"
+
+
+def test_an_open_bar_that_the_stores_have_is_not_given_to_them_again(path: Path) -> None:
+    half = sample_bar(is_closed=False)
+    with journal_at(path) as journal:
+        journal.write(Changes(finished=by_key([half]), checkpoints=checkpoints(half)), NOW)
+
+        journal.release([], NOW)
+
+    assert [bar.version for bar in stored(path)] == [1]
 
 
 def test_what_was_remembered_is_there_after_a_restart(path: Path) -> None:
@@ -391,7 +405,7 @@ def test_a_process_killed_while_writing_loses_nothing_it_had_committed(
     with journal_at(path) as journal:
         bars = stored(path)
         assert len(bars) in (committed, committed + 20), "all or nothing of the last"
-        assert journal.ledgers["BTCUSDT"].next_id == bars[-1].last_trade_id + 1
+        assert journal.checkpoints["BTCUSDT"].ledger.next_id == bars[-1].last_trade_id + 1
         journal.write(finished(sample_bar(symbol="ETHUSDT")), NOW)
 
 
@@ -476,7 +490,7 @@ def test_a_journal_cut_short_is_set_aside_and_a_new_one_begun(path: Path) -> Non
     path.write_bytes(content)
 
     with journal_at(path) as journal:
-        journal.unclosed(["BTCUSDT"])
+        journal.stored_through()
         for index in range(3):
             journal.write(finished(*sample_bars(1_000, symbol=f"S{index}")), NOW)
         journal.prune([], NOW)
@@ -486,14 +500,14 @@ def test_a_journal_cut_short_is_set_aside_and_a_new_one_begun(path: Path) -> Non
     assert len(stored(path)) == 1
 
 
-@pytest.mark.parametrize("use", ["write", "unclosed", "prune"])
+@pytest.mark.parametrize("use", ["write", "stored_through", "prune"])
 def test_damage_that_shows_while_running_stops_nothing(path: Path, use: str) -> None:
     gap = gap_within(sample_bar())
     with journal_at(path) as journal:
         journal.write(finished(*sample_bars(2_000), BTCUSDT=ledger(gap)), NOW)
         damage(path)
-        if use == "unclosed":
-            assert journal.unclosed(["BTCUSDT"]) == []
+        if use == "stored_through":
+            assert journal.stored_through() == {}
         elif use == "prune":
             assert journal.prune([], NOW + 1) == 0
         bars = sample_bars(3)
@@ -503,7 +517,7 @@ def test_damage_that_shows_while_running_stops_nothing(path: Path, use: str) -> 
     assert old.stat().st_size > 100_000
     assert [bar.updated_at_ms for bar in stored(path)] == [NOW + 5] * 3
     with journal_at(path) as journal:
-        assert journal.ledgers == {"BTCUSDT": ledger(gap)}, "what is missing is still known"
+        assert ledgers_of(journal) == {"BTCUSDT": ledger(gap)}, "what is missing is still known"
 
 
 def test_a_store_that_held_bars_of_the_damaged_file_misses_none_of_the_new_one(
@@ -535,7 +549,7 @@ def test_a_disk_that_is_full_when_the_new_file_is_begun_is_tried_again(path: Pat
     assert len(aside(path)) == 1
     assert len(stored(path)) == 3
     with journal_at(path) as journal:
-        assert journal.ledgers == {"BTCUSDT": ledger()}
+        assert ledgers_of(journal) == {"BTCUSDT": ledger()}
 
 
 def test_a_full_disk_is_an_error_and_the_same_changes_are_written_once_there_is_room(
@@ -554,12 +568,12 @@ def test_a_full_disk_is_an_error_and_the_same_changes_are_written_once_there_is_
                 journal.write(changes, NOW + 1)
         assert [bar.trade_count for bar in stored(path)] == [3]
         assert stored(path, "ETHUSDT") == []
-        assert journal.ledgers == {"BTCUSDT": ledger()}
+        assert ledgers_of(journal) == {"BTCUSDT": ledger()}
     journal.write(changes, NOW + 2)
 
     assert [(bar.trade_count, bar.version) for bar in stored(path)] == [(4, 2)]
     assert len(stored(path, "ETHUSDT")) == 500
-    assert journal.ledgers == {"BTCUSDT": ledger(gap)}
+    assert ledgers_of(journal) == {"BTCUSDT": ledger(gap)}
 
 
 def test_a_full_disk_keeps_pruning_and_remembering_from_nothing_but_their_own_work(
@@ -663,7 +677,7 @@ def test_a_bar_that_a_store_refused_stays_until_it_is_taken(journal: Journal, pa
 
 
 def test_an_open_bar_is_never_deleted(journal: Journal, path: Path) -> None:
-    journal.write(Changes(unfinished=by_key([sample_bar(is_closed=False)])), NOW)
+    journal.write(Changes(checkpoints=checkpoints(sample_bar(is_closed=False))), NOW)
 
     assert journal.prune([], NOW + 10**9) == 0
 
@@ -773,7 +787,7 @@ def test_an_abandoned_gap_stays_among_those_that_are_missing(path: Path) -> None
         write_gaps(journal, abandoned)
 
     with journal_at(path) as journal:
-        assert journal.ledgers["BTCUSDT"].gaps == (abandoned,)
+        assert journal.checkpoints["BTCUSDT"].ledger.gaps == (abandoned,)
     assert JournalReader(path).gaps() == {"BTCUSDT": [abandoned]}
     assert past(path) == []
 

@@ -20,7 +20,7 @@ from bintrades.journal_reader import Cursor, JournalReader, StoreState
 from bintrades.ledger import LedgerState
 from bintrades.model import Gap
 from bintrades.testing.bars import OPEN_TIME_MS, sample_bar, sample_bars
-from tests.journals import by_key, finished, journal_at, open_journal
+from tests.journals import by_key, checkpoints, finished, journal_at, open_journal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -147,7 +147,7 @@ def test_every_store_ends_with_the_newest_version_of_every_bar_whatever_happens(
                         journal.write(Changes(finished=bars), now)
                         newest.update((time, now) for _, time in bars)
                     else:
-                        journal.write(Changes(unfinished=bars), now)
+                        journal.write(Changes(checkpoints=checkpoints(*bars.values())), now)
                 elif action == "prune":
                     journal.prune(["a", "b"], now - 2)
                 else:
@@ -248,8 +248,11 @@ def test_the_contents_are_counted(journal: Journal, path: Path) -> None:
     journal.write(
         Changes(
             finished=by_key([closed, lacking]),
-            unfinished=by_key([replace(half, is_closed=False)]),
-            ledgers={"BTCUSDT": LedgerState(9, 9, (gap,)), "ETHUSDT": LedgerState(1, 1, ())},
+            checkpoints=checkpoints(
+                replace(half, is_closed=False),
+                BTCUSDT=LedgerState(9, 9, (gap,)),
+                ETHUSDT=LedgerState(1, 1, ()),
+            ),
         ),
         NOW,
         status="fine",

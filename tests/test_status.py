@@ -36,7 +36,7 @@ from bintrades.status import Status, read_status, tell
 from bintrades.testing.bars import OPEN_TIME_MS, sample_bar, sample_bars
 from bintrades.tls import tls_context
 from bintrades.version import __version__
-from tests.journals import by_key, finished, journal_at, open_journal
+from tests.journals import by_key, checkpoints, finished, journal_at, open_journal
 from tests.strategies import make_trade
 
 if TYPE_CHECKING:
@@ -192,18 +192,16 @@ def test_what_waits_and_lacks_is_told(path: Path) -> None:
     ended = Gap(7, 8, OPEN_TIME_MS, OPEN_TIME_MS, "skipped")
     old = replace(gap, first_id=2, last_id=3, is_abandoned=True)
     with journal_at(path) as journal:
-        journal.write(
-            Changes(ledgers={"BTCUSDT": LedgerState(20, OPEN_TIME_MS, (ended, gap))}), OPEN_TIME_MS
-        )
+        journal.write(finished(BTCUSDT=LedgerState(20, OPEN_TIME_MS, (ended, gap))), OPEN_TIME_MS)
         journal.write(
             Changes(
                 finished=by_key([first, lacking]),
-                unfinished=by_key([replace(half, is_closed=False)]),
-                ledgers={
-                    "BTCUSDT": LedgerState(20, OPEN_TIME_MS, (gap,)),
-                    "ETHUSDT": LedgerState(20, OPEN_TIME_MS, (old, replace(gap, last_id=10))),
-                    "XRPUSDT": LedgerState(20, OPEN_TIME_MS, ()),
-                },
+                checkpoints=checkpoints(
+                    replace(half, is_closed=False),
+                    BTCUSDT=LedgerState(20, OPEN_TIME_MS, (gap,)),
+                    ETHUSDT=LedgerState(20, OPEN_TIME_MS, (old, replace(gap, last_id=10))),
+                    XRPUSDT=LedgerState(20, OPEN_TIME_MS, ()),
+                ),
                 explained=[("BTCUSDT", 8, 8, ABSENT)],
             ),
             OPEN_TIME_MS,

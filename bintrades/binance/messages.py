@@ -64,7 +64,7 @@ class _Combined(msgspec.Struct, gc=False):
     data: _StreamTrade
 
 
-_combined = msgspec.json.Decoder(_Combined)
+_combined = msgspec.json.Decoder(list[_Combined])
 _anything = msgspec.json.Decoder()
 
 
@@ -112,13 +112,8 @@ def _decode_trades(payloads: list[bytes]) -> list[_StreamTrade]:
     """Return one trade for each payload, or raise one of _UNUSABLE."""
     if max(map(len, payloads)) > MAX_TRADE_BYTES:
         raise ValueError(f"longer than {MAX_TRADE_BYTES} bytes, which no trade is")
-    lines = b"\n".join(payloads)
-    # The decoder would join two halves of a message. It cannot where every line feed stands
-    # between two payloads that end and begin with a brace: nothing in JSON goes on like that.
-    joints = len(payloads) - 1
-    if joints and not lines.count(b"}\n{") == lines.count(b"\n") == joints:
-        raise ValueError("not JSON objects of one line each")
-    messages = _combined.decode_lines(lines)
+    # One array: what is not exactly one object each breaks the syntax or changes the count.
+    messages = _combined.decode(b"[" + b",".join(payloads) + b"]")
     if len(messages) != len(payloads):
         raise ValueError("not exactly one JSON object")
     trades = [message.data for message in messages]

@@ -101,9 +101,7 @@ class Collector:
         self.inbox: queue.Queue[Event] = queue.Queue(64)
         self.journal = open_journal(path)
         self.aggregator = Aggregator(symbols, market="spot", interval_ms=INTERVAL_MS, grace_ms=50)
-        self.aggregator.resume(
-            self.journal.ledgers, self.journal.unclosed(symbols), self.journal.stored_through()
-        )
+        self.aggregator.resume(self.journal.checkpoints, self.journal.stored_through())
         self.rest = RestClient(exchange.rest_url, SPOT, timeout_s=5.0)
         blocked_until = int(self.journal.fact(BLOCKED_UNTIL) or 0)
         self.repairing = Repairing(
@@ -158,15 +156,15 @@ class Collector:
     def wait_until_whole(self) -> None:
         """Wait until nothing is missing, and that is on disk."""
         wait_until(
-            lambda: self.is_whole, lambda: f"{self.journal.ledgers} {self.repairer.last_error}"
+            lambda: self.is_whole, lambda: f"{self.journal.checkpoints} {self.repairer.last_error}"
         )
 
     @property
     def is_whole(self) -> bool:
         """Whether trades were seen, and the journal lacks none of them."""
         with contextlib.suppress(RuntimeError):  # the recorder's thread adds symbols
-            states = dict(self.journal.ledgers)
-            return bool(states) and not any(state.gaps for state in states.values())
+            saved = dict(self.journal.checkpoints)
+            return bool(saved) and not any(each.ledger.gaps for each in saved.values())
         return False
 
 
@@ -349,7 +347,7 @@ def test_a_block_stops_every_request_says_why_and_holds_over_a_restart(
     with Collector(path, exchange) as collector:
         collector.hear(trades[0], trades[10])
         wait_until(lambda: collector.journal.fact(BLOCKED_UNTIL))
-        (gap,) = collector.journal.ledgers["BTCUSDT"].gaps
+        (gap,) = collector.journal.checkpoints["BTCUSDT"].ledger.gaps
 
         assert reason in (collector.repairer.last_error or "")
         assert int(collector.journal.fact(BLOCKED_UNTIL) or 0) > utc_ms() + 60_000
@@ -451,7 +449,7 @@ def test_what_was_missed_between_two_runs_is_fetched_and_the_older_part_given_up
         collector.hear(trades[-1])
         wait_until(lambda: stored(path)[-1].open_time_ms == trades[-1].time_ms // 10_000 * 10_000)
         wait_until(lambda: [g.is_abandoned for g in collector.aggregator.gaps("BTCUSDT")] == [True])
-        wait_until(lambda: collector.journal.ledgers["BTCUSDT"].gaps[0].is_abandoned)
+        wait_until(lambda: collector.journal.checkpoints["BTCUSDT"].ledger.gaps[0].is_abandoned)
         (gap,) = collector.aggregator.gaps("BTCUSDT")
 
     assert gap.first_id == 20
@@ -469,12 +467,12 @@ def test_a_symbol_that_is_no_longer_collected_keeps_its_gap_and_stops_nobody(
     exchange.rest_answer(500, times=1_000)
     with Collector(path, exchange) as collector:
         collector.hear(lost[0], lost[-1])
-        wait_until(lambda: collector.journal.ledgers)
+        wait_until(lambda: collector.journal.checkpoints)
     with Collector(path, exchange, symbols=["BTCUSDT"]) as collector:
         collector.hear(trades[0], trades[-1])
-        wait_until(lambda: collector.journal.ledgers.get("BTCUSDT"))
+        wait_until(lambda: collector.journal.checkpoints.get("BTCUSDT"))
 
-        assert collector.journal.ledgers["ETHUSDT"].gaps
+        assert collector.journal.checkpoints["ETHUSDT"].ledger.gaps
 
 
 def test_a_bar_that_was_stored_long_ago_takes_the_trades_that_come_late(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bintrades.model import ABSENT
+from tests.journals import ledgers_of
 from tests.simulation.market import by_interval, differences, ranges
 from tests.simulation.schedule import START_MS
 
@@ -66,7 +67,7 @@ def check_past_gaps(world: World, reader: JournalReader) -> list[str]:
 
 def _states(world: World) -> dict[str, LedgerState]:
     assert world._collector is not None
-    return world._collector.journal.ledgers
+    return ledgers_of(world._collector.journal)
 
 
 def _check(

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bintrades.journal_reader import JournalReader
+from tests.journals import ledgers_of
 from tests.simulation.checks import IN_THE_END, check_journal, check_past_gaps, check_store
 from tests.simulation.clock import Clock
 from tests.simulation.collector import Collector, market_of
@@ -262,7 +263,7 @@ class World:
         """Note from which interval on a symbol is promised: that of its first recorded trade."""
         if self._collector is None or len(self.begins) == len(self.schedule.symbols):
             return
-        for symbol, state in self._collector.journal.ledgers.items():
+        for symbol, state in ledgers_of(self._collector.journal).items():
             if symbol not in self.begins:
                 time = self._collector.first_times.get(symbol)
                 if time is None:
@@ -278,7 +279,7 @@ class World:
             return "trading goes on"
         if waiting := collector.waiting:
             return waiting
-        ledgers = collector.journal.ledgers
+        ledgers = ledgers_of(collector.journal)
         for symbol, tape in self.tapes.items():
             state = ledgers.get(symbol)
             heard_from = min(collector.first_times.values(), default=self.clock.exchange())
