@@ -198,6 +198,7 @@ class Aggregator:
             event_time = trades[0].event_time
             self._wanted_since = event_time - event_time % self._interval
         series_of = self._series.get
+        counted = 0
         with decimal.localcontext(EXACT):
             for trade in trades:
                 series = series_of(trade.symbol)
@@ -219,9 +220,10 @@ class Aggregator:
                     and series.ledger.admit_next(trade.trade_id, trade.time)
                 ):
                     bucket.add(trade)  # as nearly every trade: the next one, for the same bar
-                    self.trade_count += 1
+                    counted += 1
                 else:
                     self._add(series, trade)
+        self.trade_count += counted
         if market_time > self.clock(now):
             self._market_time = market_time
             self._market_at = now
@@ -398,7 +400,8 @@ class Aggregator:
         if bucket is not None:
             bucket.add_run(first, run)
             return
-        bucket = Bucket(open_time, open_time + self._interval, first, run)
+        bucket = Bucket(open_time, open_time + self._interval, first)
+        bucket.add_run(first, run)
         self._keep(series, bucket)
 
     def _add_to(self, series: _Series, open_time: int, trade: Trade) -> None:
@@ -409,6 +412,7 @@ class Aggregator:
             series.current = bucket
             return
         bucket = Bucket(open_time, open_time + self._interval, trade)
+        bucket.add(trade)
         if self._keep(series, bucket):
             series.current = bucket
 

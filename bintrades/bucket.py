@@ -5,16 +5,20 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from bintrades.model import Bar
+from bintrades.model import EXACT, Bar
 
 if TYPE_CHECKING:
     from bintrades.model import Run, Trade
 
-_NO_TRADE = Decimal(0)
+_NOTHING = Decimal(0)
 
 
 class Bucket:
-    """The sums over the trades of one symbol and interval that have come so far."""
+    """The sums over the trades of one symbol and interval that have come so far.
+
+    It begins empty; *trade* is one that will be added. What it keeps of a trade are the few values
+    that a bar has: to hold on to whole trades makes a market of many symbols visibly slower.
+    """
 
     __slots__ = (
         "buy_count",
@@ -30,36 +34,32 @@ class Bucket:
         "min_price",
         "open_price",
         "open_time",
-        "quantity",
-        "trade_count",
-        "value",
+        "sell_count",
+        "sell_quantity",
+        "sell_value",
     )
 
-    def __init__(self, open_time: int, end_time: int, trade: Trade, run: Run | None = None) -> None:
+    def __init__(self, open_time: int, end_time: int, trade: Trade) -> None:
         self.open_time = open_time
         self.end_time = end_time
-        self.trade_count = self.buy_count = 0
-        self.quantity = self.buy_quantity = self.value = self.buy_value = _NO_TRADE
+        self.buy_count = self.sell_count = 0  # by the taker's side
+        self.buy_quantity = self.sell_quantity = self.buy_value = self.sell_value = _NOTHING
         self.open_price = self.close_price = self.min_price = self.max_price = trade.price
         self.first_id = self.last_id = trade.trade_id
         self.first_time = self.last_time = trade.time
-        if run is None:
-            self.add(trade)
-        else:
-            self.add_run(trade, run)
 
     def add(self, trade: Trade) -> None:
         """Count *trade*; the caller has set a decimal context that never rounds."""
         price = trade.price
         quantity = trade.quantity
-        value = price * quantity
-        self.trade_count += 1
-        self.quantity += quantity
-        self.value += value
-        if not trade.is_buyer_maker:
+        if trade.is_buyer_maker:
+            self.sell_count += 1
+            self.sell_quantity += quantity
+            self.sell_value += price * quantity
+        else:
             self.buy_count += 1
             self.buy_quantity += quantity
-            self.buy_value += value
+            self.buy_value += price * quantity
         if price < self.min_price:
             self.min_price = price
         elif price > self.max_price:
@@ -67,23 +67,24 @@ class Bucket:
         trade_id = trade.trade_id
         if trade_id > self.last_id:
             self.last_id = trade_id
-            self.close_price = price
             self.last_time = trade.time
+            self.close_price = price
         elif trade_id < self.first_id:
             self.first_id = trade_id
-            self.open_price = price
             self.first_time = trade.time
+            self.open_price = price
 
     def add_run(self, first: Trade, run: Run) -> None:
         """Count the trades of *run*; *first* is the first of them with the quantity of all."""
         self.add(first)
-        self.trade_count += run.count - 1
-        if not run.is_buyer_maker:
+        if run.is_buyer_maker:
+            self.sell_count += run.count - 1
+        else:
             self.buy_count += run.count - 1
         if run.last_id > self.last_id:
             self.last_id = run.last_id
-            self.close_price = run.price
             self.last_time = run.time
+            self.close_price = run.price
 
     @classmethod
     def reopened(cls, bar: Bar) -> Bucket:
@@ -91,12 +92,12 @@ class Bucket:
         bucket = cls.__new__(cls)
         bucket.open_time = bar.open_time_ms
         bucket.end_time = bar.end_time_ms
-        bucket.trade_count = bar.trade_count
         bucket.buy_count = bar.buy_count
-        bucket.quantity = bar.quantity
         bucket.buy_quantity = bar.buy_quantity
-        bucket.value = bar.value
         bucket.buy_value = bar.buy_value
+        bucket.sell_count = bar.sell_count
+        bucket.sell_quantity = bar.sell_quantity
+        bucket.sell_value = bar.sell_value
         bucket.open_price = bar.open_price
         bucket.close_price = bar.close_price
         bucket.min_price = bar.min_price
@@ -114,11 +115,11 @@ class Bucket:
             market=market,
             open_time_ms=self.open_time,
             interval_ms=self.end_time - self.open_time,
-            trade_count=self.trade_count,
+            trade_count=self.buy_count + self.sell_count,
             buy_count=self.buy_count,
-            quantity=self.quantity,
+            quantity=EXACT.add(self.buy_quantity, self.sell_quantity),
             buy_quantity=self.buy_quantity,
-            value=self.value,
+            value=EXACT.add(self.buy_value, self.sell_value),
             buy_value=self.buy_value,
             open_price=self.open_price,
             close_price=self.close_price,
