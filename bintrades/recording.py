@@ -130,7 +130,7 @@ class Recording:
         return self._write(now, self._aggregator.collect(is_last=True))
 
     def _take(self, event: Payloads) -> None:
-        decoded = decode(event.payloads)
+        decoded = decode(event.batch)
         if decoded.trades:
             event.source.note_data(event.received_at)
             self._heard_at = event.received_at

@@ -15,6 +15,7 @@ import pytest
 
 from bintrades.aggregator import Aggregator
 from bintrades.binance.events import Connected, Event, Lost, Payloads
+from bintrades.binance.messages import Batch
 from bintrades.binance.session import Session
 from bintrades.clocks import now_ms, utc_ms
 from bintrades.errors import JournalError
@@ -88,7 +89,7 @@ class Desk:
 
     def send_raw(self, *payloads: bytes) -> None:
         """Have it send these."""
-        self.inbox.put(Payloads(self.session, list(payloads), now_ms()), timeout=WAIT_S)
+        self.inbox.put(Payloads(self.session, Batch(payloads), now_ms()), timeout=WAIT_S)
 
     def wait_for_commit(self) -> None:
         """Wait until bars for the stores are committed."""
@@ -291,7 +292,7 @@ def test_reading_stops_when_too_many_bars_wait_and_nothing_is_lost_when_it_goes_
 
     with full_disk(path), contextlib.suppress(queue.Full):
         for trade in trades:
-            event = Payloads(desk.session, [raw_message(trade)], now_ms())
+            event = Payloads(desk.session, Batch([raw_message(trade)]), now_ms())
             desk.inbox.put(event, timeout=2.5)
             sent += 1
             if sent == 8:
@@ -432,7 +433,7 @@ def test_stopping_ends_although_the_journal_takes_nothing_and_the_inbox_is_full(
         desk.send(*one_trade_a_bar(8))
         wait_until(lambda: desk.recording.is_full)
         with contextlib.suppress(queue.Full):
-            desk.inbox.put(Payloads(desk.session, [], now_ms()), timeout=1)
+            desk.inbox.put(Payloads(desk.session, Batch([]), now_ms()), timeout=1)
         desk.recorder.stop()
         desk.recorder.hurry()
 

@@ -10,7 +10,7 @@ from bintrades.repair import Repaired
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bintrades.binance.messages import Answer
+    from bintrades.binance.messages import Answer, Batch
 
 
 class Source(Protocol):
@@ -35,10 +35,10 @@ class Source(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Payloads:
-    """Text messages as they came, all of one connection and in its order."""
+    """Text messages as they came."""
 
     source: Source
-    payloads: list[bytes]
+    batch: Batch
     received_at: int  # milliseconds, monotonic
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from bintrades.binance.events import Connected, Event, Lost, Payloads
 from bintrades.binance.frames import Frame, FrameReader, Opcode
 from bintrades.binance.markets import stream_name
+from bintrades.binance.messages import Batch
 from bintrades.binance.subscription import Subscription
 from bintrades.clocks import now_ms
 from bintrades.errors import ProtocolError
@@ -127,7 +128,7 @@ class Session:
     def _take(self, received: bytes) -> None:
         texts, others = self._frames.feed(received)
         if texts:
-            self._put(Payloads(self, texts, self._now()))
+            self._put(Payloads(self, Batch(texts), self._now()))
         for frame in others:
             self._take_other(frame)
 

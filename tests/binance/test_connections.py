@@ -154,7 +154,7 @@ class Rig:
         elif isinstance(event, Lost):
             self.lost += 1
         elif isinstance(event, Payloads):
-            decoded = decode(event.payloads)
+            decoded = decode(event.batch)
             event.source.take_answers(decoded.answers)
             if decoded.is_shutdown_announced:
                 event.source.note_shutdown()

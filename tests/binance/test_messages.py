@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bintrades.binance.messages import MAX_TRADE_BYTES, Answer, Decoded, decode
+from bintrades.binance import messages
+from bintrades.binance.messages import MAX_TRADE_BYTES, Answer, Batch, Decoded
 from tests.strategies import START, make_trade, message, raw_message, trades
 
 if TYPE_CHECKING:
@@ -24,6 +25,10 @@ DOCUMENTED = (
 )
 SPOT_WRAPPED = b'{"stream":"bnbbtc@trade","data":' + DOCUMENTED + b"}"
 DEEP = b"[" * 100_000
+
+
+def decode(payloads: list[bytes]) -> Decoded:
+    return messages.decode(Batch(payloads))
 
 
 def fields(trade: Trade) -> tuple[Any, ...]:
@@ -222,6 +227,11 @@ def test_halves_do_not_join_even_when_the_number_of_messages_comes_out_right(
 
         assert decoded.trades == []
         assert [payload for payload, _ in decoded.bad] == payloads
+
+
+@given(st.lists(st.binary(max_size=9)))
+def test_a_batch_gives_its_messages_back_as_they_were(payloads: list[bytes]) -> None:
+    assert Batch(payloads).payloads == payloads
 
 
 def test_two_messages_in_one_do_not_make_up_for_an_empty_one() -> None:

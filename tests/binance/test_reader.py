@@ -108,7 +108,7 @@ class Listening:
     def _take(self, event: Event) -> None:
         self.events.append(event)
         if isinstance(event, Payloads):
-            decoded = decode(event.payloads)
+            decoded = decode(event.batch)
             self.trades += decoded.trades
             event.source.take_answers(decoded.answers)
             if decoded.trades:
@@ -236,7 +236,7 @@ def test_messages_of_every_length_leave_the_next_one_whole(
             len(payload)
             for event in listening.events
             if isinstance(event, Payloads)
-            for payload in event.payloads
+            for payload in event.batch.payloads
         ]
         assert size in sizes
         assert listening.reader.connection_count == 1

@@ -18,6 +18,7 @@ from bintrades.binance.budget import BLOCKED_UNTIL, Budget
 from bintrades.binance.events import Connected, Event, Payloads
 from bintrades.binance.history import History
 from bintrades.binance.markets import MARKETS
+from bintrades.binance.messages import Batch
 from bintrades.binance.repairer import Repairer
 from bintrades.binance.repairing import Repairing
 from bintrades.binance.rest import RestClient
@@ -151,7 +152,9 @@ class Collector:
 
     def hear(self, *trades: SimulatedTrade) -> None:
         """Have the streams bring *trades*."""
-        self.inbox.put(Payloads(self.ear, [raw_message(as_trade(t)) for t in trades], now_ms()))
+        self.inbox.put(
+            Payloads(self.ear, Batch([raw_message(as_trade(t)) for t in trades]), now_ms())
+        )
 
     def wait_until_whole(self) -> None:
         """Wait until nothing is missing, and that is on disk."""

@@ -281,7 +281,7 @@ class Collector:
     def _handle_next(self) -> None:
         event = self.inbox.popleft()
         if self.unseen and isinstance(event, Payloads):
-            for trade in decode(event.payloads).trades:
+            for trade in decode(event.batch).trades:
                 if trade.symbol in self.unseen:
                     self.unseen.remove(trade.symbol)
                     self.first_times[trade.symbol] = trade.time
