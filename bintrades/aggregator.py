@@ -235,7 +235,9 @@ class Aggregator:
         """
         series = self._series[repaired.symbol]
         ledger = series.ledger
-        ledger.note_attempt(repaired.gap.first_id, repaired.error)
+        gap = ledger.note_attempt(repaired.gap.first_id, repaired.error)
+        if gap is not None:
+            self._changes.attempts[series.symbol, gap.last_id] = gap.attempts
         # While it was asked about, an earlier trade may have come that moved the beginning.
         if repaired.begins_at is not None and repaired.gap.since_ms <= ledger.beginning:
             series.unwanted_before = ledger.beginning
@@ -339,9 +341,10 @@ class Aggregator:
             self._collect(series, is_last=is_last)
             names.add(series.symbol)
         changes, self._changes = self._changes, Changes()
-        # Why ids are missing no longer is told together with the ledger that lacks them no longer.
+        # How ids ceased to be missing is told together with the ledger that lacks them no longer.
         self._changes.explained = [each for each in changes.explained if each[0] not in names]
         changes.explained = [each for each in changes.explained if each[0] in names]
+        self._changes.attempts = {k: n for k, n in changes.attempts.items() if k[0] not in names}
         return changes
 
     def _collect(self, series: _Series, *, is_last: bool) -> None:

@@ -30,6 +30,9 @@ class Changes:
     explained: list[tuple[str, int, int, str]] = field(default_factory=list)
     """Ids missing no longer though their trades did not come: symbol, first id, last id, why."""
 
+    attempts: dict[tuple[str, int], int] = field(default_factory=dict)
+    """Requests so far, for those made about a gap since: by its symbol and last id."""
+
     facts: dict[str, str] = field(default_factory=dict)  # to be remembered under their names
 
     def __bool__(self) -> bool:
@@ -50,4 +53,5 @@ class Changes:
             self.amend(key, part)
         self.checkpoints.update(later.checkpoints)
         self.explained += later.explained
+        self.attempts.update(later.attempts)
         self.facts.update(later.facts)

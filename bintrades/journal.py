@@ -311,7 +311,7 @@ class Journal:
                 ],
             )
             for symbol, checkpoint in changes.checkpoints.items():
-                self._note_past_gaps(symbol, checkpoint.ledger, changes.explained, now_ms)
+                self._note_past_gaps(symbol, checkpoint.ledger.gaps, changes, now_ms)
             self._put_checkpoints(changes.checkpoints, now_ms)
             self._save_sequence(sequence)
             for name, value in changes.facts.items():
@@ -365,18 +365,17 @@ class Journal:
                 )
 
     def _note_past_gaps(
-        self,
-        symbol: str,
-        state: LedgerState,
-        explained: Sequence[tuple[str, int, int, str]],
-        now_ms: int,
+        self, symbol: str, gaps: tuple[Gap, ...], changes: Changes, now_ms: int
     ) -> None:
         """Keep on record what was a gap at the last write and is none now, and why."""
-        before = self._gaps_before(symbol)
-        if before == state.gaps:
+        if gaps == self._gaps_before(symbol):
             return
-        reasons = [(low, high, why) for name, low, high, why in explained if name == symbol]
-        for gap in no_longer_missing(before, state.gaps):
+        before = [
+            replace(gap, attempts=changes.attempts.get((symbol, gap.last_id), gap.attempts))
+            for gap in self._gaps_before(symbol)
+        ]
+        reasons = [(low, high, why) for name, low, high, why in changes.explained if name == symbol]
+        for gap in no_longer_missing(before, gaps):
             for part, outcome in _with_outcomes(gap, reasons):
                 if outcome != UNWANTED:
                     self._put_past_gap(symbol, part, outcome, now_ms)

@@ -165,12 +165,17 @@ class Ledger:
                 replace(gap, first_id=last_id + 1, since_ms=middle),
             ]
 
-    def note_attempt(self, first_id: int, error: str | None) -> None:
-        """Note that the gap beginning at *first_id* was asked for, and what came of it."""
+    def note_attempt(self, first_id: int, error: str | None) -> Gap | None:
+        """Note that the gap beginning at *first_id* was asked for, and what came of it.
+
+        Return the gap, or None if it has filled meanwhile.
+        """
         index = self._gap_with(first_id)
-        if index is not None:
-            gap = self._gaps[index]
-            self._gaps[index] = replace(gap, attempts=gap.attempts + 1, last_error=error)
+        if index is None:
+            return None
+        gap = self._gaps[index]
+        self._gaps[index] = replace(gap, attempts=gap.attempts + 1, last_error=error)
+        return self._gaps[index]
 
     def _fill(self, trade_id: int, time: int) -> bool:
         """Take *trade_id* out of the gap that holds it; return whether there was one."""

@@ -840,6 +840,21 @@ def test_an_answer_is_noted_with_its_gap() -> None:
     assert aggregator.collect().checkpoints[BTC].ledger.gaps == (gap,)
 
 
+def test_the_requests_for_a_gap_are_told_though_the_last_one_filled_it() -> None:
+    missing = make_trade(1, START + 100)
+    aggregator = new_aggregator()
+    aggregator.add([make_trade(0, START), make_trade(2, START + 300)], 0)
+    aggregator.collect()
+    repaired(aggregator, error="no answer")
+    repaired(aggregator, run_of(missing))
+    aggregator.add([make_trade(1, START + 20_000, symbol=ETH)], 0)
+
+    aggregator.collect(everything=False)
+
+    assert aggregator.gaps(BTC) == ()
+    assert aggregator.collect().attempts == {(BTC, 1): 2}
+
+
 def test_a_gap_is_named_after_what_made_it() -> None:
     aggregator = new_aggregator()
     aggregator.add([make_trade(0, START), make_trade(2, START)], 0)

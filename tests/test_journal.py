@@ -733,6 +733,18 @@ def test_a_gap_that_has_filled_stays_on_record_as_repaired(journal: Journal, pat
     assert ended.closed_at_ms == NOW + 7
 
 
+def test_a_range_that_was_repaired_is_on_record_with_the_requests_that_it_took(
+    journal: Journal, path: Path
+) -> None:
+    write_gaps(journal, GAP)
+    changes = finished(BTCUSDT=ledger())
+    changes.attempts = {("BTCUSDT", 29): 3, ("BTCUSDT", 28): 9, ("ETHUSDT", 29): 9}
+    journal.write(changes, NOW)
+
+    (ended,) = JournalReader(path).past_gaps()
+    assert ended.gap.attempts == 3
+
+
 def test_ids_that_the_exchange_does_not_have_stay_on_record_as_absent(
     journal: Journal, path: Path
 ) -> None:

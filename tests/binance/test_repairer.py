@@ -293,7 +293,7 @@ def test_a_request_that_fails_is_made_again_and_the_failure_is_on_record(
         collector.wait_until_whole()
         (past,) = JournalReader(path).past_gaps()
 
-    assert past.gap.attempts == 3
+    assert past.gap.attempts == 4
     assert past.gap.last_error
     assert past.gap.last_error.startswith("GET http")
     assert_exact(path, trades)
