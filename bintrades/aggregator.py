@@ -17,6 +17,7 @@ from bintrades.model import (
     ABSENT,
     EXACT,
     RECONNECT,
+    RENUMBERED,
     RESTART,
     SILENT_STREAM,
     SKIPPED,
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 _NEVER = 2**63
 _SLOWNESS = 1_000  # more than a clock may be wrong, which is some 500 millionths
 _SUSPECT_AFTER_MS, _SUSPECT_FACTOR = 60_000, 4  # silence that is checked: at least, and times habit
+_RENUMBERED_AFTER_MS, _RENUMBERED_TRADES = 5_000, 3  # what shows that ids have begun anew
+_SENT_WITHIN_MS = 60_000  # of the trade: an `E` that is later is a mistake
 _DELIVERED_WITHIN_MS = 5_000  # a trade that is younger may still be on its way
 
 
@@ -51,7 +54,6 @@ class _Series:
         "event_time",
         "gap_cause",
         "habit",
-        "has_missed",
         "heard_at",
         "ledger",
         "listened",
@@ -59,6 +61,8 @@ class _Series:
         "market_time",
         "quiet",
         "saved",
+        "stray_id",
+        "strays",
         "suspect_after",
         "symbol",
         "unwanted_before",
@@ -78,8 +82,9 @@ class _Series:
         self.connected_at = 0  # since when without a break a connection has carried it
         self.connections = 0  # that carry this symbol now
         self.gap_cause = SKIPPED  # what a gap before the next trade would come from
-        self.has_missed = False  # whether it was ever without a connection since the start
         self.unwanted_before = 0  # when the first interval opens, once REST has told its first id
+        self.stray_id = -1  # of a trade that is newer than the highest id, but whose id was had
+        self.strays = 0  # such trades with ids in a row
         self.quiet = 0  # silence at the last look, times without a connection included
         self.listened = self.habit = 0  # those left out; and the longest usual one
         self.suspect_after = _SUSPECT_AFTER_MS
@@ -105,12 +110,14 @@ class Aggregator:
         self._changes = Changes()
         self._market_time = 0  # newest `E` of any symbol
         self._market_at = 0  # when it came
-        self._wanted_since = 0  # when the first interval began of which anything came
+        self._has_begun = False  # whether a trade has come since the start
+        self.has_just_begun = False  # and nothing was collected since
         self._connections = 0
         self.trade_count = 0
         self.duplicate_count = 0
         self.repaired_count = 0
         self.foreign_count = 0  # trades of symbols that nobody asked for
+        self.renumbered: list[str] = []  # symbols whose ids began anew, for whoever tells of it
         self.bar_count = 0
 
     @property
@@ -126,9 +133,7 @@ class Aggregator:
     @property
     def gap_count(self) -> int:
         """Id ranges missing now, of all symbols."""
-        return sum(
-            len(series.ledger.state.gaps) for series in self._series.values() if series.ledger.state
-        )
+        return sum(len(series.ledger.gaps) for series in self._series.values())
 
     @property
     def open_bar_count(self) -> int:
@@ -175,8 +180,6 @@ class Aggregator:
         for symbol in symbols:
             series = self._series[symbol]
             series.connections -= 1
-            if not series.connections:
-                series.has_missed = True
 
     def clock(self, now: int) -> int:
         """Return the exchange's clock: the newest `E`, carried forward while connected.
@@ -194,9 +197,8 @@ class Aggregator:
         if not trades:
             return
         market_time = self.clock(now)
-        if not self._wanted_since:
-            event_time = trades[0].event_time
-            self._wanted_since = event_time - event_time % self._interval
+        if not self._has_begun:
+            self._begin(min(trades[0].event_time, trades[0].time + _SENT_WITHIN_MS))
         series_of = self._series.get
         counted = 0
         with decimal.localcontext(EXACT):
@@ -207,7 +209,10 @@ class Aggregator:
                     continue
                 event_time = trade.event_time
                 if event_time > market_time:
-                    market_time = event_time
+                    if event_time <= trade.time + _SENT_WITHIN_MS:
+                        market_time = event_time
+                    else:  # a clock that a bad message took into the future would not come back
+                        event_time = trade.time
                 if event_time > series.event_time:
                     series.event_time = event_time
                     series.market_time = market_time
@@ -222,11 +227,21 @@ class Aggregator:
                     bucket.add(trade)  # as nearly every trade: the next one, for the same bar
                     counted += 1
                 else:
-                    self._add(series, trade)
+                    self._add(series, trade, event_time)
         self.trade_count += counted
         if market_time > self.clock(now):
             self._market_time = market_time
             self._market_at = now
+
+    def _begin(self, event_time: int) -> None:
+        """Want all trades since the current interval began, of symbols that have not traded yet.
+
+        Their first trades may be lost on the way; that they are wanted must outlast a crash.
+        """
+        self._has_begun = self.has_just_begun = True
+        for series in self._series.values():
+            if not series.ledger.last_time:
+                series.ledger.want_since(event_time - event_time % self._interval)
 
     def repair(self, repaired: Repaired) -> None:
         """Take what the exchange answered about a gap: trades, ids that do not exist, or an error.
@@ -267,7 +282,12 @@ class Aggregator:
         next_id = series.ledger.next_id
         if next_id is not None and trade_id < next_id:
             return False
-        if next_id is None and (not self._wanted_since or time < self._wanted_since):
+        if next_id is None and time < (wanted_since := series.ledger.last_time):
+            # There was none until a moment ago: its first one need not be looked for before.
+            sure = self.clock(now) - _SUSPECT_AFTER_MS
+            series.ledger.want_since(max(wanted_since, sure - sure % self._interval))
+            return False
+        if next_id is None and not self._has_begun:
             return False
         if self.clock(now) - time < _DELIVERED_WITHIN_MS and not self._is_overdue(series, now):
             if series.awaited_id < (next_id or 0):
@@ -276,7 +296,7 @@ class Aggregator:
             return False
         is_dead = time >= series.listening_since
         cause = SILENT_STREAM if is_dead or series.gap_cause == SKIPPED else series.gap_cause
-        series.ledger.note_newest(trade_id, time, self._wanted_since, cause)
+        series.ledger.note_newest(trade_id, time, cause)
         series.suspect_after = series.quiet + max(_SUSPECT_AFTER_MS, _SUSPECT_FACTOR * series.habit)
         return is_dead
 
@@ -336,6 +356,7 @@ class Aggregator:
         else:
             keys = (*self._changes.finished, *self._changes.amendments)
             chosen = [self._series[symbol] for symbol in dict.fromkeys(key[0] for key in keys)]
+        self.has_just_begun = False
         names = set()
         for series in chosen:
             self._collect(series, is_last=is_last)
@@ -361,11 +382,11 @@ class Aggregator:
         )
         self._changes.checkpoints[series.symbol] = Checkpoint(state, open_bars)
 
-    def _add(self, series: _Series, trade: Trade) -> None:
+    def _add(self, series: _Series, trade: Trade, event_time: int) -> None:
         time = trade.time
-        is_first_ever = series.ledger.next_id is None
         if not series.ledger.admit(trade.trade_id, time, series.gap_cause):
             self.duplicate_count += 1
+            self._look_at_duplicate(series, trade)
             return
         series.gap_cause = SKIPPED
         if time < series.unwanted_before:
@@ -376,14 +397,30 @@ class Aggregator:
             bucket.add(trade)
         else:
             open_time = time - time % self._interval
-            if is_first_ever:
-                # It may have traded for the first time while there was no connection.
-                since = self._wanted_since if series.has_missed else open_time
-                series.ledger.want_since(min(since, open_time))
             series.ledger.want_earlier(open_time)
             self._add_to(series, open_time, trade)
-        if trade.event_time >= series.due:
-            self._close_due(series, trade.event_time)
+        if event_time >= series.due:
+            self._close_due(series, event_time)
+
+    def _look_at_duplicate(self, series: _Series, trade: Trade) -> None:
+        """Begin anew if the exchange has done so: no duplicate is newer than the highest id.
+
+        Binance wipes its test networks about once a month, and ids restart. The interval in which
+        that happened takes no more trades: ids of two numberings do not mix.
+        """
+        if trade.time < series.ledger.last_time + _RENUMBERED_AFTER_MS:
+            return
+        series.strays = series.strays + 1 if trade.trade_id == series.stray_id + 1 else 1
+        series.stray_id = trade.trade_id
+        if series.strays < _RENUMBERED_TRADES:
+            return  # a single one is but a bad message
+        self.renumbered.append(series.symbol)
+        known = series.ledger.next_id or 0
+        self._changes.explained.append((series.symbol, 0, known, RENUMBERED))
+        series.ledger = Ledger.renumbered(series.ledger, trade.trade_id, trade.time)
+        series.unwanted_before = trade.time - trade.time % self._interval + self._interval
+        series.current = None
+        series.strays = 0
 
     def _add_run(self, series: _Series, run: Run) -> None:
         """Put a run of trades into its bar, as if they had come one by one."""

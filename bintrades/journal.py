@@ -298,7 +298,7 @@ class Journal:
             for key in self._touched(changes) - finished.keys():
                 stored = self._get(key)
                 if stored and stored.is_complete != _is_complete(stored, checkpoints):
-                    finished[key] = stored
+                    finished[key] = _continued(stored, checkpoints)
             bars = sorted(finished.values(), key=lambda bar: (bar.open_time_ms, bar.symbol))
             self._connection.executemany(
                 _PUT_BAR,
@@ -320,14 +320,14 @@ class Journal:
                 self._put_fact("status", status)
 
     def _touched(self, changes: Changes) -> set[Key]:
-        """Return the closed bars whose completeness may differ now that gaps came or went."""
+        """Return the stored bars whose completeness may differ now that gaps came or went."""
         keys: set[Key] = set()
         for symbol, checkpoint in changes.checkpoints.items():
             for gap in set(checkpoint.ledger.gaps) ^ set(self._gaps_before(symbol)):
                 keys.update(
                     self._connection.execute(
                         "SELECT symbol, open_time FROM bars WHERE symbol = ? AND open_time > ?"
-                        " AND open_time <= ? AND is_closed",
+                        " AND open_time <= ?",
                         (symbol, gap.since_ms - self._interval, gap.until_ms),
                     )
                 )
@@ -358,11 +358,18 @@ class Journal:
         for symbol, checkpoint in checkpoints.items():
             gaps = checkpoint.ledger.gaps
             if gaps != self._gaps_before(symbol):
-                self._connection.execute("DELETE FROM gaps WHERE symbol = ?", (symbol,))
-                self._connection.executemany(
-                    "INSERT INTO gaps VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    [(symbol, *gap_row(gap)) for gap in gaps],
-                )
+                self._put_gaps(symbol, set(self._gaps_before(symbol)), set(gaps))
+
+    def _put_gaps(self, symbol: str, before: set[Gap], gaps: set[Gap]) -> None:
+        """Write what has changed: where nothing can be repaired there may be thousands."""
+        self._connection.executemany(
+            "DELETE FROM gaps WHERE symbol = ? AND first_id = ?",
+            [(symbol, gap.first_id) for gap in before - gaps],
+        )
+        self._connection.executemany(
+            "INSERT INTO gaps VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [(symbol, *gap_row(gap)) for gap in gaps - before],
+        )
 
     def _note_past_gaps(
         self, symbol: str, gaps: tuple[Gap, ...], changes: Changes, now_ms: int
@@ -416,6 +423,14 @@ class Journal:
 
     def _bar(self, row: tuple[Any, ...]) -> Bar:
         return bar_from_row(row, self._market, self._interval)
+
+
+def _continued(stored: Bar, checkpoints: Mapping[str, Checkpoint]) -> Bar:
+    """Return what there is of a bar that goes on after a shutdown, or *stored* if it does not."""
+    for bar in checkpoints[stored.symbol].open_bars:
+        if bar.open_time_ms == stored.open_time_ms:
+            return bar
+    return stored
 
 
 def _is_complete(bar: Bar, checkpoints: Mapping[str, Checkpoint]) -> bool:

@@ -51,7 +51,7 @@ CREATE TABLE bars (
 CREATE UNIQUE INDEX bars_by_sequence ON bars (sequence);
 CREATE TABLE checkpoints (
     symbol TEXT PRIMARY KEY,
-    next_id INTEGER NOT NULL,
+    next_id INTEGER,
     last_time INTEGER NOT NULL,
     open_bars TEXT NOT NULL,
     updated_at INTEGER NOT NULL

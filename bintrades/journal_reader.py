@@ -89,7 +89,12 @@ class JournalReader:
     def symbols(self) -> list[str]:
         """Return the symbols of which a trade was ever seen."""
         with self._reading() as connection:
-            return [row[0] for row in connection.execute("SELECT symbol FROM checkpoints")]
+            return [
+                row[0]
+                for row in connection.execute(
+                    "SELECT symbol FROM checkpoints WHERE next_id IS NOT NULL"
+                )
+            ]
 
     def gaps(self) -> dict[str, list[Gap]]:
         """Return the open gaps of each symbol that has some, newest last."""

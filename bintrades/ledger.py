@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec.structs import replace
 
-from bintrades.model import SILENT_STREAM, START, Gap
+from bintrades.model import RENUMBERED, SILENT_STREAM, START, Gap
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+_DISORDER_MS = 5_000  # more than a trade may be older than one with a lower id
 
 
 def no_longer_missing(before: Iterable[Gap], after: Iterable[Gap]) -> Iterator[Gap]:
@@ -39,23 +41,32 @@ def no_longer_missing(before: Iterable[Gap], after: Iterable[Gap]) -> Iterator[G
 class LedgerState(msgspec.Struct, frozen=True):
     """A ledger as it is written down."""
 
-    next_id: int
+    next_id: int | None  # None: no trade was ever seen
     last_time: int
     gaps: tuple[Gap, ...]
 
 
 class Ledger:
-    """The ids of one symbol. Pure: time comes in with the trades.
-
-    A ledger that knows nothing yet takes the first id as its beginning.
-    """
+    """The ids of one symbol. Pure: time comes in with the trades."""
 
     __slots__ = ("_gaps", "last_time", "next_id")
 
     def __init__(self, state: LedgerState | None = None) -> None:
         self.next_id = state.next_id if state else None  # None: no trade was ever seen
-        self.last_time = state.last_time if state else 0  # `T` of the highest id, milliseconds
+        # `T` of the highest id; before the first, since when trades are wanted (0: not known yet).
+        self.last_time = state.last_time if state else 0
         self._gaps = list(state.gaps) if state else []  # lowest first, never adjacent by accident
+
+    @classmethod
+    def renumbered(cls, before: Ledger, trade_id: int, time: int) -> Ledger:
+        """Return the ledger that follows *before* where ids have begun anew, with this trade.
+
+        What was lost around that moment cannot be asked for, nor what was missing before: one
+        abandoned gap stands for all of it.
+        """
+        since = min([before.last_time, *(gap.since_ms for gap in before.gaps)])
+        lost = Gap(0, max(0, trade_id - 1), since, time, RENUMBERED, is_abandoned=True)
+        return cls(LedgerState(trade_id + 1, time, (lost,)))
 
     @property
     def gaps(self) -> tuple[Gap, ...]:
@@ -69,8 +80,8 @@ class Ledger:
 
     @property
     def state(self) -> LedgerState | None:
-        """What to write down; None while no trade was seen."""
-        if self.next_id is None:
+        """What to write down; None while nothing is known."""
+        if not self.last_time:
             return None
         return LedgerState(self.next_id, self.last_time, self.gaps)
 
@@ -78,10 +89,15 @@ class Ledger:
         """Note a trade; return whether it is to be counted, which is true once per id.
 
         An id beyond the next opens a gap, named after *cause*; an id inside a gap is welcome
-        however late it comes.
+        however late it comes. Before the first there is a gap as well, if trades are wanted since
+        some time: how many there are is unknown, every lower id may be one of them.
         """
         next_id = self.next_id
-        if trade_id != next_id and next_id is not None:
+        if next_id is None:
+            if self.last_time and trade_id > 0:
+                since = min(self.last_time, time)
+                self._gaps.append(Gap(0, trade_id - 1, since, time, START))
+        elif trade_id != next_id:
             if trade_id < next_id:
                 return self._fill(trade_id, time)
             since = min(self.last_time, time)
@@ -99,12 +115,12 @@ class Ledger:
         return True
 
     def want_since(self, since: int) -> None:
-        """Note, after the first trade ever, that the trades since *since* are wanted too.
+        """Note that the first trade is wanted, and all that follow, of those since *since*.
 
-        How many there are is unknown: every lower id may be one of them.
+        Of no effect once a trade has come.
         """
-        if self.next_id is not None and self.next_id > 1:
-            self._gaps.append(Gap(0, self.next_id - 2, since, self.last_time, START))
+        if self.next_id is None:
+            self.last_time = since
 
     def want_earlier(self, since: int) -> None:
         """Have the beginning lie at *since*, unless it lies before: a trade of then has come."""
@@ -123,15 +139,13 @@ class Ledger:
         self._cut(index, first_id, last_id, time)
         return True
 
-    def note_newest(
-        self, trade_id: int, time: int, wanted_since: int, cause: str = SILENT_STREAM
-    ) -> None:
+    def note_newest(self, trade_id: int, time: int, cause: str = SILENT_STREAM) -> None:
         """Note that a trade exists that never came: it and what lies before it is a gap.
 
-        If none ever came, the gap begins with the first trade since *wanted_since*.
+        If none ever came, the gap begins with the first trade that is wanted.
         """
         if self.next_id is None:
-            self._gaps.append(Gap(0, trade_id, wanted_since, time, START))
+            self._gaps.append(Gap(0, trade_id, self.last_time, time, START))
         elif trade_id >= self.next_id:
             since = min(self.last_time, time)
             self._gaps.append(Gap(self.next_id, trade_id, since, time, cause))
@@ -178,9 +192,15 @@ class Ledger:
         return self._gaps[index]
 
     def _fill(self, trade_id: int, time: int) -> bool:
-        """Take *trade_id* out of the gap that holds it; return whether there was one."""
+        """Take *trade_id* out of the gap that holds it; return whether there was one.
+
+        The gap of the beginning holds every lower id, but no trade that is newer than its end.
+        """
         index = self._gap_with(trade_id)
         if index is None:
+            return False
+        gap = self._gaps[index]
+        if gap.is_start and time > gap.until_ms + _DISORDER_MS:
             return False
         self._cut(index, trade_id, trade_id, time)
         return True

@@ -208,6 +208,9 @@ SILENT_STREAM = "silent stream"
 ABSENT, UNWANTED, REPAIRED = "absent", "unwanted", "repaired"
 """How a gap ends: the exchange has no such ids; they were before the beginning; trades came."""
 
+RENUMBERED = "renumbered"
+"""Cause and end of gaps where the exchange has begun its ids anew, as its test networks do."""
+
 START = "start"
 """Cause of the gap before the first trade ever, which reaches back to its interval's open."""
 

@@ -105,9 +105,11 @@ class Recording:
             case Connected(source, at):
                 self._sources.append(source)
                 self._aggregator.connected(source.symbols, at)
-            case Lost(source, at):
+            case Lost(source, at) if source in self._sources:
                 self._sources.remove(source)
                 self._aggregator.disconnected(source.symbols, at)
+            case Lost():
+                pass  # stopped while the inbox was full, so that no word came of its beginning
             case Repaired(symbol):
                 self._aggregator.repair(event)
                 self._tell_gaps(symbol, self._aggregator.gaps(symbol), even_if_same=True)
@@ -136,6 +138,7 @@ class Recording:
             self._heard_at = event.received_at
             self._aggregator.add(decoded.trades, event.received_at)
             self.lag_ms = self._clock() - decoded.trades[-1].event_time
+            self._tell_renumbered()
         if decoded.answers:
             event.source.take_answers(decoded.answers)
         if decoded.is_shutdown_announced:
@@ -152,6 +155,14 @@ class Recording:
             self._limited.warning(
                 "a message of an unknown kind is ignored",
                 start=payload[:_SHOWN_BYTES].decode(errors="replace"),
+            )
+
+    def _tell_renumbered(self) -> None:
+        while self._aggregator.renumbered:
+            log.error(
+                "the exchange has begun the trade ids of a symbol anew, as its test networks do;"
+                " bars around that moment are incomplete for good",
+                extra={"symbol": self._aggregator.renumbered.pop()},
             )
 
     def _check_stream(self, newest: Newest) -> None:
@@ -185,7 +196,8 @@ class Recording:
         """Checkpoint everything now and then, and commit bars soon after they close."""
         if now < self._retry_at:
             return
-        if now - self._checkpointed_at >= self._checkpoint_every:
+        is_due = now - self._checkpointed_at >= self._checkpoint_every
+        if is_due or self._aggregator.has_just_begun:
             self._checkpointed_at = now
             self._write(now, self._aggregator.collect())
         elif self._aggregator.has_bars and now - self._written_at >= _GATHER_MS:

@@ -511,6 +511,135 @@ def test_a_symbol_that_first_trades_after_a_loss_is_wanted_since_the_collector_b
     assert (gap.since_ms, gap.until_ms) == (START, START + 3 * INTERVAL)
 
 
+def test_a_symbol_whose_first_trades_were_lost_is_wanted_since_any_symbol_was_heard() -> None:
+    aggregator = new_aggregator()
+    aggregator.add([make_trade(7, START + 1)], 0)
+    aggregator.add([make_trade(9, START + 2 * INTERVAL + 5, symbol=ETH)], 1)
+
+    assert aggregator.gaps(ETH) == (Gap(0, 8, START, START + 2 * INTERVAL + 5, "start"),)
+
+
+def test_what_is_wanted_of_symbols_that_have_not_traded_yet_outlasts_a_crash() -> None:
+    before = new_aggregator()
+    assert not before.has_just_begun
+    before.add([make_trade(7, START + 1)], 0)
+    assert before.has_just_begun
+    written = written_after(before, is_last=False)
+    assert not before.has_just_begun
+
+    after = resumed(written)
+    after.add([make_trade(9, START + 3 * INTERVAL + 5, symbol=ETH)], 0)
+
+    assert after.gaps(ETH) == (Gap(0, 8, START, START + 3 * INTERVAL + 5, "start"),)
+
+
+def test_a_symbol_added_later_is_wanted_from_then_on() -> None:
+    before = Aggregator([BTC], market="spot", interval_ms=INTERVAL, grace_ms=GRACE)
+    before.add([make_trade(7, START + 1)], 0)
+    written = written_after(before)
+
+    after = resumed(written)
+    after.add([make_trade(8, START + 6 * INTERVAL)], 0)
+    after.add([make_trade(9, START + 7 * INTERVAL + 5, symbol=ETH)], 0)
+
+    (gap,) = after.gaps(ETH)
+    assert gap.since_ms == START + 6 * INTERVAL
+
+
+def test_a_symbol_that_the_exchange_says_has_not_traded_is_wanted_from_then_on() -> None:
+    hour = 3_600_000
+    aggregator = new_aggregator()
+    aggregator.add([make_trade(7, START + 1)], 0)
+    aggregator.add([make_trade(8, START + hour)], hour)
+
+    assert not aggregator.note_newest(ETH, 5, START - 1, hour)
+    aggregator.add([make_trade(9, START + 2 * hour, symbol=ETH)], 2 * hour)
+
+    (gap,) = aggregator.gaps(ETH)
+    assert START + hour - 60_000 - INTERVAL <= gap.since_ms <= START + hour - 60_000
+
+
+def wiped(*, old: int = 5, first: int = 0, pause: int = 6_000) -> Aggregator:
+    """Return an aggregator that has heard *old* trades, and from *first* on ids that begin anew."""
+    aggregator = new_aggregator()
+    aggregator.add([make_trade(100 + i, START + i, symbol=BTC) for i in range(old)], 0)
+    aggregator.collect()
+    times = [START + pause + 1_000 * i for i in range(10)]
+    aggregator.add([make_trade(first + i, time) for i, time in enumerate(times)], 0)
+    return aggregator
+
+
+def test_ids_that_begin_anew_are_recorded_from_the_next_interval_on() -> None:
+    aggregator = wiped()
+
+    assert aggregator.renumbered == [BTC]
+    changes = aggregator.collect(is_last=True)
+    old = bar_of([make_trade(100 + i, START + i) for i in range(5)])
+    new = [make_trade(i, START + 6_000 + 1_000 * i) for i in range(4, 10)]
+    assert changes.finished[BTC, START] == old, "ids of two numberings are not mixed"
+    assert changes.finished[BTC, START + INTERVAL] == bar_of(new, is_closed=False)
+    (gap,) = changes.checkpoints[BTC].ledger.gaps
+    assert (gap.cause, gap.is_abandoned) == ("renumbered", True)
+    assert gap.touches(START, INTERVAL), "what was lost around that moment is on record"
+    assert not gap.touches(START + INTERVAL, INTERVAL)
+
+
+def test_ids_that_began_anew_during_a_restart_are_noticed() -> None:
+    before = new_aggregator()
+    before.add([make_trade(900, START)], 0)
+    after = resumed(written_after(before))
+
+    after.add([make_trade(i, START + 5 * INTERVAL + i) for i in range(9)], 0)
+
+    assert after.renumbered == [BTC]
+    (gap,) = after.gaps(BTC)
+    assert (gap.since_ms, gap.is_abandoned) == (START, True)
+
+
+def test_what_was_missing_before_ids_began_anew_stays_on_record() -> None:
+    aggregator = new_aggregator()
+    aggregator.add([make_trade(100, START), make_trade(105, START + 2 * INTERVAL)], 0)
+    aggregator.add([make_trade(i, START + 5 * INTERVAL + i) for i in range(3)], 0)
+
+    (gap,) = aggregator.gaps(BTC)
+
+    assert gap.since_ms == START
+
+
+def test_a_bad_message_does_not_begin_the_ids_anew() -> None:
+    aggregator = new_aggregator()
+    aggregator.add([make_trade(100, START)], 0)
+    for number in range(1, 9):  # an old id with a new time, now and then
+        aggregator.add([make_trade(50, START + INTERVAL - 1), make_trade(50, START + 9_000)], 0)
+        aggregator.add([make_trade(100 + number, START + number)], 0)
+
+    assert aggregator.renumbered == []
+    assert aggregator.duplicate_count == 16
+    assert [gap.cause for gap in aggregator.gaps(BTC)] == ["start"]
+
+
+def test_real_duplicates_never_begin_the_ids_anew() -> None:
+    happened = [make_trade(i, START + 40 * i) for i in range(1, 200)]
+    aggregator = new_aggregator()
+    aggregator.add(happened, 0)
+
+    aggregator.add(happened, 0)
+
+    assert aggregator.renumbered == []
+
+
+def test_a_message_from_the_far_future_does_not_move_the_clock() -> None:
+    aggregator = new_aggregator()
+    aggregator.add([make_trade(1, START, event_time=START + 1)], 0)
+
+    aggregator.add([make_trade(2, START + 2, event_time=START + 10**11)], 1)
+    aggregator.add([make_trade(3, START + 3, event_time=START + 10**11)], 2)
+
+    assert START <= aggregator.clock(10) <= START + 100
+    assert not aggregator.collect().finished
+    assert aggregator.trade_count == 3
+
+
 def test_the_first_bar_is_wanted_whole_since_its_interval_began() -> None:
     aggregator = new_aggregator()
     aggregator.add([make_trade(100, START + 4_000)], 0)

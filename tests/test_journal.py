@@ -234,6 +234,23 @@ def test_a_bar_cut_short_by_a_shutdown_is_version_two_once_it_is_whole(
     assert (bar.version, bar.trade_count, bar.is_closed) == (2, 5, True)
 
 
+def test_a_bar_that_is_continued_after_a_shutdown_comes_again_when_a_gap_touches_it(
+    journal: Journal, path: Path
+) -> None:
+    half = sample_bar(trade_count=3, is_closed=False)
+    more = sample_bar(trade_count=4, is_closed=False)
+    state = ledger(gap_within(half))
+    journal.write(finished(half, BTCUSDT=ledger()), NOW)
+
+    journal.write(Changes(checkpoints=checkpoints(more, BTCUSDT=state)), NOW)
+    ((bar,), _) = Cursor(path, "store").next_bars(10)
+    assert (bar.trade_count, bar.is_closed, bar.is_complete) == (4, False, False)
+
+    journal.write(Changes(checkpoints=checkpoints(more, BTCUSDT=ledger())), NOW)
+    ((bar,), _) = Cursor(path, "store").next_bars(10)
+    assert (bar.trade_count, bar.is_closed, bar.is_complete) == (4, False, True)
+
+
 def test_a_gap_that_opens_later_makes_a_stored_bar_incomplete_and_filling_it_whole_again(
     journal: Journal, path: Path
 ) -> None:

@@ -131,23 +131,43 @@ def test_an_id_that_was_had_or_came_before_the_beginning_does_not_count() -> Non
 
 def test_the_trades_since_the_start_of_the_first_interval_are_wanted() -> None:
     ledger = Ledger()
-    ledger.admit(100, START + 3_000)
-
     ledger.want_since(START)
+
+    ledger.admit(100, START + 3_000)
 
     assert gaps_of(ledger) == (Gap(0, 99, START, START + 3_000, "start"),)
     assert ledger.admit(99, START + 2_500)
     assert ledger.admit(100, START + 3_000) is False
 
 
-def test_nothing_is_wanted_before_the_first_trade_of_a_symbol() -> None:
-    for first_id in (0, None):
-        ledger = Ledger()
-        if first_id is not None:
-            ledger.admit(first_id, START)
-        ledger.want_since(START)
+def test_that_trades_are_wanted_is_known_after_a_restart_though_none_has_come() -> None:
+    ledger = Ledger()
+    assert ledger.state is None
+    ledger.want_since(START)
 
-        assert gaps_of(ledger) == ()
+    restarted = Ledger(ledger.state)
+    restarted.admit(7, START + 30_000)
+
+    assert gaps_of(restarted) == (Gap(0, 6, START, START + 30_000, "start"),)
+
+
+def test_nothing_is_missing_before_the_first_trade_that_there_can_be() -> None:
+    ledger = Ledger()
+    ledger.want_since(START)
+    assert gaps_of(ledger) == ()
+
+    ledger.admit(0, START + 5)
+
+    assert gaps_of(ledger) == ()
+
+
+def test_once_a_trade_has_come_nothing_changes_what_is_wanted() -> None:
+    ledger = Ledger()
+    ledger.admit(7, START)
+
+    ledger.want_since(START - 10_000)
+
+    assert ledger.state == LedgerState(8, START, ())
 
 
 def test_a_gap_of_any_width_costs_no_memory() -> None:
@@ -291,7 +311,7 @@ def test_a_trade_that_never_came_is_a_gap_up_to_itself() -> None:
     ledger = Ledger()
     ledger.admit(5, START)
 
-    ledger.note_newest(9, START + 50, wanted_since=START)
+    ledger.note_newest(9, START + 50)
     assert ledger.gaps == (Gap(6, 9, START, START + 50, "silent stream"),)
     assert not ledger.admit(5, START)
     assert ledger.admit(9, START + 50)
@@ -300,8 +320,9 @@ def test_a_trade_that_never_came_is_a_gap_up_to_itself() -> None:
 
 def test_before_the_first_trade_ever_it_reaches_back_to_the_beginning() -> None:
     ledger = Ledger()
+    ledger.want_since(START - 10_000)
 
-    ledger.note_newest(9, START + 50, wanted_since=START - 10_000)
+    ledger.note_newest(9, START + 50)
 
     assert ledger.gaps == (Gap(0, 9, START - 10_000, START + 50, "start"),)
     assert ledger.next_id == 10
@@ -312,8 +333,8 @@ def test_a_newest_trade_that_is_no_news_changes_nothing() -> None:
     ledger.admit(5, START)
     before = ledger.state
 
-    ledger.note_newest(4, START + 50, wanted_since=START)
-    ledger.note_newest(5, START + 50, wanted_since=START)
+    ledger.note_newest(4, START + 50)
+    ledger.note_newest(5, START + 50)
 
     assert ledger.state == before
 

@@ -21,6 +21,7 @@ from bintrades.clocks import now_ms, utc_ms
 from bintrades.errors import JournalError
 from bintrades.journal import Journal
 from bintrades.journal_reader import Cursor, JournalReader
+from bintrades.ledger import LedgerState
 from bintrades.recorder import Recorder
 from bintrades.recording import Recording
 from tests.journals import INTERVAL_MS, full_disk, journal_at, stored
@@ -146,6 +147,29 @@ def summary(path: Path) -> list[tuple[int, int, int, bool]]:
         for bar in stored(path)
         if bar.is_closed
     ]
+
+
+def test_the_first_trade_of_all_is_committed_at_once_with_what_is_wanted(
+    journal: Journal, path: Path
+) -> None:
+    desk = Desk(journal, checkpoint_every_ms=3_600_000).start()
+
+    desk.send(make_trade(7, START + 1))
+    wait_until(lambda: "BTCUSDT" in JournalReader(path).symbols())
+
+    saved = journal.checkpoints
+    assert saved.keys() == set(SYMBOLS)
+    assert [bar.trade_count for bar in saved["BTCUSDT"].open_bars] == [1]
+    assert saved["ETHUSDT"].ledger == LedgerState(None, START, ())
+    desk.stop()
+
+
+def test_a_connection_may_end_without_a_word_of_its_beginning(desk: Desk) -> None:
+    desk.inbox.put(Lost(Ear(), now_ms()))
+    desk.send(make_trade(7, START + 1))
+
+    wait_until(lambda: desk.aggregator.trade_count)
+    assert desk.failures == []
 
 
 def test_a_bar_is_committed_as_soon_as_it_is_closed(desk: Desk, path: Path) -> None:

@@ -83,14 +83,16 @@ def task_of(plan: RepairPlan, now: int = 0, clock: int = NOON + 2_000) -> Task:
 class Story:
     """Live trades, a plan and a database that answers, fails and lags as a seed has it."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, has_single_trades: bool = True) -> None:
         self.rng = random.Random(seed)
         self.now = 0
+        self.has_single_trades = has_single_trades
         self.aggregator = Aggregator(SYMBOLS, market="spot", interval_ms=INTERVAL, grace_ms=500)
         self.aggregator.connected(SYMBOLS, 0)
-        self.plan = RepairPlan(HOUR, PAGE)
+        self.plan = RepairPlan(3 * HOUR, PAGE)
         self.written = Written()
         self.asked: list[Task] = []
+        self.not_found_count = 0
         self.absent: set[tuple[str, int]] = set()
         self._updates: list[tuple[int, str, Sequence[Gap]]] = []
         self.markets = {
@@ -103,13 +105,14 @@ class Story:
 
     @property
     def wanted(self) -> list[Trade]:
-        """What the bars must hold: from the interval of the first live trade to the last one."""
+        """What the bars must hold: from the interval of the first live trade of all to the last."""
+        times = [trade.event_time for heard in self.heard.values() for trade in heard]
         return [
             trade
             for symbol, heard in self.heard.items()
             if heard
             for trade in self.markets[symbol]
-            if trade.time >= heard[0].time // INTERVAL * INTERVAL
+            if trade.time >= min([*times, heard[0].time]) // INTERVAL * INTERVAL
             and trade.trade_id <= heard[-1].trade_id
         ]
 
@@ -126,9 +129,12 @@ class Story:
                 self._tell(trade.symbol)
             self._step()
         self._lag(through=2**62)
-        for _ in range(5_000):
-            if not any(self.aggregator.gaps(symbol) for symbol in SYMBOLS):
-                break
+        self.repair_for(20 * 60_000)
+
+    def repair_for(self, duration_ms: int) -> None:
+        """Go on without live trades, until nothing is missing or for so long."""
+        end = self.now + duration_ms
+        while self.now < end and any(self.aggregator.gaps(symbol) for symbol in SYMBOLS):
             self._pass(250)
             self._step()
         self._collect()
@@ -167,6 +173,9 @@ class Story:
         if self.rng.random() < 0.2:
             return self.plan.failed(task, "the wire is cut", self.now)
         database = self.databases[task.symbol]
+        if isinstance(task, TradesTask) and not self.has_single_trades:
+            self.not_found_count += 1
+            return self.plan.trades_not_found(task, "404", self.now)
         if isinstance(task, TradesTask):
             return self.plan.trades_came(task, database.trades_from(task), self.now)
         return self.plan.aggregates_came(task, database.aggregates_from(task), self.now)
@@ -198,6 +207,28 @@ def test_only_ids_that_the_exchange_does_not_have_are_held_to_be_absent(seed: in
 
     existing = {(trade.symbol, trade.trade_id) for m in story.markets.values() for trade in m}
     assert not story.absent & existing
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.integers(0, 2**32))
+def test_without_single_trades_all_that_aggregates_tell_is_filled_and_the_rest_when_they_are_there(
+    seed: int,
+) -> None:
+    story = Story(seed, has_single_trades=False)
+    story.go()
+
+    assert story.not_found_count <= 2
+    for symbol in SYMBOLS:
+        gaps = story.aggregator.gaps(symbol)
+        missing = {i for gap in gaps for i in range(gap.first_id, gap.last_id + 1)}
+        for _, run in story.databases[symbol].aggregates:
+            assert not missing.issuperset(range(run.first_id, run.last_id + 1))
+        assert all("no historicalTrades" in (gap.last_error or "") for gap in gaps)
+
+    story.has_single_trades = True
+    story.repair_for(HOUR + 20 * 60_000)
+    assert not any(story.aggregator.gaps(symbol) for symbol in SYMBOLS)
+    assert story.written.closed == bars_of(story.wanted)
 
 
 def test_a_new_gap_is_given_time_to_fill_by_itself() -> None:
@@ -417,6 +448,15 @@ def test_the_wait_for_a_gap_grows_while_its_requests_fail_and_begins_anew_after(
     assert plan.failed(task_of(plan, now), "no", now).error == "no"
     plan.update(BTC, [gap(10, 40, attempts=1)], now)
     assert plan.next_task(now + 1_000, NOON) is not None
+
+
+def test_an_answer_that_brought_something_is_followed_by_the_shortest_wait() -> None:
+    plan = plan_of(gap(1, 1), gap(5, 8))
+    task = TradesTask(BTC, gap(5, 8), 1, 4)
+    pages = [rows(5), rows(), rows(1), rows(6, 9)]  # its own, nothing, an earlier gap's, a hole
+    waits = [wait_after(plan, lambda page=page: plan.trades_came(task, page, 0)) for page in pages]
+    assert waits == [1_000, 2_000, 1_000, 2_000]
+    plan.trades_came(task, rows(6, 9), now=10_000)
 
 
 def test_a_short_or_empty_page_is_no_proof_of_absence() -> None:

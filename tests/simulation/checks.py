@@ -79,14 +79,15 @@ def _check(
     may_lack_bars: bool,
     is_end: bool,
 ) -> Iterator[str]:
-    if state is None:
+    if state is None or state.next_id is None:
         if bars:
-            yield f"{symbol}: bars without a ledger"
+            yield f"{symbol}: bars without a trade on record"
         return
+    next_id = state.next_id
     interval = world.schedule.interval
     begin = world.begins[symbol]
     everything = by_interval(world.tapes[symbol].trades, interval)
-    known = by_interval(_known(world.tapes[symbol].trades, state), interval)
+    known = by_interval(_known(world.tapes[symbol].trades, next_id, state.gaps), interval)
     for open_time in sorted({*bars, *known}):
         bar, trades = bars.get(open_time), known.get(open_time, [])
         where = f"{symbol} {(open_time - START_MS) / 1000:g} s"
@@ -97,7 +98,7 @@ def _check(
         full = everything.get(open_time, [])
         # What comes after the last trade that was seen nobody can miss yet, or ever without REST.
         if not is_end or world.schedule.is_rest_forbidden:
-            full = [trade for trade in full if trade.trade_id < state.next_id]
+            full = [trade for trade in full if trade.trade_id < next_id]
         if not full or (open_time >= begin and not trades):
             yield f"{where}: a bar of nothing: {bar}"
         elif open_time >= begin and (wrong := differences(bar, trades)):
@@ -117,12 +118,11 @@ def _check_completeness(
         yield f"{where}: incomplete without a gap on record"
 
 
-def _known(trades: Sequence[Trade], state: LedgerState) -> list[Trade]:
+def _known(trades: Sequence[Trade], next_id: int, gaps: Sequence[Gap]) -> list[Trade]:
     """Return the trades that the ledger has no longer to wait for."""
-    gaps = list(state.gaps)
     return [
         trade
         for trade in trades
-        if trade.trade_id < state.next_id
+        if trade.trade_id < next_id
         and not any(gap.first_id <= trade.trade_id <= gap.last_id for gap in gaps)
     ]

@@ -265,9 +265,7 @@ class World:
             return
         for symbol, state in ledgers_of(self._collector.journal).items():
             if symbol not in self.begins:
-                time = self._collector.first_times.get(symbol)
-                if time is None:
-                    time = state.gaps[0].since_ms if state.gaps else state.last_time
+                time = state.gaps[0].since_ms if state.gaps else state.last_time
                 self.begins[symbol] = time - time % self.schedule.interval
 
     def _unrest(self) -> str:
@@ -285,7 +283,9 @@ class World:
             heard_from = min(collector.first_times.values(), default=self.clock.exchange())
             if state is None and tape.trades[-1].time < max(heard_from, self._listens_from):
                 continue  # there was nobody, or no word of any trade, to begin with
-            if state is None or state.next_id <= tape.ids[-1]:
+            if state and state.next_id is None and tape.trades[-1].time < state.last_time:
+                continue  # nor any trade since
+            if state is None or state.next_id is None or state.next_id <= tape.ids[-1]:
                 return f"{symbol}: trades up to {tape.ids[-1]}, {state}"
             if any(not gap.is_abandoned for gap in state.gaps):
                 return f"{symbol}: {state}"
