@@ -54,7 +54,7 @@ class History:
     """Asks for the trades that a repair needs.
 
     Every call may raise RestError, also for an answer that cannot be: what is there must not be
-    taken for absent.
+    taken for absent. Rows may come in any order, and twice if they are the same.
     """
 
     def __init__(self, rest: RestClient, market: Market) -> None:
@@ -79,13 +79,15 @@ class History:
             {"symbol": task.symbol, "fromId": task.from_id, "limit": task.limit},
             list[_TradeRow],
         )
-        runs = [
-            Run(row.trade_id, row.trade_id, row.price, row.quantity, row.time, row.is_buyer_maker)
+        # A set, since equal rows are one trade.
+        runs = {
+            _trade(task.symbol, row)
             for row in rows
             if row.trade_id >= task.from_id and row.price and row.quantity
-        ]
-        _check(task.symbol, runs)
-        return runs
+        }
+        in_order = sorted(runs, key=lambda run: run.first_id)
+        _check_order(task.symbol, in_order)
+        return in_order
 
     def aggregates(self, task: AggregatesTask) -> list[Aggregate]:
         """Return a page of aggregates, by id or by time, oldest first."""
@@ -106,26 +108,38 @@ class History:
         rows = self._rest.get(
             self._market.aggregate_trades, {"symbol": symbol, **params}, list[_AggregateRow]
         )
-        aggregates = [Aggregate(row.aggregate_id, _run(row)) for row in rows]
-        for (earlier, _), (later, _) in pairwise(aggregates):
-            if later <= earlier:
-                raise RestError(f"{symbol}: the answer has aggregate {later} after {earlier}")
-        _check(symbol, [run for _, run in aggregates if run is not None])
-        return aggregates
+        aggregates = {Aggregate(row.aggregate_id, _run(symbol, row)) for row in rows}
+        in_order = sorted(aggregates, key=lambda aggregate: aggregate.id)
+        for (earlier, _), (later, _) in pairwise(in_order):
+            if later == earlier:
+                raise RestError(f"{symbol}: the answer has two aggregates {later}")
+        _check_order(symbol, [run for _, run in in_order if run is not None])
+        return in_order
 
 
-def _run(row: _AggregateRow) -> Run | None:
+def _trade(symbol: str, row: _TradeRow) -> Run:
+    trade_id = row.trade_id
+    run = Run(trade_id, trade_id, row.price, row.quantity, row.time, row.is_buyer_maker)
+    return _checked(symbol, run)
+
+
+def _run(symbol: str, row: _AggregateRow) -> Run | None:
     """Return the trades of *row*; None if the exchange has marked it invalid, as in old data."""
     if row.first_id == _NOTHING or not (row.price and row.quantity):
         return None
-    return Run(row.first_id, row.last_id, row.price, row.quantity, row.time, row.is_buyer_maker)
+    run = Run(row.first_id, row.last_id, row.price, row.quantity, row.time, row.is_buyer_maker)
+    return _checked(symbol, run)
 
 
-def _check(symbol: str, runs: Sequence[Run]) -> None:
-    """Raise RestError for *runs* that cannot be: unordered, or with numbers that are none."""
-    for run in runs:
-        if run.last_id < run.first_id or not (_is_usable(run.price) and _is_usable(run.quantity)):
-            raise RestError(f"{symbol}: the answer has a row that cannot be: {run}"[:500])
+def _checked(symbol: str, run: Run) -> Run:
+    """Return *run*; raise RestError if it has numbers that are none."""
+    if run.last_id < run.first_id or not (_is_usable(run.price) and _is_usable(run.quantity)):
+        raise RestError(f"{symbol}: the answer has a row that cannot be: {run}"[:500])
+    return run
+
+
+def _check_order(symbol: str, runs: Sequence[Run]) -> None:
+    """Raise RestError if one of *runs* does not begin after the one before it ends."""
     for earlier, later in pairwise(runs):
         if later.first_id <= earlier.last_id:
             raise RestError(

@@ -197,14 +197,56 @@ def test_an_aggregate_that_cannot_be_spoils_the_answer(
         history.aggregates(aggregates_task(1))
 
 
-@pytest.mark.parametrize("ids", [(2, 1), (1, 1), (1, 3, 2)])
-def test_trades_that_are_not_in_order_are_not_trusted(
+@pytest.mark.parametrize("ids", [(1, 2, 3), (3, 1, 2), (2, 1, 3, 2, 2)])
+def test_trades_may_come_in_any_order_and_twice(
     exchange: ExchangeSimulator, history: History, ids: tuple[int, ...]
 ) -> None:
     answer(exchange, *map(trade_row, ids))
 
-    with pytest.raises(RestError, match="BTCUSDT: the answer has trade"):
+    assert [run.first_id for run in history.trades(trades_task())] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("ids", [(10, 11, 12), (12, 10, 11), (11, 12, 10, 12, 11)])
+def test_aggregates_may_come_in_any_order_and_twice(
+    exchange: ExchangeSimulator, history: History, ids: tuple[int, ...]
+) -> None:
+    rows = {10: aggregate_row(10, 1, 3), 11: aggregate_row(11, -1, -1), 12: aggregate_row(12, 4, 4)}
+    answer(exchange, *(rows[each] for each in ids))
+
+    aggregates = history.aggregates(aggregates_task(1))
+
+    assert [row.id for row in aggregates] == [10, 11, 12]
+    assert [row.run and row.run.last_id for row in aggregates] == [3, None, 4]
+
+
+@pytest.mark.parametrize("changes", [{"price": "1.6"}, {"qty": "3"}, {"time": NOON + 1}], ids=str)
+def test_two_trades_with_one_id_that_differ_are_not_trusted(
+    exchange: ExchangeSimulator, history: History, changes: dict[str, Any]
+) -> None:
+    answer(exchange, trade_row(1), trade_row(2), {**trade_row(1), **changes})
+
+    with pytest.raises(RestError, match="BTCUSDT: the answer has trade 1 after 1"):
         history.trades(trades_task())
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [aggregate_row(10, 1, 3), aggregate_row(11, 3, 4)],
+        [aggregate_row(11, 1, 3), aggregate_row(10, 4, 5)],
+        [aggregate_row(10, 1, 3), aggregate_row(10, 4, 5)],
+        [aggregate_row(10, 1, 3), aggregate_row(10, 1, 3, q="9")],
+        [aggregate_row(10, 1, 3), aggregate_row(10, -1, -1)],
+    ],
+    ids=str,
+)
+def test_aggregates_that_overlap_or_differ_are_not_trusted(
+    exchange: ExchangeSimulator, history: History, rows: list[dict[str, Any]]
+) -> None:
+    answer(exchange, *rows)
+
+    with pytest.raises(RestError, match="BTCUSDT: the answer has"):
+        history.aggregates(aggregates_task(1))
 
 
 @pytest.mark.parametrize(
