@@ -73,8 +73,8 @@ def run(config: Config) -> int:
     market = MARKETS[config.binance.market]
     journal = Journal(config.journal.path, market=market.name, interval_ms=config.bars.interval_ms)
     with closing(journal), RestClient(config.binance.rest_url, market) as rest:
-        blocked_until = int(journal.fact(BLOCKED_UNTIL) or 0)
-        budget = Budget(market.weight_per_minute, config.repair.weight_share, blocked_until)
+        banned_until = int(journal.fact(BLOCKED_UNTIL) or 0)
+        budget = Budget(market.weight_per_minute, config.repair.weight_share, banned_until)
         symbols = choose_symbols(config.symbols, rest, budget, journal, reasons.wait)
         if not symbols:
             return 0  # told to stop before the exchange had answered
@@ -183,7 +183,13 @@ class Service:
         self._recorder = Recorder(self._inbox, self._recording, on_failure=reasons.fail)
         self._connections = self._make_connections(symbols)
         self._status = Status(
-            symbols, self._inbox, aggregator, self._connections, self._repairer, self._deliveries
+            symbols,
+            self._inbox,
+            aggregator,
+            self._connections,
+            self._repairer,
+            budget,
+            self._deliveries,
         )
         self._scheduler = Scheduler(reasons.fail)
         self._scheduler.once(self._check_listing)
@@ -317,8 +323,8 @@ class Service:
         try:
             self._status.unlisted = unlisted_symbols(self._config.symbols, self._rest, self._budget)
         except ExchangeError as error:
-            if self._budget.blocked_until:
-                self._inbox.put(Blocked(self._budget.blocked_until))
+            if self._budget.banned_until:
+                self._inbox.put(Blocked(self._budget.banned_until))
             log.warning(
                 "the symbols cannot be checked against the exchange's list; collecting goes on",
                 extra={"error": str(error)},

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from bintrades.clocks import utc_ms
 from bintrades.journal_lock import is_in_use
 from bintrades.journal_reader import JournalReader
 from bintrades.model import ABSENT, REPAIRED, utc
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bintrades.aggregator import Aggregator
+    from bintrades.binance.budget import Budget
     from bintrades.binance.connections import Connections
     from bintrades.binance.events import Event
     from bintrades.binance.repairer import Repairer
@@ -36,6 +37,7 @@ class Status:
         aggregator: Aggregator,
         connections: Connections,
         repairer: Repairer | None,
+        budget: Budget,
         deliveries: Sequence[Delivery],
     ) -> None:
         self.unlisted: list[str] = []  # configured names that the exchange does not list
@@ -44,8 +46,9 @@ class Status:
         self._aggregator = aggregator
         self._connections = connections
         self._repairer = repairer
+        self._budget = budget
         self._deliveries = deliveries
-        self._started_at = time.time_ns() // 1_000_000
+        self._started_at = utc_ms()
 
     def figures(self, recording: Recording) -> dict[str, Any]:
         """Return everything worth knowing; counts are since the start."""
@@ -53,7 +56,7 @@ class Status:
             "version": __version__,
             "pid": os.getpid(),
             "started_at": utc(self._started_at).isoformat(),
-            "updated_at": utc(time.time_ns() // 1_000_000).isoformat(),
+            "updated_at": utc(utc_ms()).isoformat(),
             "symbols": len(self._symbols),
             "unlisted_symbols": self.unlisted,
             "trades": self._aggregator.trade_count,
@@ -77,10 +80,7 @@ class Status:
                 }
                 for reader in self._connections.readers
             ],
-            "repair": {
-                "requests": self._repairer.request_count if self._repairer else 0,
-                "error": self._repairer.last_error if self._repairer else "switched off",
-            },
+            "repair": self._repair_figures(utc_ms()),
             "stores": [
                 {
                     "name": delivery.store_name,
@@ -89,6 +89,15 @@ class Status:
                 }
                 for delivery in self._deliveries
             ],
+        }
+
+    def _repair_figures(self, now: int) -> dict[str, Any]:
+        blocked_until = self._budget.blocked_until
+        return {
+            "is_enabled": self._repairer is not None,
+            "requests": self._repairer.request_count if self._repairer else 0,
+            "blocked_until": utc(blocked_until).isoformat() if blocked_until > now else None,
+            "error": self._budget.last_error,  # of any request, that for the list of symbols too
         }
 
 
@@ -159,6 +168,7 @@ def tell(status: dict[str, Any]) -> str:
         + (f"; {connection['error']}" if connection["error"] else "")
         for connection in collector["connections"]
     ]
+    head.append(f"repair      {_tell_repair(collector)}")
     head += [
         f"trouble     store {store['name']}: {store['error']}"
         for store in collector["stores"]
@@ -169,6 +179,18 @@ def tell(status: dict[str, Any]) -> str:
     if collector["unlisted_symbols"]:
         head.append(f"unlisted    {_some(collector['unlisted_symbols'])}")
     return "\n".join(head + lines)
+
+
+def _tell_repair(collector: dict[str, Any]) -> str:
+    repair = collector["repair"]
+    if not repair["is_enabled"]:
+        return "switched off"
+    done = f"{repair['requests']} requests, {collector['repaired_trades']} trades fetched"
+    if repair["blocked_until"]:
+        done += f"; no requests until {_moment(repair['blocked_until'])} UTC: {repair['error']}"
+    elif repair["error"]:
+        done += f"; the last request failed: {repair['error']}"
+    return done
 
 
 def _moment(text: str) -> str:

@@ -28,7 +28,7 @@ from bintrades.delivery import Delivery
 from bintrades.errors import JournalError
 from bintrades.journal_reader import Cursor
 from bintrades.ledger import LedgerState
-from bintrades.model import ABSENT, Gap, Trade
+from bintrades.model import ABSENT, Gap, Trade, utc
 from bintrades.plugins import load_stores
 from bintrades.recording import Recording
 from bintrades.repair import RepairPlan
@@ -57,7 +57,7 @@ def path(tmp_path: Path) -> Path:
 class Collector:
     """The workers of a collector, none of them started, and their figures."""
 
-    def __init__(self, path: Path, journal: Journal) -> None:
+    def __init__(self, path: Path, journal: Journal, *, is_repairing: bool = True) -> None:
         inbox: queue.Queue[Event] = queue.Queue()
         failures: list[str] = []
         self.aggregator = Aggregator(["BTCUSDT"], market="spot", interval_ms=10_000, grace_ms=500)
@@ -80,11 +80,12 @@ class Collector:
         )
         (self.reader,) = connections.readers
         rest = RestClient("http://127.0.0.1:9", options.market)
+        self.budget = Budget(6_000, 50)
         self.repairing = Repairing(
             rest,
             History(rest, options.market),
             RepairPlan(0),
-            Budget(6_000, 50),
+            self.budget,
             put=inbox.put,
             clock=lambda: 0,
         )
@@ -101,7 +102,8 @@ class Collector:
             inbox,
             self.aggregator,
             connections,
-            Repairer(self.repairing, on_failure=failures.append),
+            Repairer(self.repairing, on_failure=failures.append) if is_repairing else None,
+            self.budget,
             [self.delivery],
         )
         self.recording = Recording(
@@ -144,7 +146,12 @@ def test_the_figures_of_a_collector_say_what_it_has_done(path: Path) -> None:
             "error": None,
         }
     ]
-    assert figures["repair"] == {"requests": 0, "error": None}
+    assert figures["repair"] == {
+        "is_enabled": True,
+        "requests": 0,
+        "blocked_until": None,
+        "error": None,
+    }
     assert figures["stores"] == [{"name": "jsonl", "delivered": 0, "error": None}]
     assert json.loads(json.dumps(figures)) == figures
 
@@ -254,3 +261,43 @@ def test_every_trouble_is_told(path: Path) -> None:
     assert "trouble     store jsonl: OSError: disk on fire" in page
     assert "trouble     bars.journal: database or disk is full" in page
     assert "unlisted    OLD0USDT, OLD1USDT, OLD2USDT, OLD3USDT, OLD4USDT and 2 more" in page
+
+
+def repair_line(path: Path, collector: Collector, journal: Journal) -> str:
+    """Return what the page says of repair."""
+    journal.write(Changes(), OPEN_TIME_MS, json.dumps(collector.figures))
+    (line,) = [line for line in tell(read_status(path, [])).splitlines() if "repair " in line]
+    return line
+
+
+def test_what_repair_has_done_and_why_it_does_no_more_is_told(path: Path) -> None:
+    with journal_at(path) as journal:
+        collector = Collector(path, journal)
+        collector.repairing.request_count = 123
+        collector.aggregator.repaired_count = 4_567
+        done = "repair      123 requests, 4567 trades fetched"
+        assert repair_line(path, collector, journal) == done
+
+        collector.budget.note_failure("GET x: no answer", utc_ms())
+        failing = repair_line(path, collector, journal)
+        assert failing == f"{done}; the last request failed: GET x: no answer"
+
+        now = utc_ms()
+        collector.budget.note_failure("GET x: 451 forbidden", now, 451)
+        until = utc(now + 300_000)
+        assert collector.figures["repair"]["blocked_until"] == until.isoformat()
+        assert repair_line(path, collector, journal) == (
+            f"{done}; no requests until {until:%Y-%m-%d %H:%M:%S} UTC: GET x: 451 forbidden"
+        )
+
+        collector.budget.blocked_until = utc_ms()
+        assert collector.figures["repair"]["blocked_until"] is None
+        collector.budget.note_answer(utc_ms())
+        assert repair_line(path, collector, journal) == done
+
+
+def test_a_collector_that_is_told_not_to_repair_says_so(path: Path) -> None:
+    with journal_at(path) as journal:
+        collector = Collector(path, journal, is_repairing=False)
+
+        assert repair_line(path, collector, journal) == "repair      switched off"

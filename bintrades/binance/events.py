@@ -70,7 +70,7 @@ class Newest:
 
 @dataclass(frozen=True, slots=True)
 class Blocked:
-    """The exchange wants no requests until then, milliseconds UTC."""
+    """The exchange wants no requests from this address until then, milliseconds UTC."""
 
     until: int
 

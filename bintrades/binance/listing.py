@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from bintrades.backoff import Backoff
-from bintrades.binance.budget import BLOCKED, BLOCKED_UNTIL, Budget
+from bintrades.binance.budget import BLOCKED_UNTIL, Budget
 from bintrades.binance.rest import RestClient, RestError
 from bintrades.binance.symbols import Selection, SymbolInfo, is_pattern, select
 from bintrades.clocks import utc_ms
@@ -81,13 +81,16 @@ def report_unlisted(selection: Selection) -> None:
 def _ask(rest: RestClient, budget: Budget) -> list[SymbolInfo]:
     """Ask for the list, unless the exchange wants no requests now; raises ExchangeError."""
     if wait_ms := budget.wait_ms(rest.market.exchange_info.weight, utc_ms()):
-        raise ExchangeError(f"not asked: no request may be made for {wait_ms // 1000 + 1} s")
+        raise ExchangeError(
+            f"not asked: no request may be made for {wait_ms // 1000 + 1} s: {budget.last_error}"
+        )
     try:
-        return rest.exchange_symbols()
+        listed = rest.exchange_symbols()
     except RestError as error:
-        if error.status in BLOCKED:
-            budget.note_refusal(error.status, error.retry_after_s, utc_ms())
+        budget.note_failure(str(error), utc_ms(), error.status, error.retry_after_s)
         raise
+    budget.note_answer(utc_ms())
+    return listed
 
 
 def _listed(
@@ -98,7 +101,7 @@ def _listed(
         try:
             listed = _ask(rest, budget)
         except ExchangeError as error:
-            journal.remember(BLOCKED_UNTIL, str(budget.blocked_until))
+            journal.remember(BLOCKED_UNTIL, str(budget.banned_until))
             remembered = journal.fact(_FACT)
             if remembered is not None:
                 log.warning(

@@ -31,11 +31,6 @@ class Repairer(Worker):
         """Requests made since the start. Any thread."""
         return self._repairing.request_count
 
-    @property
-    def last_error(self) -> str | None:
-        """Why the last request failed; None: it was answered. Any thread."""
-        return self._repairing.last_error
-
     def tell(self, symbol: str, gaps: Iterable[Gap]) -> None:
         """Say what is missing of *symbol* now. Any thread."""
         self._updates.put((symbol, tuple(gaps)))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, TypeVar
 
-from bintrades.binance.budget import BLOCKED, Budget
+from bintrades.binance.budget import BANS, Budget
 from bintrades.binance.events import Blocked, Event, Newest
 from bintrades.binance.rest import RestClient, RestError
 from bintrades.clocks import now_ms, utc_ms
@@ -54,7 +54,6 @@ class Repairing:
         utc: Callable[[], int] = utc_ms,
     ) -> None:
         self.request_count = 0
-        self.last_error: str | None = None  # None: the last request was answered
         self._rest = rest
         self._history = history
         self._plan = plan
@@ -128,19 +127,21 @@ class Repairing:
         try:
             answer = request()
         except RestError as error:
-            self.last_error = str(error)
-            self._limited.warning(
-                "a request for lost trades failed; it is made again", error=str(error)
-            )
-            if error.status in BLOCKED:
-                self._budget.note_refusal(error.status, error.retry_after_s, self._utc())
-                self._put(Blocked(self._budget.blocked_until))
+            self._note_failure(error)
             raise
         finally:
             if self._rest.used_weight is not None:
                 self._budget.note_used(self._rest.used_weight, self._utc())
-        self.last_error = None
+        self._budget.note_answer(self._utc())
         return answer
+
+    def _note_failure(self, error: RestError) -> None:
+        self._budget.note_failure(str(error), self._utc(), error.status, error.retry_after_s)
+        if error.status in BANS:
+            self._put(Blocked(self._budget.banned_until))
+        self._limited.warning(
+            "a request for lost trades failed; it is made again", error=str(error)
+        )
 
     def _wait_for_budget(self, weight: int) -> int:
         """Spend *weight* and return 0, or return how long to wait, no longer than a look."""
@@ -149,6 +150,6 @@ class Repairing:
             self._limited.warning(
                 "no lost trades are asked for, since the exchange refuses requests",
                 seconds=wait // 1000,
-                error=self.last_error,
+                error=self._budget.last_error,
             )
         return min(wait, LOOK_EVERY_MS)

@@ -68,11 +68,15 @@ def test_a_share_smaller_than_any_request_still_lets_one_through_each_minute() -
     assert [spend(budget, 25, NOON + minute * MINUTE) for minute in range(3)] == [1, 1, 1]
 
 
+def refuse(budget: Budget, status: int, now: int, retry_after_s: int | None = None) -> None:
+    budget.note_failure(f"{status} no", now, status, retry_after_s)
+
+
 @pytest.mark.parametrize("status", [418, 429])
 def test_asking_stops_for_exactly_as_long_as_the_exchange_says(status: int) -> None:
     budget = Budget(6_000, 50)
 
-    budget.note_refusal(status, 17, NOON)
+    refuse(budget, status, NOON, 17)
 
     assert budget.wait_ms(4, NOON + 3_000) == 14_000
     assert budget.wait_ms(4, NOON + 17_000) == 0
@@ -82,7 +86,7 @@ def test_asking_stops_for_exactly_as_long_as_the_exchange_says(status: int) -> N
 def test_without_a_word_of_how_long_it_stops_for_the_shortest_ban(status: int) -> None:
     budget = Budget(6_000, 50)
 
-    budget.note_refusal(status, None, NOON)
+    refuse(budget, status, NOON)
 
     assert budget.wait_ms(4, NOON) == 2 * MINUTE
 
@@ -90,48 +94,127 @@ def test_without_a_word_of_how_long_it_stops_for_the_shortest_ban(status: int) -
 def test_a_refusal_is_never_answered_by_asking_again_at_once() -> None:
     budget = Budget(6_000, 50)
 
-    budget.note_refusal(429, 0, NOON)
+    refuse(budget, 429, NOON, 0)
 
     assert budget.wait_ms(4, NOON) > 0
 
 
-@pytest.mark.parametrize(("status", "wait_ms"), [(403, HOUR), (451, 6 * HOUR)])
-@pytest.mark.parametrize("retry_after_s", [None, 0, 5])
-def test_a_firewall_and_a_forbidden_place_stop_it_for_a_long_while(
-    status: int, wait_ms: int, retry_after_s: int | None
-) -> None:
+@pytest.mark.parametrize("status", [None, 200, 400, 404, 500])
+def test_a_failure_that_concerns_one_request_stops_no_other(status: int | None) -> None:
     budget = Budget(6_000, 50)
 
-    budget.note_refusal(status, retry_after_s, NOON)
+    budget.note_failure("no", NOON, status, 600)
 
-    assert budget.wait_ms(4, NOON) == wait_ms
+    assert budget.wait_ms(4, NOON) == 0
+
+
+def refuse_again_and_again(
+    budget: Budget, status: int, times: int, *, now: int = NOON
+) -> list[int]:
+    """Refuse each request as soon as it may be made; return the waits in minutes."""
+    waits = []
+    for _ in range(times):
+        refuse(budget, status, now)
+        waits.append(budget.wait_ms(4, now) // MINUTE)
+        now += waits[-1] * MINUTE
+        assert budget.wait_ms(4, now) == 0
+    return waits
+
+
+@pytest.mark.parametrize(
+    ("status", "waits"),
+    [(403, [5, 10, 20, 40, 60, 60]), (451, [5, 10, 20, 40, 80, 160, 320, 360, 360])],
+)
+def test_a_firewall_and_a_forbidden_place_stop_it_for_longer_each_time(
+    status: int, waits: list[int]
+) -> None:
+    assert refuse_again_and_again(Budget(6_000, 50), status, len(waits)) == waits
+    assert refuse_again_and_again(Budget(6_000, 50), status, 100)[-1] == waits[-1]
+
+
+def test_an_answer_ends_the_row_of_refusals_and_another_failure_does_not() -> None:
+    budget = Budget(6_000, 50)
+    assert refuse_again_and_again(budget, 451, 3) == [5, 10, 20]
+
+    budget.note_failure("no answer", NOON + HOUR)
+    assert refuse_again_and_again(budget, 451, 1, now=NOON + HOUR) == [40]
+    budget.note_answer(NOON + 2 * HOUR)
+    assert refuse_again_and_again(budget, 451, 2, now=NOON + 2 * HOUR) == [5, 10]
+
+
+@pytest.mark.parametrize("status", [403, 451])
+def test_a_firewall_that_says_how_long_is_obeyed_if_that_is_longer(status: int) -> None:
+    budget = Budget(6_000, 50)
+
+    refuse(budget, status, NOON, 2)
+    assert budget.wait_ms(4, NOON) == 5 * MINUTE
+    refuse(budget, status, NOON + 5 * MINUTE, 12 * 3_600)
+    assert budget.wait_ms(4, NOON + 5 * MINUTE) == 12 * HOUR
 
 
 def test_a_shorter_refusal_does_not_end_a_longer_one() -> None:
     budget = Budget(6_000, 50)
-    budget.note_refusal(451, None, NOON)
+    refuse(budget, 451, NOON)
 
-    budget.note_refusal(429, 1, NOON)
+    refuse(budget, 429, NOON, 1)
 
-    assert budget.wait_ms(4, NOON) == 6 * HOUR
+    assert budget.wait_ms(4, NOON) == 5 * MINUTE
 
 
-def test_a_block_holds_over_a_restart() -> None:
+def test_a_ban_holds_over_a_restart() -> None:
     budget = Budget(6_000, 50)
-    budget.note_refusal(418, 600, NOON)
+    refuse(budget, 418, NOON, 600)
 
-    restarted = Budget(6_000, 50, budget.blocked_until)
+    restarted = Budget(6_000, 50, budget.banned_until)
 
     assert restarted.wait_ms(4, NOON + MINUTE) == 9 * MINUTE
+    assert restarted.last_error == "the exchange had said so before the restart"
     assert restarted.wait_ms(4, NOON + 10 * MINUTE) == 0
 
 
-def test_no_block_is_longer_than_the_longest_ban_whatever_is_said_or_shown_by_the_clock() -> None:
+@pytest.mark.parametrize("status", [403, 451])
+def test_what_a_firewall_says_is_forgotten_at_a_restart(status: int) -> None:
     budget = Budget(6_000, 50)
-    budget.note_refusal(418, 10**9, NOON)
-    assert budget.wait_ms(4, NOON) == 3 * DAY
+    refuse(budget, 429, NOON, 2)
+    refuse(budget, status, NOON)
 
-    restarted = Budget(6_000, 50, blocked_until=NOON + 1_000 * DAY)
+    restarted = Budget(6_000, 50, budget.banned_until)
+
+    assert restarted.wait_ms(4, NOON) == 2_000
+
+
+def test_a_ban_that_ends_before_a_firewalls_refusal_does_not_make_that_outlive_the_process() -> (
+    None
+):
+    budget = Budget(6_000, 50)
+    refuse(budget, 451, NOON)
+    refuse(budget, 429, NOON, 2)
+
+    assert (budget.banned_until, budget.blocked_until) == (NOON + 2_000, NOON + 5 * MINUTE)
+
+
+def test_the_reason_of_the_last_failure_is_kept_until_an_answer_comes() -> None:
+    budget = Budget(6_000, 50)
+    budget.note_failure("no answer", NOON)
+    assert budget.last_error == "no answer"
+    refuse(budget, 451, NOON)
+    assert budget.last_error == "451 no"
+
+    budget.note_answer(NOON + 1)  # to a request that was under way
+    assert budget.last_error == "451 no"
+    assert budget.wait_ms(4, NOON + 1) > 0
+
+    budget.note_answer(NOON + 5 * MINUTE)
+    assert budget.last_error is None
+
+
+def test_no_block_is_longer_than_the_longest_ban_whatever_is_said_or_shown_by_the_clock() -> None:
+    for status in (418, 451):
+        budget = Budget(6_000, 50)
+        refuse(budget, status, NOON, 10**9)
+        assert budget.wait_ms(4, NOON) == 3 * DAY
+
+    restarted = Budget(6_000, 50, banned_until=NOON + 1_000 * DAY)
     assert restarted.wait_ms(4, NOON) == 3 * DAY
     assert restarted.wait_ms(4, NOON + 3 * DAY) == 0
 

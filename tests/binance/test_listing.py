@@ -45,8 +45,8 @@ def _rest(exchange: ExchangeSimulator) -> Iterator[RestClient]:
         yield rest
 
 
-def budget(blocked_until: int = 0) -> Budget:
-    return Budget(SPOT.weight_per_minute, 50, blocked_until)
+def budget(banned_until: int = 0) -> Budget:
+    return Budget(SPOT.weight_per_minute, 50, banned_until)
 
 
 def never(wait_s: float) -> bool:
@@ -112,10 +112,40 @@ def test_an_exchange_that_wants_no_requests_gets_none_over_a_restart_too(
         return True
 
     assert choose_symbols(DOLLARS, rest, budget(), journal, stop_next_time) == ()
-    blocked_until = int(journal.fact(BLOCKED_UNTIL) or 0)
-    assert blocked_until > utc_ms() + 500_000
-    with pytest.raises(ExchangeError, match="not asked"):
-        unlisted_symbols(DOLLARS, rest, budget(blocked_until))
+    banned_until = int(journal.fact(BLOCKED_UNTIL) or 0)
+    assert banned_until > utc_ms() + 500_000
+    with pytest.raises(ExchangeError, match=r"not asked: .* before the restart"):
+        unlisted_symbols(DOLLARS, rest, budget(banned_until))
 
     assert len(exchange.rest_requests) == 1
     assert stopping.is_set()
+
+
+@pytest.mark.parametrize("status", [403, 451])
+def test_a_firewall_is_asked_once_at_each_start(
+    exchange: ExchangeSimulator, rest: RestClient, journal: Journal, status: int
+) -> None:
+    config = SymbolsConfig(include=("BTCUSDT",), exclude=())
+    exchange.rest_answer(status)
+    first = budget()
+
+    assert choose_symbols(DOLLARS, rest, first, journal, lambda _: True) == ()
+    with pytest.raises(ExchangeError, match=rf"not asked: .* for 300 s: GET .*: {status} "):
+        unlisted_symbols(config, rest, first)
+    assert len(exchange.rest_requests) == 1
+    restarted = budget(int(journal.fact(BLOCKED_UNTIL) or 0))
+    assert choose_symbols(DOLLARS, rest, restarted, journal, never) == ("BTCUSDT", "ETHUSDT")
+
+
+def test_an_answer_ends_what_a_failure_had_to_say(
+    exchange: ExchangeSimulator, rest: RestClient
+) -> None:
+    config = SymbolsConfig(include=("BTCUSDT",), exclude=())
+    spent = budget()
+    exchange.rest_answer(500)
+
+    with pytest.raises(ExchangeError):
+        unlisted_symbols(config, rest, spent)
+    assert " 500 " in (spent.last_error or "")
+    assert unlisted_symbols(config, rest, spent) == []
+    assert spent.last_error is None

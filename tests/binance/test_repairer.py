@@ -104,12 +104,13 @@ class Collector:
         self.aggregator = Aggregator(symbols, market="spot", interval_ms=INTERVAL_MS, grace_ms=50)
         self.aggregator.resume(self.journal.checkpoints, self.journal.stored_through())
         self.rest = RestClient(exchange.rest_url, SPOT, timeout_s=5.0)
-        blocked_until = int(self.journal.fact(BLOCKED_UNTIL) or 0)
+        banned_until = int(self.journal.fact(BLOCKED_UNTIL) or 0)
+        self.budget = Budget(SPOT.weight_per_minute, 50, banned_until)
         self.repairing = Repairing(
             self.rest,
             History(self.rest, SPOT),
             RepairPlan(max_age_ms),
-            Budget(SPOT.weight_per_minute, 50, blocked_until),
+            self.budget,
             put=self.inbox.put,
             clock=lambda: self.aggregator.clock(now_ms()),
             utc=utc,
@@ -159,7 +160,7 @@ class Collector:
     def wait_until_whole(self) -> None:
         """Wait until nothing is missing, and that is on disk."""
         wait_until(
-            lambda: self.is_whole, lambda: f"{self.journal.checkpoints} {self.repairer.last_error}"
+            lambda: self.is_whole, lambda: f"{self.journal.checkpoints} {self.budget.last_error}"
         )
 
     @property
@@ -228,6 +229,11 @@ def sums_of(bar: Any) -> dict[str, Any]:
 
 def asked(exchange: ExchangeSimulator, path: str) -> int:
     return sum(request.path == path for request in exchange.rest_requests)
+
+
+def warnings_of(caplog: pytest.LogCaptureFixture, words: str) -> list[Any]:
+    """Return what was logged with *words* in its message."""
+    return [record for record in caplog.records if words in record.message]
 
 
 def test_lost_trades_are_fetched_by_id_and_the_bars_become_whole(
@@ -331,14 +337,9 @@ def test_a_refusal_is_obeyed_for_as_long_as_it_says(
 
 @pytest.mark.parametrize(
     ("status", "headers", "reason"),
-    [
-        (418, {"Retry-After": "600"}, "banned"),
-        (429, {}, "asks too much"),
-        (403, {}, "firewall"),
-        (451, {}, "data-api.binance.vision"),
-    ],
+    [(418, {"Retry-After": "600"}, "banned"), (429, {}, "asks too much")],
 )
-def test_a_block_stops_every_request_says_why_and_holds_over_a_restart(
+def test_a_ban_stops_every_request_says_why_and_holds_over_a_restart(
     exchange: ExchangeSimulator,
     path: Path,
     status: int,
@@ -352,7 +353,7 @@ def test_a_block_stops_every_request_says_why_and_holds_over_a_restart(
         wait_until(lambda: collector.journal.fact(BLOCKED_UNTIL))
         (gap,) = collector.journal.checkpoints["BTCUSDT"].ledger.gaps
 
-        assert reason in (collector.repairer.last_error or "")
+        assert reason in (collector.budget.last_error or "")
         assert int(collector.journal.fact(BLOCKED_UNTIL) or 0) > utc_ms() + 60_000
     assert gap.attempts <= 1
     with Collector(path, exchange) as collector:
@@ -363,6 +364,52 @@ def test_a_block_stops_every_request_says_why_and_holds_over_a_restart(
 
     assert len(exchange.rest_requests) == 1
     assert not any(bar.is_complete for bar in stored(path))
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"), [(403, "its firewall"), (451, "data-api.binance.vision")]
+)
+def test_a_firewall_stops_every_request_for_minutes_and_says_why(
+    exchange: ExchangeSimulator,
+    path: Path,
+    caplog: pytest.LogCaptureFixture,
+    status: int,
+    reason: str,
+) -> None:
+    trades = trade_on(exchange, 30)
+    clock = [START]
+    exchange.rest_answer(status)
+    with Collector(path, exchange, utc=lambda: clock[0]) as collector:
+        collector.hear(trades[0], trades[-1])
+        collector.repairer.suspect(["ETHUSDT"])
+        wait_until(lambda: warnings_of(caplog, "the exchange refuses requests"))
+        clock[0] += 299_000
+        threading.Event().wait(0.3)
+        assert len(exchange.rest_requests) == 1
+
+        clock[0] += 1_000
+        collector.wait_until_whole()
+    (warning,) = warnings_of(caplog, "the exchange refuses requests")
+    assert warning.seconds == 300
+    assert f": {status} " in warning.error
+    assert reason in warning.error
+    assert_exact(path, trades)
+
+
+@pytest.mark.parametrize("status", [403, 451])
+def test_a_firewall_is_asked_again_after_a_restart(
+    exchange: ExchangeSimulator, path: Path, status: int
+) -> None:
+    trades = trade_on(exchange, 30)
+    exchange.rest_answer(status)
+    with Collector(path, exchange) as collector:
+        collector.hear(trades[0], trades[10])
+        wait_until(lambda: collector.budget.last_error)
+    assert len(exchange.rest_requests) == 1
+    with Collector(path, exchange) as collector:
+        collector.hear(trades[-1])
+        collector.wait_until_whole()
+    assert_exact(path, trades)
 
 
 def test_the_weight_that_the_exchange_counts_holds_requests_back_until_the_next_minute(
@@ -512,6 +559,6 @@ def test_stopping_waits_for_no_block(exchange: ExchangeSimulator, path: Path) ->
     exchange.rest_answer(418, {"Retry-After": "600"})
     with Collector(path, exchange) as collector:
         collector.hear(trades[0], trades[-1])
-        wait_until(lambda: collector.repairer.last_error)
+        wait_until(lambda: collector.budget.last_error)
         began_at = time.monotonic()
     assert time.monotonic() - began_at < 2

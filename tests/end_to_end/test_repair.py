@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.end_to_end.machine.sitecustomize import AHEAD, SPEED
+from tests.end_to_end.machine.sitecustomize import SPEED
 from tests.end_to_end.market import assert_same_bars, documents, in_the_trades
 from tests.end_to_end.stage import STREAMS, missing, trade_requests
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from pymongo.database import Database
 
     from bintrades.model import Gap
@@ -91,13 +90,11 @@ def test_refusals_are_obeyed_for_as_long_as_the_exchange_says_across_a_restart(
 
 
 @pytest.mark.parametrize("status", [403, 451])
-def test_where_rest_is_closed_bars_are_incomplete_until_it_opens(
-    status: int, stage: Stage, mongodb_database: Database[dict[str, Any]], tmp_path: Path
+def test_where_rest_is_closed_bars_are_incomplete_until_a_start_finds_it_open(
+    status: int, stage: Stage, mongodb_database: Database[dict[str, Any]]
 ) -> None:
-    ahead = tmp_path / "ahead"
-    ahead.write_text("0")
     stage.exchange.rest_answer(status, {}, b"<html>no</html>", path="Trades")
-    with stage.collector(environ={AHEAD: str(ahead)}) as collector:
+    with stage.collector() as collector:
         stage.start(collector)
         stage.send(10_000)
         stage.lose(300)
@@ -110,8 +107,9 @@ def test_where_rest_is_closed_bars_are_incomplete_until_it_opens(
         assert [request.status for request in trade_requests(stage.exchange)] == [status]
         assert_only_bars_with_gaps_are_incomplete(stage, mongodb_database, collector)
         assert f"{status} " in collector.command("gaps").stdout
+        page = collector.command("status").stdout
+        assert re.search(rf"\nrepair .*; no requests until .* UTC: GET .*: {status} ", page)
 
-        ahead.write_text(str(7 * 3_600))
         stage.start(collector)
         stage.send_rest()
         stage.wait_until_whole(collector)

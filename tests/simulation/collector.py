@@ -163,8 +163,8 @@ class Collector:
             grace_ms=schedule.grace,
         )
         self.aggregator.resume(self.journal.checkpoints, self.journal.stored_through())
-        blocked_until = int(self.journal.fact(BLOCKED_UNTIL) or 0)
-        self.budget = Budget(schedule.weight_per_minute, _SHARE, blocked_until)
+        banned_until = int(self.journal.fact(BLOCKED_UNTIL) or 0)
+        self.budget = Budget(schedule.weight_per_minute, _SHARE, banned_until)
         rest = cast("RestClient", world.rest)
         self.repairing = Repairing(
             rest,

@@ -1,4 +1,4 @@
-"""What a test may change of the machine that a collector runs on: name service and clocks.
+"""What a test may change of the machine that a collector runs on: name service and clock.
 
 Python imports this module by itself at the start of a process that has its folder on PYTHONPATH.
 """
@@ -17,15 +17,10 @@ HOSTS = "BINTRADES_TEST_HOSTS"
 SPEED = "BINTRADES_TEST_SPEED"
 """How many times as fast as real time the collector's monotonic clock goes."""
 
-AHEAD = "BINTRADES_TEST_AHEAD"
-"""Names a file of the seconds by which the machine's clock is ahead when the collector starts."""
-
 _LOOPBACK = "127.0.0.1"
 _getaddrinfo = socket.getaddrinfo
 _monotonic_ns = time.monotonic_ns
-_time_ns = time.time_ns
 _speed = int(os.environ.get(SPEED, "1"))
-_ahead_ns = int(Path(os.environ[AHEAD]).read_text()) * 10**9 if AHEAD in os.environ else 0
 
 
 def getaddrinfo(host: Any, *args: Any, **options: Any) -> Any:
@@ -41,4 +36,3 @@ def getaddrinfo(host: Any, *args: Any, **options: Any) -> Any:
 if HOSTS in os.environ:
     socket.getaddrinfo = getaddrinfo
 time.monotonic_ns = lambda: _speed * _monotonic_ns()
-time.time_ns = lambda: _time_ns() + _ahead_ns
