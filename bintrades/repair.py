@@ -6,6 +6,9 @@ id, never by time, which would lose trades of one millisecond at a page's edge. 
 cannot tell exactly, at a gap's edges and around holes, stays a small gap and is asked for by id.
 Frames that vanish here and there leave many small gaps: a page asked for by id fills all that it
 reaches, for the same weight.
+
+A host for market data only may lack historicalTrades. There, aggregates tell what they can of small
+gaps, too; the rest waits for single trades to be asked for again, an hour later.
 """
 
 from __future__ import annotations
@@ -26,6 +29,8 @@ FIRST_LOOK_MS = 1_000
 
 _FIRST_WAIT_MS, _LONGEST_WAIT_MS = 1_000, 300_000
 _ABSENT_AFTER_MS = 10_000  # an id is absent when two answers so far apart say so
+_NO_TRADES_FOR_MS = 3_600_000  # until a host that had no historicalTrades is asked for them again
+_NO_TRADES = "this host has no historicalTrades, and aggregates do not tell these trades"
 
 
 class Aggregate(NamedTuple):
@@ -99,6 +104,8 @@ class RepairPlan:
         self._tries: dict[tuple[str, int], _Tries] = {}  # by symbol and last id
         self._holes: dict[tuple[str, int, int], int] = {}  # ids found absent, and when first
         self._busy: dict[str, Gap] = {}  # what is being asked about, until the ledger knows
+        self._not_found_count = 0  # answers in a row that there is no historicalTrades
+        self._no_trades_until = 0  # when to ask for single trades again
 
     @property
     def is_empty(self) -> bool:
@@ -134,7 +141,7 @@ class RepairPlan:
                 tries = self._tries[symbol, gap.last_id]
                 if now >= tries.not_before:
                     self._busy[symbol] = gap
-                    return self._task(symbol, gap, tries, clock - self._max_age)
+                    return self._task(symbol, gap, tries, now, clock - self._max_age)
         return None
 
     def put_back(self, task: Task) -> None:
@@ -146,8 +153,16 @@ class RepairPlan:
         self._delay(self._tries_of(task), now)
         return Repaired(task.symbol, task.gap, error=error)
 
+    def trades_not_found(self, task: TradesTask, error: str, now: int) -> Repaired:
+        """Note that the host says that it has no historicalTrades; the second time it counts."""
+        self._not_found_count += 1
+        if self._not_found_count > 1:
+            self._no_trades_until = now + _NO_TRADES_FOR_MS
+        return self.failed(task, error, now)
+
     def trades_came(self, task: TradesTask, rows: Sequence[Run], now: int) -> Repaired:
         """Return what the answer to a TradesTask means; *rows* have ascending ids."""
+        self._not_found_count = 0
         gap, tries = task.gap, self._tries_of(task)
         own = [run for run in rows if gap.first_id <= run.first_id <= gap.last_id]
         missing = self._missing_before(task)
@@ -156,11 +171,12 @@ class RepairPlan:
         holes = _holes(gap.first_id, min(seen_through, gap.last_id), own)
         absent = [hole for hole in holes if self._is_confirmed(task.symbol, hole, now)]
         is_cut_short = seen_through < gap.last_id and len(rows) < task.limit
+        if runs or absent:
+            tries.failures = 0
         if is_cut_short or not (own or absent):
             self._delay(tries, now)  # the exchange's database lags behind its streams
             error = "the exchange does not have it all yet"
             return Repaired(task.symbol, gap, runs, absent, error=error)
-        tries.failures = 0
         tries.not_before = now
         return Repaired(task.symbol, gap, runs, absent)
 
@@ -182,14 +198,19 @@ class RepairPlan:
         runs = [run for run in valid if gap.first_id <= run.first_id and run.last_id <= gap.last_id]
         is_older_left = task.is_oldest and first_id > gap.first_id
         is_beginning = gap.is_start and not task.is_oldest and not tries.is_recent
+        wanted_from = first_id if is_older_left or is_beginning else gap.first_id
         tries.is_recent = True
         tries.needs_ids = last_id >= gap.last_id
         tries.next_aggregate = None if tries.needs_ids else rows[-1].id + 1
+        lacks_trades = tries.needs_ids and now < self._no_trades_until
+        is_left = any(_holes(wanted_from, gap.last_id, runs))
+        if runs:
+            tries.failures = 0
         if last_id < gap.last_id and len(rows) < self._page:
             self._delay(tries, now)
         else:
             tries.failures = 0
-            tries.not_before = now
+            tries.not_before = self._no_trades_until if lacks_trades else now
         return Repaired(
             task.symbol,
             gap,
@@ -197,14 +218,16 @@ class RepairPlan:
             begins_at=first_id if is_beginning else None,
             abandoned_through=min(first_id - 1, gap.last_id) if is_older_left else None,
             abandoned_before_ms=task.start_ms or 0,
+            error=_NO_TRADES if lacks_trades and is_left else None,
         )
 
-    def _task(self, symbol: str, gap: Gap, tries: _Tries, oldest: int) -> Task | Repaired:
+    def _task(self, symbol: str, gap: Gap, tries: _Tries, now: int, oldest: int) -> Task | Repaired:
         if gap.until_ms < oldest:
             return Repaired(symbol, gap, abandoned_through=gap.last_id, abandoned_before_ms=oldest)
         if not tries.is_recent and gap.since_ms < oldest:
             return AggregatesTask(symbol, gap, None, oldest, is_oldest=True)
-        if tries.needs_ids or (gap.size < self._page and not gap.is_start):
+        is_by_id = tries.needs_ids or (gap.size < self._page and not gap.is_start)
+        if is_by_id and now >= self._no_trades_until:
             from_id = self._reach_back(symbol, gap, oldest)
             # One row more than is missing shows that the exchange has got past the gap.
             return TradesTask(symbol, gap, from_id, min(self._page, gap.last_id - from_id + 2))

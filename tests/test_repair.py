@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from bintrades.aggregator import Aggregator
 from bintrades.changes import Checkpoint
@@ -450,13 +451,133 @@ def test_the_wait_for_a_gap_grows_while_its_requests_fail_and_begins_anew_after(
     assert plan.next_task(now + 1_000, NOON) is not None
 
 
-def test_an_answer_that_brought_something_is_followed_by_the_shortest_wait() -> None:
-    plan = plan_of(gap(1, 1), gap(5, 8))
-    task = TradesTask(BTC, gap(5, 8), 1, 4)
-    pages = [rows(5), rows(), rows(1), rows(6, 9)]  # its own, nothing, an earlier gap's, a hole
-    waits = [wait_after(plan, lambda page=page: plan.trades_came(task, page, 0)) for page in pages]
-    assert waits == [1_000, 2_000, 1_000, 2_000]
-    plan.trades_came(task, rows(6, 9), now=10_000)
+def wait_after(plan: RepairPlan, left: Sequence[Gap], now: int) -> int:
+    """Return how long nothing is asked after an answer at *now* that has *left* these gaps."""
+    plan.update(BTC, left, now)
+    waited = 0
+    while (task := plan.next_task(now + waited, NOON + 2_000)) is None:
+        waited += 500
+    assert not isinstance(task, Repaired)
+    plan.put_back(task)
+    return waited
+
+
+def test_a_short_page_that_brought_something_is_followed_by_the_shortest_wait() -> None:
+    plan = plan_of(gap(5, 7))
+    waits, now = [], 0
+    for page, left in [
+        (rows(), gap(5, 7, attempts=1)),
+        (rows(), gap(5, 7, attempts=2)),
+        (rows(5), gap(6, 7, attempts=3)),
+        (rows(6), gap(7, 7, attempts=4)),
+        (rows(), gap(7, 7, attempts=5)),
+    ]:
+        task = task_of(plan, now)
+        assert isinstance(task, TradesTask)
+        plan.trades_came(task, page, now)
+        waits.append(wait_after(plan, [left], now))
+        now += waits[-1]
+
+    assert waits == [1_000, 2_000, 1_000, 1_000, 2_000]
+
+
+def test_a_page_that_only_filled_gaps_before_its_own_is_followed_by_the_shortest_wait() -> None:
+    plan = plan_of(gap(4, 4), gap(6, 7))
+    plan.failed(task_of(plan), "no", now=0)
+    plan.update(BTC, [gap(4, 4), gap(6, 7, attempts=1)], now=0)
+    task = task_of(plan, now=1_000)
+    assert isinstance(task, TradesTask)
+    assert task.gap == gap(6, 7, attempts=1)
+
+    plan.trades_came(task, rows(4), now=1_000)
+
+    assert wait_after(plan, [gap(6, 7, attempts=2)], now=1_000) == 1_000
+
+
+def test_a_short_page_of_aggregates_that_brought_something_is_followed_by_the_shortest_wait() -> (
+    None
+):
+    plan = plan_of(gap(5, 40))
+    plan.failed(task_of(plan), "no", now=0)
+    assert wait_after(plan, [gap(5, 40, attempts=1)], now=0) == 1_000
+    task = task_of(plan, now=1_000)
+    assert isinstance(task, AggregatesTask)
+
+    plan.aggregates_came(task, aggregates((5, 6)), now=1_000)
+    assert wait_after(plan, [gap(7, 40, attempts=2)], now=1_000) == 1_000
+    task = task_of(plan, now=2_000)
+    assert isinstance(task, AggregatesTask)
+    plan.aggregates_came(task, aggregates((4, 6), first=101), now=2_000)
+    assert wait_after(plan, [gap(7, 40, attempts=3)], now=2_000) == 2_000
+
+
+def plan_without_single_trades(*gaps: Gap) -> RepairPlan:
+    """Return a plan whose host has said twice, at 0 and at 1 s, that it has no historicalTrades."""
+    plan = plan_of(*gaps)
+    for attempt in range(2):
+        task = task_of(plan, attempt * 1_000)
+        assert isinstance(task, TradesTask)
+        assert plan.trades_not_found(task, "404", attempt * 1_000).error == "404"
+        plan.update(BTC, [replace(each, attempts=attempt + 1) for each in gaps], attempt * 1_000)
+    return plan
+
+
+def test_a_host_without_single_trades_is_asked_for_aggregates_of_small_gaps_too() -> None:
+    plan = plan_without_single_trades(gap(5, 8))
+    assert plan.next_task(2_999, NOON) is None
+    task = task_of(plan, now=3_000)
+    assert task == AggregatesTask(BTC, gap(5, 8, attempts=2), None, start_ms=NOON)
+    assert isinstance(task, AggregatesTask)
+
+    repaired = plan.aggregates_came(task, aggregates((4, 5), (6, 8), (9, 9)), now=3_000)
+
+    assert [(run.first_id, run.last_id) for run in repaired.runs] == [(6, 8)]
+    assert repaired.error == (
+        "this host has no historicalTrades, and aggregates do not tell these trades"
+    )
+
+
+def test_an_answer_that_leaves_nothing_is_no_failure_for_want_of_single_trades() -> None:
+    plan = plan_without_single_trades(gap(5, 8))
+    task = task_of(plan, now=3_000)
+    assert isinstance(task, AggregatesTask)
+
+    repaired = plan.aggregates_came(task, aggregates((5, 7), (8, 8)), now=3_000)
+
+    assert (len(repaired.runs), repaired.error) == (2, None)
+
+
+def test_what_aggregates_do_not_tell_waits_until_single_trades_are_asked_for_again() -> None:
+    plan = plan_without_single_trades(gap(5, 8))
+    task = task_of(plan, now=3_000)
+    assert isinstance(task, AggregatesTask)
+    plan.aggregates_came(task, aggregates((4, 8)), now=3_000)
+    left = gap(5, 8, attempts=3)
+    plan.update(BTC, [left], now=3_000)
+    asked_again_at = 1_000 + HOUR
+
+    assert plan.next_task(asked_again_at - 1, NOON) is None
+    task = task_of(plan, now=asked_again_at)
+    assert isinstance(task, TradesTask)
+    plan.trades_not_found(task, "404", asked_again_at)
+    plan.update(BTC, [gap(5, 8, attempts=4)], asked_again_at)
+    assert isinstance(task_of(plan, now=asked_again_at + 1_000), AggregatesTask)
+
+
+def test_a_host_that_has_single_trades_after_all_is_asked_for_them() -> None:
+    plan = plan_without_single_trades(gap(5, 8))
+    now = 1_000 + HOUR
+    task = task_of(plan, now)
+    assert isinstance(task, TradesTask)
+    plan.trades_came(task, rows(5, 6), now)
+    plan.update(BTC, [gap(7, 8)], now)
+    task = task_of(plan, now + 1_000)
+    assert isinstance(task, TradesTask)
+
+    plan.trades_not_found(task, "404", now + 1_000)
+    plan.update(BTC, [gap(7, 8, attempts=1)], now + 1_000)
+
+    assert isinstance(task_of(plan, now + 60_000), TradesTask), "one such answer may be a mistake"
 
 
 def test_a_short_or_empty_page_is_no_proof_of_absence() -> None:

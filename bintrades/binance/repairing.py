@@ -32,6 +32,7 @@ LOOK_EVERY_MS = 250
 
 _AUDIT_EVERY_MS = 400  # a tenth of the exchange's limit at the most
 _MINUTE_MS = 60_000
+_NOT_FOUND = 404
 
 
 class Repairing:
@@ -103,6 +104,8 @@ class Repairing:
             rows = self._ask(lambda: self._history.aggregates(task))
             return self._plan.aggregates_came(task, rows, self._now())
         except RestError as error:
+            if error.status == _NOT_FOUND and isinstance(task, TradesTask):
+                return self._plan.trades_not_found(task, str(error), self._now())
             return self._plan.failed(task, str(error), self._now())
 
     def _audit(self) -> int:

@@ -305,6 +305,50 @@ def test_a_request_that_fails_is_made_again_and_the_failure_is_on_record(
     assert_exact(path, trades)
 
 
+def test_a_host_without_single_trades_is_asked_for_aggregates(
+    exchange: ExchangeSimulator, path: Path
+) -> None:
+    trades = trade_on(exchange, 60)  # none has the price of the one before
+    body = '{"code":-1000,"msg":"Path not found."}'
+    exchange.rest_answer(404, body=body, times=1_000, path=HISTORY)
+    with Collector(path, exchange) as collector:
+        collector.hear(trades[0], trades[20])
+        collector.wait_until_whole()
+        collector.hear(trades[-1])
+        wait_until(lambda: collector.aggregator.repaired_count == 57)
+        collector.wait_until_whole()
+
+        assert collector.budget.last_error is None
+    assert_exact(path, trades)
+    assert asked(exchange, HISTORY) == 2
+
+
+def test_what_aggregates_do_not_tell_stays_on_record_with_the_reason(
+    exchange: ExchangeSimulator, path: Path
+) -> None:
+    trades = [
+        exchange.record("BTCUSDT", "7", "0.1", time_ms=START + 1_000 * (number // 2))
+        for number in range(10)
+    ]
+    exchange.rest_answer(404, times=1_000, path=HISTORY)
+    with Collector(path, exchange) as collector:
+        collector.hear(*trades[:3], trades[-1])
+        wait_until(lambda: len(collector.aggregator.gaps("BTCUSDT")) == 2)
+        wait_until(
+            lambda: all(
+                "this host has no historicalTrades" in (gap.last_error or "")
+                for gap in collector.aggregator.gaps("BTCUSDT")
+            )
+        )
+        gaps = [(gap.first_id, gap.last_id) for gap in collector.aggregator.gaps("BTCUSDT")]
+        wait_until(lambda: asked(exchange, AGGREGATES) == 2)
+        threading.Event().wait(0.5)
+    assert gaps == [(3, 3), (8, 8)]
+    assert asked(exchange, HISTORY) == 2
+    assert asked(exchange, AGGREGATES) == 2, "of all, then of what was left before the others"
+    assert not any(bar.is_complete for bar in stored(path))
+
+
 def test_live_trades_do_not_wait_for_a_slow_answer(exchange: ExchangeSimulator, path: Path) -> None:
     trades = trade_on(exchange, 30)
     exchange.rest_delay(2.0)
