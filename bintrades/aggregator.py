@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 _NEVER = 2**63
 _SLOWNESS = 1_000  # more than a clock may be wrong, which is some 500 millionths
 _SUSPECT_AFTER_MS, _SUSPECT_FACTOR = 60_000, 4  # silence that is checked: at least, and times habit
-_RENUMBERED_AFTER_MS, _RENUMBERED_TRADES = 5_000, 3  # what shows that ids have begun anew
+_RENUMBERED_TRADES = 3  # in a row show that ids have begun anew
 _SENT_WITHIN_MS = 60_000  # of the trade: an `E` that is later is a mistake
 _DELIVERED_WITHIN_MS = 5_000  # a trade that is younger may still be on its way
 
@@ -83,7 +83,7 @@ class _Series:
         self.connections = 0  # that carry this symbol now
         self.gap_cause = SKIPPED  # what a gap before the next trade would come from
         self.unwanted_before = 0  # when the first interval opens, once REST has told its first id
-        self.stray_id = -1  # of a trade that is newer than the highest id, but whose id was had
+        self.stray_id = -1  # of the last trade that is newer than all bars, but whose id was had
         self.strays = 0  # such trades with ids in a row
         self.quiet = 0  # silence at the last look, times without a connection included
         self.listened = self.habit = 0  # those left out; and the longest usual one
@@ -403,12 +403,13 @@ class Aggregator:
             self._close_due(series, event_time)
 
     def _look_at_duplicate(self, series: _Series, trade: Trade) -> None:
-        """Begin anew if the exchange has done so: no duplicate is newer than the highest id.
+        """Begin anew if the exchange has done so: no duplicate is newer than all bars.
 
         Binance wipes its test networks about once a month, and ids restart. The interval in which
         that happened takes no more trades: ids of two numberings do not mix.
         """
-        if trade.time < series.ledger.last_time + _RENUMBERED_AFTER_MS:
+        begun = max(series.buckets, default=series.closed_through) + self._interval
+        if trade.time < max(begun, series.ledger.last_time):
             return
         series.strays = series.strays + 1 if trade.trade_id == series.stray_id + 1 else 1
         series.stray_id = trade.trade_id
@@ -417,10 +418,10 @@ class Aggregator:
         self.renumbered.append(series.symbol)
         known = series.ledger.next_id or 0
         self._changes.explained.append((series.symbol, 0, known, RENUMBERED))
-        series.ledger = Ledger.renumbered(series.ledger, trade.trade_id, trade.time)
-        series.unwanted_before = trade.time - trade.time % self._interval + self._interval
-        series.current = None
+        series.ledger = Ledger.renumbered(series.ledger, since=begun)
+        series.unwanted_before = begun
         series.strays = 0
+        self._add(series, trade, trade.time)
 
     def _add_run(self, series: _Series, run: Run) -> None:
         """Put a run of trades into its bar, as if they had come one by one."""

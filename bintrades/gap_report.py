@@ -37,8 +37,10 @@ def tell_gaps(rows: Sequence[dict[str, Any]]) -> str:
         [
             row["state"],
             row["symbol"],
-            f"{row['first_id']}-{row['last_id']}",
-            "unknown" if row["is_start"] else row["last_id"] - row["first_id"] + 1,
+            "unknown" if row["first_id"] < 0 else f"{row['first_id']}-{row['last_id']}",
+            "unknown"
+            if row["is_start"] or row["first_id"] < 0
+            else row["last_id"] - row["first_id"] + 1,
             row["since"][:23].replace("T", " "),
             row["until"][:23].replace("T", " "),
             row["cause"],

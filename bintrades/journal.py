@@ -37,7 +37,7 @@ from bintrades.journal_file import (
 )
 from bintrades.journal_lock import lock_journal
 from bintrades.ledger import LedgerState, no_longer_missing
-from bintrades.model import REPAIRED, UNWANTED
+from bintrades.model import RENUMBERED, REPAIRED, UNWANTED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -384,7 +384,7 @@ class Journal:
         reasons = [(low, high, why) for name, low, high, why in changes.explained if name == symbol]
         for gap in no_longer_missing(before, gaps):
             for part, outcome in _with_outcomes(gap, reasons):
-                if outcome != UNWANTED:
+                if outcome not in (UNWANTED, RENUMBERED):  # what is lost stays a gap
                     self._put_past_gap(symbol, part, outcome, now_ms)
 
     def _put_past_gap(self, symbol: str, gap: Gap, outcome: str, now_ms: int) -> None:

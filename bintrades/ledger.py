@@ -58,15 +58,19 @@ class Ledger:
         self._gaps = list(state.gaps) if state else []  # lowest first, never adjacent by accident
 
     @classmethod
-    def renumbered(cls, before: Ledger, trade_id: int, time: int) -> Ledger:
-        """Return the ledger that follows *before* where ids have begun anew, with this trade.
+    def renumbered(cls, before: Ledger, since: int) -> Ledger:
+        """Return what follows *before* where ids begin anew, and trades are wanted since *since*.
 
-        What was lost around that moment cannot be asked for, nor what was missing before: one
-        abandoned gap stands for all of it.
+        What was missing, and what came between, cannot be asked for any more. That it is lost
+        stays on record under ids that no trade has.
         """
-        since = min([before.last_time, *(gap.since_ms for gap in before.gaps)])
-        lost = Gap(0, max(0, trade_id - 1), since, time, RENUMBERED, is_abandoned=True)
-        return cls(LedgerState(trade_id + 1, time, (lost,)))
+        spans = [(gap.since_ms, gap.until_ms) for gap in before.gaps]
+        spans.append((before.last_time, since - 1))
+        lost = [
+            Gap(-number, -number, *span, RENUMBERED, is_abandoned=True)
+            for number, span in enumerate(spans, 1)
+        ]
+        return cls(LedgerState(None, since, tuple(reversed(lost))))
 
     @property
     def gaps(self) -> tuple[Gap, ...]:
@@ -76,7 +80,8 @@ class Ledger:
     @property
     def beginning(self) -> int:
         """Since when trades are wanted, as long as the first of them is not known; otherwise 0."""
-        return self._gaps[0].since_ms if self._gaps and self._gaps[0].is_start else 0
+        index = self._gap_with(0)
+        return 0 if index is None or not self._gaps[index].is_start else self._gaps[index].since_ms
 
     @property
     def state(self) -> LedgerState | None:
@@ -124,8 +129,9 @@ class Ledger:
 
     def want_earlier(self, since: int) -> None:
         """Have the beginning lie at *since*, unless it lies before: a trade of then has come."""
-        if since < self.beginning:
-            self._gaps[0] = replace(self._gaps[0], since_ms=since)
+        index = self._gap_with(0)
+        if index is not None and since < self.beginning:
+            self._gaps[index] = replace(self._gaps[index], since_ms=since)
 
     def admit_run(self, first_id: int, last_id: int, time: int) -> bool:
         """Note trades with consecutive ids; return whether they are to be counted.
@@ -160,8 +166,9 @@ class Ledger:
 
     def forget_below(self, first_id: int) -> None:
         """Note that the wanted beginning is *first_id*: lower ids were before it."""
-        if self._gaps and self._gaps[0].is_start:
-            self._subtract(0, min(first_id - 1, self._gaps[0].last_id))
+        index = self._gap_with(0)
+        if index is not None and self._gaps[index].is_start:
+            self._subtract(0, min(first_id - 1, self._gaps[index].last_id))
 
     def abandon(self, last_id: int, until: int) -> None:
         """Note that missing ids up to *last_id*, older than *until*, will not be asked for."""

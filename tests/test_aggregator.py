@@ -559,29 +559,31 @@ def test_a_symbol_that_the_exchange_says_has_not_traded_is_wanted_from_then_on()
     assert START + hour - 60_000 - INTERVAL <= gap.since_ms <= START + hour - 60_000
 
 
-def wiped(*, old: int = 5, first: int = 0, pause: int = 6_000) -> Aggregator:
-    """Return an aggregator that has heard *old* trades, and from *first* on ids that begin anew."""
-    aggregator = new_aggregator()
-    aggregator.add([make_trade(100 + i, START + i, symbol=BTC) for i in range(old)], 0)
+def old_and_new(aggregator: Aggregator) -> tuple[list[Trade], list[Trade]]:
+    """Have trades come with ids from 100 on, then, in the same interval, from 0 on."""
+    old = [make_trade(100 + i, START + i) for i in range(5)]
+    new = [make_trade(i, START + 6_000 + 1_000 * i) for i in range(10)]
+    aggregator.add(old, 0)
     aggregator.collect()
-    times = [START + pause + 1_000 * i for i in range(10)]
-    aggregator.add([make_trade(first + i, time) for i, time in enumerate(times)], 0)
-    return aggregator
+    aggregator.add(new, 0)
+    return old, new
 
 
 def test_ids_that_begin_anew_are_recorded_from_the_next_interval_on() -> None:
-    aggregator = wiped()
+    aggregator = new_aggregator()
+    old, new = old_and_new(aggregator)
 
     assert aggregator.renumbered == [BTC]
+    lost, _before, beginning = aggregator.gaps(BTC)
+    assert (lost.cause, lost.is_abandoned, lost.has_ids) == ("renumbered", True, False)
+    assert (lost.since_ms, lost.until_ms) == (old[-1].time, START + INTERVAL - 1)
+    assert beginning == Gap(0, 5, START + INTERVAL, new[6].time, "start")
+    repaired(aggregator, *map(run_of, new[4:6]), begins_at=4)
+
     changes = aggregator.collect(is_last=True)
-    old = bar_of([make_trade(100 + i, START + i) for i in range(5)])
-    new = [make_trade(i, START + 6_000 + 1_000 * i) for i in range(4, 10)]
-    assert changes.finished[BTC, START] == old, "ids of two numberings are not mixed"
-    assert changes.finished[BTC, START + INTERVAL] == bar_of(new, is_closed=False)
-    (gap,) = changes.checkpoints[BTC].ledger.gaps
-    assert (gap.cause, gap.is_abandoned) == ("renumbered", True)
-    assert gap.touches(START, INTERVAL), "what was lost around that moment is on record"
-    assert not gap.touches(START + INTERVAL, INTERVAL)
+    assert changes.finished[BTC, START] == bar_of(old), "ids of two numberings do not mix"
+    assert changes.finished[BTC, START + INTERVAL] == bar_of(new[4:], is_closed=False)
+    assert lost in changes.checkpoints[BTC].ledger.gaps
 
 
 def test_ids_that_began_anew_during_a_restart_are_noticed() -> None:
@@ -592,18 +594,38 @@ def test_ids_that_began_anew_during_a_restart_are_noticed() -> None:
     after.add([make_trade(i, START + 5 * INTERVAL + i) for i in range(9)], 0)
 
     assert after.renumbered == [BTC]
-    (gap,) = after.gaps(BTC)
-    assert (gap.since_ms, gap.is_abandoned) == (START, True)
+    assert [(gap.since_ms, gap.cause) for gap in after.gaps(BTC)] == [
+        (START, "renumbered"),
+        (START, "renumbered"),
+        (START + INTERVAL, "start"),
+    ]
 
 
-def test_what_was_missing_before_ids_began_anew_stays_on_record() -> None:
+def test_what_was_missing_before_ids_began_anew_stays_on_record_without_ids() -> None:
     aggregator = new_aggregator()
-    aggregator.add([make_trade(100, START), make_trade(105, START + 2 * INTERVAL)], 0)
-    aggregator.add([make_trade(i, START + 5 * INTERVAL + i) for i in range(3)], 0)
+    aggregator.add([make_trade(500, START), make_trade(505, START + 2 * INTERVAL)], 0)
+    missing = aggregator.gaps(BTC)[-1]
+    for month in (5, 50):
+        times = [START + (month + i) * INTERVAL for i in range(3)]
+        aggregator.add([make_trade(i, time) for i, time in enumerate(times)], 0)
 
-    (gap,) = aggregator.gaps(BTC)
+    assert aggregator.renumbered == [BTC, BTC]
+    lost = [gap for gap in aggregator.gaps(BTC) if not gap.has_ids]
+    assert [gap.first_id for gap in lost] == list(range(-len(lost), 0))
+    assert (missing.since_ms, missing.until_ms) in [(gap.since_ms, gap.until_ms) for gap in lost]
+    assert not any(gap.touches(START + 20 * INTERVAL, INTERVAL) for gap in lost)
 
-    assert gap.since_ms == START
+
+def test_trades_that_rest_had_before_the_stream_do_not_begin_the_ids_anew() -> None:
+    happened = [make_trade(i, START + i * INTERVAL) for i in range(1, 9)]
+    aggregator = new_aggregator()
+    aggregator.add([make_trade(0, START), make_trade(10**9, START + 5)], 0)
+    repaired(aggregator, *map(run_of, happened))
+
+    aggregator.add(happened, 0)
+
+    assert aggregator.renumbered == []
+    assert aggregator.duplicate_count == len(happened)
 
 
 def test_a_bad_message_does_not_begin_the_ids_anew() -> None:
