@@ -547,6 +547,18 @@ def test_an_answer_that_leaves_nothing_is_no_failure_for_want_of_single_trades()
     assert (len(repaired.runs), repaired.error) == (2, None)
 
 
+def test_ids_before_the_beginning_are_not_what_aggregates_failed_to_tell() -> None:
+    plan = plan_without_single_trades(gap(5, 8))
+    plan.update(BTC, [], now=1_000)
+    plan.update(BTC, [start_gap(99)], now=1_000)
+    task = task_of(plan, now=2_000)
+    assert isinstance(task, AggregatesTask)
+
+    repaired = plan.aggregates_came(task, aggregates((97, 98), (99, 99)), now=2_000)
+
+    assert (repaired.begins_at, repaired.error) == (97, None)
+
+
 def test_what_aggregates_do_not_tell_waits_until_single_trades_are_asked_for_again() -> None:
     plan = plan_without_single_trades(gap(5, 8))
     task = task_of(plan, now=3_000)
