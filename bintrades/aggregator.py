@@ -131,11 +131,6 @@ class Aggregator:
         return bool(self._changes.finished or self._changes.amendments)
 
     @property
-    def gap_count(self) -> int:
-        """Id ranges missing now, of all symbols."""
-        return sum(len(series.ledger.gaps) for series in self._series.values())
-
-    @property
     def open_bar_count(self) -> int:
         """Bars that still take trades."""
         return sum(len(series.buckets) for series in self._series.values())

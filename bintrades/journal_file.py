@@ -49,6 +49,8 @@ CREATE TABLE bars (
     PRIMARY KEY (symbol, open_time)
 ) WITHOUT ROWID;
 CREATE UNIQUE INDEX bars_by_sequence ON bars (sequence);
+CREATE INDEX bars_unclosed ON bars (symbol) WHERE is_closed = 0;
+CREATE INDEX bars_incomplete ON bars (symbol) WHERE is_complete = 0;
 CREATE TABLE checkpoints (
     symbol TEXT PRIMARY KEY,
     next_id INTEGER,
@@ -88,6 +90,7 @@ CREATE TABLE rejected (
     open_time INTEGER NOT NULL,
     reason TEXT NOT NULL,
     rejected_at INTEGER NOT NULL,
+    is_due INTEGER NOT NULL,
     PRIMARY KEY (store, symbol, open_time)
 ) WITHOUT ROWID;
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;

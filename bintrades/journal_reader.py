@@ -123,17 +123,18 @@ class JournalReader:
     def counts(self) -> dict[str, int]:
         """Return how many bars there are, in all and by what is worth knowing of them."""
         with self._reading() as connection:
-            closed, incomplete = connection.execute(
-                "SELECT count(*), sum(is_complete = 0) FROM bars WHERE is_closed"
+            (stored,) = connection.execute("SELECT count(*) FROM bars").fetchone()
+            (incomplete,) = connection.execute(
+                "SELECT count(*) FROM bars WHERE is_complete = 0 AND is_closed"
             ).fetchone()
-            unclosed = {(bar.symbol, bar.open_time_ms) for bar in _open_bars(connection)}
-            unclosed.update(
-                connection.execute("SELECT symbol, open_time FROM bars WHERE NOT is_closed")
+            unclosed = set(
+                connection.execute("SELECT symbol, open_time FROM bars WHERE is_closed = 0")
             )
+            still_open = {(bar.symbol, bar.open_time_ms) for bar in _open_bars(connection)}
             return {
-                "bars": closed + len(unclosed),
-                "unclosed": len(unclosed),
-                "incomplete": incomplete or 0,
+                "bars": stored + len(still_open - unclosed),
+                "unclosed": len(still_open | unclosed),
+                "incomplete": incomplete,
             }
 
     def fact(self, name: str) -> str | None:
@@ -148,31 +149,22 @@ class JournalReader:
             (waiting,) = connection.execute(
                 "SELECT count(*) FROM bars WHERE sequence > ?", (_position(connection, name),)
             ).fetchone()
-            rejected, _, reason = connection.execute(
-                "SELECT count(*), max(rejected_at), reason FROM rejected WHERE store = ?", (name,)
+            (due,) = connection.execute(
+                "SELECT count(*) FROM rejected WHERE store = ? AND is_due", (name,)
             ).fetchone()
-            return StoreState(waiting, rejected, reason)
+            rejected, _, reason = connection.execute(
+                "SELECT count(*), max(rejected_at), reason FROM rejected"
+                " WHERE store = ? AND NOT is_due",
+                (name,),
+            ).fetchone()
+            return StoreState(waiting + due, rejected, reason)
 
     def resend(self, name: str) -> int:
         """Have the bars that *name* refused delivered again; return how many."""
         with self._writing() as connection:
-            refused = connection.execute(
-                "SELECT symbol, open_time FROM rejected WHERE store = ?", (name,)
-            ).fetchall()
-            (last,) = connection.execute(
-                "SELECT value FROM facts WHERE name = 'sequence'"
-            ).fetchone()
-            for sequence, key in enumerate(refused, int(last) + 1):
-                connection.execute(
-                    "UPDATE bars SET sequence = ? WHERE symbol = ? AND open_time = ?",
-                    (sequence, *key),
-                )
-            connection.execute(
-                "UPDATE facts SET value = ? WHERE name = 'sequence'",
-                (str(int(last) + len(refused)),),
-            )
-            connection.execute("DELETE FROM rejected WHERE store = ?", (name,))
-            return len(refused)
+            return connection.execute(
+                "UPDATE rejected SET is_due = 1 WHERE store = ? AND NOT is_due", (name,)
+            ).rowcount
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
@@ -209,12 +201,24 @@ class Cursor(JournalReader):
         self._store = store
 
     def next_bars(self, limit: int) -> tuple[list[Bar], int]:
-        """Return the next bars, oldest version first, and where to move the cursor after them."""
+        """Return the next bars, oldest version first, and where to move the cursor after them.
+
+        Bars that the store refused and that are to be sent again come before, in batches of
+        their own.
+        """
         with self._reading() as connection:
+            position = _position(connection, self._store)
+            due = connection.execute(
+                f"SELECT {BAR_COLUMNS} FROM bars JOIN rejected USING (symbol, open_time)"  # noqa: S608
+                " WHERE store = ? AND is_due ORDER BY sequence LIMIT ?",
+                (self._store, limit),
+            ).fetchall()
+            if due:
+                return self._bars(connection, due), position
             rows = connection.execute(
                 f"SELECT {BAR_COLUMNS}, sequence FROM bars"  # noqa: S608 - constants
                 " WHERE sequence > ? ORDER BY sequence LIMIT ?",
-                (_position(connection, self._store), limit),
+                (position, limit),
             ).fetchall()
             return self._bars(connection, rows), rows[-1][-1] if rows else 0
 
@@ -229,7 +233,7 @@ class Cursor(JournalReader):
                 [(self._store, bar.symbol, bar.open_time_ms) for bar in bars],
             )
             connection.executemany(
-                "INSERT OR REPLACE INTO rejected VALUES (?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO rejected VALUES (?, ?, ?, ?, ?, 0)",
                 [
                     (self._store, bar.symbol, bar.open_time_ms, reason, now_ms)
                     for bar, reason in rejected

@@ -91,10 +91,17 @@ class LimitedLog:
 
     def warning(self, message: str, **extra: Any) -> None:
         """Log *message* unless it was logged a short while ago; messages are told apart by text."""
+        self._log(logging.WARNING, message, extra)
+
+    def info(self, message: str, **extra: Any) -> None:
+        """The same for what is no cause for worry."""
+        self._log(logging.INFO, message, extra)
+
+    def _log(self, level: int, message: str, extra: dict[str, Any]) -> None:
         now = self._clock()
         last = self._last.get(message)
         if last is not None and now - last < self._every:
             self._untold[message] = self._untold.get(message, 0) + 1
             return
         self._last[message] = now
-        self._logger.warning(message, extra={**extra, "untold": self._untold.pop(message, 0)})
+        self._logger.log(level, message, extra={**extra, "untold": self._untold.pop(message, 0)})

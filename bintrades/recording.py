@@ -180,9 +180,24 @@ class Recording:
                 source.subscribe_again(symbol)
 
     def _tell_gaps(self, symbol: str, gaps: tuple[Gap, ...], *, even_if_same: bool = False) -> None:
-        if even_if_same or gaps != self._told.get(symbol, ()):
+        told = self._told.get(symbol, ())
+        if even_if_same or gaps != told:
+            self._log_gaps(symbol, told, gaps)
             self._told[symbol] = gaps
             self._on_gaps(symbol, gaps)
+
+    def _log_gaps(self, symbol: str, told: Sequence[Gap], gaps: Sequence[Gap]) -> None:
+        if told and not gaps:
+            self._limited.info("nothing is missing any longer", symbol=symbol)
+        for gap in gaps:
+            if not told or gap.first_id > told[-1].last_id:
+                self._limited.info(
+                    "trades are missing",
+                    symbol=symbol,
+                    first_id=gap.first_id,
+                    last_id=gap.last_id,
+                    cause=gap.cause,
+                )
 
     def _tick(self, now: int) -> None:
         if now - self._ticked_at >= TICK_MS:

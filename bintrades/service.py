@@ -331,7 +331,8 @@ class Service:
             )
 
     def _log_summary(self) -> None:
-        log.info("summary", extra=self._status.figures(self._recording))
+        path = self._config.journal.path
+        log.info("summary", extra=self._status.summary(self._recording, path))
 
     def _prune(self) -> None:
         self._recording.prune(self._config.stores.enabled, self._config.journal.retention_ms)

@@ -8,6 +8,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from bintrades.clocks import utc_ms
+from bintrades.errors import JournalError
 from bintrades.journal_lock import is_in_use
 from bintrades.journal_reader import JournalReader
 from bintrades.model import ABSENT, REPAIRED, utc
@@ -91,6 +92,22 @@ class Status:
             ],
         }
 
+    def summary(self, recording: Recording, journal: Path) -> dict[str, Any]:
+        """Return the figures, and what the journal says of gaps and of bars that wait.
+
+        Where it cannot be read, its error.
+        """
+        figures = self.figures(recording)
+        reader = JournalReader(journal)
+        try:
+            figures["gaps"] = _gap_figures(reader)
+            for store in figures["stores"]:
+                store.update(_store_figures(reader, store["name"]))
+            figures["journal_bytes"] = journal.stat().st_size
+        except (JournalError, OSError) as error:
+            figures["journal_error"] = figures["journal_error"] or str(error)
+        return figures
+
     def _repair_figures(self, now: int) -> dict[str, Any]:
         blocked_until = self._budget.blocked_until
         return {
@@ -109,29 +126,32 @@ def read_status(journal: Path, stores: Sequence[str]) -> dict[str, Any]:
     reader = JournalReader(journal)
     text = reader.fact("status")
     collector: dict[str, Any] | None = json.loads(text) if text else None
-    gaps_of = reader.gaps()
-    gaps = [gap for found in gaps_of.values() for gap in found]
-    outcomes = Counter(past.outcome for past in reader.past_gaps())
     return {
         "journal": {"path": str(journal), **reader.counts(), "symbols": len(reader.symbols())},
-        "gaps": {
-            "open": sum(not gap.is_abandoned for gap in gaps),
-            "abandoned": sum(gap.is_abandoned for gap in gaps),
-            "repaired": outcomes[REPAIRED],
-            "absent": outcomes[ABSENT],
-            "symbols": sorted(gaps_of),
-        },
-        "stores": {
-            name: {
-                "waiting_bars": state.waiting_bars,
-                "rejected_bars": state.rejected_bars,
-                "last_reason": state.last_reason,
-            }
-            for name in stores
-            for state in [reader.store(name)]
-        },
+        "gaps": {**_gap_figures(reader), "symbols": sorted(reader.gaps())},
+        "stores": {name: _store_figures(reader, name) for name in stores},
         "is_running": is_in_use(journal),
         "collector": collector,
+    }
+
+
+def _gap_figures(reader: JournalReader) -> dict[str, int]:
+    gaps = [gap for found in reader.gaps().values() for gap in found]
+    outcomes = Counter(past.outcome for past in reader.past_gaps())
+    return {
+        "open": sum(not gap.is_abandoned for gap in gaps),
+        "abandoned": sum(gap.is_abandoned for gap in gaps),
+        "repaired": outcomes[REPAIRED],
+        "absent": outcomes[ABSENT],
+    }
+
+
+def _store_figures(reader: JournalReader, name: str) -> dict[str, Any]:
+    state = reader.store(name)
+    return {
+        "waiting_bars": state.waiting_bars,
+        "rejected_bars": state.rejected_bars,
+        "last_reason": state.last_reason,
     }
 
 

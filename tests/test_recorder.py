@@ -164,6 +164,20 @@ def test_the_first_trade_of_all_is_committed_at_once_with_what_is_wanted(
     desk.stop()
 
 
+def test_the_log_tells_when_trades_are_missing_and_when_they_are_no_longer(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        desk.send(make_trade(0, START), make_trade(2, START + 2))
+        wait_until(lambda: "trades are missing" in caplog.text)
+        desk.send(make_trade(1, START + 1))
+        wait_until(lambda: "nothing is missing any longer" in caplog.text)
+
+    (told,) = [record for record in caplog.records if record.message == "trades are missing"]
+    assert vars(told)["symbol"] == "BTCUSDT"
+    assert (vars(told)["first_id"], vars(told)["last_id"]) == (1, 1)
+
+
 def test_a_connection_may_end_without_a_word_of_its_beginning(desk: Desk) -> None:
     desk.inbox.put(Lost(Ear(), now_ms()))
     desk.send(make_trade(7, START + 1))

@@ -156,6 +156,28 @@ def test_the_figures_of_a_collector_say_what_it_has_done(path: Path) -> None:
     assert json.loads(json.dumps(figures)) == figures
 
 
+def test_the_summary_tells_of_gaps_and_of_bars_that_wait_as_well(path: Path) -> None:
+    gap = Gap(10, 14, OPEN_TIME_MS, OPEN_TIME_MS, "skipped")
+    with journal_at(path) as journal:
+        collector = Collector(path, journal)
+        journal.write(finished(*sample_bars(3), BTCUSDT=LedgerState(20, 9, (gap,))), OPEN_TIME_MS)
+        figures = collector.status.summary(collector.recording, path)
+
+    assert figures["gaps"] == {"open": 1, "abandoned": 0, "repaired": 0, "absent": 0}
+    (store,) = figures["stores"]
+    assert (store["name"], store["waiting_bars"], store["rejected_bars"]) == ("jsonl", 3, 0)
+    assert figures["journal_bytes"] > 0
+    assert json.loads(json.dumps(figures)) == figures
+
+
+def test_the_summary_of_a_journal_that_cannot_be_read_says_so(path: Path, tmp_path: Path) -> None:
+    with journal_at(path) as journal:
+        collector = Collector(path, journal)
+        figures = collector.status.summary(collector.recording, tmp_path / "gone")
+
+    assert "there is no journal yet" in figures["journal_error"]
+
+
 def test_without_a_journal_there_is_nothing_to_tell(path: Path) -> None:
     with pytest.raises(JournalError, match="no journal yet"):
         read_status(path, [])
