@@ -50,5 +50,7 @@ class Worker(ABC):
         try:
             self.run()
         except BaseException:  # SystemExit as well: threading would swallow it without a word
-            log.exception("%s failed", self.name)
-            self._on_failure(f"{self.name} failed")
+            try:
+                log.exception("%s failed", self.name)
+            finally:  # not even a log that fails may keep this from stopping the process
+                self._on_failure(f"{self.name} failed")

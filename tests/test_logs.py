@@ -8,6 +8,7 @@ import re
 import threading
 from datetime import datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,7 +19,6 @@ from bintrades.options import LoggingConfig
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 log = logging.getLogger("bintrades.of_this_test")
 
@@ -215,6 +215,62 @@ def test_a_file_that_cannot_be_opened_is_a_configuration_error(tmp_path: Path) -
         set_up_logging(LoggingConfig(file=tmp_path / "taken" / "bintrades.log"))
     with pytest.raises(ConfigError, match=r"Is a directory"):
         set_up_logging(LoggingConfig(file=tmp_path))
+
+
+def break_the_folder(file: Path) -> None:
+    """Have something else stand where the folder of the log is."""
+    file.parent.rename(file.parent.with_suffix(".old"))
+    file.parent.write_text("a file, not a folder")
+
+
+def test_a_log_whose_folder_is_moved_away_is_begun_anew_in_a_new_one(file: Path) -> None:
+    set_up_logging(LoggingConfig(file=file))
+    file.parent.rename(file.parent.with_suffix(".old"))
+
+    log.info("after")
+
+    assert [line["message"] for line in lines(file)] == ["after"]
+
+
+def test_a_log_that_cannot_be_opened_again_hurts_nobody_and_goes_on_when_it_can(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    set_up_logging(LoggingConfig(file=file))
+    break_the_folder(file)
+
+    for _ in range(100):
+        log.error("lost")
+    file.parent.unlink()
+    log.info("after")
+    log.info("and on")
+
+    assert [line["message"] for line in lines(file)] == ["after", "and on"]
+    (complaint,) = capsys.readouterr().err.splitlines()
+    assert complaint.startswith("bintrades: the log cannot be written: ")
+    assert complaint.endswith("; lines left out: 1")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_full_disk_is_one_line_on_stderr_and_not_one_for_each_of_the_log(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    set_up_logging(LoggingConfig(file=Path("/dev/full")))
+
+    for _ in range(100):
+        log.error("lost")
+
+    (complaint,) = capsys.readouterr().err.splitlines()
+    assert "No space left on device" in complaint
+
+
+def test_a_log_on_a_stderr_that_was_closed_hurts_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (tmp_path / "stderr").open("w") as stderr:
+        monkeypatch.setattr("sys.stderr", stderr)
+        set_up_logging(LoggingConfig())
+
+    log.error("nobody hears it")
 
 
 class Clock:

@@ -77,6 +77,30 @@ def test_whatever_ends_it_is_logged_with_its_trace_and_reported(
     assert record.exc_info
 
 
+class Broken(logging.Handler):
+    """Raises at every line."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        raise OSError("no log")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_what_ends_it_is_reported_even_if_it_cannot_be_logged() -> None:
+    failures: list[str] = []
+    runner = Runner(lambda _: 1 / 0, failures.append)
+    log = logging.getLogger("bintrades.worker")
+    broken = Broken()
+
+    log.addHandler(broken)
+    try:
+        runner.start()
+        assert runner.join(10)
+    finally:
+        log.removeHandler(broken)
+
+    assert failures == ["runner failed"]
+
+
 def test_an_orderly_end_is_no_failure() -> None:
     runner = Runner(lambda _: None, unexpected)
     runner.start()

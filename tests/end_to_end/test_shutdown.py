@@ -121,6 +121,28 @@ def test_it_stops_while_the_exchange_cannot_be_reached(
         assert collector.stop() == 0
 
 
+def test_it_collects_and_stops_without_its_log_and_writes_it_again_when_it_can(
+    exchange: ExchangeSimulator, tmp_path: Path
+) -> None:
+    folder = tmp_path / "logs"
+    logging: Sections = {"logging": {"file": folder / "bintrades.log"}}
+    with Collector(tmp_path, exchange, logging) as collector:
+        collect_one_trade(collector, exchange)
+        folder.rename(tmp_path / "old")
+        folder.write_text("a file where the folder was")
+        exchange.cut_all()
+        collector.wait_for_log("the log cannot be written")
+        exchange.wait_for_subscription("btcusdt@trade", timeout_s=30)
+        exchange.publish("BTCUSDT", "60000.1", "0.5", time_ms=START_MS + 1)
+        collector.wait_for_trades(2)
+        folder.unlink()
+
+        assert collector.stop() == 0
+
+    assert "stopped" in (folder / "bintrades.log").read_text(encoding="utf-8")
+    assert "Traceback" not in collector.log
+
+
 def test_a_second_signal_hurries_past_a_store_that_hangs(
     exchange: ExchangeSimulator, tmp_path: Path
 ) -> None:
