@@ -130,6 +130,9 @@ _install() {
 use_environment() {
     local environment=${BINTRADES_VENV:-$CHECKOUT/.venv}
     [[ $environment == /* ]] || environment=$PWD/$environment
+    [[ $environment != *'$'* ]] ||
+        _fail "pip cannot install into a folder with a \$ in its path: $environment." \
+            'Name another with BINTRADES_VENV, or clone to a path without a $'
     # What an activated environment or a user's pip configuration would redirect.
     unset PYTHONHOME PYTHONPATH PIP_TARGET PIP_PREFIX PIP_ROOT
     export PIP_USER=0 PIP_REQUIRE_VIRTUALENV=0

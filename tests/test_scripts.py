@@ -133,6 +133,17 @@ def test_a_folder_with_other_things_is_refused_and_left_alone(
     assert (tmp_path / "precious").exists()
 
 
+def test_a_place_that_pip_cannot_install_into_is_said_at_once(
+    checkout: Checkout, tmp_path: Path
+) -> None:
+    refused = checkout.use_environment(BINTRADES_VENV=str(tmp_path / "a$b"))
+
+    assert refused.returncode == 1
+    (said,) = refused.stderr.splitlines()
+    assert f"with a $ in its path: {tmp_path}/a$b. Name another with BINTRADES_VENV" in said
+    assert not (tmp_path / "a$b").exists()
+
+
 def test_a_place_that_cannot_be_written_is_said(checkout: Checkout, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
 
