@@ -135,17 +135,11 @@ class Aggregator:
         """Bars that still take trades."""
         return sum(len(series.buckets) for series in self._series.values())
 
-    def resume(
-        self, checkpoints: Mapping[str, Checkpoint], stored_through: Mapping[str, int]
-    ) -> None:
-        """Continue where the journal ends; call it before the first trade.
-
-        *stored_through* has the open time of the newest bar of each symbol.
-        """
+    def resume(self, checkpoints: Mapping[str, Checkpoint]) -> None:
+        """Continue where the journal ends; call it before the first trade."""
         for symbol in checkpoints.keys() & self._series.keys():
             checkpoint = checkpoints[symbol]
-            closed_through = stored_through.get(symbol, -1)
-            series = _Series(symbol, Ledger(checkpoint.ledger), closed_through)
+            series = _Series(symbol, Ledger(checkpoint.ledger), checkpoint.closed_through)
             series.gap_cause = RESTART
             for bar in checkpoint.open_bars:
                 series.buckets[bar.open_time_ms] = Bucket.reopened(bar)
@@ -375,7 +369,9 @@ class Aggregator:
             bucket.bar(series.symbol, self._market, is_closed=False)
             for bucket in series.buckets.values()
         )
-        self._changes.checkpoints[series.symbol] = Checkpoint(state, open_bars)
+        self._changes.checkpoints[series.symbol] = Checkpoint(
+            state, open_bars, series.closed_through
+        )
 
     def _add(self, series: _Series, trade: Trade, event_time: int) -> None:
         time = trade.time

@@ -18,6 +18,7 @@ class Checkpoint(msgspec.Struct, frozen=True):
 
     ledger: LedgerState
     open_bars: tuple[Bar, ...] = ()  # each as far as it has come
+    closed_through: int = -1  # newest open time of which a bar may be stored
 
 
 @dataclass(slots=True)

@@ -22,6 +22,7 @@ from bintrades.clocks import utc_ms
 from bintrades.errors import ConfigError, JournalError
 from bintrades.journal_file import (
     BAR_COLUMNS,
+    BARS_BETWEEN,
     GAP_COLUMNS,
     bar_from_row,
     bar_row,
@@ -36,7 +37,7 @@ from bintrades.journal_file import (
     transaction,
 )
 from bintrades.journal_lock import lock_journal
-from bintrades.ledger import LedgerState, no_longer_missing
+from bintrades.ledger import LedgerState, changed_spans, no_longer_missing
 from bintrades.model import RENUMBERED, REPAIRED, UNWANTED
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ _UPDATES = ", ".join(
 )
 _PUT_BAR = (
     f"INSERT INTO bars ({BAR_COLUMNS}, sequence) VALUES ({_PLACES})"  # noqa: S608 - constants
-    f" ON CONFLICT (symbol, open_time) DO UPDATE SET version = bars.version + 1, {_UPDATES}"
+    f" ON CONFLICT (open_time, symbol) DO UPDATE SET version = bars.version + 1, {_UPDATES}"
 )
 _GET_BAR = f"SELECT {BAR_COLUMNS} FROM bars WHERE symbol = ? AND open_time = ?"  # noqa: S608
 
@@ -111,14 +112,10 @@ class Journal:
             if checkpoint.open_bars and symbol not in symbols
         }
         if gone:
-            closed = {symbol: Checkpoint(checkpoint.ledger) for symbol, checkpoint in gone.items()}
+            closed = {symbol: _closed(checkpoint) for symbol, checkpoint in gone.items()}
             bars = [bar for checkpoint in gone.values() for bar in checkpoint.open_bars]
             left = self._despite_damage(lambda: self._beyond_stored(bars))
             self.write(Changes(finished=left, checkpoints=closed), now_ms)
-
-    def stored_through(self) -> dict[str, int]:
-        """Return the open time of each symbol's newest bar. Raises JournalError."""
-        return self._despite_damage(self._stored_through)
 
     def write(self, changes: Changes, now_ms: int, status: str | None = None) -> None:
         """Commit *changes*, all or nothing; *now_ms* becomes the updated_at of what is new.
@@ -250,14 +247,6 @@ class Journal:
                 beyond[key] = bar
         return beyond
 
-    def _stored_through(self) -> dict[str, int]:
-        query = "SELECT max(open_time) FROM bars WHERE symbol = ?"  # a seek on the primary key
-        found = {
-            symbol: self._connection.execute(query, (symbol,)).fetchone()[0]
-            for symbol in self._checkpoints
-        }
-        return {symbol: newest for symbol, newest in found.items() if newest is not None}
-
     def _prune(self, stores: Sequence[str], before_ms: int) -> int:
         cursors = dict(self._connection.execute("SELECT store, sequence FROM cursors"))
         taken = min((cursors.get(store, 0) for store in stores), default=2**62)
@@ -295,9 +284,8 @@ class Journal:
             for key, part in changes.amendments.items():
                 stored = self._get(key)
                 finished[key] = part if stored is None else stored.merge(part)
-            for key in self._touched(changes) - finished.keys():
-                stored = self._get(key)
-                if stored and stored.is_complete != _is_complete(stored, checkpoints):
+            for key, stored in self._touched(changes).items():
+                if key not in finished and stored.is_complete != _is_complete(stored, checkpoints):
                     finished[key] = _continued(stored, checkpoints)
             bars = sorted(finished.values(), key=lambda bar: (bar.open_time_ms, bar.symbol))
             self._connection.executemany(
@@ -319,19 +307,17 @@ class Journal:
             if status is not None:
                 self._put_fact("status", status)
 
-    def _touched(self, changes: Changes) -> set[Key]:
+    def _touched(self, changes: Changes) -> dict[Key, Bar]:
         """Return the stored bars whose completeness may differ now that gaps came or went."""
-        keys: set[Key] = set()
+        bars = {}
         for symbol, checkpoint in changes.checkpoints.items():
-            for gap in set(checkpoint.ledger.gaps) ^ set(self._gaps_before(symbol)):
-                keys.update(
-                    self._connection.execute(
-                        "SELECT symbol, open_time FROM bars WHERE symbol = ? AND open_time > ?"
-                        " AND open_time <= ?",
-                        (symbol, gap.since_ms - self._interval, gap.until_ms),
-                    )
-                )
-        return keys
+            gaps = checkpoint.ledger.gaps
+            for since, until in changed_spans(self._gaps_before(symbol), gaps):
+                span = {"symbol": symbol, "since": since - self._interval + 1, "until": until + 1}
+                for row in self._connection.execute(BARS_BETWEEN, span):
+                    bar = self._bar(row)
+                    bars[symbol, bar.open_time_ms] = bar
+        return bars
 
     def _gaps_before(self, symbol: str) -> tuple[Gap, ...]:
         before = self._checkpoints.get(symbol)
@@ -343,13 +329,14 @@ class Journal:
 
     def _put_checkpoints(self, checkpoints: Mapping[str, Checkpoint], now_ms: int) -> None:
         self._connection.executemany(
-            "INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?, ?, ?, ?)",
             [
                 (
                     symbol,
                     checkpoint.ledger.next_id,
                     checkpoint.ledger.last_time,
                     encode_open_bars(checkpoint.open_bars),
+                    checkpoint.closed_through,
                     now_ms,
                 )
                 for symbol, checkpoint in checkpoints.items()
@@ -425,6 +412,12 @@ class Journal:
         return bar_from_row(row, self._market, self._interval)
 
 
+def _closed(checkpoint: Checkpoint) -> Checkpoint:
+    """Return *checkpoint* once its open bars are stored as they are."""
+    through = [checkpoint.closed_through, *(bar.open_time_ms for bar in checkpoint.open_bars)]
+    return Checkpoint(checkpoint.ledger, closed_through=max(through))
+
+
 def _continued(stored: Bar, checkpoints: Mapping[str, Checkpoint]) -> Bar:
     """Return what there is of a bar that goes on after a shutdown, or *stored* if it does not."""
     for bar in checkpoints[stored.symbol].open_bars:
@@ -469,9 +462,10 @@ def _read_checkpoints(connection: sqlite3.Connection) -> dict[str, Checkpoint]:
         symbol: Checkpoint(
             LedgerState(next_id, last_time, tuple(gaps.get(symbol, ()))),
             decode_open_bars(open_bars),
+            closed_through,
         )
-        for symbol, next_id, last_time, open_bars in connection.execute(
-            "SELECT symbol, next_id, last_time, open_bars FROM checkpoints"
+        for symbol, next_id, last_time, open_bars, closed_through in connection.execute(
+            "SELECT symbol, next_id, last_time, open_bars, closed_through FROM checkpoints"
         )
     }
 

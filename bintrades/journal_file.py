@@ -46,7 +46,7 @@ CREATE TABLE bars (
     first_trade_time INTEGER NOT NULL,
     last_trade_time INTEGER NOT NULL,
     sequence INTEGER NOT NULL,
-    PRIMARY KEY (symbol, open_time)
+    PRIMARY KEY (open_time, symbol)
 ) WITHOUT ROWID;
 CREATE UNIQUE INDEX bars_by_sequence ON bars (sequence);
 CREATE INDEX bars_unclosed ON bars (symbol) WHERE is_closed = 0;
@@ -56,6 +56,7 @@ CREATE TABLE checkpoints (
     next_id INTEGER,
     last_time INTEGER NOT NULL,
     open_bars TEXT NOT NULL,
+    closed_through INTEGER NOT NULL,
     updated_at INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE gaps (
@@ -102,6 +103,21 @@ BAR_COLUMNS = (
     " quantity, buy_quantity, value, buy_value, open_price, close_price, min_price, max_price,"
     " first_trade_id, last_trade_id, first_trade_time, last_trade_time"
 )
+BARS_BETWEEN = f"""
+WITH RECURSIVE times (open_time) AS (
+    SELECT max(open_time) FROM bars WHERE open_time < :until
+    UNION ALL
+    SELECT (SELECT max(bars.open_time) FROM bars WHERE bars.open_time < times.open_time)
+    FROM times WHERE times.open_time >= :since
+)
+SELECT {BAR_COLUMNS} FROM times CROSS JOIN bars USING (open_time)
+WHERE symbol = :symbol AND open_time >= :since ORDER BY open_time DESC
+"""  # noqa: S608 - constants
+"""Bars of one symbol with since <= open time < until, newest first.
+
+Rows lie by time, not by symbol: those of one moment are written together, into few pages of the
+file. So this goes from one open time to the next and looks each time for that symbol.
+"""
 
 GAP_COLUMNS = "first_id, last_id, since, until, cause, attempts, last_error, is_abandoned"
 

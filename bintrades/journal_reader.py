@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from bintrades.errors import JournalError
 from bintrades.journal_file import (
     BAR_COLUMNS,
+    BARS_BETWEEN,
     GAP_COLUMNS,
     bar_from_row,
     connect,
@@ -66,10 +67,8 @@ class JournalReader:
         """Return the newest *limit* bars with since_ms <= open time < until_ms, oldest first."""
         with self._reading() as connection:
             rows = connection.execute(
-                f"SELECT {BAR_COLUMNS} FROM bars"  # noqa: S608 - constants
-                " WHERE symbol = ? AND open_time >= ? AND open_time < ?"
-                " ORDER BY open_time DESC LIMIT ?",
-                (symbol, since_ms, until_ms, limit),
+                f"{BARS_BETWEEN} LIMIT :limit",
+                {"symbol": symbol, "since": since_ms, "until": until_ms, "limit": limit},
             ).fetchall()
             found = {bar.open_time_ms: bar for bar in self._bars(connection, rows)}
             for bar in _open_bars(connection, symbol):
@@ -80,11 +79,13 @@ class JournalReader:
     def newest_open_time_ms(self, symbol: str) -> int | None:
         """Return the open time of the symbol's newest bar, if it has one."""
         with self._reading() as connection:
-            (stored,) = connection.execute(
-                "SELECT max(open_time) FROM bars WHERE symbol = ?", (symbol,)
+            row = connection.execute(
+                "SELECT closed_through FROM checkpoints WHERE symbol = ?", (symbol,)
             ).fetchone()
-            still_open = [bar.open_time_ms for bar in _open_bars(connection, symbol)]
-            return max([*still_open, *([] if stored is None else [stored])], default=None)
+            times = [bar.open_time_ms for bar in _open_bars(connection, symbol)]
+            if row is not None and row[0] >= 0:
+                times.append(row[0])
+            return max(times, default=None)
 
     def symbols(self) -> list[str]:
         """Return the symbols of which a trade was ever seen."""

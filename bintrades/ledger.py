@@ -38,6 +38,24 @@ def no_longer_missing(before: Iterable[Gap], after: Iterable[Gap]) -> Iterator[G
             yield replace(gap, first_id=start)
 
 
+def changed_spans(before: Iterable[Gap], after: Iterable[Gap]) -> Iterator[tuple[int, int]]:
+    """Yield the spans of time, ends included, that gaps touch in one of the two but not in both.
+
+    A gap of hours that is filled from its front, page by page, is not looked at whole each time.
+    """
+    old = {gap.last_id: gap for gap in before}
+    new = {gap.last_id: gap for gap in after}
+    for last_id in old.keys() ^ new.keys():
+        gap = old.get(last_id) or new[last_id]
+        yield gap.since_ms, gap.until_ms
+    for last_id in old.keys() & new.keys():
+        one, other = old[last_id], new[last_id]
+        if one.since_ms != other.since_ms:
+            yield min(one.since_ms, other.since_ms), max(one.since_ms, other.since_ms)
+        if one.until_ms != other.until_ms:
+            yield min(one.until_ms, other.until_ms), max(one.until_ms, other.until_ms)
+
+
 class LedgerState(msgspec.Struct, frozen=True):
     """A ledger as it is written down."""
 

@@ -167,7 +167,7 @@ class Service:
             grace_ms=config.bars.grace_ms,
         )
         journal.release(symbols, utc_ms())
-        aggregator.resume(journal.checkpoints, journal.stored_through())
+        aggregator.resume(journal.checkpoints)
         self._repairer = self._make_repairer(aggregator) if config.repair.enabled else None
         self._recording = Recording(
             aggregator,

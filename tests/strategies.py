@@ -198,11 +198,6 @@ class Written:
     pending: Changes = field(default_factory=Changes)
 
     @property
-    def stored_through(self) -> dict[str, int]:
-        """The open time of each symbol's newest bar."""
-        return dict(sorted(self.bars))
-
-    @property
     def closed(self) -> dict[Key, Bar]:
         """All bars as if their time had passed."""
         return {key: replace(bar, is_closed=True) for key, bar in self.bars.items()}

@@ -46,7 +46,7 @@ def new_aggregator(now: int = 0) -> Aggregator:
 def resumed(written: Written, now: int = 0) -> Aggregator:
     """Return an aggregator that goes on from what was written."""
     aggregator = Aggregator(SYMBOLS, market="spot", interval_ms=INTERVAL, grace_ms=GRACE)
-    aggregator.resume(written.checkpoints, written.stored_through)
+    aggregator.resume(written.checkpoints)
     aggregator.connected(SYMBOLS, now)
     return aggregator
 
@@ -781,7 +781,7 @@ def test_what_is_known_of_a_symbol_no_longer_collected_is_left_alone() -> None:
     written = written_after(before)
 
     after = Aggregator([BTC], market="spot", interval_ms=INTERVAL, grace_ms=GRACE)
-    after.resume(written.checkpoints, written.stored_through)
+    after.resume(written.checkpoints)
 
     assert not after.collect(is_last=True)
 

@@ -507,7 +507,6 @@ def test_a_journal_cut_short_is_set_aside_and_a_new_one_begun(path: Path) -> Non
     path.write_bytes(content)
 
     with journal_at(path) as journal:
-        journal.stored_through()
         for index in range(3):
             journal.write(finished(*sample_bars(1_000, symbol=f"S{index}")), NOW)
         journal.prune([], NOW)
@@ -517,15 +516,13 @@ def test_a_journal_cut_short_is_set_aside_and_a_new_one_begun(path: Path) -> Non
     assert len(stored(path)) == 1
 
 
-@pytest.mark.parametrize("use", ["write", "stored_through", "prune"])
+@pytest.mark.parametrize("use", ["write", "prune"])
 def test_damage_that_shows_while_running_stops_nothing(path: Path, use: str) -> None:
     gap = gap_within(sample_bar())
     with journal_at(path) as journal:
         journal.write(finished(*sample_bars(2_000), BTCUSDT=ledger(gap)), NOW)
         damage(path)
-        if use == "stored_through":
-            assert journal.stored_through() == {}
-        elif use == "prune":
+        if use == "prune":
             assert journal.prune([], NOW + 1) == 0
         bars = sample_bars(3)
         journal.write(finished(*bars), NOW + 5)

@@ -64,7 +64,7 @@ class Desk:
         self.failures: list[str] = []
         self.commits: queue.SimpleQueue[None] = queue.SimpleQueue()
         self.aggregator = Aggregator(SYMBOLS, market="spot", interval_ms=INTERVAL_MS, grace_ms=50)
-        self.aggregator.resume(journal.checkpoints, journal.stored_through())
+        self.aggregator.resume(journal.checkpoints)
         self.recording = Recording(
             self.aggregator,
             journal,

@@ -667,7 +667,7 @@ def test_a_gap_that_reaches_the_age_while_it_waits_is_abandoned() -> None:
 def test_abandoned_and_absent_parts_end_up_on_record_as_such() -> None:
     aggregator = Aggregator([BTC], market="spot", interval_ms=INTERVAL, grace_ms=500)
     long = gap(5, 40, since=NOON - 2 * HOUR, until=NOON)
-    aggregator.resume({BTC: Checkpoint(LedgerState(41, NOON, (long,)))}, {})
+    aggregator.resume({BTC: Checkpoint(LedgerState(41, NOON, (long,)))})
     plan = plan_of(long)
     task = task_of(plan, clock=NOON)
     assert isinstance(task, AggregatesTask)

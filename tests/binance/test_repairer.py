@@ -102,7 +102,7 @@ class Collector:
         self.inbox: queue.Queue[Event] = queue.Queue(64)
         self.journal = open_journal(path)
         self.aggregator = Aggregator(symbols, market="spot", interval_ms=INTERVAL_MS, grace_ms=50)
-        self.aggregator.resume(self.journal.checkpoints, self.journal.stored_through())
+        self.aggregator.resume(self.journal.checkpoints)
         self.rest = RestClient(exchange.rest_url, SPOT, timeout_s=5.0)
         banned_until = int(self.journal.fact(BLOCKED_UNTIL) or 0)
         self.budget = Budget(SPOT.weight_per_minute, 50, banned_until)

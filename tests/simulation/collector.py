@@ -162,7 +162,7 @@ class Collector:
             interval_ms=schedule.interval,
             grace_ms=schedule.grace,
         )
-        self.aggregator.resume(self.journal.checkpoints, self.journal.stored_through())
+        self.aggregator.resume(self.journal.checkpoints)
         banned_until = int(self.journal.fact(BLOCKED_UNTIL) or 0)
         self.budget = Budget(schedule.weight_per_minute, _SHARE, banned_until)
         rest = cast("RestClient", world.rest)
