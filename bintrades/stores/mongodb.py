@@ -10,7 +10,6 @@ To store into a second server, bind a second MongoStore in a drop-in plugin, as 
 
 from __future__ import annotations
 
-import difflib
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +22,6 @@ from bson.raw_bson import RawBSONDocument
 from pymongo.errors import (
     BulkWriteError,
     DuplicateKeyError,
-    InvalidName,
     OperationFailure,
     ServerSelectionTimeoutError,
     WriteConcernError,
@@ -33,6 +31,8 @@ from pymongo.read_preferences import ReadPreference
 
 from bintrades.errors import BintradesError, ConfigError, RejectedBars
 from bintrades.hookspecs import hookimpl
+from bintrades.ini import one_line
+from bintrades.kinds import did_you_mean
 from bintrades.stores.mongodb_uri import client_of
 
 if TYPE_CHECKING:
@@ -59,6 +59,9 @@ INDEX_NAME = "symbol_open_time"
 
 _INDEX_KEYS = [("symbol", pymongo.ASCENDING), ("open_time", pymongo.ASCENDING)]
 _INDEX_CONFLICTS = frozenset({85, 86})  # IndexOptionsConflict, IndexKeySpecsConflict
+_NOT_IN_A_DATABASE = '/\\."$'
+_LONGEST_DATABASE = 63  # bytes
+_LONGEST_COLLECTION = 255 - _LONGEST_DATABASE - len(".")  # "database.collection" has 255 at most
 _LONGS = ("trade_count", "buy_count", "sell_count", "first_trade_id", "last_trade_id")
 _ATTEMPTS = 5
 _REASON_LENGTH = 500
@@ -242,23 +245,46 @@ def _connect(options: Mapping[str, str]) -> tuple[pymongo.MongoClient[Document],
     except ConfigError as error:
         problems.extend(error.problems)
         client = client_of(DEFAULTS["uri"])  # the names are to be checked all the same
-    try:
-        database = client.get_database(settings["database"], read_preference=ReadPreference.PRIMARY)
-        bars = database.get_collection(settings["collection"])
-    except InvalidName as error:
-        problems.append(f"database, collection: {error}")
+    database, collection = settings["database"], settings["collection"]
+    if fault := _database_fault(database):
+        allowed = f"1 to {_LONGEST_DATABASE} bytes, no space and none of {_NOT_IN_A_DATABASE}"
+        problems.append(f"database = {one_line(database)}: {fault}; allowed: {allowed}")
+    if fault := _collection_fault(collection):
+        allowed = f"1 to {_LONGEST_COLLECTION} bytes, no $, no . at an end or beside another"
+        problems.append(f"collection = {one_line(collection)}: {fault}; allowed: {allowed}")
     if problems:
         client.close()
         raise ConfigError(*problems)
-    return client, bars
+    in_database = client.get_database(database, read_preference=ReadPreference.PRIMARY)
+    return client, in_database.get_collection(collection)
 
 
 def _unknown(options: Mapping[str, str]) -> Iterator[str]:
     for name in options:
         if name not in DEFAULTS:
-            close = difflib.get_close_matches(name, DEFAULTS, n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
+            hint = did_you_mean(name, DEFAULTS)
             yield f"{name}: unknown option{hint}; allowed: {', '.join(DEFAULTS)}"
+
+
+def _database_fault(name: str) -> str | None:
+    """Return why a server would not take the name; pymongo lets some of it pass."""
+    if strange := [char for char in name if char in f" \0{_NOT_IN_A_DATABASE}"]:
+        return f"{strange[0]!r} cannot be in it"
+    return _length_fault(name, _LONGEST_DATABASE)
+
+
+def _collection_fault(name: str) -> str | None:
+    if strange := [char for char in name if char in "$\0"]:
+        return f"{strange[0]!r} cannot be in it"
+    if name.startswith(".") or name.endswith(".") or ".." in name:
+        return "has a . where none can be"
+    return _length_fault(name, _LONGEST_COLLECTION)
+
+
+def _length_fault(name: str, longest: int) -> str | None:
+    if not name:
+        return "is empty"
+    return "is too long" if len(name.encode(errors="replace")) > longest else None
 
 
 def _make_index(bars: Bars) -> None:

@@ -455,13 +455,39 @@ def test_an_unknown_option_is_refused_with_a_suggestion() -> None:
 
 def test_every_problem_is_said_at_once() -> None:
     with pytest.raises(ConfigError) as refused:
-        MongoStore().check_store({"uri": "http://x", "database": "a b", "colour": "red"})
+        MongoStore().check_store(
+            {"uri": "http://x", "database": "a b", "collection": "$x", "colour": "red"}
+        )
 
     assert [problem.split(":")[0] for problem in refused.value.problems] == [
         "colour",
         "uri",
-        "database, collection",
+        "database = a b",
+        "collection = $x",
     ]
+    assert all("; allowed: " in problem for problem in refused.value.problems[2:])
+
+
+@pytest.mark.parametrize("name", ["", "d" * 64, "币" * 22, "a/b", "a.b", 'a"b', "a\\b", "a$", "\0"])
+def test_a_database_that_no_server_takes_is_refused_at_once(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"^database = .*: .*; allowed: 1 to 63 bytes"):
+        MongoStore().check_store({"database": name})
+
+
+@pytest.mark.parametrize("name", ["", "c" * 192, "a$b", ".a", "a.", "a..b", "\0"])
+def test_a_collection_that_no_server_takes_is_refused_at_once(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"^collection = .*: .*; allowed: 1 to 191 bytes"):
+        MongoStore().check_store({"collection": name})
+
+
+def test_a_server_takes_the_longest_names_that_are_allowed(
+    mongodb_uri: str, mongodb_database: Database[Document]
+) -> None:
+    database = mongodb_database.name.ljust(63, "d")
+    opened(mongodb_uri, database=database, collection="c" * 191).close_store()
+
+    assert mongodb_database.client[database].list_collection_names() == ["c" * 191]
+    mongodb_database.client.drop_database(database)
 
 
 @pytest.mark.parametrize(
