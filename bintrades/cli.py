@@ -7,17 +7,21 @@ import csv
 import io
 import json
 import os
+import signal
 import sys
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from bintrades.config import Config, load_config
 from bintrades.durations import parse_duration
 from bintrades.errors import BintradesError, ConfigError
+from bintrades.ini import one_line, showable
+from bintrades.kinds import did_you_mean, symbols, whole_number
 from bintrades.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from bintrades.model import Bar
 
@@ -35,6 +39,8 @@ _HEADERS = [
 ]
 
 DEFAULT_CONFIG = Path("etc/bintrades.ini")
+_SYMBOLS = symbols(required=True)
+_COUNTS = whole_number(1, 2**31)
 
 _ABOUT = """\
 Records every trade of Binance symbols once and turns them into exact 10-second bars.
@@ -49,24 +55,30 @@ Start with these:
 _EXIT_CODES = """\
 exit status: 0 orderly stop; 1 a failure, said in the log; 2 bad configuration or command line"""
 
+_EXIT_CODES_OF_CHECK = """\
+exit status: 0 nothing is wrong; 1 bad configuration, each problem a line; 2 bad command line"""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # symbols go beyond what some can show
-    options = _parser().parse_args(arguments)
     try:
+        options = _parser().parse_args(arguments)
         return int(options.command(options))
     except ConfigError as error:
         _complain(error.problems)
-        return int(options.bad_configuration)
+        return 2
     except BintradesError as error:
         _complain([str(error)])
         return 1
     except BrokenPipeError:
-        _drop_output()
         return 0  # whoever read our output has seen enough
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT  # as shells have it
+    finally:
+        _drop_what_cannot_be_written()
 
 
 def _say(text: str) -> None:
@@ -76,29 +88,46 @@ def _say(text: str) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
-        _drop_output()
         raise BintradesError(f"the output cannot be written: {error.strerror}") from error
 
 
-def _drop_output() -> None:
-    """Lead what is left of the output nowhere: Python would stumble over it at its end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
 def _complain(problems: Sequence[str]) -> None:
-    for problem in problems:
-        print(f"bintrades: {problem}", file=sys.stderr)
+    """Tell each problem on a line of its own, whatever a plugin or a shell put into it."""
+    with suppress(OSError):
+        for problem in problems:
+            print(f"bintrades: {showable(problem)}", file=sys.stderr)
+
+
+def _drop_what_cannot_be_written() -> None:
+    """Lead what is left of the output nowhere: Python would stumble over it at its end."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+class _Parser(argparse.ArgumentParser):
+    """Prints as _say() does, and complains in one line."""
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        if file is sys.stdout:
+            _say(message.removesuffix("\n"))
+        else:
+            super()._print_message(message, file)
+
+    def error(self, message: str) -> NoReturn:
+        super().error(showable(message))
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="bintrades",
         description=_ABOUT,
         epilog=_EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"bintrades {__version__}")
-    parser.set_defaults(bad_configuration=2)
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
     run = _command(commands, "run", _run, "collect until SIGTERM or SIGINT")
@@ -115,7 +144,7 @@ def _parser() -> argparse.ArgumentParser:
 
     check = _command(commands, "check", _check, "say every problem of the configuration")
     check.description = "Say every problem of the file and of its plugins; needs no network."
-    check.set_defaults(bad_configuration=1)
+    check.epilog = _EXIT_CODES_OF_CHECK
 
     status = _command(commands, "status", _status, "what the collector has, waits for and lacks")
     status.add_argument("--json", action="store_true", help="everything, for programs")
@@ -123,7 +152,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_bars(_command(commands, "bars", _bars, "print bars from the journal"))
 
     gaps = _command(commands, "gaps", _gaps, "list the trades that were or are missing, and why")
-    gaps.add_argument("symbol", nargs="?", metavar="SYMBOL", help="only of this symbol")
+    gaps.add_argument(
+        "symbol", type=_symbol, nargs="?", metavar="SYMBOL", help="only of this symbol"
+    )
     gaps.add_argument("--json", action="store_true", help="for programs")
 
     resend = _command(commands, "resend", _resend, "send bars that a store refused once more")
@@ -153,7 +184,9 @@ def _command(commands: Any, name: str, function: Any, summary: str) -> argparse.
 
 
 def _add_bars(bars: argparse.ArgumentParser) -> None:
-    bars.add_argument("symbol", metavar="SYMBOL", help="as the exchange writes it: BTCUSDT")
+    bars.add_argument(
+        "symbol", type=_symbol, metavar="SYMBOL", help="as the exchange writes it: BTCUSDT"
+    )
     bars.add_argument(
         "--last",
         type=_duration,
@@ -210,22 +243,33 @@ def _duration(text: str) -> int:
 
 
 def _count(text: str) -> int:
-    if not text.isascii() or not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
-    return int(text)
+    try:
+        return int(_COUNTS.parse(text))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{one_line(text, 40)!r} is not a whole number above 0, or too large a one"
+        ) from None
 
 
 def _symbol(text: str) -> str:
-    return text.upper() if text.isascii() else text
+    try:
+        (symbol,) = _SYMBOLS.parse(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} cannot be a symbol") from None
+    return str(symbol)
 
 
 def _run(options: argparse.Namespace) -> int:
+    from bintrades.reasons import Reasons
+
+    reasons = Reasons()  # before plugins are imported: from here on a signal is an orderly stop
+
     from bintrades import service
     from bintrades.logs import set_up_logging
+    from bintrades.preflight import prepare
 
-    config = load_config(options.config)
-    set_up_logging(config.logging)
-    return service.run(config)
+    config, stores = prepare(options.config, set_up_logging)
+    return service.run(config, stores, reasons)
 
 
 def _example(_options: argparse.Namespace) -> int:
@@ -236,14 +280,27 @@ def _example(_options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from bintrades.plugins import load_stores
-    from bintrades.service import check_stores
+    from bintrades.preflight import prepare
 
-    config = load_config(options.config)
-    check_stores(config, load_stores(config.stores.enabled, config.plugins.path))
-    stores = ", ".join(config.stores.enabled) or "the journal only"
-    _say(f"{options.config}: no problem found (stores: {stores})")
+    try:
+        with _ended_by_ctrl_c():
+            _, stores = prepare(options.config)
+    except ConfigError as error:
+        _complain(error.problems)
+        return 1
+    names = ", ".join(store.name for store in stores) or "the journal only"
+    _say(f"{options.config}: no problem found (stores: {names})")
     return 0
+
+
+@contextmanager
+def _ended_by_ctrl_c() -> Iterator[None]:
+    """Let SIGINT end the process: a KeyboardInterrupt would be taken for one of a plugin."""
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _status(options: argparse.Namespace) -> int:
@@ -260,7 +317,7 @@ def _gaps(options: argparse.Namespace) -> int:
     from bintrades.journal_reader import JournalReader
 
     reader = JournalReader(load_config(options.config).journal.path)
-    symbol = _symbol(options.symbol) if options.symbol else None
+    symbol = options.symbol
     known = reader.symbols()
     if symbol is not None and symbol not in known:
         names = ", ".join(known[:10]) or "none yet"
@@ -275,10 +332,11 @@ def _resend(options: argparse.Namespace) -> int:
 
     config: Config = load_config(options.config)
     if options.store not in config.stores.enabled:
+        hint = did_you_mean(options.store, config.stores.enabled)
         known = ", ".join(config.stores.enabled) or "none"
-        raise ConfigError(f"{options.store}: is not an enabled store; enabled: {known}")
+        raise ConfigError(f"{options.store}: is not an enabled store{hint}; enabled: {known}")
     count = JournalReader(config.journal.path).resend(options.store)
-    _say(f"{count} bars will be sent to {options.store} again")
+    _say(f"{count} {'bar' if count == 1 else 'bars'} will be sent to {options.store} again")
     return 0
 
 
@@ -286,12 +344,12 @@ def _bars(options: argparse.Namespace) -> int:
     from bintrades.journal_reader import JournalReader
 
     reader = JournalReader(load_config(options.config).journal.path)
-    symbol = _symbol(options.symbol)
+    symbol = options.symbol
     newest = reader.newest_open_time_ms(symbol)
     if newest is None:
         known = ", ".join(reader.symbols()[:10]) or "none yet"
         raise BintradesError(f"{symbol}: the journal has no bars of it; it has: {known}")
-    since = newest - options.last if options.last is not None else 0
+    since = max(0, newest - options.last) if options.last is not None else 0
     limit = options.limit or (2**31 if options.last is not None else 60)
     _print_bars(reader.bars(symbol, since + (options.last is not None), newest + 1, limit), options)
     return 0
@@ -310,8 +368,12 @@ def _csv(rows: Sequence[dict[str, Any]]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, rows[0] if rows else [], lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: _as_csv(value) for name, value in row.items()} for row in rows)
     return text.getvalue().removesuffix("\n")
+
+
+def _as_csv(value: Any) -> Any:
+    return str(value).lower() if isinstance(value, bool) else value  # as in json: true, false
 
 
 def _as_json(bar: Bar) -> dict[str, Any]:

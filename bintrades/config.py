@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bintrades.binance.symbols import is_pattern, select
 from bintrades.durations import format_duration
 from bintrades.errors import ConfigError
 from bintrades.ini import Entry, Header, Ini, one_line, read_ini
-from bintrades.kinds import did_you_mean
+from bintrades.kinds import BadWordsError, did_you_mean
 from bintrades.options import (
     OPTIONS,
     SECTIONS,
@@ -40,6 +41,7 @@ __all__ = [
     "StoresConfig",
     "SymbolsConfig",
     "load_config",
+    "read_config",
 ]
 
 _STORE = "store:"
@@ -71,10 +73,23 @@ def load_config(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
     """Read the INI file *path*; raise ConfigError with every problem, in the file's order.
 
     ${NAME} in a value is taken from *environ*. Relative paths start at the file's folder, or at
-    its parent when that folder is called etc. Nothing but the file and the presence of the folder
-    of plugins is looked at.
+    its parent when that folder is called etc. Nothing but the file is read; of the paths that it
+    names, it is looked at whether they are files or folders.
     """
-    return _Loader(path, read_ini(_read_text(path)), environ).load()
+    config, problems = read_config(path, environ)
+    if problems:
+        raise ConfigError(*problems)
+    return config
+
+
+def read_config(path: Path, environ: Mapping[str, str] = os.environ) -> tuple[Config, list[str]]:
+    """Return as much of the configuration as is right, and all that load_config would raise.
+
+    What is wrong has its default; a store whose section lacks a variable has no store_options.
+    Raises ConfigError for a file that cannot be read.
+    """
+    loader = _Loader(path, read_ini(_read_text(path)), environ)
+    return loader.load(), loader.problems()
 
 
 def _read_text(path: Path) -> str:
@@ -117,15 +132,19 @@ class _Loader:
             self._check_header(header, enabled)
         self._check_grace()
         self._check_retention()
+        self._check_symbols()
+        self._check_paths()
         store_options = {name: self._store_options(name) for name in enabled}
-        if self._problems:
-            self._problems.sort(key=lambda problem: problem[0])
-            raise ConfigError(*(f"{self._path}: {text}" for _, text in self._problems))
         return Config(
             path=self._path,
-            store_options=store_options,
+            store_options={name: each for name, each in store_options.items() if each is not None},
             **{section: self._section(section) for section in SECTIONS},
         )
+
+    def problems(self) -> list[str]:
+        """What load() found, in the file's order."""
+        self._problems.sort(key=lambda problem: problem[0])
+        return [f"{self._path}: {text}" for _, text in self._problems]
 
     def _read(self, entry: Entry) -> None:
         option = OPTIONS[entry.section].get(entry.option)
@@ -140,6 +159,10 @@ class _Loader:
         try:
             self._values[entry.section][entry.option] = option.kind.parse(text)
             self._lines[entry.section, entry.option] = entry
+        except BadWordsError as error:
+            self._values[entry.section][entry.option] = error.good
+            for fault in error.faults:
+                self._problem(entry, f"{fault}; allowed: {option.kind.allowed}")
         except ValueError as error:
             self._problem(entry, f"{error}; allowed: {option.kind.allowed}")
 
@@ -185,14 +208,39 @@ class _Loader:
                 f" [journal] retention longer than [repair] max_age, {format_duration(max_age_ms)}",
             )
 
-    def _store_options(self, name: str) -> dict[str, str]:
-        options = {}
-        for entry in self._ini.entries:
-            if entry.section == _STORE + name:
-                text = self._expand(entry, show_value=False)
-                if text is not None:
-                    options[entry.option] = text
-        return options
+    def _check_symbols(self) -> None:
+        include, exclude = self._value("symbols", "include"), self._value("symbols", "exclude")
+        entry = self._lines.get(("symbols", "exclude"))
+        if entry is None or any(map(is_pattern, include)):
+            return
+        if include and not select(include, exclude, listed=()).symbols:
+            allowed = "names and patterns that leave some symbol of include"
+            self._problem(entry, f"leaves no symbol to collect; allowed: {allowed}")
+
+    def _check_paths(self) -> None:
+        for section, option, obstacle in (
+            ("journal", "path", _not_a_file),
+            ("logging", "file", _not_a_file),
+            ("plugins", "path", _not_a_folder),
+        ):
+            entry = self._lines.get((section, option))
+            value = self._value(section, option)
+            if entry is None or value is None or str(value) == OPTIONS[section][option].default:
+                continue
+            if problem := obstacle(self._absolute(section, value)):
+                self._problem(entry, problem)
+                del self._values[section][option]
+
+    def _store_options(self, name: str) -> dict[str, str] | None:
+        """Return the section of a store; None when one of its variables is missing."""
+        entries = [entry for entry in self._ini.entries if entry.section == _STORE + name]
+        texts = [self._expand(entry, show_value=False) for entry in entries]
+        options = {
+            entry.option: text
+            for entry, text in zip(entries, texts, strict=True)
+            if text is not None
+        }
+        return None if None in texts else options
 
     def _expand(self, entry: Entry, *, show_value: bool) -> str | None:
         """Put the environment variables in; None when one of them is missing."""
@@ -216,7 +264,7 @@ class _Loader:
 
     def _problem(self, entry: Entry, text: str, *, show_value: bool = True) -> None:
         # The text of the file is shown, never that of a variable: it may be a secret.
-        value = re.sub(r"//[^/\s]*@", "//***@", one_line(entry.value)) if show_value else ""
+        value = one_line(entry.value) if show_value else ""
         where = f"[{one_line(entry.section)}] {one_line(entry.option)}"
         where += f" = {value}".rstrip() if show_value else ""
         self._problems.append((entry.line, f"{where}: {text}"))
@@ -241,6 +289,20 @@ class _Loader:
         if section == "plugins" and "path" not in self._values[section]:
             return _plugins_folder(base / value)
         return base / value
+
+
+def _not_a_file(path: Path) -> str | None:
+    # Not the methods of Path, which raise for what may not be looked at.
+    if os.path.isdir(path):  # noqa: PTH112
+        return "is a folder; allowed: the path of a file"
+    there = next(parent for parent in path.parents if os.path.exists(parent))  # noqa: PTH110
+    if not os.path.isdir(there):  # noqa: PTH112
+        return f"{one_line(str(there))!r} is not a folder; allowed: a path through folders"
+    return None
+
+
+def _not_a_folder(path: Path) -> str | None:
+    return None if os.path.isdir(path) else "is not a folder; allowed: a folder"  # noqa: PTH112
 
 
 def _plugins_folder(default: Path) -> Path:

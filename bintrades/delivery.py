@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from bintrades.backoff import Backoff
 from bintrades.errors import ConfigError, JournalError, RejectedBars
+from bintrades.plugins import without_secrets
 from bintrades.worker import Worker
 
 if TYPE_CHECKING:
@@ -170,7 +171,7 @@ class Delivery(Worker):
         self._cursor.move(sequence, bars, rejected)
         self.delivered_count += len(bars) - len(rejected)
         log.info(
-            "store %s took %d bars",
+            "store %s took bars: %d",
             self._store.name,
             len(bars) - len(rejected),
             extra={
@@ -187,7 +188,7 @@ class Delivery(Worker):
             self._store.write(bars)
         except RejectedBars as error:
             log.error(
-                "store %s refused %d bars; they are set aside in the journal,"
+                "store %s refused bars: %d; they are set aside in the journal,"
                 " `bintrades resend %s` has them sent again",
                 self._store.name,
                 len(error.rejected),
@@ -200,7 +201,7 @@ class Delivery(Worker):
     def _fail(self, error: Exception) -> float:
         """Note a failure; return the seconds to wait before the next attempt."""
         wait_s = self._backoff.next_wait_s()
-        self.last_error = f"{type(error).__name__}: {error}"
+        self.last_error = without_secrets(f"{type(error).__name__}: {error}", self._options)
         log.warning(
             "store %s fails, its bars wait in the journal; next attempt in %.1f s",
             self._store.name,

@@ -15,6 +15,11 @@ _NEWLINE = re.compile(r"\r\n|\r|\n")
 _COMMENT = re.compile(r"(?:^\s*[#;]|\s;).*", re.DOTALL)
 _HEADER = re.compile(r"\[([^\]]+)\]")
 _OPTION = re.compile(r"([^=:]+)[=:](.*)", re.DOTALL)
+_USER_INFO = re.compile(
+    r"(//)[^\s:/@]*:[^@]*@(?:\S*@)?"  # a password may have spaces and slashes in it
+    r"|(//|(?<![\w+.-])[a-z][\w+.-]*:(?!//))\S*@",  # also without the slashes, or a mere user:...@
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +60,15 @@ def read_ini(text: str) -> Ini:
 
 
 def one_line(text: str, width: int = 80) -> str:
-    """Return *text* as a message can show it: one line, printable, not endless."""
-    shown = "".join(
-        char if char.isprintable() else ascii(char)[1:-1] for char in " ".join(text.split())
-    )
+    """Return *text* as a message can show it: one line, printable, no password, not endless."""
+    shown = showable(" ".join(text.split()))
     return shown if len(shown) <= width else shown[: width - 3] + "..."
+
+
+def showable(text: str) -> str:
+    """Return *text* on one line, printable, with *** for user and password of an address."""
+    line = _USER_INFO.sub(lambda match: f"{match[1] or match[2]}***@", " ".join(text.splitlines()))
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line)
 
 
 class _Reader:
@@ -116,7 +125,8 @@ class _Reader:
 
     def _refuse_before_first_section(self, line: int, text: str) -> None:
         if not self.ini.problems:  # a file of another format would fill the screen
-            self._problem(line, f"{one_line(text, 40)!r} stands before the first [section]")
+            name = one_line(re.split("[=:]", text, maxsplit=1)[0], 40)
+            self._problem(line, f"{name!r} stands before the first [section]")
 
     def _problem(self, line: int, text: str) -> None:
         self.ini.problems.append((line, f"line {line}: {text}"))

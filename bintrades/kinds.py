@@ -14,7 +14,7 @@ from bintrades.durations import UNITS_MS, format_duration, parse_duration
 from bintrades.ini import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
 _SEPARATORS = re.compile(r"[\s,]+")
 _STORE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
@@ -30,10 +30,22 @@ _ASCII_UPPER = {lower: lower - 32 for lower in range(ord("a"), ord("z") + 1)}
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of option; parse returns the value or raises ValueError with what is wrong."""
+    """A kind of option; parse returns the value or raises ValueError with what is wrong.
+
+    For a list that may be BadWordsError.
+    """
 
     parse: Callable[[str], Any]
     allowed: str
+
+
+class BadWordsError(ValueError):
+    """Some words of a list are wrong, each for a reason of its own; good has the others."""
+
+    def __init__(self, faults: Sequence[str], good: tuple[str, ...]) -> None:
+        super().__init__("; ".join(faults))
+        self.faults = faults
+        self.good = good
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -127,10 +139,16 @@ def symbols(*, required: bool) -> Kind:
         names = _words(text.translate(_ASCII_UPPER))
         if required and not names:
             raise ValueError("names no symbol")
-        for name in names:
-            if strange := [char for char in name if not _may_be_in_a_pattern(char)]:
-                raise ValueError(f"{strange[0]!r} cannot be in a symbol")
-        return tuple(dict.fromkeys(names))
+        strange = {name: _strange_character(name) for name in names}
+        faults = [
+            f"{one_line(name, 40)!r}: {char!r} cannot be in a symbol"
+            for name, char in strange.items()
+            if char
+        ]
+        good = tuple(name for name, char in strange.items() if not char)
+        if faults:
+            raise BadWordsError(faults, good)
+        return good
 
     return Kind(parse, "symbols or patterns with * and ?, such as BTCUSDT, *USDC")
 
@@ -140,12 +158,16 @@ def store_names() -> Kind:
 
     def parse(text: str) -> tuple[str, ...]:
         names = _words(text)
-        for name in names:
-            if not _STORE_NAME.fullmatch(name):
-                raise ValueError(f"{one_line(name, 40)!r} is not a plugin's name")
-        if doubles := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
-            raise ValueError(f"{doubles[0]!r} is there more than once")
-        return tuple(names)
+        good = tuple(name for name in dict.fromkeys(names) if _STORE_NAME.fullmatch(name))
+        faults = [
+            f"{one_line(name, 40)!r} is not a plugin's name"
+            for name in dict.fromkeys(names)
+            if name not in good
+        ]
+        faults += [f"{name!r} is there more than once" for name in good if names.count(name) > 1]
+        if faults:
+            raise BadWordsError(faults, good)
+        return good
 
     return Kind(parse, "names of plugins, such as mongodb, each once, or nothing")
 
@@ -190,6 +212,11 @@ def _has_host_and_port(address: str) -> bool:
 
 def _words(text: str) -> list[str]:
     return [word for word in _SEPARATORS.split(text) if word]
+
+
+def _strange_character(name: str) -> str:
+    """Return the first character of *name* that no symbol and no pattern has, or nothing."""
+    return next((char for char in name if not _may_be_in_a_pattern(char)), "")
 
 
 def _may_be_in_a_pattern(char: str) -> bool:

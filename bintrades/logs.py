@@ -53,7 +53,7 @@ class _Harmless(logging.Handler):
     """
 
     _left_out = 0
-    _silent_until = float("-inf")
+    _silent_until = 0.0
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a line, if that can be done."""

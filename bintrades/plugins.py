@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 import inspect
 import logging
+import re
 import sys
 import traceback
 from collections import Counter, defaultdict
@@ -16,9 +16,10 @@ import pluggy
 
 from bintrades import hookspecs
 from bintrades.errors import BintradesError, ConfigError
+from bintrades.kinds import did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from bintrades.model import Bar
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _SPEC_MARK = f"{hookspecs.PROJECT}_spec"
+_SECRET_NAME = re.compile("pass|pwd|secret|token|key|credential|auth", re.IGNORECASE)
+_SHORTEST_SECRET = 4  # to hide a shorter one would spoil every text
 
 BUILT_IN = EntryPoint("mongodb", "bintrades.stores.mongodb", hookspecs.PROJECT)
 """An entry point in setup.cfg; here too, so that a checkout runs without being installed."""
@@ -39,7 +42,8 @@ class Store:
     caller made earlier would reach the plugins that came later.
 
     All calls but check() belong to one thread, the plugin's own. They raise what the plugin
-    raises, except for sys.exit() and its like, which become a BintradesError.
+    raises, except for sys.exit() and its like (a KeyboardInterrupt, too: Ctrl-C is not for
+    plugins), which become a BintradesError.
     """
 
     def __init__(self, plugins: pluggy.PluginManager, name: str) -> None:
@@ -69,7 +73,7 @@ class Store:
     def _call(self, hook: pluggy.HookCaller, **arguments: object) -> None:
         try:
             hook(**arguments)
-        except (Exception, KeyboardInterrupt):
+        except Exception:
             raise
         except BaseException as error:  # else sys.exit() in a plugin ends a thread of ours
             raise BintradesError(f"plugin {self.name}: {hook.name} raised {error!r}") from error
@@ -80,11 +84,27 @@ def available(folder: Path) -> list[str]:
     return sorted({*_drop_ins(folder), *_installed()})
 
 
+def without_secrets(text: str, options: Mapping[str, str]) -> str:
+    """Return *text* with *** for what stands in an option whose name speaks of a secret."""
+    for name, value in options.items():
+        if _SECRET_NAME.search(name) and len(value) >= _SHORTEST_SECRET:
+            text = text.replace(value, "***")
+    return text
+
+
 def load_stores(names: Sequence[str], folder: Path) -> list[Store]:
     """Return the plugins called *names*, in that order, from *folder* and installed packages.
 
     Raises ConfigError naming every problem, not only the first. Imports the plugins' code.
     """
+    stores, problems = find_stores(names, folder)
+    if problems:
+        raise ConfigError(*problems)
+    return stores
+
+
+def find_stores(names: Sequence[str], folder: Path) -> tuple[list[Store], list[str]]:
+    """Return those of the plugins that can be used, and what is wrong with the others."""
     problems = [
         f"[stores] enabled: {name} is named {count} times"
         for name, count in Counter(names).items()
@@ -93,14 +113,14 @@ def load_stores(names: Sequence[str], folder: Path) -> list[Store]:
     plugins = pluggy.PluginManager(hookspecs.PROJECT)
     plugins.add_hookspecs(hookspecs)
     finder = _Finder(folder)
+    usable = []
     for name in dict.fromkeys(names):
         try:
             _register(plugins, name, finder.load(name))
+            usable.append(name)
         except ConfigError as error:
             problems.extend(error.problems)
-    if problems:
-        raise ConfigError(*problems)
-    return [Store(plugins, name) for name in names]
+    return [Store(plugins, name) for name in usable], problems
 
 
 class _Finder:
@@ -130,7 +150,7 @@ class _Finder:
     def _unknown(self, name: str) -> str:
         names = sorted({*self._drop_ins, *self._installed})
         return (
-            f"[stores] enabled: there is no plugin {name!r}{_suggestion(name, names)}; available, "
+            f"[stores] enabled: there is no plugin {name!r}{did_you_mean(name, names)}; allowed, "
             f"from {self._folder} and installed packages: {', '.join(names)}"
         )
 
@@ -167,11 +187,10 @@ def _guarded(name: str, load: Callable[[], object]) -> object:
     """Return what *load* returns; whatever it raises, sys.exit() included, is a ConfigError."""
     try:
         return load()
-    except KeyboardInterrupt:
-        raise
     except BaseException as error:
         raise ConfigError(
-            f"plugin {name}: cannot be imported: {_place(error)}: {type(error).__name__}: {error}"
+            f"[stores] enabled: {name} cannot be imported: {_place(error)}:"
+            f" {type(error).__name__}: {error}; allowed: a plugin that can be"
         ) from error
 
 
@@ -199,13 +218,15 @@ def _register(plugins: pluggy.PluginManager, name: str, plugin: object) -> None:
             problems.append(" ".join(str(error).split()))
     if problems:
         where = getattr(plugin, "__file__", None) or repr(plugin)
-        raise ConfigError(*(f"plugin {name} ({where}): {problem}" for problem in problems))
+        raise ConfigError(
+            *(f"[stores] enabled: {name} ({where}): {problem}" for problem in problems)
+        )
 
 
 def _problems(plugins: pluggy.PluginManager, plugin: object) -> Iterator[str]:
     """Yield what pluggy would not notice, or would notice only in the middle of the night."""
     if inspect.isclass(plugin):
-        yield "is a class; make its instance the plugin"
+        yield "is a class; allowed: a module, or an instance"
         return
     known = {name: spec for name, spec in vars(hookspecs).items() if hasattr(spec, _SPEC_MARK)}
     can_store = False
@@ -222,11 +243,12 @@ def _problems(plugins: pluggy.PluginManager, plugin: object) -> Iterator[str]:
                 yield from _kind_problems(hook, function)
             can_store = can_store or (hook == "store_bars" and not is_wrapper)
         elif not options["optionalhook"]:
-            yield f"{hook} is not a hook{_suggestion(hook, known)}; hooks: {', '.join(known)}"
+            yield f"{hook} is not a hook{did_you_mean(hook, known)}; allowed: {', '.join(known)}"
     if not can_store:
         is_there = inspect.isroutine(getattr(plugin, "store_bars", None))
         is_marked = plugins.parse_hookimpl_opts(plugin, "store_bars") if is_there else None
-        yield "store_bars lacks @hookimpl" if is_there and not is_marked else "has no store_bars"
+        wrong = "store_bars lacks @hookimpl" if is_there and not is_marked else "has no store_bars"
+        yield f"{wrong}; allowed: a plugin with @hookimpl before its store_bars(bars)"
 
 
 def _signature_problems(
@@ -238,7 +260,7 @@ def _signature_problems(
         if parameter.name not in allowed:
             yield (
                 f"{hook} has no argument {parameter.name!r}"
-                f"{_suggestion(parameter.name, allowed)}; it has: {', '.join(allowed) or 'none'}"
+                f"{did_you_mean(parameter.name, allowed)}; allowed: {', '.join(allowed) or 'none'}"
             )
         elif parameter.default is not parameter.empty:
             yield f"{hook}: {parameter.name} must not have a default, or it may not be filled in"
@@ -252,8 +274,3 @@ def _kind_problems(hook: str, function: Callable[..., Any]) -> Iterator[str]:
         yield f"{hook} must not yield, unless it is marked as a wrapper"
     if hook == "store_bars" and "bars" not in inspect.signature(function).parameters:
         yield "store_bars must take the argument bars"
-
-
-def _suggestion(word: str, words: Iterable[str]) -> str:
-    close = difflib.get_close_matches(word, list(words), n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import queue
-import signal
 import time
 from contextlib import closing
 from functools import partial
@@ -34,7 +33,6 @@ from bintrades.delivery import Delivery
 from bintrades.errors import ConfigError, ExchangeError
 from bintrades.journal import Journal
 from bintrades.journal_reader import Cursor
-from bintrades.plugins import load_stores
 from bintrades.recorder import INBOX_SIZE, Recorder
 from bintrades.recording import Recording
 from bintrades.repair import RepairPlan
@@ -49,11 +47,11 @@ if TYPE_CHECKING:
     from bintrades.config import Config
     from bintrades.model import Gap
     from bintrades.plugins import Store
+    from bintrades.reasons import Reasons
     from bintrades.worker import Worker
 
 log = logging.getLogger(__name__)
 
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _READERS_STOP_WITHIN_S = 5.0
 _ROTATION_EVERY_S = 1
 _SUMMARY_EVERY_S = 60
@@ -62,72 +60,25 @@ _STORES_OPEN_WITHIN_S = 2.0
 _HURRIED_S = 0.5
 
 
-def run(config: Config) -> int:
-    """Collect until a signal comes or a worker fails; return the exit status.
+def run(config: Config, stores: Sequence[Store], reasons: Reasons) -> int:
+    """Collect until there is a reason to stop; return the exit status.
 
     Call it on the main thread. Raises ConfigError and JournalError.
     """
-    stores = load_stores(config.stores.enabled, config.plugins.path)
-    check_stores(config, stores)
-    reasons = Reasons()
     market = MARKETS[config.binance.market]
     journal = Journal(config.journal.path, market=market.name, interval_ms=config.bars.interval_ms)
     with closing(journal), RestClient(config.binance.rest_url, market) as rest:
         banned_until = int(journal.fact(BLOCKED_UNTIL) or 0)
         budget = Budget(market.weight_per_minute, config.repair.weight_share, banned_until)
-        symbols = choose_symbols(config.symbols, rest, budget, journal, reasons.wait)
+        try:
+            symbols = choose_symbols(config.symbols, rest, budget, journal, reasons.wait)
+        except ConfigError as error:
+            allowed = "allowed: names and patterns that leave some"
+            raise ConfigError(f"{config.path}: {error}; {allowed}") from error
         if not symbols:
             return 0  # told to stop before the exchange had answered
         service = Service(config, symbols, stores, journal, rest, budget, reasons)
         return service.run()
-
-
-def check_stores(config: Config, stores: Sequence[Store]) -> None:
-    """Have every plugin look at its options; raise ConfigError with all that they say."""
-    problems: list[str] = []
-    for store in stores:
-        try:
-            store.check(config.store_options[store.name])
-        except ConfigError as error:
-            problems += [f"{config.path}: [store:{store.name}] {text}" for text in error.problems]
-        except Exception as error:
-            problems.append(f"{config.path}: [store:{store.name}] cannot be checked: {error!r}")
-    if problems:
-        raise ConfigError(*problems)
-
-
-class Reasons:
-    """Why to stop: signals, and what failed. Making one takes over the signals.
-
-    A signal handler may only put a word into a SimpleQueue: everything else may dead-lock
-    against the code that it interrupts.
-    """
-
-    def __init__(self) -> None:
-        self.failures: list[str] = []
-        self.bad_options: list[str] = []
-        self._queue: queue.SimpleQueue[str] = queue.SimpleQueue()
-        for number in STOP_SIGNALS:
-            signal.signal(number, lambda got, _frame: self._queue.put(signal.Signals(got).name))
-
-    def wait(self, timeout_s: float | None = None) -> bool:
-        """Wait for a reason; return whether there is one. Main thread."""
-        try:
-            reason = self._queue.get(timeout=timeout_s)
-        except queue.Empty:
-            return False
-        log.info("stopping: %s", reason)
-        return True
-
-    def fail(self, failure: str) -> None:
-        """Stop because of *failure*. Any thread."""
-        self.failures.append(failure)
-        self._queue.put(failure)
-
-    def refuse(self, problem: str) -> None:
-        """Stop because a store finds fault with its options. Any thread."""
-        self.bad_options.append(problem)
-        self._queue.put(problem)
 
 
 class Service:
@@ -147,6 +98,7 @@ class Service:
         self._reasons = reasons
         self._rest = rest
         self._budget = budget
+        self._journal = journal
         self._market = MARKETS[config.binance.market]
         self._is_hurried = False
         self._inbox: queue.Queue[Event] = queue.Queue(INBOX_SIZE)
@@ -275,6 +227,8 @@ class Service:
             self._recorder.hurry()
             if not self._wait_for([self._recorder], within_s):
                 self._reasons.fail("the aggregator did not end; what it held is lost")
+                log.error("the aggregator did not end; what it held is lost")
+                self._journal.abandon()
         for delivery in self._deliveries:
             delivery.finish(within_s)
         if not self._wait_for(self._deliveries, min(within_s, _HURRIED_S)):

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from msgspec.structs import replace
 
+from bintrades.changes import Changes, Checkpoint
 from bintrades.cli import main
 from bintrades.journal_reader import Cursor, JournalReader
 from bintrades.ledger import LedgerState
@@ -26,7 +28,7 @@ from bintrades.model import Gap
 from bintrades.options import example_text
 from bintrades.testing.bars import OPEN_TIME_MS, sample_bar, sample_bars
 from bintrades.version import __version__
-from tests.journals import finished, journal_at
+from tests.journals import by_key, finished, journal_at
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,13 +75,23 @@ def config(tmp_path: Path) -> Path:
     return path
 
 
+def collected(*bars: Bar) -> Changes:
+    """Return the changes of *bars*, with what the collector says of their symbols."""
+    newest = {bar.symbol: bar.open_time_ms for bar in bars}
+    checkpoints = {
+        symbol: Checkpoint(LedgerState(None, 0, ()), closed_through=open_time_ms)
+        for symbol, open_time_ms in newest.items()
+    }
+    return Changes(finished=by_key(bars), checkpoints=checkpoints)
+
+
 @pytest.fixture
 def journal(config: Path) -> Path:
     """Return the journal of *config*, with an hour of bars of one symbol and one of another."""
     path = config.parent / "bars.journal"
     with journal_at(path) as journal:
-        journal.write(finished(*sample_bars(360), sample_bar(symbol=UNICODE)), OPEN_TIME_MS)
-        journal.write(finished(sample_bar(symbol="ETHUSDT", is_closed=False)), OPEN_TIME_MS)
+        journal.write(collected(*sample_bars(360), sample_bar(symbol=UNICODE)), OPEN_TIME_MS)
+        journal.write(collected(sample_bar(symbol="ETHUSDT", is_closed=False)), OPEN_TIME_MS)
     return path
 
 
@@ -170,7 +182,9 @@ def test_help_teaches_every_command_on_stdout(
     assert out.startswith(" ".join(["usage: bintrades", *arguments]))
     if not arguments:
         assert all(f"\n    {name}" in out for name in COMMANDS)
-    if arguments != ["simulate"]:
+    if arguments == ["check"]:
+        assert "exit status: 0 nothing is wrong; 1 bad configuration" in out
+    elif arguments != ["simulate"]:
         assert "exit status: 0 orderly stop; 1 a failure" in out
 
 
@@ -183,6 +197,11 @@ def test_help_teaches_every_command_on_stdout(
         (["bars", "BTCUSDT", "--last", "ten"], "--last"),
         (["bars", "BTCUSDT", "--limit", "0"], "'0' is not a whole number above 0"),
         (["bars", "BTCUSDT", "--limit", "-1"], "--limit"),
+        (["bars", "BTCUSDT", "--limit", "9" * 22], "is not a whole number above 0, or too large"),
+        (["bars", "BTC\n\x1b[31mX"], r"'BTC\n\x1b[31mX' cannot be a symbol"),
+        (["bars", "BTC\udcff"], r"'BTC\udcff' cannot be a symbol"),
+        (["gaps", "BTC/USDT"], "'BTC/USDT' cannot be a symbol"),
+        (["status", "a\n\x1b[31mb"], r"unrecognized arguments: a \x1b[31mb"),
         (["bars", "BTCUSDT", "--format", "xml"], "invalid choice: 'xml'"),
         (["resend"], "required: STORE"),
         (["status", "--jason"], "unrecognized arguments: --jason"),
@@ -235,6 +254,7 @@ def test_plugins_are_part_of_the_configuration(config: Path, name: str, terminal
     broken = terminal(name)
     (config.parent / "plugins" / "shelf.py").unlink()
     missing = terminal(name)
+    assert all(line.startswith(f"{config}: [") for line in broken.problems + missing.problems)
 
     assert [bad_options.status, broken.status, missing.status] == [status] * 3
     assert bad_options.problems == [
@@ -244,6 +264,59 @@ def test_plugins_are_part_of_the_configuration(config: Path, name: str, terminal
     assert "No module named 'no_such_module'" in broken.problems[0]
     assert "there is no plugin 'shelf'" in missing.problems[0]
     assert not (config.parent / "bars.journal").exists()
+
+
+BROKEN = {
+    "quits.py": "raise SystemExit('two\\nlines')",
+    "raises.py": """
+from bintrades import hookimpl
+
+@hookimpl
+def check_store(options):
+    int(options["password"])
+
+@hookimpl
+def store_bars(bars): pass
+""",
+    "talks.py": PLUGIN.replace("is not an option", "no \\x1b[31m option\\nof mine"),
+}
+
+
+@pytest.mark.parametrize("name", ["run", "check"])
+def test_no_problem_hides_another_and_each_is_one_line_without_a_password(
+    config: Path, name: str, terminal: Terminal
+) -> None:
+    for file, text in BROKEN.items():
+        (config.parent / "plugins" / file).write_text(text, encoding="utf-8")
+    config.write_text(
+        "uri = mongodb://u:hidden@h\n[bars]\ninterval = ten\n"
+        "[plugins]\npath = plugins\n[journal]\npath = plugins\n[logging]\nfile = /dev/null/x\n"
+        "[stores]\nenabled = mongodb, quits, raises, talks, nobody, //u:hidden@h\n"
+        "[store:mongodb]\ndatabase = a b\ncollection = $x\nuri = http://u:hidden@h\n"
+        "[store:raises]\npassword = hidden\n[store:talks]\ncolour = red\n"
+    )
+
+    said = terminal(name)
+
+    assert all(line.startswith(f"{config}: ") and line.isprintable() for line in said.problems)
+    assert "hidden" not in said.err
+    expected = [
+        "line 1: 'uri' stands before the first [section]",
+        "[bars] interval = ten: not a whole number with a unit",
+        "[journal] path = plugins: is a folder; allowed",
+        "[logging] file = /dev/null/x: '/dev/null' is not a folder; allowed",
+        "[stores] enabled = mongodb, quits, raises, talks, nobody, //***@h: '//***@h' is not a pl",
+        "[stores] enabled: quits cannot be imported: ",
+        "[stores] enabled: there is no plugin 'nobody'",
+        "[store:mongodb] uri: must begin with mongodb:// or mongodb+srv://",
+        "[store:mongodb] database = a b: ' ' cannot be in it; allowed: ",
+        "[store:mongodb] collection = $x: '$' cannot be in it; allowed: ",
+        "[store:raises] cannot be checked: ValueError(\"invalid literal for int() with base 10: '*",
+        "[store:talks] colour: no \\x1b[31m option",
+        "[store:talks] of mine",
+    ]
+    for problem, start in zip(said.problems, expected, strict=True):
+        assert problem.removeprefix(f"{config}: ").startswith(start)
 
 
 def test_check_says_that_all_is_well_and_makes_nothing(config: Path, terminal: Terminal) -> None:
@@ -318,7 +391,7 @@ def test_the_table_marks_bars_that_lack_trades_and_those_still_open(
 ) -> None:
     first = sample_bar(symbol="BNBUSDT")
     with journal_at(journal) as writer:
-        writer.write(finished(first), OPEN_TIME_MS)
+        writer.write(collected(first), OPEN_TIME_MS)
     with closing(sqlite3.connect(journal)) as connection, connection:
         connection.execute("UPDATE bars SET is_complete = 0 WHERE symbol = 'BNBUSDT'")
 
@@ -336,6 +409,7 @@ def test_bars_are_chosen_by_time_and_number(terminal: Terminal) -> None:
     assert terminal.bars("BTCUSDT", "--last", "10m") == everything[-60:]
     assert terminal.bars("BTCUSDT", "--last", "50m") == everything[-300:]
     assert terminal.bars("BTCUSDT", "--last", "10s") == everything[-1:]
+    assert terminal.bars("BTCUSDT", "--last", "99999999999999d") == everything
     assert terminal.bars("BTCUSDT", "--limit", "3") == everything[-3:]
     assert terminal.bars("BTCUSDT", "--limit", "300") == everything[-300:]
     assert terminal.bars("BTCUSDT", "--last", "1h", "--limit", "7") == everything[-7:]
@@ -363,7 +437,7 @@ def test_json_and_csv_hold_every_field_exactly(
         quantity=Decimal("1E+12"),
     )
     with journal_at(journal) as writer:
-        writer.write(finished(exact), OPEN_TIME_MS + 12_345)
+        writer.write(collected(exact), OPEN_TIME_MS + 12_345)
     expected = published(replace(exact, updated_at_ms=OPEN_TIME_MS + 12_345))
 
     as_json = command("bars", "SHIBUSDT", "--config", config, "--format", "json")
@@ -375,13 +449,15 @@ def test_json_and_csv_hold_every_field_exactly(
     assert expected["min_price"] == "0.00000001"
     assert expected["open_time"] == "2024-08-08T00:00:00.000+00:00"
     (row,) = csv.DictReader(io.StringIO(as_csv.out))
-    assert row == {name: str(value) for name, value in expected.items()}
+    true_or_false = {name: str(expected[name]).lower() for name in ("is_closed", "is_complete")}
+    assert row == {name: str(value) for name, value in expected.items()} | true_or_false
     assert "\r" not in as_csv.out
 
 
 @pytest.mark.usefixtures("journal")
 def test_a_symbol_may_be_typed_in_small_letters(terminal: Terminal) -> None:
     assert terminal.bars("btcusdt") == terminal.bars("BTCUSDT")
+    assert len(terminal.bars("币安人生usdt")) == 1
 
 
 @pytest.mark.usefixtures("journal")
@@ -438,11 +514,17 @@ def test_a_reader_that_has_seen_enough_is_no_failure(config: Path, arguments: st
 @pytest.mark.usefixtures("journal")
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
 def test_output_that_cannot_be_written_is_exit_1_with_the_reason(config: Path) -> None:
-    command_line = [sys.executable, "-m", "bintrades"]
-    for arguments in (["--limit", "1"], ["--last", "1d"], ["--last", "1d", "--format", "csv"]):
+    bars = ["bars", "BTCUSDT", "--config", str(config)]
+    for arguments in (
+        ["--help"],
+        ["--version"],
+        [*bars, "--limit", "1"],
+        [*bars, "--last", "1d"],
+        [*bars, "--last", "1d", "--format", "csv"],
+    ):
         with Path("/dev/full").open("wb") as full:
             ended = subprocess.run(
-                [*command_line, "bars", "BTCUSDT", "--config", config, *arguments],
+                [sys.executable, "-m", "bintrades", *arguments],
                 cwd=REPOSITORY,
                 stdout=full,
                 stderr=subprocess.PIPE,
@@ -454,6 +536,64 @@ def test_output_that_cannot_be_written_is_exit_1_with_the_reason(config: Path) -
         assert ended.stderr == (
             "bintrades: the output cannot be written: No space left on device\n"
         )
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_without_anywhere_to_complain_the_exit_codes_are_the_same(config: Path) -> None:
+    add(config, "[bars]\ninterval = ten\n")
+    for arguments, status in ((["bars"], 2), (["status", "--config", config], 2)):
+        with Path("/dev/full").open("wb") as full:
+            ended = subprocess.run(
+                [sys.executable, "-m", "bintrades", *arguments],
+                cwd=REPOSITORY,
+                stderr=full,
+                timeout=60,
+                check=False,
+            )
+        assert ended.returncode == status
+
+
+WAITING = """
+import sys, time
+from bintrades import hookimpl
+
+@hookimpl
+def store_bars(bars): pass
+
+print("importing", file=sys.stderr, flush=True)
+while not __import__("pathlib").Path(__file__).with_name("go").exists():
+    time.sleep(0.01)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "number", "status"),
+    [
+        ("run", signal.SIGINT, 0),
+        ("run", signal.SIGTERM, 0),
+        ("check", signal.SIGINT, -signal.SIGINT),
+    ],
+)
+def test_a_signal_while_plugins_are_imported_ends_it_without_a_traceback(
+    config: Path, name: str, number: signal.Signals, status: int
+) -> None:
+    (config.parent / "plugins" / "shelf.py").write_text(WAITING, encoding="utf-8")
+    # No name of a real host: there is no trade to be had before it stops.
+    add(config, "[binance]\nstream_url = ws://127.0.0.1:1\nrest_url = http://127.0.0.1:1\n")
+    with subprocess.Popen(
+        [sys.executable, "-m", "bintrades", name, "--config", config],
+        cwd=REPOSITORY,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == "importing\n"
+        process.send_signal(number)
+        (config.parent / "plugins" / "go").touch()
+        said = process.stderr.read()
+
+        assert process.wait(60) == status, said
+    assert "Traceback" not in said
 
 
 def test_resend_has_refused_bars_sent_again_and_says_how_many(
@@ -476,7 +616,9 @@ def test_resend_to_a_store_that_is_not_enabled_is_refused(terminal: Terminal) ->
     said = terminal("resend", "shelv")
 
     assert (said.status, said.out) == (2, "")
-    assert said.problems == ["shelv: is not an enabled store; enabled: shelf"]
+    assert said.problems == [
+        "shelv: is not an enabled store; did you mean 'shelf'?; enabled: shelf"
+    ]
 
 
 @pytest.mark.usefixtures("journal")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import bintrades
 from bintrades.binance.markets import MARKETS
-from bintrades.config import Config, load_config
+from bintrades.config import Config, load_config, read_config
 from bintrades.durations import format_duration
 from bintrades.errors import ConfigError
 from bintrades.ini import read_ini
@@ -160,6 +160,7 @@ BAD_VALUES = [
     ("symbols", "include", "BTCUSDT; ETHUSDT", f"';' cannot be in a symbol; {SYMBOLS}"),
     ("symbols", "include", "“BTCUSDT”", f"'“' cannot be in a symbol; {SYMBOLS}"),
     ("symbols", "exclude", "BTC[A-Z]", f"'[' cannot be in a symbol; {SYMBOLS}"),
+    ("symbols", "exclude", "BTCUSDT ETH*", "leaves no symbol to collect; allowed: names and "),
     ("bars", "interval", "10", NOT_A_DURATION + "1s to 1d, whole seconds that divide a day"),
     ("bars", "interval", "500ms", "too short; allowed: 1s to 1d"),
     ("bars", "interval", "2d", "too long; allowed: 1s to 1d"),
@@ -176,6 +177,8 @@ BAD_VALUES = [
     ("repair", "weight_share", "0", "too small; allowed: 1 to 100"),
     ("repair", "weight_share", "50%", "not a whole number; allowed: 1 to 100"),
     ("journal", "path", "", f"names no file or folder; {PATHS}"),
+    ("journal", "path", "/", "is a folder; allowed: the path of a file"),
+    ("journal", "path", "/dev/null/x", "'/dev/null' is not a folder; allowed: a path "),
     ("journal", "path", "a\x00b", f"has a control character in it; {PATHS}"),
     ("journal", "path", "~nobody-of-this-name/x", f"the home folder is not known; {PATHS}"),
     ("journal", "retention", "0d", "too short; allowed: 1s to 3650d"),
@@ -187,6 +190,7 @@ BAD_VALUES = [
     ("journal", "checkpoint_every", "61s", "too long; allowed: 10ms to 1m"),
     ("journal", "checkpoint_every", "1.5s", NOT_A_DURATION + "10ms to 1m"),
     ("plugins", "path", "", f"names no file or folder; {PATHS}"),
+    ("plugins", "path", "no such folder", "is not a folder; allowed: a folder"),
     ("stores", "enabled", "mongodb, mongodb", f"'mongodb' is there more than once; {STORES}"),
     ("stores", "enabled", "../mongodb", f"'../mongodb' is not a plugin's name; {STORES}"),
     ("stores", "shutdown_timeout", "61m", "too long; allowed: 0ms to 1h"),
@@ -194,6 +198,7 @@ BAD_VALUES = [
     ("logging", "level", "INF", f"not one of these; did you mean 'INFO'?; {LEVELS}"),
     ("logging", "level", "", f"not one of these; {LEVELS}"),
     ("logging", "format", "xml", "not one of these; allowed: json, text"),
+    ("logging", "file", "/", "is a folder; allowed: the path of a file"),
     ("logging", "file", "a\x07b", f"has a control character in it; {PATHS}, or nothing"),
 ]
 
@@ -296,6 +301,37 @@ enabled = mongodb, mongo_new
     assert "secret" not in "".join(told)
 
 
+def test_each_bad_word_of_a_list_is_a_problem_of_its_own(tmp_path: Path) -> None:
+    text = "[symbols]\ninclude = BTC/USDT, ETHUSDT, E!H\n[stores]\nenabled = a/b, c, d d, c, ..\n"
+
+    told = problems(tmp_path, text)
+
+    assert [problem.split(": ")[1] for problem in told[:2]] == ["'BTC/USDT'", "'E!H'"]
+    assert [problem.split(": ")[1].split("'")[1] for problem in told[2:]] == ["a/b", "..", "c", "d"]
+
+
+def test_of_a_long_list_it_is_told_which_word_is_wrong(tmp_path: Path) -> None:
+    names = ", ".join([*(f"A{number}USDT" for number in range(100)), "B/C"])
+
+    (problem,) = problems(tmp_path, f"[symbols]\ninclude = {names}\n")
+
+    assert problem.endswith(f"...: 'B/C': '/' cannot be in a symbol; {SYMBOLS}")
+
+
+def test_what_is_right_can_be_had_beside_the_problems(tmp_path: Path) -> None:
+    path = tmp_path / "b.ini"
+    path.write_text(
+        "[bars]\ninterval = ten\n[stores]\nenabled = shelf, a/b, box\n"
+        "[store:shelf]\nuri = ${NOT_SET}\n[store:box]\nsize = 3\n[symbols]\ninclude = A, B/C\n"
+    )
+
+    config, told = read_config(path, {})
+
+    assert (len(told), config.bars.interval_ms) == (4, 10_000)
+    assert (config.stores.enabled, config.symbols.include) == (("shelf", "box"), ("A",))
+    assert config.store_options == {"box": {"size": "3"}}
+
+
 @pytest.mark.parametrize(
     "section", ["http", "DEFAULT", "Bars", "store", "store:", "store: mongodb"]
 )
@@ -356,17 +392,21 @@ def test_a_variable_that_is_not_written_well_is_a_problem(tmp_path: Path, value:
 def test_the_text_of_a_variable_and_a_password_in_an_address_are_never_told(
     tmp_path: Path,
 ) -> None:
-    text = "[binance]\nrest_url = https://me:hidden@host\nstream_url = wss://me:${SECRET}@host\n"
+    text = (
+        "uri = mongodb://me:hidden@h\n[binance]\nrest_url = https://me:hid/hidden@host\n"
+        "stream_url = wss://me:${SECRET}@host\n[stores]\nenabled = mongodb://me:hidden@h\n"
+    )
 
     told = "".join(problems(tmp_path, text, {"SECRET": "hidden"}))
 
-    assert "hidden" not in told
+    assert "hid" not in told
     assert "[binance] rest_url = https://***@host: has a user name" in told
 
 
 def test_relative_paths_start_at_the_folder_of_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    (tmp_path / "p").mkdir()
     text = "[journal]\npath = j\n[plugins]\npath = p\n[logging]\nfile = l\n"
     (tmp_path / "b.ini").write_text(text)
     monkeypatch.chdir(tmp_path.parent)
@@ -446,7 +486,7 @@ urls = st.from_regex(
 ).filter(lambda text: not text.endswith(("/ws", "/api")))
 intervals = st.sampled_from([n * 1000 for n in range(1, 86_401) if 86_400 % n == 0])
 store_names = st.lists(st.from_regex(r"[a-z_][a-z0-9_]{0,8}", fullmatch=True), unique=True)
-paths = st.from_regex(r"/[a-z]{1,5}(/[a-z0-9.]{1,5}x){0,2}", fullmatch=True).map(Path)
+paths = st.from_regex(r"/[a-z]{1,5}(/[a-z0-9.]{1,5}x){1,2}", fullmatch=True).map(Path)
 
 VALUES: dict[str, dict[str, st.SearchStrategy[Any]]] = {
     "binance": {
@@ -461,7 +501,8 @@ VALUES: dict[str, dict[str, st.SearchStrategy[Any]]] = {
         "silence_timeout_ms": durations(100, 3_600_000),
     },
     "symbols": {
-        "include": st.lists(symbol_names, unique=True, min_size=1).map(tuple),
+        # With a pattern among them, nobody knows before the start that none is left.
+        "include": st.lists(symbol_names).map(lambda names: tuple(dict.fromkeys([*names, "A*"]))),
         "exclude": st.lists(symbol_names, unique=True).map(tuple),
     },
     "bars": {"interval_ms": intervals, "grace_ms": durations(0, 1000)},
@@ -475,7 +516,7 @@ VALUES: dict[str, dict[str, st.SearchStrategy[Any]]] = {
         "retention_ms": durations(86_400_000, 315_360_000_000),
         "checkpoint_every_ms": durations(10, 60_000),
     },
-    "plugins": {"path": paths},
+    "plugins": {"path": st.sampled_from([Path("/"), Path("/dev")])},
     "stores": {"enabled": store_names.map(tuple), "shutdown_timeout_ms": durations(0, 3_600_000)},
     "logging": {
         "level": st.sampled_from(["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]),

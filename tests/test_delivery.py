@@ -260,6 +260,17 @@ def test_what_ails_a_store_is_shown_until_it_is_well(journal: Journal, open_shop
     assert shop.delivery.last_error is None
 
 
+@pytest.mark.usefixtures("journal")
+def test_why_a_store_fails_is_told_without_the_secrets_of_its_options(path: Path) -> None:
+    shop = Shop("careless", path, {"password": "hidden"})
+    shop.behave["open"] = lambda options: int(options["password"])
+
+    shop.delivery.deliver_all()
+
+    assert shop.delivery.last_error is not None
+    assert shop.delivery.last_error.endswith("with base 10: '***'")
+
+
 def test_a_store_that_fails_after_it_stored_gets_the_batch_again_and_no_bar_is_skipped(
     journal: Journal, open_shop: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:

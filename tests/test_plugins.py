@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bintrades import BintradesError, ConfigError, RejectedBars
-from bintrades.plugins import Store, available, load_stores
+from bintrades.plugins import Store, available, find_stores, load_stores, without_secrets
 from bintrades.testing.bars import sample_bar, sample_bars
 
 if TYPE_CHECKING:
@@ -166,6 +166,7 @@ def test_an_unknown_name_is_refused_with_a_suggestion_and_the_names_there_are(
 
     assert "no plugin 'mongdb'; did you mean 'mongodb'?" in said
     assert "mine, mongodb" in said
+    assert "no plugin 'MongoDB'; did you mean 'mongodb'?" in problem(tmp_path, "MongoDB")
 
 
 @pytest.mark.parametrize("name", ["../mine", "/etc/passwd", "mine.py", ""])
@@ -184,6 +185,21 @@ def test_every_problem_is_said_at_once(tmp_path: Path, write: Write) -> None:
 
     assert len(said) == 4
     assert said[0] == "[stores] enabled: mongodb is named 2 times"
+    assert all(line.startswith("[stores] enabled: ") for line in said)
+    assert all("allowed" in line for line in said[1:])
+
+
+def test_the_plugins_that_can_be_used_can_be_had_beside_the_problems(
+    tmp_path: Path, write: Write
+) -> None:
+    write("broken", "import no_such_module")
+    write("mine")
+
+    stores, said = find_stores(["broken", "mine"], tmp_path)
+    stores[0].write([sample_bar()])
+
+    assert ([store.name for store in stores], len(said)) == (["mine"], 1)
+    assert taken("mine") == [sample_bar()]
 
 
 @pytest.mark.parametrize(
@@ -193,6 +209,7 @@ def test_every_problem_is_said_at_once(tmp_path: Path, write: Write) -> None:
         ("1 / 0", "ZeroDivisionError: division by zero"),
         ("sys.exit('bye')", "SystemExit: bye"),
         ("raise GeneratorExit", "GeneratorExit"),
+        ("raise KeyboardInterrupt", "KeyboardInterrupt"),
         ("def store_bars(bars)", "SyntaxError: expected ':'"),
         ("\tx\n  y", "TabError|IndentationError"),
     ],
@@ -204,7 +221,7 @@ def test_a_plugin_that_cannot_be_imported_is_named_with_file_line_and_reason(
 
     said = problem(tmp_path, "broken")
 
-    assert said.startswith("plugin broken: cannot be imported: ")
+    assert said.startswith("[stores] enabled: broken cannot be imported: ")
     assert any(each in said for each in reason.split("|"))
     assert f"{path}, line " in said
     assert "_bintrades_plugin_broken" not in sys.modules
@@ -241,7 +258,7 @@ def test_an_installed_plugin_that_cannot_be_imported_is_named(
         ),
         (
             GOOD + "\n    @hookimpl\n    def close_store(options): pass",
-            "close_store has no argument 'options'; it has: none",
+            "close_store has no argument 'options'; allowed: none",
         ),
         ("@hookimpl\ndef store_bars(): pass", "store_bars must take the argument bars"),
         ("@hookimpl\ndef store_bars(bars=()): pass", "bars must not have a default"),
@@ -283,7 +300,7 @@ def test_an_entry_point_may_be_an_object_but_not_its_class(
     store.write([sample_bar()])
 
     assert sys.modules["acme_object"].shop.taken == [sample_bar()]
-    assert "is a class; make its instance the plugin" in problem(tmp_path, "bad")
+    assert "is a class; allowed: a module, or an instance" in problem(tmp_path, "bad")
 
 
 def test_hooks_may_ask_for_fewer_arguments_and_be_left_out(tmp_path: Path, write: Write) -> None:
@@ -346,13 +363,14 @@ def test_what_a_plugin_raises_arrives_as_it_is(tmp_path: Path, write: Write) -> 
     assert refused.value.rejected == [(bars[1], "ugly")]
 
 
+@pytest.mark.parametrize("raised", ["SystemExit(3)", "KeyboardInterrupt(3)"])
 @pytest.mark.parametrize("hook", ["check_store", "open_store", "store_bars", "close_store"])
-def test_a_plugin_that_calls_sys_exit_raises_an_error_that_names_it(
-    tmp_path: Path, write: Write, hook: str
+def test_a_plugin_that_calls_sys_exit_or_the_like_raises_an_error_that_names_it(
+    tmp_path: Path, write: Write, hook: str, raised: str
 ) -> None:
-    write("quits", f"{GOOD}\n    @hookimpl\n    def {hook}(): sys.exit(3)")
+    write("quits", f"{GOOD}\n    @hookimpl\n    def {hook}(): raise {raised}")
     if hook == "store_bars":
-        write("quits", "@hookimpl\ndef store_bars(bars): sys.exit(3)")
+        write("quits", f"@hookimpl\ndef store_bars(bars): raise {raised}")
     (store,) = load(tmp_path, "quits")
     calls: dict[str, Callable[[], None]] = {
         "check_store": lambda: store.check({}),
@@ -361,8 +379,18 @@ def test_a_plugin_that_calls_sys_exit_raises_an_error_that_names_it(
         "close_store": lambda: store.close(),
     }
 
-    with pytest.raises(BintradesError, match=rf"plugin quits: {hook} raised SystemExit\(3\)"):
+    with pytest.raises(BintradesError) as error:
         calls[hook]()
+
+    assert str(error.value) == f"plugin quits: {hook} raised {raised}"
+
+
+def test_what_stands_in_an_option_for_a_secret_is_not_told() -> None:
+    options = {"api_key": "abcd", "Password": "hidden", "path": "var/bars", "pwd": "ab"}
+
+    assert (
+        without_secrets("'hidden' of var/bars: abcd, ab", options) == "'***' of var/bars: ***, ab"
+    )
 
 
 def test_one_module_under_two_names_is_refused(tmp_path: Path, install: Install) -> None:

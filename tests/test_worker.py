@@ -80,7 +80,7 @@ def test_whatever_ends_it_is_logged_with_its_trace_and_reported(
 class Broken(logging.Handler):
     """Raises at every line."""
 
-    def emit(self, record: logging.LogRecord) -> None:
+    def emit(self, _record: logging.LogRecord) -> None:
         raise OSError("no log")
 
 

@@ -121,6 +121,20 @@ def test_it_stops_while_the_exchange_cannot_be_reached(
         assert collector.stop() == 0
 
 
+def test_patterns_that_leave_no_symbol_end_it_with_2_and_the_option_s_place(
+    exchange: ExchangeSimulator, tmp_path: Path
+) -> None:
+    none: Sections = {"symbols": {"include": "NOTHING*"}}
+    with Collector(tmp_path, exchange, none) as collector:
+        collector.start()
+
+        assert collector.wait() == 2
+
+    last = collector.log.splitlines()[-1]
+    assert last.startswith(f"bintrades: {collector.ini}: [symbols] include, exclude: no symbol")
+    assert "; allowed: " in last
+
+
 def test_it_collects_and_stops_without_its_log_and_writes_it_again_when_it_can(
     exchange: ExchangeSimulator, tmp_path: Path
 ) -> None:

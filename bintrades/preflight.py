@@ -1,0 +1,59 @@
+"""Everything that must be right before collecting begins, each problem of it said at once.
+
+The configuration, the log, the plugins and their options: what is wrong with one hides nothing of
+the others.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bintrades.config import read_config
+from bintrades.errors import ConfigError
+from bintrades.plugins import find_stores, without_secrets
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from bintrades.config import Config, LoggingConfig
+    from bintrades.plugins import Store
+
+
+def prepare(
+    path: Path, start_logging: Callable[[LoggingConfig], None] | None = None
+) -> tuple[Config, list[Store]]:
+    """Return the configuration of the file *path* and the stores that it enables, in its order.
+
+    *start_logging* is called before any plugin's code is, which may log. Raises ConfigError with
+    every problem; touches no network. Main thread.
+    """
+    config, problems = read_config(path)
+    if start_logging is not None:
+        try:
+            start_logging(config.logging)
+        except ConfigError as error:
+            problems += _in_file(path, *error.problems)
+    stores, unusable = find_stores(config.stores.enabled, config.plugins.path)
+    problems += _in_file(path, *unusable)
+    for store in stores:
+        if (options := config.store_options.get(store.name)) is not None:
+            found = _problems_of(store, options)
+            problems += _in_file(path, *(f"[store:{store.name}] {text}" for text in found))
+    if problems:
+        raise ConfigError(*problems)
+    return config, stores
+
+
+def _problems_of(store: Store, options: Mapping[str, str]) -> list[str]:
+    try:
+        store.check(options)
+    except ConfigError as error:
+        return [line for text in error.problems for line in text.splitlines()]
+    except Exception as error:
+        return [f"cannot be checked: {without_secrets(repr(error), options)}"]
+    return []
+
+
+def _in_file(path: Path, *problems: str) -> list[str]:
+    return [f"{path}: {problem}" for problem in problems]
