@@ -89,6 +89,13 @@ def test_people_see_a_line_for_each_range(path: Path) -> None:
     assert lines[-1].endswith("skipped    3        GET https://...: 500")
 
 
+def test_columns_stand_below_each_other_whatever_the_script_of_a_symbol(path: Path) -> None:
+    _head, _rule, *lines = tell_gaps(gap_rows(JournalReader(path))).splitlines()
+
+    columns = [line.index("2024-") + sum(char in "币安人生" for char in line) for line in lines]
+    assert len(set(columns)) == 1
+
+
 def test_nobody_knows_how_many_trades_came_before_the_first_one_that_was_seen(path: Path) -> None:
     (line,) = tell_gaps(gap_rows(JournalReader(path), UNICODE)).splitlines()[2:]
 
