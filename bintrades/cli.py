@@ -61,6 +61,7 @@ exit status: 0 nothing is wrong; 1 bad configuration, each problem a line; 2 bad
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status."""
+    _open_what_is_closed()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # symbols go beyond what some can show
@@ -79,6 +80,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 128 + signal.SIGINT  # as shells have it
     finally:
         _drop_what_cannot_be_written()
+
+
+def _open_what_is_closed() -> None:
+    """Write into nothing for a closed stdout or stderr, lest a file of ours take its number."""
+    sys.stdout = sys.stdout or os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+    sys.stderr = sys.stderr or os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
 
 
 def _say(text: str) -> None:

@@ -538,19 +538,23 @@ def test_output_that_cannot_be_written_is_exit_1_with_the_reason(config: Path) -
         )
 
 
+@pytest.mark.parametrize(
+    ("arguments", "status"), [("bars", 2), ("status --config", 2), ("example", 0)]
+)
+@pytest.mark.parametrize("streams", ["2>/dev/full", "2>&-", ">&- 2>&-"])
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
-def test_without_anywhere_to_complain_the_exit_codes_are_the_same(config: Path) -> None:
+def test_without_anywhere_to_speak_the_exit_codes_are_the_same(
+    config: Path, arguments: str, status: int, streams: str
+) -> None:
     add(config, "[bars]\ninterval = ten\n")
-    for arguments, status in ((["bars"], 2), (["status", "--config", config], 2)):
-        with Path("/dev/full").open("wb") as full:
-            ended = subprocess.run(
-                [sys.executable, "-m", "bintrades", *arguments],
-                cwd=REPOSITORY,
-                stderr=full,
-                timeout=60,
-                check=False,
-            )
-        assert ended.returncode == status
+    file = [str(config)] if arguments.endswith("--config") else []
+    line = f'"$0" -m bintrades {arguments} "$@" {streams}'
+
+    ended = subprocess.run(
+        ["/bin/sh", "-c", line, sys.executable, *file], cwd=REPOSITORY, timeout=60, check=False
+    )
+
+    assert ended.returncode == status
 
 
 WAITING = """
