@@ -35,7 +35,7 @@ _NEVER = 2**63
 _SLOWNESS = 1_000  # more than a clock may be wrong, which is some 500 millionths
 _SUSPECT_AFTER_MS, _SUSPECT_FACTOR = 60_000, 4  # silence that is checked: at least, and times habit
 _RENUMBERED_TRADES = 3  # in a row show that ids have begun anew
-_SENT_WITHIN_MS = 60_000  # of the trade: an `E` that is later is a mistake
+_LEAP_MS = 60_000  # that the clock makes only if two trades say so
 _DELIVERED_WITHIN_MS = 5_000  # a trade that is younger may still be on its way
 
 
@@ -110,6 +110,7 @@ class Aggregator:
         self._changes = Changes()
         self._market_time = 0  # newest `E` of any symbol
         self._market_at = 0  # when it came
+        self._leap: Trade | None = None  # the last one from far ahead of the clock
         self._has_begun = False  # whether a trade has come since the start
         self.has_just_begun = False  # and nothing was collected since
         self._connections = 0
@@ -187,7 +188,8 @@ class Aggregator:
             return
         market_time = self.clock(now)
         if not self._has_begun:
-            self._begin(min(trades[0].event_time, trades[0].time + _SENT_WITHIN_MS))
+            market_time = min(trades[0].event_time, trades[0].time + _LEAP_MS)
+            self._begin(market_time)
         series_of = self._series.get
         counted = 0
         with decimal.localcontext(EXACT):
@@ -198,10 +200,9 @@ class Aggregator:
                     continue
                 event_time = trade.event_time
                 if event_time > market_time:
-                    if event_time <= trade.time + _SENT_WITHIN_MS:
-                        market_time = event_time
-                    else:  # a clock that a bad message took into the future would not come back
-                        event_time = trade.time
+                    if event_time > market_time + _LEAP_MS:
+                        event_time = self._confirmed(trade, market_time)
+                    market_time = event_time
                 if event_time > series.event_time:
                     series.event_time = event_time
                     series.market_time = market_time
@@ -221,6 +222,20 @@ class Aggregator:
         if market_time > self.clock(now):
             self._market_time = market_time
             self._market_at = now
+
+    def _confirmed(self, trade: Trade, market_time: int) -> int:
+        """Return the clock after a trade from far ahead of it: only the next one confirms that.
+
+        It may have been a long time without a connection, or a bad message: from the time that
+        this would bring, the clock would not come back.
+        """
+        leap, self._leap = self._leap, trade
+        is_confirmed = (
+            leap is not None
+            and abs(trade.event_time - leap.event_time) <= _LEAP_MS
+            and (trade.symbol, trade.trade_id) != (leap.symbol, leap.trade_id)
+        )
+        return trade.event_time if is_confirmed else market_time
 
     def _begin(self, event_time: int) -> None:
         """Want all trades since the current interval began, of symbols that have not traded yet.

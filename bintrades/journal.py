@@ -14,7 +14,6 @@ import logging
 import sqlite3
 from typing import TYPE_CHECKING, TypeVar
 
-import msgspec
 from msgspec.structs import replace
 
 from bintrades.changes import Changes, Checkpoint
@@ -33,6 +32,7 @@ from bintrades.journal_file import (
     gap_from_row,
     gap_row,
     is_damaged,
+    reading_rows,
     set_aside,
     transaction,
 )
@@ -52,6 +52,11 @@ _T = TypeVar("_T")
 _HEADER = b"SQLite format 3\0"
 
 log = logging.getLogger(__name__)
+
+LOST_THROUGH = "lost_through"
+"""Name of the fact that bars up to that open time were lost with an earlier file."""
+
+_LOCK_TIMEOUT_S = 0.25  # what cannot be written now waits in memory: nothing else may wait for it
 
 PRUNE_BATCH = 20_000
 """Rows deleted at a time, so that nobody waits long for the file's write lock."""
@@ -83,6 +88,9 @@ class Journal:
         self._interval = interval_ms
         self._checkpoints: dict[str, Checkpoint] = {}
         self._last_sequence = 0
+        self._lost_through = -1  # newest open time of which a bar may have been lost with a file
+        self._file = (0, 0)  # device and number, to notice when somebody has removed it
+        self._is_abandoned = False
         self._is_open = True  # False: a damaged file was set aside, and no new one could be begun
         self._lock = lock_journal(path)
         try:
@@ -98,24 +106,29 @@ class Journal:
 
     def close(self) -> None:
         """Let go of the file; what was written stays."""
-        self._connection.close()
-        self._lock.close()
+        if not self._is_abandoned:
+            self._connection.close()
+            self._lock.close()
+
+    def abandon(self) -> None:
+        """Leave closing to the end of the process: a thread that hangs still uses the file."""
+        self._is_abandoned = True
 
     def release(self, symbols: Collection[str], now_ms: int) -> None:
-        """Give the stores the open bars of symbols other than *symbols*: nobody continues them.
+        """Give the stores the open bars of symbols other than *symbols*, as they are.
 
-        Raises JournalError.
+        Nobody continues them now, but they stay open for the day on which somebody does. Raises
+        JournalError.
         """
-        gone = {
-            symbol: checkpoint
+        bars = [
+            bar
             for symbol, checkpoint in self._checkpoints.items()
-            if checkpoint.open_bars and symbol not in symbols
-        }
-        if gone:
-            closed = {symbol: _closed(checkpoint) for symbol, checkpoint in gone.items()}
-            bars = [bar for checkpoint in gone.values() for bar in checkpoint.open_bars]
-            left = self._despite_damage(lambda: self._beyond_stored(bars))
-            self.write(Changes(finished=left, checkpoints=closed), now_ms)
+            if symbol not in symbols
+            for bar in checkpoint.open_bars
+        ]
+        left = self._despite_damage(lambda: self._beyond_stored(bars))
+        if left:
+            self.write(Changes(finished=left), now_ms)
 
     def write(self, changes: Changes, now_ms: int, status: str | None = None) -> None:
         """Commit *changes*, all or nothing; *now_ms* becomes the updated_at of what is new.
@@ -158,7 +171,7 @@ class Journal:
             if _lacks_header(self.path):
                 self._report_set_aside("it does not begin as an SQLite file does")
             return self._open_once()
-        except (sqlite3.Error, OSError, JournalError, msgspec.DecodeError) as error:
+        except (sqlite3.Error, OSError, JournalError) as error:
             cause = error.__cause__ if isinstance(error, JournalError) else error
             if not is_damaged(cause):
                 raise JournalError(f"{self.path}: cannot be used: {cause}") from error
@@ -166,12 +179,15 @@ class Journal:
             return self._open_once()
 
     def _open_once(self) -> sqlite3.Connection:
-        connection = connect(self.path)
+        connection = connect(self.path, lock_timeout_s=_LOCK_TIMEOUT_S)
         try:
             create_schema(connection)
             self._check_facts(connection)
-            self._checkpoints = _read_checkpoints(connection)
-            self._last_sequence = _read_sequence(connection)
+            with reading_rows():
+                self._checkpoints = _read_checkpoints(connection)
+                self._last_sequence = _read_sequence(connection)
+                self._lost_through = _read_lost_through(connection)
+            self._file = _identity(self.path)
         except BaseException:
             connection.close()
             raise
@@ -196,6 +212,8 @@ class Journal:
         When the file turns out to be damaged it is set aside and *use* is tried on a new one.
         """
         try:
+            if self._is_open and self._file != _identity(self.path):
+                self._set_aside("somebody has removed or replaced the file")
             if not self._is_open:
                 self._begin_anew()
             try:
@@ -203,13 +221,16 @@ class Journal:
             except sqlite3.Error as error:
                 if not is_damaged(error):
                     raise
-                self._is_open = False
-                self._connection.close()
-                self._report_set_aside(str(error))
+                self._set_aside(str(error))
                 self._begin_anew()
                 return use()
         except (sqlite3.Error, OSError) as error:
             raise JournalError(f"{self.path}: {error}") from error
+
+    def _set_aside(self, reason: str) -> None:
+        self._is_open = False
+        self._connection.close()
+        self._report_set_aside(reason)
 
     def _begin_anew(self) -> None:
         """Go on in a new file, with what is known of each symbol.
@@ -218,14 +239,19 @@ class Journal:
         cursor in the new one.
         """
         checkpoints, last_sequence = self._checkpoints, self._last_sequence
+        lost_through = max(
+            [self._lost_through, *(each.closed_through for each in checkpoints.values())]
+        )
         try:
             self._connection = self._open_once()
             with transaction(self._connection):
                 self._put_checkpoints(checkpoints, utc_ms())
                 self._save_sequence(itertools.count(last_sequence + 1))
+                self._put_fact(LOST_THROUGH, str(lost_through))
             self._is_open = True
         finally:
             self._checkpoints, self._last_sequence = checkpoints, last_sequence
+            self._lost_through = lost_through
             if not self._is_open:
                 self._connection.close()
 
@@ -239,17 +265,22 @@ class Journal:
 
     def _beyond_stored(self, bars: Iterable[Bar]) -> dict[Key, Bar]:
         """Return the bars that have more trades than their rows, which an orderly stop wrote."""
-        beyond = {}
-        for bar in bars:
-            key = bar.symbol, bar.open_time_ms
-            stored = self._get(key)
-            if stored is None or stored.trade_count < bar.trade_count:
-                beyond[key] = bar
-        return beyond
+        return {(bar.symbol, bar.open_time_ms): bar for bar in bars if not self._is_stored(bar)}
+
+    def _is_stored(self, bar: Bar) -> bool:
+        stored = self._get((bar.symbol, bar.open_time_ms))
+        return stored is not None and stored.trade_count >= bar.trade_count
 
     def _prune(self, stores: Sequence[str], before_ms: int) -> int:
+        self._connection.execute("DELETE FROM past_gaps WHERE closed_at < ?", (before_ms,))
         cursors = dict(self._connection.execute("SELECT store, sequence FROM cursors"))
         taken = min((cursors.get(store, 0) for store in stores), default=2**62)
+        # In the order of writing, so that nothing is looked through when not even the first is old.
+        first = self._connection.execute(
+            "SELECT updated_at FROM bars ORDER BY sequence LIMIT 1"
+        ).fetchone()
+        if first is None or first[0] >= before_ms:
+            return 0
         oldest = self._connection.execute(
             "SELECT symbol, open_time, updated_at FROM bars"
             " WHERE sequence <= ? AND is_closed AND NOT EXISTS"
@@ -268,7 +299,6 @@ class Journal:
                 self._connection.executemany(
                     "DELETE FROM bars WHERE symbol = ? AND open_time = ?", old
                 )
-        self._connection.execute("DELETE FROM past_gaps WHERE closed_at < ?", (before_ms,))
         return len(old)
 
     def _write(
@@ -280,10 +310,17 @@ class Journal:
     ) -> None:
         with transaction(self._connection):
             sequence = self._sequence()
-            finished = dict(changes.finished)
+            finished = {
+                key: bar
+                for key, bar in changes.finished.items()
+                if bar.is_closed or not self._is_stored(bar)
+            }
+            lost = set()
             for key, part in changes.amendments.items():
                 stored = self._get(key)
                 finished[key] = part if stored is None else stored.merge(part)
+                if stored is None and part.open_time_ms <= self._lost_through:
+                    lost.add(key)  # what else was in that bar was lost with an earlier file
             for key, stored in self._touched(changes).items():
                 if key not in finished and stored.is_complete != _is_complete(stored, checkpoints):
                     finished[key] = _continued(stored, checkpoints)
@@ -292,10 +329,14 @@ class Journal:
                 _PUT_BAR,
                 [
                     (
-                        *bar_row(bar, now_ms, is_complete=_is_complete(bar, checkpoints)),
+                        *bar_row(bar, now_ms, is_complete=is_complete),
                         next(sequence),
                     )
                     for bar in bars
+                    for is_complete in [
+                        _is_complete(bar, checkpoints)
+                        and (bar.symbol, bar.open_time_ms) not in lost
+                    ]
                 ],
             )
             for symbol, checkpoint in changes.checkpoints.items():
@@ -412,12 +453,6 @@ class Journal:
         return bar_from_row(row, self._market, self._interval)
 
 
-def _closed(checkpoint: Checkpoint) -> Checkpoint:
-    """Return *checkpoint* once its open bars are stored as they are."""
-    through = [checkpoint.closed_through, *(bar.open_time_ms for bar in checkpoint.open_bars)]
-    return Checkpoint(checkpoint.ledger, closed_through=max(through))
-
-
 def _continued(stored: Bar, checkpoints: Mapping[str, Checkpoint]) -> Bar:
     """Return what there is of a bar that goes on after a shutdown, or *stored* if it does not."""
     for bar in checkpoints[stored.symbol].open_bars:
@@ -450,6 +485,20 @@ def _with_outcomes(gap: Gap, reasons: Sequence[tuple[int, int, str]]) -> Iterato
 def _read_sequence(connection: sqlite3.Connection) -> int:
     (last,) = connection.execute("SELECT value FROM facts WHERE name = 'sequence'").fetchone()
     return int(last)
+
+
+def _read_lost_through(connection: sqlite3.Connection) -> int:
+    row = connection.execute("SELECT value FROM facts WHERE name = ?", (LOST_THROUGH,)).fetchone()
+    return -1 if row is None else int(row[0])
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """Return what tells the file from another one of the same name; zeros where there is none."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return (0, 0)
+    return found.st_dev, found.st_ino
 
 
 def _read_checkpoints(connection: sqlite3.Connection) -> dict[str, Checkpoint]:

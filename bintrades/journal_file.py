@@ -6,6 +6,7 @@ import contextlib
 import sqlite3
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -21,6 +22,22 @@ SCHEMA_VERSION = 1
 _APPLICATION_ID = 0x62746A31  # "btj1", so that a stranger's database is not taken for a journal
 _LOCK_TIMEOUT_S = 10.0
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+_NOT_UTF8 = "Could not decode to UTF-8"  # Python's own words: SQLite does not look into a text
+
+
+class UnreadableRow(sqlite3.DatabaseError):
+    """A row that SQLite finds nothing wrong with, but whose values are not what was written."""
+
+
+@contextlib.contextmanager
+def reading_rows() -> Iterator[None]:
+    """Have whatever is raised by values of a wrong kind be UnreadableRow."""
+    try:
+        yield
+    except (ArithmeticError, TypeError, ValueError, msgspec.DecodeError) as error:
+        raise UnreadableRow(f"a row cannot be read: {error!r}") from error
+
+
 _open_bars = msgspec.json.Decoder(tuple[Bar, ...])
 
 _SCHEMA = """
@@ -92,7 +109,7 @@ CREATE TABLE rejected (
     reason TEXT NOT NULL,
     rejected_at INTEGER NOT NULL,
     is_due INTEGER NOT NULL,
-    PRIMARY KEY (store, symbol, open_time)
+    PRIMARY KEY (open_time, symbol, store)
 ) WITHOUT ROWID;
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 INSERT INTO facts VALUES ('sequence', '0');
@@ -122,7 +139,9 @@ file. So this goes from one open time to the next and looks each time for that s
 GAP_COLUMNS = "first_id, last_id, since, until, cause, attempts, last_error, is_abandoned"
 
 
-def connect(path: Path, *, is_read_only: bool = False) -> sqlite3.Connection:
+def connect(
+    path: Path, *, is_read_only: bool = False, lock_timeout_s: float = _LOCK_TIMEOUT_S
+) -> sqlite3.Connection:
     """Open the file; raise JournalError, or ConfigError where only the user can help.
 
     The connection is in autocommit mode and may be handed from one thread to another.
@@ -132,12 +151,14 @@ def connect(path: Path, *, is_read_only: bool = False) -> sqlite3.Connection:
         connection = sqlite3.connect(
             f"{path.absolute().as_uri()}?mode={mode}",
             uri=True,
-            timeout=_LOCK_TIMEOUT_S,
+            timeout=lock_timeout_s,
             isolation_level=None,
             check_same_thread=False,
         )
     except sqlite3.Error as error:
         raise JournalError(f"{path}: cannot be opened: {error}") from error
+    if is_read_only:  # a spoilt text is no worse than any other spoilt value: UnreadableRow
+        connection.text_factory = partial(str, encoding="utf-8", errors="replace")
     try:
         _check(connection, path)
     except sqlite3.Error as error:
@@ -195,7 +216,7 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
 
 def is_damaged(error: BaseException | None) -> bool:
     """Whether *error* says that the file itself is spoilt, so that trying again is no use."""
-    if isinstance(error, msgspec.DecodeError):
+    if isinstance(error, UnreadableRow) or _NOT_UTF8 in str(error):
         return True
     code = getattr(error, "sqlite_errorcode", 0) or 0
     return code & 0xFF in _DAMAGED
@@ -239,31 +260,32 @@ def bar_row(bar: Bar, updated_at: int, *, is_complete: bool) -> tuple[Any, ...]:
 
 
 def bar_from_row(row: tuple[Any, ...], market: str, interval_ms: int) -> Bar:
-    """Return the bar of a row selected by BAR_COLUMNS."""
-    return Bar(
-        symbol=row[0],
-        market=market,
-        open_time_ms=row[1],
-        interval_ms=interval_ms,
-        version=row[2],
-        updated_at_ms=row[3],
-        is_closed=bool(row[4]),
-        is_complete=bool(row[5]),
-        trade_count=row[6],
-        buy_count=row[7],
-        quantity=Decimal(row[8]),
-        buy_quantity=Decimal(row[9]),
-        value=Decimal(row[10]),
-        buy_value=Decimal(row[11]),
-        open_price=Decimal(row[12]),
-        close_price=Decimal(row[13]),
-        min_price=Decimal(row[14]),
-        max_price=Decimal(row[15]),
-        first_trade_id=row[16],
-        last_trade_id=row[17],
-        first_trade_time_ms=row[18],
-        last_trade_time_ms=row[19],
-    )
+    """Return the bar of a row selected by BAR_COLUMNS. Raises UnreadableRow."""
+    with reading_rows():
+        return Bar(
+            symbol=row[0],
+            market=market,
+            open_time_ms=row[1],
+            interval_ms=interval_ms,
+            version=row[2],
+            updated_at_ms=row[3],
+            is_closed=bool(row[4]),
+            is_complete=bool(row[5]),
+            trade_count=row[6],
+            buy_count=row[7],
+            quantity=Decimal(row[8]),
+            buy_quantity=Decimal(row[9]),
+            value=Decimal(row[10]),
+            buy_value=Decimal(row[11]),
+            open_price=Decimal(row[12]),
+            close_price=Decimal(row[13]),
+            min_price=Decimal(row[14]),
+            max_price=Decimal(row[15]),
+            first_trade_id=row[16],
+            last_trade_id=row[17],
+            first_trade_time_ms=row[18],
+            last_trade_time_ms=row[19],
+        )
 
 
 def encode_open_bars(bars: tuple[Bar, ...]) -> str:
@@ -272,8 +294,9 @@ def encode_open_bars(bars: tuple[Bar, ...]) -> str:
 
 
 def decode_open_bars(text: str) -> tuple[Bar, ...]:
-    """Return what encode_open_bars was given. Raises msgspec.DecodeError for anything else."""
-    return _open_bars.decode(text)
+    """Return what encode_open_bars was given. Raises UnreadableRow for anything else."""
+    with reading_rows():
+        return _open_bars.decode(text)
 
 
 def gap_row(gap: Gap) -> tuple[Any, ...]:

@@ -27,6 +27,7 @@ def is_in_use(path: Path) -> bool:
 
 
 def _lock_file(path: Path) -> Path:
+    path = path.resolve()  # by whatever name a journal is known, it has one lock
     return path.with_name(path.name + ".lock")
 
 

@@ -12,7 +12,6 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import msgspec
 from msgspec.structs import replace
 
 from bintrades.errors import JournalError
@@ -20,6 +19,7 @@ from bintrades.journal_file import (
     BAR_COLUMNS,
     BARS_BETWEEN,
     GAP_COLUMNS,
+    UnreadableRow,
     bar_from_row,
     connect,
     decode_open_bars,
@@ -28,7 +28,7 @@ from bintrades.journal_file import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
     from typing import Any
 
@@ -70,7 +70,9 @@ class JournalReader:
                 f"{BARS_BETWEEN} LIMIT :limit",
                 {"symbol": symbol, "since": since_ms, "until": until_ms, "limit": limit},
             ).fetchall()
-            found = {bar.open_time_ms: bar for bar in self._bars(connection, rows)}
+            kind = _kind(connection) if rows else ("", 0)
+            bars = [bar_from_row(row, *kind) for row in rows]
+            found = {bar.open_time_ms: bar for bar in bars}
             for bar in _open_bars(connection, symbol):
                 if since_ms <= bar.open_time_ms < until_ms:
                     found[bar.open_time_ms] = _newer(found.get(bar.open_time_ms), bar)
@@ -174,7 +176,7 @@ class JournalReader:
         with contextlib.closing(connect(self.path, is_read_only=True)) as connection:
             try:
                 yield connection
-            except (sqlite3.Error, msgspec.DecodeError) as error:
+            except sqlite3.Error as error:
                 raise JournalError(f"{self.path}: {error}") from error
 
     @contextlib.contextmanager
@@ -188,11 +190,6 @@ class JournalReader:
             except sqlite3.Error as error:
                 raise JournalError(f"{self.path}: {error}") from error
 
-    def _bars(self, connection: sqlite3.Connection, rows: Iterable[tuple[Any, ...]]) -> list[Bar]:
-        facts = dict(connection.execute("SELECT name, value FROM facts WHERE name <> 'status'"))
-        # Looked up for a row only: a journal that is just being made has no facts, and no bars.
-        return [bar_from_row(row, facts["market"], int(facts["interval_ms"])) for row in rows]
-
 
 class Cursor(JournalReader):
     """One store's place in the journal. Belongs to that store's thread."""
@@ -200,13 +197,22 @@ class Cursor(JournalReader):
     def __init__(self, path: Path, store: str) -> None:
         super().__init__(path)
         self._store = store
+        self._unreadable: list[tuple[str, int, str]] = []  # symbol, open time, what is wrong
 
     def next_bars(self, limit: int) -> tuple[list[Bar], int]:
         """Return the next bars, oldest version first, and where to move the cursor after them.
 
         Bars that the store refused and that are to be sent again come before, in batches of
-        their own.
+        their own. Rows that cannot be read are left out, and set aside when the cursor moves.
         """
+        while True:
+            bars, sequence = self._next_bars(limit)
+            if bars or not self._unreadable:
+                return bars, sequence
+            self.move(sequence, [])
+
+    def _next_bars(self, limit: int) -> tuple[list[Bar], int]:
+        self._unreadable = []
         with self._reading() as connection:
             position = _position(connection, self._store)
             due = connection.execute(
@@ -215,19 +221,30 @@ class Cursor(JournalReader):
                 (self._store, limit),
             ).fetchall()
             if due:
-                return self._bars(connection, due), position
+                return self._readable(connection, due), position
             rows = connection.execute(
                 f"SELECT {BAR_COLUMNS}, sequence FROM bars"  # noqa: S608 - constants
                 " WHERE sequence > ? ORDER BY sequence LIMIT ?",
                 (position, limit),
             ).fetchall()
-            return self._bars(connection, rows), rows[-1][-1] if rows else 0
+            return self._readable(connection, rows), rows[-1][-1] if rows else 0
+
+    def _readable(self, connection: sqlite3.Connection, rows: list[tuple[Any, ...]]) -> list[Bar]:
+        kind = _kind(connection) if rows else ("", 0)
+        bars = []
+        for row in rows:
+            try:
+                bars.append(bar_from_row(row, *kind))
+            except UnreadableRow as error:
+                self._unreadable.append((row[0], row[1], str(error)))
+        return bars
 
     def move(
         self, sequence: int, bars: Sequence[Bar], rejected: Sequence[tuple[Bar, str]] = ()
     ) -> None:
         """Note that the store has *bars*, up to *sequence*, but for the *rejected* among them."""
         now_ms = time.time_ns() // 1_000_000
+        refused = [(bar.symbol, bar.open_time_ms, reason) for bar, reason in rejected]
         with self._writing() as connection:
             connection.executemany(
                 "DELETE FROM rejected WHERE store = ? AND symbol = ? AND open_time = ?",
@@ -235,10 +252,7 @@ class Cursor(JournalReader):
             )
             connection.executemany(
                 "INSERT OR REPLACE INTO rejected VALUES (?, ?, ?, ?, ?, 0)",
-                [
-                    (self._store, bar.symbol, bar.open_time_ms, reason, now_ms)
-                    for bar, reason in rejected
-                ],
+                [(self._store, *each, now_ms) for each in [*refused, *self._unreadable]],
             )
             connection.execute(
                 "INSERT OR REPLACE INTO cursors VALUES (?, ?)", (self._store, sequence)
@@ -262,6 +276,12 @@ def _newer(stored: Bar | None, still_open: Bar) -> Bar:
     if stored.trade_count >= still_open.trade_count:
         return stored
     return replace(still_open, version=stored.version + 1)
+
+
+def _kind(connection: sqlite3.Connection) -> tuple[str, int]:
+    """Return the market and the interval of all bars; none yet in a journal that is being made."""
+    facts = dict(connection.execute("SELECT name, value FROM facts WHERE name <> 'status'"))
+    return facts["market"], int(facts["interval_ms"])
 
 
 def _position(connection: sqlite3.Connection, store: str) -> int:

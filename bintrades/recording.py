@@ -13,6 +13,7 @@ from bintrades.binance.events import Blocked, Connected, Event, Lost, Newest, Pa
 from bintrades.binance.messages import decode
 from bintrades.changes import Changes
 from bintrades.errors import JournalError
+from bintrades.journal import PRUNE_BATCH
 from bintrades.logs import LimitedLog
 from bintrades.repair import Repaired
 
@@ -233,7 +234,7 @@ class Recording:
             self._pending = Changes()
             self._written_at = now
             if request is not None:
-                self._journal.prune(request[0], clock - request[1])
+                self._prune(request, clock)
         except JournalError as error:
             self._note_failure(now, error)
         else:
@@ -241,6 +242,11 @@ class Recording:
         if has_bars and not self._pending:
             self._on_bars()
         return not self._pending
+
+    def _prune(self, request: tuple[Sequence[str], int], clock: int) -> None:
+        stores, retention_ms = request
+        if self._journal.prune(stores, clock - retention_ms) >= PRUNE_BATCH:
+            self._prune_request = request  # there is more
 
     def _note_success(self) -> None:
         if self.journal_error is not None:

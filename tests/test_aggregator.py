@@ -650,16 +650,32 @@ def test_real_duplicates_never_begin_the_ids_anew() -> None:
     assert aggregator.renumbered == []
 
 
-def test_a_message_from_the_far_future_does_not_move_the_clock() -> None:
+@pytest.mark.parametrize("delay", [0, 10**11])
+def test_a_message_from_the_far_future_does_not_move_the_clock(delay: int) -> None:
+    far = START + 10**11
     aggregator = new_aggregator()
     aggregator.add([make_trade(1, START, event_time=START + 1)], 0)
 
-    aggregator.add([make_trade(2, START + 2, event_time=START + 10**11)], 1)
-    aggregator.add([make_trade(3, START + 3, event_time=START + 10**11)], 2)
+    aggregator.add([make_trade(2, far - delay, event_time=far)] * 2, 1)
+    aggregator.add([make_trade(3, START + 3, event_time=START + 4)], 2)
 
     assert START <= aggregator.clock(10) <= START + 100
     assert not aggregator.collect().finished
     assert aggregator.trade_count == 3
+
+
+def test_the_clock_leaps_when_two_trades_say_so_as_after_a_long_outage() -> None:
+    hour = 3_600_000
+    aggregator = new_aggregator()
+    aggregator.add([make_trade(1, START)], 0)
+
+    aggregator.add([make_trade(2, START + hour)], 1)
+    assert aggregator.clock(1) < START + hour
+    aggregator.add([make_trade(1, START + hour + 5, symbol=ETH)], 2)
+
+    assert aggregator.clock(2) == START + hour + 5
+    aggregator.advance(GRACE + INTERVAL)
+    assert (BTC, START) in aggregator.collect().finished
 
 
 def test_the_first_bar_is_wanted_whole_since_its_interval_began() -> None:
@@ -951,11 +967,11 @@ def test_a_repaired_bar_that_left_memory_is_amended_and_one_that_never_was_is_ma
 
 def test_backfilled_bars_come_oldest_first() -> None:
     aggregator = new_aggregator()
-    aggregator.add([make_trade(0, START), make_trade(5, START + 90_000)], 0)
+    aggregator.add([make_trade(0, START), make_trade(5, START + 50_000)], 0)
     aggregator.collect()
 
     repaired(aggregator, *(run_of(make_trade(i, START + i * 10_000)) for i in (1, 2, 3, 4)))
-    aggregator.add([make_trade(6, START + 101_000)], 0)
+    aggregator.add([make_trade(6, START + 61_000)], 0)
 
     times = [bar.open_time_ms for bar in finished(aggregator)]
     assert times == sorted(times)

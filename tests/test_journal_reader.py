@@ -180,6 +180,28 @@ def test_refused_bars_are_counted_with_a_reason_and_do_not_come_again(
     assert cursor.store("other") == StoreState(4, 0, None)
 
 
+@pytest.mark.parametrize("value", ["12x4", b"\xff"])
+@pytest.mark.parametrize("limit", [1, 10])
+def test_a_row_that_cannot_be_read_is_set_aside_and_the_rest_goes_on(
+    journal: Journal, path: Path, value: str | bytes, limit: int
+) -> None:
+    bars = sample_bars(3)
+    journal.write(finished(*bars), NOW)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(
+            "UPDATE bars SET value = CAST(? AS TEXT) WHERE open_time = ?",
+            (value, bars[1].open_time_ms),
+        )
+    cursor = Cursor(path, "store")
+
+    taken = [bar for _ in range(3) for bar in take(cursor, limit)]
+
+    assert [bar.open_time_ms for bar in taken] == [bars[0].open_time_ms, bars[2].open_time_ms]
+    state = cursor.store("store")
+    assert (state.waiting_bars, state.rejected_bars) == (0, 1)
+    assert "cannot be read" in (state.last_reason or "")
+
+
 def test_refused_bars_are_sent_again_on_request_once(journal: Journal, path: Path) -> None:
     bars = sample_bars(3)
     journal.write(finished(*bars), NOW)

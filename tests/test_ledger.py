@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from bintrades.ledger import Ledger, LedgerState, no_longer_missing
+from bintrades.ledger import Ledger, LedgerState, changed_spans, no_longer_missing
 from bintrades.model import Gap
 from tests.strategies import START, trades_of
 
@@ -337,6 +337,26 @@ def test_a_newest_trade_that_is_no_news_changes_nothing() -> None:
     ledger.note_newest(5, START + 50)
 
     assert ledger.state == before
+
+
+@given(ids, ids, st.lists(st.integers(0, 40), max_size=6))
+def test_bars_outside_of_the_changed_spans_are_touched_as_before(
+    before: list[int], after: list[int], shifts: list[int]
+) -> None:
+    def gaps(missing: list[int]) -> list[Gap]:
+        found = gaps_of(fed([0, *(i for i in range(1, 60) if i not in missing), 61])[0])
+        return [
+            replace(gap, since_ms=gap.since_ms + shift, until_ms=gap.until_ms + 2 * shift)
+            for gap, shift in zip(found, [*shifts, *[0] * len(found)], strict=False)
+        ]
+
+    old, new = gaps(before), gaps(after)
+    spans = list(changed_spans(old, new))
+
+    for open_time in range(START - 20, START + 200, 7):
+        was = any(gap.touches(open_time, 7) for gap in old)
+        if was != any(gap.touches(open_time, 7) for gap in new):
+            assert any(since < open_time + 7 and until >= open_time for since, until in spans)
 
 
 def test_an_attempt_is_noted_with_the_gap_that_it_concerned() -> None:

@@ -287,7 +287,7 @@ def test_a_full_disk_loses_nothing_and_collecting_goes_on(desk: Desk, path: Path
         wait_until(lambda: desk.recording.journal_error)
         assert "bars.journal" in str(desk.recording.journal_error)
         desk.send(
-            make_trade(30, START + 29 * INTERVAL_MS),
+            make_trade(30, START + 25 * INTERVAL_MS),
             make_trade(24, START + 7_000),
             make_trade(25, START + 5 * INTERVAL_MS),
         )
