@@ -78,8 +78,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0  # whoever read our output has seen enough
     except KeyboardInterrupt:
         return 128 + signal.SIGINT  # as shells have it
-    finally:
-        _drop_what_cannot_be_written()
 
 
 def _open_what_is_closed() -> None:
@@ -103,15 +101,6 @@ def _complain(problems: Sequence[str]) -> None:
     with suppress(OSError):
         for problem in problems:
             print(f"bintrades: {showable(problem)}", file=sys.stderr)
-
-
-def _drop_what_cannot_be_written() -> None:
-    """Lead what is left of the output nowhere: Python would stumble over it at its end."""
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except OSError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 class _Parser(argparse.ArgumentParser):

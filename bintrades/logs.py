@@ -85,26 +85,10 @@ class _FileHandler(_Harmless, logging.handlers.WatchedFileHandler):
         # As on stderr, no line is lost for a strange name in it.
         super().__init__(path, encoding="utf-8", errors="backslashreplace")
 
-    def reopenIfNeeded(self) -> None:  # noqa: N802 - logging's name
-        """Exchange the stream for one of the file that has the name now. Raises OSError."""
-        try:
-            super().reopenIfNeeded()
-        except OSError:
-            self._let_go()
-            raise
-
     def close(self) -> None:
         """Close the file; what a full disk did not take is lost."""
         with suppress(OSError):
             super().close()
-
-    def _let_go(self) -> None:
-        """Forget a stream that could not be exchanged, so that the next line opens another."""
-        stream: TextIO | None = self.stream
-        if stream is not None:
-            self.stream = None
-            with suppress(OSError):
-                stream.close()
 
     def _open(self) -> TextIOWrapper:
         Path(self.baseFilename).parent.mkdir(parents=True, exist_ok=True)
