@@ -518,6 +518,7 @@ def test_output_that_cannot_be_written_is_exit_1_with_the_reason(config: Path) -
     for arguments in (
         ["--help"],
         ["--version"],
+        ["simulate", "--stream-port", "0", "--rest-port", "0"],
         [*bars, "--limit", "1"],
         [*bars, "--last", "1d"],
         [*bars, "--last", "1d", "--format", "csv"],

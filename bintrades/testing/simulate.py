@@ -15,6 +15,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
+from bintrades.errors import BintradesError
 from bintrades.testing.exchange import ExchangeSimulator
 from bintrades.testing.recordings import generate_trades, read_recording
 
@@ -211,8 +212,13 @@ def _positive(text: str) -> float:
 
 
 def _say(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
+    try:
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise BintradesError(f"the output cannot be written: {error.strerror}") from error
 
 
 def _fail(problem: str) -> int:

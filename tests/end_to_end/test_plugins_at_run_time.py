@@ -59,6 +59,10 @@ BAD_PLUGINS = {
     "raises_when_it_stores": (plugin(store_bars="raise OSError('disk full')"), "disk full"),
     "hangs_when_it_stores": (plugin(store_bars=HANG), ""),
     "exits_when_it_stores": (plugin(store_bars="sys.exit(4)"), "SystemExit(4)"),
+    "interrupts_when_it_stores": (
+        plugin(store_bars="raise KeyboardInterrupt"),
+        "KeyboardInterrupt()",
+    ),
     "raises_when_closed": (plugin(close_store="raise ValueError('too late')"), "too late"),
     "refuses_every_bar": (
         plugin(store_bars="raise RejectedBars([(bar, 'not today') for bar in bars])"),
