@@ -11,7 +11,7 @@ import signal
 import sys
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from bintrades.config import Config, load_config
 from bintrades.durations import parse_duration
@@ -78,12 +78,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0  # whoever read our output has seen enough
     except KeyboardInterrupt:
         return 128 + signal.SIGINT  # as shells have it
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            _flush_or_forget(stream)
 
 
 def _open_what_is_closed() -> None:
     """Write into nothing for a closed stdout or stderr, lest a file of ours take its number."""
     sys.stdout = sys.stdout or os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
     sys.stderr = sys.stderr or os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+
+
+def _flush_or_forget(stream: TextIO) -> None:
+    """Have Python not try again at the end, and fail, to write what nobody takes."""
+    try:
+        stream.flush()
+    except OSError:
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _say(text: str) -> None:
