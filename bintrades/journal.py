@@ -14,6 +14,7 @@ import logging
 import sqlite3
 from typing import TYPE_CHECKING, TypeVar
 
+import msgspec
 from msgspec.structs import replace
 
 from bintrades.changes import Changes, Checkpoint
@@ -54,7 +55,7 @@ _HEADER = b"SQLite format 3\0"
 log = logging.getLogger(__name__)
 
 LOST_THROUGH = "lost_through"
-"""Name of the fact that bars up to that open time were lost with an earlier file."""
+"""Name of the fact up to which open time bars of each symbol were lost with an earlier file."""
 
 _LOCK_TIMEOUT_S = 0.25  # what cannot be written now waits in memory: nothing else may wait for it
 
@@ -88,7 +89,7 @@ class Journal:
         self._interval = interval_ms
         self._checkpoints: dict[str, Checkpoint] = {}
         self._last_sequence = 0
-        self._lost_through = -1  # newest open time of which a bar may have been lost with a file
+        self._lost_through: dict[str, int] = {}  # open time of each symbol's newest lost bar
         self._file = (0, 0)  # device and number, to notice when somebody has removed it
         self._is_abandoned = False
         self._is_open = True  # False: a damaged file was set aside, and no new one could be begun
@@ -239,15 +240,15 @@ class Journal:
         cursor in the new one.
         """
         checkpoints, last_sequence = self._checkpoints, self._last_sequence
-        lost_through = max(
-            [self._lost_through, *(each.closed_through for each in checkpoints.values())]
-        )
+        lost_through = self._lost_through | {
+            symbol: checkpoint.closed_through for symbol, checkpoint in checkpoints.items()
+        }
         try:
             self._connection = self._open_once()
             with transaction(self._connection):
                 self._put_checkpoints(checkpoints, utc_ms())
                 self._save_sequence(itertools.count(last_sequence + 1))
-                self._put_fact(LOST_THROUGH, str(lost_through))
+                self._put_fact(LOST_THROUGH, msgspec.json.encode(lost_through).decode())
             self._is_open = True
         finally:
             self._checkpoints, self._last_sequence = checkpoints, last_sequence
@@ -315,28 +316,23 @@ class Journal:
                 for key, bar in changes.finished.items()
                 if bar.is_closed or not self._is_stored(bar)
             }
-            lost = set()
             for key, part in changes.amendments.items():
                 stored = self._get(key)
                 finished[key] = part if stored is None else stored.merge(part)
-                if stored is None and part.open_time_ms <= self._lost_through:
-                    lost.add(key)  # what else was in that bar was lost with an earlier file
             for key, stored in self._touched(changes).items():
-                if key not in finished and stored.is_complete != _is_complete(stored, checkpoints):
+                if key not in finished and stored.is_complete != self._is_complete(
+                    stored, checkpoints
+                ):
                     finished[key] = _continued(stored, checkpoints)
             bars = sorted(finished.values(), key=lambda bar: (bar.open_time_ms, bar.symbol))
             self._connection.executemany(
                 _PUT_BAR,
                 [
                     (
-                        *bar_row(bar, now_ms, is_complete=is_complete),
+                        *bar_row(bar, now_ms, is_complete=self._is_complete(bar, checkpoints)),
                         next(sequence),
                     )
                     for bar in bars
-                    for is_complete in [
-                        _is_complete(bar, checkpoints)
-                        and (bar.symbol, bar.open_time_ms) not in lost
-                    ]
                 ],
             )
             for symbol, checkpoint in changes.checkpoints.items():
@@ -359,6 +355,14 @@ class Journal:
                     bar = self._bar(row)
                     bars[symbol, bar.open_time_ms] = bar
         return bars
+
+    def _is_complete(self, bar: Bar, checkpoints: Mapping[str, Checkpoint]) -> bool:
+        """Whether no gap touches *bar*, and none of it may be lost with an earlier file."""
+        if bar.open_time_ms <= self._lost_through.get(bar.symbol, -1):
+            return False
+        checkpoint = checkpoints.get(bar.symbol)
+        gaps: tuple[Gap, ...] = checkpoint.ledger.gaps if checkpoint else ()
+        return not any(gap.touches(bar.open_time_ms, bar.interval_ms) for gap in gaps)
 
     def _gaps_before(self, symbol: str) -> tuple[Gap, ...]:
         before = self._checkpoints.get(symbol)
@@ -461,12 +465,6 @@ def _continued(stored: Bar, checkpoints: Mapping[str, Checkpoint]) -> Bar:
     return stored
 
 
-def _is_complete(bar: Bar, checkpoints: Mapping[str, Checkpoint]) -> bool:
-    checkpoint = checkpoints.get(bar.symbol)
-    gaps: tuple[Gap, ...] = checkpoint.ledger.gaps if checkpoint else ()
-    return not any(gap.touches(bar.open_time_ms, bar.interval_ms) for gap in gaps)
-
-
 def _with_outcomes(gap: Gap, reasons: Sequence[tuple[int, int, str]]) -> Iterator[tuple[Gap, str]]:
     """Split a closed range by what became of its ids; without another reason, trades came."""
     start = gap.first_id
@@ -487,9 +485,9 @@ def _read_sequence(connection: sqlite3.Connection) -> int:
     return int(last)
 
 
-def _read_lost_through(connection: sqlite3.Connection) -> int:
+def _read_lost_through(connection: sqlite3.Connection) -> dict[str, int]:
     row = connection.execute("SELECT value FROM facts WHERE name = ?", (LOST_THROUGH,)).fetchone()
-    return -1 if row is None else int(row[0])
+    return {} if row is None else msgspec.json.decode(row[0], type=dict[str, int])
 
 
 def _identity(path: Path) -> tuple[int, int]:

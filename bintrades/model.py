@@ -252,11 +252,6 @@ class Gap(msgspec.Struct, frozen=True, gc=False):
     is_abandoned: bool = False  # it is not asked for any more, but its trades are still welcome
 
     @property
-    def has_ids(self) -> bool:
-        """Whether it is known which ids are missing: not if ids have begun anew since."""
-        return self.first_id >= 0
-
-    @property
     def is_start(self) -> bool:
         """Whether it stands for all trades since since_ms, however many: their ids are unknown."""
         return self.first_id == 0 and self.cause == START

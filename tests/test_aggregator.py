@@ -575,7 +575,7 @@ def test_ids_that_begin_anew_are_recorded_from_the_next_interval_on() -> None:
 
     assert aggregator.renumbered == [BTC]
     lost, _before, beginning = aggregator.gaps(BTC)
-    assert (lost.cause, lost.is_abandoned, lost.has_ids) == ("renumbered", True, False)
+    assert (lost.cause, lost.is_abandoned, lost.first_id < 0) == ("renumbered", True, True)
     assert (lost.since_ms, lost.until_ms) == (old[-1].time, START + INTERVAL - 1)
     assert beginning == Gap(0, 5, START + INTERVAL, new[6].time, "start")
     repaired(aggregator, *map(run_of, new[4:6]), begins_at=4)
@@ -610,7 +610,7 @@ def test_what_was_missing_before_ids_began_anew_stays_on_record_without_ids() ->
         aggregator.add([make_trade(i, time) for i, time in enumerate(times)], 0)
 
     assert aggregator.renumbered == [BTC, BTC]
-    lost = [gap for gap in aggregator.gaps(BTC) if not gap.has_ids]
+    lost = [gap for gap in aggregator.gaps(BTC) if gap.first_id < 0]
     assert [gap.first_id for gap in lost] == list(range(-len(lost), 0))
     assert (missing.since_ms, missing.until_ms) in [(gap.since_ms, gap.until_ms) for gap in lost]
     assert not any(gap.touches(START + 20 * INTERVAL, INTERVAL) for gap in lost)

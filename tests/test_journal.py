@@ -581,7 +581,13 @@ def test_a_trade_for_a_bar_that_was_lost_with_an_earlier_file_makes_no_complete_
         damage(path)
         journal.write(Changes(amendments=by_key([second, third])), NOW)
     with journal_at(path) as journal:
+        more = replace(first, first_trade_id=9, last_trade_id=9)
+        gap = gap_within(first)
         journal.write(Changes(amendments=by_key([first])), NOW)
+        journal.write(
+            Changes(amendments=by_key([more]), checkpoints=checkpoints(BTCUSDT=ledger(gap))), NOW
+        )
+        journal.write(finished(BTCUSDT=ledger()), NOW)
 
     assert [bar.is_complete for bar in stored(path)] == [False, False, True]
 
