@@ -138,8 +138,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"bintrades {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    run = _command(commands, "run", _run, "collect until SIGTERM or SIGINT")
-    run.description = "Collect until SIGTERM or SIGINT (Ctrl-C); a second one cuts waiting short."
+    run = _command(commands, "run", _run, "collect until SIGTERM, SIGINT or SIGHUP")
+    run.description = (
+        "Collect until SIGTERM, SIGINT (Ctrl-C) or SIGHUP (a terminal that closes); a second one"
+        " of the first two cuts waiting short."
+    )
 
     example = commands.add_parser(
         "example",

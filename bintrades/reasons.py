@@ -8,7 +8,8 @@ import signal
 
 log = logging.getLogger(__name__)
 
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""The last when the terminal closes. Where it is ignored, as under nohup, it stays so."""
 
 
 class Reasons:
@@ -22,8 +23,22 @@ class Reasons:
         self.failures: list[str] = []
         self.bad_options: list[str] = []
         self._queue: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._is_known = False  # that there is a reason
         for number in STOP_SIGNALS:
-            signal.signal(number, lambda got, _frame: self._queue.put(signal.Signals(got).name))
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, self._handle)
+
+    def _handle(self, number: int, _frame: object) -> None:
+        """Note a signal; one more than needed cuts waiting short, except for SIGHUP.
+
+        It may come twice when a terminal closes, from the shell and the kernel: nobody hurries.
+        """
+        if number != signal.SIGHUP or not self._is_known:
+            self._give(signal.Signals(number).name)
+
+    def _give(self, reason: str) -> None:
+        self._is_known = True
+        self._queue.put(reason)
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait for a reason; return whether there is one. Main thread."""
@@ -37,9 +52,9 @@ class Reasons:
     def fail(self, failure: str) -> None:
         """Stop because of *failure*. Any thread."""
         self.failures.append(failure)
-        self._queue.put(failure)
+        self._give(failure)
 
     def refuse(self, problem: str) -> None:
         """Stop because a store finds fault with its options. Any thread."""
         self.bad_options.append(problem)
-        self._queue.put(problem)
+        self._give(problem)

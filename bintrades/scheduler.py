@@ -1,10 +1,17 @@
-"""What is periodic: one thread, and the schedule library's sentences."""
+"""What is periodic, on clocks that cannot leap.
+
+The schedule library goes by naive local time, which summer time, NTP and people set back and forth:
+its jobs are here due by the monotonic clock. They may wait for each other, so what may not wait
+has a Ticker, a thread of its own.
+"""
 
 from __future__ import annotations
 
 import logging
 import threading
-from typing import TYPE_CHECKING
+import time
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
 
 import schedule
 
@@ -21,7 +28,7 @@ class Scheduler(Worker):
 
     def __init__(self, on_failure: Callable[[str], None]) -> None:
         super().__init__("scheduler", on_failure)
-        self._jobs = schedule.Scheduler()
+        self._jobs = _MonotonicScheduler()
         self._at_start: list[Callable[[], None]] = []
         self._stopping = threading.Event()
 
@@ -44,6 +51,65 @@ class Scheduler(Worker):
         while not self._stopping.is_set():
             self._jobs.run_pending()
             self._stopping.wait(1.0)
+
+
+class Ticker(Worker):
+    """Runs one job again and again on its own thread; one that fails is logged and runs again."""
+
+    def __init__(
+        self,
+        name: str,
+        every_s: float,
+        job: Callable[[], None],
+        on_failure: Callable[[str], None],
+    ) -> None:
+        super().__init__(name, on_failure)
+        self._every = every_s
+        self._job = job
+        self._stopping = threading.Event()
+
+    def stop(self) -> None:
+        """End after the job that is running now. Any thread."""
+        self._stopping.set()
+
+    def run(self) -> None:
+        """Run the job and rest, until stopped."""
+        while not self._stopping.wait(self._every):
+            _guarded(self._job)
+
+
+class _MonotonicScheduler(schedule.Scheduler):
+    """Makes jobs that do not look at the local time."""
+
+    def every(self, interval: int = 1) -> schedule.Job:
+        return _MonotonicJob(interval, self)
+
+
+class _MonotonicJob(schedule.Job):
+    """A job that is due when its interval has passed, whatever the local clock shows.
+
+    For plain intervals (seconds, minutes, hours): "at" and "until" name local times.
+    """
+
+    _due = 0.0  # seconds, monotonic
+
+    @property
+    def should_run(self) -> bool:
+        return time.monotonic() >= self._due
+
+    def do(self, job_func: Callable[..., Any], *args: Any, **kwargs: Any) -> schedule.Job:
+        super().do(job_func, *args, **kwargs)
+        self._set_due()
+        return self
+
+    def run(self) -> Any:
+        result = super().run()  # type: ignore[no-untyped-call]
+        self._set_due()
+        return result
+
+    def _set_due(self) -> None:
+        interval = timedelta(**{str(self.unit): self.interval})
+        self._due = time.monotonic() + interval.total_seconds()
 
 
 def _guarded(job: Callable[[], None]) -> None:

@@ -36,7 +36,7 @@ from bintrades.journal_reader import Cursor
 from bintrades.recorder import INBOX_SIZE, Recorder
 from bintrades.recording import Recording
 from bintrades.repair import RepairPlan
-from bintrades.scheduler import Scheduler
+from bintrades.scheduler import Scheduler, Ticker
 from bintrades.status import Status
 from bintrades.tls import tls_context
 
@@ -143,9 +143,12 @@ class Service:
             budget,
             self._deliveries,
         )
+        # Apart from what is scheduled: an exchange that says goodbye waits for no summary.
+        self._rotation = Ticker(
+            "rotation", _ROTATION_EVERY_S, self._look_at_connections, reasons.fail
+        )
         self._scheduler = Scheduler(reasons.fail)
         self._scheduler.once(self._check_listing)
-        self._scheduler.every(_ROTATION_EVERY_S, self._look_at_connections)
         self._scheduler.every(_SUMMARY_EVERY_S, self._log_summary)
         self._scheduler.every(_PRUNE_EVERY_S, self._prune)
 
@@ -205,6 +208,7 @@ class Service:
             if self._repairer is not None:
                 self._repairer.start()
             self._connections.start()
+            self._rotation.start()
             self._scheduler.start()
             self._reasons.wait()
         self._stop()
@@ -214,7 +218,8 @@ class Service:
 
     def _stop(self) -> None:
         self._scheduler.stop()
-        self._wait_for([self._scheduler], _READERS_STOP_WITHIN_S)
+        self._rotation.stop()
+        self._wait_for([self._scheduler, self._rotation], _READERS_STOP_WITHIN_S)
         sources: list[Worker] = [*self._connections.readers]
         if self._repairer is not None:
             sources.append(self._repairer)

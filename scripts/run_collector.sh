@@ -6,7 +6,7 @@ usage() {
     cat <<'USAGE'
 usage: run_collector.sh [FILE]
 
-Collect the trades of the configured symbols until SIGTERM or SIGINT (Ctrl-C).
+Collect the trades of the configured symbols until SIGTERM, SIGINT (Ctrl-C) or SIGHUP.
 
   FILE    the configuration; without it, etc/bintrades.ini of this checkout
 

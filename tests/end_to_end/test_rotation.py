@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from tests.end_to_end.machine.sitecustomize import SPEED
+from tests.end_to_end.machine.sitecustomize import CLOCK, SPEED
 from tests.end_to_end.stage import (
     let_pass,
     market_going_on,
@@ -16,6 +16,7 @@ from tests.end_to_end.stage import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from bintrades.testing.connection import Connection
     from tests.end_to_end.collector import Collector, Sections
@@ -58,6 +59,20 @@ def test_an_announced_end_loses_nothing_even_for_a_moment(stage: Stage) -> None:
         collecting_without_rest(stage, {}, FAST),
         market_going_on(stage, seconds=3),
     ):
+        stage.exchange.server_shutdown()
+        wait_for_the_next(stage)
+
+
+def test_an_announced_end_is_answered_though_the_local_clock_was_set_back(
+    stage: Stage, tmp_path: Path
+) -> None:
+    clock = tmp_path / "clock"
+    clock.write_text("0")
+    with (
+        collecting_without_rest(stage, {}, {**FAST, CLOCK: str(clock)}),
+        market_going_on(stage, seconds=3),
+    ):
+        clock.write_text("-3600")
         stage.exchange.server_shutdown()
         wait_for_the_next(stage)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from signal import SIGINT, SIGTERM
+from signal import SIGHUP, SIGINT, SIGTERM
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -39,7 +39,7 @@ def collect_one_trade(collector: Collector, exchange: ExchangeSimulator) -> None
     collector.wait_for_trades(1)
 
 
-@pytest.mark.parametrize("number", [SIGTERM, SIGINT])
+@pytest.mark.parametrize("number", [SIGTERM, SIGINT, SIGHUP])
 def test_a_signal_stores_the_open_bar_and_ends_with_0(
     number: Signals,
     exchange: ExchangeSimulator,
@@ -172,6 +172,23 @@ def test_a_second_signal_hurries_past_a_store_that_hangs(
 
         assert collector.trade_count() == 1
         assert "what it lacks stays in the journal" in collector.log
+
+
+def test_a_terminal_that_closes_and_says_so_twice_leaves_a_store_its_time(
+    exchange: ExchangeSimulator, tmp_path: Path
+) -> None:
+    patient: Sections = {"stores": {"enabled": "hanging", "shutdown_timeout": "3s"}}
+    with Collector(tmp_path, exchange, patient) as collector:
+        (collector.plugins / "hanging.py").write_text(HANGING)
+        collect_one_trade(collector, exchange)
+        began_at = time.monotonic()
+        collector.send_signal(SIGHUP)
+        collector.wait_for_log("stopping")
+
+        assert collector.stop(SIGHUP) == 0
+
+        assert time.monotonic() - began_at >= 3
+        assert collector.trade_count() == 1
 
 
 def test_without_a_second_signal_a_hanging_store_has_the_time_it_was_given(

@@ -5,6 +5,7 @@ Python imports this module by itself at the start of a process that has its fold
 
 from __future__ import annotations
 
+import datetime
 import os
 import socket
 import time
@@ -17,9 +18,13 @@ HOSTS = "BINTRADES_TEST_HOSTS"
 SPEED = "BINTRADES_TEST_SPEED"
 """How many times as fast as real time the collector's monotonic clock goes."""
 
+CLOCK = "BINTRADES_TEST_CLOCK"
+"""Names a file of the seconds by which this machine's clock is wrong now."""
+
 _LOOPBACK = "127.0.0.1"
 _getaddrinfo = socket.getaddrinfo
 _monotonic_ns = time.monotonic_ns
+_time_ns = time.time_ns
 _speed = int(os.environ.get(SPEED, "1"))
 
 
@@ -33,6 +38,24 @@ def getaddrinfo(host: Any, *args: Any, **options: Any) -> Any:
     return _getaddrinfo(host, *args, **options)
 
 
+class WrongDatetime(datetime.datetime):
+    """Shows the time of a clock that is wrong."""
+
+    @classmethod
+    def now(cls, tz: Any = None) -> Any:
+        """Return the local time."""
+        return cls.fromtimestamp(time.time(), tz)
+
+
+def time_ns() -> int:
+    """Return the time since the epoch as that clock has it."""
+    return _time_ns() + int(Path(os.environ[CLOCK]).read_text(encoding="utf-8")) * 10**9
+
+
+if CLOCK in os.environ:
+    time.time_ns = time_ns
+    time.time = lambda: time_ns() / 1e9
+    datetime.datetime = WrongDatetime  # type: ignore[misc]
 if HOSTS in os.environ:
     socket.getaddrinfo = getaddrinfo
 time.monotonic_ns = lambda: _speed * _monotonic_ns()
