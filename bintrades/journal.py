@@ -20,14 +20,12 @@ from msgspec.structs import replace
 from bintrades.changes import Changes, Checkpoint
 from bintrades.clocks import utc_ms
 from bintrades.errors import ConfigError, JournalError
+from bintrades.journal_bars import GET_BAR, PUT_BAR, pages
 from bintrades.journal_file import (
-    BAR_COLUMNS,
-    BARS_BETWEEN,
     GAP_COLUMNS,
     bar_from_row,
     bar_row,
     connect,
-    create_schema,
     decode_open_bars,
     encode_open_bars,
     gap_from_row,
@@ -35,9 +33,9 @@ from bintrades.journal_file import (
     is_damaged,
     reading_rows,
     set_aside,
-    transaction,
 )
 from bintrades.journal_lock import lock_journal
+from bintrades.journal_schema import create_schema, transaction
 from bintrades.ledger import LedgerState, changed_spans, no_longer_missing
 from bintrades.model import RENUMBERED, REPAIRED, UNWANTED
 
@@ -61,18 +59,6 @@ _LOCK_TIMEOUT_S = 0.25  # what cannot be written now waits in memory: nothing el
 
 PRUNE_BATCH = 20_000
 """Rows deleted at a time, so that nobody waits long for the file's write lock."""
-
-_PLACES = ", ".join("?" * (BAR_COLUMNS.count(",") + 2))
-_UPDATES = ", ".join(
-    f"{column} = excluded.{column}"
-    for column in f"{BAR_COLUMNS}, sequence".split(", ")
-    if column not in ("symbol", "open_time", "version")
-)
-_PUT_BAR = (
-    f"INSERT INTO bars ({BAR_COLUMNS}, sequence) VALUES ({_PLACES})"  # noqa: S608 - constants
-    f" ON CONFLICT (open_time, symbol) DO UPDATE SET version = bars.version + 1, {_UPDATES}"
-)
-_GET_BAR = f"SELECT {BAR_COLUMNS} FROM bars WHERE symbol = ? AND open_time = ?"  # noqa: S608
 
 
 class Journal:
@@ -180,7 +166,7 @@ class Journal:
             return self._open_once()
 
     def _open_once(self) -> sqlite3.Connection:
-        connection = connect(self.path, lock_timeout_s=_LOCK_TIMEOUT_S)
+        connection = connect(self.path, accepts_older=True, lock_timeout_s=_LOCK_TIMEOUT_S)
         try:
             create_schema(connection)
             self._check_facts(connection)
@@ -326,7 +312,7 @@ class Journal:
                     finished[key] = _continued(stored, checkpoints)
             bars = sorted(finished.values(), key=lambda bar: (bar.open_time_ms, bar.symbol))
             self._connection.executemany(
-                _PUT_BAR,
+                PUT_BAR,
                 [
                     (
                         *bar_row(bar, now_ms, is_complete=self._is_complete(bar, checkpoints)),
@@ -350,10 +336,11 @@ class Journal:
         for symbol, checkpoint in changes.checkpoints.items():
             gaps = checkpoint.ledger.gaps
             for since, until in changed_spans(self._gaps_before(symbol), gaps):
-                span = {"symbol": symbol, "since": since - self._interval + 1, "until": until + 1}
-                for row in self._connection.execute(BARS_BETWEEN, span):
-                    bar = self._bar(row)
-                    bars[symbol, bar.open_time_ms] = bar
+                first = since - self._interval + 1
+                for page in pages(self._connection, symbol, first, until + 1):
+                    for row in page:
+                        bar = self._bar(row)
+                        bars[symbol, bar.open_time_ms] = bar
         return bars
 
     def _is_complete(self, bar: Bar, checkpoints: Mapping[str, Checkpoint]) -> bool:
@@ -369,7 +356,7 @@ class Journal:
         return before.ledger.gaps if before else ()
 
     def _get(self, key: Key) -> Bar | None:
-        row = self._connection.execute(_GET_BAR, key).fetchone()
+        row = self._connection.execute(GET_BAR, key).fetchone()
         return None if row is None else self._bar(row)
 
     def _put_checkpoints(self, checkpoints: Mapping[str, Checkpoint], now_ms: int) -> None:

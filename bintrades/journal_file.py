@@ -1,4 +1,4 @@
-"""The journal's file: its schema, opening and checking it, rows from and to values."""
+"""The journal's file: opening and checking it, rows from and to values."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from bintrades.errors import ConfigError, JournalError
+from bintrades.journal_schema import APPLICATION_ID, SCHEMA_VERSION
 from bintrades.model import Bar, Gap
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-SCHEMA_VERSION = 1
-_APPLICATION_ID = 0x62746A31  # "btj1", so that a stranger's database is not taken for a journal
 _LOCK_TIMEOUT_S = 10.0
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _NOT_UTF8 = "Could not decode to UTF-8"  # Python's own words: SQLite does not look into a text
@@ -40,111 +39,20 @@ def reading_rows() -> Iterator[None]:
 
 _open_bars = msgspec.json.Decoder(tuple[Bar, ...])
 
-_SCHEMA = """
-CREATE TABLE bars (
-    symbol TEXT NOT NULL,
-    open_time INTEGER NOT NULL,
-    version INTEGER NOT NULL,
-    updated_at INTEGER NOT NULL,
-    is_closed INTEGER NOT NULL,
-    is_complete INTEGER NOT NULL,
-    trade_count INTEGER NOT NULL,
-    buy_count INTEGER NOT NULL,
-    quantity TEXT NOT NULL,
-    buy_quantity TEXT NOT NULL,
-    value TEXT NOT NULL,
-    buy_value TEXT NOT NULL,
-    open_price TEXT NOT NULL,
-    close_price TEXT NOT NULL,
-    min_price TEXT NOT NULL,
-    max_price TEXT NOT NULL,
-    first_trade_id INTEGER NOT NULL,
-    last_trade_id INTEGER NOT NULL,
-    first_trade_time INTEGER NOT NULL,
-    last_trade_time INTEGER NOT NULL,
-    sequence INTEGER NOT NULL,
-    PRIMARY KEY (open_time, symbol)
-) WITHOUT ROWID;
-CREATE UNIQUE INDEX bars_by_sequence ON bars (sequence);
-CREATE INDEX bars_unclosed ON bars (symbol) WHERE is_closed = 0;
-CREATE INDEX bars_incomplete ON bars (symbol) WHERE is_complete = 0;
-CREATE TABLE checkpoints (
-    symbol TEXT PRIMARY KEY,
-    next_id INTEGER,
-    last_time INTEGER NOT NULL,
-    open_bars TEXT NOT NULL,
-    closed_through INTEGER NOT NULL,
-    updated_at INTEGER NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE gaps (
-    symbol TEXT NOT NULL,
-    first_id INTEGER NOT NULL,
-    last_id INTEGER NOT NULL,
-    since INTEGER NOT NULL,
-    until INTEGER NOT NULL,
-    cause TEXT NOT NULL,
-    attempts INTEGER NOT NULL,
-    last_error TEXT,
-    is_abandoned INTEGER NOT NULL,
-    PRIMARY KEY (symbol, first_id)
-) WITHOUT ROWID;
-CREATE TABLE past_gaps (
-    symbol TEXT NOT NULL,
-    first_id INTEGER NOT NULL,
-    last_id INTEGER NOT NULL,
-    since INTEGER NOT NULL,
-    until INTEGER NOT NULL,
-    cause TEXT NOT NULL,
-    attempts INTEGER NOT NULL,
-    last_error TEXT,
-    outcome TEXT NOT NULL,
-    closed_at INTEGER NOT NULL,
-    PRIMARY KEY (symbol, last_id)
-) WITHOUT ROWID;
-CREATE TABLE cursors (store TEXT PRIMARY KEY, sequence INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE rejected (
-    store TEXT NOT NULL,
-    symbol TEXT NOT NULL,
-    open_time INTEGER NOT NULL,
-    reason TEXT NOT NULL,
-    rejected_at INTEGER NOT NULL,
-    is_due INTEGER NOT NULL,
-    PRIMARY KEY (open_time, symbol, store)
-) WITHOUT ROWID;
-CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-INSERT INTO facts VALUES ('sequence', '0');
-"""
-
-BAR_COLUMNS = (
-    "symbol, open_time, version, updated_at, is_closed, is_complete, trade_count, buy_count,"
-    " quantity, buy_quantity, value, buy_value, open_price, close_price, min_price, max_price,"
-    " first_trade_id, last_trade_id, first_trade_time, last_trade_time"
-)
-BARS_BETWEEN = f"""
-WITH RECURSIVE times (open_time) AS (
-    SELECT max(open_time) FROM bars WHERE open_time < :until
-    UNION ALL
-    SELECT (SELECT max(bars.open_time) FROM bars WHERE bars.open_time < times.open_time)
-    FROM times WHERE times.open_time >= :since
-)
-SELECT {BAR_COLUMNS} FROM times CROSS JOIN bars USING (open_time)
-WHERE symbol = :symbol AND open_time >= :since ORDER BY open_time DESC
-"""  # noqa: S608 - constants
-"""Bars of one symbol with since <= open time < until, newest first.
-
-Rows lie by time, not by symbol: those of one moment are written together, into few pages of the
-file. So this goes from one open time to the next and looks each time for that symbol.
-"""
-
 GAP_COLUMNS = "first_id, last_id, since, until, cause, attempts, last_error, is_abandoned"
 
 
 def connect(
-    path: Path, *, is_read_only: bool = False, lock_timeout_s: float = _LOCK_TIMEOUT_S
+    path: Path,
+    *,
+    is_read_only: bool = False,
+    accepts_older: bool = False,
+    lock_timeout_s: float = _LOCK_TIMEOUT_S,
 ) -> sqlite3.Connection:
     """Open the file; raise JournalError, or ConfigError where only the user can help.
 
-    The connection is in autocommit mode and may be handed from one thread to another.
+    The connection is in autocommit mode and may be handed from one thread to another. A journal
+    of an earlier version is refused but where *accepts_older*, by whoever brings it up to date.
     """
     mode = "ro" if is_read_only else "rwc"
     try:
@@ -160,7 +68,8 @@ def connect(
     if is_read_only:  # a spoilt text is no worse than any other spoilt value: UnreadableRow
         connection.text_factory = partial(str, encoding="utf-8", errors="replace")
     try:
-        _check(connection, path)
+        connection.execute("PRAGMA recursive_triggers = ON")  # so that REPLACE counts, too
+        _check(connection, path, accepts_older=accepts_older)
     except sqlite3.Error as error:
         connection.close()
         raise JournalError(f"{path}: {error}") from error
@@ -170,23 +79,11 @@ def connect(
     return connection
 
 
-def create_schema(connection: sqlite3.Connection) -> None:
-    """Make the tables of an empty file; leave a journal as it is. Raises sqlite3.Error."""
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")  # a commit survives a loss of power
-    if connection.execute("PRAGMA user_version").fetchone() == (0,):
-        with transaction(connection):
-            for statement in _SCHEMA.split(";"):
-                connection.execute(statement)
-            connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-            connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-
-
-def _check(connection: sqlite3.Connection, path: Path) -> None:
+def _check(connection: sqlite3.Connection, path: Path, *, accepts_older: bool) -> None:
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
-    (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-    if application != _APPLICATION_ID and (application or version or tables):
+    (tables,) = connection.execute("SELECT EXISTS (SELECT 1 FROM sqlite_schema)").fetchone()
+    if application != APPLICATION_ID and (application or version or tables):
         raise ConfigError(
             f"{path}: is an SQLite database, but not a journal of bintrades;"
             " set [journal] path to another file"
@@ -196,22 +93,12 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
             f"{path}: was made by a newer bintrades (journal version {version}, this one knows up"
             f" to {SCHEMA_VERSION}); upgrade bintrades, or set [journal] path to another file"
         )
-
-
-@contextlib.contextmanager
-def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """All or nothing, holding the write lock from the start."""
-    if connection.in_transaction:  # an earlier one that could not even be rolled back
-        connection.execute("ROLLBACK")
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        # A commit that failed for want of space may have ended the transaction already.
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
+    if 0 < version < SCHEMA_VERSION and not accepts_older:
+        raise JournalError(
+            f"{path}: was made by an older bintrades (journal version {version}, this one needs"
+            f" {SCHEMA_VERSION}); `bintrades run` of this one brings it up to date, so stop the"
+            " collector and start it again"
+        )
 
 
 def is_damaged(error: BaseException | None) -> bool:
@@ -234,7 +121,7 @@ def set_aside(path: Path) -> Path:
 
 
 def bar_row(bar: Bar, updated_at: int, *, is_complete: bool) -> tuple[Any, ...]:
-    """Return *bar* in the order of BAR_COLUMNS, as version 1."""
+    """Return *bar* in the order of journal_bars.BAR_COLUMNS, as version 1."""
     return (
         bar.symbol,
         bar.open_time_ms,
@@ -260,7 +147,7 @@ def bar_row(bar: Bar, updated_at: int, *, is_complete: bool) -> tuple[Any, ...]:
 
 
 def bar_from_row(row: tuple[Any, ...], market: str, interval_ms: int) -> Bar:
-    """Return the bar of a row selected by BAR_COLUMNS. Raises UnreadableRow."""
+    """Return the bar of a row selected by journal_bars.BAR_COLUMNS. Raises UnreadableRow."""
     with reading_rows():
         return Bar(
             symbol=row[0],

@@ -15,17 +15,16 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from bintrades.errors import JournalError
+from bintrades.journal_bars import BARS_AFTER, BARS_DUE, newest, pages
 from bintrades.journal_file import (
-    BAR_COLUMNS,
-    BARS_BETWEEN,
     GAP_COLUMNS,
     UnreadableRow,
     bar_from_row,
     connect,
     decode_open_bars,
     gap_from_row,
-    transaction,
 )
+from bintrades.journal_schema import transaction
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -33,6 +32,19 @@ if TYPE_CHECKING:
     from typing import Any
 
     from bintrades.model import Bar, Gap
+
+
+_GAPS = "gaps "
+_SYMBOLS_WITH_GAPS = """
+WITH RECURSIVE symbols (symbol) AS (
+    SELECT min(symbol) FROM gaps
+    UNION ALL
+    SELECT (SELECT min(gaps.symbol) FROM gaps WHERE gaps.symbol > symbols.symbol)
+    FROM symbols WHERE symbol IS NOT NULL
+)
+SELECT symbol FROM symbols WHERE symbol IS NOT NULL
+"""
+"""From one symbol to the next: of each there may be thousands of gaps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +78,8 @@ class JournalReader:
     def bars(self, symbol: str, since_ms: int, until_ms: int, limit: int) -> list[Bar]:
         """Return the newest *limit* bars with since_ms <= open time < until_ms, oldest first."""
         with self._reading() as connection:
-            rows = connection.execute(
-                f"{BARS_BETWEEN} LIMIT :limit",
-                {"symbol": symbol, "since": since_ms, "until": until_ms, "limit": limit},
-            ).fetchall()
+            start, _ = newest(connection, symbol, since_ms, until_ms, limit)
+            rows = [row for page in pages(connection, symbol, start, until_ms) for row in page]
             kind = _kind(connection) if rows else ("", 0)
             bars = [bar_from_row(row, *kind) for row in rows]
             found = {bar.open_time_ms: bar for bar in bars}
@@ -126,19 +136,28 @@ class JournalReader:
     def counts(self) -> dict[str, int]:
         """Return how many bars there are, in all and by what is worth knowing of them."""
         with self._reading() as connection:
-            (stored,) = connection.execute("SELECT count(*) FROM bars").fetchone()
-            (incomplete,) = connection.execute(
-                "SELECT count(*) FROM bars WHERE is_complete = 0 AND is_closed"
-            ).fetchone()
-            unclosed = set(
-                connection.execute("SELECT symbol, open_time FROM bars WHERE is_closed = 0")
-            )
-            still_open = {(bar.symbol, bar.open_time_ms) for bar in _open_bars(connection)}
+            counts = _counts(connection)
+            still_open = [(bar.symbol, bar.open_time_ms) for bar in _open_bars(connection)]
+            beside = sum(not _is_unclosed(connection, key) for key in still_open)
             return {
-                "bars": stored + len(still_open - unclosed),
-                "unclosed": len(still_open | unclosed),
-                "incomplete": incomplete,
+                "bars": counts["bars"] + beside,
+                "unclosed": counts["unclosed"] + beside,
+                "incomplete": counts["incomplete"],
             }
+
+    def gap_counts(self) -> dict[str, int]:
+        """Return how many gaps there are: open, abandoned, and those that ended, by outcome."""
+        with self._reading() as connection:
+            return {
+                name.removeprefix(_GAPS): count
+                for name, count in _counts(connection).items()
+                if name.startswith(_GAPS)
+            }
+
+    def symbols_with_gaps(self) -> list[str]:
+        """Return the symbols of which something is missing now."""
+        with self._reading() as connection:
+            return [symbol for (symbol,) in connection.execute(_SYMBOLS_WITH_GAPS)]
 
     def fact(self, name: str) -> str | None:
         """Return what the collector remembered under *name*, if anything."""
@@ -149,24 +168,22 @@ class JournalReader:
     def store(self, name: str) -> StoreState:
         """Return how far the store *name* is."""
         with self._reading() as connection:
-            (waiting,) = connection.execute(
-                "SELECT count(*) FROM bars WHERE sequence > ?", (_position(connection, name),)
+            row = connection.execute(
+                "SELECT waiting + due, refused FROM cursors WHERE store = ?", (name,)
             ).fetchone()
-            (due,) = connection.execute(
-                "SELECT count(*) FROM rejected WHERE store = ? AND is_due", (name,)
-            ).fetchone()
-            rejected, _, reason = connection.execute(
-                "SELECT count(*), max(rejected_at), reason FROM rejected"
-                " WHERE store = ? AND NOT is_due",
+            waiting, refused = row or (_counts(connection)["bars"], 0)
+            reason = connection.execute(
+                "SELECT reason FROM rejected WHERE store = ? AND is_due = 0"
+                " ORDER BY rejected_at DESC LIMIT 1",
                 (name,),
             ).fetchone()
-            return StoreState(waiting + due, rejected, reason)
+            return StoreState(waiting, refused, reason[0] if reason else None)
 
     def resend(self, name: str) -> int:
         """Have the bars that *name* refused delivered again; return how many."""
         with self._writing() as connection:
             return connection.execute(
-                "UPDATE rejected SET is_due = 1 WHERE store = ? AND NOT is_due", (name,)
+                "UPDATE rejected SET is_due = 1 WHERE store = ? AND is_due = 0", (name,)
             ).rowcount
 
     @contextlib.contextmanager
@@ -215,18 +232,10 @@ class Cursor(JournalReader):
         self._unreadable = []
         with self._reading() as connection:
             position = _position(connection, self._store)
-            due = connection.execute(
-                f"SELECT {BAR_COLUMNS} FROM bars JOIN rejected USING (symbol, open_time)"  # noqa: S608
-                " WHERE store = ? AND is_due ORDER BY sequence LIMIT ?",
-                (self._store, limit),
-            ).fetchall()
+            due = connection.execute(BARS_DUE, (self._store, limit)).fetchall()
             if due:
                 return self._readable(connection, due), position
-            rows = connection.execute(
-                f"SELECT {BAR_COLUMNS}, sequence FROM bars"  # noqa: S608 - constants
-                " WHERE sequence > ? ORDER BY sequence LIMIT ?",
-                (position, limit),
-            ).fetchall()
+            rows = connection.execute(BARS_AFTER, (position, limit)).fetchall()
             return self._readable(connection, rows), rows[-1][-1] if rows else 0
 
     def _readable(self, connection: sqlite3.Connection, rows: list[tuple[Any, ...]]) -> list[Bar]:
@@ -255,7 +264,9 @@ class Cursor(JournalReader):
                 [(self._store, *each, now_ms) for each in [*refused, *self._unreadable]],
             )
             connection.execute(
-                "INSERT OR REPLACE INTO cursors VALUES (?, ?)", (self._store, sequence)
+                "INSERT INTO cursors (store, sequence) VALUES (?, ?)"
+                " ON CONFLICT (store) DO UPDATE SET sequence = excluded.sequence",
+                (self._store, sequence),
             )
 
 
@@ -269,6 +280,18 @@ def _open_bars(connection: sqlite3.Connection, symbol: str | None = None) -> Ite
             yield replace(bar, is_complete=False, updated_at_ms=updated_at)
 
 
+def _counts(connection: sqlite3.Connection) -> dict[str, int]:
+    return dict(connection.execute("SELECT name, value FROM counts"))
+
+
+def _is_unclosed(connection: sqlite3.Connection, key: tuple[str, int]) -> bool:
+    """Whether an orderly stop has written the bar, so that it is counted already."""
+    row = connection.execute(
+        "SELECT is_closed FROM bars WHERE symbol = ? AND open_time = ?", key
+    ).fetchone()
+    return row is not None and not row[0]
+
+
 def _newer(stored: Bar | None, still_open: Bar) -> Bar:
     """Return what is now known of a bar that takes trades, perhaps since an earlier stop."""
     if stored is None:
@@ -280,7 +303,9 @@ def _newer(stored: Bar | None, still_open: Bar) -> Bar:
 
 def _kind(connection: sqlite3.Connection) -> tuple[str, int]:
     """Return the market and the interval of all bars; none yet in a journal that is being made."""
-    facts = dict(connection.execute("SELECT name, value FROM facts WHERE name <> 'status'"))
+    facts = dict(
+        connection.execute("SELECT name, value FROM facts WHERE name IN ('market', 'interval_ms')")
+    )
     return facts["market"], int(facts["interval_ms"])
 
 

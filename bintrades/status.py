@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from bintrades.clocks import utc_ms
@@ -128,7 +127,7 @@ def read_status(journal: Path, stores: Sequence[str]) -> dict[str, Any]:
     collector: dict[str, Any] | None = json.loads(text) if text else None
     return {
         "journal": {"path": str(journal), **reader.counts(), "symbols": len(reader.symbols())},
-        "gaps": {**_gap_figures(reader), "symbols": sorted(reader.gaps())},
+        "gaps": {**_gap_figures(reader), "symbols": reader.symbols_with_gaps()},
         "stores": {name: _store_figures(reader, name) for name in stores},
         "is_running": is_in_use(journal),
         "collector": collector,
@@ -136,14 +135,8 @@ def read_status(journal: Path, stores: Sequence[str]) -> dict[str, Any]:
 
 
 def _gap_figures(reader: JournalReader) -> dict[str, int]:
-    gaps = [gap for found in reader.gaps().values() for gap in found]
-    outcomes = Counter(past.outcome for past in reader.past_gaps())
-    return {
-        "open": sum(not gap.is_abandoned for gap in gaps),
-        "abandoned": sum(gap.is_abandoned for gap in gaps),
-        "repaired": outcomes[REPAIRED],
-        "absent": outcomes[ABSENT],
-    }
+    counts = reader.gap_counts()
+    return {state: counts.get(state, 0) for state in ("open", "abandoned", REPAIRED, ABSENT)}
 
 
 def _store_figures(reader: JournalReader, name: str) -> dict[str, Any]:

@@ -15,8 +15,9 @@ from msgspec.structs import replace
 
 from bintrades.changes import Changes
 from bintrades.errors import ConfigError, JournalError
-from bintrades.journal_file import connect, create_schema
+from bintrades.journal_file import connect
 from bintrades.journal_reader import Cursor, JournalReader, StoreState
+from bintrades.journal_schema import create_schema
 from bintrades.ledger import LedgerState
 from bintrades.model import Gap
 from bintrades.testing.bars import OPEN_TIME_MS, sample_bar, sample_bars
@@ -349,7 +350,7 @@ def test_a_journal_of_a_newer_version_is_not_touched(
 ) -> None:
     open_journal(path).close()
     with closing(sqlite3.connect(path)) as connection:
-        connection.execute("PRAGMA user_version = 2")
+        connection.execute("PRAGMA user_version = 99")
 
     with pytest.raises(ConfigError, match="newer bintrades"):
         use(Cursor(path, "store"))

@@ -1,0 +1,137 @@
+"""How bars are found in the journal: by key, by sequence, and by symbol and time.
+
+Everything here costs in proportion to what it returns, however many bars there are.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bintrades.journal_schema import BLOCK_MS
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterator
+    from typing import Any
+
+BAR_COLUMNS = (
+    "symbol, open_time, version, updated_at, is_closed, is_complete, trade_count, buy_count,"
+    " quantity, buy_quantity, value, buy_value, open_price, close_price, min_price, max_price,"
+    " first_trade_id, last_trade_id, first_trade_time, last_trade_time"
+)
+
+_PLACES = ", ".join("?" * (BAR_COLUMNS.count(",") + 2))
+_UPDATES = ", ".join(
+    f"{column} = excluded.{column}"
+    for column in f"{BAR_COLUMNS}, sequence".split(", ")
+    if column not in ("symbol", "open_time", "version")
+)
+PUT_BAR = (
+    f"INSERT INTO bars ({BAR_COLUMNS}, sequence) VALUES ({_PLACES})"  # noqa: S608 - constants
+    f" ON CONFLICT (open_time, symbol) DO UPDATE SET version = bars.version + 1, {_UPDATES}"
+)
+"""Takes a row of BAR_COLUMNS and a sequence number; a bar that is there gets its next version."""
+
+GET_BAR = f"SELECT {BAR_COLUMNS} FROM bars WHERE symbol = ? AND open_time = ?"  # noqa: S608
+
+BARS_AFTER = (
+    f"SELECT {BAR_COLUMNS}, sequence FROM bars"  # noqa: S608 - constants
+    " WHERE sequence > ? ORDER BY sequence LIMIT ?"
+)
+"""What was written after a sequence number, oldest version first."""
+
+BARS_DUE = (
+    f"SELECT {BAR_COLUMNS} FROM rejected CROSS JOIN bars USING (symbol, open_time)"  # noqa: S608
+    " WHERE store = ? AND is_due = 1 ORDER BY rejected.open_time, rejected.symbol LIMIT ?"
+)
+"""What a store refused and is to get again. CROSS JOIN: from the few refused ones to the bars."""
+
+_IN_BLOCK = f"""
+WITH RECURSIVE times (open_time) AS (
+    SELECT max(open_time) FROM bars WHERE open_time < :until
+    UNION ALL
+    SELECT (SELECT max(bars.open_time) FROM bars WHERE bars.open_time < times.open_time)
+    FROM times WHERE times.open_time >= :since
+)
+SELECT {BAR_COLUMNS} FROM times CROSS JOIN bars USING (open_time)
+WHERE symbol = :symbol AND open_time >= :since
+"""  # noqa: S608 - constants
+"""Bars of one symbol within a block: from one open time to the next, each time for that symbol."""
+
+Row = tuple["Any", ...]
+
+
+def pages(
+    connection: sqlite3.Connection, symbol: str, since_ms: int, until_ms: int
+) -> Iterator[list[Row]]:
+    """Yield rows of bars with since_ms <= open time < until_ms, oldest first, block by block.
+
+    No read transaction is open between two pages. Raises sqlite3.Error.
+    """
+    for block in _blocks(connection, symbol, since_ms // BLOCK_MS, (until_ms - 1) // BLOCK_MS):
+        yield _in_block(connection, symbol, block, since_ms, until_ms)
+
+
+def newest(
+    connection: sqlite3.Connection, symbol: str, since_ms: int, until_ms: int, limit: int
+) -> tuple[int, int]:
+    """Return where the newest *limit* bars of that span begin, and how many there are.
+
+    Raises sqlite3.Error.
+    """
+    count = 0
+    last = (until_ms - 1) // BLOCK_MS
+    for block in _blocks_backwards(connection, symbol, since_ms // BLOCK_MS, last):
+        (stored,) = connection.execute(
+            "SELECT bars FROM blocks WHERE block = ? AND symbol = ?", (block, symbol)
+        ).fetchone() or (0,)
+        is_whole = since_ms <= block * BLOCK_MS and (block + 1) * BLOCK_MS <= until_ms
+        if is_whole and count + stored <= limit:
+            count += stored
+            if count == limit:
+                return block * BLOCK_MS, count
+            continue
+        times = [row[1] for row in _in_block(connection, symbol, block, since_ms, until_ms)]
+        if count + len(times) >= limit:
+            return times[count - limit], limit
+        count += len(times)
+    return since_ms, count
+
+
+def _in_block(
+    connection: sqlite3.Connection, symbol: str, block: int, since_ms: int, until_ms: int
+) -> list[Row]:
+    span = {
+        "symbol": symbol,
+        "since": max(since_ms, block * BLOCK_MS),
+        "until": min(until_ms, (block + 1) * BLOCK_MS),
+    }
+    return sorted(connection.execute(_IN_BLOCK, span), key=lambda row: row[1])
+
+
+def _blocks(connection: sqlite3.Connection, symbol: str, first: int, last: int) -> Iterator[int]:
+    """Yield the blocks in which *symbol* has bars, oldest first."""
+    block = first - 1
+    while True:
+        (block,) = connection.execute(
+            "SELECT min(block) FROM blocks WHERE symbol = ? AND block > ? AND block <= ?",
+            (symbol, block, last),
+        ).fetchone()
+        if block is None:
+            return
+        yield block
+
+
+def _blocks_backwards(
+    connection: sqlite3.Connection, symbol: str, first: int, last: int
+) -> Iterator[int]:
+    """Yield the blocks in which *symbol* has bars, newest first."""
+    block = last + 1
+    while True:
+        (block,) = connection.execute(
+            "SELECT max(block) FROM blocks WHERE symbol = ? AND block < ? AND block >= ?",
+            (symbol, block, first),
+        ).fetchone()
+        if block is None:
+            return
+        yield block
