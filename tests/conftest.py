@@ -1,10 +1,9 @@
-"""What the tests of several modules share: a real MongoDB, and recorded trades."""
+"""What the tests of several modules share: a real MongoDB."""
 
 from __future__ import annotations
 
 import os
 import uuid
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import pymongo
@@ -14,12 +13,11 @@ from bintrades.testing.mongod import NOT_FOUND, URI_VARIABLE, Mongod, find_mongo
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from pymongo.database import Database
 
 pytest.register_assert_rewrite("bintrades.testing.store_contract")
-
-REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(scope="session")
@@ -54,16 +52,6 @@ def mongodb_database(mongodb_uri: str) -> Iterator[Database[dict[str, Any]]]:
         database = client[f"bintrades_test_{uuid.uuid4().hex}"]
         yield database
         client.drop_database(database)
-
-
-@pytest.fixture(scope="session")
-def recorded() -> Path:
-    """Return the folder of recorded market data."""
-    default = REPOSITORY.parent / "shared" / "recorded"
-    folder = Path(os.environ.get("BINTRADES_TEST_RECORDED", default))
-    if not folder.is_dir():
-        pytest.skip(f"no recorded data in {folder}: set BINTRADES_TEST_RECORDED to its folder")
-    return folder
 
 
 def _missing(reason: str) -> NoReturn:

@@ -8,6 +8,7 @@ import pytest
 
 from bintrades.testing.exchange import ExchangeSimulator
 from bintrades.testing.recordings import read_recording
+from tests.recordings import generate_recording, open_recording, real_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,18 +19,27 @@ if TYPE_CHECKING:
 
     from tests.end_to_end.market import Fields, Key
     from tests.end_to_end.stage import Stage
+    from tests.recordings import Recording
 
 pytest.register_assert_rewrite("tests.end_to_end.market", "tests.end_to_end.stage")
 
 STREAMS = ("btcusdt@trade", "ethusdt@trade")
 
 
+@pytest.fixture(scope="session", params=["generated", *(["real"] if real_folder() else [])])
+def recorded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Recording:
+    """Return a recording of eleven minutes; every test runs on each one that there is."""
+    if request.param == "generated":
+        return generate_recording(tmp_path_factory.mktemp("recorded") / "spot_20240808")
+    folder = real_folder()
+    assert folder is not None
+    return open_recording(folder)
+
+
 @pytest.fixture(scope="session")
-def recorded_frames(recorded: Path) -> list[tuple[int, bytes]]:
+def recorded_frames(recorded: Recording) -> list[tuple[int, bytes]]:
     """Return the trades of BTCUSDT and ETHUSDT in eleven minutes around a midnight, as received."""
-    frames = list(read_recording(*sorted(recorded.glob("spot_20240808/*.trades.gz"))))
-    assert len(frames) == 34_419
-    return frames
+    return list(read_recording(*recorded.trades))
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from bintrades.testing.market import SimulatedTrade
 from tests.end_to_end.collector import Collector, to_mongodb
-from tests.end_to_end.market import assert_same_bars, documents, in_the_trades
+from tests.end_to_end.market import BAR_COUNT, assert_same_bars, documents, in_the_trades
 
 if TYPE_CHECKING:
     import random
@@ -120,10 +120,10 @@ class Stage:
         )
 
     def assert_stored(self) -> None:
-        """Assert that all 132 bars stand in MongoDB, once each, exact and complete."""
+        """Assert that all bars stand in MongoDB, once each, exact and complete."""
         assert self.played == len(self.frames)
         stored = documents(self._database)
-        assert len(stored) == 132
+        assert len(stored) == BAR_COUNT
         assert_same_bars(in_the_trades(stored), self.bars)
         incomplete = [bar for bar in stored if not bar["is_complete"]]
         assert incomplete == []

@@ -13,6 +13,7 @@ import pytest
 from bintrades.testing.mongod import Mongod
 from tests.end_to_end.collector import Collector, to_mongodb
 from tests.end_to_end.market import (
+    BAR_COUNT,
     assert_only_the_first_are_incomplete,
     assert_same_bars,
     documents,
@@ -68,7 +69,7 @@ def wait_until_stored(
 
 def assert_stored(database: Database[dict[str, Any]], frames: Frames) -> None:
     stored = documents(database)
-    assert len(stored) == 132
+    assert len(stored) == BAR_COUNT
     assert_same_bars(in_the_trades(stored), expected_bars(frames))
     assert_only_the_first_are_incomplete(stored)
 
@@ -125,7 +126,7 @@ def test_without_a_server_the_command_shows_every_bar_and_a_later_server_gets_th
 
     assert_stored(database, recorded_frames)
     expected = list(expected_bars(recorded_frames).values())
-    assert len(printed) == 132
+    assert len(printed) == BAR_COUNT
     for name in ("symbol", "trade_count", "first_trade_id", "last_trade_id"):
         assert [bar[name] for bar in printed] == [bar[name] for bar in expected]
     for name in ("open_price", "quantity", "value", "buy_value", "average_price"):

@@ -1,4 +1,4 @@
-"""Eleven minutes of the real market, played to the real process, become exactly its bars."""
+"""Eleven minutes of a recorded market, played to the real process, become exactly its bars."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from bintrades.testing.recordings import read_recording
 from bintrades.tls import BUNDLE_VARIABLE
 from tests.end_to_end.collector import Collector, to_mongodb
 from tests.end_to_end.market import (
+    BAR_COUNT,
     assert_only_the_first_are_incomplete,
     assert_same_bars,
     documents,
@@ -30,9 +31,10 @@ if TYPE_CHECKING:
 
     from pymongo.database import Database
 
+    from tests.recordings import Recording
+
     Frames = list[tuple[int, bytes]]
 
-BTCUSDT_0808 = "spot_btcusdt_20240808.trades.gz"
 STREAMS = ("btcusdt@trade", "ethusdt@trade")
 TRADE = b'{"stream":"btcusdt@trade","data":{"e":"trade","E":1723161255343,"s":"BTCUSDT"%b}}'
 BAD = (
@@ -81,7 +83,7 @@ def test_every_bar_equals_the_one_computed_from_the_recording(
 ) -> None:
     store = to_mongodb(mongodb_uri, mongodb_database.name)
     with Collector(tmp_path, exchange, store) as collector:
-        play_and_stop(collector, exchange, change(recorded_frames))
+        play_and_stop(collector, exchange, change(recorded_frames), len(recorded_frames))
 
     assert_stored(mongodb_database, recorded_frames)
 
@@ -105,7 +107,7 @@ def test_frames_cut_at_random_byte_positions_make_the_same_bars(
         Collector(tmp_path, exchange, store, environ=environ) as collector,
     ):
         exchange.split_writes(seed=3)
-        play_and_stop(collector, exchange, recorded_frames)
+        play_and_stop(collector, exchange, recorded_frames, len(recorded_frames))
 
     assert_stored(mongodb_database, recorded_frames)
 
@@ -125,7 +127,7 @@ def test_junk_between_the_trades_costs_only_itself_and_does_not_flood_the_log(
             mixed.append((frame[0], rng.choice([*BAD, *UNKNOWN, *ANSWERS, *FOREIGN])))
     store = to_mongodb(mongodb_uri, mongodb_database.name)
     with Collector(tmp_path, exchange, store) as collector:
-        play_and_stop(collector, exchange, mixed)
+        play_and_stop(collector, exchange, mixed, len(recorded_frames))
         figures = collector.status()
         log_lines = collector.events
 
@@ -138,20 +140,18 @@ def test_junk_between_the_trades_costs_only_itself_and_does_not_flood_the_log(
 
 
 def test_a_whole_session_with_depth_and_tickers_among_the_trades_makes_the_same_bars(
-    recorded: Path,
+    recorded: Recording,
     recorded_frames: Frames,
     exchange: ExchangeSimulator,
     mongodb_database: Database[dict[str, Any]],
     mongodb_uri: str,
     tmp_path: Path,
 ) -> None:
-    folder = recorded / "spot_20240808"
-    others = (each for each in folder.glob("*.trades.gz") if each.name != BTCUSDT_0808)
-    session = list(read_recording(folder / "spot_btcusdt_20240808.session.gz", *sorted(others)))
+    session = list(read_recording(*recorded.session))
     noise_count = len(session) - len(recorded_frames)
     store = to_mongodb(mongodb_uri, mongodb_database.name)
     with Collector(tmp_path, exchange, store) as collector:
-        play_and_stop(collector, exchange, session)
+        play_and_stop(collector, exchange, session, len(recorded_frames))
         figures = collector.status()
 
     assert_stored(mongodb_database, recorded_frames)
@@ -174,7 +174,7 @@ def test_clocks_that_differ_by_seconds_do_not_disturb_each_other(
     grace = {"bars": {"grace": "3s"}}  # so that a pause of the test itself closes no bar
     store = to_mongodb(mongodb_uri, mongodb_database.name)
     with Collector(tmp_path, exchange, store, grace) as collector:
-        play_and_stop(collector, exchange, shifted, speed=200)
+        play_and_stop(collector, exchange, shifted, len(shifted), speed=200)
 
     stored = documents(mongodb_database)
     assert_same_bars(in_the_trades(stored), expected_bars(shifted))
@@ -192,20 +192,25 @@ def ahead(frame: bytes, ms: int) -> bytes:
 
 
 def play_and_stop(
-    collector: Collector, exchange: ExchangeSimulator, frames: Frames, speed: float | None = None
+    collector: Collector,
+    exchange: ExchangeSimulator,
+    frames: Frames,
+    trade_count: int,
+    *,
+    speed: float | None = None,
 ) -> None:
     """Play, by default as fast as can be; stop when all trades are in the journal."""
     collector.start()
     exchange.wait_for_subscription(*STREAMS, timeout_s=30)
     exchange.play(frames, speed, to_everybody=True)
-    collector.wait_for_trades(34_419)
+    collector.wait_for_trades(trade_count)
     assert collector.stop() == 0
 
 
 def assert_stored(database: Database[dict[str, Any]], frames: Frames) -> None:
     stored = documents(database)
     expected = expected_bars(frames)
-    assert len(expected) == 132
+    assert len(expected) == BAR_COUNT
     assert_same_bars(in_the_trades(stored), expected)
     assert_only_the_first_are_incomplete(stored)
     last = dict(sorted(expected))  # by symbol: the recording ends in the middle of it

@@ -11,6 +11,7 @@ import pytest
 
 from tests.end_to_end.collector import Collector, to_mongodb
 from tests.end_to_end.market import (
+    BAR_COUNT,
     assert_only_the_first_are_incomplete,
     assert_same_bars,
     documents,
@@ -72,7 +73,7 @@ def newest_ids(collector: Collector) -> dict[str, int]:
 
 def assert_stored(database: Database[dict[str, Any]], frames: Frames) -> None:
     stored = documents(database)
-    assert len(stored) == 132
+    assert len(stored) == BAR_COUNT
     assert_same_bars(in_the_trades(stored), expected_bars(frames))
     assert_only_the_first_are_incomplete(stored)
 
