@@ -8,6 +8,7 @@ that comes later still is not lost but amends the bar.
 from __future__ import annotations
 
 import decimal
+from heapq import heappop, heappush
 from typing import TYPE_CHECKING
 
 from bintrades.bucket import Bucket
@@ -37,6 +38,9 @@ _SUSPECT_AFTER_MS, _SUSPECT_FACTOR = 60_000, 4  # silence that is checked: at le
 _RENUMBERED_TRADES = 3  # in a row show that ids have begun anew
 _LEAP_MS = 60_000  # that the clock makes only if two trades say so
 _DELIVERED_WITHIN_MS = 5_000  # a trade that is younger may still be on its way
+_HUSH_MS = 100  # who spoke so recently may be about to say more of the bar that is due
+_LOOK_AGAIN_MS = 1_000  # at a symbol whose clock is behind the others', which may change
+_SAVE_AFTER_TRADES, _SAVE_WITHIN_MS = 500, 60_000  # what a crash makes fetch again, at most
 
 
 class _Series:
@@ -60,22 +64,30 @@ class _Series:
         "listening_since",
         "market_time",
         "quiet",
+        "save_by",
         "saved",
+        "saves_later",
         "stray_id",
         "strays",
         "suspect_after",
         "symbol",
         "unwanted_before",
+        "wakes_at",
     )
 
     def __init__(self, symbol: str, ledger: Ledger, closed_through: int) -> None:
         self.symbol = symbol
         self.ledger = ledger
         self.saved = ledger.state  # as last collected; None: its open bars are other ones now
+        self.save_by = 0  # when what is not saved must be; monotonic; 0: nobody has asked yet
+        self.saves_later = 0  # by how much than other symbols, which changed at the same moment
         self.buckets: dict[int, Bucket] = {}
-        self.current: Bucket | None = None  # the bucket of the last trade: most often the next's
+        # The bucket of the last trade, most often the next one's. None when all is saved, so that
+        # the first trade thereafter goes the long way, which notes that there is something to save.
+        self.current: Bucket | None = None
         self.closed_through = closed_through  # newest open time of which a bar may be stored
         self.due = _NEVER  # the clock at which the first of the open buckets closes
+        self.wakes_at = _NEVER  # the market's clock at which it is looked at whether one is due
         self.event_time = 0  # newest `E` of this symbol; 0: none since the start
         self.market_time = 0  # the market's clock at that moment
         self.heard_at = 0  # when its last trade came, or listening began; monotonic
@@ -92,6 +104,17 @@ class _Series:
         self.awaited_id = -1  # a trade that REST has had since awaited_at, but the stream not
         self.awaited_at = 0
 
+    def must_be_saved(self, now: int) -> bool:
+        """Whether a crash would lose more than a bit, of which the exchange would tell again."""
+        saved, ledger = self.saved, self.ledger
+        if saved is None or saved.next_id is None or ledger.next_id is None:
+            return True
+        if ledger.next_id - saved.next_id >= _SAVE_AFTER_TRADES or ledger.gaps != saved.gaps:
+            return True
+        if not self.save_by:
+            self.save_by = now + _SAVE_WITHIN_MS // 2 + self.saves_later
+        return now >= self.save_by
+
 
 class Aggregator:
     """Builds the bars of all symbols. Every call comes from one thread.
@@ -107,6 +130,9 @@ class Aggregator:
         self._interval = interval_ms
         self._grace = grace_ms
         self._series = {symbol: _Series(symbol, Ledger(), -1) for symbol in symbols}
+        self._spread_saves()
+        self._unsaved: dict[str, _Series] = {}  # with trades or gaps that were not collected yet
+        self._wakes: list[tuple[int, str]] = []  # a heap: when which symbol may have a bar due
         self._changes = Changes()
         self._market_time = 0  # newest `E` of any symbol
         self._market_at = 0  # when it came
@@ -144,8 +170,14 @@ class Aggregator:
             series.gap_cause = RESTART
             for bar in checkpoint.open_bars:
                 series.buckets[bar.open_time_ms] = Bucket.reopened(bar)
-            self._reschedule(series)
             self._series[symbol] = series
+            self._reschedule(series)
+        self._spread_saves()
+
+    def _spread_saves(self) -> None:
+        """Have symbols that are saved because time has passed not all be saved in one moment."""
+        for number, series in enumerate(self._series.values()):
+            series.saves_later = number * (_SAVE_WITHIN_MS // 2) // len(self._series)
 
     def connected(self, symbols: Iterable[str], now: int) -> None:
         """Note that a connection carries *symbols*: their clocks run from here on."""
@@ -161,6 +193,7 @@ class Aggregator:
                 series.listening_since = 0
                 if series.event_time:
                     series.gap_cause = RECONNECT
+            self._wake(series, series.due)
 
     def disconnected(self, symbols: Iterable[str], now: int) -> None:
         """Note that such a connection is gone: without one, a clock stands still."""
@@ -246,6 +279,7 @@ class Aggregator:
         for series in self._series.values():
             if not series.ledger.last_time:
                 series.ledger.want_since(event_time - event_time % self._interval)
+                self._unsaved[series.symbol] = series
 
     def repair(self, repaired: Repaired) -> None:
         """Take what the exchange answered about a gap: trades, ids that do not exist, or an error.
@@ -253,6 +287,7 @@ class Aggregator:
         Old trades say nothing about the exchange's clock.
         """
         series = self._series[repaired.symbol]
+        self._unsaved[series.symbol] = series
         ledger = series.ledger
         gap = ledger.note_attempt(repaired.gap.first_id, repaired.error)
         if gap is not None:
@@ -283,6 +318,7 @@ class Aggregator:
         if time > self.clock(now):  # the exchange's clock is at least there
             self._market_time, self._market_at = time, now
         series = self._series[symbol]
+        self._unsaved[symbol] = series
         next_id = series.ledger.next_id
         if next_id is not None and trade_id < next_id:
             return False
@@ -337,45 +373,105 @@ class Aggregator:
         return self._series[symbol].ledger.gaps
 
     def advance(self, now: int) -> None:
-        """Close the bars of symbols that have nothing to say, once their time has passed."""
-        market_time = self.clock(now)
-        for series in self._series.values():
-            silent_since = max(series.heard_at, series.connected_at)
-            if series.buckets and series.connections and now - silent_since >= self._grace:
-                clock = market_time
-                if series.event_time:  # it may be ahead of or behind the others: that remains
-                    clock += series.event_time - series.market_time
-                if clock >= series.due:
-                    self._close_due(series, clock)
+        """Close the bars of symbols that have nothing to say, once their time has passed.
 
-    def collect(self, *, everything: bool = True, is_last: bool = False) -> Changes:
-        """Return what changed since it was last collected.
-
-        What concerns one symbol always comes together: its bars for the stores and its checkpoint.
-        Unless *everything* is asked for, symbols without bars for the stores are left
-        for later. The last call finishes the open bars as well.
+        It costs what there is to close, not what there are symbols: call it as often as you like.
         """
-        if everything or is_last:
-            chosen: Iterable[_Series] = self._series.values()
-        else:
-            keys = (*self._changes.finished, *self._changes.amendments)
-            chosen = [self._series[symbol] for symbol in dict.fromkeys(key[0] for key in keys)]
-        self.has_just_begun = False
-        names = set()
-        for series in chosen:
-            self._collect(series, is_last=is_last)
-            names.add(series.symbol)
-        changes, self._changes = self._changes, Changes()
-        # How ids ceased to be missing is told together with the ledger that lacks them no longer.
-        self._changes.explained = [each for each in changes.explained if each[0] not in names]
-        changes.explained = [each for each in changes.explained if each[0] in names]
-        self._changes.attempts = {k: n for k, n in changes.attempts.items() if k[0] not in names}
-        return changes
+        market_time = self.clock(now)
+        while self._wakes and self._wakes[0][0] <= market_time:
+            wakes_at, symbol = heappop(self._wakes)
+            series = self._series[symbol]
+            if wakes_at == series.wakes_at:  # otherwise it was to be looked at earlier, and was
+                series.wakes_at = _NEVER
+                self._look_at(series, market_time, now)
 
-    def _collect(self, series: _Series, *, is_last: bool) -> None:
-        if is_last:
+    def next_look_in(self, now: int) -> int:
+        """Return in how many milliseconds advance may have something to do, trades aside."""
+        if not self._wakes or not self._connections:
+            return _NEVER
+        left = max(0, self._wakes[0][0] - self.clock(now))
+        return left + left // _SLOWNESS + 1 if left else 0
+
+    def _look_at(self, series: _Series, market_time: int, now: int) -> None:
+        """Close what is due of a symbol, or have it looked at again.
+
+        A symbol without a connection is looked at when it gets one, one without bars when it
+        gets one of those. No symbol's clock is ahead of the market's, which is the newest of all.
+        """
+        if not series.buckets or not series.connections:
+            return
+        if series.due > market_time:  # those that were due closed by trades of its own
+            self._wake(series, series.due)
+            return
+        hush = min(_HUSH_MS, self._grace)
+        wait = max(series.heard_at + hush, series.connected_at + self._grace) - now
+        if wait <= 0:
+            clock = market_time
+            if series.event_time:  # it may be behind the others: that remains
+                clock += series.event_time - series.market_time
+            if clock >= series.due:
+                self._close_due(series, clock)
+                return
+            wait = min(series.due - clock, _LOOK_AGAIN_MS)
+        self._wake(series, market_time + wait)
+
+    def _wake(self, series: _Series, at: int) -> None:
+        """Have a symbol looked at when the market's clock is at *at*, unless it is earlier."""
+        if at < series.wakes_at:
+            series.wakes_at = at
+            heappush(self._wakes, (at, series.symbol))
+
+    def collect(self, *, is_last: bool = False) -> Changes:
+        """Return everything that changed since it was last collected.
+
+        What concerns one symbol always comes together, here and below: its bars for the stores
+        and its checkpoint. One without the other would count trades twice after a restart, or
+        lose them. The last call finishes the open bars as well.
+        """
+        self.has_just_begun = False
+        if not is_last:
+            return self._collect({**self._unsaved, **self._with_news()})
+        for series in self._series.values():
             for bucket in series.buckets.values():
                 self._finish(series, bucket, is_closed=False)
+        return self._collect(self._series)
+
+    def collect_due(self, now: int) -> Changes:
+        """Return what must be saved now: all that is news, and what has grown for long enough.
+
+        A trade that is in no bar yet may wait, since a crash loses nothing that cannot be had
+        again. A symbol is due when a bar of it has finished or was amended, when what is missing
+        of it has changed, after 500 trades or within a minute.
+        """
+        due = {name: each for name, each in self._unsaved.items() if each.must_be_saved(now)}
+        return self._collect({**due, **self._with_news()})
+
+    def collect_bars(self) -> Changes:
+        """Return the bars for the stores, with the checkpoints of their symbols."""
+        keys = (*self._changes.finished, *self._changes.amendments)
+        return self._collect({symbol: self._series[symbol] for symbol, _ in keys})
+
+    def _with_news(self) -> dict[str, _Series]:
+        """Return the symbols of whose checkpoints there is something to tell beside them."""
+        changes = self._changes
+        names = [key[0] for key in (*changes.finished, *changes.amendments, *changes.attempts)]
+        names += [each[0] for each in changes.explained]
+        return {symbol: self._series[symbol] for symbol in names}
+
+    def _collect(self, chosen: Mapping[str, _Series]) -> Changes:
+        for series in chosen.values():
+            self._checkpoint(series)
+        changes, self._changes = self._changes, Changes()
+        # How ids ceased to be missing is told together with the ledger that lacks them no longer.
+        self._changes.explained = [each for each in changes.explained if each[0] not in chosen]
+        changes.explained = [each for each in changes.explained if each[0] in chosen]
+        self._changes.attempts = {k: n for k, n in changes.attempts.items() if k[0] not in chosen}
+        return changes
+
+    def _checkpoint(self, series: _Series) -> None:
+        self._unsaved.pop(series.symbol, None)
+        series.current = None
+        series.save_by = 0
         state = series.ledger.state
         if state is None or state == series.saved:
             return  # a trade that changes a bar changes the ledger, too
@@ -394,6 +490,7 @@ class Aggregator:
             self.duplicate_count += 1
             self._look_at_duplicate(series, trade)
             return
+        self._unsaved[series.symbol] = series
         series.gap_cause = SKIPPED
         if time < series.unwanted_before:
             return  # ids and times disagree: the rest of its interval will not come
@@ -493,3 +590,4 @@ class Aggregator:
     def _reschedule(self, series: _Series) -> None:
         first = min(series.buckets, default=None)
         series.due = _NEVER if first is None else series.buckets[first].end_time + self._grace
+        self._wake(series, series.due)

@@ -84,7 +84,7 @@ class BinanceConfig:
     )
     coalesce_ms: int = _option(
         "coalesce",
-        "10ms",
+        "25ms",
         kinds.duration("0ms", "1s"),
         "rest before each read, so that frames gather",
     )
@@ -157,7 +157,8 @@ class JournalConfig:
         "checkpoint_every",
         "1s",
         kinds.duration("10ms", "1m"),
-        "how often open bars are saved, which bounds what a crash makes fetch again",
+        "how often open bars are saved at most; of more than 10 symbols, one is saved once a bar of"
+        " it closed, its gaps changed, 500 trades came or a minute passed",
     )
 
 

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 from bintrades.clocks import now_ms
 from bintrades.logs import LimitedLog
-from bintrades.recording import TICK_MS
 from bintrades.worker import Worker
 
 if TYPE_CHECKING:
@@ -29,8 +28,9 @@ log = logging.getLogger(__name__)
 INBOX_SIZE = 64
 """Batches of at most 256 KiB of payloads each: some 20 MiB when full."""
 
-_TICK_S = TICK_MS / 1000
+_LONGEST_WAIT_S = 0.2  # for an event, while nothing is due
 _REST_S = 0.08  # while nothing waits: waking up for every read would cost more than the trades
+_SHORTEST_REST_S = 0.01  # as long as something is due only a moment later
 _RETRY_S = 1.0
 
 
@@ -69,17 +69,22 @@ class Recorder(Worker):
                 self._limited.warning(
                     "too many bars wait for the journal: reading stops until it is well"
                 )
-                time.sleep(_TICK_S)
+                time.sleep(_LONGEST_WAIT_S)
             else:
                 self._handle_next()
             self._recording.go_on(now_ms(), is_caught_up=self._inbox.empty())
+            if self._inbox.empty() and not self._stopping.is_set():
+                time.sleep(self._idle_s(_REST_S))
         self._finish()
 
     def _handle_next(self) -> None:
         with suppress(queue.Empty):
-            self._recording.handle(self._inbox.get(timeout=_TICK_S))
-        if self._inbox.empty() and not self._stopping.is_set():
-            time.sleep(_REST_S)
+            self._recording.handle(self._inbox.get(timeout=self._idle_s(_LONGEST_WAIT_S)))
+
+    def _idle_s(self, longest_s: float) -> float:
+        """Return how long to rest: not beyond the moment at which bars close or are committed."""
+        idle_s = self._recording.idle_ms(now_ms()) / 1000
+        return min(max(idle_s, _SHORTEST_REST_S), longest_s) if idle_s else 0.0
 
     def _finish(self) -> None:
         """Write the open bars as well, trying again until told to hurry."""

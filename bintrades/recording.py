@@ -30,10 +30,10 @@ log = logging.getLogger(__name__)
 MAX_WAITING_BARS = 100_000
 """Bars kept while the journal takes none: some 100 MiB."""
 
-TICK_MS = 200
-"""How often silent symbols are looked at."""
+FEW_SYMBOLS = 10
+"""So many may all be saved at every checkpoint: their rows are in a page or two of the file."""
 
-_GATHER_MS = 100  # bars that close at the same moment are committed together
+_GATHER_MS = 25  # bars that close at the same moment are committed together
 _RETRY_MS = 1_000
 _SUSPECT_EVERY_MS = 5_000
 _STATUS_EVERY_MS = 10_000  # when nothing else is to be written
@@ -46,6 +46,10 @@ class Recording:
     on_bars is called after each commit that holds bars for the stores, on_gaps with what is
     missing of a symbol when that has changed, on_quiet with symbols whose streams may be dead;
     status() gives what is written beside the bars, and clock() the time for their updated_at.
+
+    Every checkpoint_every_ms all that changed is saved or, where *is_sparing*, only what has
+    changed enough: with many symbols that is most of the cost, and a crash makes each of them ask
+    the exchange for a page of trades anyway.
     """
 
     def __init__(
@@ -54,6 +58,7 @@ class Recording:
         journal: Journal,
         *,
         checkpoint_every_ms: int,
+        is_sparing: bool = False,
         now: int,
         clock: Callable[[], int],
         status: Callable[[], str],
@@ -68,6 +73,7 @@ class Recording:
         self._aggregator = aggregator
         self._journal = journal
         self._checkpoint_every = checkpoint_every_ms
+        self._is_sparing = is_sparing
         self._clock = clock
         self._status = status
         self._on_bars = on_bars
@@ -76,7 +82,7 @@ class Recording:
         self._sources: list[Source] = []  # connected now
         self._pending = Changes()
         self._told: dict[str, tuple[Gap, ...]] = {}
-        self._heard_at = self._ticked_at = self._suspected_at = now
+        self._heard_at = self._suspected_at = now
         self._written_at = self._checkpointed_at = now
         self._retry_at = now
         self._prune_request: tuple[Sequence[str], int] | None = None
@@ -125,8 +131,17 @@ class Recording:
         While events wait, time is what it was when they came: a symbol whose trades are among
         them is not silent.
         """
-        self._tick(now if is_caught_up else self._heard_at)
+        passed = now if is_caught_up else self._heard_at
+        self._aggregator.advance(passed)
+        self._suspect(passed)
         self._write_if_due(now)
+
+    def idle_ms(self, now: int) -> int:
+        """Return for how long nothing is to be closed or committed, should no event come."""
+        left = self._aggregator.next_look_in(now)
+        if self._aggregator.has_bars:
+            left = min(left, max(self._written_at + _GATHER_MS, self._retry_at) - now)
+        return max(0, left)
 
     def finish(self, now: int) -> bool:
         """Write the open bars as well; return whether nothing waits. May be called again."""
@@ -200,24 +215,24 @@ class Recording:
                     cause=gap.cause,
                 )
 
-    def _tick(self, now: int) -> None:
-        if now - self._ticked_at >= TICK_MS:
-            self._ticked_at = now
-            self._aggregator.advance(now)
+    def _suspect(self, now: int) -> None:
         if now - self._suspected_at >= _SUSPECT_EVERY_MS:
             self._suspected_at = now
             self._on_quiet(self._aggregator.quiet_symbols(now))
 
     def _write_if_due(self, now: int) -> None:
-        """Checkpoint everything now and then, and commit bars soon after they close."""
+        """Save what is due now and then, and commit bars soon after they close."""
         if now < self._retry_at:
             return
-        is_due = now - self._checkpointed_at >= self._checkpoint_every
-        if is_due or self._aggregator.has_just_begun:
-            self._checkpointed_at = now
+        if self._aggregator.has_just_begun:
             self._write(now, self._aggregator.collect())
+        elif now - self._checkpointed_at >= self._checkpoint_every:
+            self._checkpointed_at = now
+            aggregator = self._aggregator
+            due = aggregator.collect_due(now) if self._is_sparing else aggregator.collect()
+            self._write(now, due)
         elif self._aggregator.has_bars and now - self._written_at >= _GATHER_MS:
-            self._write(now, self._aggregator.collect(everything=False))
+            self._write(now, self._aggregator.collect_bars())
 
     def _write(self, now: int, changes: Changes) -> bool:
         """Commit *changes* and what waits; return whether nothing waits any longer."""

@@ -34,7 +34,7 @@ from bintrades.errors import ConfigError, ExchangeError
 from bintrades.journal import Journal
 from bintrades.journal_reader import Cursor
 from bintrades.recorder import INBOX_SIZE, Recorder
-from bintrades.recording import Recording
+from bintrades.recording import FEW_SYMBOLS, Recording
 from bintrades.repair import RepairPlan
 from bintrades.scheduler import Scheduler, Ticker
 from bintrades.status import Status
@@ -125,6 +125,7 @@ class Service:
             aggregator,
             journal,
             checkpoint_every_ms=config.journal.checkpoint_every_ms,
+            is_sparing=config.repair.enabled and len(symbols) > FEW_SYMBOLS,
             now=now_ms(),
             clock=utc_ms,
             status=lambda: msgspec.json.encode(self._status.figures(self._recording)).decode(),

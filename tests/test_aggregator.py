@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from decimal import Decimal
 from itertools import count, pairwise
 from typing import TYPE_CHECKING, Any
@@ -29,9 +30,13 @@ from tests.strategies import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from bintrades.model import Bar, Trade
 
 GRACE = 500
+LOOK = 5_000
+MINUTE = 60_000
 SLOW = 15  # of ten seconds: the clock is carried forward a thousandth slower than time passes
 BTC, ETH, UNICODE = SYMBOLS
 
@@ -64,6 +69,18 @@ def finished(aggregator: Aggregator) -> list[Bar]:
     return list(aggregator.collect().finished.values())
 
 
+def collected(aggregator: Aggregator, what: str, now: int) -> Changes:
+    """Return what is to be written down, as the recorder would ask for it."""
+    match what:
+        case "everything":
+            return aggregator.collect()
+        case "due":
+            return aggregator.collect_due(now)
+        case "bars":
+            return aggregator.collect_bars()
+    return Changes()
+
+
 def play(steps: list[Step], *, is_restarting: bool) -> Written:
     """Take *steps* as the recorder would, then once more all that was lost by the restarts."""
     written = Written()
@@ -73,10 +90,9 @@ def play(steps: list[Step], *, is_restarting: bool) -> Written:
         aggregator.add(step.trades, now)
         now += step.pause_ms
         aggregator.advance(now)
-        if step.is_collected:
-            written.pending.update(aggregator.collect())
-            if step.is_written:
-                written.write()
+        written.pending.update(collected(aggregator, step.collects, now))
+        if step.is_written:
+            written.write()
         if is_restarting and step.is_restarted:
             written.pending = Changes()
             aggregator = resumed(written, now)
@@ -383,6 +399,51 @@ def test_after_a_reconnect_a_symbol_gets_the_grace_to_speak_before_its_bars_clos
 
     aggregator.advance(3 * INTERVAL + GRACE)
     assert [bar.symbol for bar in finished(aggregator)] == [BTC]
+
+
+def test_a_bar_that_was_due_without_a_connection_closes_once_there_is_one_again() -> None:
+    aggregator = Aggregator(SYMBOLS, market="spot", interval_ms=INTERVAL, grace_ms=GRACE)
+    aggregator.connected([BTC], 0)
+    aggregator.connected([ETH], 0)
+    aggregator.add([make_trade(1)], 0)
+    aggregator.disconnected([BTC], 1)
+    aggregator.advance(2 * INTERVAL)
+    assert finished(aggregator) == []
+
+    aggregator.connected([BTC], 2 * INTERVAL)
+    aggregator.advance(2 * INTERVAL + GRACE + 1)
+
+    assert finished(aggregator) == [bar_of([make_trade(1)])]
+
+
+def test_a_symbol_that_closed_a_bar_by_a_trade_and_falls_silent_then_has_the_next_one_closed() -> (
+    None
+):
+    aggregator = new_aggregator()
+    aggregator.add([make_trade(1)], 0)
+    second = make_trade(2, START + INTERVAL + GRACE)
+    aggregator.add([second], INTERVAL + GRACE)
+    assert finished(aggregator) == [bar_of([make_trade(1)])]
+    aggregator.advance(INTERVAL + GRACE)
+
+    aggregator.advance(2 * INTERVAL + GRACE + SLOW)
+
+    assert finished(aggregator) == [bar_of([second])]
+
+
+def test_a_bar_closes_at_its_end_and_grace_though_its_symbol_spoke_a_moment_before() -> None:
+    aggregator = new_aggregator()
+    due = INTERVAL + GRACE
+    first = make_trade(1)
+    aggregator.add([first, make_trade(2, START + INTERVAL)], INTERVAL)
+    aggregator.add([make_trade(3, START + due - 1)], due - 1)
+
+    aggregator.advance(due + 98)
+    assert finished(aggregator) == [], "more may be about to come"
+    assert aggregator.next_look_in(due + 98) <= 2
+
+    aggregator.advance(due + 100)
+    assert finished(aggregator) == [bar_of([first])]
 
 
 @pytest.mark.parametrize("skew", [-7_000, 7_000])
@@ -733,9 +794,178 @@ def test_a_bar_that_closes_leaves_the_checkpoint_though_no_trade_comes() -> None
 
     aggregator.advance(INTERVAL + GRACE + SLOW)
 
-    changes = aggregator.collect(everything=False)
+    changes = aggregator.collect_bars()
     assert changes.finished.keys() == {(BTC, START)}
     assert changes.checkpoints[BTC].open_bars == ()
+
+
+def saved_once(aggregator: Aggregator) -> list[Trade]:
+    """Have BTC trade and be saved; return trades of the same bar, each the next one."""
+    aggregator.add([make_trade(1)], 0)
+    aggregator.collect()
+    return [make_trade(trade_id, START + 1) for trade_id in range(2, 2_000)]
+
+
+def test_a_symbol_that_only_traded_a_little_need_not_be_saved_yet() -> None:
+    aggregator = new_aggregator()
+    more = saved_once(aggregator)
+
+    aggregator.add(more[:499], 0)
+
+    assert not aggregator.collect_due(1_000)
+    assert aggregator.collect().checkpoints[BTC].open_bars[0].trade_count == 500
+
+
+def test_a_symbol_is_saved_after_five_hundred_trades() -> None:
+    aggregator = new_aggregator()
+    more = saved_once(aggregator)
+    for first in (0, 500):
+        aggregator.add(more[first : first + 499], 0)
+        assert not aggregator.collect_due(1_000)
+
+        aggregator.add([more[first + 499]], 0)
+
+        (bar,) = aggregator.collect_due(1_000).checkpoints[BTC].open_bars
+        assert bar.trade_count == first + 501
+    assert not aggregator.collect_due(2_000)
+
+
+def test_a_symbol_is_saved_within_a_minute_of_its_first_trade_that_is_not() -> None:
+    aggregator = new_aggregator()
+    second, third, *_ = saved_once(aggregator)
+    for trade, traded_at in ((second, 500_000), (third, 1_000_000)):
+        aggregator.add([trade], traded_at)
+        saved_at = [
+            now
+            for now in range(traded_at, traded_at + 3 * MINUTE, 1_000)
+            if BTC in aggregator.collect_due(now).checkpoints
+        ]
+
+        assert len(saved_at) == 1, "and not again without a trade"
+        assert traded_at < saved_at[0] <= traded_at + MINUTE
+
+
+def test_symbols_that_are_saved_because_a_minute_has_passed_are_not_saved_all_at_once() -> None:
+    symbols = [f"C{number}USDT" for number in range(3_000)]
+    aggregator = Aggregator(symbols, market="spot", interval_ms=86_400_000, grace_ms=GRACE)
+    aggregator.connected(symbols, 0)
+    for trade_id in (1, 2):
+        aggregator.add([make_trade(trade_id, symbol=symbol) for symbol in symbols], 0)
+        if trade_id == 1:
+            aggregator.collect()
+
+    sizes = [len(aggregator.collect_due(now).checkpoints) for now in range(0, MINUTE + 1, 1_000)]
+
+    assert sum(sizes) == 3_000
+    assert max(sizes) <= 3_000 // 20
+
+
+def test_a_symbol_is_saved_as_soon_as_a_bar_of_it_has_finished() -> None:
+    aggregator = new_aggregator()
+    second, *_ = saved_once(aggregator)
+
+    aggregator.add([second, make_trade(3, START + INTERVAL + GRACE)], 0)
+
+    changes = aggregator.collect_due(1)
+    assert changes.finished.keys() == {(BTC, START)}
+    assert changes.checkpoints[BTC].ledger.next_id == 4
+    assert changes.checkpoints[BTC].closed_through == START
+
+
+def test_a_symbol_is_saved_as_soon_as_a_bar_of_it_is_amended() -> None:
+    aggregator = new_aggregator()
+    aggregator.add([make_trade(1), make_trade(3, START + 2 * INTERVAL)], 0)
+    aggregator.collect()
+
+    aggregator.add([make_trade(2, START + 1)], 0)
+
+    changes = aggregator.collect_due(1)
+    assert changes.amendments.keys() == {(BTC, START)}
+    assert changes.checkpoints[BTC].ledger.gaps == aggregator.gaps(BTC)
+
+
+def test_a_symbol_is_saved_as_soon_as_what_is_missing_of_it_changes() -> None:
+    aggregator = new_aggregator()
+    saved_once(aggregator)
+    due = []
+
+    aggregator.add([make_trade(8, START + 1)], 0)
+    due.append(aggregator.collect_due(1))
+    aggregator.add([make_trade(2, START + 1)], 0)
+    due.append(aggregator.collect_due(1))
+    repaired(aggregator, error="down")
+    due.append(aggregator.collect_due(1))
+    repaired(aggregator, absent=[(3, 5)])
+    due.append(aggregator.collect_due(1))
+    aggregator.note_newest(BTC, 9, START, MINUTE)
+    due.append(aggregator.collect_due(1))
+
+    missing = [
+        [(gap.first_id, gap.last_id) for gap in changes.checkpoints[BTC].ledger.gaps[1:]]
+        for changes in due
+    ]
+    assert missing == [[(2, 7)], [(3, 7)], [(3, 7)], [(6, 7)], [(6, 7), (9, 9)]]
+    assert due[3].explained == [(BTC, 3, 5, ABSENT)]
+    assert not aggregator.collect_due(2)
+
+
+def test_a_symbol_is_saved_when_it_trades_for_the_first_time() -> None:
+    aggregator = new_aggregator()
+    aggregator.add([make_trade(1, symbol=ETH)], 0)
+    assert aggregator.collect().checkpoints[BTC].ledger.next_id is None
+
+    aggregator.add([make_trade(0)], 0)
+
+    assert aggregator.collect_due(1).checkpoints[BTC].ledger.next_id == 1
+
+
+def lines_run(function: Callable[[], object]) -> int:
+    """Return how many lines of Python are run by *function*: a cost that is always the same."""
+    lines = 0
+
+    def trace(_frame: object, event: str, _argument: object) -> Any:
+        nonlocal lines
+        lines += event == "line"
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        function()
+    finally:
+        sys.settrace(before)
+    return lines
+
+
+def cost_of_three_bars(symbol_count: int) -> int:
+    """Return what it costs to look 300 times, in 30 s, after 10 symbols that trade among many."""
+    symbols = [f"C{number}USDT" for number in range(symbol_count)]
+    aggregator = Aggregator(symbols, market="spot", interval_ms=INTERVAL, grace_ms=GRACE)
+    aggregator.connected(symbols, 0)
+    aggregator.add([make_trade(1, symbol=symbol) for symbol in symbols], 0)
+    aggregator.advance(MINUTE)
+    aggregator.collect()
+    bars = 0
+
+    def go_on() -> None:
+        nonlocal bars
+        for step in range(300):
+            now = MINUTE + 100 * step
+            batch = [make_trade(step + 2, START + now, symbol=name) for name in symbols[:10]]
+            aggregator.add(batch, now)
+            aggregator.advance(now)
+            aggregator.next_look_in(now)
+            collect = aggregator.collect_due if step % 10 == 0 else None
+            changes = collect(now) if collect else aggregator.collect_bars()
+            bars += len(changes.finished)
+
+    lines = lines_run(go_on)
+    assert bars == 20
+    return lines
+
+
+def test_symbols_that_do_not_trade_cost_nothing() -> None:
+    assert cost_of_three_bars(3_000) <= 1.05 * cost_of_three_bars(10)
 
 
 def test_a_bar_cut_by_a_restart_is_continued_as_one_bar() -> None:
@@ -986,7 +1216,7 @@ def test_why_ids_are_missing_no_longer_is_told_together_with_the_ledger() -> Non
     repaired(aggregator, absent=[(4, 5)])
     aggregator.add([make_trade(1, START + 20_000, symbol=ETH)], 0)
 
-    others = aggregator.collect(everything=False)
+    others = aggregator.collect_bars()
     assert others.finished
     assert (BTC in others.checkpoints, others.explained) == (False, [])
 
@@ -1015,7 +1245,7 @@ def test_the_requests_for_a_gap_are_told_though_the_last_one_filled_it() -> None
     repaired(aggregator, run_of(missing))
     aggregator.add([make_trade(1, START + 20_000, symbol=ETH)], 0)
 
-    aggregator.collect(everything=False)
+    aggregator.collect_bars()
 
     assert aggregator.gaps(BTC) == ()
     assert aggregator.collect().attempts == {(BTC, 1): 2}
@@ -1042,10 +1272,6 @@ def test_a_second_connection_that_comes_or_goes_is_no_reconnect() -> None:
     aggregator.add([make_trade(2, START)], 0)
 
     assert [gap.cause for gap in aggregator.gaps(BTC)] == [SKIPPED]
-
-
-LOOK = 5_000
-MINUTE = 60_000
 
 
 def looks(aggregator: Aggregator, begin: int, end: int, talker: str = ETH) -> dict[str, list[int]]:

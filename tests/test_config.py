@@ -86,7 +86,7 @@ def test_the_defaults_are_those_that_users_were_promised(tmp_path: Path) -> None
             "redundancy": 1,
             "streams_per_connection": 400,
             "rotate_after_ms": 23 * 3_600_000,
-            "coalesce_ms": 10,
+            "coalesce_ms": 25,
             "silence_timeout_ms": 30_000,
         },
         "symbols": {"include": ("BTCUSDT", "ETHUSDT"), "exclude": ()},

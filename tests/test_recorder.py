@@ -6,12 +6,17 @@ import contextlib
 import logging
 import queue
 import sqlite3
+import tempfile
 import threading
 import time
 from decimal import Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from bintrades.aggregator import Aggregator
 from bintrades.binance.events import Connected, Event, Lost, Payloads
@@ -24,12 +29,12 @@ from bintrades.journal_reader import Cursor, JournalReader
 from bintrades.ledger import LedgerState
 from bintrades.recorder import Recorder
 from bintrades.recording import Recording
-from tests.journals import INTERVAL_MS, full_disk, journal_at, stored
-from tests.strategies import START, make_trade, raw_message
+from tests.journals import INTERVAL_MS, full_disk, journal_at, open_journal, stored
+from tests.strategies import START, arrivals, bars_of, make_trade, raw_message, trades
+from tests.strategies import SYMBOLS as MARKET
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
 
     from bintrades.binance.messages import Answer
     from bintrades.model import Trade
@@ -58,7 +63,14 @@ class Ear(Session):
 class Desk:
     """A recorder with its inbox, its aggregator and a real journal."""
 
-    def __init__(self, journal: Journal, *, checkpoint_every_ms: int = 50, size: int = 64) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        *,
+        checkpoint_every_ms: int = 50,
+        is_sparing: bool = False,
+        size: int = 64,
+    ) -> None:
         self.session = Ear()
         self.inbox: queue.Queue[Event] = queue.Queue(size)
         self.failures: list[str] = []
@@ -69,6 +81,7 @@ class Desk:
             self.aggregator,
             journal,
             checkpoint_every_ms=checkpoint_every_ms,
+            is_sparing=is_sparing,
             now=now_ms(),
             clock=utc_ms,
             status=lambda: "fine",
@@ -235,6 +248,74 @@ def test_open_bars_are_checkpointed_with_their_ledger_and_reach_no_store(
     assert JournalReader(path).gaps()["BTCUSDT"][-1].first_id == 8
     assert JournalReader(path).fact("status") == "fine"
     assert desk.commits.empty()
+
+
+def test_of_many_symbols_what_has_hardly_changed_is_not_written(
+    journal: Journal, path: Path
+) -> None:
+    desk = Desk(journal, is_sparing=True).start()
+    desk.send(make_trade(0, START), make_trade(0, START, symbol="ETHUSDT"))
+    wait_until(lambda: "BTCUSDT" in JournalReader(path).symbols())
+
+    desk.send(make_trade(1, START + 1))
+    desk.send(make_trade(2, START + 2, symbol="ETHUSDT"))  # one is missing before it
+    wait_until(lambda: JournalReader(path).gaps().get("ETHUSDT"))
+
+    assert [bar.trade_count for bar in stored(path)] == [1]
+    assert [bar.trade_count for bar in stored(path, "ETHUSDT")] == [2]
+    desk.stop()
+    assert [bar.trade_count for bar in stored(path)] == [2]
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.data(), trades, st.booleans())
+def test_a_kill_at_any_point_doubles_no_trade_and_loses_none(
+    data: st.DataObject, happened: list[Trade], is_sparing: bool
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "bars.journal")
+        steps = data.draw(arrivals(happened))
+        life = Life(path, 0, is_sparing=is_sparing)
+        now = 0
+        for step in steps:
+            life.aggregator.add(step.trades, now)
+            now += step.pause_ms
+            life.recording.go_on(now, is_caught_up=True)
+            if step.is_restarted:
+                life.journal.close()
+                life = Life(path, now, is_sparing=is_sparing)
+        for step in steps:  # what a kill has lost is asked for again
+            life.aggregator.add(step.trades, now)
+        assert life.recording.finish(now)
+        life.journal.close()
+
+        found = {
+            (bar.symbol, bar.open_time_ms): bar for each in MARKET for bar in stored(path, each)
+        }
+        neutral = {"is_closed": True, "is_complete": True, "version": 1, "updated_at_ms": 0}
+        assert {key: replace(bar, **neutral) for key, bar in found.items()} == bars_of(happened)
+
+
+class Life:
+    """A collector without threads, from its start to a kill."""
+
+    def __init__(self, path: Path, now: int, *, is_sparing: bool) -> None:
+        self.journal = open_journal(path)
+        self.aggregator = Aggregator(MARKET, market="spot", interval_ms=INTERVAL_MS, grace_ms=500)
+        self.aggregator.resume(self.journal.checkpoints)
+        self.aggregator.connected(MARKET, now)
+        self.recording = Recording(
+            self.aggregator,
+            self.journal,
+            checkpoint_every_ms=1_000,
+            is_sparing=is_sparing,
+            now=now,
+            clock=lambda: 1,
+            status=lambda: "{}",
+            on_bars=lambda: None,
+            on_gaps=lambda *_: None,
+            on_quiet=lambda *_: None,
+        )
 
 
 def test_a_late_trade_amends_a_committed_bar(desk: Desk, path: Path) -> None:

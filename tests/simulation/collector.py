@@ -180,6 +180,7 @@ class Collector:
             self.aggregator,
             self.journal,
             checkpoint_every_ms=schedule.checkpoint_every,
+            is_sparing=schedule.seed % 2 == 1,
             now=clock.now(),
             clock=self._utc,
             status=lambda: "{}",
