@@ -3,6 +3,8 @@
 BintradesError
 ├── ConfigError       a file, an option or a plugin is not usable: mend it and start again
 ├── JournalError      the journal cannot be read or written
+│   ├── JournalInUse      another collector has it: wait for that one's end
+│   └── JournalDamaged    what is in it is spoilt: what can be read is saved by the collector
 ├── ProtocolError     the exchange sent what RFC 6455 or its own documentation forbids
 ├── ExchangeError     the exchange's REST side refused or could not answer
 └── RejectedBars      a store will never take these bars; raised by storage plugins
@@ -35,6 +37,14 @@ class ConfigError(BintradesError):
 
 class JournalError(BintradesError):
     """The journal cannot be read or written; the message says which file and what to do."""
+
+
+class JournalInUse(JournalError):  # noqa: N818 - named for what is the case
+    """Another collector has the journal."""
+
+
+class JournalDamaged(JournalError):  # noqa: N818 - named for what is the case
+    """The file is spoilt where it was to be read: trying again is of no use."""
 
 
 class ProtocolError(BintradesError):

@@ -19,7 +19,7 @@ from msgspec.structs import replace
 
 from bintrades.changes import Changes, Checkpoint
 from bintrades.clocks import utc_ms
-from bintrades.errors import ConfigError, JournalError
+from bintrades.errors import ConfigError, JournalError, JournalInUse
 from bintrades.journal_bars import GET_BAR, PUT_BAR, pages
 from bintrades.journal_file import (
     GAP_COLUMNS,
@@ -34,7 +34,7 @@ from bintrades.journal_file import (
     reading_rows,
     set_aside,
 )
-from bintrades.journal_lock import lock_journal
+from bintrades.journal_lock import identity, lock_journal, tighten, what_to_do
 from bintrades.journal_schema import create_schema, transaction
 from bintrades.ledger import LedgerState, changed_spans, no_longer_missing
 from bintrades.model import RENUMBERED, REPAIRED, UNWANTED
@@ -65,8 +65,8 @@ class Journal:
     """The one writer of the journal. Belongs to one thread at a time.
 
     Opening raises ConfigError for a file that is not ours, is of another market or interval or of
-    a newer version, and JournalError when another collector uses it or the disk refuses. A
-    damaged file is set aside, never deleted, and a new one begun.
+    a newer version, JournalInUse when another collector uses it, and JournalError when the disk
+    refuses. A damaged file is set aside, never deleted, and a new one begun.
     """
 
     def __init__(self, path: Path, *, market: str, interval_ms: int) -> None:
@@ -155,17 +155,23 @@ class Journal:
 
     def _open(self) -> sqlite3.Connection:
         try:
+            self._lock.hold()
+            tighten(self.path)
             if _lacks_header(self.path):
                 self._report_set_aside("it does not begin as an SQLite file does")
             return self._open_once()
+        except JournalInUse:
+            raise
         except (sqlite3.Error, OSError, JournalError) as error:
             cause = error.__cause__ if isinstance(error, JournalError) else error
             if not is_damaged(cause):
-                raise JournalError(f"{self.path}: cannot be used: {cause}") from error
+                advice = what_to_do(cause, "make the file and its folder writable")
+                raise JournalError(f"{self.path}: cannot be used: {cause}; {advice}") from error
             self._report_set_aside(str(error))
             return self._open_once()
 
     def _open_once(self) -> sqlite3.Connection:
+        self._lock.hold()
         connection = connect(self.path, accepts_older=True, lock_timeout_s=_LOCK_TIMEOUT_S)
         try:
             create_schema(connection)
@@ -174,7 +180,7 @@ class Journal:
                 self._checkpoints = _read_checkpoints(connection)
                 self._last_sequence = _read_sequence(connection)
                 self._lost_through = _read_lost_through(connection)
-            self._file = _identity(self.path)
+            self._file = identity(self.path)
         except BaseException:
             connection.close()
             raise
@@ -199,7 +205,9 @@ class Journal:
         When the file turns out to be damaged it is set aside and *use* is tried on a new one.
         """
         try:
-            if self._is_open and self._file != _identity(self.path):
+            if self._is_open and self._file != identity(self.path):
+                if self.path.exists():
+                    self._lock.hold()  # unless another collector has begun it
                 self._set_aside("somebody has removed or replaced the file")
             if not self._is_open:
                 self._begin_anew()
@@ -475,15 +483,6 @@ def _read_sequence(connection: sqlite3.Connection) -> int:
 def _read_lost_through(connection: sqlite3.Connection) -> dict[str, int]:
     row = connection.execute("SELECT value FROM facts WHERE name = ?", (LOST_THROUGH,)).fetchone()
     return {} if row is None else msgspec.json.decode(row[0], type=dict[str, int])
-
-
-def _identity(path: Path) -> tuple[int, int]:
-    """Return what tells the file from another one of the same name; zeros where there is none."""
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        return (0, 0)
-    return found.st_dev, found.st_ino
 
 
 def _read_checkpoints(connection: sqlite3.Connection) -> dict[str, Checkpoint]:

@@ -30,9 +30,10 @@ from bintrades.binance.rest import RestClient
 from bintrades.binance.session import StreamOptions
 from bintrades.clocks import now_ms, utc_ms
 from bintrades.delivery import Delivery
-from bintrades.errors import ConfigError, ExchangeError
+from bintrades.errors import ConfigError, ExchangeError, JournalInUse
 from bintrades.journal import Journal
 from bintrades.journal_reader import Cursor
+from bintrades.logs import LimitedLog
 from bintrades.recorder import INBOX_SIZE, Recorder
 from bintrades.recording import FEW_SYMBOLS, Recording
 from bintrades.repair import RepairPlan
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bintrades.binance.events import Event
+    from bintrades.binance.markets import Market
     from bintrades.config import Config
     from bintrades.model import Gap
     from bintrades.plugins import Store
@@ -58,6 +60,7 @@ _SUMMARY_EVERY_S = 60
 _PRUNE_EVERY_S = 60
 _STORES_OPEN_WITHIN_S = 2.0
 _HURRIED_S = 0.5
+_IN_USE_EVERY_S, _IN_USE_AGAIN_S = 0.5, 60.0  # to look whether the journal is free; to say so
 
 
 def run(config: Config, stores: Sequence[Store], reasons: Reasons) -> int:
@@ -66,7 +69,9 @@ def run(config: Config, stores: Sequence[Store], reasons: Reasons) -> int:
     Call it on the main thread. Raises ConfigError and JournalError.
     """
     market = MARKETS[config.binance.market]
-    journal = Journal(config.journal.path, market=market.name, interval_ms=config.bars.interval_ms)
+    journal = _open_journal(config, market, reasons)
+    if journal is None:
+        return 0  # told to stop while another collector had it
     with closing(journal), RestClient(config.binance.rest_url, market) as rest:
         banned_until = int(journal.fact(BLOCKED_UNTIL) or 0)
         budget = Budget(market.weight_per_minute, config.repair.weight_share, banned_until)
@@ -79,6 +84,27 @@ def run(config: Config, stores: Sequence[Store], reasons: Reasons) -> int:
             return 0  # told to stop before the exchange had answered
         service = Service(config, symbols, stores, journal, rest, budget, reasons)
         return service.run()
+
+
+def _open_journal(config: Config, market: Market, reasons: Reasons) -> Journal | None:
+    """Open the journal once no other collector has it; None when told to stop before.
+
+    What starts collectors may be gone and come back while its last one goes on, as when supervisord
+    is killed. It gives up on a program that always ends at once, so this waits, for as long as
+    it takes.
+    """
+    limited = LimitedLog(log, every_s=_IN_USE_AGAIN_S)
+    while True:
+        try:
+            return Journal(
+                config.journal.path, market=market.name, interval_ms=config.bars.interval_ms
+            )
+        except JournalInUse as error:
+            limited.warning(
+                "waiting for the journal, which has one collector at a time", error=str(error)
+            )
+        if reasons.wait(_IN_USE_EVERY_S):
+            return None
 
 
 class Service:

@@ -355,19 +355,6 @@ def test_a_journal_that_cannot_be_read_is_a_line_on_stderr(
     assert newer.out == garbage.out == ""
 
 
-def test_a_journal_in_use_keeps_a_second_collector_from_running(
-    config: Path, journal: Path, terminal: Terminal
-) -> None:
-    with journal_at(journal):
-        said = command("run", "--config", config)
-
-    assert (said.status, said.out) == (1, "")
-    assert said.problems == [
-        f"{journal}: is in use by another collector (process {os.getpid()});"
-        " stop that one, or set [journal] path to another file"
-    ]
-
-
 @pytest.mark.usefixtures("journal")
 def test_bars_are_a_table_of_the_newest_sixty_oldest_first(terminal: Terminal) -> None:
     said = terminal("bars", "BTCUSDT")
