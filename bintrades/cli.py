@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import sys
+import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
@@ -41,6 +42,9 @@ _HEADERS = [
 DEFAULT_CONFIG = Path("etc/bintrades.ini")
 _SYMBOLS = symbols(required=True)
 _COUNTS = whole_number(1, 2**31)
+_BAD_COMMAND_LINE = 2  # as argparse has it
+_REFUSAL_WAIT = "BINTRADES_REFUSAL_WAIT"
+_LONGEST_REFUSAL_WAIT_MS = 3_600_000
 
 _ABOUT = """\
 Records every trade of Binance symbols once and turns them into exact 10-second bars.
@@ -70,7 +74,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(options.command(options))
     except ConfigError as error:
         _complain(error.problems)
+        _outlast_the_start()
         return 2
+    except SystemExit as end:
+        if end.code == _BAD_COMMAND_LINE:
+            _outlast_the_start()
+        raise
     except BintradesError as error:
         _complain([str(error)])
         return 1
@@ -81,6 +90,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     finally:
         for stream in (sys.stdout, sys.stderr):
             _flush_or_forget(stream)
+
+
+def _outlast_the_start() -> None:
+    """Wait before status 2 for as long as $BINTRADES_REFUSAL_WAIT says; without it, not at all.
+
+    supervisord heeds the status of a process only when that has lived for `startsecs`; what ends
+    earlier it starts again, whatever the reason.
+    """
+    wait = os.environ.get(_REFUSAL_WAIT)
+    if not wait:
+        return
+    try:
+        wait_ms = parse_duration(wait)
+    except ValueError as error:
+        _complain([f"{_REFUSAL_WAIT}={wait}: {error}"])
+        return
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+    time.sleep(min(wait_ms, _LONGEST_REFUSAL_WAIT_MS) / 1000)
 
 
 def _open_what_is_closed() -> None:

@@ -691,6 +691,28 @@ def test_as_a_process_the_exit_codes_are_the_same(config: Path) -> None:
     assert command("bars", "NONE", "--config", config).status == 1
 
 
+def test_a_refusal_said_at_once_may_wait_for_a_supervisor_but_not_after_a_signal(
+    config: Path,
+) -> None:
+    add(config, "[bars]\nintervall = 10s\n")
+    with subprocess.Popen(
+        [sys.executable, "-m", "bintrades", "run", "--config", config],
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY), "BINTRADES_REFUSAL_WAIT": "1h"},
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stderr is not None
+        assert b"intervall" in process.stderr.readline()
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.5)
+        process.terminate()
+        assert process.wait(30) == -signal.SIGTERM
+
+    wrong = {"BINTRADES_REFUSAL_WAIT": "soon"}
+    said = command("status", "--jason", environ=wrong)
+    assert said.status == 2
+    assert "BINTRADES_REFUSAL_WAIT=soon: not a whole number with a unit" in said.err
+
+
 def test_a_configuration_to_begin_with_is_printed_and_is_right(tmp_path: Path) -> None:
     printed = command("example")
     (tmp_path / "bintrades.ini").write_text(printed.out, encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import json
 import os
 import signal
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bintrades.testing.exchange import ExchangeSimulator
-from tests.checkout import Checkout
+from tests.checkout import REPOSITORY, Checkout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -94,6 +95,19 @@ def wait_until(is_so: Callable[[], bool], checkout: Checkout, seconds: float = 6
         time.sleep(0.1)
 
 
+def write_configuration(checkout: Checkout, exchange: ExchangeSimulator) -> None:
+    """Have the collector record the exchange."""
+    urls = {"stream_url": exchange.stream_url, "rest_url": exchange.rest_url}
+    configuration = checkout.folder / "etc/bintrades.ini"
+    configuration.write_text(CONFIGURATION.format(**urls), encoding="utf-8")
+
+
+def read(checkout: Checkout, path: str) -> str:
+    """Return what is in a file of the checkout; nothing before it is there."""
+    file = checkout.folder / path
+    return file.read_text(encoding="utf-8") if file.exists() else ""
+
+
 def collector_pid(checkout: Checkout) -> int:
     """Return the process that supervisord runs now, 0 for none."""
     answer = control(checkout, "pid", "collector").strip()
@@ -123,9 +137,7 @@ def trade_count(checkout: Checkout) -> int:
 def test_the_collector_is_restarted_after_kill_9_and_stops_in_good_order(
     checkout: Checkout, exchange: ExchangeSimulator
 ) -> None:
-    urls = {"stream_url": exchange.stream_url, "rest_url": exchange.rest_url}
-    configuration = checkout.folder / "etc/bintrades.ini"
-    configuration.write_text(CONFIGURATION.format(**urls), encoding="utf-8")
+    write_configuration(checkout, exchange)
 
     with supervised(checkout):
         exchange.wait_for_subscription("btcusdt@trade", timeout_s=60)
@@ -149,14 +161,45 @@ def test_the_collector_is_restarted_after_kill_9_and_stops_in_good_order(
     assert "stopped: collector (exit status 0)" in log
 
 
-def test_a_bad_configuration_is_not_tried_in_a_tight_loop(checkout: Checkout) -> None:
-    (checkout.folder / "etc/bintrades.ini").write_text("[bars]\nintervall = 10s\n")
-    log = checkout.folder / "var/supervisord.log"
-    started = time.monotonic()
+def test_a_bad_configuration_is_not_tried_again_until_a_person_says_so(
+    checkout: Checkout, exchange: ExchangeSimulator
+) -> None:
+    configuration = checkout.folder / "etc/bintrades.ini"
+    configuration.write_text("[bars]\nintervall = 10s\n", encoding="utf-8")
+
+    with supervised(checkout):
+        wait_until(lambda: "EXITED" in control(checkout, "status"), checkout)
+        assert "intervall" in read(checkout, "var/collector.log")
+        time.sleep(
+            3
+        )  # it would have been started again by now: nothing tells of what does not come
+        log = read(checkout, "var/supervisord.log")
+        assert log.count("spawned: 'collector'") == 1
+        assert "(exit status 2; expected)" in log
+
+        write_configuration(checkout, exchange)
+        assert "collector: started" in control(checkout, "start", "collector")
+        exchange.wait_for_subscription("btcusdt@trade", timeout_s=60)
+
+
+def test_what_fails_at_the_start_is_tried_again_until_it_works(
+    checkout: Checkout, exchange: ExchangeSimulator
+) -> None:
+    """Here a folder is not there yet, as where a disk is mounted late."""
+    write_configuration(checkout, exchange)
+    scripts, away = checkout.folder / "scripts", checkout.folder / "away"
+    scripts.rename(away)
 
     with supervised(checkout):
         wait_until(lambda: "BACKOFF" in control(checkout, "status"), checkout)
-        wait_until(lambda: log.read_text().count("(exit status 2") == 3, checkout)
+        wait_until(lambda: read(checkout, "var/supervisord.log").count("exited:") > 2, checkout)
+        away.rename(scripts)
+        exchange.wait_for_subscription("btcusdt@trade", timeout_s=60)
+        wait_until(lambda: "RUNNING" in control(checkout, "status"), checkout)
 
-    assert time.monotonic() - started > 1 + 2  # seconds between the three starts
-    assert "intervall" in (checkout.folder / "var/collector.log").read_text(encoding="utf-8")
+
+def test_failing_starts_are_tried_for_longer_than_any_failure_lasts() -> None:
+    conf = configparser.ConfigParser(interpolation=None)
+    conf.read(REPOSITORY / "etc/supervisord.conf", encoding="utf-8")
+    retries = conf.getint("program:collector", "startretries")
+    assert retries * (retries + 1) / 2 > 365 * 86_400  # seconds: the waits are 1, 2, 3, ...
