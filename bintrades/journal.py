@@ -12,6 +12,7 @@ from __future__ import annotations
 import itertools
 import logging
 import sqlite3
+from contextlib import closing
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
@@ -20,7 +21,8 @@ from msgspec.structs import replace
 from bintrades.changes import Changes, Checkpoint
 from bintrades.clocks import utc_ms
 from bintrades.errors import ConfigError, JournalError, JournalInUse
-from bintrades.journal_bars import GET_BAR, PUT_BAR, pages
+from bintrades.gap_times import GapTimes
+from bintrades.journal_bars import GET_BAR, PRUNABLE, PUT_BAR, pages
 from bintrades.journal_file import (
     GAP_COLUMNS,
     bar_from_row,
@@ -36,7 +38,7 @@ from bintrades.journal_file import (
 )
 from bintrades.journal_lock import identity, lock_journal, tighten, what_to_do
 from bintrades.journal_schema import create_schema, transaction
-from bintrades.ledger import LedgerState, changed_spans, no_longer_missing
+from bintrades.ledger import LedgerState, changed_part, changed_spans, no_longer_missing
 from bintrades.model import RENUMBERED, REPAIRED, UNWANTED
 
 if TYPE_CHECKING:
@@ -57,8 +59,16 @@ LOST_THROUGH = "lost_through"
 
 _LOCK_TIMEOUT_S = 0.25  # what cannot be written now waits in memory: nothing else may wait for it
 
-PRUNE_BATCH = 20_000
-"""Rows deleted at a time, so that nobody waits long for the file's write lock."""
+PRUNE_BATCH = 2_000
+"""Rows looked at, and deleted, at a time, so that nobody waits long for the file's write lock."""
+
+_LOOK_AGAIN = 500  # rows that had to stay, looked at each time, round and round
+
+_DELETE_BAR = "DELETE FROM bars WHERE symbol = ? AND open_time = ?"
+_DELETE_PAST_GAPS = (
+    "DELETE FROM past_gaps WHERE (symbol, last_id) IN"
+    " (SELECT symbol, last_id FROM past_gaps WHERE closed_at < ? LIMIT ?)"
+)
 
 
 class Journal:
@@ -76,6 +86,10 @@ class Journal:
         self._checkpoints: dict[str, Checkpoint] = {}
         self._last_sequence = 0
         self._lost_through: dict[str, int] = {}  # open time of each symbol's newest lost bar
+        self._gap_times: dict[str, GapTimes] = {}
+        self.has_more_to_prune = False  # whether the last prune() left bars that it can delete
+        self._looked_through = 0  # sequence up to which bars were pruned, or had to stay
+        self._looked_again = 0  # up to which those that had to stay were looked at again
         self._file = (0, 0)  # device and number, to notice when somebody has removed it
         self._is_abandoned = False
         self._is_open = True  # False: a damaged file was set aside, and no new one could be begun
@@ -180,6 +194,7 @@ class Journal:
                 self._checkpoints = _read_checkpoints(connection)
                 self._last_sequence = _read_sequence(connection)
                 self._lost_through = _read_lost_through(connection)
+            self._looked_through = self._looked_again = 0
             self._file = identity(self.path)
         except BaseException:
             connection.close()
@@ -241,6 +256,8 @@ class Journal:
             self._connection = self._open_once()
             with transaction(self._connection):
                 self._put_checkpoints(checkpoints, utc_ms())
+                for symbol, checkpoint in checkpoints.items():
+                    self._put_gaps(symbol, (), checkpoint.ledger.gaps)
                 self._save_sequence(itertools.count(last_sequence + 1))
                 self._put_fact(LOST_THROUGH, msgspec.json.encode(lost_through).decode())
             self._is_open = True
@@ -267,34 +284,40 @@ class Journal:
         return stored is not None and stored.trade_count >= bar.trade_count
 
     def _prune(self, stores: Sequence[str], before_ms: int) -> int:
-        self._connection.execute("DELETE FROM past_gaps WHERE closed_at < ?", (before_ms,))
-        cursors = dict(self._connection.execute("SELECT store, sequence FROM cursors"))
-        taken = min((cursors.get(store, 0) for store in stores), default=2**62)
-        # In the order of writing, so that nothing is looked through when not even the first is old.
-        first = self._connection.execute(
-            "SELECT updated_at FROM bars ORDER BY sequence LIMIT 1"
-        ).fetchone()
-        if first is None or first[0] >= before_ms:
-            return 0
-        oldest = self._connection.execute(
-            "SELECT symbol, open_time, updated_at FROM bars"
-            " WHERE sequence <= ? AND is_closed AND NOT EXISTS"
-            " (SELECT 1 FROM rejected WHERE rejected.symbol = bars.symbol"
-            "  AND rejected.open_time = bars.open_time) AND NOT EXISTS"
-            " (SELECT 1 FROM gaps WHERE gaps.symbol = bars.symbol AND NOT gaps.is_abandoned"
-            "  AND gaps.since < bars.open_time + ? AND gaps.until >= bars.open_time) AND NOT EXISTS"
-            " (SELECT 1 FROM checkpoints WHERE checkpoints.symbol = bars.symbol"
-            "  AND checkpoints.last_time < bars.open_time + ?)"
-            " ORDER BY sequence LIMIT ?",
-            (taken, self._interval, self._interval, PRUNE_BATCH),
-        ).fetchall()
-        old = [row[:2] for row in itertools.takewhile(lambda row: row[2] < before_ms, oldest)]
-        if old:
-            with transaction(self._connection):
-                self._connection.executemany(
-                    "DELETE FROM bars WHERE symbol = ? AND open_time = ?", old
-                )
+        with transaction(self._connection):
+            self._connection.execute(_DELETE_PAST_GAPS, (before_ms, PRUNE_BATCH))
+            cursors = dict(self._connection.execute("SELECT store, sequence FROM cursors"))
+            taken = min((cursors.get(store, 0) for store in stores), default=2**62)
+            looked_through = self._looked_through
+            new = self._old_bars(looked_through, taken, before_ms, PRUNE_BATCH)
+            again = self._old_bars(
+                self._looked_again, min(looked_through, taken), before_ms, _LOOK_AGAIN
+            )
+            old = [(row[0], row[1]) for row in (*again, *new) if self._may_go(row)]
+            self._connection.executemany(_DELETE_BAR, old)
+        if new:
+            self._looked_through = new[-1][3]
+        self._looked_again = again[-1][3] if len(again) == _LOOK_AGAIN else 0
+        has_room = len(old) > _LOOK_AGAIN // 2  # what had to stay is leaving now
+        self.has_more_to_prune = len(new) == PRUNE_BATCH or (bool(again) and has_room)
         return len(old)
+
+    def _old_bars(
+        self, after: int, through: int, before_ms: int, limit: int
+    ) -> list[tuple[str, int, int, int, int]]:
+        """Return bars in the order of writing, as long as they are old, and what PRUNABLE tells."""
+        with closing(self._connection.execute(PRUNABLE, (after, through, limit))) as rows:
+            return list(itertools.takewhile(lambda row: row[2] < before_ms, rows))
+
+    def _may_go(self, row: tuple[str, int, int, int, int]) -> bool:
+        """Whether no trade is asked for that may belong to the bar of *row*, nor will be soon."""
+        symbol, open_time, _, _, is_free = row
+        checkpoint = self._checkpoints.get(symbol)
+        if not is_free or checkpoint is None:
+            return bool(is_free)
+        return checkpoint.ledger.last_time >= open_time + self._interval and not (
+            self._times(symbol, checkpoint).touch(open_time, self._interval, open_only=True)
+        )
 
     def _write(
         self,
@@ -313,7 +336,8 @@ class Journal:
             for key, part in changes.amendments.items():
                 stored = self._get(key)
                 finished[key] = part if stored is None else stored.merge(part)
-            for key, stored in self._touched(changes).items():
+            changed = self._changed_gaps(changes.checkpoints)
+            for key, stored in self._touched(changed).items():
                 if key not in finished and stored.is_complete != self._is_complete(
                     stored, checkpoints
                 ):
@@ -329,8 +353,9 @@ class Journal:
                     for bar in bars
                 ],
             )
-            for symbol, checkpoint in changes.checkpoints.items():
-                self._note_past_gaps(symbol, checkpoint.ledger.gaps, changes, now_ms)
+            for symbol, (before, after) in changed.items():
+                self._note_past_gaps(symbol, before, after, changes, now_ms)
+                self._put_gaps(symbol, before, after)
             self._put_checkpoints(changes.checkpoints, now_ms)
             self._save_sequence(sequence)
             for name, value in changes.facts.items():
@@ -338,12 +363,25 @@ class Journal:
             if status is not None:
                 self._put_fact("status", status)
 
-    def _touched(self, changes: Changes) -> dict[Key, Bar]:
+    def _changed_gaps(
+        self, checkpoints: Mapping[str, Checkpoint]
+    ) -> dict[str, tuple[list[Gap], list[Gap]]]:
+        """Return the gaps that were on record and are no more, and the new ones, by symbol.
+
+        Where nothing can be repaired there may be thousands that stay as they are.
+        """
+        changed = {}
+        for symbol, checkpoint in checkpoints.items():
+            before, after = changed_part(self._gaps_before(symbol), checkpoint.ledger.gaps)
+            if before or after:
+                changed[symbol] = (before, after)
+        return changed
+
+    def _touched(self, changed: Mapping[str, tuple[list[Gap], list[Gap]]]) -> dict[Key, Bar]:
         """Return the stored bars whose completeness may differ now that gaps came or went."""
         bars = {}
-        for symbol, checkpoint in changes.checkpoints.items():
-            gaps = checkpoint.ledger.gaps
-            for since, until in changed_spans(self._gaps_before(symbol), gaps):
+        for symbol, (before, after) in changed.items():
+            for since, until in changed_spans(before, after):
                 first = since - self._interval + 1
                 for page in pages(self._connection, symbol, first, until + 1):
                     for row in page:
@@ -356,8 +394,15 @@ class Journal:
         if bar.open_time_ms <= self._lost_through.get(bar.symbol, -1):
             return False
         checkpoint = checkpoints.get(bar.symbol)
-        gaps: tuple[Gap, ...] = checkpoint.ledger.gaps if checkpoint else ()
-        return not any(gap.touches(bar.open_time_ms, bar.interval_ms) for gap in gaps)
+        return checkpoint is None or not self._times(bar.symbol, checkpoint).touch(
+            bar.open_time_ms, bar.interval_ms
+        )
+
+    def _times(self, symbol: str, checkpoint: Checkpoint) -> GapTimes:
+        """Return when trades of *symbol* are missing, as *checkpoint* has it."""
+        times = self._gap_times.setdefault(symbol, GapTimes())
+        times.update(checkpoint.ledger.gaps)
+        return times
 
     def _gaps_before(self, symbol: str) -> tuple[Gap, ...]:
         before = self._checkpoints.get(symbol)
@@ -382,34 +427,32 @@ class Journal:
                 for symbol, checkpoint in checkpoints.items()
             ],
         )
-        for symbol, checkpoint in checkpoints.items():
-            gaps = checkpoint.ledger.gaps
-            if gaps != self._gaps_before(symbol):
-                self._put_gaps(symbol, set(self._gaps_before(symbol)), set(gaps))
 
-    def _put_gaps(self, symbol: str, before: set[Gap], gaps: set[Gap]) -> None:
-        """Write what has changed: where nothing can be repaired there may be thousands."""
+    def _put_gaps(self, symbol: str, before: Iterable[Gap], after: Iterable[Gap]) -> None:
         self._connection.executemany(
             "DELETE FROM gaps WHERE symbol = ? AND first_id = ?",
-            [(symbol, gap.first_id) for gap in before - gaps],
+            [(symbol, gap.first_id) for gap in before],
         )
         self._connection.executemany(
             "INSERT INTO gaps VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            [(symbol, *gap_row(gap)) for gap in gaps - before],
+            [(symbol, *gap_row(gap)) for gap in after],
         )
 
     def _note_past_gaps(
-        self, symbol: str, gaps: tuple[Gap, ...], changes: Changes, now_ms: int
+        self,
+        symbol: str,
+        before: Iterable[Gap],
+        after: Iterable[Gap],
+        changes: Changes,
+        now_ms: int,
     ) -> None:
         """Keep on record what was a gap at the last write and is none now, and why."""
-        if gaps == self._gaps_before(symbol):
-            return
-        before = [
+        asked = [
             replace(gap, attempts=changes.attempts.get((symbol, gap.last_id), gap.attempts))
-            for gap in self._gaps_before(symbol)
+            for gap in before
         ]
         reasons = [(low, high, why) for name, low, high, why in changes.explained if name == symbol]
-        for gap in no_longer_missing(before, gaps):
+        for gap in no_longer_missing(asked, after):
             for part, outcome in _with_outcomes(gap, reasons):
                 if outcome not in (UNWANTED, RENUMBERED):  # what is lost stays a gap
                     self._put_past_gap(symbol, part, outcome, now_ms)

@@ -46,6 +46,15 @@ BARS_DUE = (
 )
 """What a store refused and is to get again. CROSS JOIN: from the few refused ones to the bars."""
 
+PRUNABLE = (
+    "SELECT symbol, open_time, updated_at, sequence, is_closed AND NOT EXISTS"
+    " (SELECT 1 FROM rejected WHERE rejected.open_time = bars.open_time"
+    "  AND rejected.symbol = bars.symbol)"
+    " FROM bars WHERE sequence > ? AND sequence <= ? ORDER BY sequence LIMIT ?"
+)
+"""Of bars between two sequence numbers: key, when written, number, and whether no store and no
+trade waits for the row."""
+
 _IN_BLOCK = f"""
 WITH RECURSIVE times (open_time) AS (
     SELECT max(open_time) FROM bars WHERE open_time < :until

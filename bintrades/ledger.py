@@ -19,6 +19,50 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 _DISORDER_MS = 5_000  # more than a trade may be older than one with a lower id
+_STEP = 256  # gaps compared at once
+
+
+def changed_part(before: tuple[Gap, ...], after: tuple[Gap, ...]) -> tuple[list[Gap], list[Gap]]:
+    """Return the gaps of each of the two that are not gaps of the other; both sorted.
+
+    Of thousands of gaps a few change at a time. Those are the same objects, so they are told apart
+    at the price of copying the list.
+    """
+    if before is after:
+        return [], []
+    start = _common_beginning(before, after)
+    end = _common_end(before, after, start)
+    before, after = before[start : len(before) - end], after[start : len(after) - end]
+    known, kept = set(map(id, before)), set(map(id, after))
+    return (
+        [gap for gap in before if id(gap) not in kept],
+        [gap for gap in after if id(gap) not in known],
+    )
+
+
+def _common_beginning(one: tuple[Gap, ...], other: tuple[Gap, ...]) -> int:
+    """Return with how many equal gaps both begin, many of them compared at once."""
+    length = min(len(one), len(other))
+    count = 0
+    while count < length and one[count : count + _STEP] == other[count : count + _STEP]:
+        count += _STEP
+    while count < length and one[count] == other[count]:
+        count += 1
+    return min(count, length)
+
+
+def _common_end(one: tuple[Gap, ...], other: tuple[Gap, ...], start: int) -> int:
+    """Return with how many equal gaps what comes after *start* ends in both."""
+    length = min(len(one), len(other)) - start
+    low, high = len(one), len(other)
+    count = 0
+    while count + _STEP <= length and (
+        one[low - count - _STEP : low - count] == other[high - count - _STEP : high - count]
+    ):
+        count += _STEP
+    while count < length and one[low - count - 1] == other[high - count - 1]:
+        count += 1
+    return count
 
 
 def no_longer_missing(before: Iterable[Gap], after: Iterable[Gap]) -> Iterator[Gap]:
@@ -67,13 +111,14 @@ class LedgerState(msgspec.Struct, frozen=True):
 class Ledger:
     """The ids of one symbol. Pure: time comes in with the trades."""
 
-    __slots__ = ("_gaps", "last_time", "next_id")
+    __slots__ = ("_gaps", "_told", "last_time", "next_id")
 
     def __init__(self, state: LedgerState | None = None) -> None:
         self.next_id = state.next_id if state else None  # None: no trade was ever seen
         # `T` of the highest id; before the first, since when trades are wanted (0: not known yet).
         self.last_time = state.last_time if state else 0
         self._gaps = list(state.gaps) if state else []  # lowest first, never adjacent by accident
+        self._told = state.gaps if state else None  # the same; None: they have changed since
 
     @classmethod
     def renumbered(cls, before: Ledger, since: int) -> Ledger:
@@ -92,8 +137,10 @@ class Ledger:
 
     @property
     def gaps(self) -> tuple[Gap, ...]:
-        """The missing id ranges, lowest first."""
-        return tuple(self._gaps)
+        """The missing id ranges, lowest first: the same object for as long as they are the same."""
+        if self._told is None:
+            self._told = tuple(self._gaps)
+        return self._told
 
     @property
     def beginning(self) -> int:
@@ -119,12 +166,12 @@ class Ledger:
         if next_id is None:
             if self.last_time and trade_id > 0:
                 since = min(self.last_time, time)
-                self._gaps.append(Gap(0, trade_id - 1, since, time, START))
+                self._append(Gap(0, trade_id - 1, since, time, START))
         elif trade_id != next_id:
             if trade_id < next_id:
                 return self._fill(trade_id, time)
             since = min(self.last_time, time)
-            self._gaps.append(Gap(next_id, trade_id - 1, since, time, cause))
+            self._append(Gap(next_id, trade_id - 1, since, time, cause))
         self.next_id = trade_id + 1
         self.last_time = time
         return True
@@ -149,7 +196,7 @@ class Ledger:
         """Have the beginning lie at *since*, unless it lies before: a trade of then has come."""
         index = self._gap_with(0)
         if index is not None and since < self.beginning:
-            self._gaps[index] = replace(self._gaps[index], since_ms=since)
+            self._replace(index, replace(self._gaps[index], since_ms=since))
 
     def admit_run(self, first_id: int, last_id: int, time: int) -> bool:
         """Note trades with consecutive ids; return whether they are to be counted.
@@ -169,10 +216,10 @@ class Ledger:
         If none ever came, the gap begins with the first trade that is wanted.
         """
         if self.next_id is None:
-            self._gaps.append(Gap(0, trade_id, self.last_time, time, START))
+            self._append(Gap(0, trade_id, self.last_time, time, START))
         elif trade_id >= self.next_id:
             since = min(self.last_time, time)
-            self._gaps.append(Gap(self.next_id, trade_id, since, time, cause))
+            self._append(Gap(self.next_id, trade_id, since, time, cause))
         else:
             return
         self.next_id = trade_id + 1
@@ -196,13 +243,10 @@ class Ledger:
                 continue
             middle = min(max(until, gap.since_ms), gap.until_ms)
             if gap.last_id <= last_id:
-                self._gaps[index] = replace(gap, until_ms=middle, is_abandoned=True)
+                self._replace(index, replace(gap, until_ms=middle, is_abandoned=True))
                 continue
             old = replace(gap, last_id=last_id, until_ms=middle, is_abandoned=True)
-            self._gaps[index : index + 1] = [
-                old,
-                replace(gap, first_id=last_id + 1, since_ms=middle),
-            ]
+            self._replace(index, old, replace(gap, first_id=last_id + 1, since_ms=middle))
 
     def note_attempt(self, first_id: int, error: str | None) -> Gap | None:
         """Note that the gap beginning at *first_id* was asked for, and what came of it.
@@ -213,8 +257,9 @@ class Ledger:
         if index is None:
             return None
         gap = self._gaps[index]
-        self._gaps[index] = replace(gap, attempts=gap.attempts + 1, last_error=error)
-        return self._gaps[index]
+        gap = replace(gap, attempts=gap.attempts + 1, last_error=error)
+        self._replace(index, gap)
+        return gap
 
     def _fill(self, trade_id: int, time: int) -> bool:
         """Take *trade_id* out of the gap that holds it; return whether there was one.
@@ -242,11 +287,18 @@ class Ledger:
         if time is not None:
             before = replace(before, since_ms=min(gap.since_ms, time), until_ms=time)
             after = replace(after, since_ms=time, until_ms=max(gap.until_ms, time))
-        self._gaps[index : index + 1] = [part for part in (before, after) if part.size > 0]
+        self._replace(index, *(part for part in (before, after) if part.size > 0))
+
+    def _append(self, gap: Gap) -> None:
+        self._gaps.append(gap)
+        self._told = None
+
+    def _replace(self, index: int, *parts: Gap) -> None:
+        self._gaps[index : index + 1] = parts
+        self._told = None
 
     def _subtract(self, first_id: int, last_id: int) -> None:
-        for index in range(len(self._gaps) - 1, -1, -1):
-            gap = self._gaps[index]
-            low, high = max(first_id, gap.first_id), min(last_id, gap.last_id)
-            if low <= high:
-                self._cut(index, low, high, None)
+        index = bisect_right(self._gaps, last_id, key=lambda gap: gap.first_id) - 1
+        while index >= 0 and (gap := self._gaps[index]).last_id >= first_id:
+            self._cut(index, max(first_id, gap.first_id), min(last_id, gap.last_id), None)
+            index -= 1

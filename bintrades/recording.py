@@ -6,6 +6,8 @@ What the journal does not take now is kept and written later, together with what
 from __future__ import annotations
 
 import logging
+from bisect import bisect_right
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from bintrades.binance.budget import BLOCKED_UNTIL
@@ -13,7 +15,6 @@ from bintrades.binance.events import Blocked, Connected, Event, Lost, Newest, Pa
 from bintrades.binance.messages import decode
 from bintrades.changes import Changes
 from bintrades.errors import JournalError
-from bintrades.journal import PRUNE_BATCH
 from bintrades.logs import LimitedLog
 from bintrades.repair import Repaired
 
@@ -38,6 +39,8 @@ _RETRY_MS = 1_000
 _SUSPECT_EVERY_MS = 5_000
 _STATUS_EVERY_MS = 10_000  # when nothing else is to be written
 _SHOWN_BYTES = 200
+
+_first_id = attrgetter("first_id")
 
 
 class Recording:
@@ -197,7 +200,7 @@ class Recording:
 
     def _tell_gaps(self, symbol: str, gaps: tuple[Gap, ...], *, even_if_same: bool = False) -> None:
         told = self._told.get(symbol, ())
-        if even_if_same or gaps != told:
+        if even_if_same or (gaps is not told and gaps != told):  # tuples compare item by item
             self._log_gaps(symbol, told, gaps)
             self._told[symbol] = gaps
             self._on_gaps(symbol, gaps)
@@ -205,15 +208,15 @@ class Recording:
     def _log_gaps(self, symbol: str, told: Sequence[Gap], gaps: Sequence[Gap]) -> None:
         if told and not gaps:
             self._limited.info("nothing is missing any longer", symbol=symbol)
-        for gap in gaps:
-            if not told or gap.first_id > told[-1].last_id:
-                self._limited.info(
-                    "trades are missing",
-                    symbol=symbol,
-                    first_id=gap.first_id,
-                    last_id=gap.last_id,
-                    cause=gap.cause,
-                )
+        new = bisect_right(gaps, told[-1].last_id, key=_first_id) if told else 0
+        for gap in gaps[new:]:
+            self._limited.info(
+                "trades are missing",
+                symbol=symbol,
+                first_id=gap.first_id,
+                last_id=gap.last_id,
+                cause=gap.cause,
+            )
 
     def _suspect(self, now: int) -> None:
         if now - self._suspected_at >= _SUSPECT_EVERY_MS:
@@ -260,8 +263,9 @@ class Recording:
 
     def _prune(self, request: tuple[Sequence[str], int], clock: int) -> None:
         stores, retention_ms = request
-        if self._journal.prune(stores, clock - retention_ms) >= PRUNE_BATCH:
-            self._prune_request = request  # there is more
+        self._journal.prune(stores, clock - retention_ms)
+        if self._journal.has_more_to_prune:
+            self._prune_request = request
 
     def _note_success(self) -> None:
         if self.journal_error is not None:

@@ -21,7 +21,7 @@ PACKAGE = REPOSITORY / "bintrades"
 LAYERS = (
     ("errors", "model", "clocks"),
     (
-        *("ledger", "bucket", "changes", "aggregator", "repair"),
+        *("ledger", "gap_times", "bucket", "changes", "aggregator", "repair"),
         *("binance.frames", "binance.messages", "binance.events", "binance.budget"),
     ),
     (
@@ -39,7 +39,7 @@ LAYERS = (
 never what is above. Modules that are not named may stand anywhere that keeps this true."""
 
 PURE = (
-    *("model", "ledger", "bucket", "changes", "aggregator", "repair"),
+    *("model", "ledger", "gap_times", "bucket", "changes", "aggregator", "repair"),
     *("binance.frames", "binance.messages", "binance.budget"),
     *("binance.subscription", "binance.silence", "binance.symbols"),
 )

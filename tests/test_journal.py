@@ -804,8 +804,34 @@ def test_pruning_goes_on_where_it_stopped_when_there_is_much(journal: Journal, p
     journal.write(finished(*sample_bars(PRUNE_BATCH + 10)), NOW)
 
     assert journal.prune([], NOW + 1) == PRUNE_BATCH
+    assert journal.has_more_to_prune
     assert journal.prune([], NOW + 1) == 10
+    assert not journal.has_more_to_prune
     assert journal.prune([], NOW + 1) == 0
+
+
+def test_bars_that_must_stay_are_looked_at_again_a_few_at_a_time(
+    journal: Journal, path: Path
+) -> None:
+    count = PRUNE_BATCH + 100
+    journal.write(finished(*sample_bars(count)), NOW)
+    cursor = Cursor(path, "store")
+    bars, sequence = cursor.next_bars(count)
+    cursor.move(sequence, bars, [(bar, "ugly") for bar in bars])
+    assert [journal.prune(["store"], NOW + 1) for _ in range(3)] == [0, 0, 0]
+    assert not journal.has_more_to_prune
+
+    cursor.resend("store")
+    bars, _ = cursor.next_bars(count)
+    cursor.move(sequence, bars)
+    deleted = [journal.prune(["store"], NOW + 1)]
+    while journal.has_more_to_prune:
+        deleted.append(journal.prune(["store"], NOW + 1))
+    deleted += [journal.prune(["store"], NOW + 1) for _ in range(2)]
+
+    assert max(deleted) < PRUNE_BATCH / 2
+    assert sum(deleted) == count
+    assert stored(path) == []
 
 
 def test_stores_miss_nothing_after_everything_was_pruned(path: Path) -> None:

@@ -367,3 +367,24 @@ def test_an_attempt_is_noted_with_the_gap_that_it_concerned() -> None:
     ledger.note_attempt(7, "for a gap that filled meanwhile")
 
     assert [(gap.attempts, gap.last_error) for gap in ledger.gaps] == [(0, None), (2, None)]
+
+
+@given(ids)
+def test_what_is_missing_is_the_same_object_until_it_changes(sequence: list[int]) -> None:
+    ledger = Ledger()
+    for trade_id in sequence:
+        before = ledger.gaps
+        ledger.admit(trade_id, START + trade_id)
+        assert (ledger.gaps is before) == (ledger.gaps == before)
+
+
+@given(ids, st.integers(-1, 31), st.integers(-1, 31))
+def test_ids_that_the_exchange_does_not_have_are_taken_out_of_every_gap(
+    sequence: list[int], first_id: int, last_id: int
+) -> None:
+    ledger, _ = fed(sequence)
+    missing = missing_ids(ledger)
+
+    ledger.close_absent(first_id, last_id)
+
+    assert missing_ids(ledger) == [each for each in missing if not first_id <= each <= last_id]
