@@ -138,6 +138,16 @@ class Bar(msgspec.Struct, frozen=True, gc=False, array_like=True):
         """When this version was made, on the local clock."""
         return utc(self.updated_at_ms)
 
+    @property
+    def rank(self) -> tuple[int, bool, bool, int]:
+        """What decides between two versions of a bar: the one of the higher rank is kept.
+
+        More trades win; of equally many, the bar that is closed, then the one that is complete.
+        The version comes last, since it counts within one journal only: a second collector, or
+        one that lost its journal, begins with 1 again.
+        """
+        return self.trade_count, self.is_closed, self.is_complete, self.version
+
     def merge(self, other: Bar) -> Bar:
         """Return the bar of both sets of trades, which must have no trade in common.
 

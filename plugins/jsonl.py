@@ -8,8 +8,9 @@
 
 A line has the fields of Bar.as_dict(): numbers with a fraction are strings, so that no reader
 makes floats of them, and times are ISO 8601 in UTC. Nothing is ever changed in place, so a bar
-may have several lines. Reading rule: of all lines with the same symbol and open_time, the last one
-with the largest trade_count is the bar.
+may have several lines. Reading rule: of all lines with the same symbol and open_time, the bar is
+the one with the largest (trade_count, is_closed, is_complete, version), compared in this order; of
+equal ones the first.
 """
 
 from __future__ import annotations

@@ -2,42 +2,32 @@
 
 Options of [store:mongodb]: uri, database, collection. Everything that MongoDB lets a URI say (TLS,
 authentication, replica set, write concern, timeouts) is passed through. Where the URI does not
-say, a write is acknowledged once it is in the server's journal, and nothing waits for ever. The
-user needs the role readWrite on the database.
+say, a write is acknowledged once a majority of the replica set has it in its journal (a server that
+stands alone is its own majority), and nothing waits for ever. The user needs the role readWrite
+on the database.
 
 To store into a second server, bind a second MongoStore in a drop-in plugin, as this module does.
 """
 
 from __future__ import annotations
 
-from decimal import Decimal
+import logging
 from typing import TYPE_CHECKING, Any
 
-import bson
 import pymongo
-from bson.decimal128 import Decimal128
-from bson.errors import BSONError
-from bson.int64 import Int64
-from bson.raw_bson import RawBSONDocument
-from pymongo.errors import (
-    BulkWriteError,
-    DuplicateKeyError,
-    OperationFailure,
-    ServerSelectionTimeoutError,
-    WriteConcernError,
-    WriteError,
-)
+from pymongo.errors import DuplicateKeyError, OperationFailure, ServerSelectionTimeoutError
 from pymongo.read_preferences import ReadPreference
 
 from bintrades.errors import BintradesError, ConfigError, RejectedBars
 from bintrades.hookspecs import hookimpl
 from bintrades.ini import one_line
 from bintrades.kinds import did_you_mean
+from bintrades.stores.mongodb_durability import bounded, unsafe_on, unsafe_options
 from bintrades.stores.mongodb_uri import client_of
+from bintrades.stores.mongodb_writes import KEY, write_bars
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from datetime import datetime
 
     from pymongo.collection import Collection
 
@@ -45,7 +35,8 @@ if TYPE_CHECKING:
 
     Document = dict[str, Any]
     Bars = Collection[Document]
-    Key = tuple[str, datetime]
+
+log = logging.getLogger(__name__)
 
 DEFAULTS = {
     "uri": "mongodb://127.0.0.1:27017",
@@ -57,27 +48,11 @@ DEFAULTS = {
 INDEX_NAME = "symbol_open_time"
 """Name of the unique index that keeps each bar single."""
 
-_INDEX_KEYS = [("symbol", pymongo.ASCENDING), ("open_time", pymongo.ASCENDING)]
+_INDEX_KEYS = [(field, pymongo.ASCENDING) for field in KEY]
 _INDEX_CONFLICTS = frozenset({85, 86})  # IndexOptionsConflict, IndexKeySpecsConflict
 _NOT_IN_A_DATABASE = '/\\."$'
 _LONGEST_DATABASE = 63  # bytes
 _LONGEST_COLLECTION = 255 - _LONGEST_DATABASE - len(".")  # "database.collection" has 255 at most
-_LONGS = ("trade_count", "buy_count", "sell_count", "first_trade_id", "last_trade_id")
-_ATTEMPTS = 5
-_REASON_LENGTH = 500
-
-_PASSING = frozenset(
-    {
-        *(6, 7, 89, 9001),  # network between the members of a cluster
-        *(24, 46, 50, 112, 202, 262),  # locks, time limits, write conflicts
-        *(91, 11600, 11601, 11602),  # interrupted, shutting down
-        *(189, 10058, 10107, 13435, 13436),  # not the primary, or not any more
-        *(63, 70, 133, 134, 150, 314, 13388),  # routing in a sharded cluster
-        *(13, 18, 371, 391, 8000),  # not allowed now; 8000 is Atlas and its quotas
-        *(146, 292, 14031),  # out of memory, out of disk
-    }
-)
-"""Codes of errors that do not lie in the document: the batch is sent again, no bar is refused."""
 
 
 class MongoStore:
@@ -86,11 +61,15 @@ class MongoStore:
     def __init__(self) -> None:
         self._client: pymongo.MongoClient[Document] | None = None
         self._bars: Bars | None = None
+        self._warning: str | None = None
 
     @hookimpl
     def check_store(self, options: dict[str, str]) -> None:
-        """Raise ConfigError with every problem of *options*; touches no network."""
-        _connect(options)[0].close()
+        """Raise ConfigError with every problem of *options*, log what is unsafe; no network."""
+        client, _ = _connect(options)
+        client.close()
+        for warning in unsafe_options(client.write_concern):
+            log.warning(warning)
 
     @hookimpl
     def open_store(self, options: dict[str, str]) -> None:
@@ -102,7 +81,7 @@ class MongoStore:
         self.close_store()
         client, bars = _connect(options)
         try:
-            client.admin.command("ping")
+            hello = client.admin.command("hello")
             _make_index(bars)
         except ServerSelectionTimeoutError as error:
             client.close()
@@ -112,29 +91,24 @@ class MongoStore:
             client.close()
             raise
         self._client, self._bars = client, bars
+        self._warn(unsafe_on(hello, client.write_concern))
 
     @hookimpl
     def store_bars(self, bars: Sequence[Bar]) -> None:
-        """Upsert *bars* in one unordered bulk; none replaces a bar with more trades.
+        """Store *bars*, none in the place of a better one; see mongodb_writes.
 
         Raises RejectedBars for those that MongoDB refuses for what they are, and anything else
         when the batch should come again.
         """
         if self._bars is None:
             raise BintradesError("open_store comes before store_bars")
-        rejected: list[tuple[Bar, str]] = []
-        writes: list[_Write] = []
-        for bar in bars:
-            try:
-                writes.append(_Write(bar))
-            except (ValueError, OverflowError, BSONError) as error:
-                rejected.append((bar, f"cannot be a document: {error}"[:_REASON_LENGTH]))
-        rejected.extend(
-            (write.bar, reason)
-            for write in _write_all(self._bars, writes)
-            if (reason := write.alone(self._bars))
-        )
-        if rejected:
+        if not _has_index(self._bars):
+            log.warning(
+                "%s has lost its unique index, or was dropped; the index is made again",
+                self._bars.full_name,
+            )
+            _make_index(self._bars)
+        if rejected := write_bars(self._bars, bars):
             raise RejectedBars(rejected)
 
     @hookimpl
@@ -144,96 +118,18 @@ class MongoStore:
         if client is not None:
             client.close()
 
+    def _warn(self, warning: str | None) -> None:
+        """Log *warning* unless it was the last one; a store is opened after each failure."""
+        if warning != self._warning and warning is not None:
+            log.warning(warning)
+        self._warning = warning
+
 
 _store = MongoStore()
 check_store = _store.check_store
 open_store = _store.open_store
 store_bars = _store.store_bars
 close_store = _store.close_store
-
-
-def document(bar: Bar) -> Document:
-    """Return *bar* as it is stored; raises ValueError for a number that is too long."""
-    fields = bar.as_dict()
-    for name, value in fields.items():
-        if name in _LONGS:
-            fields[name] = Int64(value)
-        elif isinstance(value, Decimal):
-            fields[name] = _decimal128(name, value)
-    return fields
-
-
-class _Write:
-    """One bar on its way into the collection; making it raises if the bar cannot be a document.
-
-    The filter finds the stored bar unless that one has more trades. If it has, the upsert turns
-    into an insert and fails at the unique index, so that the better bar stays.
-    """
-
-    def __init__(self, bar: Bar) -> None:
-        self.bar = bar
-        self.key: Key = (bar.symbol, bar.open_time)
-        self._document = RawBSONDocument(bson.encode(document(bar)))
-        self._filter = _filter(self.key) | {"trade_count": {"$lte": Int64(bar.trade_count)}}
-
-    def in_bulk(self) -> pymongo.ReplaceOne[Any]:
-        """Return the write as a part of a bulk."""
-        return pymongo.ReplaceOne(self._filter, self._document, upsert=True)
-
-    def alone(self, bars: Bars) -> str | None:
-        """Write this bar alone: None if it or a better one is stored, else why it never will be."""
-        for _ in range(_ATTEMPTS):
-            try:
-                bars.replace_one(self._filter, self._document, upsert=True)
-            except DuplicateKeyError as error:
-                stored = _trade_counts(bars, [self]).get(self.key)
-                if self.is_beaten_by(stored):
-                    return None
-                if not _is_bar_index(error):
-                    return _reason(error)
-                if stored is not None and not isinstance(stored, int | float):
-                    return "the stored document of this symbol and open_time has no trade_count"
-            except WriteError as error:
-                if error.code in _PASSING or error.has_error_label("RetryableWriteError"):
-                    raise
-                return _reason(error)
-            else:
-                return None
-        raise BintradesError(f"{bars.full_name}: others write {self.key} all the time")
-
-    def is_beaten_by(self, trade_count: object) -> bool:
-        """Whether a stored bar of *trade_count* trades is better than this one."""
-        return isinstance(trade_count, int | float) and trade_count > self.bar.trade_count
-
-
-def _write_all(bars: Bars, writes: Sequence[_Write]) -> list[_Write]:
-    """Send *writes* at once; return those that failed, unless a better bar is why."""
-    if not writes:
-        return []
-    try:
-        bars.bulk_write([write.in_bulk() for write in writes], ordered=False)
-    except BulkWriteError as error:
-        for problem in error.details["writeConcernErrors"]:
-            # Not `from error`, whose text has every document in it.
-            raise WriteConcernError(problem["errmsg"], problem.get("code"), problem) from None
-        failed = [writes[problem["index"]] for problem in error.details["writeErrors"]]
-        stored = _trade_counts(bars, failed)
-        return [write for write in failed if not write.is_beaten_by(stored.get(write.key))]
-    return []
-
-
-def _trade_counts(bars: Bars, writes: Sequence[_Write]) -> dict[Key, object]:
-    """Return the trade_count of each stored bar, "" where a document has none."""
-    fields = ["symbol", "open_time", "trade_count"]
-    found = bars.find({"$or": [_filter(write.key) for write in writes]}, fields)
-    return {
-        (stored["symbol"], stored["open_time"]): stored.get("trade_count", "") for stored in found
-    }
-
-
-def _filter(key: Key) -> Document:
-    symbol, open_time = key
-    return {"symbol": symbol, "open_time": open_time}
 
 
 def _connect(options: Mapping[str, str]) -> tuple[pymongo.MongoClient[Document], Bars]:
@@ -256,7 +152,7 @@ def _connect(options: Mapping[str, str]) -> tuple[pymongo.MongoClient[Document],
         client.close()
         raise ConfigError(*problems)
     in_database = client.get_database(database, read_preference=ReadPreference.PRIMARY)
-    return client, in_database.get_collection(collection)
+    return client, in_database.get_collection(collection, write_concern=bounded(client))
 
 
 def _unknown(options: Mapping[str, str]) -> Iterator[str]:
@@ -300,12 +196,16 @@ def _make_index(bars: Bars) -> None:
     except OperationFailure as error:
         if error.code not in _INDEX_CONFLICTS:
             raise
-        if not any(map(_keeps_bars_single, bars.index_information().values())):
+        if not _has_index(bars):
             raise BintradesError(
                 f"{bars.full_name} has an index on symbol and open_time that does not keep bars "
                 f"single, or another one called {INDEX_NAME}; drop it, so that the unique index "
                 "can be made"
             ) from error
+
+
+def _has_index(bars: Bars) -> bool:
+    return any(map(_keeps_bars_single, bars.index_information().values()))
 
 
 def _keeps_bars_single(index: Mapping[str, Any]) -> bool:
@@ -314,21 +214,3 @@ def _keeps_bars_single(index: Mapping[str, Any]) -> bool:
         and bool(index.get("unique"))
         and not index.keys() & {"sparse", "partialFilterExpression", "collation"}
     )
-
-
-def _is_bar_index(error: DuplicateKeyError) -> bool:
-    """Whether the unique index on symbol and open_time stood in the way, not one of the user's."""
-    return set((error.details or {}).get("keyPattern", ())) == set(dict(_INDEX_KEYS))
-
-
-def _reason(error: WriteError) -> str:
-    details = error.details or {}
-    why = details.get("errInfo", {}).get("details", "")
-    return f"{details.get('errmsg', error)} {why}".strip()[:_REASON_LENGTH]
-
-
-def _decimal128(name: str, value: Decimal) -> Decimal128:
-    try:
-        return Decimal128(value)
-    except ArithmeticError:
-        raise ValueError(f"{name} has more than the 34 digits of a Decimal128: {value}") from None

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote_plus
 
 import pymongo
-from pymongo.errors import PyMongoError
+from pymongo.errors import ConfigurationError, PyMongoError
 from pymongo.uri_parser import parse_userinfo, split_options
 
 from bintrades.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 URI_DEFAULTS: dict[str, Any] = {
+    "w": "majority",
     "journal": True,
     "serverSelectionTimeoutMS": 5_000,
     "connectTimeoutMS": 5_000,
     "socketTimeoutMS": 30_000,
     "appname": "bintrades",
 }
-"""What holds where the URI does not say."""
+"""What holds where the URI does not say; a server that stands alone is its own majority."""
+
+_FILES = frozenset({"tlscafile", "tlscertificatekeyfile", "tlscrlfile"})
 
 _SCHEMES = ("mongodb", "mongodb+srv")
 _HOST = re.compile(r"\[[0-9A-Fa-f:.%]+\](:\d+)?|[^:\[\]%]+(:\d+)?|[^:]+\.sock")
@@ -41,7 +46,7 @@ def client_of(uri: str) -> pymongo.MongoClient[dict[str, Any]]:
     query = path.partition("?")[2]
     try:
         credentials = _credentials(userinfo)
-        given = split_options(query) if query else {}
+        given = _parse(query)
         if given.get("w") == 0:
             raise ConfigError("uri: w=0 is not allowed: nobody would know whether a bar is stored")
         return pymongo.MongoClient(
@@ -52,10 +57,42 @@ def client_of(uri: str) -> pymongo.MongoClient[dict[str, Any]]:
             **_defaults(given),
         )
     except (PyMongoError, ValueError, TypeError, OSError) as error:
-        reason = "the reason is not shown, as it may quote a token"
-        if "authmechanismproperties" not in query.lower():
-            reason = str(error)
-        raise ConfigError(f"uri: {reason}") from None
+        raise ConfigError(f"uri: {_showable(error, query)}") from None
+
+
+def _parse(query: str) -> Mapping[str, Any]:
+    """Return the options by the names that pymongo uses inside.
+
+    Where pymongo finds fault with one, ConfigError names it: not every version of pymongo does.
+    """
+    if not query:
+        return {}
+    try:
+        return split_options(query)
+    except (PyMongoError, ValueError, TypeError, OSError):
+        for option in re.split("[&;]", query):
+            _parse_one(option)
+        raise
+
+
+def _parse_one(option: str) -> None:
+    name, _, value = option.partition("=")
+    try:
+        split_options(option)
+    except OSError as error:
+        if name.lower() not in _FILES:
+            raise
+        path, reason = unquote_plus(value), os.strerror(error.errno or 0)
+        raise ConfigError(f"uri: {name}={path}: {reason}; allowed: a readable file") from None
+    except ConfigurationError as error:
+        reason = str(error).replace("Unknown option.", f"Unknown option: {name.lower()}.")
+        raise ConfigError(f"uri: {_showable(reason, option)}") from None
+
+
+def _showable(reason: object, query: str) -> str:
+    if "authmechanismproperties" in query.lower():
+        return "the reason is not shown, as it may quote a token"
+    return str(reason)
 
 
 def _split(rest: str) -> tuple[str, str, str]:

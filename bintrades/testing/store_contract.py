@@ -141,6 +141,63 @@ class StoreContract:
 
         self.assert_stored(*bars, *later)
 
+    @pytest.mark.parametrize("version", [1, 5, 9])
+    @pytest.mark.parametrize("lack", ["is_closed", "is_complete"])
+    def test_a_bar_that_is_not_whole_never_replaces_a_whole_one_of_as_many_trades(
+        self, store: Store, lack: str, version: int
+    ) -> None:
+        bar = sample_bar(version=5)
+
+        store.write([bar])
+        store.write([replace(bar, **{lack: False}, version=version, updated_at_ms=1)])
+
+        self.assert_stored(bar)
+
+    def test_an_unclosed_bar_never_replaces_a_closed_one_that_lacks_as_much(
+        self, store: Store
+    ) -> None:
+        closed = sample_bar(is_complete=False)
+
+        store.write([closed])
+        store.write([replace(closed, is_closed=False, is_complete=True, version=2)])
+
+        self.assert_stored(closed)
+
+    def test_the_same_bar_of_a_journal_that_began_anew_changes_nothing(self, store: Store) -> None:
+        bar = sample_bar(version=5)
+
+        store.write([bar])
+        store.write([replace(bar, version=1, updated_at_ms=1)])
+
+        self.assert_stored(bar)
+
+    def test_a_better_bar_of_a_journal_that_began_anew_replaces_the_stored_one(
+        self, store: Store
+    ) -> None:
+        bar = sample_bar(is_complete=False, version=5)
+        better = replace(bar, is_complete=True, version=1)
+
+        store.write([bar])
+        store.write([better])
+
+        self.assert_stored(better)
+
+    def test_two_collectors_end_with_the_best_of_each_bar_whoever_writes_last(
+        self, store: Store
+    ) -> None:
+        bars = sample_bars(4)
+        others = [
+            replace(bars[0], trade_count=4, is_complete=False),
+            replace(bars[1], trade_count=2, version=2),
+            replace(bars[2], is_closed=False, version=2),
+            replace(bars[3], version=2),
+        ]
+
+        for batch in (bars, others, bars):
+            store.write(batch)
+
+        self.assert_stored(others[0], bars[1], bars[2], others[3])
+
     def test_versions_in_any_order_end_with_the_most_trades(self, store: Store) -> None:
         versions = [sample_bar(trade_count=count) for count in (5, 7, 3, 6)]
 

@@ -28,9 +28,13 @@ def latest(path: Path) -> list[dict[str, Any]]:
     for line in path.read_text("utf-8").splitlines():
         bar = json.loads(line)
         key = bar["symbol"], bar["open_time"]
-        if key not in bars or bar["trade_count"] >= bars[key]["trade_count"]:
+        if key not in bars or rank(bar) > rank(bars[key]):
             bars[key] = bar
     return list(bars.values())
+
+
+def rank(bar: dict[str, Any]) -> list[int]:
+    return [bar[name] for name in ("trade_count", "is_closed", "is_complete", "version")]
 
 
 def typed(bar: dict[str, Any]) -> dict[str, Any]:

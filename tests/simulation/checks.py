@@ -40,13 +40,25 @@ def check_journal(world: World, reader: JournalReader, when: str) -> list[str]:
 
 
 def check_store(world: World, reader: JournalReader, store: FaultyStore) -> list[str]:
-    """Return what is wrong with the bars of *store*, to which everything was delivered."""
+    """Return what is wrong with the bars of *store*, to which everything was delivered.
+
+    Of two versions with as many trades a store keeps the complete one. So a bar that was called
+    complete before anybody could see the gap in it stays so there until a trade comes for it.
+    """
     states = _states(world)
     problems = []
     for symbol in world.schedule.symbols:
         bars = {open_time: bar for (name, open_time), bar in store.bars.items() if name == symbol}
         problems += list(
-            _check(world, symbol, bars, states.get(symbol), may_lack_bars=False, is_end=True)
+            _check(
+                world,
+                symbol,
+                bars,
+                states.get(symbol),
+                may_lack_bars=False,
+                is_end=True,
+                keeps_complete_bars=True,
+            )
         )
     if not world.schedule.is_rest_forbidden:  # without REST the clock may stand still for ever
         open_bars = [bar for bar in store.bars.values() if not bar.is_closed]
@@ -78,6 +90,7 @@ def _check(
     *,
     may_lack_bars: bool,
     is_end: bool,
+    keeps_complete_bars: bool = False,
 ) -> Iterator[str]:
     if state is None or state.next_id is None:
         if bars:
@@ -104,13 +117,14 @@ def _check(
         elif open_time >= begin and (wrong := differences(bar, trades)):
             ids = ranges(trade.trade_id for trade in trades)
             yield f"{where}: {wrong} with {ids}, all: {ranges(t.trade_id for t in full)}"
-        yield from _check_completeness(where, bar, full, state.gaps)
+        touching = [gap for gap in state.gaps if gap.touches(bar.open_time_ms, bar.interval_ms)]
+        if not (touching and keeps_complete_bars):
+            yield from _check_completeness(where, bar, full, touching)
 
 
 def _check_completeness(
-    where: str, bar: Bar, full: Sequence[Trade], gaps: Sequence[Gap]
+    where: str, bar: Bar, full: Sequence[Trade], touching: Sequence[Gap]
 ) -> Iterator[str]:
-    touching = [gap for gap in gaps if gap.touches(bar.open_time_ms, bar.interval_ms)]
     if bar.is_complete:
         if full and (wrong := differences(bar, list(full))):
             yield f"{where}: complete, but {wrong}"

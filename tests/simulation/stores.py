@@ -76,5 +76,5 @@ class FaultyStore:
             stored, updated_at_ms=0
         ):
             self.errors.append(f"two bars of one version: {bar} after {stored}")
-        if bar.trade_count >= stored.trade_count:
+        if bar.rank > stored.rank:
             self.bars[key] = bar

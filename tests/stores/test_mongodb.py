@@ -8,7 +8,7 @@ import re
 import threading
 import time
 import traceback
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -17,15 +17,22 @@ from urllib.parse import quote_plus
 import pymongo
 import pytest
 from bson.decimal128 import Decimal128
-from bson.int64 import Int64
-from hypothesis import given
-from hypothesis import strategies as st
 from msgspec.structs import replace
-from pymongo.errors import OperationFailure, PyMongoError, WriteConcernError
+from pymongo.errors import (
+    BulkWriteError,
+    OperationFailure,
+    PyMongoError,
+    WriteConcernError,
+    WriteError,
+)
+from pymongo.write_concern import WriteConcern
 
 from bintrades import BintradesError, ConfigError, RejectedBars
-from bintrades.stores.mongodb import INDEX_NAME, MongoStore, document
+from bintrades.stores.bar_bson import document
+from bintrades.stores.mongodb import INDEX_NAME, MongoStore
+from bintrades.stores.mongodb_durability import bounded, unsafe_on
 from bintrades.stores.mongodb_uri import client_of
+from bintrades.stores.mongodb_writes import objections
 from bintrades.testing.bars import sample_bar, sample_bars
 from bintrades.testing.mongod import Mongod
 from bintrades.testing.store_contract import StoreContract
@@ -97,10 +104,10 @@ def replica_set(mongod_binary: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 @contextmanager
 def failing(server: Mongod, **failure: object) -> Iterator[None]:
-    """Let the server fail every update of a client in the way described."""
+    """Let the server fail every write of a client in the way described."""
     with pymongo.MongoClient[Document](server.uri) as client:
         point = {"configureFailPoint": "failCommand"}
-        failure = {"failCommands": ["update"], **failure}
+        failure = {"failCommands": ["insert", "update"], **failure}
         client.admin.command({**point, "mode": "alwaysOn", "data": failure})
         try:
             yield
@@ -123,30 +130,6 @@ def counts(bars: Collection[Document]) -> list[int]:
     return [stored["trade_count"] for stored in bars.find().sort("open_time")]
 
 
-def test_every_field_has_its_published_bson_type() -> None:
-    stored = document(sample_bar())
-
-    types = {name: type(value) for name, value in stored.items()}
-
-    dates = ["open_time", "first_trade_time", "last_trade_time", "updated_at"]
-    longs = ["trade_count", "buy_count", "sell_count", "first_trade_id", "last_trade_id"]
-    decimals = [
-        *("quantity", "buy_quantity", "sell_quantity", "value", "buy_value", "sell_value"),
-        *("open_price", "close_price", "min_price", "max_price", "average_price"),
-    ]
-    assert types == {
-        "symbol": str,
-        "market": str,
-        "interval_seconds": int,
-        "is_closed": bool,
-        "is_complete": bool,
-        "version": int,
-        **dict.fromkeys(dates, datetime),
-        **dict.fromkeys(longs, Int64),
-        **dict.fromkeys(decimals, Decimal128),
-    }
-
-
 def test_the_server_sees_the_published_types(store: MongoStore, bars: Collection[Document]) -> None:
     store.store_bars([sample_bar()])
 
@@ -156,16 +139,6 @@ def test_the_server_sees_the_published_types(store: MongoStore, bars: Collection
     assert bars.find_one({}, {"_id": 0, "open_time": 1}) == {
         "open_time": datetime(2024, 8, 8, tzinfo=UTC)
     }
-
-
-@given(st.integers(0, 10**36), st.integers(0, 20))
-def test_a_decimal_is_stored_exactly_or_not_at_all(digits: int, places: int) -> None:
-    value = Decimal((0, tuple(map(int, str(digits))), -places))
-    bar = sample_bar(value=value, buy_value=Decimal(0), quantity=Decimal(1))
-    fits = len(str(digits).rstrip("0")) <= 34
-
-    with nullcontext() if fits else pytest.raises(ValueError, match="34 digits"):
-        assert document(bar)["value"].to_decimal() == value
 
 
 def test_a_bar_that_is_no_document_is_refused_and_the_others_are_stored(
@@ -243,6 +216,65 @@ def test_a_foreign_document_in_place_of_a_bar_is_left_alone_and_named(
     assert [stored["note"] for stored in bars.find()] == ["mine"]
 
 
+@pytest.mark.parametrize("trade_count", [2, 3])
+def test_a_bar_of_a_later_epoch_is_never_replaced_by_one_without(
+    store: MongoStore, bars: Collection[Document], trade_count: int
+) -> None:
+    stored = {"epoch": 1, "trade_count": trade_count, "is_closed": False}
+    bars.insert_one(document(sample_bar()) | stored)
+
+    store.store_bars([sample_bar(version=9)])
+
+    assert counts(bars) == [trade_count]
+
+
+def test_a_replaced_bar_stays_the_same_document(
+    store: MongoStore, bars: Collection[Document]
+) -> None:
+    store.store_bars([sample_bar(symbol="$market")])
+    (before,) = bars.find()
+
+    store.store_bars([sample_bar(symbol="$market", version=2)])
+
+    (after,) = bars.find()
+    assert after == before | {"version": 2}
+    assert list(after) == list(before)
+
+
+def test_a_batch_of_which_a_part_was_stored_before_a_timeout_may_come_again(
+    store: MongoStore, bars: Collection[Document]
+) -> None:
+    batch = sample_bars(10)
+    store.store_bars(batch[3:7])
+    before = list(bars.find({}, {"_id": 1}).sort("_id"))
+
+    store.store_bars(batch)
+
+    assert counts(bars) == [3] * 10
+    assert list(bars.find({}, {"_id": 1}).sort("_id"))[:4] == before
+
+
+def test_new_bars_are_inserted_and_only_what_is_there_already_is_updated(
+    replica_set: Mongod,
+) -> None:
+    store = opened(replica_set.uri, collection="new")
+    try:
+        with pymongo.MongoClient[Document](replica_set.uri) as client:
+            before = updates(client)
+            store.store_bars(sample_bars(100))
+            assert updates(client) == before
+            store.store_bars([sample_bar(trade_count=4), *sample_bars(100)[1:]])
+            assert updates(client) == before + 1
+    finally:
+        store.close_store()
+
+
+def updates(client: pymongo.MongoClient[Document]) -> int:
+    """Return how many update commands the server was sent."""
+    executed = client.admin.command("serverStatus")["metrics"]["commands"]
+    return int(executed["update"]["total"])
+
+
 def test_writers_that_race_for_a_bar_end_with_the_most_trades(
     mongodb_uri: str, bars: Collection[Document]
 ) -> None:
@@ -273,7 +305,11 @@ def test_writers_that_race_for_a_bar_end_with_the_most_trades(
     assert counts(bars) == [8] * 50
 
 
-@pytest.mark.parametrize("code", [10107, 11602, 262, 13, 14031])
+FULL_DISK = [14031, 12501]  # OutOfDiskSpace, and what older servers call their quota
+NOT_NOW = [1, 8, 16500, 50, 112, 10107, 11602, 262, 13, 64, 91, 146, 292, 8000, 99_999]
+
+
+@pytest.mark.parametrize("code", FULL_DISK + NOT_NOW)
 def test_an_error_of_the_server_raises_and_refuses_no_bar(replica_set: Mongod, code: int) -> None:
     store = opened(replica_set.uri, collection=f"code_{code}")
     try:
@@ -284,6 +320,28 @@ def test_an_error_of_the_server_raises_and_refuses_no_bar(replica_set: Mongod, c
         store.store_bars(sample_bars(2))
     finally:
         store.close_store()
+
+
+def refused_with(code: int, **details: object) -> BulkWriteError:
+    """Return what pymongo raises when a server refuses the second document of a bulk."""
+    problem = {"index": 1, "code": code, "errmsg": "so it is", "op": {"all": "of it"}, **details}
+    return BulkWriteError({"writeErrors": [problem], "writeConcernErrors": []})
+
+
+@pytest.mark.parametrize("code", FULL_DISK + NOT_NOW)
+def test_a_code_within_a_bulk_that_says_not_now_sets_no_bar_aside(code: int) -> None:
+    with pytest.raises(WriteError, match="so it is") as raised:
+        objections(refused_with(code))
+
+    assert raised.value.code == code
+    assert "all" not in str(raised.value)
+
+
+@pytest.mark.parametrize("code", [121, 11000, 10334, 17280, 2, 14, 22])
+def test_a_code_within_a_bulk_that_speaks_of_the_document_is_an_objection(code: int) -> None:
+    (objection,) = objections(refused_with(code))
+
+    assert (objection["index"], objection["code"]) == (1, code)
 
 
 def test_writes_that_the_administrator_blocks_are_no_fault_of_the_bars(
@@ -321,9 +379,9 @@ def test_many_bars_that_are_stored_already_in_a_better_version_cost_few_commands
 
 
 def commands(client: pymongo.MongoClient[Document]) -> int:
-    """Return how many update and find commands the server was sent."""
+    """Return how many commands that read or write bars the server was sent."""
     executed = client.admin.command("serverStatus")["metrics"]["commands"]
-    return int(executed["update"]["total"] + executed["find"]["total"])
+    return sum(int(executed[name]["total"]) for name in ("insert", "update", "find"))
 
 
 def test_a_write_concern_that_was_not_met_raises(replica_set: Mongod) -> None:
@@ -411,6 +469,77 @@ def connections(client: pymongo.MongoClient[Document], appname: str) -> list[Doc
     return list(client.admin.aggregate([everything, {"$match": {"appName": appname}}]))
 
 
+@pytest.mark.parametrize(
+    ("options", "warning"),
+    [("w=1", "w=1 is unsafe on a replica set"), ("journal=false", "journal=false is unsafe")],
+)
+def test_a_write_concern_that_can_lose_bars_is_called_unsafe_by_check(
+    caplog: pytest.LogCaptureFixture, options: str, warning: str
+) -> None:
+    MongoStore().check_store({"uri": f"mongodb://user:s3cr3t@db/?{options}"})
+
+    assert warning in caplog.text
+    assert "s3cr3t" not in caplog.text
+
+
+@pytest.mark.parametrize("options", ["", "?w=majority", "?w=2", "?w=mine", "?journal=true"])
+def test_a_write_concern_that_may_be_safe_is_not_warned_of(
+    caplog: pytest.LogCaptureFixture, options: str
+) -> None:
+    MongoStore().check_store({"uri": f"mongodb://db/{options}"})
+
+    assert caplog.text == ""
+
+
+def test_a_server_that_stands_alone_takes_the_defaults_and_nothing_is_called_unsafe(
+    mongodb_uri: str, bars: Collection[Document], caplog: pytest.LogCaptureFixture
+) -> None:
+    store = opened(
+        f"{mongodb_uri}{'&' if '?' in mongodb_uri else '?'}w=1", database=bars.database.name
+    )
+    store.store_bars([sample_bar()])
+    store.close_store()
+
+    assert counts(bars) == [3]
+    assert "unsafe" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("hello", "w", "needed"),
+    [
+        ({"setName": "rs0", "hosts": ["a", "b", "c"]}, 1, 2),
+        ({"setName": "rs0", "hosts": ["a", "b", "c", "d", "e"]}, 2, 3),
+        ({"msg": "isdbgrid"}, 1, 2),
+        ({"setName": "rs0", "hosts": ["a", "b", "c"]}, 2, None),
+        ({"setName": "rs0", "hosts": ["a", "b", "c"]}, "majority", None),
+        ({"setName": "rs0", "hosts": ["a", "b", "c"]}, "mine", None),
+        ({}, 1, None),
+    ],
+)
+def test_fewer_members_than_a_majority_are_unsafe(
+    hello: Document, w: int | str, needed: int | None
+) -> None:
+    warning = unsafe_on(hello, WriteConcern(w))
+
+    assert warning is None if needed is None else f"once {needed} members" in str(warning)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ("", {"w": "majority", "j": True, "wtimeout": 20_000}),
+        ("?socketTimeoutMS=3000", {"w": "majority", "j": True, "wtimeout": 2_000}),
+        ("?socketTimeoutMS=0", {"w": "majority", "j": True, "wtimeout": 20_000}),
+        ("?w=2&journal=false&wTimeoutMS=7", {"w": 2, "j": False, "wtimeout": 7}),
+    ],
+)
+def test_waiting_for_members_ends_before_waiting_for_the_server(
+    options: str, expected: Document
+) -> None:
+    with client_of(f"mongodb://db/{options}") as client:
+        assert bounded(client).document == expected
+
+
 def test_the_unique_index_is_made_once_under_its_name(
     store: MongoStore, bars: Collection[Document]
 ) -> None:
@@ -418,6 +547,20 @@ def test_the_unique_index_is_made_once_under_its_name(
 
     assert index["key"] == [("symbol", 1), ("open_time", 1)]
     assert index["unique"] is True
+
+
+@pytest.mark.parametrize("loss", ["drop", "drop_indexes"])
+def test_a_bar_never_enters_a_collection_without_its_unique_index(
+    store: MongoStore, bars: Collection[Document], caplog: pytest.LogCaptureFixture, loss: str
+) -> None:
+    first, second = sample_bars(2)
+    store.store_bars([first])
+
+    getattr(bars, loss)()
+    store.store_bars([second])
+
+    assert bars.index_information()[INDEX_NAME]["unique"] is True
+    assert f"{bars.full_name} has lost its unique index" in caplog.text
 
 
 def test_a_unique_index_that_the_user_made_is_good_enough(
@@ -519,6 +662,8 @@ def test_a_good_uri_is_accepted_without_network(uri: str) -> None:
         ("mongodb://db/?w=0", "w=0 is not allowed"),
         ("mongodb://db/?w=0&journal=true", "w=0 is not allowed"),
         ("mongodb://db/?conectTimeoutMS=5", "Unknown option: conecttimeoutms"),
+        ("mongodb://db/?w=1&conectTimeoutMS=5", "Unknown option: conecttimeoutms"),
+        ("mongodb://db/?tls=true&tlsCAFile=%2Fno%2Fsuch%2Ffile", "tlsCAFile=/no/such/file: No"),
         ("mongodb://db/?connectTimeoutMS=soon", "connecttimeoutms must be"),
         ("mongodb://db/?tls=true&tlsCAFile=/no/such/file", "/no/such/file"),
         ("mongodb://db/?tls", "key=value"),
@@ -559,7 +704,7 @@ def test_what_the_uri_says_wins_over_the_defaults() -> None:
         assert given.options.pool_options.socket_timeout == 0.007
         assert given.options.pool_options.appname == "mine"
         assert given.options.pool_options.connect_timeout == 5
-        assert default.write_concern.document == {"j": True}
+        assert default.write_concern.document == {"w": "majority", "j": True}
         assert default.options.server_selection_timeout == 5
         assert default.options.pool_options.socket_timeout == 30
         assert default.options.pool_options.appname == "bintrades"
