@@ -53,11 +53,13 @@ _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 class Config:
     """A whole configuration, valid in itself.
 
+    folder is where relative paths start: that of the file, or its parent when that is called etc.
     store_options has, for each enabled store and no other, its section as it stands in the file,
     with the environment variables put in; a store without a section has no options.
     """
 
     path: Path
+    folder: Path
     binance: BinanceConfig = dataclasses.field(default_factory=BinanceConfig)
     symbols: SymbolsConfig = dataclasses.field(default_factory=SymbolsConfig)
     bars: BarsConfig = dataclasses.field(default_factory=BarsConfig)
@@ -116,6 +118,8 @@ class _Loader:
     """Turns what an INI file holds into a Config, collecting (line, problem) on the way."""
 
     def __init__(self, path: Path, ini: Ini, environ: Mapping[str, str]) -> None:
+        folder = Path(os.path.abspath(path)).parent  # noqa: PTH100 - also cuts out ".."
+        self._folder = folder.parent if folder.name == "etc" else folder
         self._path = path
         self._ini = ini
         self._environ = environ
@@ -137,6 +141,7 @@ class _Loader:
         store_options = {name: self._store_options(name) for name in enabled}
         return Config(
             path=self._path,
+            folder=self._folder,
             store_options={name: each for name, each in store_options.items() if each is not None},
             **{section: self._section(section) for section in SECTIONS},
         )
@@ -284,11 +289,9 @@ class _Loader:
     def _absolute(self, section: str, value: Any) -> Any:
         if not isinstance(value, Path):
             return value
-        folder = Path(os.path.abspath(self._path)).parent  # noqa: PTH100 - also cuts out ".."
-        base = folder.parent if folder.name == "etc" else folder
         if section == "plugins" and "path" not in self._values[section]:
-            return _plugins_folder(base / value)
-        return base / value
+            return _plugins_folder(self._folder / value)
+        return self._folder / value
 
 
 def _not_a_file(path: Path) -> str | None:

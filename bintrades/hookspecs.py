@@ -1,7 +1,9 @@
 """The storage plugin interface (pluggy, project name "bintrades").
 
 A plugin is a module or an object that implements store_bars and, where it needs them, the others.
-Every call of one plugin comes from one thread, its own, except check_store.
+Every call of one plugin comes from one thread, its own, except check_store. The working directory
+is the configuration's folder (its parent when that is called etc), so relative paths in the
+options of a store start where all others do.
 """
 
 from __future__ import annotations

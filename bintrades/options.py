@@ -26,7 +26,8 @@ _EXAMPLE_HEAD = """\
 ;
 ; Durations are whole numbers with ms, s, m, h or d, lists have commas, spaces or lines between.
 ; ${NAME} in a value is the environment variable NAME: a place for passwords.
-; Relative paths start at the folder of this file, or at its parent when that folder is called etc.
+; Relative paths start at the folder of this file, or at its parent when that folder is called etc;
+; also in the sections of stores.
 """
 _EXAMPLE_STORES = """
 ; One section for each store, handed to it as it stands here.

@@ -6,11 +6,13 @@ the others.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from bintrades.config import read_config
 from bintrades.errors import ConfigError
 from bintrades.plugins import find_stores, without_secrets
+from bintrades.tls import BUNDLE_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -19,16 +21,20 @@ if TYPE_CHECKING:
     from bintrades.config import Config, LoggingConfig
     from bintrades.plugins import Store
 
+_VARIABLES_WITH_PATHS = ("SSL_CERT_FILE", "SSL_CERT_DIR", BUNDLE_VARIABLE)
+
 
 def prepare(
     path: Path, start_logging: Callable[[LoggingConfig], None] | None = None
 ) -> tuple[Config, list[Store]]:
     """Return the configuration of the file *path* and the stores that it enables, in its order.
 
-    *start_logging* is called before any plugin's code is, which may log. Raises ConfigError with
-    every problem; touches no network. Main thread.
+    The configuration's folder becomes the working directory, so that relative paths start there
+    in the options of a store as everywhere. *start_logging* is called before any plugin's code is,
+    which may log. Raises ConfigError with every problem; touches no network. Main thread.
     """
     config, problems = read_config(path)
+    _work_in(config.folder)
     if start_logging is not None:
         try:
             start_logging(config.logging)
@@ -43,6 +49,20 @@ def prepare(
     if problems:
         raise ConfigError(*problems)
     return config, stores
+
+
+def _work_in(folder: Path) -> None:
+    """Change the working directory; files that the environment names stay where they are."""
+    for name in _VARIABLES_WITH_PATHS:
+        if paths := os.environ.get(name):
+            os.environ[name] = os.pathsep.join(map(os.path.abspath, paths.split(os.pathsep)))
+    try:
+        os.chdir(folder)
+    except OSError as error:
+        raise ConfigError(
+            f"{folder}: cannot become the working directory: {error.strerror}; the folder of the"
+            " configuration must be one that may be entered"
+        ) from error
 
 
 def _problems_of(store: Store, options: Mapping[str, str]) -> list[str]:

@@ -4,7 +4,7 @@
     enabled = mongodb, jsonl
 
     [store:jsonl]
-    path = var/bars.jsonl        ; relative to the working directory; must end with .jsonl
+    path = var/bars.jsonl        ; relative to the configuration's folder; must end with .jsonl
 
 A line has the fields of Bar.as_dict(): numbers with a fraction are strings, so that no reader
 makes floats of them, and times are ISO 8601 in UTC. Nothing is ever changed in place, so a bar

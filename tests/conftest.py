@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import pymongo
@@ -13,11 +14,18 @@ from bintrades.testing.mongod import NOT_FOUND, URI_VARIABLE, Mongod, find_mongo
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from pymongo.database import Database
 
 pytest.register_assert_rewrite("bintrades.testing.store_contract")
+
+
+@pytest.fixture(autouse=True)
+def working_directory() -> Iterator[None]:
+    """Return to where the tests run: `run` and `check` go to the folder of their configuration."""
+    before = Path.cwd()
+    yield
+    os.chdir(before)
 
 
 @pytest.fixture(scope="session")

@@ -713,6 +713,21 @@ def test_a_refusal_said_at_once_may_wait_for_a_supervisor_but_not_after_a_signal
     assert "BINTRADES_REFUSAL_WAIT=soon: not a whole number with a unit" in said.err
 
 
+def test_certificates_that_the_environment_names_stay_where_they_are(
+    config: Path, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stores' paths start at the folder of the configuration, which is made the working one."""
+    here = Path.cwd()
+    monkeypatch.setenv("SSL_CERT_FILE", "ca.pem")
+    monkeypatch.setenv("SSL_CERT_DIR", "/etc/ssl:certs")
+
+    terminal("check").assert_well()
+
+    assert Path.cwd() == config.parent
+    assert os.environ["SSL_CERT_FILE"] == str(here / "ca.pem")
+    assert os.environ["SSL_CERT_DIR"] == f"/etc/ssl:{here}/certs"
+
+
 def test_a_configuration_to_begin_with_is_printed_and_is_right(tmp_path: Path) -> None:
     printed = command("example")
     (tmp_path / "bintrades.ini").write_text(printed.out, encoding="utf-8")

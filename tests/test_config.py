@@ -78,6 +78,7 @@ def test_the_defaults_are_those_that_users_were_promised(tmp_path: Path) -> None
 
     assert dataclasses.asdict(config) == {
         "path": tmp_path / "b.ini",
+        "folder": tmp_path,
         "binance": {
             "market": "spot",
             "stream": "trade",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.end_to_end.collector import Collector, to_mongodb
+from tests.end_to_end.collector import REPOSITORY, Collector, to_mongodb
 from tests.end_to_end.market import documents, stored_trade_count
 
 if TYPE_CHECKING:
@@ -44,6 +45,10 @@ def store_bars(bars):
         file.writelines(f"{{bar.open_time_ms}}\\n" for bar in bars)
     if is_first:
         raise OSError("after the fact")
+"""
+WHERE_IT_IS_IMPORTED = """
+with open("imported", "a") as file:
+    file.write(f"{os.getcwd()}\\n")
 """
 HANG = "threading.Event().wait()"
 
@@ -128,6 +133,34 @@ def test_a_store_that_raises_gets_every_bar_when_it_is_well_again(
     stored = output.read_text().split()
     assert set(stored) == {str(START_MS + 10_000 * index) for index in range(5)}
     assert len(stored) > 5
+
+
+def test_relative_paths_in_the_section_of_a_store_start_at_the_configurations_folder(
+    exchange: ExchangeSimulator, tmp_path: Path
+) -> None:
+    """As all others do, wherever the process is started: here in the folder of the tests."""
+    sections: Sections = {
+        "stores": {"enabled": "here, jsonl"},
+        "store:here": {"path": "here.txt"},
+        "store:jsonl": {"path": "var/bars.jsonl"},
+    }
+    here = plugin("open(options['path'], 'x').close()")
+    jsonl = (REPOSITORY / "plugins" / "jsonl.py").read_text(encoding="utf-8")
+    with Collector(tmp_path, exchange, sections) as collector:
+        (collector.plugins / "here.py").write_text(here + WHERE_IT_IS_IMPORTED, encoding="utf-8")
+        (collector.plugins / "jsonl.py").write_text(jsonl, encoding="utf-8")
+        checked = collector.command("check")
+        collector.start()
+        exchange.wait_for_subscription("btcusdt@trade", timeout_s=30)
+        exchange.publish("BTCUSDT", "60000", "1", time_ms=START_MS)
+        collector.wait_for_trades(1)
+        assert collector.stop() == 0
+
+    assert checked.returncode == 0
+    assert (tmp_path / "here.txt").exists()
+    assert (tmp_path / "imported").read_text() == f"{tmp_path}\n" * 2
+    (line,) = (tmp_path / "var" / "bars.jsonl").read_text(encoding="utf-8").splitlines()
+    assert json.loads(line)["trade_count"] == 1
 
 
 def test_an_option_that_a_plugin_refuses_when_opened_is_a_configuration_error(
