@@ -42,7 +42,7 @@ def set_up_logging(config: LoggingConfig) -> None:
         ) from error
     handler.setFormatter(_json_formatter() if config.format == "json" else _TextFormatter(_TEXT))
     logging.basicConfig(level=config.level, handlers=[handler], force=True)
-    for chatty in ("pymongo", "httpx", "httpcore", "schedule", "websocket"):
+    for chatty in ("pymongo", "urllib3", "schedule", "websocket"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLogger().level))
 
 

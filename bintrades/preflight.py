@@ -1,7 +1,7 @@
 """Everything that must be right before collecting begins, each problem of it said at once.
 
-The configuration, the log, the plugins and their options: what is wrong with one hides nothing of
-the others.
+The configuration, the log, the plugins and their options, and what the environment says of proxies
+and certificates: what is wrong with one hides nothing of the others.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 from bintrades.config import read_config
 from bintrades.errors import ConfigError
 from bintrades.plugins import find_stores, without_secrets
-from bintrades.tls import BUNDLE_VARIABLE
+from bintrades.proxies import proxy_for
+from bintrades.tls import BUNDLE_VARIABLE, tls_context
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from bintrades.config import Config, LoggingConfig
@@ -46,6 +47,7 @@ def prepare(
         if (options := config.store_options.get(store.name)) is not None:
             found = _problems_of(store, options)
             problems += _in_file(path, *(f"[store:{store.name}] {text}" for text in found))
+    problems += dict.fromkeys(_problems_of_environment(config))
     if problems:
         raise ConfigError(*problems)
     return config, stores
@@ -63,6 +65,18 @@ def _work_in(folder: Path) -> None:
             f"{folder}: cannot become the working directory: {error.strerror}; the folder of the"
             " configuration must be one that may be entered"
         ) from error
+
+
+def _problems_of_environment(config: Config) -> Iterator[str]:
+    for url in (config.binance.stream_url, config.binance.rest_url):
+        try:
+            proxy_for(url, os.environ)
+        except ConfigError as error:
+            yield from error.problems
+    try:
+        tls_context()
+    except ConfigError as error:
+        yield from error.problems
 
 
 def _problems_of(store: Store, options: Mapping[str, str]) -> list[str]:

@@ -19,6 +19,7 @@ import msgspec
 from bintrades.aggregator import Aggregator
 from bintrades.binance.budget import BLOCKED_UNTIL, Budget
 from bintrades.binance.connections import Connections
+from bintrades.binance.dialing import Dialer
 from bintrades.binance.events import Blocked
 from bintrades.binance.history import History
 from bintrades.binance.listing import choose_symbols, unlisted_symbols
@@ -39,7 +40,7 @@ from bintrades.recording import FEW_SYMBOLS, Recording
 from bintrades.repair import RepairPlan
 from bintrades.scheduler import Scheduler, Ticker
 from bintrades.status import Status
-from bintrades.tls import tls_context
+from bintrades.tls import Certificates
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,10 +70,11 @@ def run(config: Config, stores: Sequence[Store], reasons: Reasons) -> int:
     Call it on the main thread. Raises ConfigError and JournalError.
     """
     market = MARKETS[config.binance.market]
+    dialer = Dialer(Certificates().context)
     journal = _open_journal(config, market, reasons)
     if journal is None:
         return 0  # told to stop while another collector had it
-    with closing(journal), RestClient(config.binance.rest_url, market) as rest:
+    with closing(journal), RestClient(config.binance.rest_url, market, dialer=dialer) as rest:
         banned_until = int(journal.fact(BLOCKED_UNTIL) or 0)
         budget = Budget(market.weight_per_minute, config.repair.weight_share, banned_until)
         try:
@@ -82,7 +84,7 @@ def run(config: Config, stores: Sequence[Store], reasons: Reasons) -> int:
             raise ConfigError(f"{config.path}: {error}; {allowed}") from error
         if not symbols:
             return 0  # told to stop before the exchange had answered
-        service = Service(config, symbols, stores, journal, rest, budget, reasons)
+        service = Service(config, symbols, stores, journal, dialer, rest, budget, reasons)
         return service.run()
 
 
@@ -116,12 +118,14 @@ class Service:
         symbols: Sequence[str],
         stores: Sequence[Store],
         journal: Journal,
+        dialer: Dialer,
         rest: RestClient,
         budget: Budget,
         reasons: Reasons,
     ) -> None:
         self._config = config
         self._reasons = reasons
+        self._dialer = dialer
         self._rest = rest
         self._budget = budget
         self._journal = journal
@@ -196,7 +200,7 @@ class Service:
         options = StreamOptions(
             stream_url=binance.stream_url,
             market=self._market,
-            tls=tls_context(),
+            dialer=self._dialer,
             coalesce_ms=binance.coalesce_ms,
         )
 

@@ -1,15 +1,57 @@
-"""The one TLS context of streams and REST requests: always verified."""
+"""Whom TLS connections trust, streams and REST requests alike: always verified."""
 
 from __future__ import annotations
 
+import logging
 import os
 import ssl
+import threading
 from pathlib import Path
 
 from bintrades.errors import ConfigError
 
+log = logging.getLogger(__name__)
+
 BUNDLE_VARIABLE = "WEBSOCKET_CLIENT_CA_BUNDLE"
 """Names a file or folder of certificates to trust besides the system's; websocket-client's own."""
+
+
+class Certificates:
+    """The certificates to trust, read again when they have changed. Callable from any thread.
+
+    Making one raises ConfigError when they cannot be read. When that happens later, which is a
+    warning, those of before serve on.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._state = _state()
+        self._context = tls_context()
+        self._file = ssl.get_default_verify_paths().cafile
+
+    def context(self) -> ssl.SSLContext:
+        """Return the context for a new connection."""
+        with self._lock:
+            state = _state()
+            if state != self._state:
+                self._state = state  # what cannot be read is said once, until it changes again
+                self._read_again()
+            return self._context
+
+    def _read_again(self) -> None:
+        try:
+            if self._file is not None:  # OpenSSL would do without it, and trust nobody
+                ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(self._file)
+            self._context = tls_context()
+            self._file = ssl.get_default_verify_paths().cafile
+        except (ConfigError, OSError) as error:
+            log.warning(
+                "the certificates to trust have changed and cannot be read; "
+                "those of before serve on",
+                extra={"file": self._file, "error": str(error)},
+            )
+        else:
+            log.info("the certificates to trust have changed; new connections use them")
 
 
 def tls_context() -> ssl.SSLContext:
@@ -37,3 +79,23 @@ def _trust(context: ssl.SSLContext, bundle: Path) -> None:
             f"{BUNDLE_VARIABLE}={bundle}: no certificates can be read from it: {error}; "
             "name a PEM file, or a folder made by openssl rehash, or unset it"
         ) from error
+
+
+def _state() -> list[tuple[int, int, int] | None]:
+    """Return what changes when a file or folder of certificates does; the system keeps the rest."""
+    paths = ssl.get_default_verify_paths()
+    files = os.environ.get(paths.openssl_cafile_env) or paths.openssl_cafile
+    folders = os.environ.get(paths.openssl_capath_env) or paths.openssl_capath
+    return [
+        _state_of(path)
+        for path in (files, *folders.split(os.pathsep), os.environ.get(BUNDLE_VARIABLE, ""))
+        if path
+    ]
+
+
+def _state_of(path: str) -> tuple[int, int, int] | None:
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return None
+    return found.st_ctime_ns, found.st_size, found.st_ino

@@ -23,6 +23,7 @@ LAYERS = (
     (
         *("ledger", "gap_times", "bucket", "changes", "aggregator", "repair"),
         *("binance.frames", "binance.messages", "binance.events", "binance.budget"),
+        *("proxies", "tls", "binance.addresses", "binance.sockets"),
     ),
     (
         *("journal", "delivery", "gap_report"),
@@ -41,13 +42,13 @@ never what is above. Modules that are not named may stand anywhere that keeps th
 PURE = (
     *("model", "ledger", "gap_times", "bucket", "changes", "aggregator", "repair"),
     *("binance.frames", "binance.messages", "binance.budget"),
-    *("binance.subscription", "binance.silence", "binance.symbols"),
+    *("binance.subscription", "binance.silence", "binance.symbols", "binance.addresses"),
 )
 IMPURE = {
-    *("asyncio", "fcntl", "http", "httpx", "io", "logging", "multiprocessing", "os", "pathlib"),
+    *("asyncio", "fcntl", "http", "io", "logging", "multiprocessing", "os", "pathlib"),
     *("pymongo", "queue", "random", "requests", "schedule", "select", "selectors", "shutil"),
     *("signal", "socket", "sqlite3", "ssl", "subprocess", "sys", "tempfile", "threading", "time"),
-    *("urllib", "websocket"),
+    *("urllib", "urllib3", "websocket"),
 }
 
 

@@ -319,6 +319,35 @@ def test_no_problem_hides_another_and_each_is_one_line_without_a_password(
         assert problem.removeprefix(f"{config}: ").startswith(start)
 
 
+@pytest.mark.parametrize(("name", "status"), [("check", 1), ("run", 2)])
+def test_what_the_environment_names_and_cannot_be_used_is_said(
+    config: Path, tmp_path: Path, name: str, status: int
+) -> None:
+    proxy, bundle = "socks4://me:hidden@proxy:9050", tmp_path / "missing.pem"
+    environ = {
+        "https_proxy": "",
+        "HTTPS_PROXY": "",
+        "http_proxy": proxy,
+        "WEBSOCKET_CLIENT_CA_BUNDLE": str(bundle),
+    }
+    add(config, "[binance]\nstream_url = ws://127.0.0.1:9\nrest_url = http://127.0.0.1:9\n")
+
+    said = command(name, "--config", config, environ=environ)
+
+    assert said.status == status
+    assert [line.partition(";")[0] for line in said.problems] == [
+        "http_proxy=socks4://***@proxy:9050: no proxy of the kind socks4:// can be used",
+        f"WEBSOCKET_CLIENT_CA_BUNDLE={bundle}: no certificates can be read from it: "
+        "[Errno 2] No such file or directory",
+    ]
+
+
+def test_a_socks_proxy_of_the_environment_is_nothing_to_complain_of(config: Path) -> None:
+    environ = {"ALL_PROXY": "socks5://127.0.0.1:9050", "https_proxy": ""}
+
+    command("check", "--config", config, environ=environ).assert_well()
+
+
 def test_check_says_that_all_is_well_and_makes_nothing(config: Path, terminal: Terminal) -> None:
     before = sorted(config.parent.rglob("*.journal*"))
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("bintrades.of_this_test")
 
-CHATTY = ("pymongo", "httpx", "httpcore", "schedule", "websocket")
+CHATTY = ("pymongo", "urllib3", "schedule", "websocket")
 
 
 @pytest.fixture(autouse=True)

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from bintrades.aggregator import Aggregator
 from bintrades.binance.budget import Budget
 from bintrades.binance.connections import Connections
+from bintrades.binance.dialing import Dialer
 from bintrades.binance.history import History
 from bintrades.binance.markets import MARKETS
 from bintrades.binance.reader import AttemptLimit, Reader
@@ -34,7 +35,7 @@ from bintrades.recording import Recording
 from bintrades.repair import RepairPlan
 from bintrades.status import Status, read_status, tell
 from bintrades.testing.bars import OPEN_TIME_MS, sample_bar, sample_bars
-from bintrades.tls import tls_context
+from bintrades.tls import Certificates
 from bintrades.version import __version__
 from tests.journals import by_key, checkpoints, finished, journal_at, open_journal
 from tests.strategies import make_trade
@@ -61,7 +62,9 @@ class Collector:
         inbox: queue.Queue[Event] = queue.Queue()
         failures: list[str] = []
         self.aggregator = Aggregator(["BTCUSDT"], market="spot", interval_ms=10_000, grace_ms=500)
-        options = StreamOptions("ws://127.0.0.1:9", MARKETS["spot"], tls_context(), 10)
+        options = StreamOptions(
+            "ws://127.0.0.1:9", MARKETS["spot"], Dialer(Certificates().context), 10
+        )
 
         def make_reader(number: int, symbols: Sequence[str], copy: int) -> Reader:
             return Reader(

@@ -14,7 +14,7 @@ import pytest
 import trustme
 
 from bintrades.errors import ConfigError
-from bintrades.tls import BUNDLE_VARIABLE, tls_context
+from bintrades.tls import BUNDLE_VARIABLE, Certificates, tls_context
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,10 +47,11 @@ def server(authority: trustme.CA, name: str = "localhost") -> Iterator[int]:
         thread.join(10)
 
 
-def shake_hands(port: int) -> None:
+def shake_hands(port: int, context: ssl.SSLContext | None = None) -> None:
+    context = context or tls_context()
     with (
         socket.create_connection(("127.0.0.1", port), timeout=10) as plain,
-        tls_context().wrap_socket(plain, server_hostname="localhost"),
+        context.wrap_socket(plain, server_hostname="localhost"),
     ):
         pass
 
@@ -121,3 +122,79 @@ def test_a_bundle_that_cannot_be_read_is_a_configuration_error(
 
     with pytest.raises(ConfigError, match=f"{BUNDLE_VARIABLE}={bundle}: no certificates can be"):
         tls_context()
+
+
+@pytest.fixture(params=[BUNDLE_VARIABLE, "SSL_CERT_FILE"])
+def bundle(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the bundle of a running process: it trusts an authority that nobody uses."""
+    path = tmp_path / "ca.pem"
+    trustme.CA().cert_pem.write_to_path(str(path))
+    monkeypatch.setenv(request.param, str(path))
+    return path
+
+
+def test_a_bundle_that_changes_while_running_counts_for_new_connections(
+    authority: trustme.CA, bundle: Path
+) -> None:
+    certificates = Certificates()
+    with server(authority) as port, pytest.raises(ssl.SSLCertVerificationError):
+        shake_hands(port, certificates.context())
+
+    authority.cert_pem.write_to_path(str(bundle))
+    with server(authority) as port:
+        shake_hands(port, certificates.context())
+
+    trustme.CA().cert_pem.write_to_path(str(bundle.with_suffix(".new")))
+    bundle.with_suffix(".new").rename(bundle)  # as programs do that replace files
+    with server(authority) as port, pytest.raises(ssl.SSLCertVerificationError):
+        shake_hands(port, certificates.context())
+
+
+def test_a_bundle_that_has_not_changed_is_not_read_again(bundle: Path) -> None:
+    certificates = Certificates()
+
+    assert certificates.context() is certificates.context()
+    assert bundle.exists()
+
+
+@pytest.mark.parametrize("accident", ["removed", "spoilt", "emptied"])
+def test_where_a_bundle_becomes_unreadable_that_of_before_serves_on(
+    authority: trustme.CA, bundle: Path, accident: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    authority.cert_pem.write_to_path(str(bundle))
+    certificates = Certificates()
+    if accident == "removed":
+        bundle.unlink()
+    else:
+        bundle.write_text("not a certificate" if accident == "spoilt" else "")
+
+    for _ in range(3):
+        with server(authority) as port:
+            shake_hands(port, certificates.context())
+
+    (warning,) = caplog.records
+    assert warning.levelname == "WARNING"
+    assert "those of before serve on" in warning.message
+
+    authority.cert_pem.write_to_path(str(bundle))
+    with server(authority) as port:
+        shake_hands(port, certificates.context())
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl names the certificates")
+def test_a_folder_that_changes_while_running_counts_for_new_connections(
+    authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(BUNDLE_VARIABLE, str(tmp_path))
+    certificates = Certificates()
+    certificates.context()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    asked = ["openssl", "x509", "-noout", "-subject_hash", "-in", str(tmp_path / "ca.pem")]
+    subject = subprocess.run(asked, check=True, capture_output=True, text=True).stdout.strip()
+    (tmp_path / "ca.pem").rename(tmp_path / f"{subject}.0")
+
+    with server(authority) as port:
+        shake_hands(port, certificates.context())
+    (tmp_path / f"{subject}.0").unlink()
+    with server(authority) as port, pytest.raises(ssl.SSLCertVerificationError):
+        shake_hands(port, certificates.context())

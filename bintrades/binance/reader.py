@@ -17,6 +17,7 @@ from bintrades.binance.connection import Connection
 from bintrades.binance.session import Session, StreamOptions
 from bintrades.binance.silence import Silence
 from bintrades.clocks import now_ms
+from bintrades.ini import one_line
 from bintrades.logs import LimitedLog
 from bintrades.worker import Worker
 
@@ -144,7 +145,7 @@ class Reader(Worker):
             try:
                 self._connect_and_serve()
             except Exception as error:  # whatever it was: there is always another attempt
-                self.last_error = f"{type(error).__name__}: {error}"
+                self.last_error = one_line(f"{type(error).__name__}: {error}", 500)
                 was_connected = self.connection_count > connections
                 self._stopping.wait(self._note_loss(was_connected=was_connected))
 
@@ -152,9 +153,12 @@ class Reader(Worker):
         """Serve one connection until the reader is stopped, or raise what ended it."""
         url = self._options.stream_url.rstrip("/") + "/stream"
         connection = Connection(
-            url, self._options.tls, receive_timeout_s=_RECEIVE_TIMEOUT_S, address=self._copy
+            url, self._options.dialer, receive_timeout_s=_RECEIVE_TIMEOUT_S, copy=self._copy
         )
-        log.info("connected", extra={"url": url, "symbols": len(self.symbols)})
+        log.info(
+            "connected",
+            extra={"url": url, "address": connection.peer, "symbols": len(self.symbols)},
+        )
         self.connection_count += 1
         self.last_error = None
         session = self._session = Session(

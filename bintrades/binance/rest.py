@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import email.utils
 import re
-import time
+from http import HTTPStatus
 from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import urlencode, urlsplit
 
-import httpx
 import msgspec
+import urllib3
 
+from bintrades.binance.dialing import Dialer
+from bintrades.binance.http_pool import http_pool
 from bintrades.binance.symbols import SymbolInfo
 from bintrades.clocks import utc_ms
-from bintrades.errors import ExchangeError
-from bintrades.tls import tls_context
+from bintrades.errors import ConfigError, ExchangeError
+from bintrades.ini import one_line
+from bintrades.tls import Certificates
 from bintrades.version import __version__
 
 if TYPE_CHECKING:
@@ -26,6 +31,8 @@ MAX_ANSWER_BYTES = 64 * 1024 * 1024
 """Longest answer that is read; the list of all symbols has some 10 MiB."""
 
 _SHOWN_BYTES = 200
+_PART_BYTES = 64 * 1024
+_MAX_HEAD_BYTES = 1024 * 1024
 _BANNED = re.compile(r"banned until ([0-9]{13})\b")  # milliseconds UTC
 _ADVICE = {
     403: "its firewall refused the request; wait some minutes, and ask less often",
@@ -76,10 +83,10 @@ class _ExchangeInfo(msgspec.Struct):
 class RestClient:
     """The REST side of one market, over connections that are kept open between requests.
 
-    Callable from any thread. Proxies are those of the environment (HTTPS_PROXY, NO_PROXY, ...).
-    Making one raises ConfigError for certificates that cannot be read; every other failure is a
-    RestError. A request fails when nothing comes for timeout_s, or when its answer is not whole
-    after answer_timeout_s.
+    Callable from any thread; *dialer* opens the connections, one of its own by default. Making one
+    raises ConfigError for certificates that cannot be read; every failure of a request is a
+    RestError. A request fails when nothing comes for timeout_s, when no connection is made in that
+    time, or when its answer is not whole after answer_timeout_s in all.
     """
 
     def __init__(
@@ -87,27 +94,28 @@ class RestClient:
         rest_url: str,
         market: Market,
         *,
+        dialer: Dialer | None = None,
         timeout_s: float = 10.0,
         answer_timeout_s: float = 60.0,
         max_answer_bytes: int = MAX_ANSWER_BYTES,
     ) -> None:
         self._rest_url = rest_url.rstrip("/")
         self.market = market
-        self._answer_timeout_s = answer_timeout_s
         self._max_answer_bytes = max_answer_bytes
         self.used_weight: int | None = None  # of this minute, as the exchange last counted it
-        try:
-            httpx.URL(rest_url)
-            self._client = httpx.Client(
-                verify=tls_context(),
-                timeout=timeout_s,
-                follow_redirects=False,
-                headers={"User-Agent": f"bintrades/{__version__}"},
-            )
-        except (ImportError, ValueError, httpx.InvalidURL) as error:
-            raise RestError(
-                f"{rest_url}: this address, or a proxy of the environment, is unusable: {error}"
-            ) from error
+        self._pool = http_pool(
+            rest_url,
+            dialer or Dialer(Certificates().context),
+            headers={
+                "Host": urlsplit(rest_url).netloc,
+                "User-Agent": f"bintrades/{__version__}",
+                "Accept-Encoding": "gzip",
+            },
+            timeout_s=timeout_s,
+            answer_timeout_s=answer_timeout_s,
+            # Compressed data may be no larger; what stands around it is not ours to decide.
+            max_bytes=2 * max_answer_bytes + _MAX_HEAD_BYTES,
+        )
 
     def __enter__(self) -> RestClient:
         return self
@@ -116,8 +124,8 @@ class RestClient:
         self.close()
 
     def close(self) -> None:
-        """Close the connections; a request under way in another thread fails."""
-        self._client.close()
+        """Close the connections; a request under way in another thread ends by itself."""
+        self._pool.close()
 
     def exchange_symbols(self) -> list[SymbolInfo]:
         """Return every symbol that the market lists, delisted ones (BREAK) included."""
@@ -127,7 +135,7 @@ class RestClient:
 
     def get(self, endpoint: Endpoint, params: Mapping[str, str | int], answer: type[T]) -> T:
         """Ask *endpoint* and return what came as the type *answer*; other fields are ignored."""
-        url = str(httpx.URL(self._rest_url + endpoint.path, params=dict(params)))
+        url = self._rest_url + endpoint.path + (f"?{urlencode(params)}" if params else "")
         body = self._fetch(url)
         try:
             return msgspec.json.decode(body, type=answer)
@@ -137,14 +145,23 @@ class RestClient:
             ) from error
 
     def _fetch(self, url: str) -> bytes:
+        parts = urlsplit(url)
+        target = f"{parts.path}?{parts.query}" if parts.query else parts.path
         try:
-            with self._client.stream("GET", url) as response:
+            response = self._pool.urlopen(
+                "GET", target, redirect=False, retries=False, preload_content=False
+            )
+            try:
                 self._note_weight(response.headers.get("X-MBX-USED-WEIGHT-1M", ""))
                 body = self._read(url, response)
-        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, RuntimeError) as error:
-            reason = str(error) or type(error).__name__
-            raise RestError(f"GET {url}: no answer: {reason}") from error
-        if response.status_code != httpx.codes.OK:
+            except BaseException:
+                response.close()
+                raise
+            finally:
+                response.release_conn()
+        except (urllib3.exceptions.HTTPError, OSError, ConfigError) as error:
+            raise RestError(f"GET {url}: no answer: {_reason(error)}") from error
+        if response.status != HTTPStatus.OK:
             raise _refused(url, response, body)
         return body
 
@@ -152,23 +169,28 @@ class RestClient:
         if header.isdecimal():
             self.used_weight = int(header[:9])
 
-    def _read(self, url: str, response: httpx.Response) -> bytes:
-        deadline_s = time.monotonic() + self._answer_timeout_s
+    def _read(self, url: str, response: urllib3.BaseHTTPResponse) -> bytes:
         body = bytearray()
-        for part in response.iter_bytes():
+        for part in response.stream(_PART_BYTES):
             body += part
             if len(body) > self._max_answer_bytes:
                 raise RestError(f"GET {url}: more than {self._max_answer_bytes} bytes came")
-            if time.monotonic() > deadline_s:
-                raise RestError(
-                    f"GET {url}: not whole after {self._answer_timeout_s:g} s: {len(body)} bytes"
-                )
         return bytes(body)
 
 
-def _refused(url: str, response: httpx.Response, body: bytes) -> RestError:
+def _reason(error: BaseException) -> str:
+    """Return what was the matter in the end: urllib3 packs errors into errors."""
+    while True:
+        packed = [each for each in error.args if isinstance(each, Exception)]
+        inner = error.__cause__ or next(iter(packed), None)
+        if inner is None:
+            return one_line(str(error), 500) or type(error).__name__
+        error = inner
+
+
+def _refused(url: str, response: urllib3.BaseHTTPResponse, body: bytes) -> RestError:
     """Make the error for an answer that is not 200: what was asked, what came, what to do."""
-    status = response.status_code
+    status = response.status
     try:
         refusal = msgspec.json.decode(body, type=_Refusal)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -176,10 +198,11 @@ def _refused(url: str, response: httpx.Response, body: bytes) -> RestError:
     said = _start(body)
     if refusal.code is not None:
         said = f"code {refusal.code}: {_start(refusal.msg.encode())}"
-    if response.is_redirect:
-        said = f"it points to {_start(response.headers['Location'].encode())}"
-    retry_after_s = _retry_after_s(response.headers.get("Retry-After", ""), refusal.msg)
-    parts = [f"GET {url}: {status} {response.reason_phrase}".rstrip(), said, _ADVICE.get(status)]
+    if location := response.get_redirect_location():
+        said = f"it points to {_start(location.encode())}"
+    retry_after_s = _retry_after_s(response.headers, refusal.msg)
+    reason = _start((response.reason or "").encode())
+    parts = [f"GET {url}: {status} {reason}".rstrip(), said, _ADVICE.get(status)]
     if retry_after_s is not None:
         parts.append(f"wait {retry_after_s} s")
     return RestError(
@@ -190,12 +213,21 @@ def _refused(url: str, response: httpx.Response, body: bytes) -> RestError:
     )
 
 
-def _retry_after_s(header: str, message: str) -> int | None:
+def _retry_after_s(headers: Mapping[str, str], message: str) -> int | None:
     """Return how long to wait, as the header says or, where it is missing, a ban's message."""
+    header = headers.get("Retry-After", "")
     if header.isdecimal() and len(header) < 10:
         return int(header)
     banned = _BANNED.search(message)
-    return max(0, -((utc_ms() - int(banned[1])) // 1000)) if banned else None
+    return max(0, -((_asked_at(headers) - int(banned[1])) // 1000)) if banned else None
+
+
+def _asked_at(headers: Mapping[str, str]) -> int:
+    """Return when the exchange answered, by its own clock if it says so, milliseconds UTC."""
+    try:
+        return int(email.utils.parsedate_to_datetime(headers.get("Date", "")).timestamp()) * 1000
+    except (ValueError, OverflowError):
+        return utc_ms()
 
 
 def _start(body: bytes) -> str:

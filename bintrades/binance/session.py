@@ -23,11 +23,11 @@ from bintrades.errors import ProtocolError
 from bintrades.logs import LimitedLog
 
 if TYPE_CHECKING:
-    import ssl
     import threading
     from collections.abc import Callable, Sequence
 
     from bintrades.binance.connection import Connection
+    from bintrades.binance.dialing import Dialer
     from bintrades.binance.markets import Market
     from bintrades.binance.messages import Answer
     from bintrades.binance.silence import Silence
@@ -43,7 +43,7 @@ class StreamOptions:
 
     stream_url: str
     market: Market
-    tls: ssl.SSLContext
+    dialer: Dialer
     coalesce_ms: int
 
 

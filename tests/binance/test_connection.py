@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import re
 import socket
 import ssl
 import threading
+import time
+import tracemalloc
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -12,17 +17,17 @@ import pytest
 import trustme
 import websocket
 
-from bintrades.binance import connection as connection_module
-from bintrades.binance.connection import Connection
+from bintrades.binance.connection import CONNECT_WITHIN_S, Connection
+from bintrades.binance.dialing import Dialer
 from bintrades.testing.exchange import ExchangeSimulator
 from bintrades.testing.frames import encode_frame
 from bintrades.version import __version__
+from tests.servers import HttpProxy, SocksProxy, dripping, flooding, say_nothing, server
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 CONNECTION_ERRORS = (OSError, websocket.WebSocketException)
-UNUSED = ssl.create_default_context()
 
 
 @pytest.fixture(scope="module")
@@ -53,9 +58,17 @@ def secure_exchange(authority: trustme.CA) -> Iterator[ExchangeSimulator]:
         yield simulator
 
 
+def connect(
+    url: str, tls: ssl.SSLContext | None = None, *, within_s: float = CONNECT_WITHIN_S
+) -> Connection:
+    """Connect, trusting nobody unless *tls* does."""
+    dialer = Dialer(lambda: tls or ssl.create_default_context())
+    return Connection(url, dialer, receive_timeout_s=0.2, connect_within_s=within_s)
+
+
 @contextmanager
-def opened(url: str, tls: ssl.SSLContext = UNUSED) -> Iterator[Connection]:
-    connection = Connection(url, tls, receive_timeout_s=0.2)
+def opened(url: str, tls: ssl.SSLContext | None = None) -> Iterator[Connection]:
+    connection = connect(url, tls)
     try:
         yield connection
     finally:
@@ -74,29 +87,6 @@ def receive(connection: Connection, size: int) -> bytes:
     return received
 
 
-@contextmanager
-def server(serve: Callable[[socket.socket], None]) -> Iterator[int]:
-    """Hand every connection to *serve*, one after the other, until the end; yield the port."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def accept() -> None:
-            while True:
-                try:
-                    accepted, _ = listener.accept()
-                except OSError:
-                    return
-                with accepted:
-                    serve(accepted)
-
-        thread = threading.Thread(target=accept)
-        thread.start()
-        try:
-            yield listener.getsockname()[1]
-        finally:
-            listener.shutdown(socket.SHUT_RDWR)
-            thread.join(10)
-
-
 def test_it_introduces_itself_and_claims_no_origin() -> None:
     requests: list[bytes] = []
 
@@ -104,7 +94,7 @@ def test_it_introduces_itself_and_claims_no_origin() -> None:
         server(lambda accepted: requests.append(accepted.recv(65_536))) as port,
         pytest.raises(CONNECTION_ERRORS),
     ):
-        Connection(f"ws://127.0.0.1:{port}/stream", UNUSED, receive_timeout_s=0.2)
+        connect(f"ws://127.0.0.1:{port}/stream")
 
     (request,) = requests
     assert request.startswith(b"GET /stream HTTP/1.1\r\n")
@@ -153,7 +143,7 @@ def test_closing_says_goodbye_and_lets_go_of_the_socket_at_once(
     secure_exchange: ExchangeSimulator, trusting: ssl.SSLContext
 ) -> None:
     url = f"wss://localhost:{port_of(secure_exchange)}/stream"
-    connection = Connection(url, trusting, receive_timeout_s=0.2)
+    connection = connect(url, trusting)
     secure_exchange.wait_for_connections(1)
     (client,) = secure_exchange.connections
     connection.close()
@@ -196,7 +186,7 @@ def test_a_certificate_of_an_unknown_authority_is_refused(
     secure_exchange: ExchangeSimulator,
 ) -> None:
     with pytest.raises(ssl.SSLCertVerificationError):
-        Connection(f"wss://localhost:{port_of(secure_exchange)}/", UNUSED, receive_timeout_s=0.2)
+        connect(f"wss://localhost:{port_of(secure_exchange)}/")
 
 
 def test_a_certificate_for_another_host_is_refused(
@@ -204,25 +194,25 @@ def test_a_certificate_for_another_host_is_refused(
 ) -> None:
     url = f"wss://127.0.0.1:{port_of(secure_exchange)}/stream"
     with pytest.raises(ssl.SSLCertVerificationError, match="IP address mismatch"):
-        Connection(url, trusting, receive_timeout_s=0.2)
+        connect(url, trusting)
 
 
 @pytest.mark.parametrize("status", [400, 403, 404, 418, 429, 451, 500, 503])
 def test_a_refused_handshake_names_the_status(status: int, exchange: ExchangeSimulator) -> None:
     exchange.handshake_status(status)
     with pytest.raises(websocket.WebSocketException, match=str(status)):
-        Connection(exchange.stream_url + "/stream", UNUSED, receive_timeout_s=0.2)
+        connect(exchange.stream_url + "/stream")
 
 
 def test_a_refused_connection_is_an_error(exchange: ExchangeSimulator) -> None:
     exchange.refuse()
     with pytest.raises(ConnectionRefusedError):
-        Connection(exchange.stream_url + "/stream", UNUSED, receive_timeout_s=0.2)
+        connect(exchange.stream_url + "/stream")
 
 
 def test_an_unknown_host_is_an_error() -> None:
     with pytest.raises(CONNECTION_ERRORS):
-        Connection("ws://no-such-host.invalid/stream", UNUSED, receive_timeout_s=0.2)
+        connect("ws://no-such-host.invalid/stream")
 
 
 @pytest.mark.parametrize(
@@ -241,62 +231,22 @@ def test_a_server_that_is_no_websocket_server_is_an_error(answer: bytes) -> None
         accepted.sendall(answer)
 
     with server(serve) as port, pytest.raises(CONNECTION_ERRORS):
-        Connection(f"ws://127.0.0.1:{port}/stream", UNUSED, receive_timeout_s=0.2)
+        connect(f"ws://127.0.0.1:{port}/stream")
 
 
 @pytest.mark.parametrize("scheme", ["ws", "wss"])
-def test_a_server_that_never_answers_is_given_up(
-    scheme: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(connection_module, "_CONNECT_TIMEOUT_S", 0.2)
+def test_a_server_that_never_answers_is_given_up(scheme: str) -> None:
     with (
-        server(_wait_for_the_end) as port,
+        server(say_nothing) as port,
         pytest.raises(CONNECTION_ERRORS, match="timed out"),
     ):
-        Connection(f"{scheme}://127.0.0.1:{port}/stream", UNUSED, receive_timeout_s=0.2)
-
-
-def _wait_for_the_end(accepted: socket.socket) -> None:
-    while accepted.recv(65_536):
-        pass
-
-
-class Proxy:
-    """An HTTP proxy that knows CONNECT, and leads every host to one port of this machine."""
-
-    def __init__(self, target_port: int, status: str = "200 Connection established") -> None:
-        self.requests: list[bytes] = []
-        self._target_port = target_port
-        self._status = status
-
-    def serve(self, accepted: socket.socket) -> None:
-        request = b""
-        while b"\r\n\r\n" not in request:
-            request += accepted.recv(65_536)
-        self.requests.append(request.partition(b"\r\n")[0])
-        accepted.sendall(f"HTTP/1.1 {self._status}\r\n\r\n".encode())
-        if not self._status.startswith("200"):
-            return
-        with socket.create_connection(("127.0.0.1", self._target_port)) as target:
-            back = threading.Thread(target=_carry, args=(target, accepted))
-            back.start()
-            _carry(accepted, target)
-            back.join(10)
-
-
-def _carry(source: socket.socket, target: socket.socket) -> None:
-    try:
-        while data := source.recv(65_536):
-            target.sendall(data)
-        target.shutdown(socket.SHUT_WR)
-    except OSError:
-        pass
+        connect(f"{scheme}://127.0.0.1:{port}/stream", within_s=0.2)
 
 
 def test_an_encrypted_connection_goes_through_the_proxy_of_the_environment(
     secure_exchange: ExchangeSimulator, trusting: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    proxy = Proxy(port_of(secure_exchange))
+    proxy = HttpProxy(port_of(secure_exchange))
     with server(proxy.serve) as port:
         monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{port}")
         with opened("wss://stream.binance.test:9443/stream", trusting) as connection:
@@ -304,25 +254,25 @@ def test_an_encrypted_connection_goes_through_the_proxy_of_the_environment(
             secure_exchange.send_text("through the proxy")
             assert receive(connection, 19).endswith(b"through the proxy")
 
-    assert proxy.requests == [b"CONNECT stream.binance.test:9443 HTTP/1.1"]
+    assert proxy.requests == ["CONNECT stream.binance.test:9443 HTTP/1.1"]
 
 
 def test_a_plain_connection_goes_through_the_proxy_of_the_environment(
     exchange: ExchangeSimulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    proxy = Proxy(port_of(exchange))
+    proxy = HttpProxy(port_of(exchange))
     with server(proxy.serve) as port:
         monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{port}")
         with opened("ws://stream.binance.test/stream"):
             exchange.wait_for_connections(1)
 
-    assert proxy.requests == [b"CONNECT stream.binance.test:80 HTTP/1.1"]
+    assert proxy.requests == ["CONNECT stream.binance.test:80 HTTP/1.1"]
 
 
 def test_a_proxy_is_not_used_for_hosts_that_the_environment_excepts(
     exchange: ExchangeSimulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    proxy = Proxy(port_of(exchange))
+    proxy = HttpProxy(port_of(exchange))
     with server(proxy.serve) as port:
         monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{port}")
         monkeypatch.setenv("no_proxy", "127.0.0.1")
@@ -333,8 +283,272 @@ def test_a_proxy_is_not_used_for_hosts_that_the_environment_excepts(
 
 
 def test_a_proxy_that_refuses_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    proxy = Proxy(0, status="407 Proxy Authentication Required")
+    proxy = HttpProxy(0, status="407 Proxy Authentication Required")
     with server(proxy.serve) as port:
         monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{port}")
         with pytest.raises(CONNECTION_ERRORS, match="407"):
-            Connection("ws://stream.binance.test/stream", UNUSED, receive_timeout_s=0.2)
+            connect("ws://stream.binance.test/stream")
+
+
+def test_user_and_password_of_the_proxy_are_said_to_it_alone(
+    exchange: ExchangeSimulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy = HttpProxy(port_of(exchange))
+    with server(proxy.serve) as port:
+        monkeypatch.setenv("ALL_PROXY", f"http://me:sec%3Aret@127.0.0.1:{port}")
+        with opened("ws://stream.binance.test/stream"):
+            exchange.wait_for_connections(1)
+
+    assert "Proxy-Authorization: Basic bWU6c2VjOnJldA==\r\n" in proxy.heads[0]
+
+
+def test_the_way_to_the_proxy_may_be_encrypted_as_well(
+    secure_exchange: ExchangeSimulator,
+    authority: trustme.CA,
+    trusting: ssl.SSLContext,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(tls)
+    proxy = HttpProxy(port_of(secure_exchange), tls=tls)
+    with server(proxy.serve) as port:
+        monkeypatch.setenv("HTTPS_PROXY", f"https://127.0.0.1:{port}")
+        with opened("wss://stream.binance.test:9443/stream", trusting) as connection:
+            secure_exchange.wait_for_connections(1)
+            secure_exchange.send_text("through both")
+            assert receive(connection, 14).endswith(b"through both")
+
+    assert proxy.requests == ["CONNECT stream.binance.test:9443 HTTP/1.1"]
+
+
+@pytest.mark.parametrize("scheme", ["socks5", "socks5h"])
+@pytest.mark.parametrize("is_secret", [False, True])
+def test_a_connection_goes_through_a_socks_proxy(
+    scheme: str,
+    is_secret: bool,
+    secure_exchange: ExchangeSimulator,
+    trusting: ssl.SSLContext,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    proxy = SocksProxy(port_of(secure_exchange), ("me", "sec:ret") if is_secret else None)
+    with server(proxy.serve) as port:
+        user = "me:sec%3Aret@" if is_secret else ""
+        monkeypatch.setenv("ALL_PROXY", f"{scheme}://{user}127.0.0.1:{port}")
+        with opened("wss://stream.binance.test:9443/stream", trusting) as connection:
+            secure_exchange.wait_for_connections(1)
+            secure_exchange.send_text("through the proxy")
+            assert receive(connection, 19).endswith(b"through the proxy")
+
+    assert proxy.requests == [("stream.binance.test", 9443)]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.9", "[2001:db8::7]"])
+def test_a_socks_proxy_is_given_addresses_as_they_are(
+    host: str, exchange: ExchangeSimulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy = SocksProxy(port_of(exchange))
+    with server(proxy.serve) as port:
+        monkeypatch.setenv("ALL_PROXY", f"socks5://127.0.0.1:{port}")
+        with opened(f"ws://{host}:7/stream"):
+            exchange.wait_for_connections(1)
+
+    assert proxy.requests == [(host.strip("[]"), 7)]
+
+
+@pytest.mark.parametrize(
+    ("user", "reply", "reason"),
+    [
+        ("", 0, "refuses: put its user and password into the address"),
+        ("me:wrong@", 0, "refuses user or password"),
+        ("me:right@", 2, "refuses a way to stream.binance.test:80: not allowed by its rules"),
+        ("me:right@", 77, "refuses a way to stream.binance.test:80: error 77"),
+    ],
+)
+def test_a_socks_proxy_that_refuses_is_an_error(
+    user: str, reply: int, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy = SocksProxy(0, ("me", "right"))
+    proxy.reply = reply
+    with server(proxy.serve) as port:
+        monkeypatch.setenv("ALL_PROXY", f"socks5://{user}127.0.0.1:{port}")
+        with pytest.raises(
+            ConnectionError, match=rf"^socks5://127.0.0.1:{port} \(ALL_PROXY\) {reason}"
+        ):
+            connect("ws://stream.binance.test/stream")
+
+
+def test_a_proxy_that_refuses_an_unusual_port_leads_to_the_usual_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with server(HttpProxy(0, "403 Forbidden").serve) as port:
+        monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{port}")
+        with pytest.raises(ConnectionError, match=r"9443: 403 Forbidden; .*stream.binance.com:443"):
+            connect("wss://stream.binance.com:9443/stream")
+
+
+@pytest.mark.parametrize("proxy", ["http", "socks5"])
+@pytest.mark.parametrize("answer", [b"", b"SSH-2.0-OpenSSH_9.2\r\n\r\n"])
+def test_what_is_no_proxy_is_an_error(
+    proxy: str, answer: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def serve(accepted: socket.socket) -> None:
+        accepted.recv(65_536)
+        accepted.sendall(answer)
+
+    with server(serve) as port:
+        monkeypatch.setenv("ALL_PROXY", f"{proxy}://127.0.0.1:{port}")
+        with pytest.raises(ConnectionError, match=r"\(ALL_PROXY\) (answers as no|closed)"):
+            connect("ws://stream.binance.test/stream")
+
+
+TLS_RECORD = b"\x16\x03\x03\x40\x00\x02\x00\x3f\xfc"  # in which a ServerHello of 16 KiB begins
+
+
+@pytest.mark.parametrize(
+    ("scheme", "proxy", "first"),
+    [
+        ("ws", "", b"HTTP/1.1 "),
+        ("ws", "", b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: "),
+        ("ws", "", b"HTTP/1.1 403 Forbidden\r\nContent-Length: 1000000\r\n\r\n"),
+        ("wss", "", TLS_RECORD),
+        ("wss", "http", b"HTTP/1.1 200 OK\r\nVia: "),
+        ("wss", "socks5", b"\x05\x00\x05\x00\x00\x03\xff"),
+    ],
+    ids=["status", "header", "refusal", "TLS", "HTTP proxy", "SOCKS proxy"],
+)
+def test_a_handshake_that_comes_drop_by_drop_is_given_up(
+    scheme: str, proxy: str, first: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each drop comes in time; only all of them together do not."""
+    with server(dripping(first)) as port:
+        monkeypatch.setenv("ALL_PROXY", f"{proxy}://127.0.0.1:{port}" if proxy else "")
+        began_s = time.monotonic()
+        with pytest.raises(CONNECTION_ERRORS, match="timed out"):
+            connect(f"{scheme}://127.0.0.1:{port}/stream", within_s=0.5)
+        assert time.monotonic() - began_s < 5.0
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        b"HTTP/1.1 101 Switching Protocols\r\nX-Endless: ",
+        b"HTTP/1.1 403 Forbidden\r\nContent-Length: 1000000000\r\n\r\n",
+    ],
+    ids=["header", "refusal"],
+)
+def test_a_handshake_without_end_takes_no_memory(first: bytes) -> None:
+    sent: list[int] = []
+    with server(flooding(first, b"x" * 65_536, sent)) as port:
+        tracemalloc.start()
+        try:
+            with pytest.raises(ConnectionError, match="more than 131072 bytes came"):
+                connect(f"ws://127.0.0.1:{port}/stream")
+            assert tracemalloc.get_traced_memory()[1] < 20_000_000
+        finally:
+            tracemalloc.stop()
+    assert sum(sent) < 20_000_000
+
+
+def test_records_of_tls_that_come_drop_by_drop_hold_nobody(
+    authority: trustme.CA, trusting: ssl.SSLContext
+) -> None:
+    """The reader must see that it is to stop, and that no data comes, while bytes come."""
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(tls)
+    is_over = threading.Event()
+
+    def serve(accepted: socket.socket) -> None:
+        encrypted = tls.wrap_socket(accepted, server_side=True)
+        request = b""
+        while b"\r\n\r\n" not in request:
+            request += encrypted.recv(65_536)
+        encrypted.sendall(accepting(request))
+        raw = encrypted.detach()
+        with socket.socket(fileno=raw) as bare:
+            bare.sendall(b"\x17\x03\x03\x40\x00")  # a record of 16 KiB begins
+            while not is_over.wait(0.02):
+                bare.sendall(b"x")
+
+    with server(serve) as port, opened(f"wss://127.0.0.1:{port}/stream", trusting) as connection:
+        began_s = time.monotonic()
+        for _ in range(3):
+            assert connection.receive() is None
+        assert time.monotonic() - began_s < 5.0
+        is_over.set()
+
+
+@pytest.mark.parametrize("is_encrypted", [False, True], ids=["plain", "TLS"])
+def test_what_nobody_takes_is_not_sent_for_ever(
+    is_encrypted: bool, authority: trustme.CA, trusting: ssl.SSLContext
+) -> None:
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(tls)
+    is_over = threading.Event()
+
+    def serve(accepted: socket.socket) -> None:
+        client = tls.wrap_socket(accepted, server_side=True) if is_encrypted else accepted
+        client.sendall(accepting(client.recv(65_536)))
+        is_over.wait(30)
+        client.close()
+
+    scheme = "wss" if is_encrypted else "ws"
+    with server(serve) as port, opened(f"{scheme}://127.0.0.1:{port}/", trusting) as connection:
+        with pytest.raises(CONNECTION_ERRORS):
+            connection.send_text("x" * 64_000_000)
+        is_over.set()
+
+
+def accepting(request: bytes) -> bytes:
+    """Return what a WebSocket server says when it accepts."""
+    (key,) = re.findall(rb"Sec-WebSocket-Key: (\S+)\r\n", request)
+    key += b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+    digest = hashlib.sha1(key, usedforsecurity=False).digest()
+    return (
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Accept: " + base64.b64encode(digest) + b"\r\n\r\n"
+    )
+
+
+def test_a_frame_that_comes_with_the_answer_to_the_handshake_is_not_lost() -> None:
+    """websocket-client reads the answer byte by byte; what follows is left to be read in bulk."""
+    frames = encode_frame(b"one") + encode_frame(b"two")
+
+    def serve(accepted: socket.socket) -> None:
+        accepted.sendall(accepting(accepted.recv(65_536)) + frames)
+        say_nothing(accepted)
+
+    with server(serve) as port, opened(f"ws://127.0.0.1:{port}/stream") as connection:
+        assert receive(connection, len(frames)) == frames
+
+
+def test_websocket_client_opens_no_connection_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even for a redirect: it would obey other rules of proxies, time and trust."""
+    visits: list[bytes] = []
+
+    def serve(accepted: socket.socket) -> None:
+        visits.append(accepted.recv(65_536))
+        port = accepted.getsockname()[1]
+        accepted.sendall(
+            f"HTTP/1.1 302 Found\r\nLocation: ws://127.0.0.1:{port}/login\r\n\r\n".encode()
+        )
+
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with (
+        server(serve) as port,
+        pytest.raises(ConnectionError, match=r"redirected to ws://.*/login"),
+    ):
+        connect(f"ws://127.0.0.1:{port}/stream")
+    assert len(visits) == 1
+
+
+def test_what_is_sent_is_masked_and_whole(exchange: ExchangeSimulator) -> None:
+    with opened(exchange.stream_url + "/stream") as connection:
+        exchange.wait_for_connections(1)
+        connection.send_text("币安")
+        connection.pong(b"payload")
+        exchange.wait_until(lambda: len(exchange.received) == 2)
+
+    assert [(each.kind, each.payload) for each in exchange.received[:2]] == [
+        ("message", "币安".encode()),
+        ("pong", b"payload"),
+    ]

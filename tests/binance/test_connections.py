@@ -17,6 +17,7 @@ from bintrades.binance import connections as connections_module
 from bintrades.binance import reader as reader_module
 from bintrades.binance.connection import Connection
 from bintrades.binance.connections import Connections
+from bintrades.binance.dialing import Dialer
 from bintrades.binance.events import Connected, Event, Lost, Payloads
 from bintrades.binance.markets import MARKETS
 from bintrades.binance.messages import decode
@@ -70,7 +71,7 @@ class Rig:
         self.connected = 0
         self.ledgers = {symbol: Ledger() for symbol in symbols}
         self.inbox: queue.Queue[Event] = queue.Queue(64)
-        self._options = StreamOptions(url, SPOT, ssl.create_default_context(), coalesce_ms=1)
+        self._options = StreamOptions(url, SPOT, Dialer(ssl.create_default_context), coalesce_ms=1)
         self._attempts = AttemptLimit(SPOT)
         self.connections = Connections(
             symbols,
@@ -364,8 +365,7 @@ def reached(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     def note(self: Connection, *args: Any, **options: Any) -> None:
         real(self, *args, **options)
-        raw: Any = self._socket
-        addresses.append(raw.getpeername()[0])
+        addresses.append(self.peer.partition(" ")[0])
 
     monkeypatch.setattr(Connection, "__init__", note)
     return addresses

@@ -16,6 +16,7 @@ import pytest
 
 from bintrades.binance import reader as reader_module
 from bintrades.binance import subscription as subscription_module
+from bintrades.binance.dialing import Dialer
 from bintrades.binance.events import Connected, Event, Lost, Payloads
 from bintrades.binance.markets import MARKETS
 from bintrades.binance.messages import decode
@@ -70,7 +71,7 @@ class Listening:
             1,
             symbols or ("BTCUSDT",),
             self._inbox,
-            StreamOptions(url, market, ssl.create_default_context(), coalesce_ms=1),
+            StreamOptions(url, market, Dialer(ssl.create_default_context), coalesce_ms=1),
             AttemptLimit(SPOT),
             silence_timeout_ms=silence_ms,
             on_failure=self.failures.append,

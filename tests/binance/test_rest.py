@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import gzip
 import json
+import ssl
 import threading
+import time
+import tracemalloc
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
 import pytest
+import trustme
 
+from bintrades.binance.dialing import Dialer
 from bintrades.binance.markets import MARKETS, Endpoint
 from bintrades.binance.rest import RestClient, RestError
 from bintrades.binance.symbols import SymbolInfo
 from bintrades.clocks import utc_ms
 from bintrades.errors import ExchangeError
+from tests.servers import HttpProxy, SocksProxy, dripping, flooding, server
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Iterator
 
 SPOT = MARKETS["spot"]
@@ -34,7 +41,9 @@ class Exchange:
     headers: dict[str, str] = field(default_factory=dict)
     is_silent: bool = False
     drip: threading.Event = field(default_factory=threading.Event)
+    skew_s: int = 0
     paths: list[str] = field(default_factory=list)
+    hosts: set[str] = field(default_factory=set)
     connections: set[int] = field(default_factory=set)
     released: threading.Event = field(default_factory=threading.Event)
 
@@ -47,6 +56,7 @@ def serve(exchange: Exchange) -> Iterator[None]:
 
         def do_GET(self) -> None:
             exchange.paths.append(self.path)
+            exchange.hosts.add(self.headers["Host"])
             exchange.connections.add(self.client_address[1])
             if exchange.is_silent:
                 exchange.released.wait(30)
@@ -65,6 +75,9 @@ def serve(exchange: Exchange) -> Iterator[None]:
             self.close_connection = True
             while not exchange.released.wait(0.02):
                 self.wfile.write(b" ")
+
+        def date_time_string(self, timestamp: float | None = None) -> str:
+            return super().date_time_string((timestamp or time.time()) + exchange.skew_s)
 
         def log_message(self, *_args: object) -> None:
             """Keep the test's output clean."""
@@ -269,7 +282,8 @@ def test_where_the_header_is_missing_the_message_of_a_ban_says_how_long(
     text = f"Way too much request weight used; IP banned until {until}. Please use WebSocket"
     exchange.body = json.dumps({"code": -1003, "msg": text}).encode()
 
-    assert failure(client).retry_after_s in (expected_s, max(0, expected_s - 1))
+    # The exchange's own clock decides, whose Date has whole seconds.
+    assert failure(client).retry_after_s in (max(0, expected_s - 1), expected_s, expected_s + 1)
 
 
 def test_a_strange_retry_after_is_left_out(exchange: Exchange, client: RestClient) -> None:
@@ -324,22 +338,167 @@ def test_a_closed_client_fails_like_any_other(client: RestClient) -> None:
     assert "no answer: " in str(failure(client))
 
 
+@pytest.mark.parametrize("variable", ["HTTP_PROXY", "ALL_PROXY"])
 def test_the_proxy_of_the_environment_is_used(
+    exchange: Exchange, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    exchange.body = b'{"symbols": []}'
+    proxy = HttpProxy(int(exchange.url.rpartition(":")[2]))
+
+    with server(proxy.serve) as port:
+        monkeypatch.setenv(variable, f"http://me:secret@127.0.0.1:{port}")
+        with RestClient("http://exchange.example", SPOT) as client:
+            assert client.exchange_symbols() == []
+            assert client.exchange_symbols() == []
+
+    assert proxy.requests == ["CONNECT exchange.example:80 HTTP/1.1"]
+    assert "Proxy-Authorization: Basic bWU6c2VjcmV0\r\n" in proxy.heads[0]
+    assert exchange.paths == ["/api/v3/exchangeInfo?showPermissionSets=false"] * 2
+    assert exchange.hosts == {"exchange.example"}
+
+
+def test_a_socks_proxy_of_the_environment_is_used(
     exchange: Exchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     exchange.body = b'{"symbols": []}'
-    monkeypatch.delenv("NO_PROXY", raising=False)
-    monkeypatch.delenv("no_proxy", raising=False)
-    monkeypatch.setenv("HTTP_PROXY", exchange.url)
+    proxy = SocksProxy(int(exchange.url.rpartition(":")[2]))
 
-    with RestClient("http://exchange.example", SPOT) as client:
-        assert client.exchange_symbols() == []
+    with server(proxy.serve) as port:
+        monkeypatch.setenv("ALL_PROXY", f"socks5://127.0.0.1:{port}")
+        with RestClient("http://exchange.example", SPOT) as client:
+            assert client.exchange_symbols() == []
 
-    assert exchange.paths[0].startswith("http://exchange.example/api/v3/exchangeInfo")
+    assert proxy.requests == [("exchange.example", 80)]
 
 
 def test_a_proxy_that_cannot_be_used_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALL_PROXY", "carrier-pigeon://x")
 
-    with pytest.raises(RestError, match="a proxy of the environment, is unusable"):
-        RestClient("http://exchange.example", SPOT)
+    with RestClient("http://exchange.example", SPOT) as client:
+        assert "no answer: ALL_PROXY=carrier-pigeon://x: no proxy of the kind" in str(
+            failure(client)
+        )
+
+
+def test_a_proxy_that_refuses_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    with server(HttpProxy(0, "407 Proxy Authentication Required").serve) as port:
+        monkeypatch.setenv("ALL_PROXY", f"http://127.0.0.1:{port}")
+        with RestClient("http://exchange.example", SPOT) as client:
+            assert str(failure(client)).endswith(
+                f"no answer: http://127.0.0.1:{port} (ALL_PROXY) refuses a way to "
+                "exchange.example:80: 407 Proxy Authentication Required; put its user and "
+                "password into the address"
+            )
+
+
+@pytest.mark.parametrize("skew_s", [-172_800, 172_800])
+def test_how_long_a_ban_lasts_is_told_by_the_exchanges_clock(
+    exchange: Exchange, client: RestClient, skew_s: int
+) -> None:
+    exchange.status = 418
+    exchange.skew_s = skew_s
+    until = utc_ms() + (skew_s + 90) * 1000
+    exchange.body = json.dumps({"code": -1003, "msg": f"IP banned until {until}"}).encode()
+
+    assert failure(client).retry_after_s in (89, 90, 91)
+
+
+def test_an_answer_before_the_answer_does_not_keep_it_waiting_for_ever(exchange: Exchange) -> None:
+    sent: list[int] = []
+    with server(flooding(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 1_000, sent)) as port:
+        url = f"http://127.0.0.1:{port}"
+        with RestClient(url, SPOT, max_answer_bytes=100_000) as client:
+            assert str(failure(client)).endswith("no answer: more than 1248576 bytes came")
+    assert sum(sent) < 20_000_000
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        b"",
+        b"HTTP/1.1 200 OK\r\nX-Slow: ",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n",
+    ],
+    ids=["status", "headers", "chunk size", "body"],
+)
+@pytest.mark.parametrize("is_encrypted", [False, True], ids=["plain", "TLS"])
+def test_whatever_comes_drop_by_drop_is_cut_off(is_encrypted: bool, first: bytes) -> None:
+    """Each drop comes in time; only all of them together do not."""
+    authority = trustme.CA()
+    theirs, ours = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
+    authority.issue_cert("127.0.0.1").configure_cert(theirs)
+    authority.configure_trust(ours)
+    drip = dripping(first, b"1")
+
+    def serve(accepted: socket.socket) -> None:
+        if is_encrypted:
+            with theirs.wrap_socket(accepted, server_side=True) as encrypted:
+                drip(encrypted)
+        else:
+            drip(accepted)
+
+    with server(serve) as port:
+        scheme = "https" if is_encrypted else "http"
+        with RestClient(
+            f"{scheme}://127.0.0.1:{port}",
+            SPOT,
+            dialer=Dialer(lambda: ours),
+            timeout_s=5.0,
+            answer_timeout_s=0.5,
+        ) as client:
+            began_s = time.monotonic()
+            assert "no answer: timed out: not whole after 0.5 s" in str(failure(client))
+            assert time.monotonic() - began_s < 5.0
+
+
+def test_a_handshake_of_tls_that_comes_drop_by_drop_is_cut_off() -> None:
+    record = b"\x16\x03\x03\x40\x00\x02\x00\x3f\xfc"  # a ServerHello of 16 KiB begins
+    with (
+        server(dripping(record)) as port,
+        RestClient(f"https://127.0.0.1:{port}", SPOT, timeout_s=0.5) as client,
+    ):
+        assert "no answer: timed out: not whole after 0.5 s" in str(failure(client))
+
+
+def test_a_small_answer_that_unpacks_without_end_takes_no_memory(exchange: Exchange) -> None:
+    exchange.body = gzip.compress(b" " * 200_000_000)
+    exchange.headers = {"Content-Encoding": "gzip"}
+    with RestClient(exchange.url, SPOT, max_answer_bytes=1_000_000) as client:
+        tracemalloc.start()
+        try:
+            assert str(failure(client)).endswith("more than 1000000 bytes came")
+            assert tracemalloc.get_traced_memory()[1] < 10_000_000
+        finally:
+            tracemalloc.stop()
+
+
+def test_an_answer_that_announces_its_end_is_whole(exchange: Exchange, client: RestClient) -> None:
+    exchange.body = json.dumps({"symbols": [{"symbol": "x" * 1_000_000}]}).encode()
+    exchange.headers = {"Connection": "close"}
+
+    assert len(client.exchange_symbols()[0].symbol) == 1_000_000
+    assert len(client.exchange_symbols()[0].symbol) == 1_000_000
+    assert len(exchange.connections) == 2
+
+
+def test_a_failed_request_leaves_a_client_that_works(
+    exchange: Exchange, client: RestClient
+) -> None:
+    exchange.headers = {"Content-Length": "1000", "Connection": "close"}
+    assert "no answer: " in str(failure(client))
+
+    exchange.headers = {}
+    exchange.body = b'{"symbols": []}'
+    assert client.exchange_symbols() == []
+
+
+def test_certificates_are_verified() -> None:
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(tls)
+
+    with (
+        server(lambda accepted: tls.wrap_socket(accepted, server_side=True).close()) as port,
+        RestClient(f"https://127.0.0.1:{port}", SPOT) as client,
+    ):
+        assert "no answer: [SSL: CERTIFICATE_VERIFY_FAILED]" in str(failure(client))

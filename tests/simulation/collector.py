@@ -25,11 +25,11 @@ from bintrades.recording import Recording
 from bintrades.repair import RepairPlan
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Sequence
     from pathlib import Path
 
     from bintrades.binance.connection import Connection
+    from bintrades.binance.dialing import Dialer
     from bintrades.binance.events import Event
     from bintrades.binance.markets import Market
     from bintrades.binance.reader import Reader
@@ -154,7 +154,7 @@ class Collector:
         self._asks_at = 0
         self._looks_at = 0
         market = market_of(schedule.page, schedule.weight_per_minute)
-        self.stream_options = StreamOptions("ws://", market, cast("ssl.SSLContext", None), 0)
+        self.stream_options = StreamOptions("ws://", market, cast("Dialer", None), 0)
         self.journal = Journal(path, market="spot", interval_ms=schedule.interval)
         self.aggregator = Aggregator(
             schedule.symbols,

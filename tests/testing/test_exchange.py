@@ -17,9 +17,9 @@ from decimal import Decimal
 from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Any
 
-import httpx
 import pytest
 import trustme
+import urllib3
 import websocket
 from hypothesis import given
 from hypothesis import strategies as st
@@ -77,8 +77,14 @@ def receive_close(ws: websocket.WebSocket) -> tuple[int, str]:
             return int.from_bytes(data[:2], "big"), data[2:].decode()
 
 
-def get(exchange: ExchangeSimulator, path: str, **params: Any) -> httpx.Response:
-    return httpx.get(f"{exchange.rest_url}/api/v3/{path}", params=params, trust_env=False)
+def get(exchange: ExchangeSimulator, path: str, **params: Any) -> urllib3.BaseHTTPResponse:
+    return get_from(exchange.rest_url, path, **params)
+
+
+def get_from(rest_url: str, path: str, **params: Any) -> urllib3.BaseHTTPResponse:
+    url = f"{rest_url}/api/v3/{path}"
+    with urllib3.PoolManager(retries=False) as pool:
+        return pool.request("GET", url, fields=params, timeout=10, retries=False)
 
 
 def trade(trade_id: int, time_ms: int = 1000, price: str = "1", quantity: str = "2") -> Any:
@@ -630,7 +636,7 @@ def test_wrong_request_gets_the_error_of_the_exchange_and_costs_weight(
     exchange: ExchangeSimulator, path: str, params: dict[str, Any], code: int
 ) -> None:
     answer = get(exchange, path, **params)
-    assert (answer.status_code, answer.json()["code"]) == (400, code)
+    assert (answer.status, answer.json()["code"]) == (400, code)
     assert int(answer.headers["X-MBX-USED-WEIGHT-1M"]) in (4, 20, 25)
 
 
@@ -658,7 +664,7 @@ def test_weight_is_counted_by_minute_of_the_clock_and_refused_beyond_the_limit()
         ]
         assert used == ["1", "5", "30"]
         refused = get(exchange, "time")
-        assert (refused.status_code, refused.headers["Retry-After"]) == (429, "1")
+        assert (refused.status, refused.headers["Retry-After"]) == (429, "1")
         assert refused.json()["code"] == -1003
         clock[0] += 1000
         assert get(exchange, "time").json() == {"serverTime": 60_000}
@@ -666,12 +672,12 @@ def test_weight_is_counted_by_minute_of_the_clock_and_refused_beyond_the_limit()
 
 def test_rest_answers_what_it_is_told_so_many_times(exchange: ExchangeSimulator) -> None:
     exchange.rest_answer(418, {"Retry-After": "120"}, '{"code":-1003}', times=2, path="/ping")
-    assert get(exchange, "time").status_code == 200
+    assert get(exchange, "time").status == 200
     answers = [get(exchange, "ping") for _ in range(3)]
-    assert [each.status_code for each in answers] == [418, 418, 200]
+    assert [each.status for each in answers] == [418, 418, 200]
     assert answers[0].headers["Retry-After"] == "120"
     exchange.rest_cut()
-    with pytest.raises(httpx.RemoteProtocolError):
+    with pytest.raises(urllib3.exceptions.ProtocolError):
         get(exchange, "ping")
     assert [each.status for each in exchange.rest_requests] == [200, 418, 418, 200, 0]
 
@@ -679,17 +685,21 @@ def test_rest_answers_what_it_is_told_so_many_times(exchange: ExchangeSimulator)
 def test_delayed_rest_answer_does_not_hold_up_the_end() -> None:
     with ExchangeSimulator() as exchange:
         exchange.rest_delay(60)
-        with pytest.raises(httpx.ReadTimeout):
-            httpx.get(exchange.rest_url + "/api/v3/ping", timeout=0.1, trust_env=False)
+        with (
+            urllib3.PoolManager() as pool,
+            pytest.raises(urllib3.exceptions.ReadTimeoutError),
+        ):
+            pool.request("GET", exchange.rest_url + "/api/v3/ping", timeout=0.1, retries=False)
         began_at = time.monotonic()
     assert time.monotonic() - began_at < 5
 
 
 def test_http_connection_is_kept_alive(exchange: ExchangeSimulator) -> None:
-    with httpx.Client(base_url=exchange.rest_url, trust_env=False) as rest:
-        assert rest.get("/api/v3/ping").json() == {}
-        assert "connection" not in rest.get("/api/v3/nothing").headers
-        assert rest.get("/api/v3/nothing").status_code == 404
+    with urllib3.connection_from_url(exchange.rest_url, retries=False) as pool:
+        assert pool.request("GET", "/api/v3/ping").json() == {}
+        assert "connection" not in pool.request("GET", "/api/v3/nothing").headers
+        assert pool.request("GET", "/api/v3/nothing").status == 404
+        assert pool.num_connections == 1
 
 
 def simulate(*options: str) -> subprocess.Popen[str]:
@@ -717,10 +727,10 @@ def test_simulate_prints_its_urls_trades_now_and_ends_on_a_signal(number: signal
             data = receive(ws)["data"]
             assert abs(data["T"] - time.time() * 1000) < 5000
             assert data["E"] == data["T"]
-        symbols = httpx.get(f"{rest}/api/v3/exchangeInfo", trust_env=False).json()["symbols"]
+        symbols = get_from(rest, "exchangeInfo").json()["symbols"]
         assert [each["symbol"] for each in symbols] == ["BTCUSDT", "ETHUSDT"]
         past: dict[str, str | int] = {"symbol": "BTCUSDT", "startTime": 1, "limit": 1}
-        oldest = httpx.get(f"{rest}/api/v3/aggTrades", params=past, trust_env=False).json()[0]
+        oldest = get_from(rest, "aggTrades", **past).json()[0]
         assert 10_000 < data["T"] - oldest["T"] < 60_000
         process.send_signal(number)
         assert process.wait(10) == 0

@@ -1,0 +1,187 @@
+"""Opening connections: names, addresses, proxies and TLS, within one allowance for all of it.
+
+Streams and REST requests are opened here and nowhere else, so that they obey the same rules.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import selectors
+import socket
+import threading
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from bintrades.binance.addresses import Avoided, in_turn
+from bintrades.binance.resolver import Resolver
+from bintrades.binance.sockets import PlainSocket, Socket, TlsSocket
+from bintrades.binance.tunnels import open_tunnel
+from bintrades.clocks import now_ms
+from bintrades.proxies import proxy_for
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable, Mapping, Sequence
+
+    from bintrades.binance.addresses import Address
+    from bintrades.binance.sockets import Allowance
+
+STAGGER_S = 1.0
+"""Without an answer for so long the next address is tried besides; a lost SYN is sent again then,
+so that a connection that is only slow seldom makes a second one."""
+
+_OPTIONS = [
+    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+]
+for _name, _value in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3)):
+    if hasattr(socket, _name):
+        _OPTIONS.append((socket.IPPROTO_TCP, getattr(socket, _name), _value))
+
+
+class Dialer:
+    """Opens connections, through the proxies of the environment. Callable from any thread.
+
+    *tls* gives the context for each new connection. One Dialer serves the whole process, so that
+    what one connection learns of dead addresses helps the others.
+    """
+
+    def __init__(
+        self,
+        tls: Callable[[], ssl.SSLContext],
+        environ: Mapping[str, str] = os.environ,
+        *,
+        stagger_s: float = STAGGER_S,
+    ) -> None:
+        self._tls = tls
+        self._environ = environ
+        self._stagger_s = stagger_s
+        self._resolver = Resolver()
+        self._lock = threading.Lock()
+        self._avoided = Avoided()
+
+    def open(self, url: str, allowance: Allowance, copy: int = 0) -> Socket:
+        """Return a connection to the host of *url*, encrypted for wss:// and https://.
+
+        Every address of the host is tried, see addresses.in_turn for *copy*, and every step is
+        bounded by *allowance*, which the socket keeps. Raises OSError, and ConfigError for a proxy
+        of the environment that cannot be used.
+        """
+        parts = urlsplit(url)
+        is_secure = parts.scheme in ("wss", "https")
+        host, port = parts.hostname or "", parts.port or (443 if is_secure else 80)
+        proxy = proxy_for(url, self._environ)
+        opened: Socket
+        if proxy is None:
+            opened = self._reach(host, port, allowance, copy)
+        else:
+            opened = self._reach(proxy.host, proxy.port, allowance, 0)
+        try:
+            if proxy is not None:
+                if proxy.scheme == "https":
+                    opened = TlsSocket(opened, self._tls(), proxy.host)
+                open_tunnel(opened, proxy, host, port)
+            return TlsSocket(opened, self._tls(), host) if is_secure else opened
+        except BaseException:
+            self.give_up(opened)
+            raise
+
+    def give_up(self, opened: Socket) -> None:
+        """Close a connection that is no good, and try other addresses before its own."""
+        opened.close()
+        with self._lock:
+            self._avoided.add(opened.peer, now_ms())
+
+    def _reach(self, host: str, port: int, allowance: Allowance, copy: int) -> PlainSocket:
+        found = in_turn(self._resolver.addresses(host, port, allowance.left_s()), copy)
+        with self._lock:
+            addresses = self._avoided.last(found, now_ms())
+        race = _Race(addresses, self._stagger_s)
+        try:
+            raw, peer = race.run(allowance)
+        finally:
+            with self._lock:
+                for address in race.lost:
+                    self._avoided.add(address, now_ms())
+        with self._lock:
+            self._avoided.remove(peer)
+        return PlainSocket(raw, peer, allowance)
+
+
+class _Race:
+    """Attempts at several addresses; whichever connects first is taken (RFC 8305, section 5)."""
+
+    def __init__(self, addresses: Sequence[Address], stagger_s: float) -> None:
+        self.lost: list[Address] = []  # began, and did not win
+        self._waiting = list(addresses)
+        self._stagger_s = stagger_s
+        self._errors: list[OSError] = []
+
+    def run(self, allowance: Allowance) -> tuple[socket.socket, Address]:
+        """Return the winner; raises OSError, which names every address, if there is none."""
+        with selectors.DefaultSelector() as attempts:
+            try:
+                while self._waiting or attempts.get_map():
+                    if self._waiting:
+                        self._begin(self._waiting.pop(0), attempts)
+                    if winner := self._wait(attempts, allowance):
+                        return winner
+            except TimeoutError as error:
+                pending: list[Address] = [key.data for key in attempts.get_map().values()]
+                self._errors += [_error(errno.ETIMEDOUT, address) for address in pending]
+                raise self._failure() from error
+            finally:
+                for key in list(attempts.get_map().values()):
+                    self.lost.append(key.data)
+                    key.fileobj.close()  # type: ignore[union-attr] # a socket
+        raise self._failure()
+
+    def _begin(self, address: Address, attempts: selectors.BaseSelector) -> None:
+        try:
+            raw = socket.socket(address.family, socket.SOCK_STREAM)
+        except OSError as error:  # a kind of address that this machine does not know
+            self._note_loss(address, error.errno)
+            return
+        raw.setblocking(False)
+        for option in _OPTIONS:
+            raw.setsockopt(*option)
+        code = raw.connect_ex(address.place)
+        if code in (0, errno.EINPROGRESS):
+            attempts.register(raw, selectors.EVENT_WRITE, address)
+        else:
+            raw.close()
+            self._note_loss(address, code)
+
+    def _wait(
+        self, attempts: selectors.BaseSelector, allowance: Allowance
+    ) -> tuple[socket.socket, Address] | None:
+        """Wait until one has connected or failed, or it is time for the next one."""
+        if not attempts.get_map():
+            return None
+        left_s = allowance.left_s()
+        ready = attempts.select(min(left_s, self._stagger_s) if self._waiting else left_s)
+        for key, _ in ready:
+            raw: socket.socket = key.fileobj  # type: ignore[assignment]
+            attempts.unregister(raw)
+            code = raw.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if not code:
+                return raw, key.data
+            raw.close()
+            self._note_loss(key.data, code)
+        return None
+
+    def _note_loss(self, address: Address, code: int | None) -> None:
+        self.lost.append(address)
+        self._errors.append(_error(code or errno.EIO, address))
+
+    def _failure(self) -> OSError:
+        """Make one error of all: of the kind of the first one, which was the first choice."""
+        if not self._errors:
+            return OSError(errno.EADDRNOTAVAIL, "the host has no address")
+        texts = dict.fromkeys(error.strerror for error in self._errors)
+        return OSError(self._errors[0].errno, "; ".join(map(str, texts)))
+
+
+def _error(code: int, address: Address) -> OSError:
+    return OSError(code, f"{os.strerror(code)}: {address}")
