@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import decimal
 from heapq import heappop, heappush
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from bintrades.bucket import Bucket
 from bintrades.changes import Changes, Checkpoint
@@ -22,6 +22,7 @@ from bintrades.model import (
     RESTART,
     SILENT_STREAM,
     SKIPPED,
+    UNUSABLE,
     UNWANTED,
     Trade,
 )
@@ -37,10 +38,24 @@ _SLOWNESS = 1_000  # more than a clock may be wrong, which is some 500 millionth
 _SUSPECT_AFTER_MS, _SUSPECT_FACTOR = 60_000, 4  # silence that is checked: at least, and times habit
 _RENUMBERED_TRADES = 3  # in a row show that ids have begun anew
 _LEAP_MS = 60_000  # that the clock makes only if two trades say so
+_NEAR = 100_000  # more ids than these ahead are not believed of a message that cannot be used
+_WRONG_AFTER_MS = 60_000  # that no trade has agreed with the clock: it is ahead, and set back
 _DELIVERED_WITHIN_MS = 5_000  # a trade that is younger may still be on its way
 _HUSH_MS = 100  # who spoke so recently may be about to say more of the bar that is due
 _LOOK_AGAIN_MS = 1_000  # at a symbol whose clock is behind the others', which may change
 _SAVE_AFTER_TRADES, _SAVE_WITHIN_MS = 500, 60_000  # what a crash makes fetch again, at most
+
+
+class _Witness(NamedTuple):
+    """A trade that says what time it is."""
+
+    symbol: str
+    trade_id: int
+    time: int
+
+    def is_joined_by(self, other: _Witness) -> bool:
+        """Whether *other* is another trade that says about the same."""
+        return self[:2] != other[:2] and abs(self.time - other.time) <= _LEAP_MS
 
 
 class _Series:
@@ -136,7 +151,10 @@ class Aggregator:
         self._changes = Changes()
         self._market_time = 0  # newest `E` of any symbol
         self._market_at = 0  # when it came
-        self._leap: Trade | None = None  # the last one from far ahead of the clock
+        self._leap: _Witness | None = None  # the last trade from far ahead of the clock
+        self._lag: _Witness | None = None  # the last one from far behind, while none agrees
+        self._only_witness: tuple[str, int] | None = None  # whose time is the clock's, so far
+        self._agreed_at = 0  # when a trade last agreed with the clock
         self._has_begun = False  # whether a trade has come since the start
         self.has_just_begun = False  # and nothing was collected since
         self._connections = 0
@@ -219,9 +237,8 @@ class Aggregator:
         """Take trades in the order in which they came, received at *now*."""
         if not trades:
             return
-        market_time = self.clock(now)
+        market_time = self._clock_before(trades, now)
         if not self._has_begun:
-            market_time = min(trades[0].event_time, trades[0].time + _LEAP_MS)
             self._begin(market_time)
         series_of = self._series.get
         counted = 0
@@ -234,7 +251,8 @@ class Aggregator:
                 event_time = trade.event_time
                 if event_time > market_time:
                     if event_time > market_time + _LEAP_MS:
-                        event_time = self._confirmed(trade, market_time)
+                        witness = _Witness(trade.symbol, trade.trade_id, event_time)
+                        event_time = self._confirmed(witness, market_time)
                     market_time = event_time
                 if event_time > series.event_time:
                     series.event_time = event_time
@@ -256,19 +274,66 @@ class Aggregator:
             self._market_time = market_time
             self._market_at = now
 
-    def _confirmed(self, trade: Trade, market_time: int) -> int:
-        """Return the clock after a trade from far ahead of it: only the next one confirms that.
+    def _clock_before(self, trades: Sequence[Trade], now: int) -> int:
+        """Return the clock, judged by the last of *trades*; the first trade of all sets it.
+
+        A single trade may be wrong: until another one agrees, whatever contradicts it is believed.
+        """
+        clock, first, last = self.clock(now), trades[0], trades[-1]
+        if not clock:
+            clock = min(first.event_time, first.time + _LEAP_MS)
+            self._set_clock(clock, now, (first.symbol, first.trade_id))
+        if last.event_time < clock - _LEAP_MS:
+            witness = _Witness(last.symbol, last.trade_id, last.event_time)
+            return self._set_back(witness, clock, now)
+        if last.event_time <= clock + _LEAP_MS:
+            self._agreed_at = now
+            if self._only_witness != (last.symbol, last.trade_id):
+                self._only_witness = None
+        return clock
+
+    def _set_clock(self, clock: int, now: int, only_witness: tuple[str, int] | None) -> None:
+        self._market_time, self._market_at = clock, now
+        self._only_witness = only_witness
+        self._agreed_at = now
+
+    def _set_back(self, witness: _Witness, clock: int, now: int) -> int:
+        """Return the clock after a trade from far behind it, which is late or proves it wrong.
+
+        It is wrong if only one trade has ever said so, or if none has agreed for a while and two
+        say otherwise. What was done by it that would last is done again: which symbols are wanted
+        since when, and which gaps are too old to be asked for.
+        """
+        if self._only_witness is None:
+            lag, self._lag = self._lag, witness
+            is_late = now - self._agreed_at < _WRONG_AFTER_MS
+            if is_late or lag is None or not lag.is_joined_by(witness):
+                return clock
+        self._set_clock(witness.time, now, witness[:2])
+        for series in self._series.values():
+            series.ledger.reconsider()
+            series.ledger.want_no_later(self._open_time(witness.time))
+            if series.event_time > witness.time:
+                series.event_time = series.market_time = witness.time
+            series.wakes_at = _NEVER  # it was to be looked at by the wrong clock
+            self._wake(series, series.due)
+            self._unsaved[series.symbol] = series
+        return witness.time
+
+    def _confirmed(self, witness: _Witness, clock: int) -> int:
+        """Return the clock after a trade from far ahead of it: only another one confirms that.
 
         It may have been a long time without a connection, or a bad message: from the time that
-        this would bring, the clock would not come back.
+        this would bring, the clock would not come back for a while. Where two disagree it is at
+        least what both say.
         """
-        leap, self._leap = self._leap, trade
-        is_confirmed = (
-            leap is not None
-            and abs(trade.event_time - leap.event_time) <= _LEAP_MS
-            and (trade.symbol, trade.trade_id) != (leap.symbol, leap.trade_id)
-        )
-        return trade.event_time if is_confirmed else market_time
+        leap, self._leap = self._leap, witness
+        if leap is None or leap[:2] == witness[:2] or leap.time <= clock:
+            return clock
+        return witness.time if leap.is_joined_by(witness) else min(leap.time, witness.time)
+
+    def _open_time(self, time: int) -> int:
+        return time - time % self._interval
 
     def _begin(self, event_time: int) -> None:
         """Want all trades since the current interval began, of symbols that have not traded yet.
@@ -278,7 +343,7 @@ class Aggregator:
         self._has_begun = self.has_just_begun = True
         for series in self._series.values():
             if not series.ledger.last_time:
-                series.ledger.want_since(event_time - event_time % self._interval)
+                series.ledger.want_since(self._open_time(event_time))
                 self._unsaved[series.symbol] = series
 
     def repair(self, repaired: Repaired) -> None:
@@ -315,8 +380,7 @@ class Aggregator:
         A trade of this moment may still be on its way: then the symbol is suspected again soon,
         and the stream is dead if that same trade has not come meanwhile.
         """
-        if time > self.clock(now):  # the exchange's clock is at least there
-            self._market_time, self._market_at = time, now
+        self._hear_newest(_Witness(symbol, trade_id, time), now)
         series = self._series[symbol]
         self._unsaved[symbol] = series
         next_id = series.ledger.next_id
@@ -325,7 +389,7 @@ class Aggregator:
         if next_id is None and time < (wanted_since := series.ledger.last_time):
             # There was none until a moment ago: its first one need not be looked for before.
             sure = self.clock(now) - _SUSPECT_AFTER_MS
-            series.ledger.want_since(max(wanted_since, sure - sure % self._interval))
+            series.ledger.want_since(max(wanted_since, self._open_time(sure)))
             return False
         if next_id is None and not self._has_begun:
             return False
@@ -339,6 +403,31 @@ class Aggregator:
         series.ledger.note_newest(trade_id, time, cause)
         series.suspect_after = series.quiet + max(_SUSPECT_AFTER_MS, _SUSPECT_FACTOR * series.habit)
         return is_dead
+
+    def note_unusable(self, symbol: str, trade_id: int | None, now: int) -> None:
+        """Note that the stream of *symbol* has brought a trade in a message of no use.
+
+        It is missing at once if its id can be told and believed; otherwise the symbol is suspected.
+        """
+        series = self._series.get(symbol)
+        if series is None:
+            return
+        next_id, clock = series.ledger.next_id, self.clock(now)
+        if trade_id is None or next_id is None or not clock or trade_id - next_id > _NEAR:
+            series.suspect_after = 0
+        else:
+            series.ledger.note_newest(trade_id, clock, UNUSABLE)
+            self._unsaved[symbol] = series
+
+    def _hear_newest(self, witness: _Witness, now: int) -> None:
+        """Have the exchange's clock be at least where REST's newest trade is."""
+        clock = self.clock(now)
+        if not clock:
+            self._set_clock(witness.time, now, witness[:2])
+        elif witness.time > clock:
+            is_leap = witness.time > clock + _LEAP_MS
+            self._market_time = self._confirmed(witness, clock) if is_leap else witness.time
+            self._market_at = now
 
     def _is_overdue(self, series: _Series, now: int) -> bool:
         is_missing = series.awaited_id >= (series.ledger.next_id or 0)

@@ -38,7 +38,13 @@ from bintrades.journal_file import (
 )
 from bintrades.journal_lock import identity, lock_journal, tighten, what_to_do
 from bintrades.journal_schema import create_schema, transaction
-from bintrades.ledger import LedgerState, changed_part, changed_spans, no_longer_missing
+from bintrades.ledger import (
+    DISORDER_MS,
+    LedgerState,
+    changed_part,
+    changed_spans,
+    no_longer_missing,
+)
 from bintrades.model import RENUMBERED, REPAIRED, UNWANTED
 
 if TYPE_CHECKING:
@@ -315,7 +321,7 @@ class Journal:
         checkpoint = self._checkpoints.get(symbol)
         if not is_free or checkpoint is None:
             return bool(is_free)
-        return checkpoint.ledger.last_time >= open_time + self._interval and not (
+        return checkpoint.ledger.last_time >= open_time + self._interval + DISORDER_MS and not (
             self._times(symbol, checkpoint).touch(open_time, self._interval, open_only=True)
         )
 

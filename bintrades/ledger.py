@@ -18,7 +18,15 @@ from bintrades.model import RENUMBERED, SILENT_STREAM, START, Gap
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-_DISORDER_MS = 5_000  # more than a trade may be older than one with a lower id
+DISORDER_MS = 1_000
+"""More than a trade may be older than one with a lower id.
+
+In recorded sessions `T` never falls back; after a correction of the exchange's clocks it may, a
+little. Every span of a gap allows for it, so a lost trade never lies outside of its gap.
+"""
+
+_RENUMBERED_AFTER_MS = 4_000  # beyond the end of the beginning's span: no trade of before it
+_GROWS_FOR_MS = 10_000  # then a gap is left to be repaired, and what is missing next is another
 _STEP = 256  # gaps compared at once
 
 
@@ -63,6 +71,11 @@ def _common_end(one: tuple[Gap, ...], other: tuple[Gap, ...], start: int) -> int
     while count < length and one[low - count - 1] == other[high - count - 1]:
         count += 1
     return count
+
+
+def span_between(one: int, other: int) -> tuple[int, int]:
+    """Return since when and until when trades happened that lie between two, by their `T`."""
+    return min(one, other) - DISORDER_MS, max(one, other) + DISORDER_MS
 
 
 def no_longer_missing(before: Iterable[Gap], after: Iterable[Gap]) -> Iterator[Gap]:
@@ -128,7 +141,7 @@ class Ledger:
         stays on record under ids that no trade has.
         """
         spans = [(gap.since_ms, gap.until_ms) for gap in before.gaps]
-        spans.append((before.last_time, since - 1))
+        spans.append((before.last_time - DISORDER_MS, since - 1))
         lost = [
             Gap(-number, -number, *span, RENUMBERED, is_abandoned=True)
             for number, span in enumerate(spans, 1)
@@ -165,13 +178,12 @@ class Ledger:
         next_id = self.next_id
         if next_id is None:
             if self.last_time and trade_id > 0:
-                since = min(self.last_time, time)
-                self._append(Gap(0, trade_id - 1, since, time, START))
+                self._append_start(trade_id - 1, time)
         elif trade_id != next_id:
             if trade_id < next_id:
                 return self._fill(trade_id, time)
-            since = min(self.last_time, time)
-            self._append(Gap(next_id, trade_id - 1, since, time, cause))
+            span = span_between(self.last_time, time)
+            self._append(Gap(next_id, trade_id - 1, *span, cause))
         self.next_id = trade_id + 1
         self.last_time = time
         return True
@@ -191,6 +203,11 @@ class Ledger:
         """
         if self.next_id is None:
             self.last_time = since
+
+    def want_no_later(self, since: int) -> None:
+        """Have the first trade be wanted since *since*, unless it is wanted since before."""
+        if self.next_id is None:
+            self.last_time = min(self.last_time, since)
 
     def want_earlier(self, since: int) -> None:
         """Have the beginning lie at *since*, unless it lies before: a trade of then has come."""
@@ -216,10 +233,15 @@ class Ledger:
         If none ever came, the gap begins with the first trade that is wanted.
         """
         if self.next_id is None:
-            self._append(Gap(0, trade_id, self.last_time, time, START))
+            self._append_start(trade_id, time)
         elif trade_id >= self.next_id:
-            since = min(self.last_time, time)
-            self._append(Gap(self.next_id, trade_id, since, time, cause))
+            span = span_between(self.last_time, time)
+            gap = Gap(self.next_id, trade_id, *span, cause)
+            if self._gaps and self._continues(self._gaps[-1], gap):
+                longer = replace(self._gaps[-1], last_id=trade_id, until_ms=gap.until_ms)
+                self._replace(len(self._gaps) - 1, longer)
+            else:
+                self._append(gap)
         else:
             return
         self.next_id = trade_id + 1
@@ -235,18 +257,36 @@ class Ledger:
         if index is not None and self._gaps[index].is_start:
             self._subtract(0, min(first_id - 1, self._gaps[index].last_id))
 
-    def abandon(self, last_id: int, until: int) -> None:
-        """Note that missing ids up to *last_id*, older than *until*, will not be asked for."""
+    def abandon(self, last_id: int, time: int) -> None:
+        """Note that missing ids up to *last_id*, whose trades are about as old as *time*, stay so.
+
+        They will not be asked for any more.
+        """
+        since, until = span_between(time, time)
         for index in range(len(self._gaps) - 1, -1, -1):
             gap = self._gaps[index]
             if gap.is_abandoned or gap.first_id > last_id:
                 continue
-            middle = min(max(until, gap.since_ms), gap.until_ms)
-            if gap.last_id <= last_id:
-                self._replace(index, replace(gap, until_ms=middle, is_abandoned=True))
-                continue
-            old = replace(gap, last_id=last_id, until_ms=middle, is_abandoned=True)
-            self._replace(index, old, replace(gap, first_id=last_id + 1, since_ms=middle))
+            old = replace(
+                gap,
+                last_id=min(gap.last_id, last_id),
+                until_ms=min(max(until, gap.since_ms), gap.until_ms),
+                is_abandoned=True,
+            )
+            left = replace(
+                gap, first_id=last_id + 1, since_ms=max(min(since, gap.until_ms), gap.since_ms)
+            )
+            self._replace(index, *(part for part in (old, left) if part.size > 0))
+
+    def reconsider(self) -> None:
+        """Note that no gap is too old to be asked for, as far as is known now."""
+        self._gaps = [
+            replace(gap, is_abandoned=False)
+            if gap.is_abandoned and gap.cause != RENUMBERED
+            else gap
+            for gap in self._gaps
+        ]
+        self._told = None
 
     def note_attempt(self, first_id: int, error: str | None) -> Gap | None:
         """Note that the gap beginning at *first_id* was asked for, and what came of it.
@@ -261,6 +301,17 @@ class Ledger:
         self._replace(index, gap)
         return gap
 
+    @staticmethod
+    def _continues(last: Gap, gap: Gap) -> bool:
+        """Whether *gap* is more of *last*: message after message may be of no use."""
+        is_next = last.last_id + 1 == gap.first_id and last.cause == gap.cause
+        return is_next and 0 <= gap.until_ms - last.since_ms <= _GROWS_FOR_MS and not last.attempts
+
+    def _append_start(self, last_id: int, time: int) -> None:
+        """Have every id up to *last_id*, of a trade at *time*, be missing since the beginning."""
+        since = min(self.last_time, time)
+        self._append(Gap(0, last_id, since, time + DISORDER_MS, START))
+
     def _fill(self, trade_id: int, time: int) -> bool:
         """Take *trade_id* out of the gap that holds it; return whether there was one.
 
@@ -270,7 +321,7 @@ class Ledger:
         if index is None:
             return False
         gap = self._gaps[index]
-        if gap.is_start and time > gap.until_ms + _DISORDER_MS:
+        if gap.is_start and time > gap.until_ms + _RENUMBERED_AFTER_MS:
             return False
         self._cut(index, trade_id, trade_id, time)
         return True
@@ -285,8 +336,15 @@ class Ledger:
         before = replace(gap, last_id=first_id - 1)
         after = replace(gap, first_id=last_id + 1)
         if time is not None:
-            before = replace(before, since_ms=min(gap.since_ms, time), until_ms=time)
-            after = replace(after, since_ms=time, until_ms=max(gap.until_ms, time))
+            since, until = span_between(time, time)
+            before = replace(
+                before,
+                since_ms=min(gap.since_ms, time if gap.is_start else since),
+                until_ms=max(gap.since_ms, until),
+            )
+            after = replace(
+                after, since_ms=min(gap.until_ms, since), until_ms=max(gap.until_ms, until)
+            )
         self._replace(index, *(part for part in (before, after) if part.size > 0))
 
     def _append(self, gap: Gap) -> None:
@@ -298,6 +356,8 @@ class Ledger:
         self._told = None
 
     def _subtract(self, first_id: int, last_id: int) -> None:
+        if first_id > last_id:
+            return
         index = bisect_right(self._gaps, last_id, key=lambda gap: gap.first_id) - 1
         while index >= 0 and (gap := self._gaps[index]).last_id >= first_id:
             self._cut(index, max(first_id, gap.first_id), min(last_id, gap.last_id), None)

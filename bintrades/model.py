@@ -212,8 +212,9 @@ class Bar(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
 
 SKIPPED, RECONNECT, RESTART = "skipped", "reconnect", "restart"
-SILENT_STREAM = "silent stream"
-"""Causes of gaps: ids left out on the wire, across a reconnect, across a restart; never sent."""
+SILENT_STREAM, UNUSABLE = "silent stream", "unusable message"
+"""Causes of gaps: ids left out on the wire, across a reconnect, across a restart; never sent; sent
+in a message that cannot be used."""
 
 ABSENT, UNWANTED, REPAIRED = "absent", "unwanted", "repaired"
 """How a gap ends: the exchange has no such ids; they were before the beginning; trades came."""

@@ -152,12 +152,15 @@ class Recording:
 
     def _take(self, event: Payloads) -> None:
         decoded = decode(event.batch)
+        self._heard_at = event.received_at  # whatever it was: time has come as far as that
+        if decoded.trades or decoded.unusable:
+            event.source.note_data(event.received_at)  # the stream lives, be it of use or not
         if decoded.trades:
-            event.source.note_data(event.received_at)
-            self._heard_at = event.received_at
             self._aggregator.add(decoded.trades, event.received_at)
             self.lag_ms = self._clock() - decoded.trades[-1].event_time
             self._tell_renumbered()
+        for symbol, trade_id in decoded.unusable:
+            self._aggregator.note_unusable(symbol, trade_id, event.received_at)
         if decoded.answers:
             event.source.take_answers(decoded.answers)
         if decoded.is_shutdown_announced:

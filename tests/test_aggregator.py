@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from bintrades.aggregator import Aggregator
 from bintrades.changes import Changes
+from bintrades.ledger import DISORDER_MS
 from bintrades.model import ABSENT, RECONNECT, RESTART, SILENT_STREAM, SKIPPED, Gap, Run
 from bintrades.repair import Repaired
 from tests.strategies import (
@@ -54,6 +55,11 @@ def resumed(written: Written, now: int = 0) -> Aggregator:
     aggregator.resume(written.checkpoints)
     aggregator.connected(SYMBOLS, now)
     return aggregator
+
+
+def start_gap(last_id: int, since: int, first_time: int) -> Gap:
+    """Return the gap from the beginning to a first trade at *first_time*."""
+    return Gap(0, last_id, since, first_time + DISORDER_MS, "start")
 
 
 def written_after(aggregator: Aggregator, *, is_last: bool = True) -> Written:
@@ -569,7 +575,7 @@ def test_a_symbol_that_first_trades_after_a_loss_is_wanted_since_the_collector_b
     (gap,) = aggregator.gaps(ETH)
 
     assert (gap.first_id, gap.last_id, gap.is_start) == (0, 8, True)
-    assert (gap.since_ms, gap.until_ms) == (START, START + 3 * INTERVAL)
+    assert (gap.since_ms, gap.until_ms) == (START, START + 3 * INTERVAL + DISORDER_MS)
 
 
 def test_a_symbol_whose_first_trades_were_lost_is_wanted_since_any_symbol_was_heard() -> None:
@@ -577,7 +583,7 @@ def test_a_symbol_whose_first_trades_were_lost_is_wanted_since_any_symbol_was_he
     aggregator.add([make_trade(7, START + 1)], 0)
     aggregator.add([make_trade(9, START + 2 * INTERVAL + 5, symbol=ETH)], 1)
 
-    assert aggregator.gaps(ETH) == (Gap(0, 8, START, START + 2 * INTERVAL + 5, "start"),)
+    assert aggregator.gaps(ETH) == (start_gap(8, START, START + 2 * INTERVAL + 5),)
 
 
 def test_what_is_wanted_of_symbols_that_have_not_traded_yet_outlasts_a_crash() -> None:
@@ -591,7 +597,7 @@ def test_what_is_wanted_of_symbols_that_have_not_traded_yet_outlasts_a_crash() -
     after = resumed(written)
     after.add([make_trade(9, START + 3 * INTERVAL + 5, symbol=ETH)], 0)
 
-    assert after.gaps(ETH) == (Gap(0, 8, START, START + 3 * INTERVAL + 5, "start"),)
+    assert after.gaps(ETH) == (start_gap(8, START, START + 3 * INTERVAL + 5),)
 
 
 def test_a_symbol_added_later_is_wanted_from_then_on() -> None:
@@ -637,8 +643,8 @@ def test_ids_that_begin_anew_are_recorded_from_the_next_interval_on() -> None:
     assert aggregator.renumbered == [BTC]
     lost, _before, beginning = aggregator.gaps(BTC)
     assert (lost.cause, lost.is_abandoned, lost.first_id < 0) == ("renumbered", True, True)
-    assert (lost.since_ms, lost.until_ms) == (old[-1].time, START + INTERVAL - 1)
-    assert beginning == Gap(0, 5, START + INTERVAL, new[6].time, "start")
+    assert (lost.since_ms, lost.until_ms) == (old[-1].time - DISORDER_MS, START + INTERVAL - 1)
+    assert beginning == start_gap(5, START + INTERVAL, new[6].time)
     repaired(aggregator, *map(run_of, new[4:6]), begins_at=4)
 
     changes = aggregator.collect(is_last=True)
@@ -656,7 +662,7 @@ def test_ids_that_began_anew_during_a_restart_are_noticed() -> None:
 
     assert after.renumbered == [BTC]
     assert [(gap.since_ms, gap.cause) for gap in after.gaps(BTC)] == [
-        (START, "renumbered"),
+        (START - DISORDER_MS, "renumbered"),
         (START, "renumbered"),
         (START + INTERVAL, "start"),
     ]
@@ -675,6 +681,19 @@ def test_what_was_missing_before_ids_began_anew_stays_on_record_without_ids() ->
     assert [gap.first_id for gap in lost] == list(range(-len(lost), 0))
     assert (missing.since_ms, missing.until_ms) in [(gap.since_ms, gap.until_ms) for gap in lost]
     assert not any(gap.touches(START + 20 * INTERVAL, INTERVAL) for gap in lost)
+
+
+def test_repaired_trades_of_before_do_not_count_once_ids_began_anew() -> None:
+    aggregator = new_aggregator()
+    old, new = old_and_new(aggregator)
+    assert new[2].time < START + INTERVAL <= new[4].time
+
+    repaired(aggregator, *map(run_of, new[2:6]), begins_at=2)
+
+    changes = aggregator.collect(is_last=True)
+    assert changes.finished[BTC, START] == bar_of(old)
+    assert changes.finished[BTC, START + INTERVAL] == bar_of(new[4:], is_closed=False)
+    assert (BTC, START) not in changes.amendments
 
 
 def test_trades_that_rest_had_before_the_stream_do_not_begin_the_ids_anew() -> None:
@@ -739,13 +758,97 @@ def test_the_clock_leaps_when_two_trades_say_so_as_after_a_long_outage() -> None
     assert (BTC, START) in aggregator.collect().finished
 
 
+FAR = START + 10**11  # more than three years
+
+
+def test_a_first_trade_of_all_from_the_far_future_is_not_believed_once_another_contradicts() -> (
+    None
+):
+    aggregator = new_aggregator()
+    aggregator.add([make_trade(1, FAR)], 0)
+    aggregator.add([make_trade(8, START + 4_000)], 1)
+
+    assert START <= aggregator.clock(10) <= START + 4_100
+    aggregator.add([make_trade(5, START + INTERVAL + 2_000, symbol=ETH)], 2)
+    assert aggregator.gaps(ETH) == (start_gap(4, START, START + INTERVAL + 2_000),)
+
+
+def test_a_first_batch_that_begins_with_a_trade_from_the_far_future_sets_the_right_clock() -> None:
+    aggregator = new_aggregator()
+    aggregator.add([make_trade(1, FAR), make_trade(2, START), make_trade(1, symbol=ETH)], 0)
+
+    assert aggregator.clock(10) <= START + 10
+
+
+def test_gaps_that_were_held_to_be_too_old_by_a_wrong_clock_are_asked_for_after_all() -> None:
+    before = new_aggregator()
+    before.add([make_trade(0, START), make_trade(9, START + 100)], 0)
+    aggregator = resumed(written_after(before))
+    aggregator.add([make_trade(1, FAR, symbol=ETH)], 0)
+    repaired(aggregator, abandoned_through=8, abandoned_before_ms=FAR - 3_600_000)
+    assert aggregator.gaps(BTC)[0].is_abandoned
+
+    aggregator.add([make_trade(10, START + 200)], 0)
+
+    assert not aggregator.gaps(BTC)[0].is_abandoned
+    assert not aggregator.collect().checkpoints[BTC].ledger.gaps[0].is_abandoned
+
+
+def test_a_clock_with_which_no_trade_agrees_is_set_back_when_two_say_so() -> None:
+    aggregator = new_aggregator()
+    aggregator.add([make_trade(1, FAR), make_trade(2, FAR + 1)], 0)
+    aggregator.add([make_trade(1, START, symbol=ETH), make_trade(2, START, symbol=ETH)], MINUTE - 1)
+    assert aggregator.clock(MINUTE) >= FAR, "these may just be late"
+
+    aggregator.add([make_trade(3, START + 5, symbol=ETH)], MINUTE)
+
+    assert START <= aggregator.clock(MINUTE) <= START + 100
+
+
+def test_trades_that_a_stalled_connection_brings_late_do_not_set_the_clock_back() -> None:
+    aggregator = new_aggregator()
+    aggregator.add([make_trade(1, START), make_trade(1, START, symbol=ETH)], 0)
+    for second in range(1, 300):
+        now = second * 1_000
+        aggregator.add([make_trade(1 + second, START + now)], now)
+        aggregator.add([make_trade(1 + second, START + second, symbol=ETH)], now)
+
+    assert aggregator.clock(now) == START + now
+
+
+@pytest.mark.parametrize("is_first", [False, True])
+def test_a_newest_trade_from_the_far_future_does_not_move_the_clock(is_first: bool) -> None:
+    aggregator = new_aggregator()
+    if not is_first:
+        aggregator.add([make_trade(5, START), make_trade(5, START, symbol=ETH)], 0)
+
+    aggregator.note_newest(BTC, 8, FAR, MINUTE)
+    aggregator.note_newest(BTC, 8, FAR, 2 * MINUTE)
+    aggregator.add([make_trade(6, START + 2 * MINUTE, symbol=ETH)], 2 * MINUTE)
+
+    assert START <= aggregator.clock(2 * MINUTE) <= START + 2 * MINUTE
+    assert is_first or aggregator.gaps(BTC)[-1].last_id == 8, "that trade is missing all the same"
+
+
+def test_the_clock_leaps_when_two_newest_trades_say_so_however_far_apart_they_are() -> None:
+    hour = 3_600_000
+    aggregator = new_aggregator()
+    aggregator.add([make_trade(5, START), make_trade(5, START, symbol=ETH)], 0)
+
+    aggregator.note_newest(BTC, 8, START + hour, MINUTE)
+    assert aggregator.clock(MINUTE) < START + hour
+    aggregator.note_newest(BTC, 9, START + 2 * hour, 2 * MINUTE)
+
+    assert aggregator.clock(2 * MINUTE) == START + hour
+
+
 def test_the_first_bar_is_wanted_whole_since_its_interval_began() -> None:
     aggregator = new_aggregator()
     aggregator.add([make_trade(100, START + 4_000)], 0)
 
     state = aggregator.collect().checkpoints[BTC].ledger
 
-    assert state.gaps == (Gap(0, 99, START, START + 4_000, "start"),)
+    assert state.gaps == (start_gap(99, START, START + 4_000),)
 
 
 def test_a_skipped_id_is_a_gap_until_it_comes() -> None:
@@ -1006,7 +1109,7 @@ def test_a_restart_makes_a_gap_of_what_was_missed() -> None:
 
     (gap,) = after.collect().checkpoints[BTC].ledger.gaps
     assert (gap.first_id, gap.last_id) == (1, 9)
-    assert (gap.since_ms, gap.until_ms) == (START, START + 60_000)
+    assert (gap.since_ms, gap.until_ms) == (START - DISORDER_MS, START + 60_000 + DISORDER_MS)
 
 
 def test_a_continued_bar_without_a_further_trade_closes_by_the_market() -> None:
@@ -1050,6 +1153,14 @@ def test_one_write_makes_up_for_several_that_failed() -> None:
     assert still_open.open_time_ms == START + 2 * INTERVAL
     assert not pending.amendments
     assert pending.checkpoints[BTC].ledger.next_id == 5
+
+
+def test_of_two_facts_of_one_name_the_later_one_is_written() -> None:
+    changes = Changes(facts={"blocked": "1", "other": "5"})
+
+    changes.update(Changes(facts={"blocked": "2"}))
+
+    assert changes.facts == {"blocked": "2", "other": "5"}
 
 
 def test_an_amendment_that_could_not_be_written_waits_for_the_bar_or_the_next_one() -> None:
@@ -1342,7 +1453,8 @@ def test_a_stream_that_did_not_bring_a_trade_of_a_while_ago_is_dead_and_the_trad
 
     assert aggregator.note_newest(BTC, 8, START + 30_000, MINUTE)
 
-    assert aggregator.gaps(BTC) == (Gap(6, 8, START, START + 30_000, SILENT_STREAM),)
+    since, until = START - DISORDER_MS, START + 30_000 + DISORDER_MS
+    assert aggregator.gaps(BTC) == (Gap(6, 8, since, until, SILENT_STREAM),)
     assert not aggregator.note_newest(BTC, 8, START + 30_000, MINUTE), "said once"
 
 
@@ -1404,7 +1516,7 @@ def test_a_stream_that_never_brought_anything_is_missing_all_since_collecting_be
     assert not aggregator.note_newest(BTC, 8, START - 1, MINUTE), "that was before"
     assert aggregator.gaps(BTC) == ()
     assert aggregator.note_newest(BTC, 9, START + 30_000, MINUTE)
-    assert aggregator.gaps(BTC) == (Gap(0, 9, START, START + 30_000, "start"),)
+    assert aggregator.gaps(BTC) == (start_gap(9, START, START + 30_000),)
     repaired(aggregator, run_of(make_trade(9, START + 30_000)), begins_at=9)
     assert aggregator.gaps(BTC) == ()
     assert written_after(aggregator).bars[BTC, START + 30_000].trade_count == 1

@@ -800,6 +800,17 @@ def test_an_open_bar_is_never_deleted(journal: Journal, path: Path) -> None:
     assert journal.prune([], NOW + 10**9) == 0
 
 
+@pytest.mark.parametrize(("later_ms", "pruned"), [(999, 0), (1_000, 1)])
+def test_a_bar_that_the_next_gap_may_touch_stays_though_the_newest_trade_is_of_the_next_one(
+    journal: Journal, later_ms: int, pruned: int
+) -> None:
+    bar = sample_bar()
+    newest = LedgerState(next_id=1_000, last_time=bar.end_time_ms + later_ms, gaps=())
+    journal.write(finished(bar, BTCUSDT=newest), NOW)
+
+    assert journal.prune([], NOW + 1) == pruned
+
+
 def test_pruning_goes_on_where_it_stopped_when_there_is_much(journal: Journal, path: Path) -> None:
     journal.write(finished(*sample_bars(PRUNE_BATCH + 10)), NOW)
 

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from bintrades.ledger import Ledger, LedgerState, changed_spans, no_longer_missing
+from bintrades.ledger import (
+    DISORDER_MS,
+    Ledger,
+    LedgerState,
+    changed_spans,
+    no_longer_missing,
+)
 from bintrades.model import Gap
 from tests.strategies import START, trades_of
 
@@ -29,6 +37,16 @@ def fed(sequence: Sequence[int]) -> tuple[Ledger, list[bool]]:
 
 def gaps_of(ledger: Ledger) -> tuple[Gap, ...]:
     return ledger.state.gaps if ledger.state else ()
+
+
+def between(first_id: int, last_id: int, before: int, after: int, cause: str = "skipped") -> Gap:
+    """Return the gap between two trades of such times: `T` may be in disorder."""
+    return Gap(first_id, last_id, before - DISORDER_MS, after + DISORDER_MS, cause)
+
+
+def since_the_beginning(last_id: int, since: int, after: int) -> Gap:
+    """Return the gap before the first trade, which reaches back to *since* exactly."""
+    return Gap(0, last_id, since, after + DISORDER_MS, "start")
 
 
 def missing_ids(ledger: Ledger) -> list[int]:
@@ -103,7 +121,7 @@ def test_skipped_ids_are_a_gap_from_the_trade_before_to_the_trade_after() -> Non
     ledger.admit(7, START)
 
     assert ledger.admit(10, START + 500, cause="reconnect")
-    assert gaps_of(ledger) == (Gap(8, 9, START, START + 500, "reconnect"),)
+    assert gaps_of(ledger) == (between(8, 9, START, START + 500, "reconnect"),)
 
 
 def test_an_id_inside_a_gap_is_welcome_however_late_and_splits_it() -> None:
@@ -115,8 +133,8 @@ def test_an_id_inside_a_gap_is_welcome_however_late_and_splits_it() -> None:
 
     assert ledger.admit(5, START + 500)
     assert gaps_of(ledger) == (
-        Gap(2, 4, START, START + 500, "skipped"),
-        Gap(6, 8, START + 500, START + 900, "skipped"),
+        between(2, 4, START, START + 500),
+        between(6, 8, START + 500, START + 900),
     )
 
 
@@ -135,7 +153,7 @@ def test_the_trades_since_the_start_of_the_first_interval_are_wanted() -> None:
 
     ledger.admit(100, START + 3_000)
 
-    assert gaps_of(ledger) == (Gap(0, 99, START, START + 3_000, "start"),)
+    assert gaps_of(ledger) == (since_the_beginning(99, START, START + 3_000),)
     assert ledger.admit(99, START + 2_500)
     assert ledger.admit(100, START + 3_000) is False
 
@@ -148,7 +166,7 @@ def test_that_trades_are_wanted_is_known_after_a_restart_though_none_has_come() 
     restarted = Ledger(ledger.state)
     restarted.admit(7, START + 30_000)
 
-    assert gaps_of(restarted) == (Gap(0, 6, START, START + 30_000, "start"),)
+    assert gaps_of(restarted) == (since_the_beginning(6, START, START + 30_000),)
 
 
 def test_nothing_is_missing_before_the_first_trade_that_there_can_be() -> None:
@@ -233,13 +251,88 @@ def test_a_run_counts_exactly_when_all_of_it_is_missing(
 
 
 def test_what_is_left_of_a_gap_ends_and_begins_at_the_time_of_the_run() -> None:
-    ledger = with_gaps([Gap(5, 20, START, START + 100, "restart", 2, "no")])
+    asked = {"attempts": 2, "last_error": "no"}
+    ledger = with_gaps([replace(between(5, 20, START, START + 100), **asked)])
 
     assert ledger.admit_run(8, 12, START + 40)
     assert ledger.gaps == (
-        Gap(5, 7, START, START + 40, "restart", 2, "no"),
-        Gap(13, 20, START + 40, START + 100, "restart", 2, "no"),
+        replace(between(5, 7, START, START + 40), **asked),
+        replace(between(13, 20, START + 40, START + 100), **asked),
     )
+
+
+@pytest.mark.parametrize("time", [START - 70, START + 170])
+def test_what_is_left_of_a_gap_widens_to_a_trade_from_outside_of_its_span(time: int) -> None:
+    ledger = with_gaps([between(5, 20, START, START + 100)])
+
+    assert ledger.admit(12, time)
+
+    left, right = ledger.gaps
+    assert left.since_ms == min(START, time) - DISORDER_MS
+    assert left.until_ms >= time + DISORDER_MS
+    assert right.since_ms <= time - DISORDER_MS
+    assert right.until_ms == max(START + 100, time) + DISORDER_MS
+
+
+def test_what_is_left_of_the_beginning_still_begins_there() -> None:
+    ledger = with_gaps([since_the_beginning(20, START, START + 100)])
+
+    assert ledger.admit(12, START + 40)
+    assert ledger.gaps == (
+        since_the_beginning(11, START, START + 40),
+        replace(between(13, 20, START + 40, START + 100), cause="start"),
+    )
+
+
+times_in_disorder = st.lists(
+    st.tuples(st.integers(0, 3_000), st.integers(0, DISORDER_MS)), min_size=2, max_size=30
+)
+"""Steps from one id to the next, and how far each `T` falls back behind the newest before it."""
+
+
+@given(st.data(), times_in_disorder)
+def test_no_gap_however_it_came_about_ends_before_or_begins_after_a_trade_that_it_lacks(
+    data: st.DataObject, steps: list[tuple[int, int]]
+) -> None:
+    newest = list(accumulate((step for step, _ in steps), initial=START))[1:]
+    times = [time - back for time, (_, back) in zip(newest, steps, strict=True)]
+    ledger = Ledger()
+    ledger.admit(0, times[0])
+    for trade_id in data.draw(st.lists(st.integers(0, len(times) - 1), max_size=20)):
+        match data.draw(st.sampled_from(["live", "repaired", "newest", "abandoned"])):
+            case "live":
+                ledger.admit(trade_id, times[trade_id])
+            case "repaired":
+                ledger.admit_run(trade_id, trade_id, times[trade_id])
+            case "newest":
+                ledger.note_newest(trade_id, times[trade_id])
+            case "abandoned":
+                ledger.abandon(trade_id, times[trade_id])
+
+    for gap in gaps_of(ledger):
+        for trade_id in range(gap.first_id, gap.last_id + 1):
+            assert gap.since_ms <= times[trade_id] <= gap.until_ms
+
+
+def test_a_trade_lost_where_t_falls_back_across_the_edge_of_a_bar_touches_the_bar_before() -> None:
+    ledger = Ledger()
+    ledger.admit(1, START - 1_000)
+    ledger.admit(2, START)
+    ledger.admit(4, START + 1)  # the third one happened at START - 1
+
+    (gap,) = ledger.gaps
+    assert gap.touches(START - 10_000, 10_000)
+    assert ledger.admit(3, START - 1)
+    assert ledger.gaps == ()
+
+
+def test_what_is_lost_where_ids_begin_anew_may_have_happened_before_the_last_trade() -> None:
+    ledger = Ledger()
+    ledger.admit(900, START)
+
+    (lost,) = Ledger.renumbered(ledger, START + 10_000).gaps
+
+    assert (lost.since_ms, lost.until_ms) == (START - DISORDER_MS, START + 9_999)
 
 
 @given(gap_lists(), spans)
@@ -270,13 +363,13 @@ def test_to_abandon_marks_the_missing_ids_up_to_one_and_forgets_none(
 
 
 def test_a_gap_that_is_abandoned_in_part_is_divided_at_the_oldest_moment() -> None:
-    ledger = with_gaps([Gap(5, 20, START, START + 100, "restart")])
+    ledger = with_gaps([between(5, 20, START, START + 100)])
 
     ledger.abandon(12, START + 30)
 
     assert ledger.gaps == (
-        Gap(5, 12, START, START + 30, "restart", is_abandoned=True),
-        Gap(13, 20, START + 30, START + 100, "restart"),
+        replace(between(5, 12, START, START + 30), is_abandoned=True),
+        between(13, 20, START + 30, START + 100),
     )
 
 
@@ -312,10 +405,20 @@ def test_a_trade_that_never_came_is_a_gap_up_to_itself() -> None:
     ledger.admit(5, START)
 
     ledger.note_newest(9, START + 50)
-    assert ledger.gaps == (Gap(6, 9, START, START + 50, "silent stream"),)
+
+    assert ledger.gaps == (between(6, 9, START, START + 50, "silent stream"),)
     assert not ledger.admit(5, START)
     assert ledger.admit(9, START + 50)
     assert ledger.admit(10, START + 60)
+
+
+def test_a_single_trade_that_never_came_is_noted_as_well() -> None:
+    ledger = Ledger()
+    ledger.admit(5, START)
+
+    ledger.note_newest(6, START + 50)
+
+    assert ledger.gaps == (between(6, 6, START, START + 50, "silent stream"),)
 
 
 def test_before_the_first_trade_ever_it_reaches_back_to_the_beginning() -> None:
@@ -324,7 +427,7 @@ def test_before_the_first_trade_ever_it_reaches_back_to_the_beginning() -> None:
 
     ledger.note_newest(9, START + 50)
 
-    assert ledger.gaps == (Gap(0, 9, START - 10_000, START + 50, "start"),)
+    assert ledger.gaps == (since_the_beginning(9, START - 10_000, START + 50),)
     assert ledger.next_id == 10
 
 

@@ -329,6 +329,60 @@ def test_a_late_trade_amends_a_committed_bar(desk: Desk, path: Path) -> None:
     wait_until(lambda: summary(path) == [(0, 2, 2, True)])
 
 
+def test_trades_in_messages_that_cannot_be_used_are_missing_at_once(desk: Desk, path: Path) -> None:
+    desk.send(*one_trade_a_bar(2))
+    desk.send_raw(
+        *(raw_message(make_trade(number, START), T="soon") for number in range(2, 200)),
+        raw_message(make_trade(1, START), T="again"),
+        raw_message(make_trade(10**15, START), T="never mind"),
+        raw_message(make_trade(5, START, symbol="FOREIGNUSDT"), T="not asked for"),
+    )
+    wait_until(lambda: desk.recording.bad_count == 201)
+
+    (gap,) = desk.aggregator.gaps("BTCUSDT")
+    assert (gap.first_id, gap.last_id, gap.cause) == (2, 199, "unusable message")
+    wait_until(lambda: JournalReader(path).gaps() == {"BTCUSDT": [gap]})
+    assert gap.touches(START + INTERVAL_MS, INTERVAL_MS), "the bar is incomplete"
+    assert len(desk.session.data_at) == 2, "the stream lives"
+
+
+def test_time_goes_on_while_nothing_but_useless_messages_waits(journal: Journal) -> None:
+    found: list[str] = []
+    aggregator = Aggregator(SYMBOLS, market="spot", interval_ms=INTERVAL_MS, grace_ms=50)
+    recording = Recording(
+        aggregator,
+        journal,
+        checkpoint_every_ms=50,
+        now=0,
+        clock=utc_ms,
+        status=lambda: "fine",
+        on_bars=lambda: None,
+        on_gaps=lambda *_: None,
+        on_quiet=found.extend,
+    )
+    ear = Ear()
+    recording.handle(Connected(ear, 0))
+    recording.handle(Payloads(ear, Batch([raw_message(make_trade(1))]), 0))
+    for second in range(61):
+        recording.handle(Payloads(ear, Batch([b'{"neither":"use nor ornament"}']), second * 1_000))
+        recording.go_on(second * 1_000, is_caught_up=False)
+
+    assert "BTCUSDT" in found
+
+
+def test_a_symbol_whose_unusable_messages_do_not_tell_an_id_is_suspected_at_once(
+    journal: Journal,
+) -> None:
+    aggregator = Aggregator(SYMBOLS, market="spot", interval_ms=INTERVAL_MS, grace_ms=50)
+    aggregator.connected(SYMBOLS, 0)
+    aggregator.add([make_trade(0), make_trade(0, symbol="ETHUSDT")], 0)
+    assert aggregator.quiet_symbols(5_000) == []
+
+    aggregator.note_unusable("BTCUSDT", None, 6_000)
+
+    assert aggregator.quiet_symbols(10_000) == ["BTCUSDT"]
+
+
 def test_bad_and_unknown_messages_cost_only_themselves_and_are_counted(
     desk: Desk, path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -368,9 +422,9 @@ def test_a_full_disk_loses_nothing_and_collecting_goes_on(desk: Desk, path: Path
         wait_until(lambda: desk.recording.journal_error)
         assert "bars.journal" in str(desk.recording.journal_error)
         desk.send(
-            make_trade(30, START + 25 * INTERVAL_MS),
-            make_trade(24, START + 7_000),
-            make_trade(25, START + 5 * INTERVAL_MS),
+            make_trade(23, START + 7_000),
+            make_trade(24, START + 5 * INTERVAL_MS),
+            make_trade(25, START + 25 * INTERVAL_MS),
         )
         wait_until(desk.inbox.empty)
         assert len(stored(path)) == 3

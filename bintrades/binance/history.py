@@ -12,8 +12,9 @@ from bintrades.binance.messages import (
     LARGEST,
     MAX_TRADE_BYTES,
     SMALLEST,
-    Milliseconds,
+    Time,
     TradeId,
+    milliseconds,
 )
 from bintrades.binance.rest import RestError
 from bintrades.model import Run
@@ -36,7 +37,7 @@ class _TradeRow(msgspec.Struct):
     trade_id: TradeId = msgspec.field(name="id")
     price: Decimal
     quantity: Decimal = msgspec.field(name="qty")
-    time: Milliseconds
+    time: Time
     is_buyer_maker: bool = msgspec.field(name="isBuyerMaker")
 
 
@@ -46,7 +47,7 @@ class _AggregateRow(msgspec.Struct):
     quantity: Decimal = msgspec.field(name="q")
     first_id: _IdOrNothing = msgspec.field(name="f")
     last_id: _IdOrNothing = msgspec.field(name="l")
-    time: Milliseconds = msgspec.field(name="T")
+    time: Time = msgspec.field(name="T")
     is_buyer_maker: bool = msgspec.field(name="m")
 
 
@@ -118,21 +119,23 @@ class History:
 
 
 def _trade(symbol: str, row: _TradeRow) -> Run:
-    trade_id = row.trade_id
-    run = Run(trade_id, trade_id, row.price, row.quantity, row.time, row.is_buyer_maker)
-    return _checked(symbol, run)
+    return _checked(symbol, row, row.trade_id, row.trade_id)
 
 
 def _run(symbol: str, row: _AggregateRow) -> Run | None:
     """Return the trades of *row*; None if the exchange has marked it invalid, as in old data."""
     if row.first_id == _NOTHING or not (row.price and row.quantity):
         return None
-    run = Run(row.first_id, row.last_id, row.price, row.quantity, row.time, row.is_buyer_maker)
-    return _checked(symbol, run)
+    return _checked(symbol, row, row.first_id, row.last_id)
 
 
-def _checked(symbol: str, run: Run) -> Run:
-    """Return *run*; raise RestError if it has numbers that are none."""
+def _checked(symbol: str, row: _TradeRow | _AggregateRow, first_id: int, last_id: int) -> Run:
+    """Return the run of *row*; raise RestError if it has numbers that are none."""
+    try:
+        time = milliseconds(row.time)
+    except ValueError as error:
+        raise RestError(f"{symbol}: the answer has a time that cannot be: {error}") from error
+    run = Run(first_id, last_id, row.price, row.quantity, time, row.is_buyer_maker)
     if run.last_id < run.first_id or not (_is_usable(run.price) and _is_usable(run.quantity)):
         raise RestError(f"{symbol}: the answer has a row that cannot be: {run}"[:500])
     return run

@@ -8,10 +8,11 @@ only itself.
 from __future__ import annotations
 
 import decimal
+import string
 from dataclasses import dataclass, field
 from decimal import Decimal
 from itertools import accumulate
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import msgspec
 
@@ -26,11 +27,18 @@ MAX_TRADE_BYTES = 1_000
 LARGEST, SMALLEST = Decimal(10) ** 18, Decimal(10) ** -18
 """No price and no quantity lies beyond."""
 
-Milliseconds = Annotated[int, msgspec.Meta(ge=10**12, lt=10**13)]
-"""2001 to 2286: a time in seconds or in microseconds is not mistaken for milliseconds."""
+Time = Annotated[int, msgspec.Meta(ge=10**12, lt=10**16)]
+"""2001 to 2286, in milliseconds or in microseconds; what lies between and seconds are neither."""
 
-TradeId = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 2)]
+_MICROSECONDS_FROM = 10**15
+_MILLISECONDS_TO = 10**13
+
+LARGEST_ID = 2**63 - 2
+
+TradeId = Annotated[int, msgspec.Meta(ge=0, le=LARGEST_ID)]
 """The id after it must still fit into 64 bits, in the journal and in the stores."""
+
+_ASCII_UPPER = {ord(lower): ord(lower.upper()) for lower in string.ascii_lowercase}
 
 _UNUSABLE = (ValueError, decimal.DecimalException, RecursionError)
 """What decoding raises; the last for JSON nested more deeply than any message of the exchange."""
@@ -55,8 +63,8 @@ class _StreamTrade(
 
     symbol: Annotated[str, msgspec.Meta(min_length=1)]
     trade_id: TradeId
-    time: Milliseconds
-    event_time: Milliseconds
+    time: Time
+    event_time: Time
     price: Decimal
     quantity: Decimal
     is_buyer_maker: bool
@@ -81,6 +89,13 @@ class Answer:
     error: str | None = None
 
 
+class Unusable(NamedTuple):
+    """What can be told of a message of a trade that cannot be used."""
+
+    symbol: str
+    trade_id: int | None  # None: not even that
+
+
 @dataclass(slots=True)
 class Decoded:
     """A batch of messages, sorted by kind."""
@@ -89,6 +104,7 @@ class Decoded:
     answers: list[Answer] = field(default_factory=list)
     unknown: list[bytes] = field(default_factory=list)  # well-formed, but nothing that we use
     bad: list[tuple[bytes, str]] = field(default_factory=list)  # with the reason
+    unusable: list[Unusable] = field(default_factory=list)  # trades among the bad
     is_shutdown_announced: bool = False
 
 
@@ -112,6 +128,18 @@ class Batch:
         return [
             self.array[end - length : end] for end, length in zip(ends, self.lengths, strict=True)
         ]
+
+
+def milliseconds(time: int) -> int:
+    """Return *time*, a Time, in milliseconds: rounded down, as the exchange itself does it.
+
+    Raises ValueError for what is neither milliseconds nor microseconds.
+    """
+    if time < _MILLISECONDS_TO:
+        return time
+    if time < _MICROSECONDS_FROM:
+        raise ValueError(f"neither milliseconds nor microseconds: {time}")
+    return time // 1_000
 
 
 def decode(batch: Batch) -> Decoded:
@@ -147,6 +175,9 @@ def _decode_trades(batch: Batch) -> list[_StreamTrade]:
     for trade in trades:
         if not (SMALLEST <= trade.price <= LARGEST and SMALLEST <= trade.quantity <= LARGEST):
             raise ValueError(f"price or quantity out of range: {trade.price}, {trade.quantity}")
+        if trade.time >= _MILLISECONDS_TO or trade.event_time >= _MILLISECONDS_TO:
+            trade.time = milliseconds(trade.time)
+            trade.event_time = milliseconds(trade.event_time)
     return trades
 
 
@@ -165,21 +196,33 @@ def _decode_other(payload: bytes, reason: str, decoded: Decoded) -> None:
     if kind == "serverShutdown" or message.get("stream") == "!serverShutdown":
         decoded.is_shutdown_announced = True
     elif kind == "trade" and event is message:
-        _decode_raw_trade(payload, decoded)
+        _decode_raw_trade(payload, message, decoded)
     elif kind == "trade":
-        decoded.bad.append((payload, reason))
+        _note_bad_trade(payload, reason, message, decoded)
     elif (answer := _answer(message)) is not None:
         decoded.answers.append(answer)
     else:
         decoded.unknown.append(payload)
 
 
-def _decode_raw_trade(payload: bytes, decoded: Decoded) -> None:
+def _decode_raw_trade(payload: bytes, message: dict[str, Any], decoded: Decoded) -> None:
     """Take a trade that came without the wrapper, as under /ws, by putting it into one."""
     try:
         decoded.trades += _decode_trades(Batch([b'{"data":' + payload + b"}"]))
     except _UNUSABLE as error:
-        decoded.bad.append((payload, str(error)))
+        _note_bad_trade(payload, str(error), message, decoded)
+
+
+def _note_bad_trade(payload: bytes, reason: str, message: dict[str, Any], decoded: Decoded) -> None:
+    """Set a message apart, and say of which trade it should have told."""
+    decoded.bad.append((payload, reason))
+    event, stream = message.get("data", message), message.get("stream")
+    symbol, trade_id = event.get("s"), event.get("t")
+    if not isinstance(symbol, str) and isinstance(stream, str):
+        symbol = stream.partition("@")[0].translate(_ASCII_UPPER)
+    if isinstance(symbol, str):
+        has_id = type(trade_id) is int and 0 <= trade_id <= LARGEST_ID
+        decoded.unusable.append(Unusable(symbol, trade_id if has_id else None))
 
 
 def _answer(message: dict[str, Any]) -> Answer | None:

@@ -155,7 +155,8 @@ BAD_FIELDS: list[dict[str, Any]] = [
     {"id": 2**63 - 1},
     {"id": "5"},
     {"time": NOON // 1000},
-    {"time": NOON * 1000},
+    {"time": NOON * 100},
+    {"time": NOON * 1_000_000},
     {"time": None},
     {"isBuyerMaker": "no"},
 ]
@@ -195,6 +196,18 @@ def test_an_aggregate_that_cannot_be_spoils_the_answer(
 
     with pytest.raises(RestError):
         history.aggregates(aggregates_task(1))
+
+
+def test_times_in_microseconds_are_rounded_down_to_milliseconds(
+    exchange: ExchangeSimulator, history: History
+) -> None:
+    answer(exchange, trade_row(1, time=NOON * 1_000 + 999), trade_row(2, time=NOON + 1))
+    assert [run.time for run in history.trades(trades_task())] == [NOON, NOON + 1]
+
+    answer(exchange, aggregate_row(10, 4, 4, T=NOON * 1_000 + 999))
+    (row,) = history.aggregates(aggregates_task(1))
+    assert row.run is not None
+    assert row.run.time == NOON
 
 
 @pytest.mark.parametrize("ids", [(1, 2, 3), (3, 1, 2), (2, 1, 3, 2, 2)])

@@ -135,6 +135,46 @@ def test_numbers_are_exact_in_whatever_form_they_come(text: str, value: str) -> 
     assert (trade.price, trade.quantity) == (Decimal(value), Decimal(value))
 
 
+@pytest.mark.parametrize(
+    ("t", "e"), [(START * 1_000 + 999, (START + 3) * 1_000 + 999), (START, (START + 3) * 1_000)]
+)
+def test_microseconds_are_told_by_their_size_and_rounded_down(t: int, e: int) -> None:
+    micro = spelled(T=str(t), E=str(e))
+    raw = raw_message(TRADE, T=t, E=e)
+
+    for payloads in ([micro], [raw], [GOOD, micro, raw, GOOD]):
+        assert all_fields(decode(payloads)) == [fields(TRADE)] * len(payloads)
+
+
+@pytest.mark.parametrize(
+    ("payload", "symbol", "trade_id"),
+    [
+        (spelled(T='"soon"'), "BTCUSDT", 12345),
+        (raw_message(TRADE, p="NaN"), "BTCUSDT", 12345),
+        (spelled(t="-1"), "BTCUSDT", None),
+        (spelled(t='"5"'), "BTCUSDT", None),
+        (spelled(t=str(2**63 - 1)), "BTCUSDT", None),
+        (without("s"), "BTCUSDT", 12345),
+        (without("t"), "BTCUSDT", None),
+        (message(make_trade(7, symbol="币安人生USDT"), s=5, T=1), "币安人生USDT", 7),
+    ],
+)
+def test_of_a_trade_that_cannot_be_used_it_is_told_which_one_it_is(
+    payload: bytes, symbol: str, trade_id: int | None
+) -> None:
+    decoded = decode([GOOD, payload, GOOD])
+
+    assert decoded.unusable == [(symbol, trade_id)]
+    assert len(decoded.trades) == 2
+
+
+@pytest.mark.parametrize(
+    "payload", [b"Pong timeout", b"{}", b"[]", b'{"e":"trade"}', b'{"e":"trade","s":5}']
+)
+def test_what_is_of_no_symbol_is_no_trade_of_one(payload: bytes) -> None:
+    assert decode([payload]).unusable == []
+
+
 BAD = {
     "not JSON": b"Pong timeout",
     "empty": b"",
@@ -182,7 +222,8 @@ BAD = {
     "number for a symbol": spelled(s="1"),
     "empty symbol": spelled(s='""'),
     "null for a time": spelled(T="null"),
-    "time in microseconds": spelled(T=str(START * 1000)),
+    "time between milliseconds and microseconds": spelled(T=str(START * 100)),
+    "time in nanoseconds": spelled(E=str(START * 1_000_000)),
     "time in seconds": spelled(E=str(START // 1000)),
     "negative time": spelled(T="-1"),
     "endless price": spelled(p='"1.' + "0" * MAX_TRADE_BYTES + '"'),
@@ -197,7 +238,7 @@ def test_a_message_that_cannot_be_used_is_set_apart_with_its_reason(name: str) -
     ((payload, reason),) = decoded.bad
     assert payload == BAD[name]
     assert reason
-    assert decoded == Decoded(bad=decoded.bad)
+    assert decoded == Decoded(bad=decoded.bad, unusable=decoded.unusable)
 
 
 @given(st.data(), trades)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bintrades.journal_reader import JournalReader
+from bintrades.ledger import DISORDER_MS
 from tests.journals import ledgers_of
 from tests.simulation.checks import IN_THE_END, check_journal, check_past_gaps, check_store
 from tests.simulation.clock import Clock
@@ -134,7 +135,7 @@ class World:
         """Check what the ledger says is missing: nothing young is abandoned."""
         oldest = self.clock.exchange() - self.schedule.max_age
         for gap in gaps:
-            if gap.is_abandoned and gap.until_ms > oldest:
+            if gap.is_abandoned and gap.until_ms - DISORDER_MS > oldest:
                 self.errors.append(f"{symbol}: abandoned before its time: {gap}")
         if self.trace is not None:
             text = "; ".join(
@@ -265,7 +266,8 @@ class World:
             return
         for symbol, state in ledgers_of(self._collector.journal).items():
             if symbol not in self.begins:
-                time = state.gaps[0].since_ms if state.gaps else state.last_time
+                is_wanted = state.gaps and state.gaps[0].is_start
+                time = state.gaps[0].since_ms if is_wanted else state.last_time
                 self.begins[symbol] = time - time % self.schedule.interval
 
     def _unrest(self) -> str:
