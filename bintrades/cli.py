@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import os
+import shlex
 import signal
 import sys
 import time
@@ -22,7 +23,7 @@ from bintrades.kinds import did_you_mean, symbols, whole_number
 from bintrades.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from bintrades.model import Bar
 
@@ -70,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # symbols go beyond what some can show
     try:
-        options = _parser().parse_args(arguments)
+        options = _parse(sys.argv[1:] if arguments is None else arguments)
         return int(options.command(options))
     except ConfigError as error:
         _complain(error.problems)
@@ -152,11 +153,40 @@ class _Parser(argparse.ArgumentParser):
         else:
             super()._print_message(message, file)
 
+    def option_names(self) -> list[str]:
+        """Return every option as it is typed."""
+        return [name for action in self._actions for name in action.option_strings]
+
     def error(self, message: str) -> NoReturn:
         super().error(showable(message))
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Return the options; end with status 2 and the usage of the command that was meant."""
+    parser, commands = _parser()
+    options, unknown = parser.parse_known_args(_command_first(arguments, commands))
+    if unknown:
+        command = commands[options.name]
+        known = [name for name in command.option_names() if name.startswith("--")]
+        name = next((word for word in unknown if word.startswith("--")), "")
+        hint = did_you_mean(name.partition("=")[0], known) if name else ""
+        command.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+    return options
+
+
+def _command_first(arguments: Sequence[str], commands: Iterable[str]) -> list[str]:
+    """Return *arguments* with the command before its options, wherever it stands."""
+    words = list(arguments)
+    place = 0
+    while place < len(words) and words[place] not in commands:
+        place += 2 if words[place] == "--config" else 1
+    if place >= len(words) or "--version" in words[:place]:
+        return words
+    return [words[place], *words[:place], *words[place + 1 :]]
+
+
+def _parser() -> tuple[argparse.ArgumentParser, Mapping[str, _Parser]]:
+    """Return the parser of everything, and that of each command by its name."""
     parser = _Parser(
         prog="bintrades",
         description=_ABOUT,
@@ -164,7 +194,16 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"bintrades {__version__}")
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    parser.add_argument(
+        "--config",
+        type=Path,
+        default=argparse.SUPPRESS,
+        metavar="FILE",
+        help="the configuration; options may stand before or after the command",
+    )
+    commands = parser.add_subparsers(
+        title="commands", required=True, metavar="COMMAND", dest="name"
+    )
 
     run = _command(commands, "run", _run, "collect until SIGTERM, SIGINT or SIGHUP")
     run.description = (
@@ -200,7 +239,7 @@ def _parser() -> argparse.ArgumentParser:
     resend.add_argument("store", metavar="STORE", help="name of the store, such as mongodb")
 
     _add_simulate(commands)
-    return parser
+    return parser, commands.choices
 
 
 def _command(commands: Any, name: str, function: Any, summary: str) -> argparse.ArgumentParser:
@@ -230,7 +269,7 @@ def _add_bars(bars: argparse.ArgumentParser) -> None:
         "--last",
         type=_duration,
         metavar="DURATION",
-        help="bars of this time before the newest one: 90s, 10m, 2h, 1d",
+        help="the newest bar, and those that begin less than this before it: 90s, 10m, 2h, 1d",
     )
     bars.add_argument(
         "--limit", type=_count, metavar="N", help="at most the newest N (default: 60, or no limit)"
@@ -268,17 +307,21 @@ def _add_simulate(commands: Any) -> None:
 
 
 def _without_simulator(missing: str | None) -> int:
+    pip = f"{shlex.quote(sys.executable)} -m pip install"
     raise BintradesError(
-        f"the simulator needs {missing}, which is not installed: pip install {missing},"
-        " or in the checkout pip install '.[simulator]'"
+        f"the simulator needs {missing}, which is not installed: {pip} {missing},"
+        f" or in the checkout {pip} '.[simulator]'"
     )
 
 
 def _duration(text: str) -> int:
     try:
-        return parse_duration(text)
+        duration_ms = parse_duration(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+    if duration_ms == 0:
+        raise argparse.ArgumentTypeError("must be above 0, or there is nothing to print")
+    return duration_ms
 
 
 def _count(text: str) -> int:

@@ -13,6 +13,8 @@
 
 CHECKOUT=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P) || exit 1
 readonly CHECKOUT
+# What pip says where it cannot reach its index; one that it can reach has some version of everything.
+readonly NETWORK_TROUBLE='from versions: none|onnection broken|ConnectionPool|imed out|certificate verify'
 
 _say() {
     printf '%s: %s\n' "${0##*/}" "$*" >&2
@@ -121,6 +123,9 @@ _install() {
     "$environment/bin/python" -I -m pip install --quiet --disable-pip-version-check --no-input \
         --use-pep517 --editable "$target" >"$environment/.bintrades.log" 2>&1 || {
         cat -- "$environment/.bintrades.log" >&2
+        ! grep -qE "$NETWORK_TROUBLE" "$environment/.bintrades.log" ||
+            _say 'no network? Packages come from the index of Python packages over HTTPS; behind a proxy' \
+                'set HTTPS_PROXY, and for a mirror PIP_INDEX_URL. Then start this again: it goes on from here'
         _fail 'the installation failed, for the reason that pip gives above'
     }
     { printf '%s\n' "$extras" && _fingerprint "$environment"; } >"$environment/.bintrades.new"

@@ -195,6 +195,8 @@ def test_help_teaches_every_command_on_stdout(
         (["colect"], "invalid choice: 'colect'"),
         (["bars"], "required: SYMBOL"),
         (["bars", "BTCUSDT", "--last", "ten"], "--last"),
+        (["bars", "BTCUSDT", "--last", "0s"], "argument --last: must be above 0"),
+        (["--config", "bintrades.ini"], "required: COMMAND"),
         (["bars", "BTCUSDT", "--limit", "0"], "'0' is not a whole number above 0"),
         (["bars", "BTCUSDT", "--limit", "-1"], "--limit"),
         (["bars", "BTCUSDT", "--limit", "9" * 22], "is not a whole number above 0, or too large"),
@@ -204,7 +206,8 @@ def test_help_teaches_every_command_on_stdout(
         (["status", "a\n\x1b[31mb"], r"unrecognized arguments: a \x1b[31mb"),
         (["bars", "BTCUSDT", "--format", "xml"], "invalid choice: 'xml'"),
         (["resend"], "required: STORE"),
-        (["status", "--jason"], "unrecognized arguments: --jason"),
+        (["status", "--jason"], "unrecognized arguments: --jason; did you mean '--json'?"),
+        (["example", "--config", "x.ini"], "unrecognized arguments: --config x.ini"),
     ],
 )
 def test_a_bad_command_line_is_exit_2_with_the_reason(
@@ -216,6 +219,51 @@ def test_a_bad_command_line_is_exit_2_with_the_reason(
     out, err = capsys.readouterr()
     assert (ended.value.code, out) == (2, "")
     assert said in err
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("option_first", [False, True])
+def test_an_unknown_option_brings_the_usage_of_the_command_it_was_given_to(
+    name: str, option_first: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    needed = {"bars": ["BTCUSDT"], "resend": ["mongodb"]}.get(name, [])
+    with pytest.raises(SystemExit) as ended:
+        main(["--zzz", name, *needed] if option_first else [name, *needed, "--zzz"])
+
+    assert ended.value.code == 2
+    usage, *_, reason = capsys.readouterr().err.splitlines()
+    assert usage.startswith(f"usage: bintrades {name} ")
+    assert reason == f"bintrades {name}: error: unrecognized arguments: --zzz"
+
+
+@pytest.mark.usefixtures("journal")
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "--config {} bars BTCUSDT --limit 1 --format csv",
+        "--config={} --limit 1 --format csv bars BTCUSDT",
+        "--format csv bars --config {} --limit 1 BTCUSDT",
+        "bars BTCUSDT --limit 1 --format csv --config {}",
+    ],
+)
+def test_options_may_stand_before_or_after_the_command(
+    arguments: str, config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([word.format(config) for word in arguments.split()]) == 0
+
+    header, bar = capsys.readouterr().out.splitlines()
+    assert header.startswith("symbol,")
+    assert bar.startswith("BTCUSDT,")
+
+
+def test_a_configuration_that_is_called_like_a_command_is_one(
+    config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config.rename(config.parent / "status")
+    monkeypatch.chdir(config.parent)
+
+    assert main(["--config", "status", "check"]) == 0
+    assert capsys.readouterr().out.startswith("status: no problem found")
 
 
 @pytest.mark.parametrize(
@@ -781,5 +829,8 @@ def test_without_the_simulator_s_packages_the_command_says_what_to_install(
     monkeypatch.setitem(sys.modules, "wsproto", None)
 
     assert main(["simulate", "--whatever"]) == 1
+    assert main(["--rate", "5", "simulate"]) == 1
 
-    assert "pip install '.[simulator]'" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"{sys.executable} -m pip install wsproto" in said
+    assert f"{sys.executable} -m pip install '.[simulator]'" in said

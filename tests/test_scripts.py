@@ -121,6 +121,23 @@ def test_an_interrupted_first_installation_is_made_anew(checkout: Checkout, tmp_
     assert second.stderr.endswith("the installation failed, for the reason that pip gives above\n")
 
 
+def test_without_a_network_the_failed_installation_asks_for_it(
+    checkout: Checkout, tmp_path: Path
+) -> None:
+    """Here nobody listens where the packages should come from."""
+    network = {"PIP_NO_INDEX": "0", "PIP_INDEX_URL": "http://127.0.0.1:9/simple"}
+    failed = checkout.use_environment(
+        BINTRADES_VENV=str(tmp_path / "environment"),
+        PIP_NO_BUILD_ISOLATION="1",
+        PIP_RETRIES="0",
+        **network,
+    )
+
+    assert failed.returncode == 1
+    assert "no network? " in failed.stderr
+    assert "HTTPS_PROXY" in failed.stderr
+
+
 def test_a_folder_with_other_things_is_refused_and_left_alone(
     checkout: Checkout, tmp_path: Path
 ) -> None:
