@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import csv
 import io
-import json
+import logging
 import os
 import shlex
 import signal
 import sys
+import threading
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 from bintrades.config import Config, load_config
 from bintrades.durations import parse_duration
 from bintrades.errors import BintradesError, ConfigError
+from bintrades.foreign_text import as_json
 from bintrades.ini import one_line, showable
 from bintrades.kinds import did_you_mean, symbols, whole_number
 from bintrades.version import __version__
@@ -39,6 +41,10 @@ _HEADERS = [
     "buys",
     "trade ids",
 ]
+
+log = logging.getLogger(__name__)
+
+_LEAVE_WITHIN_S = 5.0
 
 DEFAULT_CONFIG = Path("etc/bintrades.ini")
 _SYMBOLS = symbols(required=True)
@@ -347,11 +353,40 @@ def _run(options: argparse.Namespace) -> int:
     reasons = Reasons()  # before plugins are imported: from here on a signal is an orderly stop
 
     from bintrades import service
-    from bintrades.logs import set_up_logging
+    from bintrades.logs import log_what_python_would_print, set_up_logging
     from bintrades.preflight import prepare
 
-    config, stores = prepare(options.config, set_up_logging)
-    return service.run(config, stores, reasons)
+    try:
+        config, stores = prepare(options.config, set_up_logging)
+        log_what_python_would_print()
+        return _leave(service.run(config, stores, reasons))
+    except ConfigError as error:
+        _leave(2, error.problems)
+        _outlast_the_start()
+        return 2
+    except BintradesError as error:
+        return _leave(1, [str(error)])
+    except Exception:
+        log.critical("the collector failed, which is a bug", exc_info=True)
+        return _leave(1)
+
+
+def _leave(status: int, problems: Sequence[str] = ()) -> int:
+    """Say *problems* and return *status*; where nobody reads stdout or stderr, end with it."""
+
+    def say() -> None:
+        for handler in logging.getLogger().handlers:
+            handler.flush()  # what led to the problems comes before them
+        _complain(problems)
+        for stream in (sys.stdout, sys.stderr):
+            _flush_or_forget(stream)
+
+    speaker = threading.Thread(target=say, daemon=True)
+    speaker.start()
+    speaker.join(_LEAVE_WITHIN_S)
+    if speaker.is_alive():
+        os._exit(status)
+    return status
 
 
 def _example(_options: argparse.Namespace) -> int:
@@ -390,7 +425,7 @@ def _status(options: argparse.Namespace) -> int:
 
     config = load_config(options.config)
     status = read_status(config.journal.path, config.stores.enabled)
-    _say(json.dumps(status, indent=2, ensure_ascii=False) if options.json else tell(status))
+    _say(as_json(status, indent=2) if options.json else tell(status))
     return 0
 
 
@@ -405,7 +440,7 @@ def _gaps(options: argparse.Namespace) -> int:
         names = ", ".join(known[:10]) or "none yet"
         raise BintradesError(f"{symbol}: no trade of it was ever seen; the journal has: {names}")
     rows = gap_rows(reader, symbol)
-    _say(json.dumps(rows, indent=1, ensure_ascii=False) if options.json else tell_gaps(rows))
+    _say(as_json(rows, indent=1) if options.json else tell_gaps(rows))
     return 0
 
 
@@ -439,7 +474,7 @@ def _bars(options: argparse.Namespace) -> int:
 
 def _print_bars(bars: Sequence[Bar], options: argparse.Namespace) -> None:
     if options.format == "json":
-        _say(json.dumps([_as_json(bar) for bar in bars], indent=1, ensure_ascii=False))
+        _say(as_json([_as_json(bar) for bar in bars], indent=1))
     elif options.format == "csv":
         _say(_csv([_as_json(bar) for bar in bars]))
     else:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from bintrades.binance.symbols import is_pattern, select
 from bintrades.durations import format_duration
 from bintrades.errors import ConfigError
+from bintrades.foreign_text import passwords_of_uris, remember_secrets
 from bintrades.ini import Entry, Header, Ini, one_line, read_ini
 from bintrades.kinds import BadWordsError, did_you_mean
 from bintrades.options import (
@@ -88,10 +89,13 @@ def read_config(path: Path, environ: Mapping[str, str] = os.environ) -> tuple[Co
     """Return as much of the configuration as is right, and all that load_config would raise.
 
     What is wrong has its default; a store whose section lacks a variable has no store_options.
-    Raises ConfigError for a file that cannot be read.
+    Raises ConfigError for a file that cannot be read. The secrets of the stores' sections are from
+    here on in no log, status or message: what came from a variable, and the passwords of URIs.
     """
     loader = _Loader(path, read_ini(_read_text(path)), environ)
-    return loader.load(), loader.problems()
+    config = loader.load()
+    remember_secrets(loader.secrets)
+    return config, loader.problems()
 
 
 def _read_text(path: Path) -> str:
@@ -123,6 +127,7 @@ class _Loader:
         self._path = path
         self._ini = ini
         self._environ = environ
+        self.secrets: set[str] = set()
         self._problems = list(ini.problems)
         self._values: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
         self._lines: dict[tuple[str, str], Entry] = {}
@@ -245,6 +250,9 @@ class _Loader:
             for entry, text in zip(entries, texts, strict=True)
             if text is not None
         }
+        names = (match[1] for entry in entries for match in _VARIABLE.finditer(entry.value))
+        self.secrets.update(self._environ.get(name, "") for name in names if name)
+        self.secrets.update(*map(passwords_of_uris, options.values()))
         return None if None in texts else options
 
     def _expand(self, entry: Entry, *, show_value: bool) -> str | None:

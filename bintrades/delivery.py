@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from bintrades.backoff import Backoff
 from bintrades.errors import ConfigError, JournalError, RejectedBars
+from bintrades.foreign_text import storable
 from bintrades.plugins import without_secrets
 from bintrades.worker import Worker
 
@@ -193,15 +194,15 @@ class Delivery(Worker):
                 self._store.name,
                 len(error.rejected),
                 self._store.name,
-                extra={"error": str(error)},
+                extra={"error": self._without_secrets(str(error))},
             )
-            return error.rejected
+            return [(bar, self._without_secrets(reason)) for bar, reason in error.rejected]
         return []
 
     def _fail(self, error: Exception) -> float:
         """Note a failure; return the seconds to wait before the next attempt."""
         wait_s = self._backoff.next_wait_s()
-        self.last_error = without_secrets(f"{type(error).__name__}: {error}", self._options)
+        self.last_error = self._without_secrets(f"{type(error).__name__}: {error}")
         log.warning(
             "store %s fails, its bars wait in the journal; next attempt in %.1f s",
             self._store.name,
@@ -212,9 +213,17 @@ class Delivery(Worker):
             self._close()
         return wait_s
 
+    def _without_secrets(self, text: str) -> str:
+        """Return what a plugin said as it may stand in the journal and in the log."""
+        return storable(without_secrets(text, self._options))
+
     def _close(self) -> None:
         self._is_open = False
         try:
             self._store.close()
         except Exception as error:
-            log.warning("store %s did not close", self._store.name, extra={"error": str(error)})
+            log.warning(
+                "store %s did not close",
+                self._store.name,
+                extra={"error": self._without_secrets(str(error))},
+            )

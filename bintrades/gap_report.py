@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from bintrades.foreign_text import redact, showable
 from bintrades.model import utc
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def tell_gaps(rows: Sequence[dict[str, Any]]) -> str:
     table = [
         [
             row["state"],
-            row["symbol"],
+            showable(row["symbol"]),
             "unknown" if row["first_id"] < 0 else f"{row['first_id']}-{row['last_id']}",
             "unknown"
             if row["is_start"] or row["first_id"] < 0
@@ -45,7 +46,7 @@ def tell_gaps(rows: Sequence[dict[str, Any]]) -> str:
             row["until"][:23].replace("T", " "),
             row["cause"],
             row["attempts"],
-            row["last_error"] or "",
+            showable(row["last_error"] or ""),
         ]
         for row in rows
     ]
@@ -63,5 +64,5 @@ def _row(symbol: str, gap: Gap, state: str) -> dict[str, Any]:
         "until": utc(gap.until_ms).isoformat(timespec="milliseconds"),
         "cause": gap.cause,
         "attempts": gap.attempts,
-        "last_error": gap.last_error,
+        "last_error": redact(gap.last_error) if gap.last_error else None,
     }

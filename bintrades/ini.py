@@ -11,6 +11,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
+from bintrades import foreign_text
+
 _NEWLINE = re.compile(r"\r\n|\r|\n")
 _COMMENT = re.compile(r"(?:^\s*[#;]|\s;).*", re.DOTALL)
 _HEADER = re.compile(r"\[([^\]]+)\]")
@@ -66,9 +68,12 @@ def one_line(text: str, width: int = 80) -> str:
 
 
 def showable(text: str) -> str:
-    """Return *text* on one line, printable, with *** for user and password of an address."""
+    """Return *text* on one line, printable, with *** for user and password of an address.
+
+    Even of one that is written wrongly: rather too much is hidden than too little.
+    """
     line = _USER_INFO.sub(lambda match: f"{match[1] or match[2]}***@", " ".join(text.splitlines()))
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line)
+    return foreign_text.showable(line)
 
 
 class _Reader:

@@ -2,101 +2,78 @@
 
 from __future__ import annotations
 
+import json
 import logging
-import logging.handlers
 import sys
+import threading
 import time
-from contextlib import suppress
-from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 from pythonjsonlogger.json import JsonFormatter
 
 from bintrades.errors import ConfigError
-from bintrades.ini import one_line
+from bintrades.foreign_text import as_json, redacted, showable
+from bintrades.log_writer import FileSink, QueueingHandler, StderrSink
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from io import TextIOWrapper
     from typing import Any
 
     from bintrades.config import LoggingConfig
 
 _TEXT = "%(asctime)s %(levelname)-7s %(threadName)s %(name)s: %(message)s"
-_COMPLAIN_EVERY_S = 10.0
+_OURS = frozenset({"time", "level", "thread", "logger"})
 _OWN_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
+
+log = logging.getLogger(__name__)
 
 
 def set_up_logging(config: LoggingConfig) -> None:
     """Send the log to the configured file, or to stderr. Raises ConfigError if it cannot.
 
     A file may be renamed while in use, as logrotate does: it is opened again by its name. From here
-    on no logging call raises, whatever becomes of the file or of stderr.
+    on no logging call raises or waits, whatever becomes of the file or of stderr.
     """
     try:
-        handler = _StderrHandler(sys.stderr) if config.file is None else _FileHandler(config.file)
+        sink = StderrSink() if config.file is None else FileSink(config.file)
     except OSError as error:
         raise ConfigError(
             f"[logging] file = {config.file}: {error.strerror}; allowed: a file in a folder that"
             " can be written to, or nothing"
         ) from error
+    handler = QueueingHandler(sink)
     handler.setFormatter(_json_formatter() if config.format == "json" else _TextFormatter(_TEXT))
     logging.basicConfig(level=config.level, handlers=[handler], force=True)
     for chatty in ("pymongo", "urllib3", "schedule", "websocket"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLogger().level))
 
 
-class _Harmless(logging.Handler):
-    """A handler that never raises: a line that cannot be written is left out.
-
-    That is said on stderr, in one line, at most once in ten seconds.
-    """
-
-    _left_out = 0
-    _silent_until = 0.0
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Write a line, if that can be done."""
-        try:
-            super().emit(record)
-        except Exception:
-            self.handleError(record)
-
-    def handleError(self, _record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
-        """Tell of the exception that is being handled; logging holds the handler's lock."""
-        self._left_out += 1
-        if time.monotonic() < self._silent_until:
-            return
-        self._silent_until = time.monotonic() + _COMPLAIN_EVERY_S
-        reason = f"{one_line(str(sys.exception()), 200)}; lines left out: {self._left_out}"
-        with suppress(Exception):  # there is nobody left to tell that stderr fails, too
-            sys.stderr.write(f"bintrades: the log cannot be written: {reason}\n")
-            sys.stderr.flush()
+def log_what_python_would_print() -> None:
+    """Have warnings, and exceptions that nobody catches, in the log: to print them may block."""
+    logging.captureWarnings(capture=True)
+    sys.excepthook = lambda *error: log.critical("the collector failed", exc_info=error)
+    threading.excepthook = lambda error: log.error(
+        "a thread failed",
+        exc_info=(error.exc_type, error.exc_value or error.exc_type(), error.exc_traceback),
+    )
+    sys.unraisablehook = lambda error: log.error(
+        "an exception was ignored: %s", error.err_msg or error.object, exc_info=error.exc_value
+    )
 
 
-class _StderrHandler(_Harmless, logging.StreamHandler[TextIO]):
-    """Lines on stderr."""
+class _JsonFormatter(JsonFormatter):
+    """A line for programs, with nothing in it that a terminal would obey."""
 
-
-class _FileHandler(_Harmless, logging.handlers.WatchedFileHandler):
-    """Lines in a file that is opened again whenever it is gone, for as long as that takes."""
-
-    def __init__(self, path: Path) -> None:
-        # As on stderr, no line is lost for a strange name in it.
-        super().__init__(path, encoding="utf-8", errors="backslashreplace")
-
-    def close(self) -> None:
-        """Close the file; what a full disk did not take is lost."""
-        with suppress(OSError):
-            super().close()
-
-    def _open(self) -> TextIOWrapper:
-        Path(self.baseFilename).parent.mkdir(parents=True, exist_ok=True)
-        return super()._open()
+    def format(self, record: logging.LogRecord) -> str:
+        # Looked at once more as it will be read: the encoder turns anything into text.
+        fields = json.loads(super().format(record))
+        return as_json(
+            {name: value if name in _OURS else redacted(value) for name, value in fields.items()}
+        )
 
 
 def _json_formatter() -> JsonFormatter:
-    return JsonFormatter(
+    return _JsonFormatter(
         "{asctime}{levelname}{threadName}{name}{message}",
         style="{",
         rename_fields={
@@ -107,17 +84,27 @@ def _json_formatter() -> JsonFormatter:
         },
         defaults={},
         datefmt="%Y-%m-%dT%H:%M:%S%z",
-        json_ensure_ascii=False,
     )
 
 
 class _TextFormatter(logging.Formatter):
-    """A line for people: the message, then the extra fields as name=value."""
+    """A line for people: the message, then the extra fields as name=value.
 
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
-        line = super().formatMessage(record)
-        extra = {name: value for name, value in vars(record).items() if name not in _OWN_ATTRIBUTES}
-        return " ".join([line, *(f"{name}={value}" for name, value in extra.items())])
+    Of a traceback each line is indented: what begins at the margin is a line of ours.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        record.message = record.getMessage()
+        record.asctime = self.formatTime(record)
+        fields = vars(record).items()
+        extra = [f"{name}={value}" for name, value in fields if name not in _OWN_ATTRIBUTES]
+        trace = self.formatException(record.exc_info) if record.exc_info else ""
+        return "\n".join(
+            [
+                showable(" ".join([self.formatMessage(record), *extra])),
+                *(f"    {showable(line)}" for line in trace.splitlines()),
+            ]
+        )
 
 
 class LimitedLog:

@@ -14,8 +14,6 @@ from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from bintrades.aggregator import Aggregator
 from bintrades.binance.budget import BLOCKED_UNTIL, Budget
 from bintrades.binance.connections import Connections
@@ -158,7 +156,7 @@ class Service:
             is_sparing=config.repair.enabled and len(symbols) > FEW_SYMBOLS,
             now=now_ms(),
             clock=utc_ms,
-            status=lambda: msgspec.json.encode(self._status.figures(self._recording)).decode(),
+            status=lambda: self._status.text(self._recording),
             on_bars=self._announce_bars,
             on_gaps=self._announce_gaps,
             on_quiet=self._announce_quiet,

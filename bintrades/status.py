@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from bintrades.clocks import utc_ms
 from bintrades.errors import JournalError
+from bintrades.foreign_text import as_json, redact, redacted, showable
 from bintrades.journal_lock import is_in_use
 from bintrades.journal_reader import JournalReader
+from bintrades.log_writer import lost_lines
 from bintrades.model import ABSENT, REPAIRED, utc
 from bintrades.version import __version__
 
@@ -51,8 +53,8 @@ class Status:
         self._started_at = utc_ms()
 
     def figures(self, recording: Recording) -> dict[str, Any]:
-        """Return everything worth knowing; counts are since the start."""
-        return {
+        """Return everything worth knowing, without secrets; counts are since the start."""
+        figures: dict[str, Any] = {
             "version": __version__,
             "pid": os.getpid(),
             "started_at": utc(self._started_at).isoformat(),
@@ -70,6 +72,7 @@ class Status:
             "lag_ms": recording.lag_ms,
             "queue": self._inbox.qsize(),
             "journal_error": recording.journal_error,
+            "log_lines_lost": lost_lines(),
             "connections": [
                 {
                     "name": reader.name,
@@ -90,6 +93,11 @@ class Status:
                 for delivery in self._deliveries
             ],
         }
+        return {name: redacted(value) for name, value in figures.items()}
+
+    def text(self, recording: Recording) -> str:
+        """Return the figures as they are kept in the journal."""
+        return as_json(self.figures(recording))
 
     def summary(self, recording: Recording, journal: Path) -> dict[str, Any]:
         """Return the figures, and what the journal says of gaps and of bars that wait.
@@ -144,12 +152,16 @@ def _store_figures(reader: JournalReader, name: str) -> dict[str, Any]:
     return {
         "waiting_bars": state.waiting_bars,
         "rejected_bars": state.rejected_bars,
-        "last_reason": state.last_reason,
+        "last_reason": redact(state.last_reason) if state.last_reason else None,
     }
 
 
 def tell(status: dict[str, Any]) -> str:
-    """Return *status* as a page for people."""
+    """Return *status* as a page for people, without anything that a terminal would obey."""
+    return "\n".join(map(showable, _lines(status)))
+
+
+def _lines(status: dict[str, Any]) -> list[str]:
     journal, gaps, collector = status["journal"], status["gaps"], status["collector"]
     lines = [
         f"journal     {journal['path']}",
@@ -166,7 +178,7 @@ def tell(status: dict[str, Any]) -> str:
         )
     if collector is None:
         state = "is starting" if status["is_running"] else "has not run yet"
-        return "\n".join([f"collector   {state}", *lines])
+        return [f"collector   {state}", *lines]
     state = "running" if status["is_running"] else "stopped"
     head = [
         f"collector   {state} (process {collector['pid']},"
@@ -189,9 +201,11 @@ def tell(status: dict[str, Any]) -> str:
     ]
     if collector["journal_error"]:
         head.append(f"trouble     {collector['journal_error']}")
+    if collector.get("log_lines_lost"):
+        head.append(f"log         {collector['log_lines_lost']} lines could not be written")
     if collector["unlisted_symbols"]:
         head.append(f"unlisted    {_some(collector['unlisted_symbols'])}")
-    return "\n".join(head + lines)
+    return head + lines
 
 
 def _tell_repair(collector: dict[str, Any]) -> str:

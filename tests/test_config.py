@@ -17,6 +17,7 @@ from bintrades.binance.markets import MARKETS
 from bintrades.config import Config, load_config, read_config
 from bintrades.durations import format_duration
 from bintrades.errors import ConfigError
+from bintrades.foreign_text import redact, remember_secrets
 from bintrades.ini import read_ini
 from bintrades.options import OPTIONS, SECTIONS, example_text
 
@@ -402,6 +403,24 @@ def test_the_text_of_a_variable_and_a_password_in_an_address_are_never_told(
 
     assert "hid" not in told
     assert "[binance] rest_url = https://***@host: has a user name" in told
+
+
+def test_what_came_from_a_variable_or_is_a_password_of_a_store_is_hidden_from_then_on(
+    tmp_path: Path,
+) -> None:
+    text = (
+        "[stores]\nenabled = one, two\n[store:one]\nuri = x://u:lit%40eral@h\n"
+        "[store:two]\ntable = ${TABLE}\nkey = AK${KEY}\n[logging]\nfile = ${HOME}/log\n"
+    )
+    environ = {"TABLE": "bars_2", "KEY": "12abc", "HOME": str(tmp_path)}
+
+    load(tmp_path, text, environ)
+
+    try:
+        told = redact(f"bars_2, AK12abc, lit%40eral, lit@eral, {tmp_path}/log")
+    finally:
+        remember_secrets([])
+    assert told == f"***, AK***, ***, ***, {tmp_path}/log"
 
 
 def test_relative_paths_start_at_the_folder_of_the_file(

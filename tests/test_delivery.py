@@ -271,6 +271,22 @@ def test_why_a_store_fails_is_told_without_the_secrets_of_its_options(path: Path
     assert shop.delivery.last_error.endswith("with base 10: '***'")
 
 
+def test_why_a_bar_was_refused_is_kept_without_secrets_and_so_that_it_can_be(
+    path: Path, journal: Journal
+) -> None:
+    journal.write(finished(*sample_bars(1)), NOW)
+    shop = Shop("careful", path, {"password": "hidden"})
+
+    def refuse(bars: Sequence[Bar]) -> None:
+        raise RejectedBars([(bars[0], "hidden \udcff of postgres://me:other@db")])
+
+    shop.behave["store"] = refuse
+    shop.delivery.deliver_all()
+
+    assert shop.delivery.last_error is None
+    assert shop.state.last_reason == r"*** \udcff of postgres://***@db"
+
+
 def test_a_store_that_fails_after_it_stored_gets_the_batch_again_and_no_bar_is_skipped(
     journal: Journal, open_shop: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:

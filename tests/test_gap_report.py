@@ -103,6 +103,20 @@ def test_nobody_knows_how_many_trades_came_before_the_first_one_that_was_seen(pa
     assert " 99 " not in line
 
 
+def test_no_listed_symbol_and_no_error_moves_the_cursor_or_makes_a_row(path: Path) -> None:
+    forged = "A\x1b[2J\nrepaired  BTCUSDT\x9b"
+    with journal_at(path) as journal:
+        gap = replace(OPEN, last_error=f"\x1b[31m{forged} at ftp://me:hidden@host")
+        journal.write(finished(**{forged: LedgerState(100, NOON, (gap,))}), NOON)
+
+    page = tell_gaps(gap_rows(JournalReader(path), forged))
+
+    _head, _rule, line = page.split("\n")
+    assert line.isprintable()
+    assert r"A\x1b[2J\nrepaired  BTCUSDT\x9b" in line
+    assert line.endswith("at ftp://***@host")
+
+
 def test_without_gaps_that_is_said(path: Path) -> None:
     assert tell_gaps([]) == "no gaps"
 

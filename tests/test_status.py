@@ -27,6 +27,7 @@ from bintrades.changes import Changes
 from bintrades.clocks import now_ms, utc_ms
 from bintrades.delivery import Delivery
 from bintrades.errors import JournalError
+from bintrades.foreign_text import as_json
 from bintrades.journal_reader import Cursor
 from bintrades.ledger import LedgerState
 from bintrades.model import ABSENT, Gap, Trade, utc
@@ -286,6 +287,38 @@ def test_every_trouble_is_told(path: Path) -> None:
     assert "trouble     store jsonl: OSError: disk on fire" in page
     assert "trouble     bars.journal: database or disk is full" in page
     assert "unlisted    OLD0USDT, OLD1USDT, OLD2USDT, OLD3USDT, OLD4USDT and 2 more" in page
+
+
+def test_no_text_of_others_moves_the_cursor_or_makes_a_line(path: Path) -> None:
+    forged = "x\x1b[2J\ncollector   running\x9b \udcff ftp://me:hidden@host"
+    with journal_at(path) as journal:
+        collector = Collector(path, journal)
+        collector.reader.last_error = forged
+        collector.delivery.last_error = forged
+        collector.budget.last_error = forged
+        collector.status.unlisted = [forged]
+        journal.write(
+            finished(sample_bar()), OPEN_TIME_MS, collector.status.text(collector.recording)
+        )
+
+    status = read_status(path, [])
+    page = tell(status)
+
+    assert all(line.isprintable() for line in page.split("\n"))
+    assert sum(line.startswith("collector") for line in page.split("\n")) == 1
+    assert r"x\x1b[2J\ncollector   running\x9b \udcff ftp://***@host" in page
+    assert "hidden" not in json.dumps(status)
+    assert as_json(status).isprintable()
+
+
+def test_lines_that_the_log_lost_are_told(path: Path) -> None:
+    with journal_at(path) as journal:
+        collector = Collector(path, journal)
+        figures = {**collector.figures, "log_lines_lost": 12}
+        journal.write(finished(sample_bar()), OPEN_TIME_MS, json.dumps(figures))
+
+    assert collector.figures["log_lines_lost"] == 0
+    assert "log         12 lines could not be written" in tell(read_status(path, []))
 
 
 def repair_line(path: Path, collector: Collector, journal: Journal) -> str:

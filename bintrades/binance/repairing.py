@@ -13,6 +13,7 @@ from bintrades.binance.budget import BANS, Budget
 from bintrades.binance.events import Blocked, Event, Newest
 from bintrades.binance.rest import RestClient, RestError
 from bintrades.clocks import now_ms, utc_ms
+from bintrades.foreign_text import storable
 from bintrades.logs import LimitedLog
 from bintrades.repair import Repaired, TradesTask
 
@@ -105,8 +106,8 @@ class Repairing:
             return self._plan.aggregates_came(task, rows, self._now())
         except RestError as error:
             if error.status == _NOT_FOUND and isinstance(task, TradesTask):
-                return self._plan.trades_not_found(task, str(error), self._now())
-            return self._plan.failed(task, str(error), self._now())
+                return self._plan.trades_not_found(task, storable(str(error)), self._now())
+            return self._plan.failed(task, storable(str(error)), self._now())
 
     def _audit(self) -> int:
         """Ask about one quiet symbol; return how long to wait, milliseconds."""

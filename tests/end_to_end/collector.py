@@ -75,16 +75,16 @@ class Collector:
         """Return the messages of the log's lines of a level."""
         return [event["message"] for event in self.events if event["level"] == level]
 
-    def start(self) -> None:
-        """Start the process."""
+    def start(self, output: int | None = None) -> None:
+        """Start the process; *output* is where its stdout and stderr go instead of to the log."""
         assert self._process is None, "it runs already"
         with self._log_file.open("ab") as log:
             self._process = subprocess.Popen(
                 self._command("run"),
                 env=self._environ,
                 stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
+                stdout=log if output is None else output,
+                stderr=log if output is None else output,
                 start_new_session=True,  # Ctrl-C is for the tests, which then end the process
             )
 

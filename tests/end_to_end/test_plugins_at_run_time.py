@@ -78,6 +78,49 @@ BAD_PLUGINS = {
 """By name: the module, and what the log must say of it, if it can say anything."""
 
 
+def test_a_secret_that_a_plugin_tells_is_neither_in_the_log_nor_in_the_journal(
+    exchange: ExchangeSimulator, tmp_path: Path
+) -> None:
+    tells = plugin(
+        open_store="print(options['url'][:9], file=sys.stderr, flush=True)",
+        store_bars="raise RejectedBars([(bar, 'no ' + os.environ['DB_URL']) for bar in bars])",
+    )
+    fails = plugin(
+        store_bars="import logging; logging.getLogger('x').error('to %s', os.environ['DB_URL']);"
+        " raise OSError(os.environ['DB_URL'])"
+    )
+    stores: Sections = {
+        "stores": {"enabled": "tells, fails", "shutdown_timeout": "1s"},
+        "store:tells": {"url": "${DB_URL}"},
+        "store:fails": {"url": "postgres://me:h!dden@db/bars"},
+    }
+    environ = {"DB_URL": "postgres://me:h!dden@db/bars"}
+    with Collector(tmp_path, exchange, stores, environ=environ) as collector:
+        (collector.plugins / "tells.py").write_text(tells)
+        (collector.plugins / "fails.py").write_text(fails)
+        collector.start()
+        exchange.wait_for_subscription("btcusdt@trade", timeout_s=30)
+        for second in (0, 20):
+            exchange.publish("BTCUSDT", "60000.1", "0.5", time_ms=START_MS + second * 1_000)
+        collector.wait_for_log("store tells refused")
+        collector.wait_for_log("store fails fails")
+        collector.wait_until(
+            lambda: any(store["error"] for store in collector.status()["stores"]),
+            lambda: f"{collector.status()}",
+        )
+        shown = collector.command("status").stdout + collector.command("status", "--json").stdout
+        assert collector.stop() == 0
+        kept = [file.read_bytes() for file in tmp_path.glob("bintrades.journal*")]
+
+    assert "no ***" in shown
+    assert "OSError: ***" in shown
+    assert "postgres:" in collector.log  # what a plugin prints by itself is its own affair
+    assert b"no ***" in b"".join(kept)
+    for text in (shown, collector.log, str(kept)):
+        assert "h!dden" not in text
+        assert "me:" not in text
+
+
 def test_plugins_that_misbehave_keep_no_bar_from_mongodb_and_the_process_alive(
     exchange: ExchangeSimulator,
     mongodb_database: Database[dict[str, Any]],

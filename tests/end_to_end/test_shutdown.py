@@ -10,6 +10,7 @@ import pytest
 
 from tests.end_to_end.collector import Collector, to_mongodb
 from tests.end_to_end.market import documents
+from tests.pipes import full_pipe
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -155,6 +156,38 @@ def test_it_collects_and_stops_without_its_log_and_writes_it_again_when_it_can(
 
     assert "stopped" in (folder / "bintrades.log").read_text(encoding="utf-8")
     assert "Traceback" not in collector.log
+
+
+TALKING = """\
+from bintrades import hookimpl
+
+@hookimpl
+def store_bars(bars):
+    print("bars:", len(bars), flush=True)
+"""
+
+
+@pytest.mark.parametrize("store", ["", "talking"])
+def test_bars_are_made_and_a_signal_is_heeded_though_nobody_reads_what_it_says(
+    store: str, exchange: ExchangeSimulator, tmp_path: Path
+) -> None:
+    sections: Sections = {"stores": {"enabled": store, "shutdown_timeout": "1s"}}
+    with full_pipe() as unread, Collector(tmp_path, exchange, sections) as collector:
+        (collector.plugins / "talking.py").write_text(TALKING)
+        collector.start(output=unread)
+        exchange.wait_for_subscription("btcusdt@trade", timeout_s=30)
+        for second in range(30):
+            exchange.publish("BTCUSDT", "60000.1", "0.5", time_ms=START_MS + second * 1_000)
+        collector.wait_until(
+            lambda: sum(bar.is_closed for bar in collector.bars().values()) == 2,
+            lambda: f"the journal has {collector.bars()}",
+        )
+
+        began_at = time.monotonic()
+        assert collector.stop() == 0
+
+        assert time.monotonic() - began_at < 20
+        assert collector.trade_count() == 30
 
 
 def test_a_second_signal_hurries_past_a_store_that_hangs(

@@ -1,0 +1,127 @@
+"""Text from outside (the exchange, servers, plugins, files) as it may be shown and kept.
+
+Nothing in it moves a terminal's cursor or begins a line that looks like ours, and no secret of the
+configuration is in it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, quote_plus, unquote
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+HIDDEN = "***"
+
+_SHORTEST_SECRET = 4  # to hide a shorter one would spoil every text
+_NO_SECRETS = {"bintrades", "mongodb", "localhost", "127.0.0.1", "true", "false"}
+_USER_INFO = re.compile(
+    r"""://
+    (?: [^\s/?\#"'<>]{0,500}@
+      | [^\s:/@"'<>]{1,500}:(?!\d*(?:[/?\#\s"'<>,;)]|$))[^\s"'<>]{0,500}@ )  # a / in it, no port
+    """,
+    re.VERBOSE,
+)
+_PASSWORD = re.compile(r"[a-z][a-z0-9+.-]*://[^\s:/@]*:(\S+)@", re.IGNORECASE)
+_ASSIGNED = re.compile(
+    r"""((?:password|passwd|pwd|secret|token|api_?key)\s?=\s?)('[^']*'|"[^"]*"|[^\s'",;&)]+)""",
+    re.IGNORECASE,
+)
+_nothing = re.compile(r"(?!)")
+_secrets = _nothing
+
+
+def remember_secrets(values: Iterable[str]) -> None:
+    """Have redact() hide *values* from now on, and no others. Any thread.
+
+    Values that are too short or too common to be hidden everywhere are left out.
+    """
+    global _secrets  # a process has one configuration, and one log
+    secrets = {
+        form
+        for value in values
+        if len(value) >= _SHORTEST_SECRET and value not in _NO_SECRETS
+        for form in _forms(value)
+    }
+    longest_first = sorted(secrets, key=lambda secret: (-len(secret), secret))
+    _secrets = re.compile("|".join(map(_pattern, longest_first))) if secrets else _nothing
+
+
+def passwords_of_uris(text: str) -> set[str]:
+    """Return the password of each URI in *text*, as it stands there and as it is meant."""
+    passwords = _PASSWORD.findall(text)
+    return {*passwords, *map(unquote, passwords)}
+
+
+def redact(text: str) -> str:
+    """Return *text* with *** for secrets of the configuration, and for user and password of URIs.
+
+    Also for what follows password= and its like, as in the connection strings of some servers.
+    """
+    text = _secrets.sub(HIDDEN, text)
+    text = _USER_INFO.sub(f"://{HIDDEN}@", text)
+    return _ASSIGNED.sub(rf"\1{HIDDEN}", text)
+
+
+def storable(text: str) -> str:
+    """Return *text* without secrets, and such that every database can keep it."""
+    return redact(text).encode(errors="backslashreplace").decode()
+
+
+def printable(text: str) -> str:
+    """Return *text* with escapes for line ends, control characters and what cannot be encoded."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
+def showable(text: str) -> str:
+    """Return *text* on one line, printable and without secrets: for tables and logs."""
+    return printable(redact(text))
+
+
+def redacted(value: Any) -> Any:
+    """Return *value*, as json.loads makes it, with every text in it redacted; not the names."""
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, list):
+        return [redacted(each) for each in value]
+    if isinstance(value, dict):
+        return {name: redacted(each) for name, each in value.items()}
+    return value
+
+
+def as_json(value: Any, indent: int | None = None) -> str:
+    """Return *value* as JSON that a terminal can show: letters as they are, the rest escaped."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    lines = text.split("\n")  # json has escaped every other line end
+    return "\n".join(map(_escaped, lines))
+
+
+def _escaped(line: str) -> str:
+    if line.isprintable():
+        return line
+    # As JSON has it, which escapes everything but DEL by itself when it may.
+    return "".join(
+        char if char.isprintable() else json.dumps(char)[1:-1].replace("\x7f", r"\u007f")
+        for char in line
+    )
+
+
+def _forms(secret: str) -> Iterable[str]:
+    """Yield *secret* as it may stand in a message: as it is, in a URI, in a repr, in JSON."""
+    yield secret
+    yield quote(secret, safe="")
+    yield quote_plus(secret)
+    yield repr(secret)[1:-1]
+    yield json.dumps(secret)[1:-1]
+    yield json.dumps(secret, ensure_ascii=False)[1:-1]
+
+
+def _pattern(secret: str) -> str:
+    """Return what finds *secret*; a number (a port, say) is not found inside of a longer one."""
+    pattern = re.escape(secret)
+    return rf"(?<!\d){pattern}(?!\d)" if secret.isdecimal() else pattern
