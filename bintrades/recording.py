@@ -125,8 +125,8 @@ class Recording:
                 self._tell_gaps(symbol, self._aggregator.gaps(symbol), even_if_same=True)
             case Newest():
                 self._check_stream(event)
-            case Blocked(until):
-                self._pending.facts[BLOCKED_UNTIL] = str(until)
+            case Blocked(ban):
+                self._pending.facts[BLOCKED_UNTIL] = str(ban)
 
     def go_on(self, now: int, *, is_caught_up: bool) -> None:
         """Close what is due, write what is due; call it after events and several times a second.

@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from bintrades.aggregator import Aggregator
-from bintrades.binance.budget import BLOCKED_UNTIL, Budget
+from bintrades.binance.budget import BLOCKED_UNTIL, Ban, Budget
 from bintrades.binance.connections import Connections
 from bintrades.binance.dialing import Dialer
 from bintrades.binance.events import Blocked
@@ -73,8 +73,8 @@ def run(config: Config, stores: Sequence[Store], reasons: Reasons) -> int:
     if journal is None:
         return 0  # told to stop while another collector had it
     with closing(journal), RestClient(config.binance.rest_url, market, dialer=dialer) as rest:
-        banned_until = int(journal.fact(BLOCKED_UNTIL) or 0)
-        budget = Budget(market.weight_per_minute, config.repair.weight_share, banned_until)
+        banned_for = Ban.read(journal.fact(BLOCKED_UNTIL)).left_ms(utc_ms())
+        budget = Budget(market.weight_per_minute, config.repair.weight_share, banned_for, now_ms())
         try:
             symbols = choose_symbols(config.symbols, rest, budget, journal, reasons.wait)
         except ConfigError as error:
@@ -311,8 +311,8 @@ class Service:
         try:
             self._status.unlisted = unlisted_symbols(self._config.symbols, self._rest, self._budget)
         except ExchangeError as error:
-            if self._budget.banned_until:
-                self._inbox.put(Blocked(self._budget.banned_until))
+            if banned_for := self._budget.banned_for(now_ms()):
+                self._inbox.put(Blocked(Ban.for_the_next(banned_for, utc_ms())))
             log.warning(
                 "the symbols cannot be checked against the exchange's list; collecting goes on",
                 extra={"error": str(error)},

@@ -6,7 +6,7 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
-from bintrades.clocks import utc_ms
+from bintrades.clocks import now_ms, utc_ms
 from bintrades.errors import JournalError
 from bintrades.foreign_text import as_json, redact, redacted, showable
 from bintrades.journal_lock import is_in_use
@@ -116,11 +116,11 @@ class Status:
         return figures
 
     def _repair_figures(self, now: int) -> dict[str, Any]:
-        blocked_until = self._budget.blocked_until
+        blocked_for = self._budget.blocked_for(now_ms())
         return {
             "is_enabled": self._repairer is not None,
             "requests": self._repairer.request_count if self._repairer else 0,
-            "blocked_until": utc(blocked_until).isoformat() if blocked_until > now else None,
+            "blocked_until": utc(now + blocked_for).isoformat() if blocked_for else None,
             "error": self._budget.last_error,  # of any request, that for the list of symbols too
         }
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import queue
+import re
 from contextlib import closing
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -336,22 +338,23 @@ def test_what_repair_has_done_and_why_it_does_no_more_is_told(path: Path) -> Non
         done = "repair      123 requests, 4567 trades fetched"
         assert repair_line(path, collector, journal) == done
 
-        collector.budget.note_failure("GET x: no answer", utc_ms())
+        collector.budget.note_failure("GET x: no answer", now_ms())
         failing = repair_line(path, collector, journal)
         assert failing == f"{done}; the last request failed: GET x: no answer"
 
-        now = utc_ms()
-        collector.budget.note_failure("GET x: 451 forbidden", now, 451)
-        until = utc(now + 300_000)
-        assert collector.figures["repair"]["blocked_until"] == until.isoformat()
-        assert repair_line(path, collector, journal) == (
-            f"{done}; no requests until {until:%Y-%m-%d %H:%M:%S} UTC: GET x: 451 forbidden"
-        )
-
-        collector.budget.blocked_until = utc_ms()
+        collector.budget.note_failure("GET x: 451 forbidden", now_ms() - 300_000, 451)
         assert collector.figures["repair"]["blocked_until"] is None
-        collector.budget.note_answer(utc_ms())
+        collector.budget.note_answer(now_ms())
         assert repair_line(path, collector, journal) == done
+
+        before = utc(utc_ms())
+        collector.budget.note_failure("GET x: 451 forbidden", now_ms(), 451)
+        told = repair_line(path, collector, journal)
+        found = re.fullmatch(rf"{done}; no requests until (.+) UTC: GET x: 451 forbidden", told)
+        assert found, told
+        until = datetime.fromisoformat(f"{found[1]}+00:00")
+        begins = until - timedelta(seconds=300)
+        assert before - timedelta(seconds=1) <= begins <= utc(utc_ms())
 
 
 def test_a_collector_that_is_told_not_to_repair_says_so(path: Path) -> None:

@@ -2,11 +2,16 @@
 
 Limits are per IP address and counted by the exchange in UTC minutes; every answer says how much of
 the minute is used, by whomever (docs: "Limits", headers X-MBX-USED-WEIGHT-1M and Retry-After).
+
+The local wall clock decides nothing here, since it may leap: waits run on the monotonic clock, and
+when a minute ends is learned from the exchange's answers.
 """
 
 from __future__ import annotations
 
-_MINUTE_MS = 60_000
+from dataclasses import dataclass
+
+MINUTE_MS = 60_000
 _FALLBACK_WAIT_MS = 120_000  # the shortest ban, where a refusal does not say how long it lasts
 _SHORTEST_WAIT_MS = 1_000
 _LONGEST_WAIT_MS = 3 * 86_400_000  # the longest ban
@@ -18,50 +23,103 @@ BANS = {418, 429}
 """Answers by which the exchange tells this address to wait; a new process has to wait as well."""
 
 BLOCKED_UNTIL = "rest_blocked_until"
-"""Name of the fact that the exchange wants no requests before then, milliseconds UTC."""
+"""Name of the fact that the exchange wants no requests for a while: a Ban."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ban:
+    """What a new process must know: no requests before *until*, as said at *said_at*.
+
+    Both by the local clock, which is all that is left over a restart: milliseconds UTC.
+    """
+
+    until: int
+    said_at: int
+
+    @classmethod
+    def for_the_next(cls, wait: int, utc: int) -> Ban:
+        """Return the ban that lasts *wait* milliseconds from now."""
+        return cls(utc + wait, utc)
+
+    @classmethod
+    def read(cls, text: str | None) -> Ban:
+        """Return what str() wrote; earlier versions wrote only when it ends."""
+        until, _, said_at = (text or "0").partition(" ")
+        return cls(int(until), int(said_at or 0))
+
+    def __str__(self) -> str:
+        return f"{self.until} {self.said_at}"
+
+    def left_ms(self, utc: int) -> int:
+        """Return how long it still lasts.
+
+        No longer than it was said to: a clock that was ahead then, or is behind now, must not make
+        days of a minute.
+        """
+        return max(0, min(self.until - utc, self.until - self.said_at, _LONGEST_WAIT_MS))
 
 
 class Budget:
-    """One for the process. *now* is milliseconds of UTC as far as this machine knows it.
+    """One for the process. *now* is milliseconds on the monotonic clock.
 
-    *banned_until* is what an earlier process was told.
+    *banned_for* is how much is left, now, of what an earlier process was told.
     """
 
-    def __init__(self, weight_per_minute: int, share_percent: int, banned_until: int = 0) -> None:
+    def __init__(
+        self, weight_per_minute: int, share_percent: int, banned_for: int = 0, now: int = 0
+    ) -> None:
         self._allowed = weight_per_minute * share_percent // 100
-        self._minute = 0
-        self._used = 0
+        self._used = 0  # of the present minute
+        self._minute_ends: int | None = None  # or has ended, None: begins with the next request
+        self._is_minute_known = False  # by the exchange's clock; else our own, from a request on
         self._closed_count = 0  # refusals in a row that name no end
-        self.banned_until = banned_until
-        self.blocked_until = banned_until  # by whatever refusal
+        self._banned_until = self._blocked_until = now + banned_for
         self.last_error: str | None = None  # None: the last request was answered
+
+    def banned_for(self, now: int) -> int:
+        """Return how long a new process would have to wait; 0: it may ask."""
+        return max(0, self._banned_until - now)
+
+    def blocked_for(self, now: int) -> int:
+        """Return how long nothing may be asked, whatever the refusal was."""
+        return max(0, self._blocked_until - now)
 
     def wait_ms(self, weight: int, now: int) -> int:
         """Return how long to wait before a request of *weight*; 0 means go, and spends it.
 
         A request that is refused has cost its weight all the same.
         """
-        # A wrong clock, or a wrong answer, must not keep us from asking for years.
-        self.blocked_until = min(self.blocked_until, now + _LONGEST_WAIT_MS)
-        if now < self.blocked_until:
+        if blocked_for := self.blocked_for(now):
             # Without an error it was an earlier process that was refused.
             self.last_error = self.last_error or "the exchange had said so before the restart"
-            return self.blocked_until - now
-        self._turn(now)
+            return blocked_for
+        minute_ends = self._turn(now)
         # The first request of a minute may go whatever it weighs, or it never could.
         if self._used and self._used + weight > self._allowed:
-            return (self._minute + 1) * _MINUTE_MS - now
+            return minute_ends - now
         self._used += weight
         return 0
 
-    def note_used(self, weight: int, now: int) -> None:
-        """Take over what the exchange counts for this address in this minute."""
-        self._turn(now)
+    def note_used(self, weight: int, now: int, minute_left: int | None = None) -> None:
+        """Take over what the exchange counts for this address in this minute.
+
+        *minute_left* is how long at most its minute lasts, by its own clock, None if not known.
+        """
+        ends = self._turn(now)
+        if minute_left is not None:
+            said = now + minute_left
+            if not self._is_minute_known:
+                self._is_minute_known = True
+            elif said - ends > MINUTE_MS // 2:  # it has turned, a little earlier than we thought
+                self._used = 0
+            elif ends - said > MINUTE_MS // 2:  # the answer was under way while it turned
+                return
+            self._minute_ends = said
         self._used = max(self._used, weight)
 
     def note_answer(self, now: int) -> None:
         """Note that a request was answered well."""
-        if now >= self.blocked_until:  # or another thread has been refused meanwhile
+        if not self.blocked_for(now):  # or another thread has been refused meanwhile
             self._closed_count = 0
             self.last_error = None
 
@@ -77,7 +135,7 @@ class Budget:
         if status in BANS:
             said = _FALLBACK_WAIT_MS if retry_after_s is None else retry_after_s * 1000
             until = self._block(now, max(said, _SHORTEST_WAIT_MS))
-            self.banned_until = max(self.banned_until, until)
+            self._banned_until = max(self._banned_until, until)
         elif status in _LONGEST_CLOSED_MS:
             closed = min(_FIRST_CLOSED_MS * 2**self._closed_count, _LONGEST_CLOSED_MS[status])
             self._closed_count = min(self._closed_count + 1, 20)
@@ -85,10 +143,15 @@ class Budget:
 
     def _block(self, now: int, wait: int) -> int:
         until = now + min(wait, _LONGEST_WAIT_MS)
-        self.blocked_until = max(self.blocked_until, until)
+        self._blocked_until = max(self._blocked_until, until)
         return until
 
-    def _turn(self, now: int) -> None:
-        minute = now // _MINUTE_MS
-        if minute != self._minute:
-            self._minute, self._used = minute, 0
+    def _turn(self, now: int) -> int:
+        """Begin another minute if the present one has ended; return when the present one ends."""
+        ends = self._minute_ends
+        if ends is None or (now >= ends and not self._is_minute_known):
+            ends, self._used = now + MINUTE_MS, 0
+        elif now >= ends:
+            ends, self._used = ends + ((now - ends) // MINUTE_MS + 1) * MINUTE_MS, 0
+        self._minute_ends = ends
+        return ends

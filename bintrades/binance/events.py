@@ -10,6 +10,7 @@ from bintrades.repair import Repaired
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from bintrades.binance.budget import Ban
     from bintrades.binance.messages import Answer, Batch
 
 
@@ -70,9 +71,9 @@ class Newest:
 
 @dataclass(frozen=True, slots=True)
 class Blocked:
-    """The exchange wants no requests from this address until then, milliseconds UTC."""
+    """The exchange wants no requests from this address for a while."""
 
-    until: int
+    ban: Ban
 
 
 Event = Payloads | Connected | Lost | Repaired | Newest | Blocked

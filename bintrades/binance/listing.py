@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from bintrades.backoff import Backoff
-from bintrades.binance.budget import BLOCKED_UNTIL, Budget
+from bintrades.binance.budget import BLOCKED_UNTIL, Ban, Budget
 from bintrades.binance.rest import RestClient, RestError
 from bintrades.binance.symbols import Selection, SymbolInfo, is_pattern, select
-from bintrades.clocks import utc_ms
+from bintrades.clocks import now_ms, utc_ms
 from bintrades.errors import ConfigError, ExchangeError
 
 if TYPE_CHECKING:
@@ -80,16 +80,16 @@ def report_unlisted(selection: Selection) -> None:
 
 def _ask(rest: RestClient, budget: Budget) -> list[SymbolInfo]:
     """Ask for the list, unless the exchange wants no requests now; raises ExchangeError."""
-    if wait_ms := budget.wait_ms(rest.market.exchange_info.weight, utc_ms()):
+    if wait_ms := budget.wait_ms(rest.market.exchange_info.weight, now_ms()):
         raise ExchangeError(
             f"not asked: no request may be made for {wait_ms // 1000 + 1} s: {budget.last_error}"
         )
     try:
         listed = rest.exchange_symbols()
     except RestError as error:
-        budget.note_failure(str(error), utc_ms(), error.status, error.retry_after_s)
+        budget.note_failure(str(error), now_ms(), error.status, error.retry_after_s)
         raise
-    budget.note_answer(utc_ms())
+    budget.note_answer(now_ms())
     return listed
 
 
@@ -101,7 +101,8 @@ def _listed(
         try:
             listed = _ask(rest, budget)
         except ExchangeError as error:
-            journal.remember(BLOCKED_UNTIL, str(budget.banned_until))
+            ban = Ban.for_the_next(budget.banned_for(now_ms()), utc_ms())
+            journal.remember(BLOCKED_UNTIL, str(ban))
             remembered = journal.fact(_FACT)
             if remembered is not None:
                 log.warning(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, TypeVar
 
-from bintrades.binance.budget import BANS, Budget
+from bintrades.binance.budget import BANS, Ban, Budget
 from bintrades.binance.events import Blocked, Event, Newest
 from bintrades.binance.rest import RestClient, RestError
 from bintrades.clocks import now_ms, utc_ms
@@ -135,21 +135,24 @@ class Repairing:
             raise
         finally:
             if self._rest.used_weight is not None:
-                self._budget.note_used(self._rest.used_weight, self._utc())
-        self._budget.note_answer(self._utc())
+                self._budget.note_used(
+                    self._rest.used_weight, self._now(), self._rest.minute_left_ms
+                )
+        self._budget.note_answer(self._now())
         return answer
 
     def _note_failure(self, error: RestError) -> None:
-        self._budget.note_failure(str(error), self._utc(), error.status, error.retry_after_s)
+        now = self._now()
+        self._budget.note_failure(str(error), now, error.status, error.retry_after_s)
         if error.status in BANS:
-            self._put(Blocked(self._budget.banned_until))
+            self._put(Blocked(Ban.for_the_next(self._budget.banned_for(now), self._utc())))
         self._limited.warning(
             "a request for lost trades failed; it is made again", error=str(error)
         )
 
     def _wait_for_budget(self, weight: int) -> int:
         """Spend *weight* and return 0, or return how long to wait, no longer than a look."""
-        wait = self._budget.wait_ms(weight, self._utc())
+        wait = self._budget.wait_ms(weight, self._now())
         if wait > _MINUTE_MS:
             self._limited.warning(
                 "no lost trades are asked for, since the exchange refuses requests",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email.utils
 import re
+from datetime import UTC
 from http import HTTPStatus
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlencode, urlsplit
@@ -11,6 +12,7 @@ from urllib.parse import urlencode, urlsplit
 import msgspec
 import urllib3
 
+from bintrades.binance.budget import MINUTE_MS
 from bintrades.binance.dialing import Dialer
 from bintrades.binance.http_pool import http_pool
 from bintrades.binance.symbols import SymbolInfo
@@ -103,6 +105,7 @@ class RestClient:
         self.market = market
         self._max_answer_bytes = max_answer_bytes
         self.used_weight: int | None = None  # of this minute, as the exchange last counted it
+        self.minute_left_ms: int | None = None  # at most, as the exchange last said
         self._pool = http_pool(
             rest_url,
             dialer or Dialer(Certificates().context),
@@ -152,7 +155,7 @@ class RestClient:
                 "GET", target, redirect=False, retries=False, preload_content=False
             )
             try:
-                self._note_weight(response.headers.get("X-MBX-USED-WEIGHT-1M", ""))
+                self._note_weight(response.headers)
                 body = self._read(url, response)
             except BaseException:
                 response.close()
@@ -165,9 +168,12 @@ class RestClient:
             raise _refused(url, response, body)
         return body
 
-    def _note_weight(self, header: str) -> None:
-        if header.isdecimal():
-            self.used_weight = int(header[:9])
+    def _note_weight(self, headers: Mapping[str, str]) -> None:
+        used = headers.get("X-MBX-USED-WEIGHT-1M", "")
+        if used.isdecimal():
+            said_at = _said_at(headers)
+            self.minute_left_ms = None if said_at is None else MINUTE_MS - said_at % MINUTE_MS
+            self.used_weight = int(used[:9])
 
     def _read(self, url: str, response: urllib3.BaseHTTPResponse) -> bytes:
         body = bytearray()
@@ -219,15 +225,19 @@ def _retry_after_s(headers: Mapping[str, str], message: str) -> int | None:
     if header.isdecimal() and len(header) < 10:
         return int(header)
     banned = _BANNED.search(message)
-    return max(0, -((_asked_at(headers) - int(banned[1])) // 1000)) if banned else None
+    if banned is None:
+        return None
+    said_at = _said_at(headers)
+    return max(0, -(((utc_ms() if said_at is None else said_at) - int(banned[1])) // 1000))
 
 
-def _asked_at(headers: Mapping[str, str]) -> int:
-    """Return when the exchange answered, by its own clock if it says so, milliseconds UTC."""
+def _said_at(headers: Mapping[str, str]) -> int | None:
+    """Return when the exchange answered, by its own clock: milliseconds UTC, of whole seconds."""
     try:
-        return int(email.utils.parsedate_to_datetime(headers.get("Date", "")).timestamp()) * 1000
+        said_at = email.utils.parsedate_to_datetime(headers.get("Date", ""))
+        return int(said_at.replace(tzinfo=said_at.tzinfo or UTC).timestamp()) * 1000
     except (ValueError, OverflowError):
-        return utc_ms()
+        return None
 
 
 def _start(body: bytes) -> str:

@@ -282,8 +282,11 @@ class _Handler(BaseHTTPRequestHandler):
         if reply.status == 0:
             self.close_connection = True
             return
-        self.send_response(reply.status)
         names = {name.lower() for name in reply.headers}
+        self.send_response_only(reply.status)
+        self.send_header("Server", self.version_string())
+        if "date" not in names:
+            self.send_header("Date", self.date_time_string())
         for name, value in reply.headers.items():
             self.send_header(name, value)
         if "content-type" not in names:

@@ -6,10 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bintrades.binance.budget import Budget
+from bintrades.binance.budget import Ban, Budget
 
 MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
-NOON = 1_723_118_400_000
+NOON = 43_200_000
+"""Some time on a monotonic clock, which begins anywhere."""
+UTC = 1_723_118_400_000
 
 
 def spend(budget: Budget, weight: int, now: int) -> int:
@@ -28,11 +30,44 @@ def test_no_more_than_the_share_is_spent_in_a_minute() -> None:
     assert spend(budget, 25, NOON + MINUTE - 1) == 0
 
 
-def test_the_next_minute_of_the_wall_clock_begins_from_nothing() -> None:
+def test_a_minute_begins_with_the_first_request_while_the_exchanges_is_unknown() -> None:
     budget = Budget(6_000, 50)
-    spend(budget, 25, NOON + MINUTE - 1)
+    spend(budget, 25, NOON + 17_000)
 
-    assert spend(budget, 4, NOON + MINUTE) == 750
+    assert budget.wait_ms(25, NOON + MINUTE) == 17_000
+    assert spend(budget, 4, NOON + MINUTE + 17_000) == 750
+
+
+def test_the_next_minute_of_the_exchange_begins_from_nothing() -> None:
+    budget = Budget(6_000, 50)
+    spend(budget, 25, NOON)
+    budget.note_used(3_000, NOON + 100, minute_left=5_000)
+
+    assert budget.wait_ms(25, NOON + 1_100) == 4_000
+    assert spend(budget, 4, NOON + 5_100) == 750
+    assert budget.wait_ms(4, NOON + 5_100) == MINUTE
+    assert spend(budget, 4, NOON + 100 * MINUTE) == 750
+    assert budget.wait_ms(4, NOON + 100 * MINUTE) == 5_100
+
+
+def test_a_minute_that_turns_a_little_earlier_than_thought_counts_what_was_spent_in_it() -> None:
+    budget = Budget(6_000, 50)
+    budget.note_used(2_900, NOON, minute_left=1_000)
+    budget.note_used(50, NOON + 900, minute_left=MINUTE)
+
+    assert spend(budget, 50, NOON + 900) == 59
+    assert budget.wait_ms(50, NOON + 1_900) == MINUTE - 1_000
+
+
+def test_an_answer_that_was_under_way_while_the_minute_turned_tells_nothing_of_the_new_one() -> (
+    None
+):
+    budget = Budget(6_000, 50)
+    budget.note_used(100, NOON, minute_left=10_000)
+    assert budget.wait_ms(25, NOON + 10_500) == 0
+    budget.note_used(2_999, NOON + 10_600, minute_left=1_000)
+
+    assert budget.wait_ms(25, NOON + 10_600) == 0
 
 
 def test_a_light_request_fits_where_a_heavy_one_does_not() -> None:
@@ -161,11 +196,16 @@ def test_a_shorter_refusal_does_not_end_a_longer_one() -> None:
     assert budget.wait_ms(4, NOON) == 5 * MINUTE
 
 
+def restart(budget: Budget, now: int) -> Budget:
+    """Return the budget of a process that takes the place of another at *now*."""
+    return Budget(6_000, 50, budget.banned_for(now), now)
+
+
 def test_a_ban_holds_over_a_restart() -> None:
     budget = Budget(6_000, 50)
     refuse(budget, 418, NOON, 600)
 
-    restarted = Budget(6_000, 50, budget.banned_until)
+    restarted = restart(budget, NOON + MINUTE)
 
     assert restarted.wait_ms(4, NOON + MINUTE) == 9 * MINUTE
     assert restarted.last_error == "the exchange had said so before the restart"
@@ -178,7 +218,7 @@ def test_what_a_firewall_says_is_forgotten_at_a_restart(status: int) -> None:
     refuse(budget, 429, NOON, 2)
     refuse(budget, status, NOON)
 
-    restarted = Budget(6_000, 50, budget.banned_until)
+    restarted = restart(budget, NOON)
 
     assert restarted.wait_ms(4, NOON) == 2_000
 
@@ -190,7 +230,7 @@ def test_a_ban_that_ends_before_a_firewalls_refusal_does_not_make_that_outlive_t
     refuse(budget, 451, NOON)
     refuse(budget, 429, NOON, 2)
 
-    assert (budget.banned_until, budget.blocked_until) == (NOON + 2_000, NOON + 5 * MINUTE)
+    assert (budget.banned_for(NOON), budget.blocked_for(NOON)) == (2_000, 5 * MINUTE)
 
 
 def test_the_reason_of_the_last_failure_is_kept_until_an_answer_comes() -> None:
@@ -208,34 +248,79 @@ def test_the_reason_of_the_last_failure_is_kept_until_an_answer_comes() -> None:
     assert budget.last_error is None
 
 
-def test_no_block_is_longer_than_the_longest_ban_whatever_is_said_or_shown_by_the_clock() -> None:
-    for status in (418, 451):
-        budget = Budget(6_000, 50)
-        refuse(budget, status, NOON, 10**9)
-        assert budget.wait_ms(4, NOON) == 3 * DAY
+@pytest.mark.parametrize("status", [418, 451])
+def test_no_block_is_longer_than_the_longest_ban_whatever_is_said(status: int) -> None:
+    budget = Budget(6_000, 50)
+    refuse(budget, status, NOON, 10**9)
 
-    restarted = Budget(6_000, 50, banned_until=NOON + 1_000 * DAY)
-    assert restarted.wait_ms(4, NOON) == 3 * DAY
-    assert restarted.wait_ms(4, NOON + 3 * DAY) == 0
+    assert budget.wait_ms(4, NOON) == 3 * DAY
+    assert budget.wait_ms(4, NOON + 3 * DAY) == 0
+
+
+def test_a_ban_is_remembered_over_a_restart() -> None:
+    ban = Ban.read(str(Ban.for_the_next(600_000, UTC)))
+
+    assert ban.left_ms(UTC + MINUTE) == 9 * MINUTE
+    assert ban.left_ms(UTC + HOUR) == 0
+    assert Ban.read(None).left_ms(UTC) == 0
+
+
+@pytest.mark.parametrize("leap", [48 * HOUR, 1_000 * DAY])
+def test_a_clock_that_was_ahead_when_a_ban_was_said_makes_it_no_longer(leap: int) -> None:
+    ban = Ban.for_the_next(MINUTE, UTC + leap)
+
+    assert ban.left_ms(UTC) == MINUTE
+    assert ban.left_ms(UTC - leap) == MINUTE
+
+
+def test_what_an_earlier_version_remembers_of_a_ban_is_bounded_by_the_longest() -> None:
+    assert Ban.read(str(UTC + HOUR)).left_ms(UTC) == HOUR
+    assert Ban.read(str(UTC + 1_000 * DAY)).left_ms(UTC) == 3 * DAY
+    assert Ban.read("0").left_ms(UTC) == 0
 
 
 @given(
     st.integers(1, 100),
-    st.lists(st.tuples(st.sampled_from([1, 4, 20, 25]), st.integers(0, 20_000)), max_size=300),
+    st.integers(0, MINUTE - 1),
+    st.lists(
+        st.tuples(
+            st.sampled_from([1, 4, 20, 25]),
+            st.integers(0, 20_000),
+            st.integers(0, 3_000),
+            st.integers(0, 10),
+        ),
+        max_size=300,
+    ),
     st.integers(0, 200),
 )
-def test_whoever_waits_as_told_stays_within_the_share_of_every_minute(
-    share: int, requests: list[tuple[int, int]], used_by_others: int
+def test_whoever_waits_as_told_stays_within_the_share_of_every_minute_of_the_exchange(
+    share: int,
+    phase: int,
+    requests: list[tuple[int, int, int, int]],
+    used_by_others: int,
 ) -> None:
+    """The exchange counts at some time between the question and its answer."""
     budget = Budget(1_000, share)
     now, used = NOON, dict[int, int]()
-    for weight, pause in requests:
+    budget.note_used(used_by_others, now, minute_left_at(now, phase))
+    used[(now + phase) // MINUTE] = used_by_others
+    asked = set[int]()
+    for weight, pause, latency, tenths in requests:
         now += pause
         while wait := budget.wait_ms(weight, now):
+            assert wait <= MINUTE + 1_000
             now += wait
-        minute = now // MINUTE
-        is_first = minute not in used
+        counted_at = now + latency * tenths // 10
+        minute = (counted_at + phase) // MINUTE
+        is_first = minute not in asked
+        asked.add(minute)
         used[minute] = used.get(minute, used_by_others) + weight
-        budget.note_used(used[minute], now)
+        now += latency
+        budget.note_used(used[minute], now, minute_left_at(counted_at, phase))
 
         assert is_first or used[minute] <= 1_000 * share // 100
+
+
+def minute_left_at(now: int, phase: int) -> int:
+    """Return what the header Date, of whole seconds, tells of the exchange's minute."""
+    return MINUTE - (now + phase) // 1_000 * 1_000 % MINUTE

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bintrades.binance.budget import BLOCKED_UNTIL, Budget
+from bintrades.binance.budget import BLOCKED_UNTIL, Ban, Budget
 from bintrades.binance.listing import choose_symbols, unlisted_symbols
 from bintrades.binance.markets import MARKETS
 from bintrades.binance.rest import RestClient
-from bintrades.clocks import utc_ms
+from bintrades.clocks import now_ms, utc_ms
 from bintrades.config import SymbolsConfig
 from bintrades.errors import ConfigError, ExchangeError
 from bintrades.testing.exchange import ExchangeSimulator
@@ -45,8 +45,10 @@ def _rest(exchange: ExchangeSimulator) -> Iterator[RestClient]:
         yield rest
 
 
-def budget(banned_until: int = 0) -> Budget:
-    return Budget(SPOT.weight_per_minute, 50, banned_until)
+def budget(journal: Journal | None = None) -> Budget:
+    """Return the budget of a process that begins with what *journal* remembers."""
+    ban = Ban.read(journal.fact(BLOCKED_UNTIL) if journal else None)
+    return Budget(SPOT.weight_per_minute, 50, ban.left_ms(utc_ms()), now_ms())
 
 
 def never(wait_s: float) -> bool:
@@ -112,10 +114,9 @@ def test_an_exchange_that_wants_no_requests_gets_none_over_a_restart_too(
         return True
 
     assert choose_symbols(DOLLARS, rest, budget(), journal, stop_next_time) == ()
-    banned_until = int(journal.fact(BLOCKED_UNTIL) or 0)
-    assert banned_until > utc_ms() + 500_000
+    assert Ban.read(journal.fact(BLOCKED_UNTIL)).left_ms(utc_ms()) > 500_000
     with pytest.raises(ExchangeError, match=r"not asked: .* before the restart"):
-        unlisted_symbols(DOLLARS, rest, budget(banned_until))
+        unlisted_symbols(DOLLARS, rest, budget(journal))
 
     assert len(exchange.rest_requests) == 1
     assert stopping.is_set()
@@ -133,7 +134,7 @@ def test_a_firewall_is_asked_once_at_each_start(
     with pytest.raises(ExchangeError, match=rf"not asked: .* for 30[01] s: GET .*: {status} "):
         unlisted_symbols(config, rest, first)
     assert len(exchange.rest_requests) == 1
-    restarted = budget(int(journal.fact(BLOCKED_UNTIL) or 0))
+    restarted = budget(journal)
     assert choose_symbols(DOLLARS, rest, restarted, journal, never) == ("BTCUSDT", "ETHUSDT")
 
 

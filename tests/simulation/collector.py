@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 from bintrades.aggregator import Aggregator
 from bintrades.backoff import Backoff
-from bintrades.binance.budget import BLOCKED_UNTIL, Budget
+from bintrades.binance.budget import BLOCKED_UNTIL, Ban, Budget
 from bintrades.binance.connections import Connections
 from bintrades.binance.events import Payloads
 from bintrades.binance.history import History
@@ -163,8 +163,8 @@ class Collector:
             grace_ms=schedule.grace,
         )
         self.aggregator.resume(self.journal.checkpoints)
-        banned_until = int(self.journal.fact(BLOCKED_UNTIL) or 0)
-        self.budget = Budget(schedule.weight_per_minute, _SHARE, banned_until)
+        banned_for = Ban.read(self.journal.fact(BLOCKED_UNTIL)).left_ms(clock.utc())
+        self.budget = Budget(schedule.weight_per_minute, _SHARE, banned_for, clock.now())
         rest = cast("RestClient", world.rest)
         self.repairing = Repairing(
             rest,

@@ -43,8 +43,9 @@ class Rest:
         note: Callable[[str], None],
     ) -> None:
         self.used_weight: int | None = None
+        self.minute_left_ms: int | None = None
         self.request_count = 0
-        self.blocked_until = 0  # by the clock of the collector's machine
+        self.blocked_until = 0  # by the monotonic clock of the collector's machine
         self._tapes = {tape.symbol: tape for tape in tapes}
         self._market = market
         self._clock = clock
@@ -78,7 +79,7 @@ class Rest:
         return decoded
 
     def _count(self, endpoint: Endpoint) -> None:
-        now = self._clock.utc()
+        now = self._clock.now()
         if now < self.blocked_until:
             raise AssertionError(f"asked {self.blocked_until - now} ms before the refusal ends")
         minute = self._clock.exchange() // 60_000
@@ -86,6 +87,7 @@ class Rest:
             self._minute, self._weight = minute, 0
         self._weight += endpoint.weight
         self.used_weight = self._weight
+        self.minute_left_ms = 60_000 - self._clock.exchange() // 1000 * 1000 % 60_000
 
     def _refuse_perhaps(self) -> None:
         if self._is_forbidden:
@@ -101,7 +103,7 @@ class Rest:
 
     def _refused(self, status: int, retry_after: int | None) -> RestError:
         wait = _BAN_MS if retry_after is None else retry_after * 1000
-        self.blocked_until = self._clock.utc() + wait
+        self.blocked_until = self._clock.now() + wait
         return RestError(str(status), status=status, retry_after_s=retry_after)
 
     def _body(self, endpoint: Endpoint, params: Mapping[str, str | int]) -> bytes:

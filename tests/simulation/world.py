@@ -176,7 +176,7 @@ class World:
         """How long the collector will ask nothing, after a refusal and when trading is over."""
         if self._collector is None or self.schedule.is_rest_forbidden or not self.streams.is_over:
             return 0
-        return max(0, self._collector.budget.blocked_until - self.clock.utc())
+        return self._collector.budget.blocked_for(self.clock.now())
 
     def _live(self) -> None:
         self.streams.advance()
