@@ -584,7 +584,8 @@ def test_what_was_missed_between_two_runs_is_fetched_and_the_older_part_given_up
     assert gap.first_id == 20
     assert 298 <= gap.last_id < 330  # the clock has gone on since the last trade came
     bars = stored(path)
-    assert [bar.trade_count for bar in bars if bar.is_complete][2:] == [10] * 19
+    # The bar beside the gap may lack a trade of it whose T is out of order.
+    assert [bar.trade_count for bar in bars if bar.is_complete][1:] == [10] * 19
     assert bars == sorted(bars, key=lambda bar: bar.open_time_ms)
 
 
