@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import io
 import logging
 import os
@@ -135,12 +134,19 @@ def _flush_or_forget(stream: TextIO) -> None:
 
 def _say(text: str) -> None:
     """Print at once, while it can still be told that the output takes nothing."""
-    try:
-        print(text, flush=True)
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise BintradesError(f"the output cannot be written: {error.strerror}") from error
+    _say_pieces([f"{text}\n"])
+
+
+def _say_pieces(pieces: Iterable[str]) -> None:
+    """Print pieces of a text as they come, however much it is in all."""
+    for piece in pieces:
+        try:
+            sys.stdout.write(piece)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise BintradesError(f"the output cannot be written: {error.strerror}") from error
 
 
 def _complain(problems: Sequence[str]) -> None:
@@ -430,7 +436,7 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _gaps(options: argparse.Namespace) -> int:
-    from bintrades.gap_report import gap_rows, tell_gaps
+    from bintrades.gap_report import gap_pieces, gap_rows, tell_gaps
     from bintrades.journal_reader import JournalReader
 
     reader = JournalReader(load_config(options.config).journal.path)
@@ -440,7 +446,10 @@ def _gaps(options: argparse.Namespace) -> int:
         names = ", ".join(known[:10]) or "none yet"
         raise BintradesError(f"{symbol}: no trade of it was ever seen; the journal has: {names}")
     rows = gap_rows(reader, symbol)
-    _say(as_json(rows, indent=1) if options.json else tell_gaps(rows))
+    if options.json:
+        _say_pieces(gap_pieces(rows))
+    else:
+        _say(tell_gaps(rows))
     return 0
 
 
@@ -468,29 +477,15 @@ def _bars(options: argparse.Namespace) -> int:
         raise BintradesError(f"{symbol}: the journal has no bars of it; it has: {known}")
     since = max(0, newest - options.last) if options.last is not None else 0
     limit = options.limit or (2**31 if options.last is not None else 60)
-    _print_bars(reader.bars(symbol, since + (options.last is not None), newest + 1, limit), options)
-    return 0
-
-
-def _print_bars(bars: Sequence[Bar], options: argparse.Namespace) -> None:
-    if options.format == "json":
-        _say(as_json([_as_json(bar) for bar in bars], indent=1))
-    elif options.format == "csv":
-        _say(_csv([_as_json(bar) for bar in bars]))
+    span = (symbol, since + (options.last is not None), newest + 1, limit)
+    if options.format == "table":
+        _say(_table(reader.bars(*span)))
     else:
-        _say(_table(bars))
+        from bintrades.bar_text import csv_pieces, json_pieces
 
-
-def _csv(rows: Sequence[dict[str, Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, rows[0] if rows else [], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({name: _as_csv(value) for name, value in row.items()} for row in rows)
-    return text.getvalue().removesuffix("\n")
-
-
-def _as_csv(value: Any) -> Any:
-    return str(value).lower() if isinstance(value, bool) else value  # as in json: true, false
+        pieces = csv_pieces if options.format == "csv" else json_pieces
+        _say_pieces(pieces(reader.pages(*span), *reader.kind()))
+    return 0
 
 
 def _as_json(bar: Bar) -> dict[str, Any]:

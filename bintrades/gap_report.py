@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bintrades.foreign_text import redact, showable
+from bintrades.foreign_text import as_json, redact, showable
 from bintrades.model import utc
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator
 
     from bintrades.journal_reader import JournalReader
     from bintrades.model import Gap
@@ -16,24 +16,25 @@ if TYPE_CHECKING:
 _HEADERS = ["state", "symbol", "trade ids", "missing", "from (UTC)", "to (UTC)", "cause", "tries"]
 
 
-def gap_rows(reader: JournalReader, symbol: str | None = None) -> list[dict[str, Any]]:
-    """Return every gap on record, of one symbol or of all, oldest first; raises JournalError."""
-    rows = [
-        _row(name, gap, "abandoned" if gap.is_abandoned else "open")
-        for name, gaps in reader.gaps().items()
-        if symbol in (None, name)
-        for gap in gaps
-    ]
-    rows += [_row(past.symbol, past.gap, past.outcome) for past in reader.past_gaps(symbol)]
-    return sorted(rows, key=lambda row: (row["since"], row["symbol"], row["first_id"]))
+def gap_rows(reader: JournalReader, symbol: str | None = None) -> Iterator[dict[str, Any]]:
+    """Yield every gap on record, of one symbol or of all, oldest first; raises JournalError."""
+    for name, gap, state in reader.all_gaps(symbol):
+        yield _row(name, gap, state)
 
 
-def tell_gaps(rows: Sequence[dict[str, Any]]) -> str:
+def gap_pieces(rows: Iterable[dict[str, Any]]) -> Iterator[str]:
+    """Yield pieces of one JSON array of *rows*, for programs."""
+    before = "[\n"
+    for row in rows:
+        yield before + as_json([row], indent=1)[2:-2]
+        before = ",\n"
+    yield "[]\n" if before == "[\n" else "\n]\n"
+
+
+def tell_gaps(rows: Iterable[dict[str, Any]]) -> str:
     """Return *rows* as a table for people, the reason of a failure behind its gap."""
     from tabulate import tabulate
 
-    if not rows:
-        return "no gaps"
     table = [
         [
             row["state"],
@@ -50,6 +51,8 @@ def tell_gaps(rows: Sequence[dict[str, Any]]) -> str:
         ]
         for row in rows
     ]
+    if not table:
+        return "no gaps"
     return tabulate(table, [*_HEADERS, "last error"], tablefmt="simple", disable_numparse=True)
 
 

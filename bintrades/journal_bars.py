@@ -68,17 +68,35 @@ WHERE symbol = :symbol AND open_time >= :since
 """Bars of one symbol within a block: from one open time to the next, each time for that symbol."""
 
 Row = tuple["Any", ...]
+_PAGE_ROWS = 1_000
 
 
 def pages(
     connection: sqlite3.Connection, symbol: str, since_ms: int, until_ms: int
 ) -> Iterator[list[Row]]:
-    """Yield rows of bars with since_ms <= open time < until_ms, oldest first, block by block.
+    """Yield rows of bars with since_ms <= open time < until_ms, oldest first.
 
-    No read transaction is open between two pages. Raises sqlite3.Error.
+    Raises sqlite3.Error.
     """
-    for block in _blocks(connection, symbol, since_ms // BLOCK_MS, (until_ms - 1) // BLOCK_MS):
-        yield _in_block(connection, symbol, block, since_ms, until_ms)
+    while rows := page(connection, symbol, since_ms, until_ms):
+        yield rows
+        since_ms = after_page(rows)
+
+
+def page(connection: sqlite3.Connection, symbol: str, since_ms: int, until_ms: int) -> list[Row]:
+    """Return the first of those pages: whole blocks; none if it is empty. Raises sqlite3.Error."""
+    first, last = since_ms // BLOCK_MS, (until_ms - 1) // BLOCK_MS
+    rows: list[Row] = []
+    for block in _blocks(connection, symbol, first, last):
+        rows += _in_block(connection, symbol, block, since_ms, until_ms)
+        if len(rows) >= _PAGE_ROWS:
+            break
+    return rows
+
+
+def after_page(rows: list[Row]) -> int:
+    """Return since when the page after *rows* is."""
+    return int((rows[-1][1] // BLOCK_MS + 1) * BLOCK_MS)
 
 
 def newest(

@@ -7,6 +7,7 @@ after a damaged one was set aside.
 from __future__ import annotations
 
 import contextlib
+import heapq
 import sqlite3
 import time
 from dataclasses import dataclass
@@ -15,15 +16,17 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from bintrades.errors import JournalError
-from bintrades.journal_bars import BARS_AFTER, BARS_DUE, newest, pages
+from bintrades.journal_bars import BARS_AFTER, BARS_DUE, GET_BAR, Row, after_page, newest, page
 from bintrades.journal_file import (
     GAP_COLUMNS,
     UnreadableRow,
     bar_from_row,
+    bar_row,
     connect,
     decode_open_bars,
     gap_from_row,
 )
+from bintrades.journal_gaps import FROM_THE_BEGINNING, TABLES, GapRow, gap_page
 from bintrades.journal_schema import transaction
 
 if TYPE_CHECKING:
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
     from bintrades.model import Bar, Gap
 
 
+_VERSION, _TRADE_COUNT = 2, 6  # in a row
 _GAPS = "gaps "
 _SYMBOLS_WITH_GAPS = """
 WITH RECURSIVE symbols (symbol) AS (
@@ -77,16 +81,45 @@ class JournalReader:
 
     def bars(self, symbol: str, since_ms: int, until_ms: int, limit: int) -> list[Bar]:
         """Return the newest *limit* bars with since_ms <= open time < until_ms, oldest first."""
+        rows = [row for page in self.pages(symbol, since_ms, until_ms, limit) for row in page]
+        kind = self.kind() if rows else ("", 0)
+        return [bar_from_row(row, *kind) for row in rows]
+
+    def pages(self, symbol: str, since_ms: int, until_ms: int, limit: int) -> Iterator[list[Row]]:
+        """Yield the same bars as rows in the order of journal_bars.BAR_COLUMNS, page by page.
+
+        Between two pages the journal is not open: whoever takes them may take their time.
+        """
         with self._reading() as connection:
-            start, _ = newest(connection, symbol, since_ms, until_ms, limit)
-            rows = [row for page in pages(connection, symbol, start, until_ms) for row in page]
-            kind = _kind(connection) if rows else ("", 0)
-            bars = [bar_from_row(row, *kind) for row in rows]
-            found = {bar.open_time_ms: bar for bar in bars}
-            for bar in _open_bars(connection, symbol):
-                if since_ms <= bar.open_time_ms < until_ms:
-                    found[bar.open_time_ms] = _newer(found.get(bar.open_time_ms), bar)
-            return [found[open_time] for open_time in sorted(found)[-limit:]]
+            since_ms, count = newest(connection, symbol, since_ms, until_ms, limit)
+            still_open = [
+                bar
+                for bar in _open_bars(connection, symbol)
+                if since_ms <= bar.open_time_ms < until_ms
+            ]
+            keys = [(symbol, bar.open_time_ms) for bar in still_open]
+            count += sum(connection.execute(GET_BAR, key).fetchone() is None for key in keys)
+        surplus = max(0, count - limit)
+        still_open.sort(key=lambda bar: bar.open_time_ms, reverse=True)
+        while True:
+            with self._reading() as connection:
+                rows = page(connection, symbol, since_ms, until_ms)
+            since_ms = after_page(rows) if rows else until_ms
+            found = {row[1]: row for row in rows}
+            while still_open and still_open[-1].open_time_ms < since_ms:
+                bar = still_open.pop()
+                found[bar.open_time_ms] = _newer(found.get(bar.open_time_ms), bar)
+            merged = [found[open_time] for open_time in sorted(found)]
+            if merged[surplus:]:
+                yield merged[surplus:]
+            surplus = max(0, surplus - len(merged))
+            if not rows:
+                return
+
+    def kind(self) -> tuple[str, int]:
+        """Return the market and the interval in milliseconds of all bars."""
+        with self._reading() as connection:
+            return _kind(connection)
 
     def newest_open_time_ms(self, symbol: str) -> int | None:
         """Return the open time of the symbol's newest bar, if it has one."""
@@ -120,18 +153,31 @@ class JournalReader:
                 found.setdefault(symbol, []).append(gap_from_row(tuple(row)))
             return found
 
-    def past_gaps(self, symbol: str | None = None) -> list[PastGap]:
-        """Return the gaps that are gaps no longer, of one symbol or of all, lowest ids first."""
-        with self._reading() as connection:
-            return [
-                PastGap(row[0], gap_from_row((*row[1:8], False)), row[8], row[9])
-                for row in connection.execute(
-                    "SELECT symbol, first_id, last_id, since, until, cause, attempts, last_error,"
-                    " outcome, closed_at FROM past_gaps WHERE symbol = ? OR ? IS NULL"
-                    " ORDER BY symbol, first_id",
-                    (symbol, symbol),
-                )
-            ]
+    def past_gaps(self, symbol: str | None = None) -> Iterator[PastGap]:
+        """Yield the gaps that are gaps no longer, of one symbol or of all, oldest first."""
+        for name, *row, outcome, closed_at in self._gap_rows("past_gaps", symbol):
+            yield PastGap(name, gap_from_row(tuple(row)), outcome, closed_at)
+
+    def all_gaps(self, symbol: str | None = None) -> Iterator[tuple[str, Gap, str]]:
+        """Yield symbol, gap and state of what is and what was missing, oldest first.
+
+        Between two pages the journal is not open: whoever takes them may take their time.
+        """
+        for name, *row, state, _ in heapq.merge(
+            *(self._gap_rows(table, symbol) for table in TABLES),
+            key=lambda row: (row[3], row[0], row[1]),
+        ):
+            yield name, gap_from_row(tuple(row)), state
+
+    def _gap_rows(self, table: str, symbol: str | None) -> Iterator[GapRow]:
+        after = FROM_THE_BEGINNING
+        while True:
+            with self._reading() as connection:
+                rows = gap_page(connection, table, symbol, after)
+            if not rows:
+                return
+            yield from rows
+            after = rows[-1]
 
     def counts(self) -> dict[str, int]:
         """Return how many bars there are, in all and by what is worth knowing of them."""
@@ -292,13 +338,14 @@ def _is_unclosed(connection: sqlite3.Connection, key: tuple[str, int]) -> bool:
     return row is not None and not row[0]
 
 
-def _newer(stored: Bar | None, still_open: Bar) -> Bar:
+def _newer(stored: Row | None, bar: Bar) -> Row:
     """Return what is now known of a bar that takes trades, perhaps since an earlier stop."""
+    row = bar_row(bar, bar.updated_at_ms, is_complete=False)
     if stored is None:
-        return still_open
-    if stored.trade_count >= still_open.trade_count:
+        return row
+    if stored[_TRADE_COUNT] >= bar.trade_count:
         return stored
-    return replace(still_open, version=stored.version + 1)
+    return (*row[:_VERSION], stored[_VERSION] + 1, *row[_VERSION + 1 :])
 
 
 def _kind(connection: sqlite3.Connection) -> tuple[str, int]:

@@ -8,7 +8,8 @@ import pytest
 from msgspec.structs import replace
 
 from bintrades.errors import JournalError
-from bintrades.gap_report import gap_rows, tell_gaps
+from bintrades.foreign_text import as_json
+from bintrades.gap_report import gap_pieces, gap_rows, tell_gaps
 from bintrades.journal_reader import JournalReader
 from bintrades.ledger import LedgerState
 from bintrades.model import ABSENT, START, Gap
@@ -16,6 +17,7 @@ from tests.journals import finished, journal_at
 from tests.strategies import START as NOON
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
 OPEN = Gap(40, 41, NOON + 4_000, NOON + 4_005, "skipped", 3, "GET https://...: 500")
@@ -41,7 +43,7 @@ def path(tmp_path: Path) -> Path:
     return path
 
 
-def summary(rows: list[dict[str, Any]]) -> list[tuple[str, str, int, int]]:
+def summary(rows: Iterable[dict[str, Any]]) -> list[tuple[str, str, int, int]]:
     return [(row["state"], row["symbol"], row["first_id"], row["last_id"]) for row in rows]
 
 
@@ -57,11 +59,11 @@ def test_open_abandoned_repaired_and_absent_ranges_are_listed_oldest_first(path:
 
 def test_one_symbol_can_be_asked_for(path: Path) -> None:
     assert summary(gap_rows(JournalReader(path), UNICODE)) == [("open", UNICODE, 0, 98)]
-    assert gap_rows(JournalReader(path), "XRPUSDT") == []
+    assert list(gap_rows(JournalReader(path), "XRPUSDT")) == []
 
 
 def test_a_range_is_told_with_its_times_its_cause_its_tries_and_the_last_error(path: Path) -> None:
-    row = gap_rows(JournalReader(path))[-1]
+    *_, row = gap_rows(JournalReader(path))
 
     assert row == {
         "state": "open",
@@ -123,7 +125,7 @@ def test_without_gaps_that_is_said(path: Path) -> None:
 
 def test_without_a_journal_there_is_nothing_to_list(tmp_path: Path) -> None:
     with pytest.raises(JournalError, match="no journal yet"):
-        gap_rows(JournalReader(tmp_path / "none"))
+        list(gap_rows(JournalReader(tmp_path / "none")))
 
 
 def test_gaps_of_one_moment_are_in_the_order_of_symbol_and_id(tmp_path: Path) -> None:
@@ -138,3 +140,34 @@ def test_gaps_of_one_moment_are_in_the_order_of_symbol_and_id(tmp_path: Path) ->
         ("open", "B", 1, 2),
         ("open", "B", 5, 6),
     ]
+
+
+def test_for_programs_they_are_one_json_array(path: Path) -> None:
+    reader = JournalReader(path)
+
+    for symbol in (None, "XRPUSDT"):
+        text = "".join(gap_pieces(gap_rows(reader, symbol)))
+        assert text == as_json(list(gap_rows(reader, symbol)), indent=1) + "\n"
+
+
+@pytest.mark.parametrize("symbol", [None, "BTCUSDT"])
+def test_thousands_are_all_listed_in_order_though_many_began_at_once(
+    tmp_path: Path, symbol: str | None
+) -> None:
+    count = 2_500
+    path = tmp_path / "journal"
+    with journal_at(path) as journal:
+        gaps = tuple(Gap(3 * n, 3 * n, NOON + n // 900, NOON + n, "x") for n in range(2 * count))
+        states = {name: LedgerState(10 * count, NOON, gaps) for name in ("BTCUSDT", "ETHUSDT")}
+        journal.write(finished(**states), NOON)
+        states = {
+            name: LedgerState(10 * count, NOON, gaps[:count]) for name in ("BTCUSDT", "ETHUSDT")
+        }
+        journal.write(finished(**states), NOON)
+
+    rows = list(gap_rows(JournalReader(path), symbol))
+
+    keys = [(row["since"], row["symbol"], row["first_id"]) for row in rows]
+    assert keys == sorted(set(keys))
+    assert len(keys) == (2 if symbol else 4) * count
+    assert {row["state"] for row in rows} == {"open", "repaired"}

@@ -25,6 +25,7 @@ from tests.journals import by_key, checkpoints, finished, journal_at, open_journ
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from typing import Any
 
     from bintrades.journal import Journal
     from bintrades.model import Bar
@@ -267,6 +268,40 @@ def test_bars_are_chosen_by_symbol_time_and_number_newest_first_to_stay(
     assert opens(10_000, 30_000) == [1, 2]
     assert opens(0, 50_000, limit=2) == [3, 4]
     assert reader.bars("XRPUSDT", 0, 2**62, 10) == []
+
+
+bar_times = st.sets(st.integers(0, 60), max_size=20)
+"""In tenths of an hour, so that a block has up to ten of them, and some have none."""
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(bar_times, bar_times, st.integers(0, 61), st.integers(0, 61), st.integers(1, 25))
+def test_the_newest_bars_of_a_span_are_found_wherever_they_lie(
+    closed: set[int], still_open: set[int], since: int, until: int, limit: int
+) -> None:
+    step = 360_000
+
+    def bars_at(times: set[int], **changes: Any) -> list[Bar]:
+        return [
+            sample_bar(open_time_ms=OPEN_TIME_MS + step * time, **changes) for time in sorted(times)
+        ]
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "journal"
+        with journal_at(path) as journal:
+            others = bars_at(set(range(61)), symbol="ETHUSDT")
+            half = bars_at(still_open, is_closed=False, trade_count=9)
+            journal.write(finished(*bars_at(closed), *others), NOW)
+            journal.write(Changes(checkpoints=checkpoints(*half)), NOW)
+
+            span = (OPEN_TIME_MS + step * since, OPEN_TIME_MS + step * until)
+            found = JournalReader(path).bars("BTCUSDT", *span, limit)
+
+    wanted = sorted(time for time in closed | still_open if since <= time < until)[-limit:]
+    assert [(bar.open_time_ms - OPEN_TIME_MS) // step for bar in found] == wanted
+    for bar, time in zip(found, wanted, strict=True):
+        assert bar.trade_count == (9 if time in still_open else 3)
+        assert bar.version == (2 if time in still_open and time in closed else 1)
 
 
 def test_the_contents_are_counted(journal: Journal, path: Path) -> None:
