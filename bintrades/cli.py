@@ -237,7 +237,11 @@ def _parser() -> tuple[argparse.ArgumentParser, Mapping[str, _Parser]]:
     check.epilog = _EXIT_CODES_OF_CHECK
 
     status = _command(commands, "status", _status, "what the collector has, waits for and lacks")
-    status.add_argument("--json", action="store_true", help="everything, for programs")
+    shape = status.add_mutually_exclusive_group()
+    shape.add_argument("--json", action="store_true", help="everything, for programs")
+    shape.add_argument(
+        "--check", action="store_true", help="one line; exit status 1 unless the collector is well"
+    )
 
     _add_bars(_command(commands, "bars", _bars, "print bars from the journal"))
 
@@ -427,10 +431,13 @@ def _ended_by_ctrl_c() -> Iterator[None]:
 
 
 def _status(options: argparse.Namespace) -> int:
-    from bintrades.status import read_status, tell
+    from bintrades.status import read_status, tell, tell_health
 
     config = load_config(options.config)
     status = read_status(config.journal.path, config.stores.enabled)
+    if options.check:
+        _say(tell_health(status))
+        return 1 if status["problems"] else 0
     _say(as_json(status, indent=2) if options.json else tell(status))
     return 0
 

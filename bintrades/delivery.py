@@ -13,6 +13,7 @@ import time
 from typing import TYPE_CHECKING
 
 from bintrades.backoff import Backoff
+from bintrades.clocks import now_ms
 from bintrades.errors import ConfigError, JournalError, RejectedBars
 from bintrades.foreign_text import storable
 from bintrades.plugins import without_secrets
@@ -51,6 +52,7 @@ class Delivery(Worker):
         super().__init__(f"deliver-{store.name}", on_failure)
         self.delivered_count = 0
         self.last_error: str | None = None  # None: the store is well
+        self.caught_up_at = now_ms()  # monotonic: when nothing was left for it
         self.has_taken_all = False  # at the end, when it has
         self._store = store
         self._options = options
@@ -89,6 +91,7 @@ class Delivery(Worker):
     def run(self) -> None:
         """Open the store and feed it, for ever."""
         while True:
+            self.note_move()
             self._wake.clear()
             is_caught_up, wait_s = self.deliver_all()
             if self._is_stopping and (is_caught_up or self._has_nothing_left()):
@@ -150,6 +153,7 @@ class Delivery(Worker):
             log.info("store %s is well again", self._store.name)
         self._backoff.reset()
         self.last_error = None
+        self.caught_up_at = now_ms()
         return True, 0.0
 
     def _open(self) -> None:
@@ -164,6 +168,7 @@ class Delivery(Worker):
 
     def _deliver_batch(self) -> bool:
         """Hand one batch to the store; return whether there was one."""
+        self.note_move()
         bars, sequence = self._cursor.next_bars(BATCH)
         if not bars:
             return False

@@ -15,6 +15,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from bintrades.clocks import now_ms
 from bintrades.errors import JournalError, JournalInUse
 
 _IS_APART_FROM_SQLITE = sys.platform == "linux"
@@ -30,6 +31,18 @@ def is_in_use(path: Path) -> bool:
     if _is_locked(_lock_file(path)):
         return True
     return _IS_APART_FROM_SQLITE and (identity(path) in _held or _is_locked(path))
+
+
+def holder(path: Path) -> tuple[str, int]:
+    """Return the number of the process that has, or last had, the journal, and since when.
+
+    That is "unknown" and 0 where nobody has put it down; times are milliseconds, monotonic.
+    """
+    try:
+        number, since = _lock_file(path).read_text(encoding="utf-8").split()
+        return number, int(since)
+    except (OSError, ValueError):
+        return "unknown", 0
 
 
 def identity(path: Path) -> tuple[int, int]:
@@ -169,14 +182,14 @@ def _flags(file: Path, journal: Path) -> int:
 def _write_owner(descriptor: int) -> None:
     with suppress(OSError):  # the number is only a courtesy to whoever is refused
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n{now_ms()}\n".encode(), 0)
 
 
 def _owner(file: Path, journal: Path) -> str:
     """Return the number of the process that has the lock, if that can be found out."""
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, IndexError):
         if file != journal:
-            return file.read_text(encoding="utf-8").strip() or "unknown"
+            return file.read_text(encoding="utf-8").split()[0]
         number = str(identity(file)[1])
         for line in Path("/proc/locks").read_text(encoding="utf-8").splitlines():
             words = line.split()  # 1: FLOCK ADVISORY WRITE 4711 08:01:1234 0 EOF

@@ -37,7 +37,7 @@ FEW_SYMBOLS = 10
 _GATHER_MS = 25  # bars that close at the same moment are committed together
 _RETRY_MS = 1_000
 _SUSPECT_EVERY_MS = 5_000
-_STATUS_EVERY_MS = 10_000  # when nothing else is to be written
+_STATUS_EVERY_MS = 5_000  # when nothing else is to be written: a sign of life, for `status`
 _SHOWN_BYTES = 200
 
 _first_id = attrgetter("first_id")
@@ -72,6 +72,7 @@ class Recording:
         self.bad_count = 0
         self.unknown_count = 0
         self.lag_ms = 0  # local clock minus `E` of the newest trade, both clocks' errors included
+        self.delay_ms = 0  # for which the oldest event that is known of has waited to be handled
         self.journal_error: str | None = None  # None: the journal is well
         self._aggregator = aggregator
         self._journal = journal
@@ -135,6 +136,7 @@ class Recording:
         them is not silent.
         """
         passed = now if is_caught_up else self._heard_at
+        self.delay_ms = max(0, now - passed)
         self._aggregator.advance(passed)
         self._suspect(passed)
         self._write_if_due(now)
@@ -148,7 +150,7 @@ class Recording:
 
     def finish(self, now: int) -> bool:
         """Write the open bars as well; return whether nothing waits. May be called again."""
-        return self._write(now, self._aggregator.collect(is_last=True))
+        return self._write(now, self._aggregator.collect(is_last=True), is_last=True)
 
     def _take(self, event: Payloads) -> None:
         decoded = decode(event.batch)
@@ -239,14 +241,20 @@ class Recording:
             self._write(now, due)
         elif self._aggregator.has_bars and now - self._written_at >= _GATHER_MS:
             self._write(now, self._aggregator.collect_bars())
+        elif now - self._written_at >= _STATUS_EVERY_MS:
+            self._write(now, Changes())
 
-    def _write(self, now: int, changes: Changes) -> bool:
-        """Commit *changes* and what waits; return whether nothing waits any longer."""
+    def _write(self, now: int, changes: Changes, *, is_last: bool = False) -> bool:
+        """Commit *changes* and what waits; return whether nothing waits any longer.
+
+        Where there is nothing, the status is written if it is old, or the last one.
+        """
         for symbol, checkpoint in changes.checkpoints.items():
             self._tell_gaps(symbol, checkpoint.ledger.gaps)
         self._pending.update(changes)
         request, self._prune_request = self._prune_request, None
-        if not self._pending and request is None and now - self._written_at < _STATUS_EVERY_MS:
+        has_news = self._pending or request is not None or is_last
+        if not has_news and now - self._written_at < _STATUS_EVERY_MS:
             return True
         clock = self._clock()
         has_bars = self.waiting_bars > 0

@@ -49,6 +49,7 @@ class Scheduler(Worker):
         for job in self._at_start:
             _guarded(job)
         while not self._stopping.is_set():
+            self.note_move()
             self._jobs.run_pending()
             self._stopping.wait(1.0)
 
@@ -75,6 +76,7 @@ class Ticker(Worker):
     def run(self) -> None:
         """Run the job and rest, until stopped."""
         while not self._stopping.wait(self._every):
+            self.note_move()
             _guarded(self._job)
 
 

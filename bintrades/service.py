@@ -30,6 +30,7 @@ from bintrades.binance.session import StreamOptions
 from bintrades.clocks import now_ms, utc_ms
 from bintrades.delivery import Delivery
 from bintrades.errors import ConfigError, ExchangeError, JournalInUse
+from bintrades.health import RUNNING, STOPPING
 from bintrades.journal import Journal
 from bintrades.journal_reader import Cursor
 from bintrades.logs import LimitedLog
@@ -37,7 +38,7 @@ from bintrades.recorder import INBOX_SIZE, Recorder
 from bintrades.recording import FEW_SYMBOLS, Recording
 from bintrades.repair import RepairPlan
 from bintrades.scheduler import Scheduler, Ticker
-from bintrades.status import Status
+from bintrades.status import Process, Status
 from bintrades.tls import Certificates
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ _SUMMARY_EVERY_S = 60
 _PRUNE_EVERY_S = 60
 _STORES_OPEN_WITHIN_S = 2.0
 _HURRIED_S = 0.5
+_WORD_EVERY_S = 5.0
 _IN_USE_EVERY_S, _IN_USE_AGAIN_S = 0.5, 60.0  # to look whether the journal is free; to say so
 
 
@@ -72,18 +74,33 @@ def run(config: Config, stores: Sequence[Store], reasons: Reasons) -> int:
     journal = _open_journal(config, market, reasons)
     if journal is None:
         return 0  # told to stop while another collector had it
+    process = Process()
+    process.tell(journal)
     with closing(journal), RestClient(config.binance.rest_url, market, dialer=dialer) as rest:
         banned_for = Ban.read(journal.fact(BLOCKED_UNTIL)).left_ms(utc_ms())
         budget = Budget(market.weight_per_minute, config.repair.weight_share, banned_for, now_ms())
         try:
-            symbols = choose_symbols(config.symbols, rest, budget, journal, reasons.wait)
+            wait = partial(_wait_with_a_word, process, journal, reasons)
+            symbols = choose_symbols(config.symbols, rest, budget, journal, wait)
         except ConfigError as error:
             allowed = "allowed: names and patterns that leave some"
             raise ConfigError(f"{config.path}: {error}; {allowed}") from error
         if not symbols:
             return 0  # told to stop before the exchange had answered
-        service = Service(config, symbols, stores, journal, dialer, rest, budget, reasons)
+        service = Service(config, symbols, stores, journal, dialer, rest, budget, reasons, process)
         return service.run()
+
+
+def _wait_with_a_word(
+    process: Process, journal: Journal, reasons: Reasons, timeout_s: float
+) -> bool:
+    """Wait for a reason to stop, leaving signs of life; return whether there is one."""
+    deadline = time.monotonic() + timeout_s
+    while (left := deadline - time.monotonic()) > 0:
+        process.tell(journal)
+        if reasons.wait(min(left, _WORD_EVERY_S)):
+            return True
+    return False
 
 
 def _open_journal(config: Config, market: Market, reasons: Reasons) -> Journal | None:
@@ -120,8 +137,10 @@ class Service:
         rest: RestClient,
         budget: Budget,
         reasons: Reasons,
+        process: Process,
     ) -> None:
         self._config = config
+        self._process = process
         self._reasons = reasons
         self._dialer = dialer
         self._rest = rest
@@ -164,6 +183,7 @@ class Service:
         self._recorder = Recorder(self._inbox, self._recording, on_failure=reasons.fail)
         self._connections = self._make_connections(symbols)
         self._status = Status(
+            process,
             symbols,
             self._inbox,
             aggregator,
@@ -177,6 +197,7 @@ class Service:
             "rotation", _ROTATION_EVERY_S, self._look_at_connections, reasons.fail
         )
         self._scheduler = Scheduler(reasons.fail)
+        self._status.watch(self._rotation, self._scheduler)
         self._scheduler.once(self._check_listing)
         self._scheduler.every(_SUMMARY_EVERY_S, self._log_summary)
         self._scheduler.every(_PRUNE_EVERY_S, self._prune)
@@ -232,7 +253,9 @@ class Service:
             delivery.start()
         for delivery in self._deliveries:
             delivery.wait_until_tried(_STORES_OPEN_WITHIN_S)
+            self._process.tell(self._journal)
         if not self._reasons.bad_options:
+            self._process.state = RUNNING
             self._recorder.start()
             if self._repairer is not None:
                 self._repairer.start()
@@ -246,6 +269,7 @@ class Service:
         return 1 if self._reasons.failures or self._recorder.lost_bar_count else 0
 
     def _stop(self) -> None:
+        self._process.state = STOPPING
         self._scheduler.stop()
         self._rotation.stop()
         self._wait_for([self._scheduler, self._rotation], _READERS_STOP_WITHIN_S)

@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import json
 import os
+import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from bintrades.clocks import now_ms, utc_ms
 from bintrades.errors import JournalError
 from bintrades.foreign_text import as_json, redact, redacted, showable
-from bintrades.journal_lock import is_in_use
+from bintrades.health import (
+    NEVER_RUN,
+    NOT_RESPONDING,
+    RUNNING,
+    STARTING,
+    STOPPED,
+    STOPPING,
+    is_word_of,
+    problems,
+    state_of,
+)
+from bintrades.journal_lock import holder, is_in_use
 from bintrades.journal_reader import JournalReader
 from bintrades.log_writer import lost_lines
 from bintrades.model import ABSENT, REPAIRED, utc
@@ -17,7 +30,7 @@ from bintrades.version import __version__
 
 if TYPE_CHECKING:
     import queue
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from bintrades.aggregator import Aggregator
@@ -26,7 +39,41 @@ if TYPE_CHECKING:
     from bintrades.binance.events import Event
     from bintrades.binance.repairer import Repairer
     from bintrades.delivery import Delivery
+    from bintrades.journal import Journal
     from bintrades.recording import Recording
+    from bintrades.worker import Worker
+
+STATUS = "status"
+"""Name of the fact in the journal that is the last word of its collector."""
+
+
+_NUMBER_WITHIN_S = 0.1  # of taking the journal, a collector has put its number down
+
+
+class Process:
+    """Who the collector is, since when, and what it is about to do; state is one of health's."""
+
+    def __init__(self) -> None:
+        self.state = STARTING
+        self._started_at = utc_ms()
+        self._started_ms = now_ms()
+
+    def figures(self) -> dict[str, Any]:
+        """Return its last word so far."""
+        return {
+            "version": __version__,
+            "pid": os.getpid(),
+            "state": self.state,
+            "started_at": utc(self._started_at).isoformat(),
+            "updated_at": utc(utc_ms()).isoformat(),
+            "started_ms": self._started_ms,
+            "beat_ms": now_ms(),
+        }
+
+    def tell(self, journal: Journal) -> None:
+        """Leave a word in the journal, where others do not do so yet, and if it takes one."""
+        with suppress(JournalError):
+            journal.remember(STATUS, as_json(self.figures()))
 
 
 class Status:
@@ -34,6 +81,7 @@ class Status:
 
     def __init__(
         self,
+        process: Process,
         symbols: Sequence[str],
         inbox: queue.Queue[Event],
         aggregator: Aggregator,
@@ -43,6 +91,7 @@ class Status:
         deliveries: Sequence[Delivery],
     ) -> None:
         self.unlisted: list[str] = []  # configured names that the exchange does not list
+        self._process = process
         self._symbols = symbols
         self._inbox = inbox
         self._aggregator = aggregator
@@ -50,15 +99,17 @@ class Status:
         self._repairer = repairer
         self._budget = budget
         self._deliveries = deliveries
-        self._started_at = utc_ms()
+        self._others: Sequence[Worker] = ()
+
+    def watch(self, *workers: Worker) -> None:
+        """Tell of *workers* as well whether they move. Call it before anybody asks."""
+        self._others = workers
 
     def figures(self, recording: Recording) -> dict[str, Any]:
         """Return everything worth knowing, without secrets; counts are since the start."""
+        now = now_ms()
         figures: dict[str, Any] = {
-            "version": __version__,
-            "pid": os.getpid(),
-            "started_at": utc(self._started_at).isoformat(),
-            "updated_at": utc(utc_ms()).isoformat(),
+            **self._process.figures(),
             "symbols": len(self._symbols),
             "unlisted_symbols": self.unlisted,
             "trades": self._aggregator.trade_count,
@@ -70,6 +121,7 @@ class Status:
             "bars": self._aggregator.bar_count,
             "open_bars": self._aggregator.open_bar_count,
             "lag_ms": recording.lag_ms,
+            "delay_ms": recording.delay_ms,
             "queue": self._inbox.qsize(),
             "journal_error": recording.journal_error,
             "log_lines_lost": lost_lines(),
@@ -80,6 +132,7 @@ class Status:
                     "symbols": len(reader.symbols),
                     "connections": reader.connection_count,
                     "error": reader.last_error,
+                    "down_ms": reader.down_ms(now),
                 }
                 for reader in self._connections.readers
             ],
@@ -89,11 +142,24 @@ class Status:
                     "name": delivery.store_name,
                     "delivered": delivery.delivered_count,
                     "error": delivery.last_error,
+                    "behind_ms": now - delivery.caught_up_at,
                 }
                 for delivery in self._deliveries
             ],
         }
+        figures["workers"] = [
+            {"name": worker.name, "idle_ms": now - worker.moved_at}
+            for worker in self._workers()
+            if worker.is_alive
+        ]
         return {name: redacted(value) for name, value in figures.items()}
+
+    def _workers(self) -> Iterator[Worker]:
+        yield from self._connections.readers
+        yield from self._deliveries
+        if self._repairer is not None:
+            yield self._repairer
+        yield from self._others
 
     def text(self, recording: Recording) -> str:
         """Return the figures as they are kept in the journal."""
@@ -131,15 +197,43 @@ def read_status(journal: Path, stores: Sequence[str]) -> dict[str, Any]:
     Raises JournalError where there is no journal, or none that can be read.
     """
     reader = JournalReader(journal)
-    text = reader.fact("status")
-    collector: dict[str, Any] | None = json.loads(text) if text else None
+    has_process = is_in_use(journal)  # before its word is read, which may be its last
+    text = reader.fact(STATUS)
+    figures: dict[str, Any] | None = json.loads(text) if text else None
+    if has_process and figures and not _is_process(figures["pid"]):
+        time.sleep(_NUMBER_WITHIN_S)
+    now = now_ms()
+    if has_process and not is_word_of(figures, holder(journal), now):
+        figures = None
+    state = state_of(figures, is_in_use=has_process, now=now)
+    of_stores = {name: _store_figures(reader, name) for name in stores}
+    waiting = {name: store["waiting_bars"] for name, store in of_stores.items()}
     return {
+        "state": state,
+        "problems": problems(state, figures, waiting, now),
         "journal": {"path": str(journal), **reader.counts(), "symbols": len(reader.symbols())},
         "gaps": {**_gap_figures(reader), "symbols": reader.symbols_with_gaps()},
-        "stores": {name: _store_figures(reader, name) for name in stores},
-        "is_running": is_in_use(journal),
-        "collector": collector,
+        "stores": of_stores,
+        "is_running": state in (STARTING, RUNNING, STOPPING),
+        "collector": figures,
     }
+
+
+def _is_process(number: int) -> bool:
+    """Whether a process of this number can be seen; one of another container cannot."""
+    try:
+        os.kill(number, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass  # somebody else's
+    return True
+
+
+def tell_health(status: dict[str, Any]) -> str:
+    """Return in one line whether the collector is well, and if not, why."""
+    troubles = "; ".join(status["problems"])
+    return showable(f"{status['state']}: {troubles or 'well'}")
 
 
 def _gap_figures(reader: JournalReader) -> dict[str, int]:
@@ -176,17 +270,15 @@ def _lines(status: dict[str, Any]) -> list[str]:
             f" {store['rejected_bars']} refused"
             + (f" ({store['last_reason']})" if store["last_reason"] else "")
         )
-    if collector is None:
-        state = "is starting" if status["is_running"] else "has not run yet"
-        return [f"collector   {state}", *lines]
-    state = "running" if status["is_running"] else "stopped"
-    head = [
-        f"collector   {state} (process {collector['pid']},"
-        f" since {_moment(collector['started_at'])},"
-        f" last word {_moment(collector['updated_at'])} UTC)",
+    head = [f"collector   {_tell_process(status['state'], collector)}"]
+    if status["state"] not in (STOPPED, NEVER_RUN):
+        head += [f"trouble     {problem}" for problem in status["problems"]]
+    if collector is None or "trades" not in collector:
+        return head + lines
+    head.append(
         f"trades      {collector['trades']}, {collector['duplicates']} duplicates dropped,"
         f" {collector['bad_messages']} bad messages",
-    ]
+    )
     head += [
         f"connection  {connection['name']}: {connection['state']},"
         f" {connection['symbols']} symbols, connected {connection['connections']} times"
@@ -206,6 +298,15 @@ def _lines(status: dict[str, Any]) -> list[str]:
     if collector["unlisted_symbols"]:
         head.append(f"unlisted    {_some(collector['unlisted_symbols'])}")
     return head + lines
+
+
+def _tell_process(state: str, collector: dict[str, Any] | None) -> str:
+    if collector is None:
+        return "has not run yet" if state == NEVER_RUN else "is starting"
+    since, last = _moment(collector["started_at"]), _moment(collector["updated_at"])
+    if state == NOT_RESPONDING:
+        return f"not responding since {last} UTC (process {collector['pid']}, since {since})"
+    return f"{state} (process {collector['pid']}, since {since}, last word {last} UTC)"
 
 
 def _tell_repair(collector: dict[str, Any]) -> str:

@@ -7,6 +7,8 @@ import threading
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
+from bintrades.clocks import now_ms
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -21,6 +23,7 @@ class Worker(ABC):
 
     def __init__(self, name: str, on_failure: Callable[[str], None]) -> None:
         self.name = name
+        self.moved_at = now_ms()  # monotonic: when its loop last came round
         self._on_failure = on_failure
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
@@ -32,8 +35,13 @@ class Worker(ABC):
     def stop(self) -> None:
         """Ask run() to return. Callable from any thread, any number of times."""
 
+    def note_move(self) -> None:
+        """Say that the work goes on; run() calls it each time that its loop comes round."""
+        self.moved_at = now_ms()
+
     def start(self) -> None:
         """Begin."""
+        self.note_move()
         self._thread.start()
 
     @property

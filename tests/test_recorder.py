@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import queue
 import sqlite3
@@ -248,6 +249,46 @@ def test_open_bars_are_checkpointed_with_their_ledger_and_reach_no_store(
     assert JournalReader(path).gaps()["BTCUSDT"][-1].first_id == 8
     assert JournalReader(path).fact("status") == "fine"
     assert desk.commits.empty()
+
+
+@pytest.mark.parametrize("checkpoint_every_ms", [10, 60_000])
+def test_a_sign_of_life_is_written_every_few_seconds_though_nothing_happens(
+    checkpoint_every_ms: int, path: Path, journal: Journal
+) -> None:
+    desk = Desk(journal, checkpoint_every_ms=checkpoint_every_ms)
+    desk.recording._status = lambda: f"{now}"
+    began_at = now_ms()
+    written = set()
+
+    for now in range(began_at, began_at + 30_000, 100):
+        desk.recording.go_on(now, is_caught_up=True)
+        written.add(JournalReader(path).fact("status"))
+
+    words = sorted(int(word) for word in written if word)
+    assert 5 <= len(words) <= 6
+    assert all(later - earlier <= 5_200 for earlier, later in itertools.pairwise(words))
+
+
+def test_the_last_word_is_written_at_the_end_though_nothing_else_is(
+    path: Path, journal: Journal
+) -> None:
+    desk = Desk(journal)
+    desk.recording._status = lambda: "the end"
+
+    assert desk.recording.finish(now_ms())
+
+    assert JournalReader(path).fact("status") == "the end"
+
+
+def test_how_long_what_comes_waits_is_known(journal: Journal) -> None:
+    desk = Desk(journal)
+    now = now_ms()
+    desk.recording.handle(Payloads(desk.session, Batch([raw_message(make_trade(1))]), now))
+
+    desk.recording.go_on(now + 7_000, is_caught_up=False)
+    assert desk.recording.delay_ms == 7_000
+    desk.recording.go_on(now + 8_000, is_caught_up=True)
+    assert desk.recording.delay_ms == 0
 
 
 def test_of_many_symbols_what_has_hardly_changed_is_not_written(

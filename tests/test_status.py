@@ -10,6 +10,7 @@ from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest.mock import ANY
 
 import pytest
 from msgspec.structs import replace
@@ -30,13 +31,15 @@ from bintrades.clocks import now_ms, utc_ms
 from bintrades.delivery import Delivery
 from bintrades.errors import JournalError
 from bintrades.foreign_text import as_json
+from bintrades.health import RUNNING, STARTING, STOPPING
 from bintrades.journal_reader import Cursor
 from bintrades.ledger import LedgerState
 from bintrades.model import ABSENT, Gap, Trade, utc
 from bintrades.plugins import load_stores
 from bintrades.recording import Recording
 from bintrades.repair import RepairPlan
-from bintrades.status import Status, read_status, tell
+from bintrades.scheduler import Ticker
+from bintrades.status import Process, Status, read_status, tell, tell_health
 from bintrades.testing.bars import OPEN_TIME_MS, sample_bar, sample_bars
 from bintrades.tls import Certificates
 from bintrades.version import __version__
@@ -103,7 +106,10 @@ class Collector:
             on_failure=failures.append,
             on_bad_options=failures.append,
         )
+        self.process = Process()
+        self.process.state = RUNNING
         self.status = Status(
+            self.process,
             ["BTCUSDT"],
             inbox,
             self.aggregator,
@@ -150,6 +156,7 @@ def test_the_figures_of_a_collector_say_what_it_has_done(path: Path) -> None:
             "symbols": 1,
             "connections": 0,
             "error": None,
+            "down_ms": ANY,
         }
     ]
     assert figures["repair"] == {
@@ -158,7 +165,7 @@ def test_the_figures_of_a_collector_say_what_it_has_done(path: Path) -> None:
         "blocked_until": None,
         "error": None,
     }
-    assert figures["stores"] == [{"name": "jsonl", "delivered": 0, "error": None}]
+    assert figures["stores"] == [{"name": "jsonl", "delivered": 0, "error": None, "behind_ms": ANY}]
     assert json.loads(json.dumps(figures)) == figures
 
 
@@ -211,6 +218,122 @@ def test_a_collector_is_running_as_long_as_it_has_the_journal_open(path: Path) -
     # This process lives on, as any other with the number of a dead collector may.
     assert f"collector   stopped (process {os.getpid()}, since " in tell(stopped)
     assert not stopped["is_running"]
+
+
+def word(path: Path, journal: Journal, **changed: Any) -> dict[str, Any]:
+    """Have a collector that runs leave a word that differs so; return what is then known of it."""
+    figures = {**Collector(path, journal).figures, **changed}
+    journal.write(Changes(), OPEN_TIME_MS, json.dumps(figures))
+    return read_status(path, ["jsonl"])
+
+
+def test_a_collector_that_leaves_words_is_well(path: Path) -> None:
+    with journal_at(path) as journal:
+        status = word(path, journal)
+
+    assert (status["state"], status["problems"]) == ("running", [])
+    assert tell_health(status) == "running: well"
+    assert status["is_running"]
+
+
+def test_a_collector_that_does_not_run_is_not_well(path: Path) -> None:
+    open_journal(path).close()
+    never = read_status(path, [])
+    with journal_at(path) as journal:
+        word(path, journal)
+    stopped = read_status(path, [])
+
+    assert tell_health(never) == "never run: it does not run"
+    assert tell_health(stopped) == "stopped: it does not run"
+
+
+def test_a_collector_without_a_word_of_late_is_not_running(path: Path) -> None:
+    with journal_at(path) as journal:
+        lock = path.with_name(path.name + ".lock")
+        lock.write_text(f"{os.getpid()}\n{now_ms() - 60_000}\n")
+        status = word(path, journal, beat_ms=now_ms() - 21_000)
+
+    assert not status["is_running"]
+    assert tell_health(status).startswith("not responding: no word for 21 s: it is frozen, or ")
+    page = tell(status)
+    assert page.startswith("collector   not responding since 20")
+    assert f" UTC (process {os.getpid()}, since " in page
+    assert "trouble     no word for 21 s" in page
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"pid": 2**31 - 1}, {"beat_ms": 0}, {"beat_ms": 2**60}],
+    ids=["of another number", "of the same number", "before the machine was started"],
+)
+def test_the_figures_of_an_earlier_collector_are_not_those_of_one_that_starts(
+    other: dict[str, int], path: Path
+) -> None:
+    with journal_at(path) as journal:
+        status = word(path, journal, **other)
+
+    assert (status["state"], status["collector"]) == ("starting", None)
+    assert tell(status).startswith("collector   is starting\n")
+    assert tell_health(status) == "starting: well"
+
+
+def test_the_figures_of_a_version_without_signs_of_life_are_not_those_of_one_that_starts(
+    path: Path,
+) -> None:
+    with journal_at(path) as journal:
+        figures = Collector(path, journal).figures
+        del figures["beat_ms"], figures["state"], figures["started_ms"], figures["workers"]
+        journal.write(Changes(), OPEN_TIME_MS, json.dumps(figures))
+        starting = read_status(path, [])
+    stopped = read_status(path, [])
+
+    assert (starting["state"], starting["collector"]) == ("starting", None)
+    assert "collector   stopped" in tell(stopped)
+
+
+@pytest.mark.parametrize("state", [STARTING, STOPPING])
+def test_one_that_starts_or_stops_says_so_before_it_has_figures(state: str, path: Path) -> None:
+    with journal_at(path) as journal:
+        process = Process()
+        process.state = state
+        process.tell(journal)
+        status = read_status(path, [])
+
+    assert tell(status).startswith(f"collector   {state} (process {os.getpid()}, since ")
+    assert tell_health(status) == f"{state}: " + (
+        "well" if state == STARTING else "it is about to end"
+    )
+
+
+def test_what_keeps_a_collector_from_being_well_is_told_on_the_page_too(path: Path) -> None:
+    with journal_at(path) as journal:
+        collector = Collector(path, journal)
+        collector.delivery.caught_up_at -= 400_000
+        collector.delivery.last_error = "OSError: no\nhost"
+        collector.reader._without_streams_since -= 130_000
+        journal.write(finished(*sample_bars(3)), OPEN_TIME_MS, json.dumps(collector.figures))
+        status = read_status(path, ["jsonl"])
+
+    late = "3 bars wait for store jsonl, 6 min by now: OSError: no\\nhost"
+    down = "reader-1 has had no streams for 2 min"
+    assert tell_health(status) == f"running: {down}; {late}"
+    assert f"trouble     {down}\ntrouble     {late}\n" in tell(status)
+
+
+def test_threads_that_run_are_watched(path: Path) -> None:
+    with journal_at(path) as journal:
+        collector = Collector(path, journal)
+        ticker = Ticker("ticker", 3_600, lambda: None, pytest.fail)
+        collector.status.watch(ticker)
+        before = collector.figures["workers"]
+        ticker.start()
+        ticker.moved_at -= 5_000
+        (watched,) = collector.figures["workers"]
+        ticker.stop()
+
+    assert before == []
+    assert watched["name"] == "ticker"
+    assert 5_000 <= watched["idle_ms"] < 60_000
 
 
 def test_asking_keeps_no_collector_from_starting(path: Path) -> None:

@@ -82,6 +82,7 @@ class Reader(Worker):
         self.symbols = symbols
         self.connection_count = 0
         self.last_error: str | None = None  # None: connected
+        self._without_streams_since = now_ms()
         self._inbox = inbox
         self._options = options
         self._attempts = attempts
@@ -99,6 +100,10 @@ class Reader(Worker):
         if session is None:
             return "disconnected"
         return "connected" if session.subscribed_at is None else "subscribed"
+
+    def down_ms(self, now: int) -> int:
+        """Return for how long there have been no subscribed streams, 0 while there are."""
+        return 0 if self.state == "subscribed" else now - self._without_streams_since
 
     @property
     def opened_at(self) -> int | None:
@@ -136,6 +141,7 @@ class Reader(Worker):
     def run(self) -> None:
         """Connect and read, again and again, until stopped."""
         while not self._stopping.is_set():
+            self.note_move()
             wait_ms = self._attempts.wait_ms(now_ms())
             if wait_ms:
                 self._limited.warning("too many attempts to connect; waiting", wait_ms=wait_ms)
@@ -165,10 +171,12 @@ class Reader(Worker):
             connection, self.symbols, self._options, self._silence, self._put
         )
         try:
-            session.serve(self._stopping)
+            session.serve(self._stopping, self.note_move)
         finally:
             if session.first_data_at is not None:
                 self._backoff.reset()
+            if session.subscribed_at is not None:
+                self._without_streams_since = now_ms()
             self._session = None
             connection.close()
 

@@ -47,6 +47,7 @@ class Repairer(Worker):
     def run(self) -> None:
         """Ask, one request at a time, until stopped."""
         while not self._stopping.is_set():
+            self.note_move()
             self._take_updates(self._repairing.step())
 
     def _take_updates(self, wait_ms: int) -> None:

@@ -98,11 +98,15 @@ class Session:
         """Ask for the stream of *symbol* once more: it is dead. Called by that thread too."""
         self._again.put(stream_name(symbol))
 
-    def serve(self, stopping: threading.Event) -> None:
-        """Read until *stopping*; raise whatever ends the connection before."""
+    def serve(self, stopping: threading.Event, on_step: Callable[[], None] = lambda: None) -> None:
+        """Read until *stopping*; raise whatever ends the connection before.
+
+        *on_step* is called a few times a second, whether something comes or not.
+        """
         rest_s = self._options.coalesce_ms / 1000
         try:
             while not stopping.is_set():
+                on_step()
                 if 0 < self.step() < _FLOOD_BYTES:
                     time.sleep(rest_s)  # let frames gather: waking up costs more than a trade
         finally:

@@ -73,7 +73,7 @@ class Stage:
         repairing: Sections = {"repair": {"enabled": "yes"}}
         store = to_mongodb(self._uri, self._database.name)
         return Collector(
-            folder, self.exchange, store, repairing, *sections, environ=_machine(environ)
+            folder, self.exchange, store, repairing, *sections, environ=machine(environ)
         )
 
     def start(self, collector: Collector) -> None:
@@ -137,7 +137,8 @@ class Stage:
         return part
 
 
-def _machine(environ: Mapping[str, str] | None) -> dict[str, str]:
+def machine(environ: Mapping[str, str] | None) -> dict[str, str]:
+    """Return *environ* with what makes a process heed it, see machine/sitecustomize.py."""
     path = f"{MACHINE}:{Path(__file__).resolve().parents[2]}"
     return {"PYTHONPATH": path, **environ} if environ else {}
 

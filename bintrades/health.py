@@ -1,0 +1,108 @@
+"""Whether a collector is well, judged by the last word that it left in the journal.
+
+Times are milliseconds of the monotonic clock, which all processes of a machine share and nobody can
+set: a local clock that leaps makes nobody look dead.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+STARTING, RUNNING, STOPPING = "starting", "running", "stopping"
+STOPPED, NOT_RESPONDING, NEVER_RUN = "stopped", "not responding", "never run"
+
+NOT_RESPONDING_AFTER_MS = {RUNNING: 20_000, STARTING: 90_000}
+"""One that runs leaves a word every 5 seconds at least; one that starts may wait for an answer
+first, and one that stops, for stores."""
+
+STARTED_WITHIN_MS = 120_000
+DISCONNECTED_AFTER_MS = 120_000
+STUCK_AFTER_MS = 180_000
+LATE_AFTER_MS = 60_000
+BEHIND_AFTER_MS = 300_000
+
+
+def is_word_of(figures: Mapping[str, Any] | None, holder: tuple[str, int], now: int) -> bool:
+    """Whether *figures* are a word of the *holder* of the journal, not of one that had it before.
+
+    *holder* is the number of its process, or "unknown", and since when it has the journal. A word
+    from the future is one of before the machine was started.
+    """
+    if not figures or "beat_ms" not in figures:
+        return False
+    number, since = holder
+    return number in ("unknown", str(figures["pid"])) and since <= figures["beat_ms"] <= now
+
+
+def state_of(figures: Mapping[str, Any] | None, *, is_in_use: bool, now: int) -> str:
+    """Return in a word what the collector is doing whose last word *figures* are.
+
+    *is_in_use* tells whether a process has the journal open; without figures it has said nothing.
+    """
+    if not is_in_use:
+        return STOPPED if figures else NEVER_RUN
+    if figures is None:
+        return STARTING
+    state: str = figures["state"]
+    is_late = now - figures["beat_ms"] > NOT_RESPONDING_AFTER_MS.get(state, 2**62)
+    return NOT_RESPONDING if is_late else state
+
+
+def problems(
+    state: str, figures: Mapping[str, Any] | None, waiting: Mapping[str, int], now: int
+) -> list[str]:
+    """Return why a collector in this *state* is not well; nothing when it is.
+
+    *waiting* has the number of bars that wait for each store.
+    """
+    if state in (STOPPED, NEVER_RUN):
+        return ["it does not run"]
+    if figures is None:
+        return []  # it has only just begun
+    age = now - figures["beat_ms"]
+    if state == NOT_RESPONDING:
+        return [
+            f"no word for {_duration(age)}: it is frozen, or its journal cannot be written,"
+            " which the log would say"
+        ]
+    if state == STOPPING:
+        return ["it is about to end"]
+    if state == STARTING:
+        since = now - figures["started_ms"]
+        return [f"it has been starting for {_duration(since)}"] if since > STARTED_WITHIN_MS else []
+    return list(_problems_of_running(figures, waiting, age))
+
+
+def _problems_of_running(
+    figures: Mapping[str, Any], waiting: Mapping[str, int], age: int
+) -> Iterator[str]:
+    for worker in figures["workers"]:
+        if (idle := worker["idle_ms"] + age) > STUCK_AFTER_MS:
+            yield f"the thread {worker['name']} has not moved for {_duration(idle)}"
+    if figures["delay_ms"] > LATE_AFTER_MS:
+        yield f"what arrives is recorded {_duration(figures['delay_ms'])} later"
+    if figures["journal_error"]:
+        yield str(figures["journal_error"])
+    for connection in figures["connections"]:
+        if connection["down_ms"] > DISCONNECTED_AFTER_MS:
+            reason = f": {connection['error']}" if connection["error"] else ""
+            down = _duration(connection["down_ms"])
+            yield f"{connection['name']} has had no streams for {down}{reason}"
+    for store in figures["stores"]:
+        behind = store["behind_ms"] + age
+        if waiting.get(store["name"]) and behind > BEHIND_AFTER_MS:
+            reason = f": {store['error']}" if store["error"] else ""
+            bars = waiting[store["name"]]
+            yield f"{bars} bars wait for store {store['name']}, {_duration(behind)} by now{reason}"
+
+
+def _duration(ms: int) -> str:
+    seconds = ms // 1000
+    if seconds < 120:
+        return f"{seconds} s"
+    if seconds < 7_200:
+        return f"{seconds // 60} min"
+    return f"{seconds // 3600} h"
