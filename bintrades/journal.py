@@ -38,6 +38,7 @@ from bintrades.journal_file import (
 )
 from bintrades.journal_lock import identity, lock_journal, tighten, what_to_do
 from bintrades.journal_schema import create_schema, transaction
+from bintrades.journal_wal import WalLimit
 from bintrades.ledger import (
     DISORDER_MS,
     LedgerState,
@@ -93,6 +94,7 @@ class Journal:
         self._last_sequence = 0
         self._lost_through: dict[str, int] = {}  # open time of each symbol's newest lost bar
         self._gap_times: dict[str, GapTimes] = {}
+        self._wal_limit = WalLimit(path)
         self.has_more_to_prune = False  # whether the last prune() left bars that it can delete
         self._looked_through = 0  # sequence up to which bars were pruned, or had to stay
         self._looked_again = 0  # up to which those that had to stay were looked at again
@@ -145,6 +147,7 @@ class Journal:
         checkpoints = self._checkpoints | changes.checkpoints
         self._despite_damage(lambda: self._write(changes, checkpoints, now_ms, status))
         self._checkpoints = checkpoints
+        self._wal_limit.look(self._connection)
 
     def prune(self, stores: Iterable[str], before_ms: int) -> int:
         """Delete bars last written before *before_ms* that each of *stores* has; return how many.

@@ -13,6 +13,7 @@ import msgspec
 
 from bintrades.errors import ConfigError, JournalError
 from bintrades.journal_schema import APPLICATION_ID, SCHEMA_VERSION
+from bintrades.journal_wal import WAL_LIMIT
 from bintrades.model import Bar, Gap
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ def connect(
         connection.text_factory = partial(str, encoding="utf-8", errors="replace")
     try:
         connection.execute("PRAGMA recursive_triggers = ON")  # so that REPLACE counts, too
+        connection.execute(f"PRAGMA journal_size_limit = {WAL_LIMIT}")
         _check(connection, path, accepts_older=accepts_older)
     except sqlite3.Error as error:
         connection.close()

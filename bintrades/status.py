@@ -24,6 +24,7 @@ from bintrades.health import (
 )
 from bintrades.journal_lock import holder, is_in_use
 from bintrades.journal_reader import JournalReader
+from bintrades.journal_wal import WAL_LIMIT, reading_processes, wal_bytes
 from bintrades.log_writer import lost_lines
 from bintrades.model import ABSENT, REPAIRED, utc
 from bintrades.version import __version__
@@ -176,7 +177,7 @@ class Status:
             figures["gaps"] = _gap_figures(reader)
             for store in figures["stores"]:
                 store.update(_store_figures(reader, store["name"]))
-            figures["journal_bytes"] = journal.stat().st_size
+            figures |= _sizes(journal)
         except (JournalError, OSError) as error:
             figures["journal_error"] = figures["journal_error"] or str(error)
         return figures
@@ -211,7 +212,7 @@ def read_status(journal: Path, stores: Sequence[str]) -> dict[str, Any]:
     return {
         "state": state,
         "problems": problems(state, figures, waiting, now),
-        "journal": {"path": str(journal), **reader.counts(), "symbols": len(reader.symbols())},
+        "journal": _journal_figures(reader, journal),
         "gaps": {**_gap_figures(reader), "symbols": reader.symbols_with_gaps()},
         "stores": of_stores,
         "is_running": state in (STARTING, RUNNING, STOPPING),
@@ -236,6 +237,24 @@ def tell_health(status: dict[str, Any]) -> str:
     return showable(f"{status['state']}: {troubles or 'well'}")
 
 
+def _journal_figures(reader: JournalReader, journal: Path) -> dict[str, Any]:
+    sizes = _sizes(journal)
+    return {
+        "path": str(journal),
+        **reader.counts(),
+        "symbols": len(reader.symbols()),
+        "bytes": sizes["journal_bytes"],
+        "wal_bytes": sizes["wal_bytes"],
+        "wal_held_by": reading_processes(journal) if sizes["wal_bytes"] > WAL_LIMIT else [],
+    }
+
+
+def _sizes(journal: Path) -> dict[str, int]:
+    """Return the bytes of the journal with its write-ahead log, and of that alone."""
+    in_log = wal_bytes(journal)
+    return {"journal_bytes": journal.stat().st_size + in_log, "wal_bytes": in_log}
+
+
 def _gap_figures(reader: JournalReader) -> dict[str, int]:
     counts = reader.gap_counts()
     return {state: counts.get(state, 0) for state in ("open", "abandoned", REPAIRED, ABSENT)}
@@ -258,12 +277,14 @@ def tell(status: dict[str, Any]) -> str:
 def _lines(status: dict[str, Any]) -> list[str]:
     journal, gaps, collector = status["journal"], status["gaps"], status["collector"]
     lines = [
-        f"journal     {journal['path']}",
+        f"journal     {journal['path']}, {_megabytes(journal['bytes'])}",
         f"bars        {journal['bars']}, of {journal['symbols']} symbols;"
         f" {journal['unclosed']} still open, {journal['incomplete']} lack trades",
         f"gaps        {gaps['open']} open, {gaps['repaired']} repaired, {gaps['absent']} absent,"
         f" {gaps['abandoned']} abandoned (`bintrades gaps` lists them)",
     ]
+    if journal["wal_bytes"] > WAL_LIMIT:
+        lines.append(f"trouble     {_tell_wal(journal)}")
     for name, store in status["stores"].items():
         lines.append(
             f"store       {name}: {store['waiting_bars']} bars wait,"
@@ -319,6 +340,19 @@ def _tell_repair(collector: dict[str, Any]) -> str:
     elif repair["error"]:
         done += f"; the last request failed: {repair['error']}"
     return done
+
+
+def _tell_wal(journal: dict[str, Any]) -> str:
+    processes = ", ".join(map(str, journal["wal_held_by"]))
+    holder = f"process {processes} keeps" if processes else "if it stays, another program keeps"
+    return (
+        f"{_megabytes(journal['wal_bytes'])} of the journal are its write-ahead log:"
+        f" {holder} a transaction open on it"
+    )
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1_000_000:.1f} MB"
 
 
 def _moment(text: str) -> str:

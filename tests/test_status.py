@@ -175,11 +175,13 @@ def test_the_summary_tells_of_gaps_and_of_bars_that_wait_as_well(path: Path) -> 
         collector = Collector(path, journal)
         journal.write(finished(*sample_bars(3), BTCUSDT=LedgerState(20, 9, (gap,))), OPEN_TIME_MS)
         figures = collector.status.summary(collector.recording, path)
+        size = path.stat().st_size
 
     assert figures["gaps"] == {"open": 1, "abandoned": 0, "repaired": 0, "absent": 0}
     (store,) = figures["stores"]
     assert (store["name"], store["waiting_bars"], store["rejected_bars"]) == ("jsonl", 3, 0)
-    assert figures["journal_bytes"] > 0
+    assert figures["journal_bytes"] == size + figures["wal_bytes"]
+    assert figures["wal_bytes"] > 0, "the collector is at work"
     assert json.loads(json.dumps(figures)) == figures
 
 
@@ -376,6 +378,9 @@ def test_what_waits_and_lacks_is_told(path: Path) -> None:
         "unclosed": 1,
         "incomplete": 1,
         "symbols": 3,
+        "bytes": path.stat().st_size,
+        "wal_bytes": 0,
+        "wal_held_by": [],
     }
     assert status["gaps"] == {
         "open": 2,
