@@ -2,7 +2,7 @@
 
 A store that is slow, fails, hangs or is down delays only itself. Its cursor moves when the store
 has said that the bars are durable, never before, so every bar arrives at least once, and stores
-make that exactly once by their key.
+make that exactly once by their key. A batch is as large as the store can take in some seconds.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import time
 from typing import TYPE_CHECKING
 
 from bintrades.backoff import Backoff
+from bintrades.batch_size import BatchSize
 from bintrades.clocks import now_ms
 from bintrades.errors import ConfigError, JournalError, RejectedBars
 from bintrades.foreign_text import storable
@@ -28,7 +29,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-BATCH = 1_000
+BATCH = 4_000
+"""Bars of the largest batch, for a store that is quick; see batch_size."""
+
+_SURELY_A_TIMEOUT_S = 10.0  # whatever a failure that took so long is called
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 30.0
 _LOOK_EVERY_S = 10.0  # for what no other thread announced, such as bars sent again on request
 
@@ -58,6 +62,7 @@ class Delivery(Worker):
         self._options = options
         self._cursor = cursor
         self._on_bad_options = on_bad_options
+        self._batch_size = BatchSize(BATCH)
         self._backoff = Backoff(_FIRST_WAIT_S, _LONGEST_WAIT_S)
         self._wake = threading.Event()
         self._first_opening_ended = threading.Event()
@@ -149,10 +154,7 @@ class Delivery(Worker):
             return False, self._fail(error)
         finally:
             self._first_opening_ended.set()
-        if self.last_error is not None:
-            log.info("store %s is well again", self._store.name)
-        self._backoff.reset()
-        self.last_error = None
+        self._note_success()
         self.caught_up_at = now_ms()
         return True, 0.0
 
@@ -169,12 +171,14 @@ class Delivery(Worker):
     def _deliver_batch(self) -> bool:
         """Hand one batch to the store; return whether there was one."""
         self.note_move()
-        bars, sequence = self._cursor.next_bars(BATCH)
+        bars, sequence = self._cursor.next_bars(self._batch_size.limit)
         if not bars:
             return False
         started = time.monotonic()
         rejected = self._write(bars)
+        self._batch_size.took(len(bars), time.monotonic() - started)
         self._cursor.move(sequence, bars, rejected)
+        self._note_success()
         self.delivered_count += len(bars) - len(rejected)
         log.info(
             "store %s took bars: %d",
@@ -189,7 +193,15 @@ class Delivery(Worker):
         )
         return True
 
+    def _note_success(self) -> None:
+        """Forget earlier failures: also amid a backlog, of which a part has been stored."""
+        if self.last_error is not None:
+            log.info("store %s is well again", self._store.name)
+        self._backoff.reset()
+        self.last_error = None
+
     def _write(self, bars: Sequence[Bar]) -> list[tuple[Bar, str]]:
+        started = time.monotonic()
         try:
             self._store.write(bars)
         except RejectedBars as error:
@@ -202,6 +214,10 @@ class Delivery(Worker):
                 extra={"error": self._without_secrets(str(error))},
             )
             return [(bar, self._without_secrets(reason)) for bar, reason in error.rejected]
+        except Exception as error:
+            if _is_timeout(error) or time.monotonic() - started >= _SURELY_A_TIMEOUT_S:
+                self._batch_size.timed_out(len(bars))
+            raise
         return []
 
     def _fail(self, error: Exception) -> float:
@@ -212,7 +228,11 @@ class Delivery(Worker):
             "store %s fails, its bars wait in the journal; next attempt in %.1f s",
             self._store.name,
             wait_s,
-            extra={"error": self.last_error, "failures": self._backoff.failures},
+            extra={
+                "error": self.last_error,
+                "failures": self._backoff.failures,
+                "next_batch": self._batch_size.limit,
+            },
         )
         if self._is_open:
             self._close()
@@ -232,3 +252,8 @@ class Delivery(Worker):
                 self._store.name,
                 extra={"error": self._without_secrets(str(error))},
             )
+
+
+def _is_timeout(error: Exception) -> bool:
+    """Whether the store was too slow; errors of pymongo say so in an attribute of this name."""
+    return isinstance(error, TimeoutError) or getattr(error, "timeout", False) is True

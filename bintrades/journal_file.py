@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _LOCK_TIMEOUT_S = 10.0
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+_ANY_TEXT = partial(str, encoding="utf-8", errors="replace")
 _NOT_UTF8 = "Could not decode to UTF-8"  # Python's own words: SQLite does not look into a text
 
 
@@ -29,12 +30,16 @@ class UnreadableRow(sqlite3.DatabaseError):
     """A row that SQLite finds nothing wrong with, but whose values are not what was written."""
 
 
+_SPOILT = (ArithmeticError, TypeError, ValueError, msgspec.DecodeError)
+"""What is raised by values of a wrong kind."""
+
+
 @contextlib.contextmanager
 def reading_rows() -> Iterator[None]:
     """Have whatever is raised by values of a wrong kind be UnreadableRow."""
     try:
         yield
-    except (ArithmeticError, TypeError, ValueError, msgspec.DecodeError) as error:
+    except _SPOILT as error:
         raise UnreadableRow(f"a row cannot be read: {error!r}") from error
 
 
@@ -67,7 +72,7 @@ def connect(
     except sqlite3.Error as error:
         raise JournalError(f"{path}: cannot be opened: {error}") from error
     if is_read_only:  # a spoilt text is no worse than any other spoilt value: UnreadableRow
-        connection.text_factory = partial(str, encoding="utf-8", errors="replace")
+        connection.text_factory = _ANY_TEXT
     try:
         connection.execute("PRAGMA recursive_triggers = ON")  # so that REPLACE counts, too
         connection.execute(f"PRAGMA journal_size_limit = {WAL_LIMIT}")
@@ -101,6 +106,23 @@ def _check(connection: sqlite3.Connection, path: Path, *, accepts_older: bool) -
             f" {SCHEMA_VERSION}); `bintrades run` of this one brings it up to date, so stop the"
             " collector and start it again"
         )
+
+
+def fetch_rows(
+    connection: sqlite3.Connection, query: str, arguments: tuple[Any, ...]
+) -> list[tuple[Any, ...]]:
+    """Return all rows, spoilt texts among them or not; a tolerant text_factory doubles the cost.
+
+    Raises sqlite3.Error.
+    """
+    connection.text_factory = str
+    try:
+        return connection.execute(query, arguments).fetchall()
+    except sqlite3.OperationalError as error:
+        if _NOT_UTF8 not in str(error):
+            raise
+        connection.text_factory = _ANY_TEXT
+        return connection.execute(query, arguments).fetchall()
 
 
 def is_damaged(error: BaseException | None) -> bool:
@@ -150,7 +172,7 @@ def bar_row(bar: Bar, updated_at: int, *, is_complete: bool) -> tuple[Any, ...]:
 
 def bar_from_row(row: tuple[Any, ...], market: str, interval_ms: int) -> Bar:
     """Return the bar of a row selected by journal_bars.BAR_COLUMNS. Raises UnreadableRow."""
-    with reading_rows():
+    try:
         return Bar(
             symbol=row[0],
             market=market,
@@ -175,6 +197,8 @@ def bar_from_row(row: tuple[Any, ...], market: str, interval_ms: int) -> Bar:
             first_trade_time_ms=row[18],
             last_trade_time_ms=row[19],
         )
+    except _SPOILT as error:
+        raise UnreadableRow(f"a row cannot be read: {error!r}") from error
 
 
 def encode_open_bars(bars: tuple[Bar, ...]) -> str:

@@ -24,6 +24,7 @@ from bintrades.journal_file import (
     bar_row,
     connect,
     decode_open_bars,
+    fetch_rows,
     gap_from_row,
 )
 from bintrades.journal_gaps import FROM_THE_BEGINNING, TABLES, GapRow, gap_page
@@ -278,10 +279,10 @@ class Cursor(JournalReader):
         self._unreadable = []
         with self._reading() as connection:
             position = _position(connection, self._store)
-            due = connection.execute(BARS_DUE, (self._store, limit)).fetchall()
+            due = fetch_rows(connection, BARS_DUE, (self._store, limit))
             if due:
                 return self._readable(connection, due), position
-            rows = connection.execute(BARS_AFTER, (position, limit)).fetchall()
+            rows = fetch_rows(connection, BARS_AFTER, (position, limit))
             return self._readable(connection, rows), rows[-1][-1] if rows else 0
 
     def _readable(self, connection: sqlite3.Connection, rows: list[tuple[Any, ...]]) -> list[Bar]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 import threading
+import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -177,6 +178,25 @@ class SocksProxy:
         is_known = (user, password) == self._credentials
         accepted.sendall(bytes([1, 0 if is_known else 1]))
         return is_known
+
+
+@contextmanager
+def slow_line(target_port: int, bytes_per_s: int) -> Iterator[int]:
+    """Run a line to a port of this host over which clients send no more than *bytes_per_s*.
+
+    What the other side answers comes at once.
+    """
+
+    def serve(accepted: socket.socket) -> None:
+        with socket.create_connection(("127.0.0.1", target_port)) as target:
+            threading.Thread(target=_carry, args=(target, accepted), daemon=True).start()
+            with suppress(OSError):
+                while data := accepted.recv(bytes_per_s // 50):
+                    time.sleep(len(data) / bytes_per_s)
+                    target.sendall(data)
+
+    with server(serve) as port:
+        yield port
 
 
 def _read(accepted: socket.socket, size: int) -> bytes:

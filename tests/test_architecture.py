@@ -40,7 +40,7 @@ LAYERS = (
 never what is above. Modules that are not named may stand anywhere that keeps this true."""
 
 PURE = (
-    *("model", "ledger", "gap_times", "bucket", "changes", "aggregator", "repair"),
+    *("batch_size", "model", "ledger", "gap_times", "bucket", "changes", "aggregator", "repair"),
     *("binance.frames", "binance.messages", "binance.budget"),
     *("binance.subscription", "binance.silence", "binance.symbols", "binance.addresses"),
 )

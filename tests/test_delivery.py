@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import queue
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from msgspec.structs import replace
 
 from bintrades import ConfigError, RejectedBars
+from bintrades.batch_size import BatchSize
 from bintrades.changes import Changes
 from bintrades.delivery import Delivery
 from bintrades.journal_reader import Cursor, JournalReader, StoreState
 from bintrades.plugins import load_stores
 from bintrades.testing.bars import OPEN_TIME_MS, sample_bar, sample_bars
 from tests.journals import checkpoints, finished, journal_at
+from tests.servers import slow_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
+
+    from pymongo.database import Database
 
     from bintrades import Bar
     from bintrades.journal import Journal
@@ -601,3 +607,116 @@ def test_a_store_that_cannot_close_does_no_harm(journal: Journal, open_shop: Ope
 
     assert shop.finish()
     assert shop.state.waiting_bars == 0
+
+
+def test_a_batch_that_timed_out_is_halved_until_the_store_can_take_it(
+    journal: Journal, open_shop: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    shop = open_shop()
+    kept: list[int] = []
+
+    def take_thirty(bars: Sequence[Bar]) -> None:
+        kept.extend((bar.open_time_ms - OPEN_TIME_MS) // 10_000 for bar in bars[:30])
+        if len(bars) > 30:
+            raise TimeoutError("too many")
+
+    shop.behave["store"] = take_thirty
+    journal.write(finished(*sample_bars(500)), NOW)
+
+    with caplog.at_level(logging.WARNING):
+        shop.start()
+        assert shop.finish()
+
+    assert shop.delivery.delivered_count == 500
+    assert sorted(set(kept)) == list(range(500))
+    assert caplog.text.count("store shop fails") < 10
+    assert shop.delivery.last_error is None
+
+
+def test_a_store_that_takes_long_for_each_bar_gets_few_at_once(
+    journal: Journal, open_shop: Open
+) -> None:
+    shop = open_shop()
+    shop.delivery._batch_size = BatchSize(1_000, target_s=0.05)
+    shop.behave["store"] = lambda bars: time.sleep(0.005 * len(bars))
+    journal.write(finished(*sample_bars(200)), NOW)
+
+    shop.start()
+    shop.expect("open")
+    batches = [len(shop.expect("store"))]
+    while sum(batches) < 200:
+        batches.append(len(shop.expect("store")))
+
+    assert batches[0] == 100
+    assert max(batches[1:]) <= 10
+
+
+def test_any_other_failure_leaves_the_batch_as_large_as_it_was(
+    journal: Journal, open_shop: Open
+) -> None:
+    journal.write(finished(*sample_bars(50)), NOW)
+    shop = open_shop()
+    times(3, raises(OSError("down")), shop.behave, "store")
+
+    shop.start()
+
+    assert shop.finish()
+    assert shop.delivery._batch_size.limit == 100
+
+
+def test_a_store_that_fails_between_batches_of_a_backlog_does_not_wait_longer_each_time(
+    journal: Journal, open_shop: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bintrades.delivery.BATCH", 1)
+    shop = open_shop()
+    failing = itertools.cycle([True, False])
+    waits: list[int] = []
+
+    def fail_at_every_other(_: object) -> None:
+        if next(failing):
+            waits.append(shop.delivery._backoff.failures)
+            raise OSError("flaky")
+
+    shop.behave["store"] = fail_at_every_other
+    journal.write(finished(*sample_bars(20)), NOW)
+    shop.start()
+
+    assert shop.finish()
+    assert waits == [0] * 20
+
+
+def test_mongodb_behind_a_slow_line_gets_a_backlog_of_bars(
+    journal: Journal,
+    path: Path,
+    mongodb_uri: str,
+    mongodb_database: Database[dict[str, Any]],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    if not mongodb_uri.startswith("mongodb://127.0.0.1:"):
+        pytest.skip("the server of the tester may need more than its port to be reached")
+    bars = sample_bars(1_000)
+    journal.write(finished(*bars), NOW)
+    (store,) = load_stores(["mongodb"], path.parent)
+    server_port = int(mongodb_uri.removeprefix("mongodb://127.0.0.1:").partition("/")[0])
+
+    with slow_line(server_port, bytes_per_s=200_000) as port:
+        delivery = Delivery(
+            store,
+            {
+                "uri": f"mongodb://127.0.0.1:{port}/?directConnection=true&socketTimeoutMS=800",
+                "database": mongodb_database.name,
+            },
+            Cursor(path, "mongodb"),
+            on_failure=pytest.fail,
+            on_bad_options=pytest.fail,
+        )
+        with caplog.at_level(logging.WARNING):
+            delivery.start()
+            delivery.finish(within_s=90)
+            assert delivery.join(100)
+
+    assert delivery.delivered_count == 1_000
+    assert mongodb_database["bars"].count_documents({}) == 1_000
+    failures = [vars(record) for record in caplog.records if "error" in vars(record)]
+    assert any("timed out" in failure["error"] for failure in failures)
+    assert all(failure["next_batch"] < 1_000 for failure in failures)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import struct
 from decimal import Decimal
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import bson
@@ -27,7 +26,7 @@ _DATE, _INT, _LONG, _DECIMAL, _BOOL = (
     ("\x09", "q"),
     ("\x10", "i"),
     ("\x12", "q"),
-    ("\x13", "16s"),
+    ("\x13", "QQ"),
     ("\x08", "?"),
 )
 """For each type of BSON its tag, and how struct writes it."""
@@ -60,20 +59,29 @@ _LAYOUT = (
 )
 """The fields after symbol and market, which alone have no fixed length."""
 
-_HEADERS = tuple(f"{tag}{name}\0".encode() for name, (tag, _) in _LAYOUT)
-_REST = struct.Struct(
-    "<"
-    + "".join(
-        f"{len(header)}s{form}" for header, (_, (_, form)) in zip(_HEADERS, _LAYOUT, strict=True)
-    )
-    + "x"
-)
+_HEADERS = [f"{tag}{name}\0".encode() for name, (tag, _) in _LAYOUT]
+_FORMS = [form for _, (_, form) in _LAYOUT]
+_REST = struct.Struct("<" + "".join(map("{0}s{1}".format, map(len, _HEADERS), _FORMS)) + "x")
+_ARGUMENTS = [
+    argument
+    for header, form in zip(_HEADERS, _FORMS, strict=True)
+    for argument in (header, *[0] * len(form))
+]
+"""What _REST packs: each header, and places for one value, or for the two halves of a decimal."""
+
+_FIRST_DECIMAL = _ARGUMENTS.index(b"\x13quantity\0")
+_BEYOND_DECIMALS = _ARGUMENTS.index(b"\x12first_trade_id\0")
+_BEFORE = slice(1, _FIRST_DECIMAL, 2)
+_LOWER_HALVES = slice(_FIRST_DECIMAL + 1, _BEYOND_DECIMALS, 3)
+_UPPER_HALVES = slice(_FIRST_DECIMAL + 2, _BEYOND_DECIMALS, 3)
+_AFTER = slice(_BEYOND_DECIMALS + 1, None, 2)
+
 _SYMBOL, _MARKET = b"\x02symbol\0", b"\x02market\0"
 _LENGTH = struct.Struct("<i")
 
 _TOO_LARGE = 10**34  # 34 digits are what a Decimal128 holds
-_MOST_PLACES = 6176
-_SIGN = 1 << 127
+_EXPONENTS = tuple((6176 - places) << 49 for places in range(4_300))  # int() takes no more digits
+_LOWER = 2**64 - 1
 _LAST_MS = 253_402_300_799_999  # of the year 9999: what Python, and so a reader, can make a date of
 
 
@@ -98,31 +106,40 @@ def encode(bar: Bar) -> bytes:
     """
     try:
         return _encode(bar)
-    except (struct.error, ValueError, ArithmeticError):
+    except (struct.error, ValueError, ArithmeticError, IndexError):
         return bson.encode(document(bar))  # which it can do, or can say why not
 
 
 def _encode(bar: Bar) -> bytes:
-    times = (bar.open_time_ms, bar.first_trade_time_ms, bar.last_trade_time_ms, bar.updated_at_ms)
-    if min(times) < 0 or max(times) > _LAST_MS:
+    if not (
+        0 <= bar.open_time_ms <= _LAST_MS
+        and 0 <= bar.first_trade_time_ms <= _LAST_MS
+        and 0 <= bar.last_trade_time_ms <= _LAST_MS
+        and 0 <= bar.updated_at_ms <= _LAST_MS
+    ):
         raise ValueError("a time that may be none")
-    values = (
+    arguments = _ARGUMENTS.copy()
+    arguments[_BEFORE] = (
         bar.open_time_ms,
         bar.interval_seconds,
         bar.trade_count,
         bar.buy_count,
         bar.sell_count,
-        _bid(bar.quantity),
-        _bid(bar.buy_quantity),
-        _bid(bar.sell_quantity),
-        _bid(bar.value),
-        _bid(bar.buy_value),
-        _bid(bar.sell_value),
-        _bid(bar.open_price),
-        _bid(bar.close_price),
-        _bid(bar.min_price),
-        _bid(bar.max_price),
-        _bid(bar.average_price),
+    )
+    arguments[_LOWER_HALVES], arguments[_UPPER_HALVES] = _halves(
+        bar.quantity,
+        bar.buy_quantity,
+        bar.sell_quantity,
+        bar.value,
+        bar.buy_value,
+        bar.sell_value,
+        bar.open_price,
+        bar.close_price,
+        bar.min_price,
+        bar.max_price,
+        bar.average_price,
+    )
+    arguments[_AFTER] = (
         bar.first_trade_id,
         bar.last_trade_id,
         bar.first_trade_time_ms,
@@ -132,7 +149,7 @@ def _encode(bar: Bar) -> bytes:
         bar.version,
         bar.updated_at_ms,
     )
-    rest = _REST.pack(*chain.from_iterable(zip(_HEADERS, values, strict=True)))
+    rest = _REST.pack(*arguments)
     symbol, market = bar.symbol.encode(), bar.market.encode()
     body = b"".join(
         (
@@ -150,22 +167,25 @@ def _encode(bar: Bar) -> bytes:
     return _LENGTH.pack(_LENGTH.size + len(body)) + body
 
 
-def _bid(value: Decimal) -> bytes:
-    """Return *value*, without trailing zeros, in the binary integer form of IEEE 754 decimal128.
+def _halves(*values: Decimal) -> tuple[list[int], list[int]]:
+    """Return the lower and the upper 64 bits of each value as a Decimal128, trailing zeros gone.
 
+    The form is the binary integer one of IEEE 754: an exponent, and the digits as an integer.
     Raises ValueError for what does not fit, or needs a closer look.
     """
-    whole, _, fraction = format(value, "f").partition(".")
-    fraction = fraction.rstrip("0")
-    number = int(whole + fraction)
-    if number < 0 or whole[0] == "-":
-        number = -number
-        sign = _SIGN
-    else:
-        sign = 0
-    if number >= _TOO_LARGE or len(fraction) > _MOST_PLACES:
-        raise ValueError("has too many digits")
-    return (sign | (_MOST_PLACES - len(fraction)) << 113 | number).to_bytes(16, "little")
+    lower, upper = [], []
+    for value in values:
+        text = str(value)
+        if "E" in text:
+            text = format(value, "f")
+        whole, _, fraction = text.partition(".")
+        fraction = fraction.rstrip("0")
+        number = int(whole + fraction)
+        if not 0 <= number < _TOO_LARGE or text[0] == "-":
+            raise ValueError("is negative or has too many digits")
+        lower.append(number & _LOWER)
+        upper.append(_EXPONENTS[len(fraction)] | number >> 64)
+    return lower, upper
 
 
 def _decimal128(name: str, value: Decimal) -> Decimal128:

@@ -7,12 +7,19 @@ that compares the stored bar with the new one. What that update says of a bar is
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any
 
 from bson.errors import BSONError
 from bson.raw_bson import RawBSONDocument
 from pymongo import UpdateOne
-from pymongo.errors import BulkWriteError, WriteConcernError, WriteError
+from pymongo.errors import (
+    BulkWriteError,
+    PyMongoError,
+    WriteConcernError,
+    WriteError,
+    WTimeoutError,
+)
 
 from bintrades.errors import BintradesError
 from bintrades.stores.bar_bson import encode
@@ -32,6 +39,7 @@ KEY = ("symbol", "open_time")
 """The fields that tell one bar from another; the unique index is on them."""
 
 DUPLICATE_KEY = 11000
+_TIMED_OUT = 64  # while waiting for the members of a replica set
 
 OF_THE_DOCUMENT = frozenset(
     {
@@ -56,6 +64,7 @@ Any other code says "not now": a server that is overloaded, full, stepping down,
 simply newer than this list must not make anybody lose sight of a bar. The batch comes again.
 """
 
+_PART = 500  # bars encoded while as many others are inserted
 _ATTEMPTS = 5
 _REASON_LENGTH = 500
 
@@ -96,26 +105,63 @@ def write_bars(collection: Bars, bars: Sequence[Bar]) -> Rejected:
     batch should come again; a part of it may have been written by then, which does no harm.
     """
     rejected: Rejected = []
-    new: list[_Write] = []
     known: list[_Write] = []
-    for bar in bars:
-        try:
-            (new if bar.version == 1 else known).append(_Write(bar))
-        except (ArithmeticError, ValueError, BSONError) as error:
-            rejected.append((bar, f"cannot be a document: {error}"[:_REASON_LENGTH]))
-    known += _insert(collection, new)
+    underway: _Insert | None = None
+    for start in range(0, len(bars), _PART):
+        new: list[_Write] = []
+        for bar in bars[start : start + _PART]:
+            try:
+                (new if bar.version == 1 else known).append(_Write(bar))
+            except (ArithmeticError, ValueError, BSONError) as error:
+                rejected.append((bar, f"cannot be a document: {error}"[:_REASON_LENGTH]))
+        if underway is not None:
+            known += underway.objected_to()
+        underway = _Insert(collection, new, is_last=start + _PART >= len(bars))
+    if underway is not None:
+        known += underway.objected_to()
     return rejected + _update(collection, known)
 
 
-def _insert(collection: Bars, writes: list[_Write]) -> list[_Write]:
-    """Insert *writes*; return those for which the server had an objection."""
-    if not writes:
-        return []
-    try:
-        collection.insert_many([write.document for write in writes], ordered=False)
-    except BulkWriteError as error:
-        return [writes[problem["index"]] for problem in objections(error)]
-    return []
+class _Insert:
+    """A part of a batch on its way, so that the next part is encoded while the server works.
+
+    At most one is underway. The last one needs no thread: nothing is left to be done meanwhile.
+    """
+
+    def __init__(self, collection: Bars, writes: list[_Write], *, is_last: bool) -> None:
+        self._collection = collection
+        self._writes = writes
+        self._objected_to: list[_Write] = []
+        self._failure: Exception | None = None
+        self._thread: threading.Thread | None = None
+        if is_last:
+            self._insert()
+        else:
+            self._thread = threading.Thread(target=self._insert, name="insert", daemon=True)
+            self._thread.start()
+
+    def objected_to(self) -> list[_Write]:
+        """Wait for the end; return what the server objected to, or raise what has failed."""
+        if self._thread is not None:
+            self._thread.join()
+        if self._failure is not None:
+            raise self._failure
+        return self._objected_to
+
+    def _insert(self) -> None:
+        try:
+            if self._writes:
+                self._collection.insert_many([write.document for write in self._writes], False)
+        except BulkWriteError as error:
+            self._note(error)
+        except Exception as error:
+            self._failure = error
+
+    def _note(self, error: BulkWriteError) -> None:
+        try:
+            self._objected_to = [self._writes[problem["index"]] for problem in objections(error)]
+        except PyMongoError as failure:
+            self._failure = failure
 
 
 def _update(collection: Bars, writes: list[_Write]) -> Rejected:
@@ -150,7 +196,8 @@ def objections(error: BulkWriteError) -> list[Document]:
     Raises WriteConcernError or WriteError. Not `from error`, whose text has every document in it.
     """
     for problem in error.details["writeConcernErrors"]:
-        raise WriteConcernError(problem["errmsg"], problem.get("code"), problem) from None
+        kind = WTimeoutError if problem.get("code") == _TIMED_OUT else WriteConcernError
+        raise kind(problem["errmsg"], problem.get("code"), problem) from None
     objections: list[Document] = error.details["writeErrors"]
     for problem in objections:
         if problem["code"] not in OF_THE_DOCUMENT:

@@ -130,13 +130,18 @@ def test_every_field_has_its_published_bson_type() -> None:
     }
 
 
-def test_the_quick_encoding_is_used_for_every_usual_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("number", ["0E-8", "0", "1E-8", "1.20E-7", "1E+15", "9" * 34, "0.10"])
+def test_the_quick_encoding_is_used_for_every_usual_bar(
+    monkeypatch: pytest.MonkeyPatch, number: str
+) -> None:
     def not_needed(_: object) -> None:
         raise AssertionError("the slow way")
 
     monkeypatch.setattr("bintrades.stores.bar_bson.document", not_needed)
 
-    assert bson.decode(encode(sample_bar()))["symbol"] == "BTCUSDT"
+    bar = sample_bar(value=Decimal(number), buy_value=Decimal(0), quantity=Decimal(1))
+
+    assert bson.decode(encode(bar))["value"].to_decimal() == Decimal(number)
 
 
 def test_a_bar_that_divides_by_nothing_is_no_document() -> None:

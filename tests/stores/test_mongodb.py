@@ -254,6 +254,17 @@ def test_a_batch_of_which_a_part_was_stored_before_a_timeout_may_come_again(
     assert list(bars.find({}, {"_id": 1}).sort("_id"))[:4] == before
 
 
+def test_a_batch_of_several_parts_replaces_and_inserts_in_each(
+    store: MongoStore, bars: Collection[Document]
+) -> None:
+    batch = sample_bars(1_600)
+    store.store_bars([*batch[:100], *batch[700:800], *batch[1_500:]])
+
+    store.store_bars([replace(bar, trade_count=4) for bar in batch])
+
+    assert counts(bars) == [4] * 1_600
+
+
 def test_new_bars_are_inserted_and_only_what_is_there_already_is_updated(
     replica_set: Mongod,
 ) -> None:
@@ -316,6 +327,8 @@ def test_an_error_of_the_server_raises_and_refuses_no_bar(replica_set: Mongod, c
         with failing(replica_set, errorCode=code), pytest.raises(PyMongoError) as raised:
             store.store_bars(sample_bars(2))
         assert not isinstance(raised.value, RejectedBars)
+        with failing(replica_set, errorCode=code), pytest.raises(PyMongoError):
+            store.store_bars(sample_bars(1_200))
 
         store.store_bars(sample_bars(2))
     finally:
