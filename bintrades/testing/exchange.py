@@ -56,8 +56,9 @@ class ExchangeSimulator(StreamServer):
     the wire; it blocks while a subscriber does not read (see StreamServer).
 
     *symbols* may map each symbol to its status. *tls* encrypts the streams, never REST.
-    *now_ms* is the exchange's clock. None switches pings or the message limit off. The event
-    `ended` is set when the with block ends.
+    *now_ms* is the exchange's clock. None switches pings or the message limit off. *history* bounds
+    how many trades of all symbols REST answers from; what is forgotten it says it does not have.
+    The event `ended` is set when the with block ends.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class ExchangeSimulator(StreamServer):
         slow_client_s: float = 30.0,
         first_trade_id: int = 1,
         weight_limit: int = 6000,
+        history: int | None = None,
         now_ms: Callable[[], int] = _now_ms,
     ) -> None:
         rules = Rules(
@@ -86,7 +88,7 @@ class ExchangeSimulator(StreamServer):
             now_ms=now_ms,
         )
         super().__init__(host, stream_port, tls, rules)
-        self.market = Market(symbols, first_trade_id)
+        self.market = Market(symbols, first_trade_id, history=history)
         try:
             self.rest = RestServer(host, rest_port, self.market, now_ms, weight_limit)
         except OSError:
@@ -123,7 +125,7 @@ class ExchangeSimulator(StreamServer):
 
     @property
     def rest_requests(self) -> list[RestRequest]:
-        """Every REST request so far."""
+        """The newest 10,000 REST requests."""
         return self.rest.requests
 
     def publish(

@@ -51,16 +51,22 @@ def trade_payload(trade: SimulatedTrade) -> bytes:
 class Market:
     """The exchange's own record, from which REST answers; `recorded` counts the trades.
 
-    It keeps the newest *keep* trades of each symbol (up to twice as many for a while). Methods that
-    take a symbol raise KeyError if it is not listed.
+    It keeps the newest *keep* trades of each symbol, and of *history* trades of all symbols each
+    one's equal share (up to twice as many for a while). Methods that take a symbol raise KeyError
+    if it is not listed.
     """
 
     def __init__(
-        self, symbols: Iterable[str] | Mapping[str, str], first_trade_id: int, keep: int = 1_000_000
+        self,
+        symbols: Iterable[str] | Mapping[str, str],
+        first_trade_id: int,
+        keep: int = 1_000_000,
+        history: int | None = None,
     ) -> None:
         self._lock = threading.Lock()
         self._first_trade_id = first_trade_id
         self._keep = keep
+        self._history = history
         self.recorded = 0
         self._books: dict[str, _Book] = {}
         statuses = symbols if isinstance(symbols, Mapping) else dict.fromkeys(symbols, "TRADING")
@@ -126,8 +132,17 @@ class Market:
             hidden_ids = {trade.trade_id for trade in book.trades[-hidden:]} if hidden else set()
             return [each for each in book.aggregates if each.trades[-1].trade_id not in hidden_ids]
 
+    def forgotten(self, symbol: str) -> SimulatedTrade | None:
+        """Return the newest trade that is not kept any more; None while all are."""
+        with self._lock:
+            return self._books[symbol].forgotten
+
     def _record(self, trade: SimulatedTrade) -> None:
-        self._book(trade.symbol).record(trade, self._keep)
+        book = self._book(trade.symbol)
+        keep = self._keep
+        if self._history is not None:
+            keep = min(keep, max(1, self._history // len(self._books)))
+        book.record(trade, keep)
         self.recorded += 1
 
     def _book(self, symbol: str) -> _Book:
@@ -144,6 +159,7 @@ class _Book:
     aggregates: list[Aggregate] = field(default_factory=list)
     aggregated: int = 0
     first_aggregate_id: int = 1
+    forgotten: SimulatedTrade | None = None
 
     def record(self, trade: SimulatedTrade, keep: int) -> None:
         if trade.trade_id >= self.next_id or not self.trades:
@@ -172,6 +188,7 @@ class _Book:
 
     def _trim(self, keep: int) -> None:
         self.aggregate()
+        self.forgotten = self.trades[-keep - 1]
         del self.trades[:-keep]
         self.aggregated = len(self.trades)
         oldest_id = self.trades[0].trade_id

@@ -7,6 +7,7 @@ import re
 import socket
 import threading
 import time
+from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, field
 from decimal import ROUND_DOWN, Context, Decimal
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from bintrades.testing.market import Aggregate, Market, SimulatedTrade
 
 _MAX_ROWS = 1000
+_REQUESTS_ON_RECORD = 10_000
 _QUOTES = ("USDT", "USDC", "FDUSD", "TUSD", "BUSD", "BTC", "ETH", "BNB", "EUR", "TRY", "BRL")
 _DIGITS = Context(prec=200, rounding=ROUND_DOWN)
 
@@ -82,7 +84,8 @@ class RestServer:
         self._minute = 0
         self._used_weight = 0
         self._overrides: list[_Override] = []
-        self._requests: list[RestRequest] = []
+        self._requests: deque[RestRequest] = deque(maxlen=_REQUESTS_ON_RECORD)
+        self._request_count = 0
         self._stopped = threading.Event()
         self._endpoints: dict[str, tuple[int, Callable[[dict[str, str]], object]]] = {
             "/api/v3/ping": (1, lambda _query: {}),
@@ -105,9 +108,14 @@ class RestServer:
 
     @property
     def requests(self) -> list[RestRequest]:
-        """Every request that was answered, in the order of the answers."""
+        """The newest 10,000 requests that were answered, in the order of the answers."""
         with self._lock:
             return list(self._requests)
+
+    @property
+    def request_count(self) -> int:
+        """How many requests were answered since the start."""
+        return self._request_count
 
     def start(self) -> None:
         """Begin to answer."""
@@ -149,6 +157,7 @@ class RestServer:
         reply.headers.setdefault("X-MBX-USED-WEIGHT", str(used))
         reply.headers.setdefault("X-MBX-USED-WEIGHT-1M", str(used))
         with self._lock:
+            self._request_count += 1
             self._requests.append(RestRequest(arrived_at, url.path, query, headers, reply.status))
         return reply
 
@@ -209,9 +218,11 @@ class RestServer:
         return [_trade_row(each) for each in self._market.page(symbol, None, _limit(query))]
 
     def _historical_trades(self, query: dict[str, str]) -> object:
-        page = self._market.page(
-            self._symbol(query), _integer(query, "fromId"), _limit(query), self.hidden_trades
-        )
+        symbol, from_id = self._symbol(query), _integer(query, "fromId")
+        forgotten = self._market.forgotten(symbol)
+        if forgotten and from_id is not None and from_id <= forgotten.trade_id:
+            raise _forgotten(forgotten)
+        page = self._market.page(symbol, from_id, _limit(query), self.hidden_trades)
         return [_trade_row(each) for each in page]
 
     def _aggregate_trades(self, query: dict[str, str]) -> object:
@@ -219,15 +230,29 @@ class RestServer:
         from_id, start, end = (_integer(query, name) for name in ("fromId", "startTime", "endTime"))
         if from_id is not None and (start is not None or end is not None):
             raise _RefusedError(-1128, "Combination of optional parameters invalid.")
+        known = self._market.aggregates(symbol, self.hidden_trades)
+        self._check_history(symbol, from_id, start, known)
         found = [
             each
-            for each in self._market.aggregates(symbol, self.hidden_trades)
+            for each in known
             if (from_id is None or each.aggregate_id >= from_id)
             and (start is None or each.trades[0].time_ms >= start)
             and (end is None or each.trades[0].time_ms <= end)
         ]
         is_newest = from_id is None and start is None
         return [_aggregate_row(each) for each in (found[-limit:] if is_newest else found[:limit])]
+
+    def _check_history(
+        self, symbol: str, from_id: int | None, start: int | None, known: list[Aggregate]
+    ) -> None:
+        """Refuse to answer from an aggregate or a time on that are not kept any more."""
+        forgotten = self._market.forgotten(symbol)
+        if forgotten is None or not known:
+            return
+        if from_id is not None and from_id < known[0].aggregate_id:
+            raise _forgotten(forgotten)
+        if start is not None and start <= forgotten.time_ms:
+            raise _forgotten(forgotten)
 
     def _symbol(self, query: dict[str, str]) -> str:
         symbol = query.get("symbol", "")
@@ -302,6 +327,16 @@ class _Handler(BaseHTTPRequestHandler):
 
 def _compact(value: object) -> bytes:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _forgotten(newest: SimulatedTrade) -> _RefusedError:
+    """Return what is said instead of an answer that would look like proof of absence."""
+    return _RefusedError(
+        -1000,
+        f"The simulator has forgotten the trades of {newest.symbol} up to {newest.trade_id}; "
+        "with a larger --history it remembers more.",
+        503,
+    )
 
 
 def _no_endpoint(_query: dict[str, str]) -> object:

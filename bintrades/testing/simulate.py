@@ -10,11 +10,12 @@ import sys
 import threading
 import time
 import zlib
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
+from bintrades.durations import parse_duration
 from bintrades.errors import BintradesError
 from bintrades.testing.exchange import ExchangeSimulator
 from bintrades.testing.recordings import generate_trades, read_recording
@@ -40,19 +41,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="symbols that trade, separated by commas (default: BTCUSDT,ETHUSDT)",
     )
     parser.add_argument(
-        "--stream-port", type=_port, default=9443, help="0: any (default: %(default)s)"
+        "--stream-port",
+        type=_port,
+        default=9443,
+        metavar="PORT",
+        help="of the streams; 0: any (default: %(default)s)",
     )
     parser.add_argument(
-        "--rest-port", type=_port, default=9080, help="0: any (default: %(default)s)"
+        "--rest-port",
+        type=_port,
+        default=9080,
+        metavar="PORT",
+        help="of REST; 0: any (default: %(default)s)",
     )
     parser.add_argument(
         "--rate",
-        type=_positive,
+        type=_rate,
         default=20.0,
+        metavar="N",
         help="generated trades per second, all symbols together (default: %(default)g)",
     )
     parser.add_argument(
-        "--seed", type=int, default=0, help="of the generated trades (default: %(default)s)"
+        "--seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="of the generated trades (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--history",
+        type=_whole,
+        default=100_000,
+        metavar="N",
+        help="trades that REST remembers, all symbols together, at some 400 bytes each; up to "
+        "twice as many for a while (default: %(default)s)",
     )
     parser.add_argument(
         "--recording",
@@ -67,10 +89,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--speed",
         type=_positive,
         default=1.0,
+        metavar="FACTOR",
         help="of the recording; 1: as recorded, inf: as fast as possible (default: %(default)g)",
     )
     parser.add_argument(
-        "--duration", type=_positive, metavar="SECONDS", help="stop by itself (default: never)"
+        "--duration",
+        type=_seconds,
+        metavar="DURATION",
+        help="stop by itself after 90s, 10m, 2h, or so many seconds (default: never)",
     )
 
 
@@ -86,6 +112,7 @@ def run(arguments: argparse.Namespace) -> int:
                 () if arguments.recording else arguments.symbols,
                 stream_port=arguments.stream_port,
                 rest_port=arguments.rest_port,
+                history=arguments.history,
                 first_trade_id=time.time_ns() // 1_000_000,  # higher after each restart
             )
         except OSError as error:
@@ -126,7 +153,7 @@ def _report(exchange: ExchangeSimulator, stops: SimpleQueue[str], duration_s: fl
             streams = sum(len(connection.streams) for connection in connections)
             _say(
                 f"{exchange.market.recorded} trades, {len(connections)} connections, "
-                f"{streams} subscriptions, {len(exchange.rest_requests)} REST requests"
+                f"{streams} subscriptions, {exchange.rest.request_count} REST requests"
             )
     return ""
 
@@ -178,7 +205,8 @@ def _begin_trading(
 ) -> Iterator[SimulatedTrade]:
     """Give the market a past, as real ones have; return the trades that follow."""
     now_ms = time.time_ns() // 1_000_000
-    trades = generate_trades(arguments.symbols, arguments.seed, now_ms - _PAST_MS, arguments.rate)
+    past_ms = min(_PAST_MS, round(1000 * arguments.history / arguments.rate))
+    trades = generate_trades(arguments.symbols, arguments.seed, now_ms - past_ms, arguments.rate)
     for trade in itertools.takewhile(lambda trade: trade.time_ms < now_ms, trades):
         exchange.record(
             trade.symbol,
@@ -198,17 +226,39 @@ def _symbols(text: str) -> tuple[str, ...]:
 
 
 def _port(text: str) -> int:
-    port = int(text)
-    if not 0 <= port < 65_536:
-        raise argparse.ArgumentTypeError("must be between 0 and 65535")
-    return port
+    if not (text.isascii() and text.isdigit() and int(text) < 65_536):
+        raise argparse.ArgumentTypeError("must be a whole number between 0 and 65535")
+    return int(text)
+
+
+def _whole(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise argparse.ArgumentTypeError("must be a whole number above 0")
+    return int(text)
 
 
 def _positive(text: str) -> float:
-    number = float(text)
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
     if not number > 0:
-        raise argparse.ArgumentTypeError("must be above 0")
+        raise argparse.ArgumentTypeError("must be a number above 0")
     return number
+
+
+def _rate(text: str) -> float:
+    number = _positive(text)
+    if math.isinf(number):
+        raise argparse.ArgumentTypeError("must be a number above 0, and finite")
+    return number
+
+
+def _seconds(text: str) -> float:
+    """Accept durations as the other commands do, 90s or 10m, and bare seconds."""
+    with suppress(ValueError):
+        return _positive(str(parse_duration(text) / 1000))
+    return _positive(text)
 
 
 def _say(line: str) -> None:

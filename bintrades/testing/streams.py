@@ -5,6 +5,7 @@ from __future__ import annotations
 import select
 import socket
 import threading
+from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ from bintrades.testing.connection import Connection, Received, Rules, StreamMess
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Iterable
+
+_RECEIVED_ON_RECORD = 10_000
 
 
 class StreamServer:
@@ -28,7 +31,7 @@ class StreamServer:
         self._tls = tls
         self._changed = threading.Condition()
         self._clients: list[Connection] = []
-        self._received: list[Received] = []
+        self._received: deque[Received] = deque(maxlen=_RECEIVED_ON_RECORD)
         self._accepted = 0
         self._refusal: int | None = None
         self._refusals_left: int | None = None
@@ -52,7 +55,7 @@ class StreamServer:
 
     @property
     def received(self) -> list[Received]:
-        """Everything that clients sent since the start, in the order of arrival."""
+        """The newest 10,000 messages of clients, in the order of arrival."""
         with self._changed:
             return list(self._received)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import random
+import re
 import signal
 import socket
 import ssl
@@ -87,8 +88,14 @@ def get_from(rest_url: str, path: str, **params: Any) -> urllib3.BaseHTTPRespons
         return pool.request("GET", url, fields=params, timeout=10, retries=False)
 
 
-def trade(trade_id: int, time_ms: int = 1000, price: str = "1", quantity: str = "2") -> Any:
-    return SimulatedTrade("BTCUSDT", trade_id, price, quantity, time_ms, time_ms, False)
+def trade(
+    trade_id: int,
+    time_ms: int = 1000,
+    price: str = "1",
+    quantity: str = "2",
+    symbol: str = "BTCUSDT",
+) -> Any:
+    return SimulatedTrade(symbol, trade_id, price, quantity, time_ms, time_ms, False)
 
 
 def test_combined_stream_wraps_each_trade_with_its_name(exchange: ExchangeSimulator) -> None:
@@ -754,6 +761,87 @@ def test_simulate_says_which_recording_it_cannot_read(tmp_path: Path) -> None:
         _, errors = process.communicate(timeout=10)
         assert process.returncode == 1
         assert str(path) in errors
+
+
+@pytest.mark.parametrize(
+    ("option", "allowed"),
+    [
+        ("--rate=inf", "a number above 0, and finite"),
+        ("--rate=0", "a number above 0"),
+        ("--speed=fast", "a number above 0"),
+        ("--duration=0s", "a number above 0"),
+        ("--history=0", "a whole number above 0"),
+        ("--rest-port=70000", "a whole number between 0 and 65535"),
+    ],
+)
+def test_simulate_says_what_an_option_may_be(option: str, allowed: str) -> None:
+    with simulate(option) as process:
+        _, errors = process.communicate(timeout=10)
+        assert process.returncode == 2
+        assert f"argument {option.partition('=')[0]}: must be {allowed}\n" in errors
+
+
+def test_simulate_ends_by_itself_after_a_duration() -> None:
+    with simulate("--duration", "10ms") as process:
+        assert process.wait(20) == 0
+
+
+def test_simulate_needs_no_more_memory_for_many_trades_than_for_some() -> None:
+    with simulate("--rate", "1e9", "--history", "2000") as process:
+        assert process.stdout
+        sizes: list[int] = []
+        counts: list[int] = []
+        for line in process.stdout:
+            if found := re.match(r"([0-9]+) trades", line):
+                counts.append(int(found[1]))
+                sizes.append(resident_bytes(process.pid))
+            if len(counts) == 2:
+                break
+        process.terminate()
+        assert process.wait(10) == 0
+    assert counts[1] - counts[0] > 20_000
+    assert sizes[1] - sizes[0] < 2**21  # of the trades it has forgotten, less than 100 bytes each
+
+
+def resident_bytes(pid: int) -> int:
+    """Return the memory that a process has now."""
+    asked = subprocess.run(
+        ["ps", "-o", "rss=", "-p", str(pid)], capture_output=True, text=True, check=True
+    )
+    return int(asked.stdout) * 1024
+
+
+def test_a_market_with_a_history_keeps_each_symbols_share_of_it() -> None:
+    market = Market(["AUSDT", "BUSDT"], 1, history=20)
+    for number in range(1, 1_001):
+        for symbol in ("AUSDT", "BUSDT", "CUSDT"):  # the last is listed by its first trade
+            market.record(trade(number, symbol=symbol, time_ms=number))
+    assert market.recorded == 3_000
+    for symbol in ("AUSDT", "BUSDT", "CUSDT"):
+        kept = [each.trade_id for each in market.page(symbol, 0, 1_000)]
+        assert kept == list(range(kept[0], 1_001))
+        assert 6 <= len(kept) <= 12
+        assert len(market.aggregates(symbol)) == len(kept)
+        forgotten = market.forgotten(symbol)
+        assert forgotten is not None
+        assert forgotten.trade_id == kept[0] - 1
+
+
+def test_rest_never_calls_absent_what_it_has_forgotten() -> None:
+    with ExchangeSimulator(["BTCUSDT"], history=10) as exchange:
+        exchange.add_trades(trade(number, time_ms=number) for number in range(1, 22))
+        kept = get(exchange, "historicalTrades", symbol="BTCUSDT", fromId=12).json()
+        assert [row["id"] for row in kept] == list(range(12, 22))
+        assert len(get(exchange, "aggTrades", symbol="BTCUSDT", startTime=12).json()) == 10
+        assert len(get(exchange, "aggTrades", symbol="BTCUSDT", fromId=12).json()) == 10
+        for path, query in (
+            ("historicalTrades", {"fromId": 11}),
+            ("aggTrades", {"fromId": 11}),
+            ("aggTrades", {"startTime": 11}),
+        ):
+            refused = get(exchange, path, symbol="BTCUSDT", **query)
+            assert refused.status == 503
+            assert "forgotten the trades of BTCUSDT up to 11" in refused.json()["msg"]
 
 
 def test_taken_port_is_an_error_at_once() -> None:
