@@ -110,18 +110,22 @@ def flooding(first: bytes, flood: bytes, sent: list[int] | None = None) -> Any:
     return serve
 
 
+Targets = int | dict[str, int]
+"""Where on this machine a proxy leads: each host to a port of its own, or all to one port."""
+
+
 class HttpProxy:
-    """An HTTP proxy that knows CONNECT, and leads every host to one port of this machine."""
+    """An HTTP proxy that knows CONNECT, and leads every host to this machine."""
 
     def __init__(
         self,
-        target_port: int,
+        targets: Targets,
         status: str = "200 Connection established",
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self.requests: list[str] = []
         self.heads: list[str] = []
-        self._target_port = target_port
+        self._targets = targets
         self._status = status
         self._tls = tls
 
@@ -137,16 +141,17 @@ class HttpProxy:
             self.requests.append(self.heads[-1].partition("\r\n")[0])
             accepted.sendall(f"HTTP/1.1 {self._status}\r\nVia: a test\r\n\r\n".encode())
             if self._status.startswith("200"):
-                _connect(accepted, self._target_port)
+                host = self.requests[-1].split()[1].rpartition(":")[0]
+                _connect(accepted, self._targets, host)
 
 
 class SocksProxy:
-    """A SOCKS5 proxy that leads every host to one port of this machine."""
+    """A SOCKS5 proxy that leads every host to this machine."""
 
-    def __init__(self, target_port: int, credentials: tuple[str, str] | None = None) -> None:
+    def __init__(self, targets: Targets, credentials: tuple[str, str] | None = None) -> None:
         self.requests: list[tuple[str, int]] = []
         self.reply = 0
-        self._target_port = target_port
+        self._targets = targets
         self._credentials = credentials
 
     def serve(self, accepted: socket.socket) -> None:
@@ -169,7 +174,7 @@ class SocksProxy:
         self.requests.append((host, int.from_bytes(_read(accepted, 2))))
         accepted.sendall(bytes([5, self.reply, 0, 1, 127, 0, 0, 1, 0, 0]))
         if not self.reply:
-            _connect(accepted, self._target_port)
+            _connect(accepted, self._targets, host)
 
     def _is_known(self, accepted: socket.socket) -> bool:
         _, size = _read(accepted, 2)
@@ -208,7 +213,8 @@ def _read(accepted: socket.socket, size: int) -> bytes:
     return received
 
 
-def _connect(accepted: socket.socket, port: int) -> None:
+def _connect(accepted: socket.socket, targets: Targets, host: str) -> None:
+    port = targets if isinstance(targets, int) else targets[host]
     with socket.create_connection(("127.0.0.1", port)) as target:
         back = threading.Thread(target=_carry, args=(target, accepted))
         back.start()

@@ -60,8 +60,7 @@ class FrameReader:
         self._waiting: list[bytes] = []  # what has come of a frame that is not whole yet
         self._waiting_bytes = 0
         self._needed = 0  # bytes that must wait before walking them again is worthwhile
-        self._fragments: list[bytes] = []
-        self._fragments_bytes = 0
+        self._fragments = bytearray()  # not a list: fragments may be empty, and without end
         self._fragments_opcode: Opcode | None = None
 
     def feed(self, received: bytes) -> tuple[list[bytes], list[Frame]]:
@@ -116,13 +115,12 @@ class FrameReader:
                 yield Frame(header.opcode, payload)
                 return
             self._fragments_opcode = header.opcode
-        self._fragments.append(payload)
-        self._fragments_bytes += len(payload)
-        if self._fragments_bytes > MAX_MESSAGE_BYTES:
+        self._fragments += payload
+        if len(self._fragments) > MAX_MESSAGE_BYTES:
             raise ProtocolError(f"a fragmented message of more than {MAX_MESSAGE_BYTES} bytes")
         if header.is_final and self._fragments_opcode is not None:
-            message = Frame(self._fragments_opcode, b"".join(self._fragments))
-            self._fragments, self._fragments_bytes, self._fragments_opcode = [], 0, None
+            message = Frame(self._fragments_opcode, bytes(self._fragments))
+            self._fragments, self._fragments_opcode = bytearray(), None
             yield message
 
 

@@ -110,7 +110,7 @@ class RestClient:
             rest_url,
             dialer or Dialer(Certificates().context),
             headers={
-                "Host": urlsplit(rest_url).netloc,
+                "Host": _host(rest_url),
                 "User-Agent": f"bintrades/{__version__}",
                 "Accept-Encoding": "gzip",
             },
@@ -182,6 +182,12 @@ class RestClient:
             if len(body) > self._max_answer_bytes:
                 raise RestError(f"GET {url}: more than {self._max_answer_bytes} bytes came")
         return bytes(body)
+
+
+def _host(url: str) -> str:
+    """Return the header Host: what the address has, in the letters of name services."""
+    place = urlsplit(url).netloc.rpartition("@")[2]
+    return place if place.isascii() else place.encode("idna").decode()
 
 
 def _reason(error: BaseException) -> str:

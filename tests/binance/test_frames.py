@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tracemalloc
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -233,6 +234,21 @@ def test_a_fragmented_message_may_be_as_long_as_a_whole_one_and_no_longer() -> N
 
     with pytest.raises(ProtocolError, match="fragmented message of more than 16777216"):
         read([begun, encode_frame(b"x", CONTINUATION)])
+
+
+def test_fragments_without_content_and_without_end_take_no_memory() -> None:
+    reader = FrameReader()
+    reader.feed(encode_frame(b"begun", fin=False))
+    empty = encode_frame(b"", CONTINUATION, fin=False) * 1_000
+    tracemalloc.start()
+    try:
+        for _ in range(200):
+            assert reader.feed(empty) == ([], [])
+        assert tracemalloc.get_traced_memory()[0] < 100_000
+    finally:
+        tracemalloc.stop()
+
+    assert reader.feed(encode_frame(b" and done", CONTINUATION)) == ([b"begun and done"], [])
 
 
 @given(st.lists(st.binary(max_size=300), max_size=5))

@@ -493,6 +493,50 @@ def test_a_failed_request_leaves_a_client_that_works(
     assert client.exchange_symbols() == []
 
 
+def test_each_request_has_a_deadline_of_its_own(exchange: Exchange) -> None:
+    exchange.body = b'{"symbols": []}'
+    with RestClient(exchange.url, SPOT, answer_timeout_s=1.0) as client:
+        for _ in range(2):
+            assert client.exchange_symbols() == []
+            threading.Event().wait(1.1)
+        exchange.headers = {"Content-Length": "1000000"}
+        exchange.drip.set()
+        assert "timed out: not whole after 1 s" in str(failure(client))
+    assert len(exchange.connections) == 1
+
+
+def test_after_an_answer_that_was_too_long_the_next_one_is_read_from_its_beginning(
+    exchange: Exchange,
+) -> None:
+    with RestClient(exchange.url, SPOT, max_answer_bytes=1_000) as client:
+        exchange.body = b" " * 200_000
+        assert "more than 1000 bytes came" in str(failure(client))
+        exchange.body = b'{"symbols": []}'
+        assert client.exchange_symbols() == []
+
+
+@pytest.mark.parametrize("host", ["[::1]", "localhost"])
+def test_the_host_is_said_as_the_address_has_it(host: str) -> None:
+    heads: list[str] = []
+
+    def serve(accepted: socket.socket) -> None:
+        heads.append(accepted.recv(65_536).decode())
+
+    listens_on = "::1" if host == "[::1]" else "127.0.0.1"
+    try:
+        with server(serve, listens_on) as port, RestClient(f"http://{host}:{port}", SPOT) as client:
+            assert "Remote end closed connection" in str(failure(client))
+    except OSError:
+        pytest.skip("this machine has no ::1")
+
+    assert f"\r\nHost: {host}:{port}\r\n" in heads[0]
+
+
+def test_a_host_beyond_ascii_is_said_as_name_services_have_it() -> None:
+    with RestClient("http://börse.invalid", SPOT) as client:
+        assert "no answer: " in str(failure(client))
+
+
 def test_certificates_are_verified() -> None:
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     trustme.CA().issue_cert("127.0.0.1").configure_cert(tls)

@@ -6,10 +6,13 @@ import time
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from bintrades.testing.exchange import ExchangeSimulator
 from bintrades.testing.frames import encode_frame
 from tests.end_to_end.collector import Collector, to_mongodb
 from tests.end_to_end.market import documents
+from tests.servers import HttpProxy, SocksProxy, server
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -225,3 +228,34 @@ def stalled_for_s(exchange: ExchangeSimulator, collector: Collector, count: int)
         60,
     )
     return time.monotonic() - started
+
+
+@pytest.mark.parametrize("kind", [HttpProxy, SocksProxy])
+def test_streams_and_rest_go_through_one_proxy_of_the_environment(
+    kind: type[HttpProxy | SocksProxy], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither name can be resolved here: only the proxy knows them."""
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    scheme = "http" if kind is HttpProxy else "socks5"
+    sections: Sections = {
+        "binance": {"stream_url": "ws://stream.invalid", "rest_url": "http://rest.invalid"},
+        "symbols": {"include": "BTCUSDT*"},  # a pattern needs the exchange's list
+        "repair": {"enabled": "yes"},
+    }
+    with ExchangeSimulator() as exchange:
+        targets = {
+            "stream.invalid": int(exchange.stream_url.rpartition(":")[2]),
+            "rest.invalid": int(exchange.rest_url.rpartition(":")[2]),
+        }
+        with server(kind(targets).serve) as port:
+            environ = {"ALL_PROXY": f"{scheme}://127.0.0.1:{port}"}
+            with Collector(tmp_path, exchange, sections, environ=environ) as collector:
+                assert collector.command("check").returncode == 0
+                collector.start()
+                exchange.wait_for_subscription(STREAM, timeout_s=30)
+                exchange.publish("BTCUSDT", "1", "1")
+                exchange.record("BTCUSDT", "1", "1")  # only REST has it
+                exchange.publish("BTCUSDT", "1", "1")
+                collector.wait_for_trades(3)
+                assert collector.stop() == 0
