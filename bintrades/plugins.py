@@ -5,11 +5,14 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import logging
+import os
 import re
+import stat
 import sys
 import traceback
 from collections import Counter, defaultdict
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pluggy
@@ -20,7 +23,6 @@ from bintrades.kinds import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from bintrades.model import Bar
 
@@ -135,6 +137,11 @@ class _Finder:
         path = self._drop_ins.get(name)
         points = self._installed.get(name, [])
         if path is not None:
+            if place := _anybodys(path):
+                raise ConfigError(
+                    f"[stores] enabled: {name} is not run: everybody may change {place}; allowed:"
+                    " code that only its owner may change, as after chmod -R o-w"
+                )
             if points:
                 log.warning("plugin %s: %s is used instead of %s", name, path, points[0].value)
             return _guarded(name, lambda: _import_file(name, path))
@@ -157,6 +164,24 @@ class _Finder:
 
 def _drop_ins(folder: Path) -> dict[str, Path]:
     return {path.stem: path for path in folder.glob("*.py") if not path.name.startswith(("_", "."))}
+
+
+def _anybodys(path: Path) -> Path | None:
+    """Return by which place everybody may change the code in *path*, if by one.
+
+    That is the file or what Python has compiled of it, or a folder above them, unless nobody may
+    rename there what belongs to others (/tmp).
+    """
+    compiled = Path(importlib.util.cache_from_source(str(path)))
+    for file in (path.absolute(), path.resolve(), compiled.absolute()):
+        owner = None  # of what lies in the place that is looked at
+        for place in (file, *file.parents) if file.exists() else ():
+            found = place.stat()
+            is_safe = found.st_mode & stat.S_ISVTX and owner in (0, os.geteuid())
+            if found.st_mode & stat.S_IWOTH and not is_safe:
+                return place
+            owner = found.st_uid
+    return None
 
 
 def _installed() -> dict[str, list[EntryPoint]]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
+import os
 import sys
 import textwrap
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,7 +18,6 @@ from bintrades.testing.bars import sample_bar, sample_bars
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     Write = Callable[..., Path]
     Install = Callable[..., None]
@@ -134,6 +136,67 @@ def test_two_packages_that_offer_the_same_name_are_refused(
 
     assert "acme_store" in said
     assert "other_store" in said
+
+
+RUNS = "open('ran', 'w').close()"
+
+
+@pytest.mark.parametrize("place", ["mine.py", "", ".."])
+def test_code_that_everybody_may_change_is_not_run(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "over" / "plugins"
+    folder.mkdir(parents=True)
+    (folder / "mine.py").write_text(RUNS)
+    open_to_all = (folder / place).resolve()
+    open_to_all.chmod(0o777)
+
+    said = problem(folder, "mine")
+
+    assert said.startswith(
+        f"[stores] enabled: mine is not run: everybody may change {open_to_all}; allowed: "
+    )
+    assert not (tmp_path / "ran").exists()
+    assert load(folder, "mongodb"), "what is not run does no harm"
+
+
+def test_compiled_code_that_everybody_may_change_is_not_run(tmp_path: Path, write: Write) -> None:
+    compiled = Path(importlib.util.cache_from_source(str(write("mine"))))
+    compiled.parent.mkdir()
+    compiled.touch()
+    compiled.parent.chmod(0o777)
+
+    assert f"everybody may change {compiled.parent};" in problem(tmp_path, "mine")
+
+
+def test_a_link_to_code_that_everybody_may_change_is_not_followed(
+    tmp_path: Path, write: Write
+) -> None:
+    away = tmp_path / "away"
+    away.mkdir()
+    code = write("mine").rename(away / "code.py")
+    (tmp_path / "mine.py").symlink_to(code)
+    away.chmod(0o777)
+
+    assert f"everybody may change {away};" in problem(tmp_path, "mine")
+
+
+def test_of_a_folder_where_nobody_may_touch_what_belongs_to_others_code_is_run(
+    tmp_path: Path, write: Write
+) -> None:
+    write("mine")
+    tmp_path.chmod(0o1777)
+
+    assert load(tmp_path, "mine")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_code_of_somebody_else_in_such_a_folder_is_not_run(tmp_path: Path, write: Write) -> None:
+    os.chown(write("mine"), 12_345, -1)
+    tmp_path.chmod(0o1777)
+
+    assert "everybody may change" in problem(tmp_path, "mine")
 
 
 def test_all_plugins_are_listed(tmp_path: Path, write: Write, install: Install) -> None:
