@@ -41,7 +41,7 @@ never what is above. Modules that are not named may stand anywhere that keeps th
 
 PURE = (
     *("batch_size", "model", "ledger", "gap_times", "bucket", "changes", "aggregator", "repair"),
-    *("binance.frames", "binance.messages", "binance.budget"),
+    *("binance.frames", "binance.messages", "binance.numbers", "binance.budget", "health"),
     *("binance.subscription", "binance.silence", "binance.symbols", "binance.addresses"),
 )
 IMPURE = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from decimal import Decimal  # noqa: TC003 - msgspec reads the annotations
+from decimal import Decimal, DecimalException
 from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +16,7 @@ from bintrades.binance.messages import (
     TradeId,
     milliseconds,
 )
+from bintrades.binance.numbers import PlainNumber  # noqa: TC001 - msgspec reads the annotations
 from bintrades.binance.rest import RestError
 from bintrades.model import Run
 from bintrades.repair import Aggregate, AggregatesTask, TradesTask
@@ -35,16 +36,16 @@ _IdOrNothing = Annotated[int, msgspec.Meta(ge=_NOTHING, le=2**63 - 2)]
 
 class _TradeRow(msgspec.Struct):
     trade_id: TradeId = msgspec.field(name="id")
-    price: Decimal
-    quantity: Decimal = msgspec.field(name="qty")
+    price: PlainNumber
+    quantity: PlainNumber = msgspec.field(name="qty")
     time: Time
     is_buyer_maker: bool = msgspec.field(name="isBuyerMaker")
 
 
 class _AggregateRow(msgspec.Struct):
     aggregate_id: TradeId = msgspec.field(name="a")
-    price: Decimal = msgspec.field(name="p")
-    quantity: Decimal = msgspec.field(name="q")
+    price: PlainNumber = msgspec.field(name="p")
+    quantity: PlainNumber = msgspec.field(name="q")
     first_id: _IdOrNothing = msgspec.field(name="f")
     last_id: _IdOrNothing = msgspec.field(name="l")
     time: Time = msgspec.field(name="T")
@@ -81,11 +82,8 @@ class History:
             list[_TradeRow],
         )
         # A set, since equal rows are one trade.
-        runs = {
-            _trade(task.symbol, row)
-            for row in rows
-            if row.trade_id >= task.from_id and row.price and row.quantity
-        }
+        found = (_trade(task.symbol, row) for row in rows if row.trade_id >= task.from_id)
+        runs = {run for run in found if run is not None}
         in_order = sorted(runs, key=lambda run: run.first_id)
         _check_order(task.symbol, in_order)
         return in_order
@@ -118,24 +116,29 @@ class History:
         return in_order
 
 
-def _trade(symbol: str, row: _TradeRow) -> Run:
+def _trade(symbol: str, row: _TradeRow) -> Run | None:
     return _checked(symbol, row, row.trade_id, row.trade_id)
 
 
 def _run(symbol: str, row: _AggregateRow) -> Run | None:
-    """Return the trades of *row*; None if the exchange has marked it invalid, as in old data."""
-    if row.first_id == _NOTHING or not (row.price and row.quantity):
-        return None
-    return _checked(symbol, row, row.first_id, row.last_id)
+    return None if row.first_id == _NOTHING else _checked(symbol, row, row.first_id, row.last_id)
 
 
-def _checked(symbol: str, row: _TradeRow | _AggregateRow, first_id: int, last_id: int) -> Run:
-    """Return the run of *row*; raise RestError if it has numbers that are none."""
+def _checked(
+    symbol: str, row: _TradeRow | _AggregateRow, first_id: int, last_id: int
+) -> Run | None:
+    """Return the run of *row*; None if the exchange has marked it invalid, as in old data.
+
+    Raises RestError if it has numbers that are none.
+    """
     try:
+        price, quantity = Decimal(row.price), Decimal(row.quantity)
+        if not (price and quantity):
+            return None
         time = milliseconds(row.time)
-    except ValueError as error:
-        raise RestError(f"{symbol}: the answer has a time that cannot be: {error}") from error
-    run = Run(first_id, last_id, row.price, row.quantity, time, row.is_buyer_maker)
+    except (ValueError, DecimalException) as error:
+        raise RestError(f"{symbol}: the answer has a number that cannot be: {error}") from error
+    run = Run(first_id, last_id, price, quantity, time, row.is_buyer_maker)
     if run.last_id < run.first_id or not (_is_usable(run.price) and _is_usable(run.quantity)):
         raise RestError(f"{symbol}: the answer has a row that cannot be: {run}"[:500])
     return run

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import msgspec
 
+from bintrades.binance.numbers import check_numbers
 from bintrades.model import Trade
 
 if TYPE_CHECKING:
@@ -171,6 +172,7 @@ def _decode_trades(batch: Batch) -> list[_StreamTrade]:
     # What is not exactly one object each breaks the syntax of the array or changes the count.
     if len(messages) != len(batch.lengths):
         raise ValueError("not exactly one JSON object")
+    check_numbers(batch.array)
     trades = [message.data for message in messages]
     for trade in trades:
         if not (SMALLEST <= trade.price <= LARGEST and SMALLEST <= trade.quantity <= LARGEST):

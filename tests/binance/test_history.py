@@ -145,7 +145,21 @@ def test_trades_that_cost_nothing_and_trades_before_the_asked_one_are_left_out(
     assert [run.first_id for run in history.trades(trades_task(4))] == [5]
 
 
-BAD_NUMBERS = ["NaN", "sNaN", "Infinity", "-1", "1E+19", "1E-19", "1E+999999", "1." + "3" * 2_000]
+BAD_NUMBERS = [
+    *("NaN", "sNaN", "Infinity", "-1", "1E+19", "1E-19", "1E+999999", "1." + "3" * 2_000),
+    *(
+        "1_000",
+        " 7 ",
+        "7\n",
+        "\u0661",
+        "\uff17",
+        "7\u00a0",
+        "..",
+        "1e",
+        "",
+        "1E+9999999999999999999",
+    ),
+]
 BAD_FIELDS: list[dict[str, Any]] = [
     *({"price": text} for text in BAD_NUMBERS),
     *({"qty": text} for text in BAD_NUMBERS),

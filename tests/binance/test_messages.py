@@ -227,8 +227,26 @@ BAD = {
     "time in seconds": spelled(E=str(START // 1000)),
     "negative time": spelled(T="-1"),
     "endless price": spelled(p='"1.' + "0" * MAX_TRADE_BYTES + '"'),
+    "underscore in a price": spelled(p='"1_000"'),
+    "spaces around a quantity": spelled(q='" 7 "'),
+    "escaped underscore": spelled(p='"1\\u005f000"'),
+    "escaped line end": spelled(q='"7\\n"'),
+    "no-break space": spelled(q='"7\u00a0"'),
+    "Arabic digits": spelled(p='"\u0661"'),
+    "fullwidth digits": spelled(q='"\uff17"'),
+    "mathematical digits": spelled(q='"\U0001d7d9"'),
     **{f"no {name}": without(name) for name in "EstpqTm"},
 }
+
+
+@pytest.mark.parametrize("symbol", ["BTCUSDT_260925", "币安人生USDT", "\U0001d7d9USDT", "a b\\"])
+def test_a_strange_symbol_is_no_strange_number(symbol: str) -> None:
+    plain = message(TRADE, s=symbol)
+    spaced = json.dumps(
+        json.loads(plain)
+    ).encode()  # with spaces, and escapes for what is not ASCII
+
+    assert [trade.symbol for trade in decode([GOOD, plain, spaced]).trades][1:] == [symbol] * 2
 
 
 @pytest.mark.parametrize("name", BAD)
