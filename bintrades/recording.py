@@ -38,6 +38,7 @@ _GATHER_MS = 25  # bars that close at the same moment are committed together
 _RETRY_MS = 1_000
 _SUSPECT_EVERY_MS = 5_000
 _STATUS_EVERY_MS = 5_000  # when nothing else is to be written: a sign of life, for `status`
+_STATUS_REST_MS = 1_000  # else it would cost more than the bars beside which it is written
 _SHOWN_BYTES = 200
 
 _first_id = attrgetter("first_id")
@@ -88,6 +89,7 @@ class Recording:
         self._told: dict[str, tuple[Gap, ...]] = {}
         self._heard_at = self._suspected_at = now
         self._written_at = self._checkpointed_at = now
+        self._told_at = now - _STATUS_REST_MS  # when the status was last written
         self._retry_at = now
         self._prune_request: tuple[Sequence[str], int] | None = None
         self._limited = LimitedLog(log)
@@ -241,7 +243,7 @@ class Recording:
             self._write(now, due)
         elif self._aggregator.has_bars and now - self._written_at >= _GATHER_MS:
             self._write(now, self._aggregator.collect_bars())
-        elif now - self._written_at >= _STATUS_EVERY_MS:
+        elif now - self._told_at >= _STATUS_EVERY_MS:
             self._write(now, Changes())
 
     def _write(self, now: int, changes: Changes, *, is_last: bool = False) -> bool:
@@ -254,14 +256,17 @@ class Recording:
         self._pending.update(changes)
         request, self._prune_request = self._prune_request, None
         has_news = self._pending or request is not None or is_last
-        if not has_news and now - self._written_at < _STATUS_EVERY_MS:
+        if not has_news and now - self._told_at < _STATUS_EVERY_MS:
             return True
         clock = self._clock()
         has_bars = self.waiting_bars > 0
         try:
-            self._journal.write(self._pending, clock, self._status())
+            is_due = is_last or now - self._told_at >= _STATUS_REST_MS
+            self._journal.write(self._pending, clock, self._status() if is_due else None)
             self._pending = Changes()
             self._written_at = now
+            if is_due:
+                self._told_at = now
             if request is not None:
                 self._prune(request, clock)
         except JournalError as error:

@@ -269,6 +269,21 @@ def test_a_sign_of_life_is_written_every_few_seconds_though_nothing_happens(
     assert all(later - earlier <= 5_200 for earlier, later in itertools.pairwise(words))
 
 
+def test_the_status_is_not_written_beside_every_bar(path: Path, journal: Journal) -> None:
+    desk = Desk(journal, checkpoint_every_ms=10)
+    desk.recording._status = lambda: f"{now}"
+    began_at = now_ms()
+    written = set()
+
+    for now in range(began_at, began_at + 10_000, 100):
+        trade = make_trade(now - began_at, START + now - began_at)
+        desk.recording.handle(Payloads(desk.session, Batch([raw_message(trade)]), now))
+        desk.recording.go_on(now, is_caught_up=True)
+        written.add(JournalReader(path).fact("status"))
+
+    assert len(written) == 10
+
+
 def test_the_last_word_is_written_at_the_end_though_nothing_else_is(
     path: Path, journal: Journal
 ) -> None:
