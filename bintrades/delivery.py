@@ -33,6 +33,7 @@ BATCH = 4_000
 """Bars of the largest batch, for a store that is quick; see batch_size."""
 
 _SURELY_A_TIMEOUT_S = 10.0  # whatever a failure that took so long is called
+_MOST_OF_A_REASON = 1_000  # characters
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 30.0
 _LOOK_EVERY_S = 10.0  # for what no other thread announced, such as bars sent again on request
 
@@ -240,7 +241,7 @@ class Delivery(Worker):
 
     def _without_secrets(self, text: str) -> str:
         """Return what a plugin said as it may stand in the journal and in the log."""
-        return storable(without_secrets(text, self._options))
+        return storable(without_secrets(text, self._options))[:_MOST_OF_A_REASON]
 
     def _close(self) -> None:
         self._is_open = False

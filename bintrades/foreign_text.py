@@ -25,7 +25,7 @@ _USER_INFO = re.compile(
     """,
     re.VERBOSE,
 )
-_PASSWORD = re.compile(r"[a-z][a-z0-9+.-]*://[^\s:/@]*:(\S+)@", re.IGNORECASE)
+_PASSWORD = re.compile(r"://[^\s:/@]*:(\S+)@")
 _ASSIGNED = re.compile(
     r"""((?:password|passwd|pwd|secret|token|api_?key)\s?=\s?)('[^']*'|"[^"]*"|[^\s'",;&)]+)""",
     re.IGNORECASE,

@@ -111,8 +111,9 @@ class QueueingHandler(logging.Handler):
         super().__init__()
         self._sink = sink
         self._queue: queue.SimpleQueue[bytes | threading.Event | None] = queue.SimpleQueue()
-        self._put_bytes = self._taken_bytes = 0  # each counted by one side only
-        self._dropped = self._failed = 0  # lines, likewise
+        self._counting = threading.RLock()  # for those who log; a destructor may do so at any time
+        self._put_bytes = self._dropped = 0
+        self._taken_bytes = self._failed = 0  # counted by the thread that writes
         self._told = 0
         self._silent_until = 0.0
         self._thread = threading.Thread(target=self._write, name="log-writer", daemon=True)
@@ -123,18 +124,27 @@ class QueueingHandler(logging.Handler):
         """Lines that nobody will ever see. Any thread."""
         return self._dropped + self._failed
 
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Have a line written, without logging's lock: what is logged may take long to be told."""
+        if not self.filter(record):
+            return False
+        self.emit(record)
+        return True
+
     def emit(self, record: logging.LogRecord) -> None:
-        """Have a line written, unless too many wait; logging holds the handler's lock."""
+        """Have a line written, unless too many wait."""
         try:
             line = _encoded(self.format(record))
         except Exception as error:
-            self._dropped += 1
+            with self._counting:
+                self._dropped += 1
             self._complain(error)
             return
-        if self._put_bytes - self._taken_bytes + len(line) > MOST_WAITING_BYTES:
-            self._dropped += 1
-            return
-        self._put_bytes += len(line)
+        with self._counting:
+            if self._put_bytes - self._taken_bytes + len(line) > MOST_WAITING_BYTES:
+                self._dropped += 1
+                return
+            self._put_bytes += len(line)
         self._queue.put(line)
 
     def flush(self) -> None:

@@ -25,7 +25,8 @@ _EXAMPLE_HEAD = """\
 ; The configuration of bintrades: every option, each with its default.
 ;
 ; Durations are whole numbers with ms, s, m, h or d, lists have commas, spaces or lines between.
-; ${NAME} in a value is the environment variable NAME: a place for passwords.
+; ${NAME} in a value is the environment variable NAME: a place for passwords. What comes from one
+; in the section of a store is shown as *** in the log and everywhere else.
 ; Relative paths start at the folder of this file, or at its parent when that folder is called etc;
 ; also in the sections of stores.
 """

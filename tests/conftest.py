@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import pymongo
 import pytest
+from hypothesis import settings
 
 from bintrades.testing.mongod import NOT_FOUND, URI_VARIABLE, Mongod, find_mongod
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from pymongo.database import Database
 
 pytest.register_assert_rewrite("bintrades.testing.store_contract")
+settings.register_profile("busy", deadline=None)  # a machine that is slow makes nothing wrong
+settings.load_profile("busy")
 
 
 @pytest.fixture(autouse=True)

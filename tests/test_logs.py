@@ -458,6 +458,28 @@ def test_a_process_whose_stderr_nobody_reads_ends_in_time_with_its_status() -> N
     assert time.monotonic() - began_at < 30
 
 
+def test_a_value_that_is_long_in_telling_itself_delays_only_who_logs_it(file: Path) -> None:
+    set_up_logging(LoggingConfig(file=file))
+    is_asked, may_tell = threading.Event(), threading.Event()
+
+    class Slow:
+        def __str__(self) -> str:
+            is_asked.set()
+            may_tell.wait(60)
+            return "slow"
+
+    slow = threading.Thread(target=lambda: log.info("%s", Slow()))
+    slow.start()
+    assert is_asked.wait(60)
+
+    log.info("quick")
+
+    assert [line["message"] for line in lines(file)] == ["quick"]
+    may_tell.set()
+    slow.join(60)
+    assert [line["message"] for line in lines(file)] == ["quick", "slow"]
+
+
 FORGED = "x\r\n2026-11-27 00:00:00,000 INFO    main bintrades: stopped\x1b[2J\x9b2J\u2028\x7f"
 
 
