@@ -22,7 +22,7 @@ from bintrades.binance.rest import RestClient, RestError
 from bintrades.binance.symbols import SymbolInfo
 from bintrades.clocks import utc_ms
 from bintrades.errors import ExchangeError
-from tests.servers import HttpProxy, SocksProxy, dripping, flooding, server
+from tests.servers import HttpProxy, SocksProxy, dripping, flooding, say_nothing, server
 
 if TYPE_CHECKING:
     import socket
@@ -505,13 +505,20 @@ def test_each_request_has_a_deadline_of_its_own(exchange: Exchange) -> None:
     assert len(exchange.connections) == 1
 
 
-def test_after_an_answer_that_was_too_long_the_next_one_is_read_from_its_beginning(
-    exchange: Exchange,
-) -> None:
-    with RestClient(exchange.url, SPOT, max_answer_bytes=1_000) as client:
-        exchange.body = b" " * 200_000
+def test_after_an_answer_that_was_too_long_the_next_one_is_read_from_its_beginning() -> None:
+    bodies = [(1_000_000, b" " * 65_536), (15, b'{"symbols": []}')]
+
+    def serve(accepted: socket.socket) -> None:
+        accepted.recv(65_536)
+        length, body = bodies.pop(0)
+        accepted.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % length + body)
+        say_nothing(accepted)
+
+    with (
+        server(serve) as port,
+        RestClient(f"http://127.0.0.1:{port}", SPOT, max_answer_bytes=1_000) as client,
+    ):
         assert "more than 1000 bytes came" in str(failure(client))
-        exchange.body = b'{"symbols": []}'
         assert client.exchange_symbols() == []
 
 
