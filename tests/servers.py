@@ -208,7 +208,8 @@ def _read(accepted: socket.socket, size: int) -> bytes:
     received = b""
     while len(received) < size:
         part = accepted.recv(size - len(received))
-        assert part
+        if not part:
+            raise ConnectionError("the client has left")
         received += part
     return received
 

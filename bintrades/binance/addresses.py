@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-_AVOIDED_MS = 600_000
-
 
 class Address(NamedTuple):
     """Where to connect to, as the socket module has it."""
@@ -45,15 +43,18 @@ def in_turn(found: Iterable[Address], copy: int = 0) -> list[Address]:
 
 
 class Avoided:
-    """The addresses that were no good of late. *now*: milliseconds, monotonic."""
+    """The addresses that were no good in the last *for_ms*. *now*: milliseconds, monotonic."""
 
-    def __init__(self) -> None:
+    def __init__(self, for_ms: int) -> None:
+        self._for_ms = for_ms
         self._since: dict[Address, int] = {}
 
     def add(self, address: Address, now: int) -> None:
-        """Try *address* after all others, for ten minutes."""
+        """Try *address* after all others, for a while."""
         self._since = {
-            each: since for each, since in self._since.items() if now - since < _AVOIDED_MS
+            each: since
+            for each, since in self._since.items()
+            if now - since < self._for_ms and each != address
         }
         self._since[address] = now
 
@@ -63,9 +64,9 @@ class Avoided:
 
     def last(self, addresses: Sequence[Address], now: int) -> list[Address]:
         """Return *addresses* with those to avoid at the end, the first to fail first."""
-
-        def failed_at(address: Address) -> int:
-            since = self._since.get(address)
-            return -1 if since is None or now - since >= _AVOIDED_MS else since
-
-        return sorted(addresses, key=failed_at)
+        ranks = {
+            address: rank
+            for rank, (address, since) in enumerate(self._since.items())
+            if now - since < self._for_ms
+        }
+        return sorted(addresses, key=lambda address: ranks.get(address, -1))

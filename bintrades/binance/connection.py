@@ -40,6 +40,8 @@ class Connection:
         connect_within_s: float = CONNECT_WITHIN_S,
         copy: int = 0,
     ) -> None:
+        self._dialer = dialer
+        self._copy = copy
         self._receive_timeout_s = receive_timeout_s
         allowance = Allowance(connect_within_s, _MAX_HANDSHAKE_BYTES)
         self._socket = dialer.open(url, allowance, copy)
@@ -54,7 +56,7 @@ class Connection:
                 redirect_limit=0,
             )
         except BaseException as error:
-            dialer.give_up(self._socket)
+            dialer.give_up(self._socket, copy)
             if location := (self._websocket.headers or {}).get("location"):
                 raise ConnectionError(f"the handshake is redirected to {location}") from error
             raise
@@ -87,6 +89,10 @@ class Connection:
         """Answer a ping with its own payload."""
         self._socket.allowance = Allowance(_SEND_WITHIN_S)
         self._websocket.pong(payload)
+
+    def avoid(self) -> None:
+        """Have other addresses tried before this one: it has brought nothing."""
+        self._dialer.avoid(self._socket, self._copy)
 
     def close(self, code: int = websocket.STATUS_NORMAL) -> None:
         """Say goodbye without waiting for the answer, and let go of the socket."""

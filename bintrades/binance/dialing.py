@@ -10,6 +10,7 @@ import os
 import selectors
 import socket
 import threading
+from collections import defaultdict
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 STAGGER_S = 1.0
 """Without an answer for so long the next address is tried besides; a lost SYN is sent again then,
 so that a connection that is only slow seldom makes a second one."""
+
+_DEAD_MS = 60_000  # it may have been slow only, and trying it again costs no more than a stagger
+_USELESS_MS = 600_000  # it lets in: trying it again may cost all the time that there is
 
 _OPTIONS = [
     (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
@@ -59,7 +63,8 @@ class Dialer:
         self._stagger_s = stagger_s
         self._resolver = Resolver()
         self._lock = threading.Lock()
-        self._avoided = Avoided()
+        self._dead = Avoided(_DEAD_MS)  # for everybody
+        self._useless: defaultdict[int, Avoided] = defaultdict(lambda: Avoided(_USELESS_MS))
 
     def open(self, url: str, allowance: Allowance, copy: int = 0) -> Socket:
         """Return a connection to the host of *url*, encrypted for wss:// and https://.
@@ -72,40 +77,46 @@ class Dialer:
         is_secure = parts.scheme in ("wss", "https")
         host, port = parts.hostname or "", parts.port or (443 if is_secure else 80)
         proxy = proxy_for(url, self._environ)
-        opened: Socket
-        if proxy is None:
-            opened = self._reach(host, port, allowance, copy)
-        else:
-            opened = self._reach(proxy.host, proxy.port, allowance, 0)
+        via = (proxy.host, proxy.port) if proxy else (host, port)
+        opened: Socket = self._reach(*via, allowance, copy)
         try:
             if proxy is not None:
                 if proxy.scheme == "https":
                     opened = TlsSocket(opened, self._tls(), proxy.host)
                 open_tunnel(opened, proxy, host, port)
             return TlsSocket(opened, self._tls(), host) if is_secure else opened
-        except BaseException:
-            self.give_up(opened)
+        except BaseException as error:
+            self.give_up(opened, copy)
+            if isinstance(error, UnicodeError):  # a name that TLS or the proxy's protocol lacks
+                raise OSError(f"{host}: cannot be the name of a host: {error}") from error
             raise
 
-    def give_up(self, opened: Socket) -> None:
+    def give_up(self, opened: Socket, copy: int = 0) -> None:
         """Close a connection that is no good, and try other addresses before its own."""
         opened.close()
+        self.avoid(opened, copy)
+
+    def avoid(self, opened: Socket, copy: int = 0) -> None:
+        """Try other addresses before that of *opened*, for ten minutes.
+
+        The other copies go on as before, lest all of them move to one address.
+        """
         with self._lock:
-            self._avoided.add(opened.peer, now_ms())
+            self._useless[copy].add(opened.peer, now_ms())
 
     def _reach(self, host: str, port: int, allowance: Allowance, copy: int) -> PlainSocket:
         found = in_turn(self._resolver.addresses(host, port, allowance.left_s()), copy)
         with self._lock:
-            addresses = self._avoided.last(found, now_ms())
+            addresses = self._dead.last(self._useless[copy].last(found, now_ms()), now_ms())
         race = _Race(addresses, self._stagger_s)
         try:
             raw, peer = race.run(allowance)
         finally:
             with self._lock:
                 for address in race.lost:
-                    self._avoided.add(address, now_ms())
+                    self._dead.add(address, now_ms())
         with self._lock:
-            self._avoided.remove(peer)
+            self._dead.remove(peer)
         return PlainSocket(raw, peer, allowance)
 
 

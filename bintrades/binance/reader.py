@@ -172,6 +172,10 @@ class Reader(Worker):
         )
         try:
             session.serve(self._stopping, self.note_move)
+        except Exception:
+            if session.first_data_at is None:
+                connection.avoid()
+            raise
         finally:
             if session.first_data_at is not None:
                 self._backoff.reset()

@@ -52,8 +52,8 @@ def test_as_many_copies_as_addresses_begin_at_different_ones(found: list[Address
     assert len({in_turn(found, copy)[0] for copy in range(1, count + 1)}) == count
 
 
-def test_an_address_that_was_no_good_comes_last_for_ten_minutes() -> None:
-    avoided = Avoided()
+def test_an_address_that_was_no_good_comes_last_for_a_while() -> None:
+    avoided = Avoided(10 * MINUTE)
     avoided.add(v4(1), 0)
 
     assert avoided.last([v4(1), v4(2), v4(3)], 10 * MINUTE - 1) == [v4(2), v4(3), v4(1)]
@@ -61,7 +61,7 @@ def test_an_address_that_was_no_good_comes_last_for_ten_minutes() -> None:
 
 
 def test_of_two_that_were_no_good_the_one_that_failed_first_is_tried_first() -> None:
-    avoided = Avoided()
+    avoided = Avoided(10 * MINUTE)
     avoided.add(v4(2), 1)
     avoided.add(v4(1), 2)
 
@@ -69,7 +69,7 @@ def test_of_two_that_were_no_good_the_one_that_failed_first_is_tried_first() -> 
 
 
 def test_one_that_works_again_is_as_good_as_any() -> None:
-    avoided = Avoided()
+    avoided = Avoided(10 * MINUTE)
     avoided.add(v4(1), 0)
     avoided.remove(v4(1))
     avoided.remove(v4(2))
@@ -78,7 +78,7 @@ def test_one_that_works_again_is_as_good_as_any() -> None:
 
 
 def test_what_is_remembered_does_not_grow_for_ever() -> None:
-    avoided = Avoided()
+    avoided = Avoided(10 * MINUTE)
     for number in range(10_000):
         avoided.add(Address(V4, (f"host {number}", 443)), number * MINUTE)
 

@@ -26,6 +26,7 @@ from bintrades.binance.session import StreamOptions
 from bintrades.clocks import now_ms
 from bintrades.ledger import Ledger
 from bintrades.testing.exchange import ExchangeSimulator
+from tests.servers import name_addresses
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -62,6 +63,7 @@ class Rig:
         group_size: int = 400,
         redundancy: int = 1,
         rotate_after_ms: int = 3_600_000,
+        silence_timeout_ms: int = 30_000,
     ) -> None:
         self.failures: list[str] = []
         self.copies: list[tuple[int, tuple[str, ...], int]] = []
@@ -73,6 +75,7 @@ class Rig:
         self.inbox: queue.Queue[Event] = queue.Queue(64)
         self._options = StreamOptions(url, SPOT, Dialer(ssl.create_default_context), coalesce_ms=1)
         self._attempts = AttemptLimit(SPOT)
+        self._silence_timeout_ms = silence_timeout_ms
         self.connections = Connections(
             symbols,
             self._make_reader,
@@ -132,7 +135,7 @@ class Rig:
             self._options,
             self._attempts,
             copy=copy,
-            silence_timeout_ms=30_000,
+            silence_timeout_ms=self._silence_timeout_ms,
             on_failure=self.failures.append,
         )
 
@@ -371,6 +374,10 @@ def reached(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return addresses
 
 
+def port_of(exchange: ExchangeSimulator) -> int:
+    return int(exchange.stream_url.rpartition(":")[2])
+
+
 def url_of(exchange: ExchangeSimulator) -> str:
     return "ws://exchange.test:" + exchange.stream_url.rpartition(":")[2]
 
@@ -386,6 +393,20 @@ def test_the_copies_of_a_group_go_to_different_addresses(reached: list[str]) -> 
         exchange.cut_all()
         rig.until_subscribed(4)
         assert sorted(reached) == sorted(ADDRESSES * 2)
+
+
+def test_an_address_that_lets_in_and_brings_nothing_is_left_for_another(
+    reached: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name_addresses(monkeypatch, ADDRESSES)
+    with (
+        ExchangeSimulator(NAMES, host="127.0.0.1") as mute,
+        ExchangeSimulator(NAMES, host="127.0.0.2", stream_port=port_of(mute)) as exchange,
+        Rig(url_of(mute), silence_timeout_ms=300) as rig,
+        Market(exchange, "S0USDT"),
+    ):
+        rig.until(lambda: rig.counted["S0USDT"] > 20)
+    assert reached == ADDRESSES
 
 
 def test_an_address_that_cannot_be_reached_is_passed_over(

@@ -17,7 +17,7 @@ from bintrades.binance.markets import MARKETS
 from bintrades.binance.rest import RestClient
 from bintrades.binance.sockets import Allowance
 from bintrades.testing.exchange import ExchangeSimulator
-from tests.servers import name_addresses, say_nothing, server, swallowing
+from tests.servers import SocksProxy, name_addresses, say_nothing, server, swallowing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -143,6 +143,21 @@ def test_an_address_that_lets_in_and_then_says_nothing_is_not_taken_again(
     assert visits == ["127.0.0.2"] * 2
 
 
+def test_copies_stay_at_different_addresses_when_all_of_them_have_failed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    name_addresses(monkeypatch, ["127.0.0.2", "127.0.0.1"])
+    dialer = Dialer(ssl.create_default_context, stagger_s=5.0)
+    with server(say_nothing, "127.0.0.1") as port, server(say_nothing, "127.0.0.2", port):
+        for _ in range(4):
+            reached = []
+            for copy in (1, 2):
+                opened = dialer.open(f"ws://exchange.test:{port}", Allowance(10), copy)
+                reached.append(opened.peer.place[0])
+                dialer.give_up(opened, copy)
+            assert sorted(map(str, reached)) == ["127.0.0.1", "127.0.0.2"]
+
+
 def _fails(attempt: Callable[[], object]) -> None:
     with pytest.raises(Exception, match="timed out"):
         attempt()
@@ -236,3 +251,16 @@ def test_a_name_service_that_does_not_answer_holds_nobody_for_long(
 def test_a_name_that_cannot_be_is_an_error_of_the_network(host: str) -> None:
     with pytest.raises(OSError, match=r"known|cannot be the name|resolution|associated"):
         make_dialer().open(f"ws://{host}/stream", Allowance(10))
+
+
+@pytest.mark.parametrize("scheme", ["ws", "wss"])
+def test_a_name_that_no_protocol_can_say_is_an_error_of_the_network(
+    scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = "a" * 64 + ".test"
+    with server(SocksProxy(0).serve) as port:
+        monkeypatch.setenv("all_proxy", f"socks5://127.0.0.1:{port}")
+        monkeypatch.delenv("http_proxy")
+        monkeypatch.delenv("https_proxy")
+        with pytest.raises(OSError, match=f"{host}: cannot be the name of a host: "):
+            make_dialer().open(f"{scheme}://{host}/stream", Allowance(10))
