@@ -112,7 +112,7 @@ class Status:
         figures: dict[str, Any] = {
             **self._process.figures(),
             "symbols": len(self._symbols),
-            "unlisted_symbols": self.unlisted,
+            "unlisted_symbols": redacted(self.unlisted),
             "trades": self._aggregator.trade_count,
             "duplicates": self._aggregator.duplicate_count,
             "repaired_trades": self._aggregator.repaired_count,
@@ -124,7 +124,7 @@ class Status:
             "lag_ms": recording.lag_ms,
             "delay_ms": recording.delay_ms,
             "queue": self._inbox.qsize(),
-            "journal_error": recording.journal_error,
+            "journal_error": _redacted(recording.journal_error),
             "log_lines_lost": lost_lines(),
             "connections": [
                 {
@@ -132,7 +132,7 @@ class Status:
                     "state": reader.state,
                     "symbols": len(reader.symbols),
                     "connections": reader.connection_count,
-                    "error": reader.last_error,
+                    "error": _redacted(reader.last_error),
                     "down_ms": reader.down_ms(now),
                 }
                 for reader in self._connections.readers
@@ -142,7 +142,7 @@ class Status:
                 {
                     "name": delivery.store_name,
                     "delivered": delivery.delivered_count,
-                    "error": delivery.last_error,
+                    "error": _redacted(delivery.last_error),
                     "behind_ms": now - delivery.caught_up_at,
                 }
                 for delivery in self._deliveries
@@ -153,7 +153,7 @@ class Status:
             for worker in self._workers()
             if worker.is_alive
         ]
-        return {name: redacted(value) for name, value in figures.items()}
+        return figures
 
     def _workers(self) -> Iterator[Worker]:
         yield from self._connections.readers
@@ -188,7 +188,9 @@ class Status:
             "is_enabled": self._repairer is not None,
             "requests": self._repairer.request_count if self._repairer else 0,
             "blocked_until": utc(now + blocked_for).isoformat() if blocked_for else None,
-            "error": self._budget.last_error,  # of any request, that for the list of symbols too
+            "error": _redacted(
+                self._budget.last_error
+            ),  # of any request, that for the list of symbols too
         }
 
 
@@ -260,12 +262,16 @@ def _gap_figures(reader: JournalReader) -> dict[str, int]:
     return {state: counts.get(state, 0) for state in ("open", "abandoned", REPAIRED, ABSENT)}
 
 
+def _redacted(text: str | None) -> str | None:
+    return text and redact(text)
+
+
 def _store_figures(reader: JournalReader, name: str) -> dict[str, Any]:
     state = reader.store(name)
     return {
         "waiting_bars": state.waiting_bars,
         "rejected_bars": state.rejected_bars,
-        "last_reason": redact(state.last_reason) if state.last_reason else None,
+        "last_reason": _redacted(state.last_reason),
     }
 
 

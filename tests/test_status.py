@@ -30,7 +30,7 @@ from bintrades.changes import Changes
 from bintrades.clocks import now_ms, utc_ms
 from bintrades.delivery import Delivery
 from bintrades.errors import JournalError
-from bintrades.foreign_text import as_json
+from bintrades.foreign_text import as_json, remember_secrets
 from bintrades.health import RUNNING, STARTING, STOPPING
 from bintrades.journal_reader import Cursor
 from bintrades.ledger import LedgerState
@@ -439,6 +439,22 @@ def test_no_text_of_others_moves_the_cursor_or_makes_a_line(path: Path) -> None:
     assert r"x\x1b[2J\ncollector   running\x9b \udcff ftp://***@host" in page
     assert "hidden" not in json.dumps(status)
     assert as_json(status).isprintable()
+
+
+def test_a_secret_that_is_also_the_name_of_a_store_is_hidden_in_what_others_say_only(
+    path: Path,
+) -> None:
+    remember_secrets(["jsonl"])
+    try:
+        with journal_at(path) as journal:
+            collector = Collector(path, journal)
+            collector.delivery.last_error = "jsonl is full"
+            figures = collector.status.summary(collector.recording, path)
+    finally:
+        remember_secrets([])
+
+    (store,) = figures["stores"]
+    assert (store["name"], store["error"]) == ("jsonl", "*** is full")
 
 
 def test_lines_that_the_log_lost_are_told(path: Path) -> None:
