@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bintrades.journal_file import fetch_rows
 from bintrades.journal_schema import BLOCK_MS
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ def _in_block(
         "since": max(since_ms, block * BLOCK_MS),
         "until": min(until_ms, (block + 1) * BLOCK_MS),
     }
-    return sorted(connection.execute(_IN_BLOCK, span), key=lambda row: row[1])
+    return sorted(fetch_rows(connection, _IN_BLOCK, span), key=lambda row: row[1])
 
 
 def _blocks(connection: sqlite3.Connection, symbol: str, first: int, last: int) -> Iterator[int]:

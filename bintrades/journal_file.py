@@ -108,14 +108,12 @@ def _check(connection: sqlite3.Connection, path: Path, *, accepts_older: bool) -
         )
 
 
-def fetch_rows(
-    connection: sqlite3.Connection, query: str, arguments: tuple[Any, ...]
-) -> list[tuple[Any, ...]]:
+def fetch_rows(connection: sqlite3.Connection, query: str, arguments: Any) -> list[tuple[Any, ...]]:
     """Return all rows, spoilt texts among them or not; a tolerant text_factory doubles the cost.
 
     Raises sqlite3.Error.
     """
-    connection.text_factory = str
+    before, connection.text_factory = connection.text_factory, str
     try:
         return connection.execute(query, arguments).fetchall()
     except sqlite3.OperationalError as error:
@@ -123,6 +121,8 @@ def fetch_rows(
             raise
         connection.text_factory = _ANY_TEXT
         return connection.execute(query, arguments).fetchall()
+    finally:
+        connection.text_factory = before
 
 
 def is_damaged(error: BaseException | None) -> bool:
