@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote_plus
 
 import pymongo
+from pymongo.errors import PyMongoError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 URI_VARIABLE = "BINTRADES_TEST_MONGODB_URI"
 """Environment variable with the URI of a server that the tester runs."""
@@ -50,8 +51,9 @@ class Mongod:
     """A mongod on loopback; runs inside a `with` block, and never longer than this process.
 
     Starts with its data under *folder*. It keeps its port when it is started again. With
-    *replica_set* it is the only member of a set of that name; with *auth* it asks for `username`
-    and `password`, who is root. Every method returns when the server is there, or gone.
+    *replica_set* it is the only member of a set of that name, or, with *is_one_of_many*, waits for
+    somebody to make it one (see ReplicaSet); with *auth* it asks for `username` and `password`,
+    who is root. Every method returns when the server is there, or gone.
     """
 
     username = "tester"
@@ -63,6 +65,7 @@ class Mongod:
         folder: Path,
         *,
         replica_set: str = "",
+        is_one_of_many: bool = False,
         auth: bool = False,
         arguments: Sequence[str] = (),
     ) -> None:
@@ -71,6 +74,7 @@ class Mongod:
         self._data = folder / "data"
         self._log = folder / "mongod.log"
         self._replica_set = replica_set
+        self._is_one_of_many = is_one_of_many
         self._auth = auth
         self._arguments = arguments
         self._process: subprocess.Popen[bytes] | None = None
@@ -119,6 +123,8 @@ class Mongod:
             )
         self._reaper = _kill_after_this_process(self._process.pid)
         self.port = self._await_port()
+        if self._is_one_of_many:
+            return
         if is_new:
             self._set_up()
         if self._replica_set:
@@ -174,6 +180,81 @@ class Mongod:
     def _await_primary(self) -> None:
         with pymongo.MongoClient[dict[str, object]](self.uri) as client:
             client.admin.command("ping")
+
+
+class ReplicaSet:
+    """Three members of a replica set, each a Mongod that may be killed and started again.
+
+    Runs inside a `with` block; begins with the first member as the primary.
+    """
+
+    name = "rs0"
+
+    def __init__(self, binary: Path, folder: Path, members: int = 3) -> None:
+        self.members = [
+            Mongod(binary, folder / str(number), replica_set=self.name, is_one_of_many=True)
+            for number in range(members)
+        ]
+
+    @property
+    def uri(self) -> str:
+        """Everything that a client needs to find the primary, whoever that is."""
+        hosts = ",".join(member.address for member in self.members)
+        return f"mongodb://{hosts}/?replicaSet={self.name}"
+
+    def __enter__(self) -> ReplicaSet:
+        try:
+            for member in self.members:
+                member.start()
+            hosts = [
+                {"_id": number, "host": member.address}
+                for number, member in enumerate(self.members)
+            ]
+            with _direct(self.members[0]) as client:
+                client.admin.command("replSetInitiate", {"_id": self.name, "members": hosts})
+            self.make_primary(self.members[0])
+            self._await_members()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        for member in self.members:
+            member.kill()
+
+    def make_primary(self, member: Mongod) -> None:
+        """Have *member* elected, for which a majority must be there."""
+        with _direct(member) as client:
+            _until(lambda: bool(client.admin.command("replSetStepUp")["ok"]))
+            _until(lambda: bool(client.admin.command("hello")["isWritablePrimary"]))
+
+    def _await_members(self) -> None:
+        """Wait until every member has what the others have."""
+        with pymongo.MongoClient[dict[str, object]](
+            f"{self.uri}&w={len(self.members)}&wtimeoutMS=60000"
+        ) as client:
+            client["bintrades_test_replica_set"]["probe"].insert_one({})
+
+
+def _direct(member: Mongod) -> pymongo.MongoClient[dict[str, object]]:
+    return pymongo.MongoClient(f"mongodb://{member.address}/?directConnection=true")
+
+
+def _until(is_so: Callable[[], bool]) -> None:
+    """Wait until *is_so*; an error of the server is another way of saying "not yet"."""
+    deadline = time.monotonic() + _START_TIMEOUT_S
+    while True:
+        try:
+            if is_so():
+                return
+        except PyMongoError as error:
+            last: object = error
+        else:
+            last = "not yet"
+        if time.monotonic() >= deadline:
+            raise RuntimeError(f"the replica set does not come about: {last}")
+        time.sleep(0.1)
 
 
 def _kill_after_this_process(pid: int) -> subprocess.Popen[bytes]:
