@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
@@ -26,6 +27,7 @@ from bintrades.version import __version__
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from bintrades.journal_reader import JournalReader
     from bintrades.model import Bar
 
 _HEADERS = [
@@ -251,8 +253,19 @@ def _parser() -> tuple[argparse.ArgumentParser, Mapping[str, _Parser]]:
     )
     gaps.add_argument("--json", action="store_true", help="for programs")
 
-    resend = _command(commands, "resend", _resend, "send bars that a store refused once more")
+    resend = _command(commands, "resend", _resend, "send bars to a store once more")
+    resend.description = (
+        "Send bars to a store once more: those that it refused, or, with --since, all that the"
+        " journal still has. A running collector begins within 10 seconds."
+    )
     resend.add_argument("store", metavar="STORE", help="name of the store, such as mongodb")
+    resend.add_argument(
+        "--since",
+        type=_since,
+        metavar="TIME",
+        help="every bar that opened then or later: 2026-11-27T10:00 (UTC unless it says else), or"
+        " a time before the newest bar: 90s, 10m, 2h, 1d",
+    )
 
     _add_simulate(commands)
     return parser, commands.choices
@@ -328,6 +341,28 @@ def _without_simulator(missing: str | None) -> int:
         f"the simulator needs {missing}, which is not installed: {pip} {missing},"
         f" or in the checkout {pip} '.[simulator]'"
     )
+
+
+def _since(text: str) -> int | datetime:
+    """Return a moment, or a time before one, in milliseconds."""
+    with suppress(ValueError):
+        return parse_duration(text)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{one_line(text, 40)!r} is neither a time, such as 2026-11-27T10:00, nor a duration,"
+            " such as 2h"
+        ) from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _resolve(since: int | datetime, reader: JournalReader) -> int:
+    """Return the open time in milliseconds from which on bars are meant."""
+    if isinstance(since, datetime):
+        return max(0, (since - datetime.fromtimestamp(0, UTC)) // timedelta(milliseconds=1))
+    newest = reader.newest_stored_open_time_ms()
+    return 0 if newest is None else max(0, newest - since)
 
 
 def _duration(text: str) -> int:
@@ -468,7 +503,11 @@ def _resend(options: argparse.Namespace) -> int:
         hint = did_you_mean(options.store, config.stores.enabled)
         known = ", ".join(config.stores.enabled) or "none"
         raise ConfigError(f"{options.store}: is not an enabled store{hint}; enabled: {known}")
-    count = JournalReader(config.journal.path).resend(options.store)
+    reader = JournalReader(config.journal.path)
+    if options.since is None:
+        count = reader.resend(options.store)
+    else:
+        count = reader.resend_since(options.store, _resolve(options.since, reader))
     _say(f"{count} {'bar' if count == 1 else 'bars'} will be sent to {options.store} again")
     return 0
 

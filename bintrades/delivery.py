@@ -175,6 +175,8 @@ class Delivery(Worker):
         bars, sequence = self._cursor.next_bars(self._batch_size.limit)
         if not bars:
             return False
+        if self._cursor.is_sending_again:
+            self.caught_up_at = now_ms()
         started = time.monotonic()
         rejected = self._write(bars)
         self._batch_size.took(len(bars), time.monotonic() - started)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
+from bintrades import journal_resend
 from bintrades.errors import JournalError
 from bintrades.journal_bars import BARS_AFTER, BARS_DUE, GET_BAR, Row, after_page, newest, page
 from bintrades.journal_file import (
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
+    from bintrades.journal_resend import Place
     from bintrades.model import Bar, Gap
 
 
@@ -59,6 +61,7 @@ class StoreState:
     waiting_bars: int
     rejected_bars: int
     last_reason: str | None
+    resending_from_ms: int | None = None  # open time of the next bar that it is to get again
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +135,12 @@ class JournalReader:
             if row is not None and row[0] >= 0:
                 times.append(row[0])
             return max(times, default=None)
+
+    def newest_stored_open_time_ms(self) -> int | None:
+        """Return the open time of the newest bar that stores can have, of whatever symbol."""
+        with self._reading() as connection:
+            (newest,) = connection.execute("SELECT max(open_time) FROM bars").fetchone()
+            return None if newest is None else int(newest)
 
     def symbols(self) -> list[str]:
         """Return the symbols of which a trade was ever seen."""
@@ -224,7 +233,10 @@ class JournalReader:
                 " ORDER BY rejected_at DESC LIMIT 1",
                 (name,),
             ).fetchone()
-            return StoreState(waiting, refused, reason[0] if reason else None)
+            place = journal_resend.place_of(connection, name)
+            return StoreState(
+                waiting, refused, reason[0] if reason else None, place[0] if place else None
+            )
 
     def resend(self, name: str) -> int:
         """Have the bars that *name* refused delivered again; return how many."""
@@ -232,6 +244,11 @@ class JournalReader:
             return connection.execute(
                 "UPDATE rejected SET is_due = 1 WHERE store = ? AND is_due = 0", (name,)
             ).rowcount
+
+    def resend_since(self, name: str, since_ms: int) -> int:
+        """Have all bars that open then or later delivered to *name* again; return how many."""
+        with self._writing() as connection:
+            return journal_resend.request(connection, name, since_ms)
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
@@ -262,28 +279,44 @@ class Cursor(JournalReader):
         super().__init__(path)
         self._store = store
         self._unreadable: list[tuple[str, int, str]] = []  # symbol, open time, what is wrong
+        self._sent_again: tuple[Place, Place | None] | None = None  # from there, through here
 
     def next_bars(self, limit: int) -> tuple[list[Bar], int]:
         """Return the next bars, oldest version first, and where to move the cursor after them.
 
         Bars that the store refused and that are to be sent again come before, in batches of
-        their own. Rows that cannot be read are left out, and set aside when the cursor moves.
+        their own; those that it had and is to get again come when no others wait. Rows that
+        cannot be read are left out, and set aside when the cursor moves.
         """
         while True:
             bars, sequence = self._next_bars(limit)
-            if bars or not self._unreadable:
+            if bars or not (self._unreadable or self._sent_again):
                 return bars, sequence
             self.move(sequence, [])
 
+    @property
+    def is_sending_again(self) -> bool:
+        """Whether the last bars were such that the store had already: no others waited."""
+        return self._sent_again is not None
+
     def _next_bars(self, limit: int) -> tuple[list[Bar], int]:
         self._unreadable = []
+        self._sent_again = None
         with self._reading() as connection:
             position = _position(connection, self._store)
             due = fetch_rows(connection, BARS_DUE, (self._store, limit))
             if due:
                 return self._readable(connection, due), position
             rows = fetch_rows(connection, BARS_AFTER, (position, limit))
-            return self._readable(connection, rows), rows[-1][-1] if rows else 0
+            if rows:
+                return self._readable(connection, rows), rows[-1][-1]
+            place = journal_resend.place_of(connection, self._store)
+            if place is None:
+                return [], 0
+            again = fetch_rows(connection, journal_resend.BARS_FROM, (*place, limit))
+            through = (again[-1][1], again[-1][0]) if len(again) == limit else None
+            self._sent_again = (place, through)
+            return self._readable(connection, again), position
 
     def _readable(self, connection: sqlite3.Connection, rows: list[tuple[Any, ...]]) -> list[Bar]:
         kind = _kind(connection) if rows else ("", 0)
@@ -315,6 +348,8 @@ class Cursor(JournalReader):
                 " ON CONFLICT (store) DO UPDATE SET sequence = excluded.sequence",
                 (self._store, sequence),
             )
+            if self._sent_again is not None:
+                journal_resend.note_sent(connection, self._store, *self._sent_again)
 
 
 def _open_bars(connection: sqlite3.Connection, symbol: str | None = None) -> Iterator[Bar]:

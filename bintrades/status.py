@@ -268,11 +268,14 @@ def _redacted(text: str | None) -> str | None:
 
 def _store_figures(reader: JournalReader, name: str) -> dict[str, Any]:
     state = reader.store(name)
-    return {
+    figures: dict[str, Any] = {
         "waiting_bars": state.waiting_bars,
         "rejected_bars": state.rejected_bars,
         "last_reason": _redacted(state.last_reason),
     }
+    if state.resending_from_ms is not None:
+        figures["resending_from"] = utc(state.resending_from_ms).isoformat()
+    return figures
 
 
 def tell(status: dict[str, Any]) -> str:
@@ -296,6 +299,7 @@ def _lines(status: dict[str, Any]) -> list[str]:
             f"store       {name}: {store['waiting_bars']} bars wait,"
             f" {store['rejected_bars']} refused"
             + (f" ({store['last_reason']})" if store["last_reason"] else "")
+            + _tell_resending(store.get("resending_from"))
         )
     head = [f"collector   {_tell_process(status['state'], collector)}"]
     if status["state"] not in (STOPPED, NEVER_RUN):
@@ -359,6 +363,10 @@ def _tell_wal(journal: dict[str, Any]) -> str:
 
 def _megabytes(count: int) -> str:
     return f"{count / 1_000_000:.1f} MB"
+
+
+def _tell_resending(since: str | None) -> str:
+    return f"; gets all bars from {_moment(since)} UTC on again" if since else ""
 
 
 def _moment(text: str) -> str:

@@ -680,6 +680,51 @@ def test_resend_has_refused_bars_sent_again_and_says_how_many(
     assert JournalReader(journal).store("shelf").rejected_bars == 0
 
 
+@pytest.mark.parametrize(
+    ("since", "count"),
+    [
+        ("2024-08-08T00:59:00", 6),
+        ("2024-08-08 00:59", 6),
+        ("2024-08-08T02:59:00+02:00", 6),
+        ("2024-08-08T00:59:00.001Z", 5),
+        ("2024-08-08", 362),
+        ("1960-01-01", 362),
+        ("2050-01-01", 0),
+        ("60s", 7),
+        ("1000d", 362),
+        ("0s", 1),
+    ],
+)
+def test_resend_since_has_every_bar_from_there_on_sent_again(
+    journal: Path, terminal: Terminal, since: str, count: int
+) -> None:
+    cursor = Cursor(journal, "shelf")
+    bars, sequence = cursor.next_bars(1_000)
+    cursor.move(sequence, bars)
+
+    said = terminal("resend", "shelf", "--since", since)
+
+    said.assert_well()
+    bars_are = "bar" if count == 1 else "bars"
+    assert said.out == f"{count} {bars_are} will be sent to shelf again\n"
+    assert len(cursor.next_bars(1_000)[0]) == count
+
+
+@pytest.mark.usefixtures("journal")
+def test_status_tells_from_where_on_a_store_gets_bars_again(terminal: Terminal) -> None:
+    terminal("resend", "shelf", "--since", "2024-08-08T00:30").assert_well()
+
+    assert "gets all bars from 2024-08-08 00:30:00 UTC on again" in terminal("status").out
+
+
+@pytest.mark.parametrize("since", ["yesterday", "", "2h30m", "12:00", "2024-13-01", "-1h"])
+def test_a_since_that_is_no_time_is_refused(terminal: Terminal, since: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        terminal("resend", "shelf", f"--since={since}")
+
+    assert ended.value.code == 2
+
+
 @pytest.mark.usefixtures("journal")
 def test_resend_to_a_store_that_is_not_enabled_is_refused(terminal: Terminal) -> None:
     said = terminal("resend", "shelv")

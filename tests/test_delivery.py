@@ -392,6 +392,24 @@ def test_refused_bars_are_set_aside_the_rest_goes_on_and_they_come_again_on_requ
     assert shop.delivery.last_error is None
 
 
+def test_bars_that_a_store_had_come_again_on_request_while_it_runs(
+    journal: Journal, open_shop: Open, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bintrades.delivery._LOOK_EVERY_S", 0.05)
+    bars = sample_bars(3)
+    journal.write(finished(*bars), NOW)
+    shop = open_shop().start()
+    shop.expect("open")
+    shop.expect_open_times(*bars)
+
+    assert JournalReader(path).resend_since("shop", bars[1].open_time_ms) == 2
+
+    shop.expect_open_times(*bars[1:])
+    assert shop.finish()
+    shop.expect("close")
+    assert shop.state == StoreState(0, 0, None)
+
+
 def test_a_newer_version_of_a_refused_bar_that_is_taken_clears_it(
     journal: Journal, open_shop: Open
 ) -> None:
