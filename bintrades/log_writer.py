@@ -10,6 +10,7 @@ import logging
 import os
 import queue
 import select
+import sys
 import threading
 import time
 from contextlib import suppress
@@ -42,10 +43,10 @@ class Sink(Protocol):
 
 
 class StderrSink:
-    """Stderr, as it is now: whatever becomes of sys.stderr, no other file takes its place."""
+    """Stderr, as it was at the start: whatever becomes of it, no other file takes its place."""
 
     def __init__(self) -> None:
-        self._descriptor = os.dup(_STDERR)
+        self._descriptor = _stderr()
 
     def write(self, lines: bytes) -> None:
         """Write all of *lines*, waiting for as long as nobody reads. Raises OSError."""
@@ -116,6 +117,7 @@ class QueueingHandler(logging.Handler):
         self._taken_bytes = self._failed = 0  # counted by the thread that writes
         self._told = 0
         self._silent_until = 0.0
+        self._stderr = _stderr()
         self._thread = threading.Thread(target=self._write, name="log-writer", daemon=True)
         self._thread.start()
 
@@ -172,6 +174,8 @@ class QueueingHandler(logging.Handler):
             self._taken_bytes += len(item)
         with suppress(OSError):  # what a full disk did not take is lost
             self._sink.close()
+        stderr, self._stderr = self._stderr, -1
+        os.close(stderr)
 
     def _write_line(self, line: bytes) -> None:
         lost = self.lost_lines
@@ -193,15 +197,22 @@ class QueueingHandler(logging.Handler):
         self._silent_until = time.monotonic() + _COMPLAIN_EVERY_S
         reason = showable(str(error))[:_MOST_OF_A_REASON]
         words = f"bintrades: the log cannot be written: {reason}; lines left out: {self.lost_lines}"
-        with suppress(OSError):  # there is nobody left to tell that stderr fails, too
-            if _takes_a_line(_STDERR):
-                os.write(_STDERR, _encoded(words))
+        with suppress(OSError, ValueError):  # nobody is left to tell that stderr fails, too
+            if _takes_a_line(self._stderr):
+                os.write(self._stderr, _encoded(words))
 
 
 def lost_lines() -> int:
     """Return how many lines of the log were lost since it was set up. Any thread."""
     handlers = logging.getLogger().handlers
     return sum(each.lost_lines for each in handlers if isinstance(each, QueueingHandler))
+
+
+def _stderr() -> int:
+    """Return a descriptor of our own for stderr; where it was closed at the start, for nothing."""
+    if sys.__stderr__ is None:  # its number may be that of any other file by now
+        return os.open(os.devnull, os.O_WRONLY)
+    return os.dup(_STDERR)
 
 
 def _encoded(line: str) -> bytes:

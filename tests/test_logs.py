@@ -480,6 +480,25 @@ def test_a_value_that_is_long_in_telling_itself_delays_only_who_logs_it(file: Pa
     assert [line["message"] for line in lines(file)] == ["quick", "slow"]
 
 
+def test_what_was_opened_in_the_place_of_a_closed_stderr_is_no_log(tmp_path: Path) -> None:
+    code = (
+        "import os, sys\n"
+        "mine = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)\n"
+        "assert mine == 2 and sys.stderr is None, mine\n"
+        "import logging\n"
+        "from bintrades.logs import set_up_logging\n"
+        "from bintrades.options import LoggingConfig\n"
+        "set_up_logging(LoggingConfig())\n"
+        "logging.error('not into this file')\n"
+    )
+    file = tmp_path / "file"
+    command = 'exec "$0" -c "$1" "$2" 2>&-'
+
+    subprocess.run(["sh", "-c", command, sys.executable, code, str(file)], check=True, timeout=60)
+
+    assert file.read_bytes() == b""
+
+
 FORGED = "x\r\n2026-11-27 00:00:00,000 INFO    main bintrades: stopped\x1b[2J\x9b2J\u2028\x7f"
 
 
