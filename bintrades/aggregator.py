@@ -126,6 +126,8 @@ class _Series:
             return True
         if ledger.next_id - saved.next_id >= _SAVE_AFTER_TRADES or ledger.gaps != saved.gaps:
             return True
+        if ledger.absent != saved.absent:
+            return True
         if not self.save_by:
             self.save_by = now + _SAVE_WITHIN_MS // 2 + self.saves_later
         return now >= self.save_by
@@ -371,8 +373,9 @@ class Aggregator:
                     self.repaired_count += run.count
                     self._add_run(series, run)
         for first_id, last_id in repaired.absent:
-            ledger.close_absent(first_id, last_id)
+            ledger.close_absent(first_id, last_id, repaired.absent_at)
             self._changes.explained.append((series.symbol, first_id, last_id, ABSENT))
+        self._note_reopened(series)
 
     def note_newest(self, symbol: str, trade_id: int, time: int, now: int) -> bool:
         """Note the newest trade that REST knows; return whether its stream is dead.
@@ -461,6 +464,10 @@ class Aggregator:
         """Return what is missing of *symbol* now."""
         return self._series[symbol].ledger.gaps
 
+    def absent(self, symbol: str) -> tuple[Gap, ...]:
+        """Return which ids of *symbol* the exchange does not have."""
+        return self._series[symbol].ledger.absent
+
     def advance(self, now: int) -> None:
         """Close the bars of symbols that have nothing to say, once their time has passed.
 
@@ -545,6 +552,7 @@ class Aggregator:
         changes = self._changes
         names = [key[0] for key in (*changes.finished, *changes.amendments, *changes.attempts)]
         names += [each[0] for each in changes.explained]
+        names += [symbol for symbol, _ in changes.reopened]
         return {symbol: self._series[symbol] for symbol in names}
 
     def _collect(self, chosen: Mapping[str, _Series]) -> Changes:
@@ -554,6 +562,8 @@ class Aggregator:
         # How ids ceased to be missing is told together with the ledger that lacks them no longer.
         self._changes.explained = [each for each in changes.explained if each[0] not in chosen]
         changes.explained = [each for each in changes.explained if each[0] in chosen]
+        self._changes.reopened = [each for each in changes.reopened if each[0] not in chosen]
+        changes.reopened = [each for each in changes.reopened if each[0] in chosen]
         self._changes.attempts = {k: n for k, n in changes.attempts.items() if k[0] not in chosen}
         return changes
 
@@ -580,6 +590,7 @@ class Aggregator:
             self._look_at_duplicate(series, trade)
             return
         self._unsaved[series.symbol] = series
+        self._note_reopened(series)
         series.gap_cause = SKIPPED
         if time < series.unwanted_before:
             return  # ids and times disagree: the rest of its interval will not come
@@ -593,6 +604,10 @@ class Aggregator:
             self._add_to(series, open_time, trade)
         if event_time >= series.due:
             self._close_due(series, event_time)
+
+    def _note_reopened(self, series: _Series) -> None:
+        while series.ledger.reopened:
+            self._changes.reopened.append((series.symbol, series.ledger.reopened.pop()))
 
     def _look_at_duplicate(self, series: _Series, trade: Trade) -> None:
         """Begin anew if the exchange has done so: no duplicate is newer than all bars.

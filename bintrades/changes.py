@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from bintrades.ledger import LedgerState  # noqa: TC001 - msgspec reads it at run time
-from bintrades.model import Bar  # noqa: TC001 - the same
+from bintrades.model import Bar, Gap  # noqa: TC001 - the same
 
 Key = tuple[str, int]
 """Symbol and open time of a bar."""
@@ -30,6 +30,9 @@ class Changes:
     checkpoints: dict[str, Checkpoint] = field(default_factory=dict)
     explained: list[tuple[str, int, int, str]] = field(default_factory=list)
     """Ids missing no longer though their trades did not come: symbol, first id, last id, why."""
+
+    reopened: list[tuple[str, Gap]] = field(default_factory=list)
+    """Ids that were held to be absent until a trade of theirs came, by symbol."""
 
     attempts: dict[tuple[str, int], int] = field(default_factory=dict)
     """Requests so far, for those made about a gap since: by its symbol and last id."""
@@ -54,5 +57,6 @@ class Changes:
             self.amend(key, part)
         self.checkpoints.update(later.checkpoints)
         self.explained += later.explained
+        self.reopened += later.reopened
         self.attempts.update(later.attempts)
         self.facts.update(later.facts)

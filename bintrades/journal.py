@@ -46,7 +46,7 @@ from bintrades.ledger import (
     changed_spans,
     no_longer_missing,
 )
-from bintrades.model import RENUMBERED, REPAIRED, UNWANTED
+from bintrades.model import ABSENT, RENUMBERED, REPAIRED, UNWANTED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -267,6 +267,7 @@ class Journal:
                 self._put_checkpoints(checkpoints, utc_ms())
                 for symbol, checkpoint in checkpoints.items():
                     self._put_gaps(symbol, (), checkpoint.ledger.gaps)
+                    self._put_absent(symbol, (), checkpoint.ledger.absent)
                 self._save_sequence(itertools.count(last_sequence + 1))
                 self._put_fact(LOST_THROUGH, msgspec.json.encode(lost_through).decode())
             self._is_open = True
@@ -345,7 +346,7 @@ class Journal:
             for key, part in changes.amendments.items():
                 stored = self._get(key)
                 finished[key] = part if stored is None else stored.merge(part)
-            changed = self._changed_gaps(changes.checkpoints)
+            changed = self._changed_gaps(changes)
             for key, stored in self._touched(changed).items():
                 if key not in finished and stored.is_complete != self._is_complete(
                     stored, checkpoints
@@ -363,8 +364,15 @@ class Journal:
                 ],
             )
             for symbol, (before, after) in changed.items():
-                self._note_past_gaps(symbol, before, after, changes, now_ms)
+                reopened = [gap for name, gap in changes.reopened if name == symbol]
+                self._forget_past_absence(symbol, reopened)
+                before_all = sorted((*before, *reopened), key=lambda gap: gap.first_id)
+                self._note_past_gaps(symbol, before_all, after, changes, now_ms)
                 self._put_gaps(symbol, before, after)
+            for symbol, checkpoint in changes.checkpoints.items():
+                known = self._checkpoints.get(symbol)
+                before_absent = known.ledger.absent if known else ()
+                self._put_absent(symbol, *changed_part(before_absent, checkpoint.ledger.absent))
             self._put_checkpoints(changes.checkpoints, now_ms)
             self._save_sequence(sequence)
             for name, value in changes.facts.items():
@@ -372,17 +380,16 @@ class Journal:
             if status is not None:
                 self._put_fact("status", status)
 
-    def _changed_gaps(
-        self, checkpoints: Mapping[str, Checkpoint]
-    ) -> dict[str, tuple[list[Gap], list[Gap]]]:
+    def _changed_gaps(self, changes: Changes) -> dict[str, tuple[list[Gap], list[Gap]]]:
         """Return the gaps that were on record and are no more, and the new ones, by symbol.
 
         Where nothing can be repaired there may be thousands that stay as they are.
         """
         changed = {}
-        for symbol, checkpoint in checkpoints.items():
+        reopened = {symbol for symbol, _ in changes.reopened}
+        for symbol, checkpoint in changes.checkpoints.items():
             before, after = changed_part(self._gaps_before(symbol), checkpoint.ledger.gaps)
-            if before or after:
+            if before or after or symbol in reopened:
                 changed[symbol] = (before, after)
         return changed
 
@@ -446,6 +453,31 @@ class Journal:
             "INSERT INTO gaps VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [(symbol, *gap_row(gap)) for gap in after],
         )
+
+    def _put_absent(self, symbol: str, before: Iterable[Gap], after: Iterable[Gap]) -> None:
+        self._connection.executemany(
+            "DELETE FROM absent WHERE symbol = ? AND first_id = ?",
+            [(symbol, gap.first_id) for gap in before],
+        )
+        self._connection.executemany(
+            "INSERT INTO absent VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [(symbol, *gap_row(gap), gap.absent_at, gap.looks) for gap in after],
+        )
+
+    def _forget_past_absence(self, symbol: str, reopened: Iterable[Gap]) -> None:
+        """Take ids off the record as absent: one of them has turned out to exist."""
+        for gap in reopened:
+            rows = self._connection.execute(
+                "DELETE FROM past_gaps WHERE symbol = ? AND last_id >= ? AND first_id <= ?"
+                " AND outcome = ? RETURNING *",
+                (symbol, gap.first_id, gap.last_id, ABSENT),
+            ).fetchall()
+            for _, first_id, last_id, *row in rows:
+                left = [(first_id, gap.first_id - 1), (gap.last_id + 1, last_id)]
+                self._connection.executemany(
+                    "INSERT INTO past_gaps VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    [(symbol, *ids, *row) for ids in left if ids[0] <= ids[1]],
+                )
 
     def _note_past_gaps(
         self,
@@ -543,9 +575,18 @@ def _read_checkpoints(connection: sqlite3.Connection) -> dict[str, Checkpoint]:
         f"SELECT symbol, {GAP_COLUMNS} FROM gaps ORDER BY symbol, first_id"  # noqa: S608
     ):
         gaps.setdefault(symbol, []).append(gap_from_row(tuple(row)))
+    absent: dict[str, list[Gap]] = {}
+    for symbol, absent_at, looks, *row in connection.execute(
+        f"SELECT symbol, absent_at, looks, {GAP_COLUMNS} FROM absent"  # noqa: S608
+        " ORDER BY symbol, first_id"
+    ):
+        gap = replace(gap_from_row(tuple(row)), absent_at=absent_at, looks=looks)
+        absent.setdefault(symbol, []).append(gap)
     return {
         symbol: Checkpoint(
-            LedgerState(next_id, last_time, tuple(gaps.get(symbol, ()))),
+            LedgerState(
+                next_id, last_time, tuple(gaps.get(symbol, ())), tuple(absent.get(symbol, ()))
+            ),
             decode_open_bars(open_bars),
             closed_through,
         )

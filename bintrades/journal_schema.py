@@ -6,6 +6,7 @@ proportion to what is stored, whoever writes:
 
 - `counts`: bars, those of them that are incomplete or unclosed, gaps by what became of them;
 - `cursors`: beside a store's place, how many bars wait for it, are due again, were refused;
+- `absent`: ids that do not exist, as far as the exchange knows, of which trades are still welcome;
 - `blocks`: how many bars each symbol has in each hour. Rows of `bars` lie by time, since those of
   one moment are written together into few pages; an index by symbol would cost a page for each
   bar. The hours tell where bars of a symbol are, and change as rarely as it has a first in one.
@@ -132,6 +133,21 @@ UPDATE cursors SET
     waiting = (SELECT count(*) FROM bars WHERE bars.sequence > cursors.sequence),
     due = (SELECT count(*) FROM rejected WHERE store = cursors.store AND is_due = 1),
     refused = (SELECT count(*) FROM rejected WHERE store = cursors.store AND is_due = 0);
+
+CREATE TABLE absent (
+    symbol TEXT NOT NULL,
+    first_id INTEGER NOT NULL,
+    last_id INTEGER NOT NULL,
+    since INTEGER NOT NULL,
+    until INTEGER NOT NULL,
+    cause TEXT NOT NULL,
+    attempts INTEGER NOT NULL,
+    last_error TEXT,
+    is_abandoned INTEGER NOT NULL,
+    absent_at INTEGER NOT NULL,
+    looks INTEGER NOT NULL,
+    PRIMARY KEY (symbol, first_id)
+) WITHOUT ROWID;
 
 CREATE INDEX gaps_by_time ON gaps (since, symbol, first_id);
 CREATE INDEX gaps_of_symbol_by_time ON gaps (symbol, since, first_id);

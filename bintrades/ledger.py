@@ -6,7 +6,7 @@ holes below it tell everything: whether a trade is new, whether it was had befor
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_right, insort
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -18,8 +18,8 @@ from bintrades.model import RENUMBERED, SILENT_STREAM, START, Gap
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-DISORDER_MS = 1_000
-"""More than a trade may be older than one with a lower id.
+DISORDER_MS = 999
+"""How much older a trade may be than one with a lower id, at most.
 
 In recorded sessions `T` never falls back; after a correction of the exchange's clocks it may, a
 little. Every span of a gap allows for it, so a lost trade never lies outside of its gap.
@@ -27,6 +27,9 @@ little. Every span of a gap allows for it, so a lost trade never lies outside of
 
 _RENUMBERED_AFTER_MS = 4_000  # beyond the end of the beginning's span: no trade of before it
 _GROWS_FOR_MS = 10_000  # then a gap is left to be repaired, and what is missing next is another
+MOST_ABSENT = 200
+"""Ranges of ids that do not exist, of one symbol, of which trades are still welcome."""
+
 _STEP = 256  # gaps compared at once
 
 
@@ -71,6 +74,14 @@ def _common_end(one: tuple[Gap, ...], other: tuple[Gap, ...], start: int) -> int
     while count < length and one[low - count - 1] == other[high - count - 1]:
         count += 1
     return count
+
+
+def _first_id(gap: Gap) -> int:
+    return gap.first_id
+
+
+def _absent_at(gap: Gap) -> int:
+    return gap.absent_at
 
 
 def span_between(one: int, other: int) -> tuple[int, int]:
@@ -119,12 +130,17 @@ class LedgerState(msgspec.Struct, frozen=True):
     next_id: int | None  # None: no trade was ever seen
     last_time: int
     gaps: tuple[Gap, ...]
+    absent: tuple[Gap, ...] = ()  # ids that do not exist, as far as the exchange knows
 
 
 class Ledger:
-    """The ids of one symbol. Pure: time comes in with the trades."""
+    """The ids of one symbol. Pure: time comes in with the trades.
 
-    __slots__ = ("_gaps", "_told", "last_time", "next_id")
+    Ids that the exchange does not have are missing no longer, but kept in mind: if a trade of
+    theirs comes after all, the exchange was wrong about them, and they are missing again.
+    """
+
+    __slots__ = ("_absent", "_gaps", "_told", "last_time", "next_id", "reopened")
 
     def __init__(self, state: LedgerState | None = None) -> None:
         self.next_id = state.next_id if state else None  # None: no trade was ever seen
@@ -132,6 +148,8 @@ class Ledger:
         self.last_time = state.last_time if state else 0
         self._gaps = list(state.gaps) if state else []  # lowest first, never adjacent by accident
         self._told = state.gaps if state else None  # the same; None: they have changed since
+        self._absent = state.absent if state else ()
+        self.reopened: list[Gap] = []  # absent ids that are missing again, for whoever tells of it
 
     @classmethod
     def renumbered(cls, before: Ledger, since: int) -> Ledger:
@@ -156,6 +174,11 @@ class Ledger:
         return self._told
 
     @property
+    def absent(self) -> tuple[Gap, ...]:
+        """The id ranges that the exchange does not have, lowest first."""
+        return self._absent
+
+    @property
     def beginning(self) -> int:
         """Since when trades are wanted, as long as the first of them is not known; otherwise 0."""
         index = self._gap_with(0)
@@ -166,7 +189,7 @@ class Ledger:
         """What to write down; None while nothing is known."""
         if not self.last_time:
             return None
-        return LedgerState(self.next_id, self.last_time, self.gaps)
+        return LedgerState(self.next_id, self.last_time, self.gaps, self._absent)
 
     def admit(self, trade_id: int, time: int, cause: str = "skipped") -> bool:
         """Note a trade; return whether it is to be counted, which is true once per id.
@@ -221,6 +244,8 @@ class Ledger:
         They are if all of them are missing: of a run that is partly known nobody can say which
         part of its quantity is.
         """
+        if self._absent:
+            self._reopen(first_id, last_id)
         index = self._gap_with(first_id)
         if index is None or last_id > self._gaps[index].last_id:
             return False
@@ -247,8 +272,25 @@ class Ledger:
         self.next_id = trade_id + 1
         self.last_time = time
 
-    def close_absent(self, first_id: int, last_id: int) -> None:
-        """Note that the exchange has no trades with these ids: they are missing no longer."""
+    def close_absent(self, first_id: int, last_id: int, at: int) -> None:
+        """Note that the exchange has no trades with these ids: they are missing no longer.
+
+        *at* is when it had said so, on its clock. If they are known to be absent, that was
+        confirmed once more. Of very many, those that were believed first are forgotten.
+        """
+        known = [
+            replace(gap, looks=gap.looks + 1)
+            if first_id <= gap.first_id and gap.last_id <= last_id
+            else gap
+            for gap in self._absent
+        ]
+        index = self._first_from(first_id)
+        while index < len(self._gaps) and (gap := self._gaps[index]).first_id <= last_id:
+            low, high = max(first_id, gap.first_id), min(last_id, gap.last_id)
+            known.append(replace(gap, first_id=low, last_id=high, absent_at=max(1, at)))
+            index += 1
+        newest = sorted(known, key=_absent_at)[-MOST_ABSENT:]
+        self._absent = tuple(sorted(newest, key=_first_id))
         self._subtract(first_id, last_id)
 
     def forget_below(self, first_id: int) -> None:
@@ -291,10 +333,16 @@ class Ledger:
     def note_attempt(self, first_id: int, error: str | None) -> Gap | None:
         """Note that the gap beginning at *first_id* was asked for, and what came of it.
 
-        Return the gap, or None if it has filled meanwhile.
+        Return the gap, or None if it has filled meanwhile. Absent ids are asked for, too.
         """
         index = self._gap_with(first_id)
         if index is None:
+            self._absent = tuple(
+                replace(gap, attempts=gap.attempts + 1, last_error=error)
+                if gap.first_id == first_id
+                else gap
+                for gap in self._absent
+            )
             return None
         gap = self._gaps[index]
         gap = replace(gap, attempts=gap.attempts + 1, last_error=error)
@@ -317,6 +365,8 @@ class Ledger:
 
         The gap of the beginning holds every lower id, but no trade that is newer than its end.
         """
+        if self._absent:
+            self._reopen(trade_id, trade_id)
         index = self._gap_with(trade_id)
         if index is None:
             return False
@@ -326,8 +376,26 @@ class Ledger:
         self._cut(index, trade_id, trade_id, time)
         return True
 
+    def _reopen(self, first_id: int, last_id: int) -> None:
+        """Have absent ranges be missing again of which one of these ids is a part: it exists."""
+        index = max(0, bisect_right(self._absent, first_id, key=_first_id) - 1)
+        while index < len(self._absent) and self._absent[index].first_id <= last_id:
+            gap = self._absent[index]
+            if gap.last_id < first_id:
+                index += 1
+                continue
+            self._absent = self._absent[:index] + self._absent[index + 1 :]
+            self.reopened.append(gap)
+            insort(self._gaps, replace(gap, absent_at=0, looks=0), key=_first_id)
+            self._told = None
+
+    def _first_from(self, trade_id: int) -> int:
+        """Return the place of the first gap that does not end before *trade_id*."""
+        index = bisect_right(self._gaps, trade_id, key=_first_id)
+        return index - 1 if index and trade_id <= self._gaps[index - 1].last_id else index
+
     def _gap_with(self, trade_id: int) -> int | None:
-        index = bisect_right(self._gaps, trade_id, key=lambda gap: gap.first_id) - 1
+        index = bisect_right(self._gaps, trade_id, key=_first_id) - 1
         return index if index >= 0 and trade_id <= self._gaps[index].last_id else None
 
     def _cut(self, index: int, first_id: int, last_id: int, time: int | None) -> None:
@@ -358,7 +426,7 @@ class Ledger:
     def _subtract(self, first_id: int, last_id: int) -> None:
         if first_id > last_id:
             return
-        index = bisect_right(self._gaps, last_id, key=lambda gap: gap.first_id) - 1
+        index = bisect_right(self._gaps, last_id, key=_first_id) - 1
         while index >= 0 and (gap := self._gaps[index]).last_id >= first_id:
             self._cut(index, max(first_id, gap.first_id), min(last_id, gap.last_id), None)
             index -= 1

@@ -261,6 +261,13 @@ class Gap(msgspec.Struct, frozen=True, gc=False):
     attempts: int = 0  # requests to the exchange that concerned it
     last_error: str | None = None  # why the last one brought nothing
     is_abandoned: bool = False  # it is not asked for any more, but its trades are still welcome
+    absent_at: int = 0  # when the exchange had confirmed, on its clock, that there are no such ids
+    looks: int = 0  # how often that was confirmed once more, later
+
+    @property
+    def is_absent(self) -> bool:
+        """Whether the ids are held not to exist: no bar lacks them; trades are still welcome."""
+        return self.absent_at > 0
 
     @property
     def is_start(self) -> bool:

@@ -48,8 +48,9 @@ class Recording:
     """Records events. Every call comes from one thread; *now* is milliseconds, monotonic.
 
     on_bars is called after each commit that holds bars for the stores, on_gaps with what is
-    missing of a symbol when that has changed, on_quiet with symbols whose streams may be dead;
-    status() gives what is written beside the bars, and clock() the time for their updated_at.
+    missing of a symbol, and which ids are absent, when that has changed, on_quiet with symbols
+    whose streams may be dead; status() gives what is written beside the bars, and clock() the
+    time for their updated_at.
 
     Every checkpoint_every_ms all that changed is saved or, where *is_sparing*, only what has
     changed enough: with many symbols that is most of the cost, and a crash makes each of them ask
@@ -86,7 +87,7 @@ class Recording:
         self._on_quiet = on_quiet
         self._sources: list[Source] = []  # connected now
         self._pending = Changes()
-        self._told: dict[str, tuple[Gap, ...]] = {}
+        self._told: dict[str, tuple[tuple[Gap, ...], tuple[Gap, ...]]] = {}
         self._heard_at = self._suspected_at = now
         self._written_at = self._checkpointed_at = now
         self._told_at = now - _STATUS_REST_MS  # when the status was last written
@@ -94,7 +95,7 @@ class Recording:
         self._prune_request: tuple[Sequence[str], int] | None = None
         self._limited = LimitedLog(log)
         for symbol in journal.checkpoints.keys() & aggregator.symbols:
-            self._tell_gaps(symbol, aggregator.gaps(symbol))
+            self._tell_gaps(symbol)
 
     @property
     def waiting_bars(self) -> int:
@@ -125,7 +126,7 @@ class Recording:
                 pass  # stopped while the inbox was full, so that no word came of its beginning
             case Repaired(symbol):
                 self._aggregator.repair(event)
-                self._tell_gaps(symbol, self._aggregator.gaps(symbol), even_if_same=True)
+                self._tell_gaps(symbol, even_if_same=True)
             case Newest():
                 self._check_stream(event)
             case Blocked(ban):
@@ -205,12 +206,14 @@ class Recording:
             if symbol in source.symbols:
                 source.subscribe_again(symbol)
 
-    def _tell_gaps(self, symbol: str, gaps: tuple[Gap, ...], *, even_if_same: bool = False) -> None:
-        told = self._told.get(symbol, ())
-        if even_if_same or (gaps is not told and gaps != told):  # tuples compare item by item
+    def _tell_gaps(self, symbol: str, *, even_if_same: bool = False) -> None:
+        gaps, absent = self._aggregator.gaps(symbol), self._aggregator.absent(symbol)
+        told, told_absent = self._told.get(symbol, ((), ()))
+        is_same = gaps is told and absent is told_absent  # tuples compare item by item
+        if even_if_same or not (is_same or (gaps, absent) == (told, told_absent)):
             self._log_gaps(symbol, told, gaps)
-            self._told[symbol] = gaps
-            self._on_gaps(symbol, gaps)
+            self._told[symbol] = (gaps, absent)
+            self._on_gaps(symbol, sorted((*gaps, *absent), key=_first_id) if absent else gaps)
 
     def _log_gaps(self, symbol: str, told: Sequence[Gap], gaps: Sequence[Gap]) -> None:
         if told and not gaps:
@@ -251,8 +254,15 @@ class Recording:
 
         Where there is nothing, the status is written if it is old, or the last one.
         """
-        for symbol, checkpoint in changes.checkpoints.items():
-            self._tell_gaps(symbol, checkpoint.ledger.gaps)
+        for symbol in changes.checkpoints:
+            self._tell_gaps(symbol)
+        for symbol, gap in changes.reopened:
+            self._limited.info(
+                "a trade came of ids that the exchange had said to be absent; they are asked for",
+                symbol=symbol,
+                first_id=gap.first_id,
+                last_id=gap.last_id,
+            )
         self._pending.update(changes)
         request, self._prune_request = self._prune_request, None
         has_news = self._pending or request is not None or is_last

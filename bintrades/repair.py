@@ -9,27 +9,38 @@ reaches, for the same weight.
 
 A host for market data only may lack historicalTrades. There, aggregates tell what they can of small
 gaps, too; the rest waits for single trades to be asked for again, an hour later.
+
+That ids do not exist is believed slowly, since a database may lag, or leave out for minutes what it
+has, and it may answer another question than the one asked. An answer counts only if it holds
+the trades right before and right after the ids, which shows that it is about them and complete
+around them; historicalTrades and aggTrades must agree; and both must say so again a minute
+and ten minutes later. Until then the ids are missing. After an hour and after a day they are asked
+for once more. Where the wanted trades begin is proven in the same way: by a trade from before.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
+
+from bintrades.ledger import DISORDER_MS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from bintrades.model import Gap, Run
 
-PAGE = 1_000
-"""Most rows of one answer."""
-
 FIRST_LOOK_MS = 1_000
 """A gap often fills by itself: from a second connection, or by a frame out of order."""
 
 _FIRST_WAIT_MS, _LONGEST_WAIT_MS = 1_000, 300_000
-_ABSENT_AFTER_MS = 10_000  # an id is absent when two answers so far apart say so
+_SAID_AGAIN_AFTER_MS = (60_000, 600_000)  # since it was said first that there are no such ids
+_ASKED_AGAIN_AFTER_MS = (3_600_000, 86_400_000)  # since that was believed; on the exchange's clock
+_TRADES, _AGGREGATES = 1, 2  # who says so; both: 3
+_FURTHER_BACK = 16  # times as far as before, where no trade from before the beginning was found
 _NO_TRADES_FOR_MS = 3_600_000  # until a host that had no historicalTrades is asked for them again
+_NOT_SURE = "the exchange has no such trades, it says; it must say so again before that is believed"
 _NO_TRADES = "this host has no historicalTrades, and aggregates do not tell these trades"
 
 
@@ -58,7 +69,9 @@ class AggregatesTask:
     gap: Gap
     from_id: int | None
     start_ms: int | None
-    is_oldest: bool = False  # start_ms is how far back anything is fetched
+    begins_ms: int | None = None  # a trade from before then shows where what is wanted begins
+    is_oldest: bool = False  # begins_ms is how far back anything is fetched
+    is_second_look: bool = False  # at ids that historicalTrades does not have
 
 
 Task = TradesTask | AggregatesTask
@@ -72,10 +85,23 @@ class Repaired:
     gap: Gap
     runs: Sequence[Run] = ()
     absent: Sequence[tuple[int, int]] = ()
+    absent_at: int = 0  # when the exchange had said so often enough, on its clock
     begins_at: int | None = None  # of a start gap: the first id that is wanted
     abandoned_through: int | None = None  # ids up to here are older than anyone wants
     abandoned_before_ms: int = 0
     error: str | None = None
+
+
+@dataclass(slots=True)
+class _Absence:
+    """How far it is believed that the ids of a gap do not exist."""
+
+    first_id: int  # of the gap when this began: what has changed since begins anew
+    due: int = 0  # when it is to be said again; before that it does not count
+    said_at: int | None = None  # when both endpoints had said so for the first time
+    rounds: int = 0  # how often both have said so
+    words: int = 0  # who has said so in this round
+    around_ms: int = 0  # time of the trades around the gap, of the earlier one
 
 
 @dataclass(slots=True)
@@ -85,8 +111,11 @@ class _Tries:
     not_before: int
     failures: int = 0
     needs_ids: bool = False  # aggregates have told what they can: ask by id
-    is_recent: bool = False  # its age was looked into
+    is_begun: bool = False  # where it begins, or what of it is too old, was looked into
+    back_count: int = 0  # how often that was looked for further back
     next_aggregate: int | None = None
+    page_end: Run | None = None  # the last aggregate before that one
+    absence: _Absence | None = None
 
 
 class RepairPlan:
@@ -94,46 +123,61 @@ class RepairPlan:
 
     *now* is milliseconds on a clock that never goes back; *clock* is the exchange's time. Nothing
     is asked about a symbol twice at once: after a task its next one comes when update() has told
-    what the answer made of the gaps. An answer has at most *page* rows.
+    what the answer made of the gaps. An answer has at most *trades_page* or *aggregates_page* rows.
     """
 
-    def __init__(self, max_age_ms: int, page: int = PAGE) -> None:
+    def __init__(self, max_age_ms: int, *, trades_page: int, aggregates_page: int) -> None:
         self._max_age = max_age_ms
-        self._page = page
+        self._trades_page = trades_page
+        self._aggregates_page = aggregates_page
+        self._clock = 0
         self._gaps: dict[str, tuple[Gap, ...]] = {}  # served in this order, then put last
+        self._unknown: dict[str, tuple[Gap, ...]] = {}  # those, abandoned ones and absent ids
         self._tries: dict[tuple[str, int], _Tries] = {}  # by symbol and last id
-        self._holes: dict[tuple[str, int, int], int] = {}  # ids found absent, and when first
+        self._absent: dict[str, tuple[Gap, ...]] = {}  # to be asked for once more
         self._busy: dict[str, Gap] = {}  # what is being asked about, until the ledger knows
         self._not_found_count = 0  # answers in a row that there is no historicalTrades
         self._no_trades_until = 0  # when to ask for single trades again
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing is missing that will be asked for, and nothing of old is remembered."""
-        return not (self._gaps or self._tries or self._holes or self._busy)
+        """Whether nothing is missing that will be asked for, and nothing of old is remembered.
+
+        Absent ids are not missing, although they are asked for once more.
+        """
+        return not (self._gaps or self._busy or len(self._tries) > self._absent_count)
+
+    @property
+    def _absent_count(self) -> int:
+        return sum(map(len, self._absent.values()))
 
     def update(self, symbol: str, gaps: Iterable[Gap], now: int) -> None:
-        """Take over the gaps of *symbol* as the ledger has them."""
-        wanted = {gap.last_id: gap for gap in gaps if not gap.is_abandoned}
+        """Take over the gaps of *symbol*, and its absent ids, as the ledger has them."""
+        told = tuple(gaps)
+        wanted = tuple(gap for gap in told if not (gap.is_abandoned or gap.is_absent))
+        late = len(_ASKED_AGAIN_AFTER_MS)
+        absent = tuple(gap for gap in told if gap.is_absent and gap.looks < late)
         # An answer always changes its gap, if only the number of attempts: this may be older news.
-        if self._busy.get(symbol) not in wanted.values():
+        if self._busy.get(symbol) not in told:
             self._busy.pop(symbol, None)
-        for gap in self._gaps.get(symbol, ()):
-            if gap.last_id not in wanted:
-                del self._tries[symbol, gap.last_id]
-        if wanted:
-            self._gaps[symbol] = tuple(wanted.values())
-            for last_id in wanted:
-                self._tries.setdefault((symbol, last_id), _Tries(now + FIRST_LOOK_MS))
-        else:
-            self._gaps.pop(symbol, None)
-            self._holes = {key: at for key, at in self._holes.items() if key[0] != symbol}
+        left = {gap.last_id for gap in (*wanted, *absent)}
+        for gap in (*self._gaps.get(symbol, ()), *self._absent.get(symbol, ())):
+            if gap.last_id not in left:
+                self._tries.pop((symbol, gap.last_id), None)
+        for gap in (*wanted, *absent):
+            self._tries.setdefault((symbol, gap.last_id), _Tries(now + FIRST_LOOK_MS))
+        for kept, found in ((self._gaps, wanted), (self._absent, absent), (self._unknown, told)):
+            if found:
+                kept[symbol] = found
+            else:
+                kept.pop(symbol, None)
 
     def next_task(self, now: int, clock: int) -> Task | Repaired | None:
         """Return what to ask next, or what can be said without asking; None: nothing yet.
 
-        Symbols take turns; of one symbol the newest gap comes first.
+        Symbols take turns; of one symbol the newest gap comes first. Absent ids come last.
         """
+        self._clock = clock
         for symbol, gaps in self._gaps.items():
             if symbol in self._busy:
                 continue
@@ -142,7 +186,7 @@ class RepairPlan:
                 if now >= tries.not_before:
                     self._busy[symbol] = gap
                     return self._task(symbol, gap, tries, now, clock - self._max_age)
-        return None
+        return self._late_task(now, clock)
 
     def put_back(self, task: Task) -> None:
         """Take back *task*, which cannot be carried out now: by then it may be another one."""
@@ -163,97 +207,344 @@ class RepairPlan:
     def trades_came(self, task: TradesTask, rows: Sequence[Run], now: int) -> Repaired:
         """Return what the answer to a TradesTask means; *rows* have ascending ids."""
         self._not_found_count = 0
-        gap, tries = task.gap, self._tries_of(task)
-        own = [run for run in rows if gap.first_id <= run.first_id <= gap.last_id]
-        missing = self._missing_before(task)
-        runs = [*(run for run in rows if run.first_id in missing), *own]
-        seen_through = rows[-1].last_id if rows else gap.first_id - 1
-        holes = _holes(gap.first_id, min(seen_through, gap.last_id), own)
-        absent = [hole for hole in holes if self._is_confirmed(task.symbol, hole, now)]
-        is_cut_short = seen_through < gap.last_id and len(rows) < task.limit
-        if runs or absent:
+        symbol, gap, tries = task.symbol, task.gap, self._tries_of(task)
+        runs = [run for run in rows if self._is_unknown(symbol, gap, run.first_id)]
+        own = [run for run in runs if gap.first_id <= run.first_id <= gap.last_id]
+        if gap.is_start and any(run.time < gap.since_ms for run in own):
+            return self._begin_again(task, tries, now)
+        if runs:
             tries.failures = 0
-        if is_cut_short or not (own or absent):
+        absent = self._hear(task, _TRADES, rows, now)
+        if gap.is_absent and self._is_around(symbol, rows, gap, is_from_zero=task.from_id == 0):
+            absent.append((gap.first_id, gap.last_id))
+        seen_through = rows[-1].last_id if rows else gap.first_id - 1
+        error = None
+        if seen_through < gap.last_id and len(rows) < task.limit:
             self._delay(tries, now)  # the exchange's database lags behind its streams
             error = "the exchange does not have it all yet"
-            return Repaired(task.symbol, gap, runs, absent, error=error)
-        tries.not_before = now
-        return Repaired(task.symbol, gap, runs, absent)
+        elif own or (gap.first_id, gap.last_id) in absent:
+            tries.not_before = now
+        else:
+            error = self._wait_for_word(gap, tries, _TRADES, now)
+        return self._repaired(task, runs, absent, error=error)
 
     def aggregates_came(
         self, task: AggregatesTask, rows: Sequence[Aggregate], now: int
     ) -> Repaired:
         """Return what the answer to an AggregatesTask means; *rows* have ascending ids."""
-        gap, tries = task.gap, self._tries_of(task)
+        tries = self._tries_of(task)
         if not rows:
-            tries.next_aggregate = None
+            tries.next_aggregate = tries.page_end = None
             self._delay(tries, now)
-            return Repaired(task.symbol, gap, error="the exchange has nothing there yet")
+            return Repaired(task.symbol, task.gap, error="the exchange has nothing there yet")
         valid = [run for _, run in rows if run is not None]
         if not valid:
             tries.next_aggregate = rows[-1].id + 1
             self._delay(tries, now)
-            return Repaired(task.symbol, gap, error="the exchange has nothing valid there")
-        first_id, last_id = valid[0].first_id, valid[-1].last_id
-        runs = [run for run in valid if gap.first_id <= run.first_id and run.last_id <= gap.last_id]
-        is_older_left = task.is_oldest and first_id > gap.first_id
-        is_beginning = gap.is_start and not task.is_oldest and not tries.is_recent
-        wanted_from = first_id if is_older_left or is_beginning else gap.first_id
-        tries.is_recent = True
+            return Repaired(task.symbol, task.gap, error="the exchange has nothing valid there")
+        if task.is_second_look:
+            return self._looked_again(task, rows, valid, now)
+        if task.begins_ms is None or tries.is_begun:
+            return self._filled(task, rows, valid, None, now)
+        older = _last_before(valid, task.begins_ms)
+        is_begun = valid[0].first_id == 0 or (
+            valid[0].first_id <= task.gap.first_id and not task.gap.is_start
+        )
+        if older is None and not is_begun:
+            return self._look_further_back(task, rows, valid, now)
+        return self._filled(task, rows, valid, older, now)
+
+    def _filled(
+        self,
+        task: AggregatesTask,
+        rows: Sequence[Aggregate],
+        valid: Sequence[Run],
+        older: Run | None,
+        now: int,
+    ) -> Repaired:
+        """Return what a page of aggregates fills; *older* is the last trade that is not wanted."""
+        gap, tries = task.gap, self._tries_of(task)
+        wanted_from = gap.first_id if older is None else max(gap.first_id, older.last_id + 1)
+        if gap.is_start and not tries.is_begun and older is None:
+            wanted_from = valid[0].first_id
+        runs = _within(valid, wanted_from, gap.last_id)
+        absent = self._hear(task, _AGGREGATES, valid, now)
+        is_beginning = gap.is_start and not task.is_oldest and not tries.is_begun
+        is_older_left = task.is_oldest and wanted_from > gap.first_id
+        last_id = valid[-1].last_id
+        tries.is_begun = True
         tries.needs_ids = last_id >= gap.last_id
         tries.next_aggregate = None if tries.needs_ids else rows[-1].id + 1
         lacks_trades = tries.needs_ids and now < self._no_trades_until
         is_left = any(_holes(wanted_from, gap.last_id, runs))
         if runs:
             tries.failures = 0
-        if last_id < gap.last_id and len(rows) < self._page:
+        if last_id < gap.last_id and len(rows) < self._aggregates_page:
             self._delay(tries, now)
         else:
             tries.failures = 0
             tries.not_before = self._no_trades_until if lacks_trades else now
+        return self._repaired(
+            task,
+            runs,
+            absent,
+            begins_at=wanted_from if is_beginning else None,
+            older=older if is_older_left else None,
+            error=_NO_TRADES if lacks_trades and is_left else None,
+        )
+
+    def _look_further_back(
+        self, task: AggregatesTask, rows: Sequence[Aggregate], valid: Sequence[Run], now: int
+    ) -> Repaired:
+        """Have an earlier page asked for, since this one may lack the first of what is wanted.
+
+        If not even the first of all aggregates is older, ids below must be proven not to exist.
+        """
+        gap, tries, error = task.gap, self._tries_of(task), None
+        tries.not_before = now
+        if task.from_id != 0:
+            step = _FURTHER_BACK**tries.back_count
+            tries.next_aggregate = max(0, rows[0].id - step)
+            tries.back_count += 1
+        else:
+            tries.is_begun = tries.needs_ids = True
+            tries.next_aggregate = None
+            if now < self._no_trades_until:
+                tries.not_before, error = self._no_trades_until, _NO_TRADES
+        runs = _within(valid, gap.first_id, gap.last_id)
+        return Repaired(task.symbol, gap, runs, error=error)
+
+    def _begin_again(self, task: TradesTask, tries: _Tries, now: int) -> Repaired:
+        """Have the beginning looked for once more: there are older trades, which aggregates lacked.
+
+        Where they end is not to be found by going through all there were since the first.
+        """
+        tries.is_begun = tries.needs_ids = False
+        tries.back_count, tries.absence = 0, None
+        self._delay(tries, now)
+        return Repaired(task.symbol, task.gap, error="where it begins is not known yet")
+
+    def _looked_again(
+        self, task: AggregatesTask, rows: Sequence[Aggregate], valid: Sequence[Run], now: int
+    ) -> Repaired:
+        """Return what aggregates say about ids that historicalTrades does not have."""
+        gap, tries = task.gap, self._tries_of(task)
+        page = valid if tries.page_end is None else [tries.page_end, *valid]
+        tries.next_aggregate = tries.page_end = None
+        runs = _within(valid, gap.first_id, gap.last_id)
+        absent = self._hear(task, _AGGREGATES, page, now)
+        error = None
+        if any(run.first_id <= gap.last_id and run.last_id >= gap.first_id for run in valid):
+            tries.absence = None
+            self._delay(tries, now)
+            error = "aggTrades has trades that historicalTrades lacks"
+        elif (gap.first_id, gap.last_id) not in absent:
+            if page[-1].last_id < gap.first_id and len(rows) >= self._aggregates_page:
+                tries.next_aggregate, tries.page_end = rows[-1].id + 1, page[-1]
+                tries.not_before = now
+            else:
+                error = self._wait_for_word(gap, tries, _AGGREGATES, now)
+        return self._repaired(task, runs, absent, error=error)
+
+    def _wait_for_word(self, gap: Gap, tries: _Tries, who: int, now: int) -> str:
+        """Have *gap* be asked about again when it is time; return why it is."""
+        absence = tries.absence
+        if absence is not None and absence.first_id == gap.first_id:
+            if now < absence.due:
+                tries.not_before = absence.due
+                return _NOT_SURE
+            if absence.words == who == _TRADES:
+                tries.not_before, tries.failures = now, 0  # a second look may come at once
+                return _NOT_SURE
+        self._delay(tries, now)
+        return "the answer does not hold the trades around it"
+
+    def _hear(self, task: Task, who: int, runs: Sequence[Run], now: int) -> list[tuple[int, int]]:
+        """Note of which gaps an answer says that there are no such trades; return those believed.
+
+        An answer tells of every gap that lies between two of its rows.
+        """
+        gaps = self._gaps.get(task.symbol, ())
+        start = bisect_left(gaps, runs[0].first_id if runs else 0, key=_first_id)
+        end = bisect_left(gaps, runs[-1].first_id if runs else 0, key=_first_id)
+        between = gaps[:end] if task.from_id == 0 else gaps[start:end]
+        believed = []
+        for gap in between:
+            if gap.is_start and gap != task.gap:
+                continue
+            if self._is_around(task.symbol, runs, gap, is_from_zero=task.from_id == 0):
+                after = bisect_right(runs, gap.first_id, key=_first_id)
+                around_ms = min(run.time for run in runs[after - 1 : after + 1]) if after else 0
+                if self._note_word(task.symbol, gap, who, around_ms, now):
+                    believed.append((gap.first_id, gap.last_id))
+        return believed
+
+    def _note_word(self, symbol: str, gap: Gap, who: int, around_ms: int, now: int) -> bool:
+        """Note that *who* says that *gap* does not exist; return whether that is believed now."""
+        tries = self._tries[symbol, gap.last_id]
+        absence = tries.absence
+        if absence is None or absence.first_id != gap.first_id:
+            absence = tries.absence = _Absence(gap.first_id)
+        if now < absence.due:
+            return False
+        absence.words |= who
+        absence.around_ms = around_ms
+        if absence.words != _TRADES | _AGGREGATES:
+            return False
+        absence.words, absence.rounds = 0, absence.rounds + 1
+        absence.said_at = now if absence.said_at is None else absence.said_at
+        tries.failures = 0
+        if absence.rounds > len(_SAID_AGAIN_AFTER_MS):
+            tries.absence = None
+            return True
+        absence.due = absence.said_at + _SAID_AGAIN_AFTER_MS[absence.rounds - 1]
+        tries.not_before = absence.due
+        return False
+
+    def _is_around(self, symbol: str, runs: Sequence[Run], gap: Gap, *, is_from_zero: bool) -> bool:
+        """Whether *runs* hold the trades right before and right after *gap*, and none in it.
+
+        Between those and the gap there may be other ids that are not known to exist either. Before
+        id 0 there is no trade.
+        """
+        index = bisect_right(runs, gap.last_id, key=_first_id)
+        if index == len(runs) or not (index or is_from_zero):
+            return False
+        first_id = runs[index - 1].last_id + 1 if index else 0
+        return first_id <= gap.first_id and self._are_unknown(
+            symbol, first_id, runs[index].first_id - 1
+        )
+
+    def _are_unknown(self, symbol: str, first_id: int, last_id: int) -> bool:
+        """Whether none of these ids is known to exist."""
+        unknown = self._unknown.get(symbol, ())
+        index = max(0, bisect_right(unknown, first_id, key=_first_id) - 1)
+        for gap in unknown[index:]:
+            if first_id > last_id or not gap.first_id <= first_id <= gap.last_id:
+                break
+            first_id = gap.last_id + 1
+        return first_id > last_id
+
+    def _is_unknown(self, symbol: str, own: Gap, trade_id: int) -> bool:
+        """Whether a trade is news, except for one from before the beginning of all."""
+        if own.first_id <= trade_id <= own.last_id:
+            return True
+        unknown = self._unknown.get(symbol, ())
+        index = bisect_right(unknown, trade_id, key=_first_id) - 1
+        return index >= 0 and trade_id <= unknown[index].last_id and not unknown[index].is_start
+
+    def _repaired(
+        self,
+        task: Task,
+        runs: Sequence[Run],
+        absent: list[tuple[int, int]],
+        *,
+        begins_at: int | None = None,
+        older: Run | None = None,
+        error: str | None = None,
+    ) -> Repaired:
+        gap = task.gap
+        if gap.is_start and (gap.first_id, gap.last_id) in absent:  # it begins where trades do
+            absent.remove((gap.first_id, gap.last_id))
+            begins_at = gap.last_id + 1
         return Repaired(
             task.symbol,
             gap,
             runs,
-            begins_at=first_id if is_beginning else None,
-            abandoned_through=min(first_id - 1, gap.last_id) if is_older_left else None,
-            abandoned_before_ms=task.start_ms or 0,
-            error=_NO_TRADES if lacks_trades and is_left else None,
+            absent,
+            self._clock,
+            begins_at=begins_at,
+            abandoned_through=None if older is None else min(older.last_id, gap.last_id),
+            abandoned_before_ms=0 if older is None else older.time,
+            error=error,
         )
 
     def _task(self, symbol: str, gap: Gap, tries: _Tries, now: int, oldest: int) -> Task | Repaired:
         if gap.until_ms < oldest:
             return Repaired(symbol, gap, abandoned_through=gap.last_id, abandoned_before_ms=oldest)
-        if not tries.is_recent and gap.since_ms < oldest:
-            return AggregatesTask(symbol, gap, None, oldest, is_oldest=True)
-        is_by_id = tries.needs_ids or (gap.size < self._page and not gap.is_start)
+        if not tries.is_begun and gap.since_ms < oldest:
+            return self._beginning_task(symbol, gap, tries, oldest, is_oldest=True)
+        absence = tries.absence
+        if absence is not None and absence.first_id == gap.first_id and absence.words == _TRADES:
+            return self._second_look(symbol, gap, tries, absence)
+        is_by_id = tries.needs_ids or (gap.size < self._trades_page and not gap.is_start)
         if is_by_id and now >= self._no_trades_until:
-            from_id = self._reach_back(symbol, gap, oldest)
-            # One row more than is missing shows that the exchange has got past the gap.
-            return TradesTask(symbol, gap, from_id, min(self._page, gap.last_id - from_id + 2))
+            return self._trades_task(symbol, gap, oldest)
+        if gap.is_start and not tries.is_begun:
+            return self._beginning_task(symbol, gap, tries, gap.since_ms)
         if tries.next_aggregate is not None:
             return AggregatesTask(symbol, gap, tries.next_aggregate, None)
-        return AggregatesTask(symbol, gap, None, max(gap.since_ms, oldest))
+        since_ms = gap.since_ms if gap.is_start else gap.since_ms + DISORDER_MS
+        return AggregatesTask(symbol, gap, None, max(since_ms, oldest))
+
+    @staticmethod
+    def _beginning_task(
+        symbol: str, gap: Gap, tries: _Tries, begins_ms: int, *, is_oldest: bool = False
+    ) -> AggregatesTask:
+        """Ask where it begins, or begins to be young enough: for a page that has a trade before."""
+        from_id = tries.next_aggregate
+        start_ms = begins_ms - DISORDER_MS if from_id is None else None
+        return AggregatesTask(symbol, gap, from_id, start_ms, begins_ms, is_oldest)
+
+    @staticmethod
+    def _second_look(symbol: str, gap: Gap, tries: _Tries, absence: _Absence) -> AggregatesTask:
+        """Ask whether aggregates have what historicalTrades has not, since the trade before it."""
+        from_id = tries.next_aggregate
+        if from_id is None and not absence.around_ms:
+            from_id = 0
+        start_ms = absence.around_ms if from_id is None else None
+        return AggregatesTask(symbol, gap, from_id, start_ms, is_second_look=True)
+
+    def _trades_task(self, symbol: str, gap: Gap, oldest: int) -> TradesTask:
+        """Ask for single trades, from the one before the gap to the one after it.
+
+        That shows that the answer is about this gap, and whether the exchange has got past it.
+        """
+        page = self._trades_page
+        if gap.is_start:
+            return TradesTask(symbol, gap, 0, gap.size + 1 if gap.size < page else 2)
+        from_id = self._reach_back(symbol, gap, oldest)
+        return TradesTask(symbol, gap, from_id, min(page, gap.last_id - from_id + 2))
 
     def _reach_back(self, symbol: str, gap: Gap, oldest: int) -> int:
-        """Return the first id of the longest page that begins with a gap and ends after *gap*."""
-        lowest = gap.last_id + 2 - self._page
-        from_id = gap.first_id
-        for earlier in reversed(self._gaps[symbol]):
+        """Return the first id of the longest page that begins with a gap and ends after *gap*.
+
+        It begins with the trade before that, if that fits into the page as well.
+        """
+        lowest = gap.last_id + 2 - self._trades_page
+        from_id = self._id_before(symbol, gap)
+        if from_id < lowest:
+            from_id = gap.first_id - 1
+        from_id = max(0, from_id)
+        for earlier in reversed(self._gaps.get(symbol, ())):
             if earlier.first_id < from_id:
-                if earlier.first_id < lowest or earlier.is_start or earlier.since_ms < oldest:
+                if earlier.first_id <= lowest or earlier.is_start or earlier.since_ms < oldest:
                     break
-                from_id = earlier.first_id
+                from_id = max(0, earlier.first_id - 1)
         return from_id
 
-    def _missing_before(self, task: TradesTask) -> set[int]:
-        """Return the ids that are missing among those the task asks for besides its gap's."""
-        return {
-            trade_id
-            for gap in self._gaps.get(task.symbol, ())
-            if task.from_id <= gap.first_id and gap.last_id < task.gap.first_id
-            for trade_id in range(gap.first_id, gap.last_id + 1)
-        }
+    def _id_before(self, symbol: str, gap: Gap) -> int:
+        """Return the highest id below *gap* that is known to exist; -1 if there is none."""
+        unknown = self._unknown.get(symbol, ())
+        first_id = gap.first_id
+        index = bisect_left(unknown, first_id, key=_first_id)
+        while index and unknown[index - 1].last_id == first_id - 1:
+            index -= 1
+            first_id = unknown[index].first_id
+        return first_id - 1
+
+    def _late_task(self, now: int, clock: int) -> TradesTask | None:
+        """Return which absent ids to ask for once more, if it is time for any."""
+        if not clock or now < self._no_trades_until:
+            return None
+        for symbol, gaps in self._absent.items():
+            for gap in gaps:
+                due = gap.absent_at + _ASKED_AGAIN_AFTER_MS[gap.looks]
+                tries = self._tries[symbol, gap.last_id]
+                if symbol not in self._busy and clock >= due and now >= tries.not_before:
+                    self._busy[symbol] = gap
+                    return self._trades_task(symbol, gap, 0)
+        return None
 
     def _tries_of(self, task: Task) -> _Tries:
         """Return what is known of the task's gap, which may have filled meanwhile."""
@@ -268,10 +559,23 @@ class RepairPlan:
         tries.failures += 1
         tries.not_before = now + wait
 
-    def _is_confirmed(self, symbol: str, hole: tuple[int, int], now: int) -> bool:
-        """Whether *hole* was absent a while ago as well."""
-        first_seen = self._holes.setdefault((symbol, *hole), now)
-        return now - first_seen >= _ABSENT_AFTER_MS
+
+def _first_id(gap: Gap | Run) -> int:
+    return gap.first_id
+
+
+def _within(runs: Iterable[Run], first_id: int, last_id: int) -> list[Run]:
+    return [run for run in runs if first_id <= run.first_id and run.last_id <= last_id]
+
+
+def _last_before(runs: Iterable[Run], time: int) -> Run | None:
+    """Return the last of those at the beginning of *runs* that happened before *time*."""
+    last = None
+    for run in runs:
+        if run.time >= time:
+            break
+        last = run
+    return last
 
 
 def _holes(first_id: int, last_id: int, runs: Sequence[Run]) -> Iterator[tuple[int, int]]:

@@ -206,7 +206,11 @@ class Service:
         repairing = Repairing(
             self._rest,
             History(self._rest, self._market),
-            RepairPlan(self._config.repair.max_age_ms),
+            RepairPlan(
+                self._config.repair.max_age_ms,
+                trades_page=self._market.historical_trades.max_rows,
+                aggregates_page=self._market.aggregate_trades.max_rows,
+            ),
             self._budget,
             put=self._inbox.put,
             clock=lambda: aggregator.clock(now_ms()),

@@ -1336,6 +1336,48 @@ def test_why_ids_are_missing_no_longer_is_told_together_with_the_ledger() -> Non
     assert changes.explained == [(BTC, 4, 5, ABSENT)]
 
 
+@pytest.mark.parametrize("is_restarted", [False, True])
+@pytest.mark.parametrize("is_live", [False, True])
+def test_a_trade_of_an_absent_id_amends_its_bar_exactly_once(
+    is_restarted: bool, is_live: bool
+) -> None:
+    happened = [make_trade(0, START), make_trade(1, START + 10), make_trade(2, START + INTERVAL)]
+    aggregator = new_aggregator()
+    aggregator.add([happened[0], happened[2], make_trade(3, START + 2 * INTERVAL)], 0)
+    repaired(aggregator, absent=[(1, 1)], absent_at=START + INTERVAL)
+    written = written_after(aggregator)
+    if is_restarted:
+        aggregator = resumed(written)
+
+    for _ in range(2):
+        if is_live:
+            aggregator.add([happened[1]], 1)
+        else:
+            aggregator.repair(Repaired(BTC, Gap(1, 1, 0, 0, ""), [run_of(happened[1])]))
+    changes = aggregator.collect(is_last=True)
+
+    assert [(symbol, gap.first_id, gap.last_id) for symbol, gap in changes.reopened] == [
+        (BTC, 1, 1)
+    ]
+    assert (aggregator.gaps(BTC), aggregator.absent(BTC)) == ((), ())
+    written.pending.update(changes)
+    written.write()
+    assert written.closed[BTC, START] == bar_of(happened[:2])
+
+
+def test_that_absent_ids_were_confirmed_once_more_is_saved() -> None:
+    aggregator = new_aggregator()
+    aggregator.add([make_trade(0, START), make_trade(9, START + 300)], 0)
+    repaired(aggregator, absent=[(1, 8)], absent_at=START + 700_000)
+    assert aggregator.collect_due(0).checkpoints[BTC].ledger.absent[0].looks == 0
+
+    (absent,) = aggregator.absent(BTC)
+    aggregator.repair(Repaired(BTC, absent, absent=[(1, 8)], absent_at=START + 5_000_000))
+
+    (saved,) = aggregator.collect_due(0).checkpoints[BTC].ledger.absent
+    assert (saved.looks, saved.absent_at) == (1, START + 700_000)
+
+
 def test_an_answer_is_noted_with_its_gap() -> None:
     aggregator = new_aggregator()
     aggregator.add([make_trade(0, START), make_trade(9, START + 300)], 0)

@@ -800,7 +800,7 @@ def test_an_open_bar_is_never_deleted(journal: Journal, path: Path) -> None:
     assert journal.prune([], NOW + 10**9) == 0
 
 
-@pytest.mark.parametrize(("later_ms", "pruned"), [(999, 0), (1_000, 1)])
+@pytest.mark.parametrize(("later_ms", "pruned"), [(998, 0), (999, 1)])
 def test_a_bar_that_the_next_gap_may_touch_stays_though_the_newest_trade_is_of_the_next_one(
     journal: Journal, later_ms: int, pruned: int
 ) -> None:
@@ -907,6 +907,64 @@ def test_ids_that_the_exchange_does_not_have_stay_on_record_as_absent(
     write_gaps(journal, absent=(15, 19))
 
     assert past(path) == [(10, 14, REPAIRED), (15, 19, ABSENT), (20, 29, REPAIRED)]
+
+
+def test_absent_ids_are_kept_over_a_restart_and_are_on_record_as_such(path: Path) -> None:
+    absent = replace(GAP, absent_at=NOW + 700_000, looks=1)
+    state = LedgerState(next_id=1_000, last_time=NOW, gaps=(), absent=(absent,))
+    with journal_at(path) as journal:
+        write_gaps(journal, GAP)
+        changes = finished(BTCUSDT=state)
+        changes.explained = [("BTCUSDT", 10, 29, ABSENT)]
+        journal.write(changes, NOW)
+
+    with journal_at(path) as journal:
+        assert journal.checkpoints["BTCUSDT"].ledger == state
+        journal.write(finished(BTCUSDT=replace(state, absent=(replace(absent, looks=2),))), NOW)
+    with journal_at(path) as journal:
+        assert journal.checkpoints["BTCUSDT"].ledger.absent[0].looks == 2
+    assert past(path) == [(10, 29, ABSENT)]
+
+
+def test_the_record_says_what_became_of_absent_ids_that_exist_after_all(
+    journal: Journal, path: Path
+) -> None:
+    bar = sample_bar(open_time_ms=NOW)
+    absent = replace(GAP, first_id=12, last_id=15, absent_at=NOW + 700_000)
+    write_gaps(journal, GAP)
+    changes = finished(bar, BTCUSDT=LedgerState(1_000, NOW, (), (absent,)))
+    changes.explained = [("BTCUSDT", 10, 17, ABSENT)]
+    journal.write(changes, NOW)
+    assert past(path) == [(10, 17, ABSENT), (18, 29, REPAIRED)]
+    assert [each.is_complete for each in stored(path)] == [True]
+
+    changes = finished(BTCUSDT=LedgerState(1_000, NOW, (replace(absent, last_id=14, absent_at=0),)))
+    changes.reopened = [("BTCUSDT", absent)]
+    journal.write(changes, NOW)
+
+    assert sorted(past(path)) == [
+        (10, 11, ABSENT),
+        (15, 15, REPAIRED),
+        (16, 17, ABSENT),
+        (18, 29, REPAIRED),
+    ]
+    assert [each.is_complete for each in stored(path)] == [False], "the others are missing again"
+
+
+def test_the_record_says_repaired_where_every_absent_id_came_at_once(
+    journal: Journal, path: Path
+) -> None:
+    absent = replace(GAP, absent_at=NOW + 700_000)
+    write_gaps(journal, GAP)
+    changes = finished(BTCUSDT=LedgerState(1_000, NOW, (), (absent,)))
+    changes.explained = [("BTCUSDT", 10, 29, ABSENT)]
+    journal.write(changes, NOW)
+
+    changes = finished(BTCUSDT=LedgerState(1_000, NOW, ()))
+    changes.reopened = [("BTCUSDT", absent)]
+    journal.write(changes, NOW)
+
+    assert past(path) == [(10, 29, REPAIRED)]
 
 
 def test_what_was_before_the_beginning_was_never_missing(journal: Journal, path: Path) -> None:

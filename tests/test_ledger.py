@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from bintrades.ledger import (
     DISORDER_MS,
+    MOST_ABSENT,
     Ledger,
     LedgerState,
     changed_spans,
@@ -341,7 +342,7 @@ def test_absent_ids_are_missing_no_longer_and_the_times_of_the_rest_stay(
 ) -> None:
     ledger = with_gaps(gaps)
 
-    ledger.close_absent(*span)
+    ledger.close_absent(*span, START)
 
     assert ids_in(ledger.gaps) == ids_in(gaps) - set(range(span[0], span[1] + 1))
     assert all((gap.since_ms, gap.until_ms) == (START, START + 100) for gap in ledger.gaps)
@@ -488,6 +489,90 @@ def test_ids_that_the_exchange_does_not_have_are_taken_out_of_every_gap(
     ledger, _ = fed(sequence)
     missing = missing_ids(ledger)
 
-    ledger.close_absent(first_id, last_id)
+    ledger.close_absent(first_id, last_id, START)
 
     assert missing_ids(ledger) == [each for each in missing if not first_id <= each <= last_id]
+
+
+def with_absent(first_id: int, last_id: int) -> Ledger:
+    """Return a ledger of which the exchange has said that it has no such ids."""
+    ledger = with_gaps([between(first_id, last_id, START, START + 100)])
+    ledger.close_absent(first_id, last_id, START + 900_000)
+    return Ledger(ledger.state)
+
+
+def test_ids_that_the_exchange_does_not_have_are_kept_in_mind_over_a_restart() -> None:
+    ledger = with_absent(5, 9)
+
+    assert ledger.gaps == ()
+    (absent,) = ledger.absent
+    assert (absent.first_id, absent.last_id, absent.absent_at) == (5, 9, START + 900_000)
+
+
+@pytest.mark.parametrize("is_repaired", [False, True])
+def test_a_trade_of_an_absent_id_is_welcome_once_and_the_others_are_missing_again(
+    is_repaired: bool,
+) -> None:
+    ledger = with_absent(5, 9)
+
+    answers = [
+        ledger.admit_run(7, 7, START + 50) if is_repaired else ledger.admit(7, START + 50)
+        for _ in range(2)
+    ]
+
+    assert answers == [True, False]
+    assert [(gap.first_id, gap.last_id, gap.is_absent) for gap in ledger.gaps] == [
+        (5, 6, False),
+        (8, 9, False),
+    ]
+    assert ledger.absent == ()
+    assert [(gap.first_id, gap.last_id) for gap in ledger.reopened] == [(5, 9)]
+
+
+def test_an_aggregate_that_covers_absent_ids_makes_them_missing_again() -> None:
+    ledger = with_absent(5, 9)
+
+    assert not ledger.admit_run(9, 12, START + 50), "of 10 to 12 the trades are known"
+    assert ids_in(ledger.gaps) == {5, 6, 7, 8, 9}
+
+
+@given(gap_lists(), spans, spans)
+def test_every_id_is_missing_or_absent_or_known_whatever_is_said_of_it(
+    gaps: list[Gap], absent: tuple[int, int], run: tuple[int, int]
+) -> None:
+    ledger = with_gaps(gaps)
+    ledger.close_absent(*absent, START)
+
+    ids = set(range(run[0], run[1] + 1))
+    missing = ids_in(gaps)
+    is_counted = ledger.admit_run(*run, START + 50)
+
+    assert ids_in(ledger.gaps) | ids_in(ledger.absent) == (missing - ids if is_counted else missing)
+    assert not ids_in(ledger.gaps) & ids_in(ledger.absent)
+    assert list(ledger.gaps) == sorted(ledger.gaps, key=lambda gap: gap.first_id)
+    assert not is_counted or ids <= missing
+
+
+def test_what_is_confirmed_again_later_is_counted() -> None:
+    ledger = with_absent(5, 9)
+
+    ledger.note_attempt(5, None)
+    ledger.close_absent(5, 9, START + 4_500_000)
+
+    (absent,) = ledger.absent
+    assert (absent.looks, absent.attempts, absent.absent_at) == (1, 1, START + 900_000)
+
+
+def test_of_very_many_absent_ranges_the_ones_that_were_believed_first_are_forgotten() -> None:
+    count = MOST_ABSENT + 5
+    ledger = with_gaps([between(2 * i, 2 * i, START, START) for i in range(count)])
+
+    for i in reversed(range(count)):
+        ledger.close_absent(2 * i, 2 * i, START + count - i)
+
+    assert [gap.first_id for gap in ledger.absent] == [2 * i for i in range(MOST_ABSENT)]
+    assert not ledger.admit_run(2 * count - 2, 2 * count - 2, START)
+
+
+def test_absent_ids_are_forgotten_where_ids_begin_anew() -> None:
+    assert Ledger.renumbered(with_absent(5, 9), START + 10_000).absent == ()

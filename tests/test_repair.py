@@ -8,13 +8,14 @@ from decimal import Decimal
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from bintrades.aggregator import Aggregator
 from bintrades.changes import Checkpoint
-from bintrades.ledger import LedgerState
+from bintrades.ledger import DISORDER_MS, LedgerState
 from bintrades.model import ABSENT, RESTART, START, Gap, Run
 from bintrades.repair import (
     FIRST_LOOK_MS,
@@ -43,7 +44,7 @@ def gap(
     first_id: int,
     last_id: int,
     *,
-    since: int = NOON,
+    since: int = NOON - DISORDER_MS,
     until: int = NOON + 1_000,
     attempts: int = 0,
 ) -> Gap:
@@ -59,17 +60,21 @@ def rows(*ids: int, time: int = NOON) -> list[Run]:
     return [Run(trade_id, trade_id, Decimal(1), Decimal(1), time, False) for trade_id in ids]
 
 
-def aggregates(*spans: tuple[int, int], first: int = 100) -> list[Aggregate]:
+def aggregates(*spans: tuple[int, int], first: int = 100, time: int = NOON) -> list[Aggregate]:
     """Return aggregates of these ids, numbered from *first*."""
     return [
-        Aggregate(number, Run(low, high, Decimal(1), Decimal(1), NOON, False))
+        Aggregate(number, Run(low, high, Decimal(1), Decimal(1), time, False))
         for number, (low, high) in enumerate(spans, first)
     ]
 
 
+def new_plan(max_age: int = HOUR) -> RepairPlan:
+    return RepairPlan(max_age, trades_page=PAGE, aggregates_page=PAGE)
+
+
 def plan_of(*gaps: Gap, symbol: str = BTC, max_age: int = HOUR, now: int = 0) -> RepairPlan:
     """Return a plan that has been told of *gaps* a while ago."""
-    plan = RepairPlan(max_age, PAGE)
+    plan = new_plan(max_age)
     plan.update(symbol, gaps, now - FIRST_LOOK_MS)
     return plan
 
@@ -90,7 +95,7 @@ class Story:
         self.has_single_trades = has_single_trades
         self.aggregator = Aggregator(SYMBOLS, market="spot", interval_ms=INTERVAL, grace_ms=500)
         self.aggregator.connected(SYMBOLS, 0)
-        self.plan = RepairPlan(3 * HOUR, PAGE)
+        self.plan = new_plan(3 * HOUR)
         self.written = Written()
         self.asked: list[Task] = []
         self.not_found_count = 0
@@ -130,7 +135,7 @@ class Story:
                 self._tell(trade.symbol)
             self._step()
         self._lag(through=2**62)
-        self.repair_for(20 * 60_000)
+        self.repair_for(50 * 60_000)
 
     def repair_for(self, duration_ms: int) -> None:
         """Go on without live trades, until nothing is missing or for so long."""
@@ -227,13 +232,13 @@ def test_without_single_trades_all_that_aggregates_tell_is_filled_and_the_rest_w
         assert all("no historicalTrades" in (gap.last_error or "") for gap in gaps)
 
     story.has_single_trades = True
-    story.repair_for(HOUR + 20 * 60_000)
+    story.repair_for(2 * HOUR)
     assert not any(story.aggregator.gaps(symbol) for symbol in SYMBOLS)
     assert story.written.closed == bars_of(story.wanted)
 
 
 def test_a_new_gap_is_given_time_to_fill_by_itself() -> None:
-    plan = RepairPlan(HOUR, PAGE)
+    plan = new_plan(HOUR)
     plan.update(BTC, [gap(5, 7)], now=0)
 
     assert plan.next_task(FIRST_LOOK_MS - 1, NOON) is None
@@ -248,16 +253,26 @@ def test_a_gap_that_filled_by_itself_is_not_asked_about() -> None:
     assert plan.is_empty
 
 
-def test_a_small_gap_is_asked_for_by_id_with_one_row_more_to_show_its_end() -> None:
-    assert task_of(plan_of(gap(5, 7))) == TradesTask(BTC, gap(5, 7), from_id=5, limit=4)
+def test_a_small_gap_is_asked_for_by_id_with_the_rows_before_and_after_it() -> None:
+    assert task_of(plan_of(gap(5, 7))) == TradesTask(BTC, gap(5, 7), from_id=4, limit=5)
+    assert task_of(plan_of(gap(0, 2))) == TradesTask(BTC, gap(0, 2), from_id=0, limit=4)
+
+
+def test_the_row_before_a_gap_is_looked_for_below_what_is_not_known_either() -> None:
+    abandoned = replace(gap(5, 6), is_abandoned=True)
+
+    assert task_of(plan_of(abandoned, gap(7, 7))) == TradesTask(BTC, gap(7, 7), from_id=4, limit=5)
+    assert task_of(plan_of(replace(abandoned, first_id=2), gap(7, 7))) == TradesTask(
+        BTC, gap(7, 7), from_id=6, limit=3
+    )
 
 
 def test_a_page_asked_for_by_id_reaches_back_to_the_gaps_before() -> None:
     plan = plan_of(start_gap(1), gap(3, 3), gap(6, 6), gap(8, 8))
 
     task = task_of(plan)
-    assert task == TradesTask(BTC, gap(8, 8), from_id=6, limit=4)
-    repaired = plan.trades_came(task, rows(6, 7, 8, 9), now=0)
+    assert task == TradesTask(BTC, gap(8, 8), from_id=5, limit=5)
+    repaired = plan.trades_came(task, rows(5, 6, 7, 8, 9), now=0)
 
     assert repaired.gap == gap(8, 8)
     assert [run.first_id for run in repaired.runs] == [6, 8]
@@ -311,7 +326,7 @@ def test_what_aggregates_cannot_tell_at_the_edges_is_asked_for_by_id() -> None:
 
     assert [(run.first_id, run.last_id) for run in repaired.runs] == [(6, 7)]
     plan.update(BTC, [gap(5, 5), gap(8, 9)], now=0)
-    assert task_of(plan, now=FIRST_LOOK_MS) == TradesTask(BTC, gap(8, 9), 8, 3)
+    assert task_of(plan, now=FIRST_LOOK_MS) == TradesTask(BTC, gap(8, 9), 7, 4)
 
 
 def test_a_large_hole_that_aggregates_reach_around_is_asked_for_by_id() -> None:
@@ -347,9 +362,12 @@ def test_the_gap_before_the_first_trade_begins_at_the_interval_and_what_is_befor
 ):
     plan = plan_of(start_gap(99))
     task = task_of(plan)
-    assert task == AggregatesTask(BTC, start_gap(99), None, start_ms=NOON)
+    assert task == AggregatesTask(BTC, start_gap(99), None, NOON - DISORDER_MS, begins_ms=NOON)
+    assert isinstance(task, AggregatesTask)
 
-    repaired = plan.aggregates_came(task, aggregates((97, 98), (99, 103)), now=0)
+    older = aggregates((90, 94), (95, 96), time=NOON - 1)
+    page = [*older, *aggregates((97, 98), (99, 103), first=102)]
+    repaired = plan.aggregates_came(task, page, now=0)
 
     assert repaired.begins_at == 97
     assert repaired.abandoned_through is None
@@ -385,7 +403,7 @@ def test_a_gap_that_must_wait_does_not_hold_up_the_others_of_its_symbol() -> Non
 
 
 def test_symbols_take_turns_however_often_their_gaps_change() -> None:
-    plan = RepairPlan(HOUR, PAGE)
+    plan = new_plan(HOUR)
     gaps = {
         symbol: [gap(number * 10, number * 10 + 2) for number in range(9)] for symbol in SYMBOLS
     }
@@ -554,7 +572,9 @@ def test_ids_before_the_beginning_are_not_what_aggregates_failed_to_tell() -> No
     task = task_of(plan, now=2_000)
     assert isinstance(task, AggregatesTask)
 
-    repaired = plan.aggregates_came(task, aggregates((97, 98), (99, 99)), now=2_000)
+    older = aggregates((96, 96), time=NOON - 1)
+    page = [*older, *aggregates((97, 98), (99, 99), first=101)]
+    repaired = plan.aggregates_came(task, page, now=2_000)
 
     assert (repaired.begins_at, repaired.error) == (97, None)
 
@@ -605,14 +625,348 @@ def test_a_short_or_empty_page_is_no_proof_of_absence() -> None:
             assert repaired.error == "the exchange does not have it all yet"
 
 
-def test_ids_are_absent_when_two_answers_ten_seconds_apart_reach_around_them() -> None:
+MINUTE = 60_000
+
+
+def ask(plan: RepairPlan, now: int, answer: Sequence[Run] | Sequence[Aggregate]) -> Repaired:
+    """Have the next question about BTC be answered; the plan hears what the ledger made of it."""
+    task = task_of(plan, now)
+    if isinstance(task, TradesTask):
+        repaired = plan.trades_came(task, [row for row in answer if isinstance(row, Run)], now)
+    else:
+        page = [row for row in answer if isinstance(row, Aggregate)]
+        repaired = plan.aggregates_came(task, page, now)
+    assert answer
+    plan.update(BTC, [replace(task.gap, attempts=task.gap.attempts + 1)], now)
+    return repaired
+
+
+AROUND = rows(4, 8)
+AROUND_TOO = aggregates((3, 4), (8, 9))
+
+
+def said_twice(plan: RepairPlan, first_at: int = 0) -> int:
+    """Have both endpoints say two times that 5 to 7 do not exist; return when next to ask."""
+    for now in (first_at, first_at + MINUTE):
+        assert ask(plan, now, AROUND).absent == []
+        assert ask(plan, now, AROUND_TOO).absent == []
+    return first_at + 10 * MINUTE
+
+
+def test_ids_are_absent_when_both_endpoints_have_said_so_again_after_one_and_ten_minutes() -> None:
     plan = plan_of(gap(5, 7))
+
+    assert ask(plan, 0, AROUND).absent == []
+    assert plan.next_task(0, NOON) == AggregatesTask(
+        BTC, gap(5, 7, attempts=1), None, NOON, is_second_look=True
+    )
+    plan.put_back(task_of(plan_of(gap(5, 7))))
+    first = ask(plan, 0, AROUND_TOO)
+    assert (first.absent, "must say so again" in (first.error or "")) == ([], True)
+    assert plan.next_task(MINUTE - 1, NOON) is None
+    assert ask(plan, MINUTE, AROUND).absent == []
+    assert ask(plan, MINUTE, AROUND_TOO).absent == []
+    assert plan.next_task(10 * MINUTE - 1, NOON) is None
+    assert ask(plan, 10 * MINUTE, AROUND).absent == []
+    last = ask(plan, 10 * MINUTE, AROUND_TOO)
+
+    assert (last.absent, last.absent_at, last.error) == ([(5, 7)], NOON + 2_000, None)
+
+
+def test_after_a_restart_it_must_be_said_as_often_again() -> None:
+    plan = plan_of(gap(5, 7))
+    said_twice(plan)
+    restarted = plan_of(gap(5, 7, attempts=4), now=10 * MINUTE)
+
+    now = said_twice(restarted, first_at=10 * MINUTE)
+
+    assert ask(restarted, now, AROUND).absent == []
+    assert ask(restarted, now, AROUND_TOO).absent == [(5, 7)]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        rows(900, 901, 902),  # the newest rows, whatever was asked for
+        rows(8, 9),  # without the trade before
+        rows(4, 9),  # without the trade after
+        rows(3, 8),  # without one that is known to be before
+        rows(3, 4, 9, 10),
+    ],
+    ids=str,
+)
+def test_an_answer_that_lacks_the_trades_around_a_hole_says_nothing_of_it(
+    answer: list[Run],
+) -> None:
+    plan = plan_of(gap(5, 7))
+    now = said_twice(plan)
+
+    repaired = ask(plan, now, answer)
+
+    assert repaired.absent == []
+    assert repaired.error == "the answer does not hold the trades around it"
+    assert isinstance(task_of(plan, now + 5 * MINUTE), TradesTask)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        aggregates((900, 950)),
+        aggregates((8, 9)),
+        aggregates((3, 4)),
+        aggregates((1, 3), (8, 9)),
+        aggregates((3, 4), (9, 9)),
+    ],
+    ids=str,
+)
+def test_a_second_endpoint_that_lacks_the_trades_around_a_hole_does_not_agree(
+    answer: list[Aggregate],
+) -> None:
+    plan = plan_of(gap(5, 7))
+    now = said_twice(plan)
+    ask(plan, now, AROUND)
+
+    repaired = ask(plan, now, answer)
+
+    assert repaired.absent == []
+    assert repaired.error == "the answer does not hold the trades around it"
+    assert ask(plan, now + 5 * MINUTE, AROUND_TOO).absent == [(5, 7)]
+
+
+def test_a_second_endpoint_that_has_one_of_the_trades_makes_everything_begin_anew() -> None:
+    plan = plan_of(gap(5, 7))
+    now = said_twice(plan)
+    ask(plan, now, AROUND)
+
+    disagrees = ask(plan, now, aggregates((4, 5), (8, 9)))
+    assert (disagrees.absent, disagrees.error) == (
+        [],
+        "aggTrades has trades that historicalTrades lacks",
+    )
+
+    now = said_twice(plan, first_at=now + 5 * MINUTE)
+    assert ask(plan, now, AROUND).absent == []
+    assert ask(plan, now, AROUND_TOO).absent == [(5, 7)]
+
+
+def test_a_second_look_goes_on_page_by_page_until_it_has_reached_around() -> None:
+    plan = plan_of(gap(50, 50))
+    assert ask(plan, 0, rows(49, 51)).absent == []
+
+    page = aggregates(*((i, i) for i in range(45, 50)))
+    assert ask(plan, 0, page).absent == []
+    task = task_of(plan)
+    assert task == AggregatesTask(
+        BTC, gap(50, 50, attempts=2), from_id=105, start_ms=None, is_second_look=True
+    )
+    plan.put_back(task)
+    ask(plan, 0, aggregates((51, 51), first=105))
+
+    assert plan.next_task(MINUTE - 1, NOON) is None
+    assert isinstance(task_of(plan, MINUTE), TradesTask)
+
+
+def test_what_is_left_of_a_hole_when_a_trade_of_it_came_must_be_said_anew() -> None:
+    plan = plan_of(gap(5, 7))
+    now = said_twice(plan)
+    plan.update(BTC, [gap(6, 7)], now)
+    around, around_too = rows(5, 8), aggregates((5, 5), (8, 9))
+
+    assert ask_about(plan, now, around, around_too) == []
+    assert ask_about(plan, now + MINUTE, around, around_too) == []
+    assert ask_about(plan, now + 10 * MINUTE, around, around_too) == [(6, 7)]
+
+
+def ask_about(
+    plan: RepairPlan, now: int, trades: list[Run], too: list[Aggregate]
+) -> list[tuple[int, int]]:
+    """Have one question after the other be answered, as long as there is one now."""
+    absent: Sequence[tuple[int, int]] = ()
+    while not absent and (task := plan.next_task(now, NOON + 2_000)) is not None:
+        assert not isinstance(task, Repaired)
+        plan.put_back(task)
+        absent = ask(plan, now, trades if isinstance(task, TradesTask) else too).absent
+    return list(absent)
+
+
+def test_one_answer_tells_of_all_gaps_that_lie_in_it() -> None:
+    plan = plan_of(gap(5, 5), gap(7, 7))
+    gaps = [gap(5, 5), gap(7, 7)]
+    asked, absent = 0, set()
+    for now in range(0, 11 * MINUTE, 1_000):
+        while (task := plan.next_task(now, NOON + 2_000)) is not None:
+            asked += 1
+            if isinstance(task, TradesTask):
+                repaired = plan.trades_came(task, rows(4, 6, 8), now)
+            else:
+                assert isinstance(task, AggregatesTask)
+                repaired = plan.aggregates_came(task, aggregates((3, 4), (6, 6), (8, 9)), now)
+            absent |= set(repaired.absent)
+            gaps = [
+                replace(each, attempts=asked)
+                for each in gaps
+                if (each.first_id, each.last_id) not in absent
+            ]
+            plan.update(BTC, gaps, now)
+
+    assert absent == {(5, 5), (7, 7)}
+    assert asked == 6, "three times both endpoints, for both"
+
+
+def absent_gap(first_id: int, last_id: int, *, looks: int = 0, attempts: int = 0) -> Gap:
+    return replace(gap(first_id, last_id, attempts=attempts), absent_at=NOON, looks=looks)
+
+
+def test_absent_ids_are_asked_for_once_more_after_an_hour_and_after_a_day() -> None:
+    asked = []
+    plan = plan_of(absent_gap(5, 7))
+    looks = 0
+    for minute in range(0, 60 * 48, 10):
+        now, clock = minute * MINUTE, NOON + minute * MINUTE
+        task = plan.next_task(now, clock)
+        if task is not None:
+            assert task == TradesTask(BTC, absent_gap(5, 7, looks=looks), from_id=4, limit=5)
+            assert isinstance(task, TradesTask)
+            asked.append(minute)
+            assert plan.trades_came(task, AROUND, now).absent == [(5, 7)]
+            looks += 1
+            plan.update(BTC, [absent_gap(5, 7, looks=looks)], now)
+            assert looks == 2 or plan.next_task(now + 30 * MINUTE, clock) is None
+
+    assert asked == [60, 60 * 24]
+    assert plan.is_empty
+
+
+def test_a_later_look_that_tells_nothing_is_made_again_soon() -> None:
+    plan = plan_of(absent_gap(5, 7))
+    task = plan.next_task(0, NOON + HOUR)
+    assert isinstance(task, TradesTask)
+
+    repaired = plan.trades_came(task, rows(900, 901), 0)
+
+    assert (repaired.absent, len(repaired.runs)) == ([], 0)
+    plan.update(BTC, [absent_gap(5, 7, attempts=1)], 0)
+    assert plan.next_task(999, NOON + HOUR) is None
+    assert isinstance(plan.next_task(1_000, NOON + HOUR), TradesTask)
+
+
+def test_trades_of_absent_and_of_abandoned_ids_are_welcome_in_any_answer() -> None:
+    plan = plan_of(absent_gap(2, 2), replace(gap(4, 4), is_abandoned=True), gap(6, 6))
     task = task_of(plan)
     assert isinstance(task, TradesTask)
 
-    assert plan.trades_came(task, rows(5, 8), now=0).absent == []
-    assert plan.trades_came(task, rows(5, 8), now=9_999).absent == []
-    assert plan.trades_came(task, rows(5, 8), now=10_000).absent == [(6, 7)]
+    repaired = plan.trades_came(task, rows(1, 2, 3, 4, 5, 6, 7), 0)
+
+    assert [run.first_id for run in repaired.runs] == [2, 4, 6]
+
+
+def test_where_the_first_bar_begins_takes_a_trade_from_before_it() -> None:
+    plan = plan_of(start_gap(99))
+    task = task_of(plan)
+    assert isinstance(task, AggregatesTask)
+
+    # It leaves out 51 to 60, and nothing in it shows that.
+    repaired = plan.aggregates_came(task, aggregates((61, 61), (62, 99), first=171), now=0)
+
+    assert (repaired.begins_at, [run.first_id for run in repaired.runs]) == (None, [61, 62])
+    left = replace(start_gap(60), attempts=1)
+    plan.update(BTC, [left], now=0)
+    task = task_of(plan, now=FIRST_LOOK_MS)
+    assert task == AggregatesTask(BTC, left, None, NOON - DISORDER_MS, begins_ms=NOON)
+
+
+def test_a_trade_from_before_the_first_bar_is_looked_for_by_the_number_of_its_aggregate() -> None:
+    plan = plan_of(start_gap(99))
+    asked = []
+    for now in range(4):
+        task = task_of(plan, now)
+        assert isinstance(task, AggregatesTask)
+        asked.append(task.from_id)
+        repaired = plan.aggregates_came(task, aggregates((99, 100), first=1_000), now)
+        assert repaired.begins_at is None
+        plan.update(BTC, [replace(start_gap(99), attempts=now + 1)], now)
+    task = task_of(plan, now=4)
+    assert isinstance(task, AggregatesTask)
+    page = [*aggregates((40, 50), time=NOON - 70_000), *aggregates((99, 100), first=1_000)]
+
+    repaired = plan.aggregates_came(task, page, now=4)
+
+    assert [*asked, task.from_id] == [None, 999, 984, 744, 0]
+    assert repaired.begins_at == 51
+
+
+def test_ids_between_a_trade_from_before_the_first_bar_and_its_first_one_stay_missing() -> None:
+    plan = plan_of(start_gap(99))
+    task = task_of(plan)
+    assert isinstance(task, AggregatesTask)
+    page = [*aggregates((40, 50), time=NOON - 7), *aggregates((61, 70), (71, 99), first=101)]
+
+    repaired = plan.aggregates_came(task, page, now=0)
+
+    assert (repaired.begins_at, [run.first_id for run in repaired.runs]) == (51, [61, 71])
+
+
+def test_the_first_trade_of_all_needs_no_trade_before_it() -> None:
+    plan = plan_of(start_gap(99))
+    task = task_of(plan)
+    assert isinstance(task, AggregatesTask)
+
+    assert plan.aggregates_came(task, aggregates((0, 5), (6, 99), first=0), now=0).begins_at == 0
+
+
+def test_ids_below_the_first_aggregate_of_all_must_be_said_not_to_exist_three_times() -> None:
+    plan = plan_of(start_gap(9))
+    left, first = replace(start_gap(6), attempts=1), aggregates((7, 9), first=0)
+    begins = []
+    for now in range(0, 12 * MINUTE, 500):
+        task = plan.next_task(now, NOON + 2_000)
+        if task is None:
+            continue
+        if isinstance(task, TradesTask):
+            assert (task.from_id, task.limit) in ((0, 2), (0, 7 + 1))
+            repaired = plan.trades_came(task, rows(7, 8), now)
+        else:
+            assert isinstance(task, AggregatesTask)
+            repaired = plan.aggregates_came(task, first, now)
+        assert repaired.absent in ((), [])
+        if repaired.begins_at is not None:
+            begins.append((now, repaired.begins_at))
+            break
+        left = replace(left, attempts=left.attempts + 1)
+        plan.update(BTC, [left], now)
+
+    ((at, begins_at),) = begins
+    assert begins_at == 7
+    assert at >= 10 * MINUTE
+
+
+def test_older_trades_where_aggregates_had_none_make_the_beginning_be_looked_for_again() -> None:
+    plan = plan_of(start_gap(9))
+    left, now = start_gap(6), 0
+    while not isinstance(task := task_of(plan, now), TradesTask):
+        plan.aggregates_came(task, aggregates((7, 9), first=0), now)
+        left = replace(left, attempts=left.attempts + 1)
+        plan.update(BTC, [left], now)
+        now += FIRST_LOOK_MS
+
+    repaired = plan.trades_came(task, rows(0, 1, time=NOON - 10**10), now)
+
+    assert (repaired.runs, repaired.begins_at) == ((), None)
+    plan.update(BTC, [replace(left, attempts=99)], now)
+    again = task_of(plan, now + HOUR)
+    assert isinstance(again, AggregatesTask)
+    assert again.begins_ms == NOON
+
+
+def test_the_last_aggregate_of_a_page_is_taken_by_its_last_id() -> None:
+    plan = plan_of(gap(5, 9))
+    task = task_of(plan)
+    assert isinstance(task, AggregatesTask)
+
+    plan.aggregates_came(task, aggregates((4, 4), (5, 5), (6, 6), (7, 7), (8, 12)), now=0)
+
+    plan.update(BTC, [gap(8, 9)], now=0)
+    assert isinstance(task_of(plan), TradesTask), "aggregates have told what they can"
 
 
 def test_what_lies_wholly_before_the_oldest_moment_is_abandoned_without_asking() -> None:
@@ -628,12 +982,32 @@ def test_of_a_gap_that_began_too_long_ago_only_the_older_part_is_abandoned() -> 
     long = gap(5, 40, since=NOON - 2 * HOUR, until=NOON)
     plan = plan_of(long)
     task = task_of(plan, clock=NOON)
-    assert task == AggregatesTask(BTC, long, None, NOON - HOUR, is_oldest=True)
+    oldest = NOON - HOUR
+    assert task == AggregatesTask(BTC, long, None, oldest - DISORDER_MS, oldest, is_oldest=True)
+    assert isinstance(task, AggregatesTask)
+
+    page = [*aggregates((16, 17), time=oldest - 9), *aggregates((18, 19), (21, 21), first=101)]
+    repaired = plan.aggregates_came(task, page, now=0)
+
+    assert (repaired.abandoned_through, repaired.abandoned_before_ms) == (17, oldest - 9)
+    assert [run.first_id for run in repaired.runs] == [18, 21]
+
+
+def test_a_page_that_begins_with_a_young_trade_is_no_proof_that_what_is_before_is_too_old() -> None:
+    long = gap(5, 40, since=NOON - 2 * HOUR, until=NOON)
+    plan = plan_of(long)
+    task = task_of(plan, clock=NOON)
+    assert isinstance(task, AggregatesTask)
 
     repaired = plan.aggregates_came(task, aggregates((18, 19), (20, 20)), now=0)
 
-    assert (repaired.abandoned_through, repaired.abandoned_before_ms) == (17, NOON - HOUR)
+    assert repaired.abandoned_through is None
     assert [run.first_id for run in repaired.runs] == [18, 20]
+    left = gap(5, 17, since=NOON - 2 * HOUR, until=NOON)
+    plan.update(BTC, [left], now=-FIRST_LOOK_MS)
+    again = task_of(plan, clock=NOON)
+    assert isinstance(again, AggregatesTask)
+    assert again.is_oldest
 
 
 def test_a_first_interval_that_is_partly_too_old_is_abandoned_as_far_and_not_forgotten() -> None:
@@ -643,7 +1017,8 @@ def test_a_first_interval_that_is_partly_too_old_is_abandoned_as_far_and_not_for
     assert isinstance(task, AggregatesTask)
     assert task.is_oldest
 
-    repaired = plan.aggregates_came(task, aggregates((90, 91)), now=0)
+    page = [*aggregates((88, 89), time=NOON - 2 * HOUR), *aggregates((90, 91), first=101)]
+    repaired = plan.aggregates_came(task, page, now=0)
 
     assert (repaired.begins_at, repaired.abandoned_through) == (None, 89)
 
@@ -672,17 +1047,26 @@ def test_abandoned_and_absent_parts_end_up_on_record_as_such() -> None:
     task = task_of(plan, clock=NOON)
     assert isinstance(task, AggregatesTask)
 
-    aggregator.repair(plan.aggregates_came(task, aggregates((18, 30), (33, 40)), now=0))
+    page = [*aggregates((16, 17), time=NOON - HOUR - 1), *aggregates((18, 30), (33, 40), first=101)]
+    aggregator.repair(plan.aggregates_came(task, page, now=0))
     (old, hole) = aggregator.gaps(BTC)
-    plan.update(BTC, (old, hole), now=0)
-    by_id = task_of(plan, now=1_000)
-    assert isinstance(by_id, TradesTask)
-    for now in (1_000, 11_000):
-        aggregator.repair(plan.trades_came(by_id, rows(33, 34), now))
-
     assert (old.first_id, old.last_id, old.is_abandoned) == (5, 17, True)
     assert (hole.first_id, hole.last_id, hole.is_abandoned) == (31, 32, False)
+    for now in (FIRST_LOOK_MS, MINUTE + FIRST_LOOK_MS, 10 * MINUTE + FIRST_LOOK_MS):
+        for _ in range(2):
+            plan.update(BTC, aggregator.gaps(BTC), now=0)
+            look = task_of(plan, now, clock=NOON)
+            if isinstance(look, TradesTask):
+                aggregator.repair(plan.trades_came(look, rows(30, 33), now))
+            else:
+                assert isinstance(look, AggregatesTask)
+                around = aggregates((18, 30), (33, 40), first=101)
+                aggregator.repair(plan.aggregates_came(look, around, now))
+
     assert aggregator.gaps(BTC) == (old,)
+    assert [(gap.first_id, gap.last_id, gap.absent_at) for gap in aggregator.absent(BTC)] == [
+        (31, 32, NOON)
+    ]
     assert aggregator.collect().explained == [(BTC, 31, 32, ABSENT)]
 
 
@@ -697,25 +1081,13 @@ def test_an_answer_for_a_gap_that_has_gone_meanwhile_does_no_harm() -> None:
     assert plan.is_empty
 
 
-def test_holes_are_kept_in_mind_only_as_long_as_their_symbol_has_gaps() -> None:
-    plan = plan_of(gap(5, 7))
-    task = task_of(plan)
-    assert isinstance(task, TradesTask)
-    plan.trades_came(task, rows(5, 8), now=0)
-    assert not plan.is_empty
-
-    plan.update(BTC, [], now=0)
-
-    assert plan.is_empty
-
-
 def test_a_large_gap_costs_few_requests() -> None:
-    trades = make_market(random.Random(1), BTC, 5_000, is_holed=False)
+    trades = make_market(random.Random(1), BTC, 5_000, first_id=0, is_holed=False)
     database = Database(trades, page=PAGE)
     aggregator = Aggregator([BTC], market="spot", interval_ms=INTERVAL, grace_ms=500)
     aggregator.connected([BTC], 0)
     aggregator.add([trades[0], trades[-1]], 0)
-    plan = RepairPlan(24 * HOUR, PAGE)
+    plan = new_plan(24 * HOUR)
     plan.update(BTC, aggregator.gaps(BTC), -1_000)
     requests: Counter[type] = Counter()
     now = 0

@@ -93,7 +93,7 @@ class Collector:
         self.repairing = Repairing(
             rest,
             History(rest, options.market),
-            RepairPlan(0),
+            RepairPlan(0, trades_page=1, aggregates_page=1),
             self.budget,
             put=inbox.put,
             clock=lambda: 0,

@@ -51,7 +51,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten the waits, but for none of what is tested."""
     monkeypatch.setattr(repair, "FIRST_LOOK_MS", 20)
     monkeypatch.setattr(repair, "_FIRST_WAIT_MS", 20)
-    monkeypatch.setattr(repair, "_ABSENT_AFTER_MS", 200)
+    monkeypatch.setattr(repair, "_SAID_AGAIN_AFTER_MS", (100, 200))
     monkeypatch.setattr(repairing_module, "LOOK_EVERY_MS", 20)
 
 
@@ -110,7 +110,7 @@ class Collector:
         self.repairing = Repairing(
             self.rest,
             History(self.rest, SPOT),
-            RepairPlan(max_age_ms),
+            RepairPlan(max_age_ms, trades_page=1_000, aggregates_page=1_000),
             self.budget,
             put=self.inbox.put,
             clock=lambda: self.aggregator.clock(now_ms()),
@@ -584,8 +584,9 @@ def test_what_was_missed_between_two_runs_is_fetched_and_the_older_part_given_up
     assert gap.first_id == 20
     assert 298 <= gap.last_id < 330  # the clock has gone on since the last trade came
     bars = stored(path)
-    # The bar beside the gap may lack a trade of it whose T is out of order.
-    assert [bar.trade_count for bar in bars if bar.is_complete][1:] == [10] * 19
+    # Whether the bar at the younger end of the gap is whole depends on the moment of the answer.
+    counts = [bar.trade_count for bar in bars if bar.is_complete]
+    assert counts in ([10] * 20, [10] * 21)
     assert bars == sorted(bars, key=lambda bar: bar.open_time_ms)
 
 

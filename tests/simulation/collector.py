@@ -169,7 +169,11 @@ class Collector:
         self.repairing = Repairing(
             rest,
             History(rest, world.market),
-            RepairPlan(schedule.max_age, schedule.page),
+            RepairPlan(
+                schedule.max_age,
+                trades_page=market.historical_trades.max_rows,
+                aggregates_page=market.aggregate_trades.max_rows,
+            ),
             self.budget,
             put=self._put_later,
             clock=lambda: self.aggregator.clock(clock.now()),
