@@ -42,6 +42,7 @@ _NEAR = 100_000  # more ids than these ahead are not believed of a message that 
 _WRONG_AFTER_MS = 60_000  # that no trade has agreed with the clock: it is ahead, and set back
 _DELIVERED_WITHIN_MS = 5_000  # a trade that is younger may still be on its way
 _HUSH_MS = 100  # who spoke so recently may be about to say more of the bar that is due
+_CLOSED_AT_ONCE = 250  # so that the first of thousands need not wait for the last
 _LOOK_AGAIN_MS = 1_000  # at a symbol whose clock is behind the others', which may change
 _SAVE_AFTER_TRADES, _SAVE_WITHIN_MS = 500, 60_000  # what a crash makes fetch again, at most
 
@@ -173,9 +174,9 @@ class Aggregator:
         return self._series.keys()
 
     @property
-    def has_bars(self) -> bool:
-        """Whether there are bars for the stores that were not collected yet."""
-        return bool(self._changes.finished or self._changes.amendments)
+    def waiting_bar_count(self) -> int:
+        """Bars for the stores that were not collected yet."""
+        return len(self._changes.finished) + len(self._changes.amendments)
 
     @property
     def open_bar_count(self) -> int:
@@ -471,10 +472,12 @@ class Aggregator:
     def advance(self, now: int) -> None:
         """Close the bars of symbols that have nothing to say, once their time has passed.
 
-        It costs what there is to close, not what there are symbols: call it as often as you like.
+        It costs what there is to close, not what there are symbols: call it as often as you like,
+        and again at once when next_look_in is 0, since one call closes only so many.
         """
         market_time = self.clock(now)
-        while self._wakes and self._wakes[0][0] <= market_time:
+        enough = self.bar_count + _CLOSED_AT_ONCE
+        while self._wakes and self._wakes[0][0] <= market_time and self.bar_count < enough:
             wakes_at, symbol = heappop(self._wakes)
             series = self._series[symbol]
             if wakes_at == series.wakes_at:  # otherwise it was to be looked at earlier, and was

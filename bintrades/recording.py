@@ -34,7 +34,8 @@ MAX_WAITING_BARS = 100_000
 FEW_SYMBOLS = 10
 """So many may all be saved at every checkpoint: their rows are in a page or two of the file."""
 
-_GATHER_MS = 25  # bars that close at the same moment are committed together
+_GATHER_MS, _GATHERED_BARS = 25, 500  # bars that close at the same moment are committed together
+_GATHER_BEHIND_MS = 100  # while events wait: then commits are what can be saved
 _RETRY_MS = 1_000
 _SUSPECT_EVERY_MS = 5_000
 _STATUS_EVERY_MS = 5_000  # when nothing else is to be written: a sign of life, for `status`
@@ -142,12 +143,12 @@ class Recording:
         self.delay_ms = max(0, now - passed)
         self._aggregator.advance(passed)
         self._suspect(passed)
-        self._write_if_due(now)
+        self._write_if_due(now, is_caught_up=is_caught_up)
 
     def idle_ms(self, now: int) -> int:
         """Return for how long nothing is to be closed or committed, should no event come."""
         left = self._aggregator.next_look_in(now)
-        if self._aggregator.has_bars:
+        if self._aggregator.waiting_bar_count:
             left = min(left, max(self._written_at + _GATHER_MS, self._retry_at) - now)
         return max(0, left)
 
@@ -233,7 +234,7 @@ class Recording:
             self._suspected_at = now
             self._on_quiet(self._aggregator.quiet_symbols(now))
 
-    def _write_if_due(self, now: int) -> None:
+    def _write_if_due(self, now: int, *, is_caught_up: bool) -> None:
         """Save what is due now and then, and commit bars soon after they close."""
         if now < self._retry_at:
             return
@@ -244,10 +245,15 @@ class Recording:
             aggregator = self._aggregator
             due = aggregator.collect_due(now) if self._is_sparing else aggregator.collect()
             self._write(now, due)
-        elif self._aggregator.has_bars and now - self._written_at >= _GATHER_MS:
+        elif self._has_gathered(now, _GATHER_MS if is_caught_up else _GATHER_BEHIND_MS):
             self._write(now, self._aggregator.collect_bars())
         elif now - self._told_at >= _STATUS_EVERY_MS:
             self._write(now, Changes())
+
+    def _has_gathered(self, now: int, gather_ms: int) -> bool:
+        """Whether bars wait, for long enough or so many that they are a commit of their own."""
+        waiting = self._aggregator.waiting_bar_count
+        return waiting > 0 and (now - self._written_at >= gather_ms or waiting >= _GATHERED_BARS)
 
     def _write(self, now: int, changes: Changes, *, is_last: bool = False) -> bool:
         """Commit *changes* and what waits; return whether nothing waits any longer.
@@ -277,14 +283,14 @@ class Recording:
             self._written_at = now
             if is_due:
                 self._told_at = now
+            if has_bars:
+                self._on_bars()
             if request is not None:
                 self._prune(request, clock)
         except JournalError as error:
             self._note_failure(now, error)
         else:
             self._note_success()
-        if has_bars and not self._pending:
-            self._on_bars()
         return not self._pending
 
     def _prune(self, request: tuple[Sequence[str], int], clock: int) -> None:

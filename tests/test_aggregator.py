@@ -452,6 +452,23 @@ def test_a_bar_closes_at_its_end_and_grace_though_its_symbol_spoke_a_moment_befo
     assert finished(aggregator) == [bar_of([first])]
 
 
+def test_of_thousands_of_bars_that_close_together_the_first_do_not_wait_for_the_last() -> None:
+    symbols = [f"C{number}USDT" for number in range(1_000)]
+    aggregator = Aggregator(symbols, market="spot", interval_ms=INTERVAL, grace_ms=GRACE)
+    aggregator.connected(symbols, 0)
+    aggregator.add([make_trade(1, symbol=symbol) for symbol in symbols], 0)
+    assert aggregator.next_look_in(0) >= INTERVAL + GRACE
+    due = INTERVAL + GRACE + SLOW
+    closed = []
+
+    while aggregator.next_look_in(due) == 0:
+        aggregator.advance(due)
+        closed.append(len(finished(aggregator)))
+
+    assert sum(closed) == 1_000
+    assert 0 < max(closed) <= 250
+
+
 @pytest.mark.parametrize("skew", [-7_000, 7_000])
 def test_symbols_whose_clocks_differ_do_not_disturb_each_others_bars(skew: int) -> None:
     aggregator = new_aggregator()
@@ -887,7 +904,7 @@ def test_open_bars_are_checkpointed_when_one_has_grown() -> None:
         half,
         bar_of([late], is_closed=False),
     )
-    assert not aggregator.has_bars
+    assert not aggregator.waiting_bar_count
 
 
 def test_a_bar_that_closes_leaves_the_checkpoint_though_no_trade_comes() -> None:
@@ -1046,8 +1063,9 @@ def cost_of_three_bars(symbol_count: int) -> int:
     aggregator = Aggregator(symbols, market="spot", interval_ms=INTERVAL, grace_ms=GRACE)
     aggregator.connected(symbols, 0)
     aggregator.add([make_trade(1, symbol=symbol) for symbol in symbols], 0)
-    aggregator.advance(MINUTE)
-    aggregator.collect()
+    while aggregator.next_look_in(MINUTE) == 0:
+        aggregator.advance(MINUTE)
+    assert len(aggregator.collect().finished) == symbol_count
     bars = 0
 
     def go_on() -> None:

@@ -352,10 +352,66 @@ def test_a_kill_at_any_point_doubles_no_trade_and_loses_none(
         assert {key: replace(bar, **neutral) for key, bar in found.items()} == bars_of(happened)
 
 
+def closing(number: int) -> list[Trade]:
+    """Return trades of BTCUSDT of which the last closes bar *number*, counted from 0."""
+    open_time = START + number * INTERVAL_MS
+    return [
+        make_trade(2 * number, open_time + 1_000),
+        make_trade(2 * number + 1, open_time + INTERVAL_MS + 500),
+    ]
+
+
+@pytest.mark.parametrize(("is_caught_up", "gathers_ms"), [(True, 25), (False, 100)])
+def test_bars_that_close_one_after_the_other_are_committed_together(
+    path: Path, is_caught_up: bool, gathers_ms: int
+) -> None:
+    life = Life(path, 0, is_sparing=True)
+    life.aggregator.add(closing(0), 200)
+    life.recording.go_on(200, is_caught_up=is_caught_up)
+    assert life.commits == [1], "the first does not wait"
+
+    life.aggregator.add(closing(1), 201)
+    life.recording.go_on(201, is_caught_up=is_caught_up)
+    assert life.recording.idle_ms(201) == 24
+    life.aggregator.add(closing(2), 202)
+    life.recording.go_on(200 + gathers_ms - 1, is_caught_up=is_caught_up)
+    assert life.commits == [1]
+    life.recording.go_on(200 + gathers_ms, is_caught_up=is_caught_up)
+
+    assert life.commits == [1, 2]
+    life.journal.close()
+
+
+def test_many_bars_are_a_commit_of_their_own_at_once(path: Path) -> None:
+    life = Life(path, 0, is_sparing=True)
+    life.aggregator.add(closing(0), 200)
+    life.recording.go_on(200, is_caught_up=True)
+
+    life.aggregator.add([trade for number in range(1, 501) for trade in closing(number)], 201)
+    life.recording.go_on(201, is_caught_up=True)
+
+    assert life.commits == [1, 500]
+    life.journal.close()
+
+
+def test_one_is_told_how_long_nothing_will_be_due(path: Path) -> None:
+    life = Life(path, 0, is_sparing=True)
+    assert life.recording.idle_ms(0) > 3_600_000
+
+    life.aggregator.add([make_trade(0, START + 4_000)], 0)
+    life.recording.go_on(0, is_caught_up=True)
+    assert 6_500 <= life.recording.idle_ms(0) <= 6_510
+    life.recording.go_on(6_510, is_caught_up=True)
+
+    assert life.commits == [1]
+    life.journal.close()
+
+
 class Life:
     """A collector without threads, from its start to a kill."""
 
     def __init__(self, path: Path, now: int, *, is_sparing: bool) -> None:
+        self.commits: list[int] = []  # how many bars each had
         self.journal = open_journal(path)
         self.aggregator = Aggregator(MARKET, market="spot", interval_ms=INTERVAL_MS, grace_ms=500)
         self.aggregator.resume(self.journal.checkpoints)
@@ -368,10 +424,13 @@ class Life:
             now=now,
             clock=lambda: 1,
             status=lambda: "{}",
-            on_bars=lambda: None,
+            on_bars=self._note_commit,
             on_gaps=lambda *_: None,
             on_quiet=lambda *_: None,
         )
+
+    def _note_commit(self) -> None:
+        self.commits.append(self.aggregator.bar_count - sum(self.commits))
 
 
 def test_a_late_trade_amends_a_committed_bar(desk: Desk, path: Path) -> None:

@@ -260,7 +260,7 @@ class Collector:
             "inbox": len(self.inbox) + len(self._under_way) + len(self._updates),
             "repairing": not self.repairing.is_idle,
             "open bars": self.aggregator.open_bar_count,
-            "bars": self.aggregator.has_bars or self.recording.waiting_bars,
+            "bars": self.aggregator.waiting_bar_count or self.recording.waiting_bars,
             "stores": [each.last_error for _, each in self.deliveries if each.last_error],
         }
         return ", ".join(f"{name}: {value}" for name, value in found.items() if value)
