@@ -31,6 +31,14 @@ def working_directory() -> Iterator[None]:
     os.chdir(before)
 
 
+@pytest.fixture(autouse=True)
+def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the proxies of the tester's environment out of every test."""
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+
+
 @pytest.fixture(scope="session")
 def mongod_binary() -> Path:
     """Return the server's binary, for tests that run, kill or configure a Mongod of their own."""

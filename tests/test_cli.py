@@ -373,8 +373,6 @@ def test_what_the_environment_names_and_cannot_be_used_is_said(
 ) -> None:
     proxy, bundle = "socks4://me:hidden@proxy:9050", tmp_path / "missing.pem"
     environ = {
-        "https_proxy": "",
-        "HTTPS_PROXY": "",
         "http_proxy": proxy,
         "WEBSOCKET_CLIENT_CA_BUNDLE": str(bundle),
     }
@@ -391,7 +389,7 @@ def test_what_the_environment_names_and_cannot_be_used_is_said(
 
 
 def test_a_socks_proxy_of_the_environment_is_nothing_to_complain_of(config: Path) -> None:
-    environ = {"ALL_PROXY": "socks5://127.0.0.1:9050", "https_proxy": ""}
+    environ = {"ALL_PROXY": "socks5://127.0.0.1:9050"}
 
     command("check", "--config", config, environ=environ).assert_well()
 

@@ -521,7 +521,7 @@ def test_a_frame_that_comes_with_the_answer_to_the_handshake_is_not_lost() -> No
         assert receive(connection, len(frames)) == frames
 
 
-def test_websocket_client_opens_no_connection_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_websocket_client_opens_no_connection_of_its_own() -> None:
     """Not even for a redirect: it would obey other rules of proxies, time and trust."""
     visits: list[bytes] = []
 
@@ -532,7 +532,6 @@ def test_websocket_client_opens_no_connection_of_its_own(monkeypatch: pytest.Mon
             f"HTTP/1.1 302 Found\r\nLocation: ws://127.0.0.1:{port}/login\r\n\r\n".encode()
         )
 
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
     with (
         server(serve) as port,
         pytest.raises(ConnectionError, match=r"redirected to ws://.*/login"),

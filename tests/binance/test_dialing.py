@@ -25,12 +25,6 @@ if TYPE_CHECKING:
 NO_ROUTE = "2001:db8::1"  # kept for documentation: no route leads there
 
 
-@pytest.fixture(autouse=True)
-def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("http_proxy", "https_proxy", "all_proxy"):
-        monkeypatch.setenv(name, "")
-
-
 @pytest.fixture
 def exchange() -> Iterator[ExchangeSimulator]:
     with ExchangeSimulator() as simulator:
@@ -260,7 +254,5 @@ def test_a_name_that_no_protocol_can_say_is_an_error_of_the_network(
     host = "a" * 64 + ".test"
     with server(SocksProxy(0).serve) as port:
         monkeypatch.setenv("all_proxy", f"socks5://127.0.0.1:{port}")
-        monkeypatch.delenv("http_proxy")
-        monkeypatch.delenv("https_proxy")
         with pytest.raises(OSError, match=f"{host}: cannot be the name of a host: "):
             make_dialer().open(f"{scheme}://{host}/stream", Allowance(10))

@@ -98,13 +98,6 @@ def serve(exchange: Exchange) -> Iterator[None]:
         thread.join(10)
 
 
-@pytest.fixture(autouse=True)
-def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.lower(), raising=False)
-
-
 @pytest.fixture
 def exchange() -> Iterator[Exchange]:
     exchange = Exchange()

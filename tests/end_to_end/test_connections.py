@@ -232,11 +232,9 @@ def stalled_for_s(exchange: ExchangeSimulator, collector: Collector, count: int)
 
 @pytest.mark.parametrize("kind", [HttpProxy, SocksProxy])
 def test_streams_and_rest_go_through_one_proxy_of_the_environment(
-    kind: type[HttpProxy | SocksProxy], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: type[HttpProxy | SocksProxy], tmp_path: Path
 ) -> None:
     """Neither name can be resolved here: only the proxy knows them."""
-    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "no_proxy", "NO_PROXY"):
-        monkeypatch.delenv(name, raising=False)
     scheme = "http" if kind is HttpProxy else "socks5"
     sections: Sections = {
         "binance": {"stream_url": "ws://stream.invalid", "rest_url": "http://rest.invalid"},
