@@ -21,7 +21,7 @@ CONNECT_WITHIN_S = 15.0
 """How long names, addresses, proxy, TLS and the handshake may take together."""
 
 _SEND_WITHIN_S = 2.0
-_MAX_HANDSHAKE_BYTES = 128 * 1024  # a chain of certificates and an answer have some 10 KiB
+_MAX_HANDSHAKE_BYTES = 64 * 1024  # a chain of certificates and an answer have some 10 KiB
 
 
 class Connection:
