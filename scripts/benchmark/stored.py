@@ -72,6 +72,6 @@ def run_stored(load: Load, uri: str, journal: Path | None = None) -> Stored:
 def _latencies(path: Path) -> list[int]:
     """Return those of all bars but of the first interval, in which everything starts."""
     lines = path.read_text(encoding="utf-8").splitlines()
-    pairs = [(int(end), int(stored)) for end, stored, _ in (line.split() for line in lines)]
+    pairs = [(int(end), int(stored)) for end, stored in (line.split() for line in lines)]
     first = min(end for end, _ in pairs)
     return [stored - end - GRACE_MS for end, stored in pairs if end > first]

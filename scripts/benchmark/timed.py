@@ -45,9 +45,7 @@ class TimedStore:
             self._store.store_bars(bars)
         now_ms = time.time_ns() // 1_000_000
         self._file.writelines(
-            f"{bar.end_time_ms} {now_ms} {bar.updated_at_ms}\n"
-            for bar in bars
-            if bar.is_closed and bar.version == 1
+            f"{bar.end_time_ms} {now_ms}\n" for bar in bars if bar.is_closed and bar.version == 1
         )
 
     @hookimpl
