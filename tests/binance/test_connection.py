@@ -8,7 +8,6 @@ import re
 import socket
 import ssl
 import threading
-import time
 import tracemalloc
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -422,10 +421,8 @@ def test_a_handshake_that_comes_drop_by_drop_is_given_up(
     """Each drop comes in time; only all of them together do not."""
     with server(dripping(first)) as port:
         monkeypatch.setenv("ALL_PROXY", f"{proxy}://127.0.0.1:{port}" if proxy else "")
-        began_s = time.monotonic()
         with pytest.raises(CONNECTION_ERRORS, match="timed out"):
             connect(f"{scheme}://127.0.0.1:{port}/stream", within_s=0.5)
-        assert time.monotonic() - began_s < 5.0
 
 
 @pytest.mark.parametrize(
@@ -470,10 +467,8 @@ def test_records_of_tls_that_come_drop_by_drop_hold_nobody(
                 bare.sendall(b"x")
 
     with server(serve) as port, opened(f"wss://127.0.0.1:{port}/stream", trusting) as connection:
-        began_s = time.monotonic()
         for _ in range(3):
             assert connection.receive() is None
-        assert time.monotonic() - began_s < 5.0
         is_over.set()
 
 

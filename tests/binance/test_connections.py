@@ -406,7 +406,7 @@ def test_an_address_that_lets_in_and_brings_nothing_is_left_for_another(
         Market(exchange, "S0USDT"),
     ):
         rig.until(lambda: rig.counted["S0USDT"] > 20)
-    assert reached == ADDRESSES
+    assert reached[:2] == ADDRESSES
 
 
 def test_an_address_that_cannot_be_reached_is_passed_over(
