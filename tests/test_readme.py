@@ -1,4 +1,4 @@
-"""What the README says is what there is: options, fields, commands, and examples that work."""
+"""What README.md and docs/ say is what there is: options, fields, commands, examples that work."""
 
 from __future__ import annotations
 
@@ -25,29 +25,37 @@ if TYPE_CHECKING:
     from bintrades.options import Option
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+PAGES = {
+    path: path.read_text(encoding="utf-8")
+    for path in (REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md")))
+}
+README = PAGES[REPOSITORY / "README.md"]
+EVERYTHING = "\n".join(PAGES.values())
+FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 
 
 def blocks(language: str) -> list[str]:
-    """Return what stands in the README's fenced blocks of *language*."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    """Return what stands in the fenced blocks of *language*."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", EVERYTHING, re.MULTILINE | re.DOTALL)
 
 
 def row(section: str, option: Option) -> str:
-    """Return the line of the README's table of options."""
+    """Return the line of the documented table of options."""
     default = f"`{option.default}`" if option.default else "nothing"
     allowed = option.kind.allowed.replace("*", r"\*")
     return f"| [{section}] {option.name} | {default} | {option.meaning} | {allowed} |"
 
 
 def table_of_options() -> str:
-    """Return the README's table of options, to be copied there."""
+    """Return the documented table of options, to be copied there."""
     rows = [row(section, option) for section in OPTIONS for option in OPTIONS[section].values()]
     return "\n".join(["| option | default | meaning | allowed |", "|---|---|---|---|", *rows])
 
 
 def test_the_table_of_options_is_that_of_the_program() -> None:
-    assert table_of_options() in README, f"README.md should have:\n{table_of_options()}"
+    page = PAGES[REPOSITORY / "docs" / "configuration.md"]
+
+    assert table_of_options() in page, f"it should have:\n{table_of_options()}"
 
 
 def test_the_defaults_of_the_mongodb_store_are_told() -> None:
@@ -84,7 +92,7 @@ def test_every_command_is_in_the_table_and_no_other(capsys: pytest.CaptureFixtur
 
 
 def test_the_modules_that_it_names_are_there() -> None:
-    architecture = README.partition("## Architecture")[2].partition("\n## ")[0]
+    architecture = EVERYTHING.partition("## Architecture")[2].partition("\n## ")[0]
     named = re.findall(r"\bbinance\.[a-z]+", architecture)
     named += re.findall(r"`([a-z_.]+)`", architecture)
 
@@ -92,6 +100,34 @@ def test_the_modules_that_it_names_are_there() -> None:
     for name in named:
         path = name.replace(".", "/") + ".py"
         assert (REPOSITORY / "bintrades" / path).exists(), name
+
+
+def anchors(page: str) -> set[str]:
+    """Return what #... may name on a page: its headings, as they are made into addresses."""
+    headings = re.findall(r"^#+ (.+)$", FENCED.sub("", page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in headings}
+
+
+def links(path: Path) -> list[tuple[Path, str]]:
+    """Return file and anchor of each link of a page that leads to a file of the checkout."""
+    targets = re.findall(r"\]\((?!https?:)([^)\s]+)\)", FENCED.sub("", PAGES[path]))
+    parts = [target.partition("#") for target in targets]
+    return [((path.parent / file).resolve() if file else path, part) for file, _, part in parts]
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_every_link_leads_somewhere(path: Path) -> None:
+    for file, anchor in links(path):
+        assert file.exists(), f"{path.name}: there is no {file}"
+        assert not anchor or anchor in anchors(PAGES[file]), f"{path.name}: {file.name}#{anchor}"
+
+
+def test_every_page_can_be_found_from_the_readme() -> None:
+    readme = REPOSITORY / "README.md"
+
+    assert set(PAGES) - {readme} == {
+        file for file, _ in links(readme) if file.parent.name == "docs"
+    }
 
 
 class TestTheExampleOfAPlugin(StoreContract):
