@@ -620,6 +620,31 @@ def test_without_anywhere_to_speak_the_exit_codes_are_the_same(
     assert ended.returncode == status
 
 
+def test_what_ends_run_unexpectedly_is_in_the_log_with_its_trace(
+    config: Path, tmp_path: Path
+) -> None:
+    add(config, f"[logging]\nfile = {tmp_path / 'log'}\n")
+    code = (
+        "import sys\n"
+        "from bintrades import cli, service\n"
+        "service.run = lambda *_: 1 / 0\n"
+        "sys.exit(cli.main(['run', '--config', sys.argv[1]]))\n"
+    )
+
+    ended = subprocess.run(
+        [sys.executable, "-c", code, str(config)],
+        cwd=REPOSITORY,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert (ended.returncode, ended.stderr) == (1, b"")
+    (line,) = map(json.loads, (tmp_path / "log").read_text(encoding="utf-8").splitlines())
+    assert line["level"] == "CRITICAL"
+    assert line["exc_info"].endswith("ZeroDivisionError: division by zero")
+
+
 WAITING = """
 import sys, time
 from bintrades import hookimpl
