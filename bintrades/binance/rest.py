@@ -191,13 +191,14 @@ def _host(url: str) -> str:
 
 
 def _reason(error: BaseException) -> str:
-    """Return what was the matter in the end: urllib3 packs errors into errors."""
-    while True:
+    """Return what was the matter: urllib3 packs errors into its own."""
+    while isinstance(error, urllib3.exceptions.HTTPError):
         packed = [each for each in error.args if isinstance(each, Exception)]
         inner = error.__cause__ or next(iter(packed), None)
         if inner is None:
-            return one_line(str(error), 500) or type(error).__name__
+            break
         error = inner
+    return one_line(str(error), 500) or type(error).__name__
 
 
 def _refused(url: str, response: urllib3.BaseHTTPResponse, body: bytes) -> RestError:

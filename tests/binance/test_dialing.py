@@ -15,6 +15,7 @@ from bintrades.binance.dialing import Dialer
 from bintrades.binance.markets import MARKETS
 from bintrades.binance.rest import RestClient
 from bintrades.binance.sockets import Allowance
+from bintrades.errors import ExchangeError
 from bintrades.testing.exchange import ExchangeSimulator
 from tests.servers import SocksProxy, name_addresses, say_nothing, server, swallowing
 
@@ -162,6 +163,12 @@ def test_where_every_address_is_dead_each_is_named(monkeypatch: pytest.MonkeyPat
             f"[Errno 111] Connection refused: 127.0.0.1 port {port}; "
             f"Connection timed out: 127.0.0.2 port {port}"
         )
+        url = f"http://exchange.test:{port}"
+        with (
+            RestClient(url, MARKETS["spot"], dialer=make_dialer(), timeout_s=0.5) as rest,
+            pytest.raises(ExchangeError, match=rf"Connection timed out: 127.0.0.2 port {port}$"),
+        ):
+            rest.exchange_symbols()
 
 
 def test_what_is_dead_at_first_and_alive_later_is_reached(monkeypatch: pytest.MonkeyPatch) -> None:

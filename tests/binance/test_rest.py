@@ -49,7 +49,7 @@ class Exchange:
 
 
 @contextmanager
-def serve(exchange: Exchange) -> Iterator[None]:
+def serve(exchange: Exchange, tls: ssl.SSLContext | None = None) -> Iterator[None]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         disable_nagle_algorithm = True
@@ -89,9 +89,11 @@ def serve(exchange: Exchange) -> Iterator[None]:
                 return  # a client that had enough
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        if tls is not None:
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
-        exchange.url = f"http://127.0.0.1:{server.server_port}"
+        exchange.url = f"http{'s' if tls else ''}://127.0.0.1:{server.server_port}"
         yield
         exchange.released.set()
         server.shutdown()
@@ -144,6 +146,22 @@ def test_a_connection_is_used_again(exchange: Exchange, client: RestClient) -> N
     client.exchange_symbols()
 
     assert len(exchange.paths) == 2
+    assert len(exchange.connections) == 1
+
+
+def test_an_encrypted_connection_is_used_again() -> None:
+    authority = trustme.CA()
+    theirs, ours = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
+    authority.issue_cert("127.0.0.1").configure_cert(theirs)
+    authority.configure_trust(ours)
+    exchange = Exchange(body=json.dumps({"symbols": [{"symbol": "x" * 300_000}]}).encode())
+    with (
+        serve(exchange, theirs),
+        RestClient(exchange.url, SPOT, dialer=Dialer(lambda: ours)) as client,
+    ):
+        for _ in range(3):
+            assert len(client.exchange_symbols()[0].symbol) == 300_000
+
     assert len(exchange.connections) == 1
 
 
