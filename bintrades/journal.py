@@ -149,15 +149,22 @@ class Journal:
         self._checkpoints = checkpoints
         self._wal_limit.look(self._connection)
 
-    def prune(self, stores: Iterable[str], before_ms: int) -> int:
+    def prune(
+        self,
+        stores: Iterable[str],
+        before_ms: int,
+        had_for_a_while: Callable[[int], int] = lambda sequence: sequence,
+    ) -> int:
         """Delete bars last written before *before_ms* that each of *stores* has; return how many.
 
         Bars that are not closed stay; those that a store refused, until they are sent again; those
         that a gap touches, until it is repaired or abandoned; and a symbol's newest bar, which the
-        next gap would touch, until there is a newer one. Raises JournalError.
+        next gap would touch, until there is a newer one. *had_for_a_while* is told up to which
+        number of the sequence all stores have everything, and returns which may be deleted.
+        Raises JournalError.
         """
         names = list(stores)
-        return self._despite_damage(lambda: self._prune(names, before_ms))
+        return self._despite_damage(lambda: self._prune(names, before_ms, had_for_a_while))
 
     def fact(self, name: str) -> str | None:
         """Return what was remembered under *name*, if anything. Raises JournalError."""
@@ -293,11 +300,15 @@ class Journal:
         stored = self._get((bar.symbol, bar.open_time_ms))
         return stored is not None and stored.trade_count >= bar.trade_count
 
-    def _prune(self, stores: Sequence[str], before_ms: int) -> int:
+    def _prune(
+        self, stores: Sequence[str], before_ms: int, had_for_a_while: Callable[[int], int]
+    ) -> int:
         with transaction(self._connection):
             self._connection.execute(_DELETE_PAST_GAPS, (before_ms, PRUNE_BATCH))
             cursors = dict(self._connection.execute("SELECT store, sequence FROM cursors"))
             taken = min((cursors.get(store, 0) for store in stores), default=2**62)
+            if stores:
+                taken = had_for_a_while(taken)
             looked_through = self._looked_through
             new = self._old_bars(looked_through, taken, before_ms, PRUNE_BATCH)
             again = self._old_bars(

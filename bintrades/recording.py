@@ -14,6 +14,7 @@ from bintrades.binance.budget import BLOCKED_UNTIL
 from bintrades.binance.events import Blocked, Connected, Event, Lost, Newest, Payloads
 from bintrades.binance.messages import decode
 from bintrades.changes import Changes
+from bintrades.delivered import Delivered
 from bintrades.errors import JournalError
 from bintrades.logs import LimitedLog
 from bintrades.repair import Repaired
@@ -94,6 +95,7 @@ class Recording:
         self._told_at = now - _STATUS_REST_MS  # when the status was last written
         self._retry_at = now
         self._prune_request: tuple[Sequence[str], int] | None = None
+        self._delivered = Delivered()
         self._limited = LimitedLog(log)
         for symbol in journal.checkpoints.keys() & aggregator.symbols:
             self._tell_gaps(symbol)
@@ -286,16 +288,20 @@ class Recording:
             if has_bars:
                 self._on_bars()
             if request is not None:
-                self._prune(request, clock)
+                self._prune(request, clock, now)
         except JournalError as error:
             self._note_failure(now, error)
         else:
             self._note_success()
         return not self._pending
 
-    def _prune(self, request: tuple[Sequence[str], int], clock: int) -> None:
+    def _prune(self, request: tuple[Sequence[str], int], clock: int, now: int) -> None:
         stores, retention_ms = request
-        self._journal.prune(stores, clock - retention_ms)
+        self._journal.prune(
+            stores,
+            clock - retention_ms,
+            lambda sequence: self._delivered.for_a_while(sequence, retention_ms, now),
+        )
         if self._journal.has_more_to_prune:
             self._prune_request = request
 

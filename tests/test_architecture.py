@@ -40,7 +40,17 @@ LAYERS = (
 never what is above. Modules that are not named may stand anywhere that keeps this true."""
 
 PURE = (
-    *("batch_size", "model", "ledger", "gap_times", "bucket", "changes", "aggregator", "repair"),
+    *(
+        "batch_size",
+        "delivered",
+        "model",
+        "ledger",
+        "gap_times",
+        "bucket",
+        "changes",
+        "aggregator",
+        "repair",
+    ),
     *("binance.frames", "binance.messages", "binance.numbers", "binance.budget", "health"),
     *("binance.subscription", "binance.silence", "binance.symbols", "binance.addresses"),
 )

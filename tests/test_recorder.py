@@ -667,6 +667,27 @@ def test_old_bars_are_pruned_on_request(desk: Desk, path: Path) -> None:
     wait_until(lambda: summary(path) == [])
 
 
+def test_old_bars_stay_a_while_after_their_delivery(
+    desk: Desk, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.send(*one_trade_a_bar(4))
+    desk.wait_for_commit()
+    taken: list[int] = []
+
+    def note(sequence: int, retention_ms: int, now: int) -> int:
+        taken.append(sequence)
+        return 1
+
+    monkeypatch.setattr(desk.recording._delivered, "for_a_while", note)
+    cursor = Cursor(path, "store")
+    bars, sequence = cursor.next_bars(10)
+    cursor.move(sequence, bars)
+    desk.recording.prune(["store"], retention_ms=-1_000)
+
+    wait_until(lambda: len(summary(path)) == 2)
+    assert taken[0] == 3
+
+
 def test_an_error_of_its_own_is_reported_and_stopping_it_then_does_not_hang(
     journal: Journal,
 ) -> None:
