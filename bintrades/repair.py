@@ -15,7 +15,8 @@ has, and it may answer another question than the one asked. An answer counts onl
 the trades right before and right after the ids, which shows that it is about them and complete
 around them; historicalTrades and aggTrades must agree; and both must say so again a minute
 and ten minutes later. Until then the ids are missing. After an hour and after a day they are asked
-for once more. Where the wanted trades begin is proven in the same way: by a trade from before.
+for once more. Where the wanted trades begin is proven in the same way: by a trade from before, or
+by both saying, asked for the first of all, that there is none.
 """
 
 from __future__ import annotations
@@ -113,6 +114,8 @@ class _Tries:
     needs_ids: bool = False  # aggregates have told what they can: ask by id
     is_begun: bool = False  # where it begins, or what of it is too old, was looked into
     back_count: int = 0  # how often that was looked for further back
+    first_aggregate: int = 0  # the earliest that was found before that
+    first_of_all: int | None = None  # id of the exchange's first trade ever, as aggregates have it
     next_aggregate: int | None = None
     page_end: Run | None = None  # the last aggregate before that one
     absence: _Absence | None = None
@@ -208,10 +211,10 @@ class RepairPlan:
         """Return what the answer to a TradesTask means; *rows* have ascending ids."""
         self._not_found_count = 0
         symbol, gap, tries = task.symbol, task.gap, self._tries_of(task)
+        if tries.first_of_all is not None:
+            return self._first_came(task, rows, now)
         runs = [run for run in rows if self._is_unknown(symbol, gap, run.first_id)]
         own = [run for run in runs if gap.first_id <= run.first_id <= gap.last_id]
-        if gap.is_start and any(run.time < gap.since_ms for run in own):
-            return self._begin_again(task, tries, now)
         if runs:
             tries.failures = 0
         absent = self._hear(task, _TRADES, rows, now)
@@ -250,7 +253,8 @@ class RepairPlan:
         is_begun = valid[0].first_id == 0 or (
             valid[0].first_id <= task.gap.first_id and not task.gap.is_start
         )
-        if older is None and not is_begun:
+        is_far = task.from_id == 0 and rows[-1].id < tries.first_aggregate
+        if is_far or (older is None and not is_begun):
             return self._look_further_back(task, rows, valid, now)
         return self._filled(task, rows, valid, older, now)
 
@@ -298,29 +302,49 @@ class RepairPlan:
     ) -> Repaired:
         """Have an earlier page asked for, since this one may lack the first of what is wanted.
 
-        If not even the first of all aggregates is older, ids below must be proven not to exist.
+        First that of the aggregate before; then the very first page: if even that begins here, the
+        exchange has nothing older. Otherwise ever further back: aggregates may be left out.
         """
-        gap, tries, error = task.gap, self._tries_of(task), None
+        gap, tries = task.gap, self._tries_of(task)
+        if tries.back_count == 0:
+            tries.first_aggregate = rows[0].id
         tries.not_before = now
-        if task.from_id != 0:
-            step = _FURTHER_BACK**tries.back_count
-            tries.next_aggregate = max(0, rows[0].id - step)
-            tries.back_count += 1
+        wanted = [run for run in valid if run.time >= (task.begins_ms or 0)]
+        runs = _within(wanted, gap.first_id, gap.last_id)
+        if task.from_id == 0 and rows[0].id >= tries.first_aggregate:
+            return self._nothing_is_older(task, tries, valid[0].first_id, runs, now)
+        if tries.back_count < 2:
+            tries.next_aggregate = max(0, tries.first_aggregate - 1) if not tries.back_count else 0
         else:
-            tries.is_begun = tries.needs_ids = True
-            tries.next_aggregate = None
-            if now < self._no_trades_until:
-                tries.not_before, error = self._no_trades_until, _NO_TRADES
-        runs = _within(valid, gap.first_id, gap.last_id)
-        return Repaired(task.symbol, gap, runs, error=error)
+            tries.next_aggregate = tries.first_aggregate - _FURTHER_BACK ** (tries.back_count - 1)
+        tries.back_count += 1
+        if tries.next_aggregate < 0:
+            tries.next_aggregate, tries.back_count = None, 0
+            self._delay(tries, now)
+        return Repaired(task.symbol, gap, runs)
 
-    def _begin_again(self, task: TradesTask, tries: _Tries, now: int) -> Repaired:
-        """Have the beginning looked for once more: there are older trades, which aggregates lacked.
+    def _nothing_is_older(
+        self, task: AggregatesTask, tries: _Tries, first_id: int, runs: Sequence[Run], now: int
+    ) -> Repaired:
+        """Have historicalTrades asked as well whether *first_id* is the first trade of all."""
+        tries.next_aggregate = 0
+        if not task.gap.is_start:
+            tries.is_begun, tries.needs_ids, tries.next_aggregate = True, True, None
+        elif now < self._no_trades_until:
+            tries.is_begun = True
+            return Repaired(task.symbol, task.gap, runs, begins_at=first_id)
+        else:
+            tries.first_of_all = first_id
+        return Repaired(task.symbol, task.gap, runs)
 
-        Where they end is not to be found by going through all there were since the first.
-        """
-        tries.is_begun = tries.needs_ids = False
-        tries.back_count, tries.absence = 0, None
+    def _first_came(self, task: TradesTask, rows: Sequence[Run], now: int) -> Repaired:
+        """Return where it begins if historicalTrades knows of no older trade either."""
+        tries = self._tries_of(task)
+        first_of_all, tries.first_of_all = tries.first_of_all, None
+        tries.back_count, tries.next_aggregate = 0, None
+        if rows and rows[0].first_id == first_of_all:
+            tries.is_begun, tries.not_before = True, now
+            return Repaired(task.symbol, task.gap, begins_at=first_of_all)
         self._delay(tries, now)
         return Repaired(task.symbol, task.gap, error="where it begins is not known yet")
 
@@ -370,9 +394,9 @@ class RepairPlan:
         between = gaps[:end] if task.from_id == 0 else gaps[start:end]
         believed = []
         for gap in between:
-            if gap.is_start and gap != task.gap:
-                continue
-            if self._is_around(task.symbol, runs, gap, is_from_zero=task.from_id == 0):
+            if not gap.is_start and self._is_around(
+                task.symbol, runs, gap, is_from_zero=task.from_id == 0
+            ):
                 after = bisect_right(runs, gap.first_id, key=_first_id)
                 around_ms = min(run.time for run in runs[after - 1 : after + 1]) if after else 0
                 if self._note_word(task.symbol, gap, who, around_ms, now):
@@ -443,18 +467,14 @@ class RepairPlan:
         older: Run | None = None,
         error: str | None = None,
     ) -> Repaired:
-        gap = task.gap
-        if gap.is_start and (gap.first_id, gap.last_id) in absent:  # it begins where trades do
-            absent.remove((gap.first_id, gap.last_id))
-            begins_at = gap.last_id + 1
         return Repaired(
             task.symbol,
-            gap,
+            task.gap,
             runs,
             absent,
             self._clock,
             begins_at=begins_at,
-            abandoned_through=None if older is None else min(older.last_id, gap.last_id),
+            abandoned_through=None if older is None else min(older.last_id, task.gap.last_id),
             abandoned_before_ms=0 if older is None else older.time,
             error=error,
         )
@@ -471,6 +491,9 @@ class RepairPlan:
         if is_by_id and now >= self._no_trades_until:
             return self._trades_task(symbol, gap, oldest)
         if gap.is_start and not tries.is_begun:
+            if tries.first_of_all is not None and now >= self._no_trades_until:
+                # So few rows show that the host does not answer the newest ones instead.
+                return TradesTask(symbol, gap, 0, 2)
             return self._beginning_task(symbol, gap, tries, gap.since_ms)
         if tries.next_aggregate is not None:
             return AggregatesTask(symbol, gap, tries.next_aggregate, None)
@@ -483,7 +506,7 @@ class RepairPlan:
     ) -> AggregatesTask:
         """Ask where it begins, or begins to be young enough: for a page that has a trade before."""
         from_id = tries.next_aggregate
-        start_ms = begins_ms - DISORDER_MS if from_id is None else None
+        start_ms = begins_ms - 2 * DISORDER_MS if from_id is None else None
         return AggregatesTask(symbol, gap, from_id, start_ms, begins_ms, is_oldest)
 
     @staticmethod
@@ -491,7 +514,7 @@ class RepairPlan:
         """Ask whether aggregates have what historicalTrades has not, since the trade before it."""
         from_id = tries.next_aggregate
         if from_id is None and not absence.around_ms:
-            from_id = 0
+            from_id = 0  # there is no trade before id 0
         start_ms = absence.around_ms if from_id is None else None
         return AggregatesTask(symbol, gap, from_id, start_ms, is_second_look=True)
 
@@ -500,11 +523,9 @@ class RepairPlan:
 
         That shows that the answer is about this gap, and whether the exchange has got past it.
         """
-        page = self._trades_page
-        if gap.is_start:
-            return TradesTask(symbol, gap, 0, gap.size + 1 if gap.size < page else 2)
         from_id = self._reach_back(symbol, gap, oldest)
-        return TradesTask(symbol, gap, from_id, min(page, gap.last_id - from_id + 2))
+        limit = min(self._trades_page, gap.last_id - from_id + 2)
+        return TradesTask(symbol, gap, from_id, limit)
 
     def _reach_back(self, symbol: str, gap: Gap, oldest: int) -> int:
         """Return the first id of the longest page that begins with a gap and ends after *gap*.
@@ -569,12 +590,19 @@ def _within(runs: Iterable[Run], first_id: int, last_id: int) -> list[Run]:
 
 
 def _last_before(runs: Iterable[Run], time: int) -> Run | None:
-    """Return the last of those at the beginning of *runs* that happened before *time*."""
+    """Return the last run of which it is certain that it and all before it are older than *time*.
+
+    Since `T` may be in disorder, that takes one that is older by more than that, and from there on
+    consecutive ids.
+    """
     last = None
     for run in runs:
         if run.time >= time:
             break
-        last = run
+        is_first_of_all = run.first_id == 0
+        is_next = last is not None and run.first_id == last.last_id + 1
+        if run.time < time - DISORDER_MS or is_first_of_all or is_next:
+            last = run
     return last
 
 

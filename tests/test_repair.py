@@ -362,10 +362,10 @@ def test_the_gap_before_the_first_trade_begins_at_the_interval_and_what_is_befor
 ):
     plan = plan_of(start_gap(99))
     task = task_of(plan)
-    assert task == AggregatesTask(BTC, start_gap(99), None, NOON - DISORDER_MS, begins_ms=NOON)
+    assert task == AggregatesTask(BTC, start_gap(99), None, NOON - 2 * DISORDER_MS, begins_ms=NOON)
     assert isinstance(task, AggregatesTask)
 
-    older = aggregates((90, 94), (95, 96), time=NOON - 1)
+    older = aggregates((90, 94), (95, 96), time=NOON - DISORDER_MS - 1)
     page = [*older, *aggregates((97, 98), (99, 103), first=102)]
     repaired = plan.aggregates_came(task, page, now=0)
 
@@ -572,7 +572,7 @@ def test_ids_before_the_beginning_are_not_what_aggregates_failed_to_tell() -> No
     task = task_of(plan, now=2_000)
     assert isinstance(task, AggregatesTask)
 
-    older = aggregates((96, 96), time=NOON - 1)
+    older = aggregates((96, 96), time=NOON - DISORDER_MS - 1)
     page = [*older, *aggregates((97, 98), (99, 99), first=101)]
     repaired = plan.aggregates_came(task, page, now=2_000)
 
@@ -872,34 +872,54 @@ def test_where_the_first_bar_begins_takes_a_trade_from_before_it() -> None:
     left = replace(start_gap(60), attempts=1)
     plan.update(BTC, [left], now=0)
     task = task_of(plan, now=FIRST_LOOK_MS)
-    assert task == AggregatesTask(BTC, left, None, NOON - DISORDER_MS, begins_ms=NOON)
+    assert task == AggregatesTask(BTC, left, None, NOON - 2 * DISORDER_MS, begins_ms=NOON)
 
 
 def test_a_trade_from_before_the_first_bar_is_looked_for_by_the_number_of_its_aggregate() -> None:
     plan = plan_of(start_gap(99))
     asked = []
-    for now in range(4):
+    first, ancient = (
+        aggregates((99, 100), first=1_000),
+        aggregates((3, 5), first=0, time=NOON - HOUR),
+    )
+    for now, answer in enumerate([first, first, ancient]):
         task = task_of(plan, now)
         assert isinstance(task, AggregatesTask)
         asked.append(task.from_id)
-        repaired = plan.aggregates_came(task, aggregates((99, 100), first=1_000), now)
-        assert repaired.begins_at is None
+        repaired = plan.aggregates_came(task, answer, now)
+        assert (repaired.begins_at, repaired.runs) == (None, [])
         plan.update(BTC, [replace(start_gap(99), attempts=now + 1)], now)
-    task = task_of(plan, now=4)
+    task = task_of(plan, now=3)
     assert isinstance(task, AggregatesTask)
-    page = [*aggregates((40, 50), time=NOON - 70_000), *aggregates((99, 100), first=1_000)]
+    page = [*aggregates((40, 50), first=984, time=NOON - 70_000), *first]
 
-    repaired = plan.aggregates_came(task, page, now=4)
+    repaired = plan.aggregates_came(task, page, now=3)
 
-    assert [*asked, task.from_id] == [None, 999, 984, 744, 0]
+    assert [*asked, task.from_id] == [None, 999, 0, 984]
     assert repaired.begins_at == 51
+
+
+def test_trades_just_before_the_first_bar_are_not_taken_as_long_as_it_is_not_known_to_begin() -> (
+    None
+):
+    plan = plan_of(start_gap(99))
+    task = task_of(plan)
+    assert isinstance(task, AggregatesTask)
+    page = [*aggregates((90, 95), time=NOON - 1), *aggregates((96, 99), first=101)]
+
+    repaired = plan.aggregates_came(task, page, now=0)
+
+    assert (repaired.begins_at, [run.first_id for run in repaired.runs]) == (None, [96])
 
 
 def test_ids_between_a_trade_from_before_the_first_bar_and_its_first_one_stay_missing() -> None:
     plan = plan_of(start_gap(99))
     task = task_of(plan)
     assert isinstance(task, AggregatesTask)
-    page = [*aggregates((40, 50), time=NOON - 7), *aggregates((61, 70), (71, 99), first=101)]
+    page = [
+        *aggregates((40, 50), time=NOON - 7_000),
+        *aggregates((61, 70), (71, 99), first=101),
+    ]
 
     repaired = plan.aggregates_came(task, page, now=0)
 
@@ -914,48 +934,55 @@ def test_the_first_trade_of_all_needs_no_trade_before_it() -> None:
     assert plan.aggregates_came(task, aggregates((0, 5), (6, 99), first=0), now=0).begins_at == 0
 
 
-def test_ids_below_the_first_aggregate_of_all_must_be_said_not_to_exist_three_times() -> None:
+def plan_with_nothing_older() -> RepairPlan:
+    """Return a plan that has heard from aggregates that 7 is the first trade of all."""
     plan = plan_of(start_gap(9))
-    left, first = replace(start_gap(6), attempts=1), aggregates((7, 9), first=0)
-    begins = []
-    for now in range(0, 12 * MINUTE, 500):
-        task = plan.next_task(now, NOON + 2_000)
-        if task is None:
-            continue
-        if isinstance(task, TradesTask):
-            assert (task.from_id, task.limit) in ((0, 2), (0, 7 + 1))
-            repaired = plan.trades_came(task, rows(7, 8), now)
-        else:
-            assert isinstance(task, AggregatesTask)
-            repaired = plan.aggregates_came(task, first, now)
-        assert repaired.absent in ((), [])
-        if repaired.begins_at is not None:
-            begins.append((now, repaired.begins_at))
-            break
-        left = replace(left, attempts=left.attempts + 1)
-        plan.update(BTC, [left], now)
-
-    ((at, begins_at),) = begins
-    assert begins_at == 7
-    assert at >= 10 * MINUTE
+    for now in range(3):
+        task = task_of(plan, now)
+        assert isinstance(task, AggregatesTask)
+        assert task.from_id == (None, 999, 0)[now]
+        plan.aggregates_came(task, aggregates((7, 12), first=1_000), now)
+        plan.update(BTC, [replace(start_gap(9), attempts=now + 1)], now)
+    return plan
 
 
-def test_older_trades_where_aggregates_had_none_make_the_beginning_be_looked_for_again() -> None:
+def test_the_very_first_aggregate_is_asked_for_again_by_its_number() -> None:
     plan = plan_of(start_gap(9))
-    left, now = start_gap(6), 0
-    while not isinstance(task := task_of(plan, now), TradesTask):
-        plan.aggregates_came(task, aggregates((7, 9), first=0), now)
-        left = replace(left, attempts=left.attempts + 1)
-        plan.update(BTC, [left], now)
-        now += FIRST_LOOK_MS
+    task = task_of(plan)
+    assert isinstance(task, AggregatesTask)
+    plan.aggregates_came(task, aggregates((7, 12), first=0), now=0)
+    plan.update(BTC, [replace(start_gap(9), attempts=1)], now=0)
 
-    repaired = plan.trades_came(task, rows(0, 1, time=NOON - 10**10), now)
+    task = task_of(plan)
+    assert isinstance(task, AggregatesTask)
+    assert task.from_id == 0
+    plan.aggregates_came(task, aggregates((7, 12), first=0), now=0)
+    plan.update(BTC, [replace(start_gap(9), attempts=2)], now=0)
+    assert isinstance(task_of(plan), TradesTask)
+
+
+def test_the_first_trade_of_all_is_the_beginning_if_both_endpoints_say_that_it_is() -> None:
+    plan = plan_with_nothing_older()
+    task = task_of(plan, now=3)
+    assert isinstance(task, TradesTask)
+    assert (task.from_id, task.limit) == (0, 2)
+
+    assert plan.trades_came(task, rows(7, 8), now=3).begins_at == 7
+
+
+@pytest.mark.parametrize("answer", [rows(0, 1, time=NOON - 10**10), rows(900, 901), []], ids=str)
+def test_where_they_do_not_agree_the_beginning_is_looked_for_again(answer: list[Run]) -> None:
+    plan = plan_with_nothing_older()
+    task = task_of(plan, now=3)
+    assert isinstance(task, TradesTask)
+
+    repaired = plan.trades_came(task, answer, now=3)
 
     assert (repaired.runs, repaired.begins_at) == ((), None)
-    plan.update(BTC, [replace(left, attempts=99)], now)
-    again = task_of(plan, now + HOUR)
+    plan.update(BTC, [replace(start_gap(9), attempts=9)], now=3)
+    again = task_of(plan, now=HOUR)
     assert isinstance(again, AggregatesTask)
-    assert again.begins_ms == NOON
+    assert (again.from_id, again.begins_ms) == (None, NOON)
 
 
 def test_the_last_aggregate_of_a_page_is_taken_by_its_last_id() -> None:
@@ -983,13 +1010,13 @@ def test_of_a_gap_that_began_too_long_ago_only_the_older_part_is_abandoned() -> 
     plan = plan_of(long)
     task = task_of(plan, clock=NOON)
     oldest = NOON - HOUR
-    assert task == AggregatesTask(BTC, long, None, oldest - DISORDER_MS, oldest, is_oldest=True)
+    assert task == AggregatesTask(BTC, long, None, oldest - 2 * DISORDER_MS, oldest, is_oldest=True)
     assert isinstance(task, AggregatesTask)
 
-    page = [*aggregates((16, 17), time=oldest - 9), *aggregates((18, 19), (21, 21), first=101)]
+    page = [*aggregates((16, 17), time=oldest - 2_000), *aggregates((18, 19), (21, 21), first=101)]
     repaired = plan.aggregates_came(task, page, now=0)
 
-    assert (repaired.abandoned_through, repaired.abandoned_before_ms) == (17, oldest - 9)
+    assert (repaired.abandoned_through, repaired.abandoned_before_ms) == (17, oldest - 2_000)
     assert [run.first_id for run in repaired.runs] == [18, 21]
 
 
@@ -1047,7 +1074,10 @@ def test_abandoned_and_absent_parts_end_up_on_record_as_such() -> None:
     task = task_of(plan, clock=NOON)
     assert isinstance(task, AggregatesTask)
 
-    page = [*aggregates((16, 17), time=NOON - HOUR - 1), *aggregates((18, 30), (33, 40), first=101)]
+    page = [
+        *aggregates((16, 17), time=NOON - HOUR - 2_000),
+        *aggregates((18, 30), (33, 40), first=101),
+    ]
     aggregator.repair(plan.aggregates_came(task, page, now=0))
     (old, hole) = aggregator.gaps(BTC)
     assert (old.first_id, old.last_id, old.is_abandoned) == (5, 17, True)
