@@ -378,6 +378,14 @@ class Aggregator:
             self._changes.explained.append((series.symbol, first_id, last_id, ABSENT))
         self._note_reopened(series)
 
+    def lose(self, symbol: str, gaps: Sequence[Gap]) -> None:
+        """Note that bars of *symbol* were lost which had the trades in *gaps*: they are wanted."""
+        self._changes.lose(symbol, gaps)
+        series = self._series.get(symbol)
+        if series is not None:
+            series.ledger.lose(gaps)
+            self._unsaved[symbol] = series
+
     def note_newest(self, symbol: str, trade_id: int, time: int, now: int) -> bool:
         """Note the newest trade that REST knows; return whether its stream is dead.
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from bintrades.ledger import LedgerState  # noqa: TC001 - msgspec reads it at run time
-from bintrades.model import Bar, Gap  # noqa: TC001 - the same
+from bintrades.ledger import LedgerState, with_lost
+from bintrades.model import Bar, Gap  # noqa: TC001 - msgspec reads it at run time
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 Key = tuple[str, int]
 """Symbol and open time of a bar."""
@@ -50,6 +54,19 @@ class Changes:
                 return
         self.amendments[key] = part
 
+    def lose(self, symbol: str, gaps: Sequence[Gap]) -> None:
+        """Note that trades of *symbol* which were had are missing again, with all of their bars.
+
+        Late trades of those bars are missing with them: all will come together.
+        """
+        checkpoint = self.checkpoints.get(symbol)
+        if checkpoint is not None:
+            ledger = with_lost(checkpoint.ledger, gaps)
+            self.checkpoints[symbol] = msgspec.structs.replace(checkpoint, ledger=ledger)
+        for key, part in list(self.amendments.items()):
+            if key[0] == symbol and any(_is_within(part, gap) for gap in gaps):
+                del self.amendments[key]
+
     def update(self, later: Changes) -> None:
         """Take over *later* changes, so that one write makes up for several that failed."""
         self.finished.update(later.finished)
@@ -60,3 +77,12 @@ class Changes:
         self.reopened += later.reopened
         self.attempts.update(later.attempts)
         self.facts.update(later.facts)
+
+
+def _is_within(part: Bar, gap: Gap) -> bool:
+    is_of_that_time = gap.since_ms <= part.open_time_ms <= gap.until_ms
+    return (
+        is_of_that_time
+        and gap.first_id <= part.first_trade_id
+        and part.last_trade_id <= gap.last_id
+    )

@@ -144,6 +144,7 @@ class Delivery(Worker):
                     return False, 0.0
         except JournalError as error:
             wait_s = self._backoff.next_wait_s()
+            self.last_error = str(error)
             log.warning(
                 "%s cannot use the journal; next attempt in %.1f s",
                 self.name,

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from bintrades.model import Gap
 
 _HEADERS = ["state", "symbol", "trade ids", "missing", "from (UTC)", "to (UTC)", "cause", "tries"]
+_EPOCH = "1970-01-01 00:00:00.000"
 
 
 def gap_rows(reader: JournalReader, symbol: str | None = None) -> Iterator[dict[str, Any]]:
@@ -43,8 +44,8 @@ def tell_gaps(rows: Iterable[dict[str, Any]]) -> str:
             "unknown"
             if row["is_start"] or row["first_id"] < 0
             else row["last_id"] - row["first_id"] + 1,
-            row["since"][:23].replace("T", " "),
-            row["until"][:23].replace("T", " "),
+            _moment(row["since"]),
+            _moment(row["until"]),
             row["cause"],
             row["attempts"],
             showable(row["last_error"] or ""),
@@ -54,6 +55,12 @@ def tell_gaps(rows: Iterable[dict[str, Any]]) -> str:
     if not table:
         return "no gaps"
     return tabulate(table, [*_HEADERS, "last error"], tablefmt="simple", disable_numparse=True)
+
+
+def _moment(text: str) -> str:
+    """Return a time as people read it; that of a loss of which nobody knows is the epoch."""
+    moment = text[:23].replace("T", " ")
+    return "unknown" if moment == _EPOCH else moment
 
 
 def _row(symbol: str, gap: Gap, state: str) -> dict[str, Any]:

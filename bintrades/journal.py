@@ -12,7 +12,9 @@ from __future__ import annotations
 import itertools
 import logging
 import sqlite3
-from contextlib import closing
+import time
+from contextlib import closing, suppress
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
@@ -25,6 +27,7 @@ from bintrades.gap_times import GapTimes
 from bintrades.journal_bars import GET_BAR, PRUNABLE, PUT_BAR, pages
 from bintrades.journal_file import (
     GAP_COLUMNS,
+    UnreadableRow,
     bar_from_row,
     bar_row,
     connect,
@@ -37,7 +40,22 @@ from bintrades.journal_file import (
     set_aside,
 )
 from bintrades.journal_lock import identity, lock_journal, tighten, what_to_do
+from bintrades.journal_lost import gaps_around_incomplete, lost_gaps, rebuilt, unknown_gap
+from bintrades.journal_salvage import (
+    GAPS_UNREADABLE,
+    SALVAGED,
+    Salvage,
+    salvage_file,
+    take_over_finished,
+)
 from bintrades.journal_schema import create_schema, transaction
+from bintrades.journal_spare import (
+    Spare,
+    before_unfinished,
+    read_spare,
+    spare_file,
+    write_spare,
+)
 from bintrades.journal_wal import WalLimit
 from bintrades.ledger import (
     DISORDER_MS,
@@ -45,7 +63,9 @@ from bintrades.ledger import (
     changed_part,
     changed_spans,
     no_longer_missing,
+    with_lost,
 )
+from bintrades.logs import LimitedLog
 from bintrades.model import ABSENT, RENUMBERED, REPAIRED, UNWANTED
 
 if TYPE_CHECKING:
@@ -64,6 +84,11 @@ log = logging.getLogger(__name__)
 LOST_THROUGH = "lost_through"
 """Name of the fact up to which open time bars of each symbol were lost with an earlier file."""
 
+NOTHING_KNOWN = "lost"
+"""Name of the fact that a file was lost with all that was known of its symbols, and why."""
+
+_STAND_STILL_S = 1.0  # for what can be read of a small damaged file to be saved
+_SPARE_EVERY_S = 60.0
 _LOCK_TIMEOUT_S = 0.25  # what cannot be written now waits in memory: nothing else may wait for it
 
 PRUNE_BATCH = 2_000
@@ -83,7 +108,8 @@ class Journal:
 
     Opening raises ConfigError for a file that is not ours, is of another market or interval or of
     a newer version, JournalInUse when another collector uses it, and JournalError when the disk
-    refuses. A damaged file is set aside, never deleted, and a new one begun.
+    refuses. What can be read of a damaged file is saved into a new one, and the damaged one set
+    aside, never deleted. Trades that are lost with it are missing again.
     """
 
     def __init__(self, path: Path, *, market: str, interval_ms: int) -> None:
@@ -100,7 +126,14 @@ class Journal:
         self._looked_again = 0  # up to which those that had to stay were looked at again
         self._file = (0, 0)  # device and number, to notice when somebody has removed it
         self._is_abandoned = False
-        self._is_open = True  # False: a damaged file was set aside, and no new one could be begun
+        self._is_open = True  # False: the file is damaged or gone, and no new one is there yet
+        self._damage: str | None = None  # what is wrong with a file that can be read in part
+        self._salvage: Salvage | None = None  # which saves that part now
+        self._is_salvaged = False  # whether the file that is begun anew has it
+        self._spoilt: dict[str, str] = {}  # symbols with rows that cannot be read, and why
+        self._lost: dict[str, list[Gap]] = {}  # what went missing again and nobody was told yet
+        self._spared_at: float | None = None
+        self._limited = LimitedLog(log, every_s=_SPARE_EVERY_S)
         self._lock = lock_journal(path)
         try:
             self._connection = self._open()
@@ -116,6 +149,10 @@ class Journal:
     def close(self) -> None:
         """Let go of the file; what was written stays."""
         if not self._is_abandoned:
+            if self._salvage is not None:
+                self._salvage.stop()  # the damaged file is where it was
+            if self._is_open:
+                self._keep_spare()
             self._connection.close()
             self._lock.close()
 
@@ -126,9 +163,10 @@ class Journal:
     def release(self, symbols: Collection[str], now_ms: int) -> None:
         """Give the stores the open bars of symbols other than *symbols*, as they are.
 
-        Nobody continues them now, but they stay open for the day on which somebody does. Raises
-        JournalError.
+        Nobody continues them now, but they stay open for the day on which somebody does. After a
+        file was lost, *symbols* begin with a gap of unknown size. Raises JournalError.
         """
+        self._despite_damage(lambda: self._begin_with_gaps(symbols))
         bars = [
             bar
             for symbol, checkpoint in self._checkpoints.items()
@@ -144,10 +182,28 @@ class Journal:
 
         Raises JournalError when the disk refuses: write the same changes again later.
         """
-        checkpoints = self._checkpoints | changes.checkpoints
-        self._despite_damage(lambda: self._write(changes, checkpoints, now_ms, status))
-        self._checkpoints = checkpoints
+        self._despite_damage(lambda: self._write(changes, now_ms, status))
+        self._checkpoints = self._checkpoints | changes.checkpoints
         self._wal_limit.look(self._connection)
+        if self._spared_at is None or time.monotonic() - self._spared_at >= _SPARE_EVERY_S:
+            self._keep_spare()
+
+    def take_lost(self) -> dict[str, list[Gap]]:
+        """Return what of each symbol was had and is missing again since the last call.
+
+        It is on record; whoever builds bars has to want it again.
+        """
+        lost, self._lost = self._lost, {}
+        return lost
+
+    def save_readable(self, reason: str, file: tuple[int, int]) -> None:
+        """Save what can be read of the file, unless it is another one than *file* by now.
+
+        A reader has found it damaged. Raises JournalError while it goes on.
+        """
+        if self._is_open and self._file == file:
+            self._begin_salvage(reason)
+        self._despite_damage(lambda: None)
 
     def prune(
         self,
@@ -185,20 +241,81 @@ class Journal:
 
     def _open(self) -> sqlite3.Connection:
         try:
-            self._lock.hold()
-            tighten(self.path)
-            if _lacks_header(self.path):
-                self._report_set_aside("it does not begin as an SQLite file does")
-            return self._open_once()
+            return self._open_whatever_is_there()
         except JournalInUse:
             raise
         except (sqlite3.Error, OSError, JournalError) as error:
             cause = error.__cause__ if isinstance(error, JournalError) else error
+            if cause is None:
+                raise
+            advice = what_to_do(cause, "make the file and its folder writable")
+            raise JournalError(f"{self.path}: cannot be used: {cause}; {advice}") from error
+
+    def _open_whatever_is_there(self) -> sqlite3.Connection:
+        """Open the journal, what can be read of it, or a new one, and know what was lost."""
+        take_over_finished(self.path)
+        self._lock.hold()
+        tighten(self.path)
+        reason = None
+        if _lacks_header(self.path):
+            reason = "it does not begin as an SQLite file does"
+            self._report_set_aside(reason)
+        try:
+            connection = self._open_once()
+        except (sqlite3.Error, JournalError) as error:
+            cause = error.__cause__ if isinstance(error, JournalError) else error
             if not is_damaged(cause):
-                advice = what_to_do(cause, "make the file and its folder writable")
-                raise JournalError(f"{self.path}: cannot be used: {cause}; {advice}") from error
-            self._report_set_aside(str(error))
-            return self._open_once()
+                raise
+            reason = str(cause)
+            self._save_readable_now(reason)
+            connection = self._open_once()
+        try:
+            self._recall(connection, reason)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _save_readable_now(self, reason: str) -> None:
+        """Save what can be read of a file that is not open, however long it takes."""
+        self._report_damage(reason)
+        salvage = self._make_salvage()
+        salvage.start()
+        salvage.wait()
+        self._put_in_place(salvage, reason)
+
+    def _make_salvage(self) -> Salvage:
+        symbols = set(self._checkpoints)
+        with suppress(ValueError, OSError):
+            spare = read_spare(self.path)
+            symbols |= spare.checkpoints.keys() if spare is not None else set()
+        return Salvage(
+            self.path, salvage_file(self.path), interval_ms=self._interval, symbols=symbols
+        )
+
+    def _put_in_place(self, salvage: Salvage, reason: str) -> None:
+        """Set the damaged file aside, and what could be saved of it in its place."""
+        if salvage.error is not None:
+            raise JournalError(
+                f"{self.path}: is damaged ({reason}), and what can be read of it cannot be saved:"
+                f" {salvage.error}; make room on its disk"
+            )
+        if not salvage.is_readable:
+            self._report_set_aside(reason)
+            return
+        aside = set_aside(self.path)
+        salvage_file(self.path).rename(self.path)
+        log.error(
+            "what could be read of the damaged journal was saved; the damaged file was set aside,"
+            " and what it lacks is missing again, as `bintrades gaps` tells",
+            extra={
+                "journal": str(self.path),
+                "aside": str(aside),
+                "bars": salvage.bars,
+                "unreadable_bars": salvage.lost_bars,
+                "error": reason,
+            },
+        )
 
     def _open_once(self) -> sqlite3.Connection:
         self._lock.hold()
@@ -207,15 +324,185 @@ class Journal:
             create_schema(connection)
             self._check_facts(connection)
             with reading_rows():
-                self._checkpoints = _read_checkpoints(connection)
                 self._last_sequence = _read_sequence(connection)
-                self._lost_through = _read_lost_through(connection)
+            self._checkpoints = self._read_checkpoints(connection)
+            self._lost_through = _read_lost_through(connection, self._checkpoints)
             self._looked_through = self._looked_again = 0
             self._file = identity(self.path)
         except BaseException:
             connection.close()
             raise
         return connection
+
+    def _read_checkpoints(self, connection: sqlite3.Connection) -> dict[str, Checkpoint]:
+        """Return what is known of each symbol; where a row is spoilt, what its bars tell."""
+        gaps, self._spoilt = _read_gaps(connection)
+        absent = _read_absent(connection)
+        checkpoints = {}
+        for symbol, *row in connection.execute(
+            "SELECT symbol, next_id, last_time, open_bars, closed_through FROM checkpoints"
+        ).fetchall():
+            known = tuple(gaps.get(symbol, ()))
+            try:
+                checkpoints[symbol] = _checkpoint(symbol, row, known, absent.get(symbol, ()))
+            except UnreadableRow as error:
+                self._spoilt[symbol] = str(error)
+                checkpoints[symbol] = self._rebuilt(connection, symbol, known, str(error))
+        for symbol, reason in self._spoilt.items():
+            log.error(
+                "what the journal knew of a symbol cannot be read; its bars tell where to go on",
+                extra={"symbol": symbol, "error": reason},
+            )
+        return checkpoints
+
+    def _rebuilt(
+        self, connection: sqlite3.Connection, symbol: str, gaps: Iterable[Gap], reason: str
+    ) -> Checkpoint:
+        """Return where to go on with a symbol of which only bars are known, or not even those."""
+        found = rebuilt(connection, symbol, gaps, self._market, self._interval)
+        if found is None:
+            with suppress(ValueError, OSError):
+                spare = read_spare(self.path)
+                found = spare.checkpoints.get(symbol) if spare is not None else None
+        return found or _begun_with_a_gap(reason)
+
+    def _recall(self, connection: sqlite3.Connection, reason: str | None) -> None:
+        """Know what was lost with the file that was there before, *reason* being what befell it."""
+        facts = dict(
+            connection.execute(
+                "SELECT name, value FROM facts WHERE name IN (?, ?)", (SALVAGED, GAPS_UNREADABLE)
+            )
+        )
+        if SALVAGED in facts:
+            self._recall_salvaged(connection, facts)
+        elif not self._checkpoints and not self._last_sequence:
+            self._recall_spared(connection, reason)
+        elif self._spoilt:
+            lost = self._lost_with_gaps(connection, self._checkpoints.keys() & self._spoilt.keys())
+            self._save_recalled(connection, _with_lost(self._checkpoints, lost))
+
+    def _recall_salvaged(self, connection: sqlite3.Connection, facts: Mapping[str, str]) -> None:
+        checkpoints = dict(self._checkpoints)
+        named = connection.execute(
+            "SELECT DISTINCT symbol FROM blocks UNION SELECT DISTINCT symbol FROM lost_bars"
+        ).fetchall()
+        gaps, _ = _read_gaps(connection)
+        for symbol in {symbol for (symbol,) in named} - checkpoints.keys():
+            known = gaps.get(symbol, ())
+            checkpoints[symbol] = self._rebuilt(connection, symbol, known, facts[SALVAGED])
+        lost = self._lost_with_rows(connection, checkpoints)
+        if GAPS_UNREADABLE in facts:
+            for symbol, more in self._lost_with_gaps(connection, checkpoints).items():
+                lost.setdefault(symbol, []).extend(more)
+        self._save_recalled(connection, _with_lost(checkpoints, lost))
+
+    def _lost_with_gaps(
+        self, connection: sqlite3.Connection, symbols: Iterable[str]
+    ) -> dict[str, list[Gap]]:
+        """Return what may be missing of *symbols* whose gaps cannot be read."""
+        return {
+            symbol: [
+                unknown_gap(0, 0, "its gaps could not be read"),
+                *gaps_around_incomplete(connection, symbol, self._interval),
+            ]
+            for symbol in symbols
+        }
+
+    def _recall_spared(self, connection: sqlite3.Connection, reason: str | None) -> None:
+        try:
+            spare = read_spare(self.path)
+        except (ValueError, OSError) as error:
+            reason = reason or f"its file is gone, and {spare_file(self.path)} is spoilt: {error}"
+            spare = None
+        if spare is not None and (spare.market, spare.interval_ms) != (
+            self._market,
+            self._interval,
+        ):
+            return  # of another journal that was here
+        if spare is None and reason is not None:
+            log.error(
+                "all that was known of the symbols is lost with the journal: each begins with a gap"
+                " of unknown size",
+                extra={"journal": str(self.path), "error": reason},
+            )
+            connection.execute(
+                "INSERT OR REPLACE INTO facts VALUES (?, ?)", (NOTHING_KNOWN, reason)
+            )
+        if spare is None or not spare.checkpoints:
+            return
+        reason = reason or "its file is gone"
+        log.error(
+            "the journal is lost; collecting goes on where %s says that it was, what came since is"
+            " missing and asked for again. To begin anew instead, stop, and delete both files",
+            spare_file(self.path),
+            extra={"journal": str(self.path), "error": reason},
+        )
+        lost = self._all_lost(spare.checkpoints, reason)
+        self._save_recalled(connection, _with_lost(spare.checkpoints, lost))
+
+    def _all_lost(self, checkpoints: Mapping[str, Checkpoint], reason: str) -> dict[str, list[Gap]]:
+        """Note that no bar of the past can be had: nobody knows which of them the stores have."""
+        through = {symbol: each.closed_through for symbol, each in checkpoints.items()}
+        self._lost_through = self._lost_through | through
+        return {
+            symbol: [unknown_gap(0, last + self._interval - 1, reason)]
+            for symbol, last in through.items()
+            if last >= 0
+        }
+
+    def _save_recalled(
+        self, connection: sqlite3.Connection, checkpoints: Mapping[str, Checkpoint]
+    ) -> None:
+        """Write what is known of all symbols, in place of what the file says of them."""
+        with transaction(connection):
+            connection.execute("DELETE FROM gaps")
+            connection.execute("DELETE FROM absent")
+            self._put_checkpoints(connection, checkpoints, utc_ms())
+            for symbol, checkpoint in checkpoints.items():
+                self._put_gaps(connection, symbol, (), checkpoint.ledger.gaps)
+                self._put_absent(connection, symbol, (), checkpoint.ledger.absent)
+            connection.execute("DELETE FROM lost_bars")
+            connection.execute(
+                "DELETE FROM facts WHERE name IN (?, ?)", (SALVAGED, GAPS_UNREADABLE)
+            )
+            for name, value in (
+                ("sequence", str(self._last_sequence)),
+                (LOST_THROUGH, msgspec.json.encode(self._lost_through).decode()),
+            ):
+                connection.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
+        self._checkpoints = dict(checkpoints)
+
+    def _lost_with_rows(
+        self, connection: sqlite3.Connection, checkpoints: Mapping[str, Checkpoint]
+    ) -> dict[str, list[Gap]]:
+        """Return what is missing without the bars in lost_bars."""
+        lost: dict[str, list[Gap]] = {}
+        rows = connection.execute(
+            "SELECT symbol, open_time, reason FROM lost_bars ORDER BY symbol, open_time"
+        )
+        for symbol, group in itertools.groupby(rows, key=lambda row: str(row[0])):
+            checkpoint = checkpoints.get(symbol)
+            if checkpoint is not None:
+                bars = ((row[1], row[2]) for row in group)
+                lost[symbol] = list(lost_gaps(connection, symbol, bars, checkpoint, self._interval))
+        return lost
+
+    def _begin_with_gaps(self, symbols: Iterable[str]) -> None:
+        """Have each symbol of which nothing is known begin with a gap, if a file was lost."""
+        reason = self.fact(NOTHING_KNOWN)
+        if reason is None:
+            return
+        new = {
+            symbol: _begun_with_a_gap(reason)
+            for symbol in symbols
+            if symbol not in self._checkpoints
+        }
+        with transaction(self._connection):
+            self._put_checkpoints(self._connection, new, utc_ms())
+            for symbol, checkpoint in new.items():
+                self._put_gaps(self._connection, symbol, (), checkpoint.ledger.gaps)
+            self._connection.execute("DELETE FROM facts WHERE name = ?", (NOTHING_KNOWN,))
+        self._checkpoints = self._checkpoints | new
 
     def _check_facts(self, connection: sqlite3.Connection) -> None:
         """Refuse to mix bars of another market or another length into one journal."""
@@ -233,30 +520,62 @@ class Journal:
     def _despite_damage(self, use: Callable[[], _T]) -> _T:
         """Return what *use* returns, which works on the file; raise JournalError if it cannot.
 
-        When the file turns out to be damaged it is set aside and *use* is tried on a new one.
+        When the file turns out to be damaged, what can be read of it is saved, and *use* is tried
+        on that. A large file takes a while: until then JournalError is raised.
         """
         try:
             if self._is_open and self._file != identity(self.path):
-                if self.path.exists():
-                    self._lock.hold()  # unless another collector has begun it
-                self._set_aside("somebody has removed or replaced the file")
+                self._let_go_of_removed()
             if not self._is_open:
-                self._begin_anew()
+                self._go_on_in_another_file()
             try:
-                return use()
+                return self._despite_spoilt_rows(use)
             except sqlite3.Error as error:
                 if not is_damaged(error):
                     raise
-                self._set_aside(str(error))
-                self._begin_anew()
-                return use()
+                self._begin_salvage(str(error))
+                self._go_on_in_another_file()
+                return self._despite_spoilt_rows(use)
         except (sqlite3.Error, OSError) as error:
             raise JournalError(f"{self.path}: {error}") from error
 
-    def _set_aside(self, reason: str) -> None:
+    def _despite_spoilt_rows(self, use: Callable[[], _T]) -> _T:
+        while True:
+            try:
+                return use()
+            except UnreadableRow as error:
+                if error.key is None:
+                    raise
+                self._lose_row(error.key, str(error))
+
+    def _let_go_of_removed(self) -> None:
+        if self.path.exists():
+            self._lock.hold()  # unless another collector has begun it
         self._is_open = False
         self._connection.close()
-        self._report_set_aside(reason)
+        self._report_set_aside("somebody has removed or replaced the file")
+
+    def _begin_salvage(self, reason: str) -> None:
+        self._is_open = False
+        self._damage = reason
+        self._connection.close()
+        self._report_damage(reason)
+
+    def _go_on_in_another_file(self) -> None:
+        """Begin anew, with what can be read of a damaged file once that is saved."""
+        if self._damage is not None:
+            if self._salvage is None:
+                self._salvage = self._make_salvage()
+                self._salvage.start()
+            if not self._salvage.wait(_STAND_STILL_S):
+                raise JournalError(
+                    f"{self.path}: is damaged ({self._damage}); what can be read of it is being"
+                    f" saved, {self._salvage.bars} bars so far"
+                )
+            salvage, self._salvage = self._salvage, None
+            self._put_in_place(salvage, self._damage)
+            self._is_salvaged, self._damage = salvage.is_readable, None
+        self._begin_anew()
 
     def _begin_anew(self) -> None:
         """Go on in a new file, with what is known of each symbol.
@@ -265,30 +584,88 @@ class Journal:
         cursor in the new one.
         """
         checkpoints, last_sequence = self._checkpoints, self._last_sequence
-        lost_through = self._lost_through | {
-            symbol: checkpoint.closed_through for symbol, checkpoint in checkpoints.items()
-        }
+        lost_through = self._lost_through
         try:
             self._connection = self._open_once()
-            with transaction(self._connection):
-                self._put_checkpoints(checkpoints, utc_ms())
-                for symbol, checkpoint in checkpoints.items():
-                    self._put_gaps(symbol, (), checkpoint.ledger.gaps)
-                    self._put_absent(symbol, (), checkpoint.ledger.absent)
-                self._save_sequence(itertools.count(last_sequence + 1))
-                self._put_fact(LOST_THROUGH, msgspec.json.encode(lost_through).decode())
-            self._is_open = True
+            self._last_sequence = last_sequence = max(last_sequence, self._last_sequence)
+            if self._is_salvaged:
+                lost = self._lost_with_rows(self._connection, checkpoints)
+            else:
+                self._lost_through = lost_through
+                lost = self._all_lost(checkpoints, "its file was spoilt or removed")
+            self._save_recalled(self._connection, _with_lost(checkpoints, lost))
+            checkpoints, lost_through = self._checkpoints, self._lost_through
+            self._note_lost(lost)
+            self._is_open, self._is_salvaged = True, False
         finally:
             self._checkpoints, self._last_sequence = checkpoints, last_sequence
             self._lost_through = lost_through
             if not self._is_open:
                 self._connection.close()
 
+    def _lose_row(self, key: Key, reason: str) -> None:
+        """Take out a bar whose values are spoilt; its trades are missing again."""
+        symbol, open_time = key
+        log.error(
+            "a bar of the journal cannot be read; its trades are missing again",
+            extra={"symbol": symbol, "open_time": open_time, "error": reason},
+        )
+        checkpoint = self._checkpoints.get(symbol) or _begun_with_a_gap(reason)
+        with transaction(self._connection):
+            self._connection.execute(_DELETE_BAR, key)
+            lost = list(
+                lost_gaps(
+                    self._connection, symbol, [(open_time, reason)], checkpoint, self._interval
+                )
+            )
+            after = _with_lost({symbol: checkpoint}, {symbol: lost})[symbol]
+            self._put_checkpoints(self._connection, {symbol: after}, utc_ms())
+            self._put_gaps(
+                self._connection,
+                symbol,
+                *changed_part(checkpoint.ledger.gaps, after.ledger.gaps),
+            )
+        self._checkpoints = {**self._checkpoints, symbol: after}
+        self._note_lost({symbol: lost})
+
+    def _note_lost(self, lost: Mapping[str, Iterable[Gap]]) -> None:
+        for symbol, gaps in lost.items():
+            self._lost.setdefault(symbol, []).extend(gaps)
+
+    def _keep_spare(self) -> None:
+        """Keep what is known of the symbols outside of the journal, too."""
+        self._spared_at = time.monotonic()
+        checkpoints = {
+            symbol: before_unfinished(checkpoint, partial(self._bar_at, symbol), self._interval)
+            for symbol, checkpoint in self._checkpoints.items()
+        }
+        try:
+            write_spare(self.path, Spare(self._market, self._interval, checkpoints))
+        except OSError as error:
+            self._limited.warning(
+                "what is known of the symbols cannot be kept beside the journal as well",
+                file=str(spare_file(self.path)),
+                error=str(error),
+            )
+
+    def _bar_at(self, symbol: str, open_time: int) -> Bar | None:
+        try:
+            return self._get((symbol, open_time))
+        except sqlite3.Error:
+            return None
+
+    def _report_damage(self, reason: str) -> None:
+        log.error(
+            "the journal is damaged; what can be read of it is being saved, bars wait in memory",
+            extra={"journal": str(self.path), "error": reason},
+        )
+
     def _report_set_aside(self, reason: str) -> None:
         aside = set_aside(self.path)
         log.error(
-            "the journal is damaged and was set aside; a new one is begun, stores keep what they"
-            " have, and `sqlite3 FILE .recover` may save what they lack",
+            "the journal is damaged or gone, and nothing of it can be read; it was set aside and a"
+            " new one is begun, stores keep what they have, and `sqlite3 FILE .recover` may save"
+            " what they lack",
             extra={"journal": str(self.path), "aside": str(aside), "error": reason},
         )
 
@@ -340,13 +717,10 @@ class Journal:
             self._times(symbol, checkpoint).touch(open_time, self._interval, open_only=True)
         )
 
-    def _write(
-        self,
-        changes: Changes,
-        checkpoints: Mapping[str, Checkpoint],
-        now_ms: int,
-        status: str | None,
-    ) -> None:
+    def _write(self, changes: Changes, now_ms: int, status: str | None) -> None:
+        for symbol, gaps in self._lost.items():
+            changes.lose(symbol, gaps)
+        checkpoints = self._checkpoints | changes.checkpoints
         with transaction(self._connection):
             sequence = self._sequence()
             finished = {
@@ -379,12 +753,14 @@ class Journal:
                 self._forget_past_absence(symbol, reopened)
                 before_all = sorted((*before, *reopened), key=lambda gap: gap.first_id)
                 self._note_past_gaps(symbol, before_all, after, changes, now_ms)
-                self._put_gaps(symbol, before, after)
+                self._put_gaps(self._connection, symbol, before, after)
             for symbol, checkpoint in changes.checkpoints.items():
                 known = self._checkpoints.get(symbol)
                 before_absent = known.ledger.absent if known else ()
-                self._put_absent(symbol, *changed_part(before_absent, checkpoint.ledger.absent))
-            self._put_checkpoints(changes.checkpoints, now_ms)
+                self._put_absent(
+                    self._connection, symbol, *changed_part(before_absent, checkpoint.ledger.absent)
+                )
+            self._put_checkpoints(self._connection, changes.checkpoints, now_ms)
             self._save_sequence(sequence)
             for name, value in changes.facts.items():
                 self._put_fact(name, value)
@@ -439,8 +815,13 @@ class Journal:
         row = self._connection.execute(GET_BAR, key).fetchone()
         return None if row is None else self._bar(row)
 
-    def _put_checkpoints(self, checkpoints: Mapping[str, Checkpoint], now_ms: int) -> None:
-        self._connection.executemany(
+    def _put_checkpoints(
+        self,
+        connection: sqlite3.Connection,
+        checkpoints: Mapping[str, Checkpoint],
+        now_ms: int,
+    ) -> None:
+        connection.executemany(
             "INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?, ?, ?, ?)",
             [
                 (
@@ -455,22 +836,34 @@ class Journal:
             ],
         )
 
-    def _put_gaps(self, symbol: str, before: Iterable[Gap], after: Iterable[Gap]) -> None:
-        self._connection.executemany(
+    def _put_gaps(
+        self,
+        connection: sqlite3.Connection,
+        symbol: str,
+        before: Iterable[Gap],
+        after: Iterable[Gap],
+    ) -> None:
+        connection.executemany(
             "DELETE FROM gaps WHERE symbol = ? AND first_id = ?",
             [(symbol, gap.first_id) for gap in before],
         )
-        self._connection.executemany(
+        connection.executemany(
             "INSERT INTO gaps VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [(symbol, *gap_row(gap)) for gap in after],
         )
 
-    def _put_absent(self, symbol: str, before: Iterable[Gap], after: Iterable[Gap]) -> None:
-        self._connection.executemany(
+    def _put_absent(
+        self,
+        connection: sqlite3.Connection,
+        symbol: str,
+        before: Iterable[Gap],
+        after: Iterable[Gap],
+    ) -> None:
+        connection.executemany(
             "DELETE FROM absent WHERE symbol = ? AND first_id = ?",
             [(symbol, gap.first_id) for gap in before],
         )
-        self._connection.executemany(
+        connection.executemany(
             "INSERT INTO absent VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [(symbol, *gap_row(gap), gap.absent_at, gap.looks) for gap in after],
         )
@@ -544,7 +937,11 @@ class Journal:
         self._connection.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
 
     def _bar(self, row: tuple[Any, ...]) -> Bar:
-        return bar_from_row(row, self._market, self._interval)
+        try:
+            return bar_from_row(row, self._market, self._interval)
+        except UnreadableRow as error:
+            error.key = (row[0], row[1])
+            raise
 
 
 def _continued(stored: Bar, checkpoints: Mapping[str, Checkpoint]) -> Bar:
@@ -575,35 +972,70 @@ def _read_sequence(connection: sqlite3.Connection) -> int:
     return int(last)
 
 
-def _read_lost_through(connection: sqlite3.Connection) -> dict[str, int]:
+def _read_lost_through(
+    connection: sqlite3.Connection, checkpoints: Mapping[str, Checkpoint]
+) -> dict[str, int]:
     row = connection.execute("SELECT value FROM facts WHERE name = ?", (LOST_THROUGH,)).fetchone()
-    return {} if row is None else msgspec.json.decode(row[0], type=dict[str, int])
+    try:
+        return {} if row is None else msgspec.json.decode(row[0], type=dict[str, int])
+    except msgspec.DecodeError:  # spoilt: any bar may be among them
+        return {symbol: each.closed_through for symbol, each in checkpoints.items()}
 
 
-def _read_checkpoints(connection: sqlite3.Connection) -> dict[str, Checkpoint]:
+def _read_gaps(
+    connection: sqlite3.Connection,
+) -> tuple[dict[str, list[Gap]], dict[str, str]]:
+    """Return the gaps of each symbol, and of which symbols some cannot be read, and why."""
     gaps: dict[str, list[Gap]] = {}
+    spoilt: dict[str, str] = {}
     for symbol, *row in connection.execute(
         f"SELECT symbol, {GAP_COLUMNS} FROM gaps ORDER BY symbol, first_id"  # noqa: S608
     ):
-        gaps.setdefault(symbol, []).append(gap_from_row(tuple(row)))
+        try:
+            gaps.setdefault(symbol, []).append(gap_from_row(tuple(row)))
+        except UnreadableRow as error:
+            spoilt[symbol] = str(error)
+    return gaps, spoilt
+
+
+def _read_absent(connection: sqlite3.Connection) -> dict[str, tuple[Gap, ...]]:
+    """Return what does not exist of each symbol; a row that cannot be read may be forgotten."""
     absent: dict[str, list[Gap]] = {}
     for symbol, absent_at, looks, *row in connection.execute(
         f"SELECT symbol, absent_at, looks, {GAP_COLUMNS} FROM absent"  # noqa: S608
         " ORDER BY symbol, first_id"
     ):
-        gap = replace(gap_from_row(tuple(row)), absent_at=absent_at, looks=looks)
-        absent.setdefault(symbol, []).append(gap)
+        with suppress(UnreadableRow), reading_rows():
+            sum((absent_at, looks))
+            gap = replace(gap_from_row(tuple(row)), absent_at=absent_at, looks=looks)
+            absent.setdefault(symbol, []).append(gap)
+    return {symbol: tuple(gaps) for symbol, gaps in absent.items()}
+
+
+def _checkpoint(
+    symbol: str, row: Sequence[Any], gaps: tuple[Gap, ...], absent: tuple[Gap, ...]
+) -> Checkpoint:
+    """Return the checkpoint of a row; raises UnreadableRow."""
+    next_id, last_time, open_bars, closed_through = row
+    bars = decode_open_bars(open_bars)
+    with reading_rows():
+        sum((next_id or 0, last_time, closed_through))  # whole numbers, or it raises
+        if any(bar.symbol != symbol for bar in bars):
+            raise ValueError(f"open bars of another symbol than {symbol}")
+    return Checkpoint(LedgerState(next_id, last_time, gaps, absent), bars, closed_through)
+
+
+def _begun_with_a_gap(reason: str) -> Checkpoint:
+    """Return what is known of a symbol of which something was lost, and nobody knows what."""
+    return Checkpoint(with_lost(LedgerState(None, 0, ()), [unknown_gap(0, 0, reason)]))
+
+
+def _with_lost(
+    checkpoints: Mapping[str, Checkpoint], lost: Mapping[str, Sequence[Gap]]
+) -> dict[str, Checkpoint]:
     return {
-        symbol: Checkpoint(
-            LedgerState(
-                next_id, last_time, tuple(gaps.get(symbol, ())), tuple(absent.get(symbol, ()))
-            ),
-            decode_open_bars(open_bars),
-            closed_through,
-        )
-        for symbol, next_id, last_time, open_bars, closed_through in connection.execute(
-            "SELECT symbol, next_id, last_time, open_bars, closed_through FROM checkpoints"
-        )
+        symbol: replace(checkpoint, ledger=with_lost(checkpoint.ledger, lost.get(symbol, ())))
+        for symbol, checkpoint in checkpoints.items()
     }
 
 

@@ -23,11 +23,14 @@ if TYPE_CHECKING:
 _LOCK_TIMEOUT_S = 10.0
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _ANY_TEXT = partial(str, encoding="utf-8", errors="replace")
+_UNREADABLE = {sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_CORRUPTFS}  # a bad sector
 _NOT_UTF8 = "Could not decode to UTF-8"  # Python's own words: SQLite does not look into a text
 
 
 class UnreadableRow(sqlite3.DatabaseError):
     """A row that SQLite finds nothing wrong with, but whose values are not what was written."""
+
+    key: tuple[str, int] | None = None  # symbol and open time, of a bar
 
 
 _SPOILT = (ArithmeticError, TypeError, ValueError, msgspec.DecodeError)
@@ -71,8 +74,8 @@ def connect(
         )
     except sqlite3.Error as error:
         raise JournalError(f"{path}: cannot be opened: {error}") from error
-    if is_read_only:  # a spoilt text is no worse than any other spoilt value: UnreadableRow
-        connection.text_factory = _ANY_TEXT
+    # A spoilt text is no worse than any other spoilt value: UnreadableRow.
+    connection.text_factory = _ANY_TEXT
     try:
         connection.execute("PRAGMA recursive_triggers = ON")  # so that REPLACE counts, too
         connection.execute(f"PRAGMA journal_size_limit = {WAL_LIMIT}")
@@ -130,7 +133,7 @@ def is_damaged(error: BaseException | None) -> bool:
     if isinstance(error, UnreadableRow) or _NOT_UTF8 in str(error):
         return True
     code = getattr(error, "sqlite_errorcode", 0) or 0
-    return code & 0xFF in _DAMAGED
+    return code & 0xFF in _DAMAGED or code in _UNREADABLE
 
 
 def set_aside(path: Path) -> Path:
@@ -173,6 +176,7 @@ def bar_row(bar: Bar, updated_at: int, *, is_complete: bool) -> tuple[Any, ...]:
 def bar_from_row(row: tuple[Any, ...], market: str, interval_ms: int) -> Bar:
     """Return the bar of a row selected by journal_bars.BAR_COLUMNS. Raises UnreadableRow."""
     try:
+        sum(row[16:20], sum(row[1:8]))  # whole numbers, or it raises
         return Bar(
             symbol=row[0],
             market=market,
@@ -227,6 +231,8 @@ def gap_row(gap: Gap) -> tuple[Any, ...]:
 
 
 def gap_from_row(row: tuple[Any, ...]) -> Gap:
-    """Return the gap of a row selected by GAP_COLUMNS."""
+    """Return the gap of a row selected by GAP_COLUMNS. Raises UnreadableRow."""
     first_id, last_id, since, until, cause, attempts, last_error, is_abandoned = row
+    with reading_rows():
+        sum((first_id, last_id, since, until, attempts))  # whole numbers, or it raises
     return Gap(first_id, last_id, since, until, cause, attempts, last_error, bool(is_abandoned))

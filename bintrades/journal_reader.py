@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from bintrades import journal_resend
-from bintrades.errors import JournalError
+from bintrades.errors import JournalDamaged, JournalError
 from bintrades.journal_bars import BARS_AFTER, BARS_DUE, GET_BAR, Row, after_page, newest, page
 from bintrades.journal_file import (
     GAP_COLUMNS,
@@ -27,12 +27,14 @@ from bintrades.journal_file import (
     decode_open_bars,
     fetch_rows,
     gap_from_row,
+    is_damaged,
 )
 from bintrades.journal_gaps import FROM_THE_BEGINNING, TABLES, GapRow, gap_page
+from bintrades.journal_lock import identity
 from bintrades.journal_schema import transaction
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
     from typing import Any
 
@@ -252,34 +254,59 @@ class JournalReader:
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
-        if not self.path.exists():
-            raise JournalError(f"{self.path}: there is no journal yet; `bintrades run` begins it")
-        with contextlib.closing(connect(self.path, is_read_only=True)) as connection:
-            try:
-                yield connection
-            except sqlite3.Error as error:
-                raise JournalError(f"{self.path}: {error}") from error
+        with self._connected(is_read_only=True) as connection:
+            yield connection
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
+        with self._connected(is_read_only=False) as connection, transaction(connection):
+            yield connection
+
+    @contextlib.contextmanager
+    def _connected(self, *, is_read_only: bool) -> Iterator[sqlite3.Connection]:
         if not self.path.exists():
             raise JournalError(f"{self.path}: there is no journal yet; `bintrades run` begins it")
-        with contextlib.closing(connect(self.path)) as connection:
-            try:
-                with transaction(connection):
-                    yield connection
-            except sqlite3.Error as error:
-                raise JournalError(f"{self.path}: {error}") from error
+        file = identity(self.path)
+        try:
+            with contextlib.closing(connect(self.path, is_read_only=is_read_only)) as connection:
+                yield connection
+        except (sqlite3.Error, JournalError) as error:
+            cause = error.__cause__ if isinstance(error, JournalError) else error
+            if is_damaged(cause):
+                self._note_damage(str(cause), file)
+                raise JournalDamaged(
+                    f"{self.path}: is damaged ({cause}); a collector that is running saves what can"
+                    " be read of it when it meets the damage, `bintrades run` when it starts"
+                ) from error
+            if isinstance(error, JournalError):
+                raise
+            raise JournalError(f"{self.path}: {error}") from error
+
+    def _note_damage(self, reason: str, file: tuple[int, int]) -> None:
+        """Tell whoever can save what is readable, if there is somebody."""
 
 
 class Cursor(JournalReader):
-    """One store's place in the journal. Belongs to that store's thread."""
+    """One store's place in the journal. Belongs to that store's thread.
 
-    def __init__(self, path: Path, store: str) -> None:
+    on_damage is called with what is wrong, and with which file, when that cannot be read.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        store: str,
+        on_damage: Callable[[str, tuple[int, int]], None] | None = None,
+    ) -> None:
         super().__init__(path)
         self._store = store
+        self._on_damage = on_damage
         self._unreadable: list[tuple[str, int, str]] = []  # symbol, open time, what is wrong
         self._sent_again: tuple[Place, Place | None] | None = None  # from there, through here
+
+    def _note_damage(self, reason: str, file: tuple[int, int]) -> None:
+        if self._on_damage is not None:
+            self._on_damage(reason, file)
 
     def next_bars(self, limit: int) -> tuple[list[Bar], int]:
         """Return the next bars, oldest version first, and where to move the cursor after them.

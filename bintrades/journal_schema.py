@@ -7,6 +7,9 @@ proportion to what is stored, whoever writes:
 - `counts`: bars, those of them that are incomplete or unclosed, gaps by what became of them;
 - `cursors`: beside a store's place, how many bars wait for it, are due again, were refused;
 - `absent`: ids that do not exist, as far as the exchange knows, of which trades are still welcome;
+- `written`: which sequence number was the last at some times of the exchange's clock, by which bars
+  grow old; `pruned`: up to which open time bars of a symbol have left;
+- `lost_bars`: what a damaged file did not give back, until the ids of its trades are missing again;
 - `blocks`: how many bars each symbol has in each hour. Rows of `bars` lie by time, since those of
   one moment are written together into few pages; an index by symbol would cost a page for each
   bar. The hours tell where bars of a symbol are, and change as rarely as it has a first in one.
@@ -251,7 +254,18 @@ CREATE TRIGGER past_gap_removed AFTER DELETE ON past_gaps BEGIN
 END;
 """
 
-LADDER = (_VERSION_1, _VERSION_2)
+_VERSION_3 = """
+CREATE TABLE lost_bars (
+    symbol TEXT NOT NULL,
+    open_time INTEGER NOT NULL,
+    reason TEXT NOT NULL,
+    PRIMARY KEY (symbol, open_time)
+) WITHOUT ROWID;
+CREATE TABLE written (at INTEGER PRIMARY KEY, sequence INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE pruned (symbol TEXT PRIMARY KEY, through INTEGER NOT NULL) WITHOUT ROWID;
+"""
+
+LADDER = (_VERSION_1, _VERSION_2, _VERSION_3)
 """What makes each version of the one before. A released step is never changed: add another."""
 
 SCHEMA_VERSION = len(LADDER)
@@ -272,12 +286,30 @@ def create_schema(connection: sqlite3.Connection) -> None:
             "the journal is brought up to date, which takes some seconds for each million bars",
             extra={"from_version": version, "to_version": SCHEMA_VERSION},
         )
+    climb(connection)
+
+
+def climb(connection: sqlite3.Connection) -> None:
+    """Make today's tables of whatever the file has, in one transaction. Raises sqlite3.Error."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    _climb(connection, version, SCHEMA_VERSION)
+
+
+def create_first_version(connection: sqlite3.Connection) -> None:
+    """Make the tables of an empty file as they were at first, with nothing counted yet.
+
+    Where many rows are to be put in, counting them all at the end costs less. Raises sqlite3.Error.
+    """
+    _climb(connection, 0, 1)
+
+
+def _climb(connection: sqlite3.Connection, version: int, until: int) -> None:
     with transaction(connection):
-        for step in LADDER[version:]:
+        for step in LADDER[version:until]:
             for statement in _statements(step):
                 connection.execute(statement)
-        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        connection.execute(f"PRAGMA main.application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA main.user_version = {until}")
 
 
 @contextlib.contextmanager

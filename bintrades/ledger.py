@@ -124,6 +124,26 @@ def changed_spans(before: Iterable[Gap], after: Iterable[Gap]) -> Iterator[tuple
             yield min(one.until_ms, other.until_ms), max(one.until_ms, other.until_ms)
 
 
+def with_lost(state: LedgerState, lost: Iterable[Gap]) -> LedgerState:
+    """Return *state* with the gaps in *lost* as well, but for ids that are missing already.
+
+    A gap of unknown size has a negative id, which becomes one that no other gap has.
+    """
+    gaps = list(state.gaps)
+    known_ids = sorted((*state.gaps, *state.absent), key=_first_id)
+    spans = {(gap.since_ms, gap.until_ms, gap.cause) for gap in gaps if gap.first_id < 0}
+    number = min([0, *(gap.first_id for gap in gaps)])
+    for gap in lost:
+        if gap.first_id >= 0:
+            known = replace(gap, last_id=min(gap.last_id, (state.next_id or 0) - 1))
+            gaps += no_longer_missing([known], known_ids)
+        elif (gap.since_ms, gap.until_ms, gap.cause) not in spans:
+            number -= 1
+            gaps.append(replace(gap, first_id=number, last_id=number))
+    gaps.sort(key=_first_id)
+    return replace(state, gaps=tuple(gaps))
+
+
 class LedgerState(msgspec.Struct, frozen=True):
     """A ledger as it is written down."""
 
@@ -271,6 +291,12 @@ class Ledger:
             return
         self.next_id = trade_id + 1
         self.last_time = time
+
+    def lose(self, lost: Iterable[Gap]) -> None:
+        """Note that trades which were had are missing again: the bars that held them are lost."""
+        state = LedgerState(self.next_id, self.last_time, self.gaps, self._absent)
+        state = with_lost(state, lost)
+        self._gaps, self._told = list(state.gaps), None
 
     def close_absent(self, first_id: int, last_id: int, at: int) -> None:
         """Note that the exchange has no trades with these ids: they are missing no longer.

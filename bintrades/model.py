@@ -216,8 +216,14 @@ SILENT_STREAM, UNUSABLE = "silent stream", "unusable message"
 """Causes of gaps: ids left out on the wire, across a reconnect, across a restart; never sent; sent
 in a message that cannot be used."""
 
+LOST = "lost with a journal"
+"""Cause of gaps that were none until the file which held their bars was spoilt or removed."""
+
 ABSENT, UNWANTED, REPAIRED = "absent", "unwanted", "repaired"
 """How a gap ends: the exchange has no such ids; they were before the beginning; trades came."""
+
+LATE = "late"
+"""How a gap ends whose trades came when their bar had left the journal: they are in no bar."""
 
 RENUMBERED = "renumbered"
 """Cause and end of gaps where the exchange has begun its ids anew, as its test networks do."""

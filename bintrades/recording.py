@@ -96,6 +96,7 @@ class Recording:
         self._retry_at = now
         self._prune_request: tuple[Sequence[str], int] | None = None
         self._delivered = Delivered()
+        self._damage: tuple[str, tuple[int, int]] | None = None  # that a reader has found
         self._limited = LimitedLog(log)
         for symbol in journal.checkpoints.keys() & aggregator.symbols:
             self._tell_gaps(symbol)
@@ -113,6 +114,13 @@ class Recording:
     def prune(self, stores: Sequence[str], retention_ms: int) -> None:
         """Have old bars that all of *stores* have deleted at the next write. Any thread."""
         self._prune_request = (stores, retention_ms)
+
+    def save_readable(self, reason: str, file: tuple[int, int]) -> None:
+        """Have what can be read of a damaged journal saved at the next write. Any thread.
+
+        *file* is the one that was found damaged: the journal may be another one by now.
+        """
+        self._damage = (reason, file)
 
     def handle(self, event: Event) -> None:
         """Take what a connection or the repairer brings."""
@@ -273,12 +281,16 @@ class Recording:
             )
         self._pending.update(changes)
         request, self._prune_request = self._prune_request, None
-        has_news = self._pending or request is not None or is_last
+        damage, self._damage = self._damage, None
+        is_asked = request is not None or damage is not None
+        has_news = self._pending or is_asked or is_last
         if not has_news and now - self._told_at < _STATUS_EVERY_MS:
             return True
         clock = self._clock()
         has_bars = self.waiting_bars > 0
         try:
+            if damage is not None:
+                self._journal.save_readable(*damage)
             is_due = is_last or now - self._told_at >= _STATUS_REST_MS
             self._journal.write(self._pending, clock, self._status() if is_due else None)
             self._pending = Changes()
@@ -293,7 +305,16 @@ class Recording:
             self._note_failure(now, error)
         else:
             self._note_success()
+        self._want_lost()
         return not self._pending
+
+    def _want_lost(self) -> None:
+        """Want the trades again whose bars were lost with a damaged journal."""
+        for symbol, gaps in self._journal.take_lost().items():
+            self._pending.lose(symbol, gaps)
+            self._aggregator.lose(symbol, gaps)
+            if symbol in self._aggregator.symbols:
+                self._tell_gaps(symbol)
 
     def _prune(self, request: tuple[Sequence[str], int], clock: int, now: int) -> None:
         stores, retention_ms = request

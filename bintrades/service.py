@@ -30,10 +30,10 @@ from bintrades.binance.rest import RestClient
 from bintrades.binance.session import StreamOptions
 from bintrades.clocks import now_ms, utc_ms
 from bintrades.delivery import Delivery
-from bintrades.errors import ConfigError, ExchangeError, JournalInUse
+from bintrades.errors import ConfigError, ExchangeError, JournalError, JournalInUse
 from bintrades.health import RUNNING, STOPPING
 from bintrades.journal import Journal
-from bintrades.journal_reader import Cursor
+from bintrades.journal_reader import Cursor, JournalReader
 from bintrades.logs import LimitedLog
 from bintrades.recorder import INBOX_SIZE, Recorder
 from bintrades.recording import FEW_SYMBOLS, Recording
@@ -161,7 +161,7 @@ class Service:
             Delivery(
                 store,
                 config.store_options[store.name],
-                Cursor(config.journal.path, store.name),
+                Cursor(config.journal.path, store.name, self._save_readable),
                 on_failure=reasons.fail,
                 on_bad_options=partial(self._refuse_options, store.name),
             )
@@ -306,12 +306,19 @@ class Service:
             log.info("the stores have %g s to take what is left; a signal ends that", within_s)
         self._wait_for(self._deliveries, within_s)
         for delivery in self._deliveries:
-            if not delivery.has_taken_all:
+            if not delivery.has_taken_all and self._lacks_bars(delivery.store_name):
                 log.warning(
                     "store %s has not taken all bars; what it lacks stays in the journal",
                     delivery.store_name,
                 )
         log.info("stopped", extra=self._status.figures(self._recording))
+
+    def _lacks_bars(self, store: str) -> bool:
+        """Whether bars wait for a store, as far as that can be known."""
+        try:
+            return JournalReader(self._config.journal.path).store(store).waiting_bars > 0
+        except JournalError:
+            return True
 
     def _wait_for(self, workers: Sequence[Worker], within_s: float) -> bool:
         """Wait for the end of *workers*; another signal cuts this and all later waiting short."""
@@ -328,6 +335,9 @@ class Service:
     def _refuse_options(self, store: str, problems: str) -> None:
         for problem in problems.splitlines():
             self._reasons.refuse(f"{self._config.path}: [store:{store}] {problem}")
+
+    def _save_readable(self, reason: str, file: tuple[int, int]) -> None:
+        self._recording.save_readable(reason, file)
 
     def _announce_bars(self) -> None:
         for delivery in self._deliveries:

@@ -14,7 +14,7 @@ from bintrades.journal_reader import JournalReader
 from bintrades.ledger import LedgerState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
     from pathlib import Path
 
     from bintrades.changes import Key
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 INTERVAL_MS = 10_000
 NOBODY = 65_534
-_PAGE = 4_096
+PAGE = 4_096
 
 
 def open_journal(path: Path) -> Journal:
@@ -107,5 +107,31 @@ def damage(journal: Path) -> None:
         assert not is_busy
     size = journal.stat().st_size
     with journal.open("r+b") as file:
-        file.seek(2 * _PAGE)
-        file.write(b"\xa5" * (size - 2 * _PAGE))
+        file.seek(2 * PAGE)
+        file.write(b"\xa5" * (size - 2 * PAGE))
+
+
+def empty_log(journal: Path) -> None:
+    """Move what the write-ahead log holds into the file."""
+    with contextlib.closing(sqlite3.connect(journal)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+
+
+def pages_of(journal: Path, table: str) -> list[int]:
+    """Return the numbers of the pages of a table or an index, that of its root first."""
+    with contextlib.closing(sqlite3.connect(journal)) as connection:
+        return [
+            page
+            for (page,) in connection.execute(
+                "SELECT pageno FROM dbstat WHERE name = ? ORDER BY path", (table,)
+            )
+        ]
+
+
+def spoil_pages(journal: Path, pages: Collection[int]) -> None:
+    """Overwrite pages, numbered from 1, of a journal that may be in use, as a bad disk may."""
+    empty_log(journal)
+    with journal.open("r+b") as file:
+        for page in pages:
+            file.seek((page - 1) * PAGE)
+            file.write(b"\xa5" * PAGE)

@@ -23,9 +23,10 @@ from msgspec.structs import replace
 from bintrades.changes import Changes, Checkpoint
 from bintrades.errors import ConfigError, JournalError
 from bintrades.journal import PRUNE_BATCH, Journal
+from bintrades.journal_lock import identity
 from bintrades.journal_reader import Cursor, JournalReader
 from bintrades.ledger import LedgerState
-from bintrades.model import ABSENT, REPAIRED, START, UNWANTED, Bar, Gap
+from bintrades.model import ABSENT, LOST, REPAIRED, START, UNWANTED, Bar, Gap
 from bintrades.testing.bars import OPEN_TIME_MS, sample_bar, sample_bars
 from tests.journals import (
     INTERVAL_MS,
@@ -485,6 +486,16 @@ def aside(path: Path) -> list[Path]:
     return sorted(path.parent.glob(f"{path.name}.damaged-*"))
 
 
+def files_aside(path: Path) -> list[Path]:
+    """Return the damaged files without what SQLite keeps beside them."""
+    return [file for file in aside(path) if not file.name.endswith(("-wal", "-shm"))]
+
+
+def ledger_through(bars: list[Bar]) -> LedgerState:
+    """Return what is known when all trades of *bars* were had."""
+    return LedgerState(bars[-1].last_trade_id + 1, bars[-1].last_trade_time_ms, ())
+
+
 @pytest.mark.parametrize("content", [b"\x00" * 5_000, b"no database at all" * 300, b"x", b""])
 def test_a_file_of_garbage_is_set_aside_with_its_companions_and_a_new_one_begun(
     path: Path, content: bytes
@@ -500,38 +511,50 @@ def test_a_file_of_garbage_is_set_aside_with_its_companions_and_a_new_one_begun(
     assert len(stored(path)) == 1
 
 
-def test_a_journal_cut_short_is_set_aside_and_a_new_one_begun(path: Path) -> None:
+def test_a_journal_cut_short_is_set_aside_and_a_new_one_begun_with_what_it_still_holds(
+    path: Path,
+) -> None:
+    bars = sample_bars(2_000)
     with journal_at(path) as journal:
-        journal.write(finished(*sample_bars(2_000)), NOW)
-    content = path.read_bytes()[:20_000]
-    path.write_bytes(content)
+        journal.write(finished(*bars, BTCUSDT=ledger_through(bars)), NOW)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) * 9 // 10])
+    file = identity(path)
 
     with journal_at(path) as journal:
         for index in range(3):
             journal.write(finished(*sample_bars(1_000, symbol=f"S{index}")), NOW)
-        journal.prune([], NOW)
+        journal.save_readable("it is too short", file)
+        gaps = ledgers_of(journal)["BTCUSDT"].gaps
 
-        assert len(aside(path)) == 1
-        journal.write(finished(sample_bar()), NOW)
-    assert len(stored(path)) == 1
+    assert len(files_aside(path)) == 1
+    kept = stored(path)
+    assert 100 < len(kept) < 2_000
+    assert sum(gap.size for gap in gaps) == 3 * (2_000 - len(kept))
+    assert len(stored(path, "S2")) == 1_000
 
 
 @pytest.mark.parametrize("use", ["write", "prune"])
 def test_damage_that_shows_while_running_stops_nothing(path: Path, use: str) -> None:
-    gap = gap_within(sample_bar())
+    gap = gap_within(sample_bar(), first_id=20_001, last_id=20_002)
+    old = sample_bars(2_000)
     with journal_at(path) as journal:
-        journal.write(finished(*sample_bars(2_000), BTCUSDT=ledger(gap)), NOW)
+        state = replace(ledger_through(old), next_id=30_000, gaps=(gap,))
+        saved = {"BTCUSDT": Checkpoint(state, closed_through=old[-1].open_time_ms)}
+        journal.write(Changes(finished=by_key(old), checkpoints=saved), NOW)
         damage(path)
         if use == "prune":
             assert journal.prune([], NOW + 1) == 0
-        bars = sample_bars(3)
+        bars = sample_bars(3, symbol="ETHUSDT")
         journal.write(finished(*bars), NOW + 5)
 
-    (old,) = aside(path)
-    assert old.stat().st_size > 100_000
-    assert [bar.updated_at_ms for bar in stored(path)] == [NOW + 5] * 3
+    (damaged,) = files_aside(path)
+    assert damaged.stat().st_size > 100_000
+    assert [bar.updated_at_ms for bar in stored(path, "ETHUSDT")] == [NOW + 5] * 3
     with journal_at(path) as journal:
-        assert ledgers_of(journal) == {"BTCUSDT": ledger(gap)}, "what is missing is still known"
+        gaps = ledgers_of(journal)["BTCUSDT"].gaps
+        assert gap in gaps, "what is missing is still known"
+        assert LOST in {gap.cause for gap in gaps}, "and so is what the bars held"
 
 
 def spoil(path: Path, statement: str, *values: object) -> None:
@@ -541,33 +564,68 @@ def spoil(path: Path, statement: str, *values: object) -> None:
 
 
 @pytest.mark.parametrize("text", ["[}", "[[1]]", b"\xff\xfe"])
-def test_a_checkpoint_that_cannot_be_read_has_the_file_set_aside(
+def test_a_checkpoint_that_cannot_be_read_is_made_again_of_the_bars(
     path: Path, text: str | bytes
 ) -> None:
+    bars = sample_bars(3)
+    open_bar = sample_bar(first_trade_id=10, last_trade_id=12, is_closed=False)
+    state = replace(ledger_through(bars), next_id=13)
     with journal_at(path) as journal:
-        journal.write(Changes(checkpoints=checkpoints(sample_bar(is_closed=False))), NOW)
+        journal.write(
+            Changes(finished=by_key(bars), checkpoints=checkpoints(open_bar, BTCUSDT=state)), NOW
+        )
     spoil(path, "UPDATE checkpoints SET open_bars = CAST(? AS TEXT)", text)
 
     with journal_at(path) as journal:
-        assert journal.checkpoints == {}
-        journal.write(finished(sample_bar()), NOW)
+        (checkpoint,) = journal.checkpoints.values()
+        assert checkpoint.ledger.next_id == 10, "what the open bar held is asked for again"
+        assert checkpoint.closed_through == bars[-1].open_time_ms
+        journal.write(finished(sample_bar(symbol="ETHUSDT")), NOW)
 
-    assert aside(path)
-    assert len(stored(path)) == 1
+    assert aside(path) == []
+    assert len(stored(path)) == 3
 
 
-def test_a_bar_that_cannot_be_read_when_it_is_amended_has_the_file_set_aside(path: Path) -> None:
-    late = sample_bar(first_trade_id=4, last_trade_id=4, trade_count=1)
+@pytest.mark.parametrize(
+    "statement", ["UPDATE gaps SET since = 'x'", "UPDATE checkpoints SET last_time = 'x'"]
+)
+def test_a_spoilt_number_of_one_row_sets_nothing_aside(path: Path, statement: str) -> None:
+    bars = sample_bars(3)
+    state = replace(ledger_through(bars), gaps=(gap_within(bars[1], 4, 4),))
     with journal_at(path) as journal:
-        saved = {"BTCUSDT": Checkpoint(ledger(), closed_through=late.open_time_ms)}
-        journal.write(Changes(finished=by_key([sample_bar()]), checkpoints=saved), NOW)
-        spoil(path, "UPDATE bars SET value = '12x4'")
+        journal.write(finished(*bars, BTCUSDT=state), NOW)
+    spoil(path, statement)
 
-        journal.write(Changes(amendments=by_key([late])), NOW + 1)
+    with journal_at(path) as journal:
+        assert ledgers_of(journal)["BTCUSDT"].next_id == 10
 
-    assert len(aside(path)) == 1
-    (bar,) = stored(path)
-    assert (bar.trade_count, bar.is_complete) == (1, False), "the rest was lost with the old file"
+    assert aside(path) == []
+    assert len(stored(path)) == 3
+
+
+def test_a_bar_that_cannot_be_read_when_it_is_amended_is_missing_again_whole(path: Path) -> None:
+    before, bar, after = sample_bars(3)
+    state = ledger_through([after])
+    late = replace(bar, first_trade_id=6, last_trade_id=6, trade_count=1)
+    with journal_at(path) as journal:
+        saved = {"BTCUSDT": Checkpoint(state, closed_through=after.open_time_ms)}
+        journal.write(Changes(finished=by_key([before, bar, after]), checkpoints=saved), NOW)
+        spoil(path, "UPDATE bars SET value = '12x4' WHERE open_time = ?", bar.open_time_ms)
+
+        journal.write(Changes(amendments=by_key([late]), checkpoints=saved), NOW + 1)
+
+        (gap,) = ledgers_of(journal)["BTCUSDT"].gaps
+        assert (gap.first_id, gap.last_id, gap.cause) == (4, 6, LOST)
+        assert gap.touches(bar.open_time_ms, INTERVAL_MS)
+        assert not gap.touches(before.open_time_ms, INTERVAL_MS)
+        assert not gap.touches(after.open_time_ms, INTERVAL_MS)
+        assert journal.take_lost() == {"BTCUSDT": [gap]}
+    assert aside(path) == []
+    assert [each.open_time_ms for each in stored(path)] == [
+        before.open_time_ms,
+        after.open_time_ms,
+    ]
+    assert all(each.is_complete for each in stored(path))
 
 
 def test_a_trade_for_a_bar_that_was_lost_with_an_earlier_file_makes_no_complete_one(
@@ -664,8 +722,8 @@ def test_a_disk_that_is_full_when_the_new_file_is_begun_is_tried_again(path: Pat
                     journal.write(changes, NOW)
         journal.write(changes, NOW)
 
-    assert len(aside(path)) == 1
-    assert len(stored(path)) == 3
+    assert len(files_aside(path)) == 1
+    assert len(stored(path)) >= 3
     with journal_at(path) as journal:
         assert ledgers_of(journal) == {"BTCUSDT": ledger()}
 

@@ -1,0 +1,145 @@
+"""What was lost with rows of a damaged journal, told by the rows beside them.
+
+Bars of a symbol join: the ids between the last of one and the first of the next are those of the
+bars that lay between them. They become missing again, and are asked for like any others.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bintrades.changes import Checkpoint
+from bintrades.journal_bars import newest, pages
+from bintrades.journal_file import bar_from_row
+from bintrades.ledger import LedgerState
+from bintrades.model import LOST, START, Gap
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterable, Iterator
+    from typing import Any
+
+_FIRST_ID, _LAST_ID, _LAST_TIME = 16, 17, 19  # in a row of a bar
+_END = 2**62
+_FEW = 3  # newest bars, among which that with the highest id is: `T` may fall back a little
+
+
+@dataclass(slots=True)
+class _Span:
+    """Lost bars with no other bar of their symbol between them."""
+
+    since_ms: int
+    until_ms: int  # the last of them ends here
+    reason: str
+    before: Any | None  # row of the bar before them
+    after: Any | None
+
+    def holds(self, open_time: int) -> bool:
+        return self.after is None or open_time < self.after[1]
+
+
+def lost_gaps(
+    connection: sqlite3.Connection,
+    symbol: str,
+    lost: Iterable[tuple[int, str]],
+    checkpoint: Checkpoint,
+    interval_ms: int,
+) -> Iterator[Gap]:
+    """Yield what is missing of *symbol* without the bars in *lost*: open times, ascending, and why.
+
+    Where one was only feared to be lost, its neighbours may show that there was none. Raises
+    sqlite3.Error.
+    """
+    still_open = {bar.open_time_ms for bar in checkpoint.open_bars}
+    span: _Span | None = None
+    for open_time, reason in lost:
+        if open_time in still_open:
+            continue  # it goes on from its checkpoint
+        until = (
+            open_time + interval_ms - 1 if open_time else checkpoint.closed_through + interval_ms
+        )
+        if span is not None and span.holds(open_time):
+            span.until_ms = until
+            continue
+        if span is not None:
+            yield from _gap(span, checkpoint)
+        before, after = _neighbours(connection, symbol, open_time)
+        span = _Span(open_time, until, reason, before, after)
+    if span is not None:
+        yield from _gap(span, checkpoint)
+
+
+def _gap(span: _Span, checkpoint: Checkpoint) -> Iterator[Gap]:
+    first_id = span.before[_LAST_ID] + 1 if span.before is not None else None
+    if span.after is not None:
+        last_id = span.after[_FIRST_ID] - 1
+    else:
+        ids = [bar.first_trade_id for bar in checkpoint.open_bars]
+        last_id = min(ids, default=checkpoint.ledger.next_id or 0) - 1
+    if first_id is None and (span.since_ms == 0 or last_id < 0):
+        yield unknown_gap(span.since_ms, span.until_ms, span.reason)
+    elif first_id is None:  # as before a first start: however many there were since then
+        yield Gap(0, last_id, span.since_ms, span.until_ms, START, last_error=span.reason)
+    elif first_id <= last_id:
+        yield Gap(first_id, last_id, span.since_ms, span.until_ms, LOST, last_error=span.reason)
+
+
+def unknown_gap(since_ms: int, until_ms: int, reason: str) -> Gap:
+    """Return the record of trades that were lost nobody knows how many of, nor their ids."""
+    return Gap(-1, -1, since_ms, until_ms, LOST, last_error=reason, is_abandoned=True)
+
+
+def gaps_around_incomplete(
+    connection: sqlite3.Connection, symbol: str, interval_ms: int
+) -> Iterator[Gap]:
+    """Yield what may be missing beside the incomplete bars of *symbol* when its gaps are lost.
+
+    What is missing between two ids of one bar cannot be told: that stays on record without ids.
+    """
+    before: Any | None = None
+    for page in pages(connection, symbol, 0, _END):
+        for row in page:
+            is_doubtful = not row[5] or (before is not None and not before[5])
+            if before is not None and is_doubtful and before[_LAST_ID] + 1 < row[_FIRST_ID]:
+                since, until = before[_LAST_TIME], row[18]
+                yield Gap(before[_LAST_ID] + 1, row[_FIRST_ID] - 1, since, until, LOST)
+            if not row[5] and row[6] < row[_LAST_ID] - row[_FIRST_ID] + 1:
+                yield unknown_gap(row[1], row[1] + interval_ms - 1, "its gaps were lost")
+            before = row
+
+
+def rebuilt(
+    connection: sqlite3.Connection,
+    symbol: str,
+    gaps: Iterable[Gap],
+    market: str,
+    interval_ms: int,
+) -> Checkpoint | None:
+    """Return where to go on with *symbol*, told by its newest bars; None if it has none.
+
+    What came after those is thereby missing again. Raises sqlite3.Error.
+    """
+    start, _ = newest(connection, symbol, 0, _END, _FEW)
+    rows = [row for page in pages(connection, symbol, start, _END) for row in page]
+    if not rows:
+        return None
+    last = max(rows, key=lambda row: int(row[_LAST_ID]))
+    open_bars = tuple(bar_from_row(row, market, interval_ms) for row in rows if not row[4])
+    closed = [row[1] for row in rows if row[4]]
+    known = tuple(gap for gap in gaps if gap.last_id <= last[_LAST_ID])
+    state = LedgerState(last[_LAST_ID] + 1, last[_LAST_TIME], known)
+    return Checkpoint(state, open_bars, max(closed, default=-1))
+
+
+def _neighbours(
+    connection: sqlite3.Connection, symbol: str, open_time: int
+) -> tuple[Any | None, Any | None]:
+    """Return the rows of the bars of *symbol* before and after *open_time*."""
+    start, count = newest(connection, symbol, 0, open_time, 1)
+    before = None
+    if count:
+        for page in pages(connection, symbol, start, open_time):
+            before = page[-1] if page else before
+    after = next((page[0] for page in pages(connection, symbol, open_time + 1, _END) if page), None)
+    return before, after

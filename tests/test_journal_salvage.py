@@ -1,0 +1,369 @@
+"""What a damaged journal leads to: what can be read is kept, and nothing is lost in silence."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import sqlite3
+import tempfile
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from bintrades import journal as journal_module
+from bintrades.changes import Changes, Checkpoint
+from bintrades.errors import JournalDamaged, JournalError
+from bintrades.journal import Journal
+from bintrades.journal_lock import identity
+from bintrades.journal_reader import Cursor, JournalReader
+from bintrades.journal_salvage import salvage_file
+from bintrades.journal_spare import spare_file
+from bintrades.ledger import LedgerState
+from bintrades.model import LOST, Gap
+from bintrades.testing.bars import OPEN_TIME_MS, sample_bar, sample_bars
+from tests.journals import (
+    INTERVAL_MS,
+    PAGE,
+    by_key,
+    empty_log,
+    journal_at,
+    ledgers_of,
+    pages_of,
+    spoil_pages,
+    stored,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from bintrades.model import Bar
+
+NOW = OPEN_TIME_MS + 10**8
+SYMBOLS = ("BTCUSDT", "ETHUSDT", "币安人生USDT")
+COUNT = 300
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Return where the journal is."""
+    return tmp_path / "bars.journal"
+
+
+def made(path: Path, symbols: Iterable[str] = SYMBOLS, count: int = COUNT) -> dict[str, list[Bar]]:
+    """Write a journal of bars that join, all of them closed, and return them."""
+    bars = {symbol: sample_bars(count, symbol=symbol) for symbol in symbols}
+    first = Gap(0, 0, OPEN_TIME_MS - 100, OPEN_TIME_MS - 50, "skipped", last_error="no answer")
+    with journal_at(path) as journal:
+        for start in range(0, count, 50):
+            batch = [bar for each in bars.values() for bar in each[start : start + 50]]
+            journal.write(
+                Changes(
+                    finished=by_key(batch),
+                    checkpoints={
+                        symbol: Checkpoint(
+                            LedgerState(
+                                each[start : start + 50][-1].last_trade_id + 1,
+                                each[start : start + 50][-1].last_trade_time_ms,
+                                (first,),
+                            ),
+                            closed_through=each[start : start + 50][-1].open_time_ms,
+                        )
+                        for symbol, each in bars.items()
+                    },
+                ),
+                NOW,
+            )
+    return bars
+
+
+def unexplained(path: Path, bars: dict[str, list[Bar]]) -> list[str]:
+    """Return which bars are neither there, whole, nor on record as missing, nor still to come."""
+    with journal_at(path) as journal:
+        next_ids = {
+            symbol: 2**62 if state.next_id is None else state.next_id
+            for symbol, state in ledgers_of(journal).items()
+        }
+    gaps = JournalReader(path).gaps()
+    wrong = [f"{name}: its gap" for name in bars if not gaps.get(name) and next_ids.get(name)]
+    for symbol, expected in bars.items():
+        found = {bar.open_time_ms: bar for bar in stored(path, symbol)}
+        for bar in expected:
+            kept = found.get(bar.open_time_ms)
+            if kept is not None and kept.trade_count == bar.trade_count and kept.is_complete:
+                continue
+            on_record = any(
+                (gap.first_id < 0 or gap.first_id <= bar.first_trade_id <= gap.last_id)
+                and gap.touches(bar.open_time_ms, INTERVAL_MS)
+                for gap in gaps.get(symbol, ())
+            )
+            is_to_come = bar.first_trade_id >= next_ids.get(symbol, 2**62)
+            if not (on_record or is_to_come):
+                wrong.append(f"{symbol} {bar.first_trade_id}: {kept}")
+    return wrong
+
+
+def counted_twice(path: Path) -> list[str]:
+    """Return bars that are there although their ids are asked for again."""
+    return [
+        f"{bar}, {gap}"
+        for symbol, gaps in JournalReader(path).gaps().items()
+        for gap in gaps
+        for bar in stored(path, symbol)
+        if gap.first_id >= 0
+        and gap.first_id <= bar.last_trade_id
+        and gap.last_id >= bar.first_trade_id
+    ]
+
+
+@pytest.mark.parametrize("is_running", [False, True])
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(seed=st.integers(0, 2**32), count=st.integers(1, 12))
+def test_whatever_pages_are_spoilt_each_bar_is_there_or_on_record_as_missing(
+    is_running: bool, seed: int, count: int
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "journal"
+        bars = made(path)
+        empty_log(path)
+        last = path.stat().st_size // PAGE
+        pages = random.Random(seed).sample(range(1, last + 1), count)
+        if is_running:
+            with journal_at(path) as journal:
+                spoil_pages(path, pages)
+                with contextlib.suppress(JournalError):
+                    journal.save_readable("a reader says so", identity(path))
+                journal.write(Changes(), NOW)
+                assert journal.take_lost().keys() <= set(SYMBOLS)
+        else:
+            spoil_pages(path, pages)
+            with journal_at(path) as journal:
+                journal.release(SYMBOLS, NOW)
+                journal.save_readable("a reader says so", identity(path))
+
+        assert unexplained(path, bars) == []
+        assert counted_twice(path) == []
+
+
+def test_all_but_the_bars_of_a_spoilt_page_stays_as_it_was(path: Path) -> None:
+    bars = made(path)
+    cursor = Cursor(path, "shelf")
+    taken, sequence = cursor.next_bars(100)
+    cursor.move(sequence, taken, [(taken[3], "ugly")])
+    before = {symbol: stored(path, symbol) for symbol in SYMBOLS}
+    state, waiting = JournalReader(path).store("shelf"), cursor.next_bars(2_000)[1]
+    root, *others = pages_of(path, "bars")
+    damaged = Found()
+
+    with journal_at(path) as journal:
+        journal.remember("listed", "them all")
+        spoil_pages(path, [others[7]])
+        with pytest.raises(JournalDamaged):
+            Cursor(path, "shelf", damaged).next_bars(2_000)
+        journal.save_readable(*damaged.last)
+        assert journal.fact("listed") == "them all"
+        lost = journal.take_lost()
+
+    assert 1 <= sum(gap.size for gaps in lost.values() for gap in gaps) <= 3 * 40
+    assert {gap.cause for gaps in lost.values() for gap in gaps} == {LOST}
+    for symbol in SYMBOLS:
+        kept = stored(path, symbol)
+        gone = [bar for bar in before[symbol] if bar not in kept]
+        assert kept == [bar for bar in before[symbol] if bar not in gone], "no new version"
+        assert sum(gap.size for gap in lost.get(symbol, ())) == 3 * len(gone)
+    assert root
+    after = JournalReader(path).store("shelf")
+    assert (after.rejected_bars, after.last_reason) == (1, "ugly")
+    assert 0 <= state.waiting_bars - after.waiting_bars <= 40
+    assert cursor.next_bars(2_000)[1] == waiting, "the sequence is the same"
+    assert unexplained(path, bars) == []
+
+
+class Found:
+    """What a reader that meets damage says."""
+
+    def __call__(self, reason: str, file: tuple[int, int]) -> None:
+        self.last = (reason, file)
+
+
+def test_a_store_that_read_of_the_damaged_file_reports_nothing_of_the_new_one(path: Path) -> None:
+    made(path)
+    with journal_at(path) as journal:
+        old = identity(path)
+        spoil_pages(path, pages_of(path, "bars")[5:6])
+        journal.save_readable("damaged", old)
+        new = identity(path)
+        journal.save_readable("damaged", old)
+        assert identity(path) == new
+
+
+def test_while_much_is_being_saved_the_journal_takes_nothing_and_then_all(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made(path)
+    changes = Changes(finished=by_key([sample_bar(symbol="LTCUSDT")]))
+    with journal_at(path) as journal:
+        spoil_pages(path, pages_of(path, "bars")[5:6])
+        monkeypatch.setattr(journal_module, "_STAND_STILL_S", 0.0)
+        with pytest.raises(JournalError, match=r"is damaged .* is being saved"):
+            journal.save_readable("a reader says so", identity(path))
+        monkeypatch.setattr(journal_module, "_STAND_STILL_S", 60.0)
+
+        journal.write(changes, NOW)
+
+    assert len(stored(path, "LTCUSDT")) == 1
+    assert len(stored(path)) > COUNT // 2
+
+
+def test_a_salvage_that_was_cut_off_is_begun_again_and_a_finished_one_taken_over(
+    path: Path,
+) -> None:
+    made(path)
+    salvage_file(path).write_bytes(b"half of it")
+    with journal_at(path) as journal:
+        assert ledgers_of(journal).keys() == set(SYMBOLS)
+    assert not salvage_file(path).exists()
+
+    empty_log(path)
+    path.rename(salvage_file(path))
+    with closing(sqlite3.connect(salvage_file(path))) as connection, connection:
+        connection.execute("INSERT INTO facts VALUES ('salvaged', 'all of it')")
+    with journal_at(path) as journal:
+        assert ledgers_of(journal).keys() == set(SYMBOLS)
+    assert len(stored(path)) == COUNT
+
+
+def remove(path: Path) -> None:
+    """Remove a journal and what SQLite keeps beside it, as somebody may who wants room."""
+    for suffix in ("", "-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+
+def test_a_journal_that_is_gone_at_the_start_goes_on_before_the_bars_that_were_open(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    bars = sample_bars(3)
+    still_open = replace(bars[2], is_closed=False)
+    gap = Gap(2, 2, bars[0].open_time_ms + 1, bars[0].open_time_ms + 2, "x", is_abandoned=True)
+    later = Gap(8, 8, bars[2].open_time_ms + 1, bars[2].open_time_ms + 2, "skipped")
+    state = LedgerState(10, bars[2].last_trade_time_ms, (gap, later))
+    saved = {"BTCUSDT": Checkpoint(state, (still_open,), bars[1].open_time_ms)}
+    with journal_at(path) as journal:
+        journal.write(Changes(finished=by_key(bars[:2]), checkpoints=saved), NOW)
+    remove(path)
+
+    with journal_at(path) as journal:
+        (checkpoint,) = journal.checkpoints.values()
+        journal.write(Changes(amendments=by_key(bars[1:2])), NOW)
+
+    lost, known = checkpoint.ledger.gaps
+    assert (lost.cause, lost.is_abandoned, known) == (LOST, True, gap)
+    assert lost.touches(bars[1].open_time_ms, INTERVAL_MS)
+    assert not lost.touches(bars[2].open_time_ms, INTERVAL_MS)
+    assert checkpoint.ledger.next_id == still_open.first_trade_id
+    assert checkpoint.ledger.last_time == still_open.open_time_ms
+    assert checkpoint.open_bars == ()
+    assert [bar.is_complete for bar in stored(path)] == [False], "the rest of it may be lost"
+    assert "the journal is lost" in caplog.text
+    assert f"{spare_file(path)} says" in caplog.text
+
+
+def test_a_journal_that_is_gone_at_the_start_goes_on_before_what_was_missing(path: Path) -> None:
+    bars = sample_bars(4)
+    gap = Gap(5, 5, bars[1].open_time_ms + 1, bars[1].open_time_ms + 2, "skipped")
+    saved = {
+        "BTCUSDT": Checkpoint(
+            LedgerState(13, bars[3].last_trade_time_ms, (gap,)), (), bars[3].open_time_ms
+        )
+    }
+    with journal_at(path) as journal:
+        journal.write(Changes(finished=by_key(bars), checkpoints=saved), NOW)
+    remove(path)
+
+    with journal_at(path) as journal:
+        (checkpoint,) = journal.checkpoints.values()
+
+    assert checkpoint.ledger.next_id == bars[1].first_trade_id, "its bar is whole again"
+    assert checkpoint.ledger.last_time == bars[1].open_time_ms
+    assert [gap.cause for gap in checkpoint.ledger.gaps] == [LOST]
+    assert checkpoint.closed_through == bars[0].open_time_ms
+
+
+def test_of_a_journal_that_is_gone_with_all_that_was_known_each_symbol_begins_with_a_gap(
+    path: Path,
+) -> None:
+    made(path)
+    remove(path)
+    spare_file(path).write_bytes(b"\xa5" * 500)
+
+    for _ in range(2):  # it stays on record, once
+        with journal_at(path) as journal:
+            journal.release(["BTCUSDT", "LTCUSDT"], NOW)
+            states = ledgers_of(journal)
+
+            assert states.keys() == {"BTCUSDT", "LTCUSDT"}
+            for state in states.values():
+                (gap,) = state.gaps
+                assert (gap.cause, gap.is_abandoned, state.next_id) == (LOST, True, None)
+                assert not gap.touches(OPEN_TIME_MS, INTERVAL_MS)
+
+
+def test_a_first_start_and_one_without_either_file_begin_without_a_gap(path: Path) -> None:
+    with journal_at(path) as journal:
+        journal.release(["BTCUSDT"], NOW)
+        assert journal.checkpoints == {}
+    made(path)
+    remove(path)
+    spare_file(path).unlink()
+
+    with journal_at(path) as journal:
+        journal.release(["BTCUSDT"], NOW)
+        assert journal.checkpoints == {}
+
+
+def test_a_spare_of_another_interval_is_not_taken_for_one_of_this_journal(path: Path) -> None:
+    made(path)
+    remove(path)
+
+    with closing(Journal(path, market="spot", interval_ms=60_000)) as journal:
+        assert journal.checkpoints == {}
+
+
+def test_a_damaged_journal_is_told_with_what_to_do(path: Path) -> None:
+    made(path)
+    spoil_pages(path, pages_of(path, "bars"))
+
+    with pytest.raises(JournalError) as told:
+        JournalReader(path).bars("BTCUSDT", 0, 2**62, 10)
+
+    assert "is damaged (database disk image is malformed)" in str(told.value)
+    assert "`bintrades run`" in str(told.value)
+
+
+def test_a_commit_survives_a_loss_of_power_however_the_journal_was_opened(path: Path) -> None:
+    def setting(journal: Journal) -> tuple[object, object]:
+        return tuple(
+            journal._connection.execute(f"PRAGMA {name}").fetchone()[0]
+            for name in ("synchronous", "journal_mode")
+        )
+
+    full = (2, "wal")
+    with journal_at(path) as journal:
+        assert setting(journal) == full
+    made(path)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA user_version = 2")  # the next opening climbs
+        for table in ("lost_bars", "written", "pruned"):
+            connection.execute(f"DROP TABLE {table}")
+    with journal_at(path) as journal:
+        assert setting(journal) == full, "after a migration"
+        spoil_pages(path, pages_of(path, "bars")[5:6])
+        journal.save_readable("damaged", identity(path))
+        assert setting(journal) == full, "after a salvage"
+        remove(path)
+        journal.write(Changes(), NOW)
+        assert setting(journal) == full, "begun anew"
