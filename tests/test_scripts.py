@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import configparser
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -224,3 +226,24 @@ def test_a_bad_configuration_beside_the_caller_ends_the_collector_with_2(
     assert "intervall" in problems[0]
     assert "interval" in problems[0]
     assert "grace" in problems[1]
+
+
+def test_the_oldest_versions_are_those_of_setup_cfg_for_every_dependency(
+    checkout: Checkout,
+) -> None:
+    printed = checkout.bash(checkout.folder / "scripts/test_versions.sh", "constraints")
+
+    setup = configparser.ConfigParser()
+    setup.read(checkout.folder / "setup.cfg", encoding="utf-8")
+    needed = setup["options"]["install_requires"].split("\n")
+    needed += setup["options.extras_require"]["simulator"].split("\n")
+    oldest = [re.sub(r"\[.*\]", "", line).replace(" >= ", "==") for line in needed if line]
+    assert printed.stdout.splitlines() == oldest
+    assert all(re.fullmatch(r"[a-z0-9-]+==[0-9.]+", line) for line in oldest)
+
+
+def test_which_versions_to_test_with_must_be_said(checkout: Checkout) -> None:
+    for arguments in ([], ["latest"]):
+        refused = checkout.bash(checkout.folder / "scripts/test_versions.sh", *arguments)
+        assert refused.returncode == 2
+        assert "usage: test_versions.sh oldest|newest" in refused.stderr

@@ -256,11 +256,11 @@ def test_a_collector_without_a_word_of_late_is_not_running(path: Path) -> None:
         status = word(path, journal, beat_ms=now_ms() - 21_000)
 
     assert not status["is_running"]
-    assert tell_health(status).startswith("not responding: no word for 21 s: it is frozen, or ")
+    assert re.match(r"not responding: no word for \d+ s: it is frozen, or ", tell_health(status))
     page = tell(status)
     assert page.startswith("collector   not responding since 20")
     assert f" UTC (process {os.getpid()}, since " in page
-    assert "trouble     no word for 21 s" in page
+    assert re.search(r"trouble     no word for \d+ s", page)
 
 
 @pytest.mark.parametrize(
