@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from bintrades.model import ABSENT
 from tests.journals import ledgers_of
-from tests.simulation.market import by_interval, differences, ranges
+from tests.simulation.market import WIPED_IDS, by_interval, differences, ranges
 from tests.simulation.schedule import START_MS
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 
 IN_THE_END = "in the end"
+_CALM_AFTER_MS = 20_000  # a connection that somebody else's kill has silenced is found dead
 
 
 def check_journal(world: World, reader: JournalReader, when: str) -> list[str]:
@@ -140,3 +141,70 @@ def _known(trades: Sequence[Trade], next_id: int, gaps: Sequence[Gap]) -> list[T
         if trade.trade_id < next_id
         and not any(gap.first_id <= trade.trade_id <= gap.last_id for gap in gaps)
     ]
+
+
+def check_truth(world: World, reader: JournalReader) -> list[str]:
+    """Return what is wrong in a harsh world, where bars and ledgers may be lost on the way.
+
+    No bar has trades that do not exist, or has them twice; one that is called complete has them
+    all; and once the world is calm again every bar comes, whole, or its gap is on record.
+    """
+    states = _states(world)
+    problems = []
+    for symbol in world.schedule.symbols:
+        state = states.get(symbol)
+        if state is None or state.next_id is None or _has_missed_wipe(world, state):
+            continue
+        places = {store.name: _bars_of(store, symbol) for store in world.stores}
+        if world.schedule.retention is None:
+            bars = reader.bars(symbol, 0, 2**62, 10**6)
+            places["journal"] = {bar.open_time_ms: bar for bar in bars}
+        for place, bars_at in places.items():
+            problems += [
+                f"{place}: {symbol} {problem}"
+                for problem in _truth(world, symbol, state, bars_at, is_store=place != "journal")
+            ]
+    return problems
+
+
+def _truth(
+    world: World, symbol: str, state: LedgerState, bars: dict[int, Bar], *, is_store: bool
+) -> Iterator[str]:
+    interval = world.schedule.interval
+    last_fault = max(world.schedule.faults_end, world.harshness.wiped_at or 0)
+    calm_from = START_MS + world.schedule.phase + last_fault + _CALM_AFTER_MS
+    trades = world.trades[symbol]
+    if world.schedule.is_rest_forbidden:  # the last trades may be lost, and nobody the wiser
+        next_id = state.next_id or 0
+        trades = [each for each in trades if each.trade_id < next_id or each.trade_id >= WIPED_IDS]
+    full = by_interval(trades, interval)
+    last = max(full, default=0)
+    for open_time in sorted({*bars, *full}):
+        bar, whole = bars.get(open_time), full.get(open_time, [])
+        where = f"{(open_time - START_MS) / 1000:g} s"
+        if any(gap.touches(open_time, interval) for gap in state.gaps):
+            # A store keeps what was called complete before anybody could know better.
+            if bar is not None and not is_store and bar.is_complete:
+                yield f"{where}: complete, with a gap on record: {bar}"
+        elif bar is not None and (wrong := _untrue(bar, whole)):
+            yield f"{where}: {wrong}"
+        elif calm_from <= open_time < last and (bar is None or not bar.is_complete):
+            yield f"{where}: not whole though all is calm: {bar}"
+
+
+def _bars_of(store: FaultyStore, symbol: str) -> dict[int, Bar]:
+    return {open_time: bar for (name, open_time), bar in store.bars.items() if name == symbol}
+
+
+def _has_missed_wipe(world: World, state: LedgerState) -> bool:
+    """Whether the ids of before are still waited for: too few trades have come to show the wipe."""
+    return world.harshness.wiped_at is not None and (state.next_id or 0) > WIPED_IDS
+
+
+def _untrue(bar: Bar, full: Sequence[Trade]) -> str:
+    if bar.is_complete:
+        wrong = differences(bar, list(full)) if full else "of nothing"
+        return f"complete, but {wrong}" if wrong else ""
+    if bar.trade_count > len(full) or bar.quantity > sum(trade.quantity for trade in full):
+        return f"more than there is: {bar}"
+    return ""

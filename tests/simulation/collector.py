@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from bintrades.binance.rest import RestClient
     from bintrades.model import Gap
     from bintrades.plugins import Store
+    from tests.simulation.exchange import Connection as StreamConnection
+    from tests.simulation.stores import FaultyStore, OtherClient
     from tests.simulation.world import World
 
 _SHARE = 50
@@ -67,6 +69,7 @@ class SteppedReader:
         self._world = collector.world
         self._copy = copy % 2  # rotation goes on counting
         self._session: Session | None = None
+        self.connection: StreamConnection | None = None
         self._silence = Silence(self._world.schedule.silence_timeout, self._world.clock.now())
         self._backoff = Backoff(0.5, 30.0, self._world.rng)
         self._not_before = 0
@@ -117,10 +120,10 @@ class SteppedReader:
 
     def _connect(self) -> None:
         delays = self._world.schedule.delays
-        self._connection = self._world.streams.connect(self._copy, delays[self._copy])
+        self.connection = self._world.streams.connect(self._copy, delays[self._copy])
         self._world.note(f"{self.name} connects for {', '.join(self.symbols)}")
         self._session = Session(
-            cast("Connection", self._connection),
+            cast("Connection", self.connection),
             self.symbols,
             self._collector.stream_options,
             self._silence,
@@ -132,7 +135,8 @@ class SteppedReader:
         assert self._session is not None
         self._world.note(f"{self.name} {how}")
         session, self._session = self._session, None
-        self._connection.is_closed = True
+        assert self.connection is not None
+        self.connection.is_closed = True
         if session.first_data_at is not None:
             self._backoff.reset()
         session.end()
@@ -141,7 +145,9 @@ class SteppedReader:
 class Collector:
     """From start to stop, or to a kill."""
 
-    def __init__(self, world: World, path: Path) -> None:
+    def __init__(
+        self, world: World, path: Path, stores: Sequence[FaultyStore | OtherClient]
+    ) -> None:
         schedule, clock = world.schedule, world.clock
         self.world = world
         self.inbox: deque[Event] = deque()
@@ -212,11 +218,16 @@ class Collector:
                     on_bad_options=world.errors.append,
                 ),
             )
-            for store in world.stores
+            for store in stores
         ]
         for _, delivery in self.deliveries:
             delivery._backoff = Backoff(0.5, 30.0, world.rng)  # or no world were ever the same
         self.connections.start()
+
+    @property
+    def stream_connections(self) -> list[StreamConnection]:
+        """The connections to the exchange that its readers have now."""
+        return [reader.connection for reader in self.readers if reader.connection is not None]
 
     def put(self, event: Event) -> None:
         """Put *event* into the inbox; a reader whose inbox is full is not stepped."""

@@ -11,12 +11,12 @@ from bintrades.binance.markets import stream_name
 from tests.simulation.market import payload
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
     from random import Random
 
     from bintrades.model import Trade
     from tests.simulation.clock import Clock
     from tests.simulation.faults import Faults
-    from tests.simulation.market import Tape
 
 _JUNK = (
     b"Pong timeout",
@@ -135,11 +135,11 @@ class Connection:
 class Streams:
     """All connections to the exchange; publishes the trades of the tapes when their time comes."""
 
-    def __init__(self, tapes: list[Tape], clock: Clock, faults: Faults, rng: Random) -> None:
+    def __init__(
+        self, tapes: Iterable[list[Trade]], clock: Clock, faults: Faults, rng: Random
+    ) -> None:
         self.published: dict[str, int] = {}  # the last id of each symbol
-        self._trades = deque(
-            heapq.merge(*(tape.trades for tape in tapes), key=lambda trade: trade.event_time)
-        )
+        self._trades = deque(heapq.merge(*tapes, key=lambda trade: trade.event_time))
         self._clock = clock
         self._faults = faults
         self._rng = rng
@@ -158,9 +158,9 @@ class Streams:
         self._connections.append(connection)
         return connection
 
-    def drop_all(self) -> None:
-        """Forget all connections: their client is dead."""
-        self._connections.clear()
+    def drop(self, connections: Collection[Connection]) -> None:
+        """Forget connections: their client is dead."""
+        self._connections = [each for each in self._connections if each not in connections]
 
     def advance(self) -> None:
         """Publish what is due."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_left
+from copy import copy
 from dataclasses import dataclass
 from decimal import Decimal, localcontext
 from itertools import groupby
@@ -26,6 +27,9 @@ _PACES = (
     (300, 900, 1_500),
     (4_000, 9_000),  # nearly silent
 )
+WIPED_IDS = 2**41
+"""Of a market that is wiped all trades of before have higher ids, and those of after lower ones."""
+
 _CALM = (2_000, 5_000, 9_000)  # after the faults
 
 
@@ -40,15 +44,40 @@ class Aggregate:
 class Tape:
     """All trades of one symbol, by id. Their event_time is when the exchange publishes them."""
 
-    def __init__(self, symbol: str, schedule: Schedule, start: int, end: int, rng: Random) -> None:
+    def __init__(
+        self,
+        symbol: str,
+        schedule: Schedule,
+        start: int,
+        end: int,
+        rng: Random,
+        first_id: int | None = None,
+    ) -> None:
         self.symbol = symbol
         self.trades = list(_trades(symbol, schedule, start, end, rng))
+        if first_id is not None and self.trades:
+            shift = first_id - self.trades[0].trade_id
+            for trade in self.trades:
+                trade.trade_id += shift
         self.ids = [trade.trade_id for trade in self.trades]
         first = rng.choice([0, 1, 77_000_000])
         self.aggregates = [
             Aggregate(first + number, group)
             for number, group in enumerate(_groups(self.trades, rng))
         ]
+
+    def until(self, moment: int) -> Tape:
+        """Return what is published before *moment*, with ids far above all of another tape."""
+        cut = copy(self)
+        cut.trades = [trade for trade in self.trades if trade.event_time <= moment]
+        for trade in cut.trades:
+            trade.trade_id += WIPED_IDS
+        cut.ids = [trade.trade_id for trade in cut.trades]
+        count = bisect_left(
+            self.aggregates, moment + 1, key=lambda group: group.trades[-1].event_time
+        )
+        cut.aggregates = self.aggregates[:count]
+        return cut
 
     def between(self, first_id: int, last_id: int) -> list[Trade]:
         """Return the trades with such ids."""

@@ -12,14 +12,28 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from random import Random
 
+    from bintrades.changes import Key
     from bintrades.model import Bar
+    from tests.simulation.clock import Clock
     from tests.simulation.faults import Faults
 
 
 class FaultyStore:
-    """In the place of bintrades.plugins.Store; what it has survives the collector."""
+    """In the place of bintrades.plugins.Store; what it has survives the collector.
 
-    def __init__(self, number: int, faults: Faults, rng: Random, seam: Callable[[], None]) -> None:
+    In a harsh world versions come from more than one journal, or from one that has lost some.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        faults: Faults,
+        rng: Random,
+        seam: Callable[[], None],
+        clock: Clock,
+        *,
+        is_harsh: bool,
+    ) -> None:
         self.name = f"store{number}"
         self.bars: dict[tuple[str, int], Bar] = {}
         self.errors: list[str] = []
@@ -28,6 +42,9 @@ class FaultyStore:
         self._rng = rng
         self._seam = seam
         self._is_open = False
+        self._clock = clock
+        self._is_harsh = is_harsh
+        self._replaced: list[tuple[int, Key, Bar | None]] = []  # when, and what was there before
 
     @property
     def is_hanging(self) -> bool:
@@ -57,24 +74,60 @@ class FaultyStore:
             if self._faults.strikes("store", "refuse bars", self._number):
                 rejected.append((bar, "not today"))
             else:
-                self._keep(bar)
+                self.keep(bar)
         self._seam()
         if is_failing:
             raise TimeoutError("nobody knows what was written")
         if rejected:
             raise RejectedBars(rejected)
 
-    def _keep(self, bar: Bar) -> None:
+    def roll_back(self, past_ms: int) -> int:
+        """Forget what was acknowledged in the *past_ms* before now; return how much that was."""
+        since = self._clock.elapsed - past_ms
+        count = 0
+        while self._replaced and self._replaced[-1][0] >= since:
+            _, key, before = self._replaced.pop()
+            count += 1
+            if before is None:
+                self.bars.pop(key, None)
+            else:
+                self.bars[key] = before
+        return count
+
+    def keep(self, bar: Bar) -> None:
+        """Store *bar* unless a better version is there, as the contract has it."""
         key = (bar.symbol, bar.open_time_ms)
         stored = self.bars.get(key)
-        if stored is None:
+        if stored is None or bar.rank > stored.rank:
+            self._replaced.append((self._clock.elapsed, key, stored))
             self.bars[key] = bar
-            return
+        if stored is not None and not self._is_harsh:
+            self._complain(bar, stored)
+
+    def _complain(self, bar: Bar, stored: Bar) -> None:
         if bar.trade_count < stored.trade_count or bar.version < stored.version:
             self.errors.append(f"an older or smaller bar: {bar} after {stored}")
         if bar.version == stored.version and replace(bar, updated_at_ms=0) != replace(
             stored, updated_at_ms=0
         ):
             self.errors.append(f"two bars of one version: {bar} after {stored}")
-        if bar.rank > stored.rank:
-            self.bars[key] = bar
+
+
+class OtherClient:
+    """A second collector's own connection to a FaultyStore, which always works."""
+
+    def __init__(self, store: FaultyStore) -> None:
+        self.name = store.name
+        self.is_hanging = False
+        self._store = store
+
+    def open(self, _options: Mapping[str, str]) -> None:
+        """Open."""
+
+    def close(self) -> None:
+        """Close."""
+
+    def write(self, bars: Sequence[Bar]) -> None:
+        """Keep *bars*."""
+        for bar in bars:
+            self._store.keep(bar)

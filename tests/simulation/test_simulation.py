@@ -2,34 +2,63 @@
 
 from __future__ import annotations
 
+import random
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.simulation.conftest import FRESH_SEEDS
+from tests.simulation.harsh import HARSH_FROM
 from tests.simulation.world import simulate
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
 BATCH = 20
+HINT = "scripts/simulate.sh --seed N tells what happened, step by step"
 SEEDS = range(160)
 """Those of which MUTATIONS.md tells what they catch."""
+
+HARSH_SEEDS = range(HARSH_FROM, HARSH_FROM + 80)
+FRESH = {"plain": (2_000, HARSH_FROM - BATCH), "harsh": (2 * HARSH_FROM, 2**31)}
+"""Bounds of the seeds of which some are drawn anew at each run, and printed at its end."""
 
 EXTRA = (228, 279, 333, 546, 1810)
 """Seeds beyond those that caught a break or once found what was wrong."""
 
 
+def failures(seeds: Iterable[int]) -> dict[int, str]:
+    """Return the first problem of each of *seeds* that has one."""
+    found = {seed: simulate(seed).problems for seed in seeds}
+    return {seed: problems[0] for seed, problems in found.items() if problems}
+
+
 @pytest.mark.parametrize("first", SEEDS[::BATCH])
 def test_every_bar_is_exact_or_its_gap_is_on_record(first: int) -> None:
-    failed = {}
-    for seed in range(first, first + BATCH):
-        if problems := simulate(seed).problems:
-            failed[seed] = problems[0]
-
-    assert not failed, "scripts/simulate.sh --seed N tells what happened, step by step"
+    assert failures(range(first, first + BATCH)) == {}, HINT
 
 
 @pytest.mark.parametrize("seed", EXTRA)
 def test_so_it_is_in_worlds_that_caught_what_others_did_not(seed: int) -> None:
     assert simulate(seed).problems == []
+
+
+@pytest.mark.parametrize("first", HARSH_SEEDS[::BATCH])
+def test_no_bar_is_untrue_in_worlds_that_are_harsh(first: int) -> None:
+    assert failures(range(first, first + BATCH)) == {}, HINT
+
+
+@pytest.mark.parametrize("kind", FRESH)
+def test_so_it_is_in_worlds_that_nobody_has_seen_before(
+    kind: str, record_property: Callable[[str, object], None]
+) -> None:
+    first = random.SystemRandom().randrange(*FRESH[kind])
+    seeds = range(first, first + BATCH)
+    record_property(FRESH_SEEDS, f"{seeds[0]} to {seeds[-1]}")
+
+    assert failures(seeds) == {}, HINT
 
 
 def test_a_seed_is_the_same_world_every_time() -> None:

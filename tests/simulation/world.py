@@ -8,22 +8,29 @@ import random
 import shutil
 import tempfile
 import traceback
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bintrades.journal_reader import JournalReader
 from bintrades.ledger import DISORDER_MS
 from tests.journals import ledgers_of
-from tests.simulation.checks import IN_THE_END, check_journal, check_past_gaps, check_store
+from tests.simulation.checks import (
+    IN_THE_END,
+    check_journal,
+    check_past_gaps,
+    check_store,
+    check_truth,
+)
 from tests.simulation.clock import Clock
 from tests.simulation.collector import Collector, market_of
 from tests.simulation.exchange import Streams
 from tests.simulation.faults import Faults
+from tests.simulation.harsh import BRISK_MS, HARSH_FROM, make_harshness, spoil_page, tear_write
 from tests.simulation.market import Tape
 from tests.simulation.rest import Rest
 from tests.simulation.schedule import START_MS, Schedule, make_schedule
-from tests.simulation.stores import FaultyStore
+from tests.simulation.stores import FaultyStore, OtherClient
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,10 +77,13 @@ class World:
         self.rng = random.Random(seed)
         self.schedule: Schedule = make_schedule(seed, self.rng)
         schedule = self.schedule
-        self.trace: list[str] | None = list(schedule.lines()) if is_traced else None
+        self.harshness = make_harshness(schedule)
+        self._harsh_rng = random.Random(f"harsh accidents {seed}")
+        lines = [*schedule.lines(), *(self.harshness.lines() if self.is_harsh else ())]
+        self.trace: list[str] | None = lines if is_traced else None
         self.errors: list[str] = []
         self.begins: dict[str, int] = {}  # open time of the first interval that is promised
-        self.clock = Clock(schedule.phase, schedule.clock_skew)
+        self.clock = Clock(schedule.phase, schedule.clock_skew, self.harshness.clock_steps)
         self.faults = Faults(schedule.faults, self.clock, self.rng)
         self.tapes = {
             symbol: Tape(
@@ -85,20 +95,26 @@ class World:
             )
             for symbol in schedule.symbols
         }
-        tapes = list(self.tapes.values())
+        self.trades = {symbol: list(tape.trades) for symbol, tape in self.tapes.items()}
+        before = self.tapes
+        if self.harshness.wiped_at is not None:
+            before = self._wipe(self.harshness.wiped_at)
         self.market = market_of(schedule.page, schedule.weight_per_minute)
-        self.streams = Streams(tapes, self.clock, self.faults, self.rng)
+        self.streams = Streams(self.trades.values(), self.clock, self.faults, self.rng)
         self.rest = Rest(
-            tapes,
+            list(before.values()),
             self.market,
             self.clock,
             self.faults,
             self.rng,
             is_forbidden=schedule.is_rest_forbidden,
             note=self.note,
+            is_shared=self.harshness.second is not None,
         )
         self.stores = [
-            FaultyStore(number, self.faults, self.rng, self.seam)
+            FaultyStore(
+                number, self.faults, self.rng, self.seam, self.clock, is_harsh=self.is_harsh
+            )
             for number in range(schedule.stores)
         ]
         self._folder = folder
@@ -110,6 +126,15 @@ class World:
         self._seams_left = -1  # until the process is killed inside of what it does
         self._struck: set[int] = set()  # process faults that have happened
         self._page_limit = False
+        self._second: Collector | None = None
+        self._is_wiped = False
+        self._rollbacks = sorted(self.harshness.rollbacks)
+        self._damages = list(self.harshness.damages)
+
+    @property
+    def is_harsh(self) -> bool:
+        """Whether the world is compared by checks.check_truth alone."""
+        return self.schedule.seed >= HARSH_FROM
 
     @property
     def is_calm(self) -> bool:
@@ -135,7 +160,9 @@ class World:
         """Check what the ledger says is missing: nothing young is abandoned."""
         oldest = self.clock.exchange() - self.schedule.max_age
         for gap in gaps:
-            if gap.is_abandoned and gap.until_ms - DISORDER_MS > oldest:
+            # After a wipe nobody can ask for what was before.
+            is_lost = self.harshness.wiped_at is not None
+            if gap.is_abandoned and not is_lost and gap.until_ms - DISORDER_MS > oldest:
                 self.errors.append(f"{symbol}: abandoned before its time: {gap}")
         if self.trace is not None:
             text = "; ".join(
@@ -156,8 +183,8 @@ class World:
             if blocked := self._blocked_for():
                 deadline = max(deadline, self.clock.elapsed + blocked + _REST_WITHIN_MS)
             if self.clock.elapsed > deadline:
-                if schedule.is_rest_forbidden:
-                    break
+                if schedule.is_rest_forbidden or self.harshness.wiped_at is not None:
+                    break  # nobody can say any more what was lost
                 self.errors.append(f"it does not come to rest: {self._unrest()}")
                 break
             self._pass_time(calm)
@@ -179,6 +206,7 @@ class World:
         return self._collector.budget.blocked_for(self.clock.now())
 
     def _live(self) -> None:
+        self._be_harsh()
         self.streams.advance()
         try:
             if self._collector is None:
@@ -192,11 +220,76 @@ class World:
         except Killed:
             self._kill("inside")
 
+    def _be_harsh(self) -> None:
+        """Have happen what is due besides the faults of the schedule."""
+        elapsed = self.clock.elapsed
+        wiped_at = self.harshness.wiped_at
+        if wiped_at is not None and elapsed >= wiped_at and not self._is_wiped:
+            self._is_wiped = True
+            self.note("the exchange forgets everything and begins its ids anew")
+            self.rest.serve(list(self.tapes.values()))
+        while self._rollbacks and self._rollbacks[0][0] <= elapsed:
+            _, number, past_ms = self._rollbacks.pop(0)
+            count = self.stores[number].roll_back(past_ms)
+            self.note(f"store{number} forgets {count} bars of the last {past_ms} ms")
+        while self._damages and self._damages[0][0] <= elapsed and self._collector is not None:
+            self._damage(self._damages.pop(0)[1])
+        self._step_second()
+
+    def _damage(self, kind: str) -> None:
+        """Spoil the journal's file: while it is in use, or after a kill."""
+        rng = self._harsh_rng
+        if kind == "page" and rng.random() < 0.5:
+            self.note(f"{spoil_page(self._path, rng)}, while it is in use")
+            return
+        self._kill("by a loss of power")
+        self._starts_at = self.clock.elapsed + rng.choice([0, 1_000, 5_000])
+        self.note((spoil_page if kind == "page" else tear_write)(self._path, rng))
+
+    def _step_second(self) -> None:
+        """Let the second collector, to which nothing happens, live its own life beside."""
+        if self.harshness.second is None:
+            return
+        begin, end = self.harshness.second
+        if not begin <= self.clock.elapsed < end:
+            if self._second is not None and self.clock.elapsed >= end:
+                self.note("the second collector stops")
+                self._second.stop()
+                self.streams.drop(self._second.stream_connections)
+                self._second = None
+            return
+        seams, self._seams_left = self._seams_left, -1
+        if self._second is None:
+            self.note("a second collector starts")
+            clients = [OtherClient(store) for store in self.stores]
+            self._second = Collector(self, self._folder / "second", clients)
+        self._second.step()
+        self._seams_left = seams
+
+    def _wipe(self, wiped_at: int) -> dict[str, Tape]:
+        """Let the ids of all symbols begin anew then; return the tapes of before."""
+        before, moment = {}, START_MS + self.schedule.phase + wiped_at
+        brisk = replace(self.schedule, faults_end=wiped_at + BRISK_MS)
+        for symbol, tape in self.tapes.items():
+            old = tape.until(moment)
+            new = Tape(
+                symbol,
+                brisk,
+                moment + 1,
+                moment + self.schedule.trading_ends - self.schedule.faults_end + BRISK_MS,
+                self._harsh_rng,
+                first_id=1,
+            )
+            before[symbol], self.tapes[symbol] = old, new
+            self.trades[symbol] = [*old.trades, *new.trades]
+        return before
+
     def _start(self) -> None:
         self.note("the collector starts")
         self._listens_from = self.clock.exchange() + _CONNECTS_WITHIN_MS
-        self._collector = Collector(self, self._path)
-        self.errors += check_journal(self, JournalReader(self._path), "after the start")
+        self._collector = Collector(self, self._path, self.stores)
+        if not self.is_harsh:
+            self.errors += check_journal(self, JournalReader(self._path), "after the start")
 
     def _strike(self) -> None:
         """Have the disk and the process suffer what is due."""
@@ -255,10 +348,12 @@ class World:
         self._forget_process()
 
     def _forget_process(self) -> None:
+        assert self._collector is not None
+        connections = self._collector.stream_connections
         self._collector = None
         self._page_limit = False
         self._seams_left = -1
-        self.streams.drop_all()
+        self.streams.drop(connections)
 
     def _note_beginnings(self) -> None:
         """Note from which interval on a symbol is promised: that of its first recorded trade."""
@@ -300,16 +395,24 @@ class World:
         self.clock.elapsed += 60_000  # any backoff is over
         for store, delivery in self._collector.deliveries:
             JournalReader(self._path).resend(store.name)
+            if self.harshness.rollbacks:
+                JournalReader(self._path).resend_since(store.name, 0)
             is_caught_up, _ = delivery.deliver_all()
             if not is_caught_up:
                 self.errors.append(f"{store.name}: not caught up: {delivery.last_error}")
-        reader = JournalReader(self._path)
+        self._compare(JournalReader(self._path))
+        self._collector.journal.close()
+
+    def _compare(self, reader: JournalReader) -> None:
+        for store in self.stores:
+            self.errors += store.errors
+        if self.is_harsh:
+            self.errors += check_truth(self, reader)
+            return
         self.errors += check_journal(self, reader, IN_THE_END)
         self.errors += check_past_gaps(self, reader)
         for store in self.stores:
-            self.errors += store.errors
             self.errors += check_store(self, reader, store)
-        self._collector.journal.close()
 
 
 def simulate(seed: int, *, is_traced: bool = False) -> Outcome:
