@@ -125,7 +125,7 @@ class _Series:
         saved, ledger = self.saved, self.ledger
         if saved is None or saved.next_id is None or ledger.next_id is None:
             return True
-        if ledger.next_id - saved.next_id >= _SAVE_AFTER_TRADES or ledger.gaps != saved.gaps:
+        if ledger.next_id - saved.next_id >= _SAVE_AFTER_TRADES or ledger.gaps is not saved.gaps:
             return True
         if ledger.absent != saved.absent:
             return True

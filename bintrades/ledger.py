@@ -348,13 +348,9 @@ class Ledger:
 
     def reconsider(self) -> None:
         """Note that no gap is too old to be asked for, as far as is known now."""
-        self._gaps = [
-            replace(gap, is_abandoned=False)
-            if gap.is_abandoned and gap.cause != RENUMBERED
-            else gap
-            for gap in self._gaps
-        ]
-        self._told = None
+        for index, gap in enumerate(self._gaps):
+            if gap.is_abandoned and gap.cause != RENUMBERED:
+                self._replace(index, replace(gap, is_abandoned=False))
 
     def note_attempt(self, first_id: int, error: str | None) -> Gap | None:
         """Note that the gap beginning at *first_id* was asked for, and what came of it.

@@ -55,14 +55,16 @@ class Collector:
             on_quiet=lambda _symbols: None,
         )
 
-    def record(self, *, skip: int = 0, trade_id: int | None = None) -> float:
+    def record(self, *, skip: int = 0, late: Gap | None = None) -> float:
         """Have a trade come and be written; return the seconds of CPU that it took."""
         self.time += INTERVAL_MS
-        if trade_id is None:
-            trade_id = self.next_id + skip
-            self.next_id = trade_id + 1
+        trade = make_trade(self.next_id + skip, self.time)
+        if late is None:
+            self.next_id = trade.trade_id + 1
+        else:
+            trade = make_trade(late.first_id, late.since_ms)
         started = time.process_time()
-        self.aggregator.add([make_trade(trade_id, self.time)], self.time)
+        self.aggregator.add([trade], self.time)
         self.recording.go_on(self.time, is_caught_up=True)
         return time.process_time() - started
 
@@ -94,7 +96,7 @@ def test_a_gap_that_changes_costs_little_more_where_there_are_thousands_of_other
         if change == "one more":
             return collector.record(skip=1)
         gaps = collector.aggregator.gaps("BTCUSDT")
-        return collector.record(trade_id=gaps[len(gaps) // 2].first_id)
+        return collector.record(late=gaps[len(gaps) // 2])
 
     few, many = costs(use, tmp_path)
 

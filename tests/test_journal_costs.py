@@ -8,7 +8,7 @@ from contextlib import closing
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from msgspec.structs import replace
@@ -69,14 +69,25 @@ def amend_old_bars(journal: Journal) -> None:
 
 
 def lose_and_find(journal: Journal) -> None:
-    """Have a gap open that touches bars of a minute, and end, with the ones before as they are."""
+    """Have a gap open that touches bars of a minute, and end, with the ones before as they are.
+
+    Some of its ids are absent, until a trade of theirs comes.
+    """
     before = journal.checkpoints[ALWAYS].ledger
     gap = Gap(8_000_000, 8_000_010, END_MS - 60_000, END_MS, "skipped")
-    for gaps in ((*before.gaps, gap), before.gaps):
-        state = LedgerState(9_000_001, END_MS, gaps)
-        changes = Changes(checkpoints=checkpoints(**{ALWAYS: state}))
-        changes.explained = [(ALWAYS, 8_000_000, 8_000_003, ABSENT)]
-        journal.write(changes, END_MS)
+    absent = replace(gap, last_id=8_000_003, absent_at=1)
+    wrong = replace(absent, first_id=8_000_002)
+    missing_again = replace(wrong, absent_at=0)
+
+    def write(gaps: tuple[Gap, ...], *, absent: tuple[Gap, ...] = (), **changes: Any) -> None:
+        state = LedgerState(9_000_001, END_MS, (*before.gaps, *gaps), absent)
+        saved = checkpoints(**{ALWAYS: state})
+        journal.write(Changes(checkpoints=saved, **changes), END_MS)
+
+    write((gap,))
+    write((), absent=(absent,), explained=[(ALWAYS, 8_000_000, 8_000_003, ABSENT)])
+    write((missing_again,), reopened=[(ALWAYS, wrong)])
+    write(())
 
 
 def stop_and_release(journal: Journal) -> None:
@@ -119,6 +130,18 @@ def take_two_batches(path: Path, store: str) -> None:
             cursor.move(sequence, bars, [(bar, "ugly") for bar in bars[:3]])
 
 
+def send_again(path: Path) -> None:
+    """Have a store that has everything get the bars of a minute once more."""
+    cursor = Cursor(path, "refuses")
+    assert cursor.newest_stored_open_time_ms()
+    assert cursor.resend_since("refuses", END_MS - 60_000) > SYMBOLS
+    while True:
+        bars, sequence = cursor.next_bars(40)
+        if not bars:
+            return
+        cursor.move(sequence, bars)
+
+
 def ask_for_bars(path: Path) -> None:
     """Ask for the newest bars, and those of an hour, of symbols that trade always and rarely."""
     reader = JournalReader(path)
@@ -139,6 +162,7 @@ def ask_for_gaps(path: Path) -> None:
 
 READING: list[Callable[[Path], object]] = [
     *(partial(take_two_batches, store=store) for store in STORES),
+    send_again,
     lambda path: JournalReader(path).resend("even"),
     ask_for_bars,
     ask_for_gaps,
@@ -259,7 +283,7 @@ def test_two_million_bars_cost_no_more_than_ten_thousand(tmp_path: Path) -> None
             costs.append(work(path, meter))
         path.unlink()
     names = ["opening", *(write.__name__ for write in WRITING)]
-    names += [*STORES, "resend", "bars", "gaps", "status", "symbols", "prune"]
+    names += [*STORES, "sending again", "resend", "bars", "gaps", "status", "symbols", "prune"]
     grown = [
         (name, small, large)
         for name, small, large in zip(names, *costs, strict=True)
