@@ -370,9 +370,11 @@ class Aggregator:
             ledger.abandon(repaired.abandoned_through, repaired.abandoned_before_ms)
         with decimal.localcontext(EXACT):
             for run in repaired.runs:
+                is_too_early = ledger.is_too_early(run.first_id, run.time)
                 if ledger.admit_run(run.first_id, run.last_id, run.time):
                     self.repaired_count += run.count
-                    self._add_run(series, run)
+                    if not is_too_early:
+                        self._add_run(series, run)
         for first_id, last_id in repaired.absent:
             ledger.close_absent(first_id, last_id, repaired.absent_at)
             self._changes.explained.append((series.symbol, first_id, last_id, ABSENT))

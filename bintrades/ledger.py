@@ -272,6 +272,17 @@ class Ledger:
         self._cut(index, first_id, last_id, time)
         return True
 
+    def is_too_early(self, trade_id: int, time: int) -> bool:
+        """Whether a missing trade at *time* is from before the beginning, so that no bar wants it.
+
+        It belongs to an interval of which the rest will not come.
+        """
+        index = self._gap_with(trade_id)
+        if index is None:
+            return False
+        gap = self._gaps[index]
+        return gap.cause == START and time < gap.since_ms
+
     def note_newest(self, trade_id: int, time: int, cause: str = SILENT_STREAM) -> None:
         """Note that a trade exists that never came: it and what lies before it is a gap.
 
@@ -427,13 +438,17 @@ class Ledger:
         after = replace(gap, first_id=last_id + 1)
         if time is not None:
             since, until = span_between(time, time)
+            # What was lost before the first trade is wanted since the beginning, and no earlier.
+            earliest = gap.since_ms if gap.cause == START else since
             before = replace(
                 before,
-                since_ms=min(gap.since_ms, time if gap.is_start else since),
+                since_ms=min(gap.since_ms, max(since, earliest)),
                 until_ms=max(gap.since_ms, until),
             )
             after = replace(
-                after, since_ms=min(gap.until_ms, since), until_ms=max(gap.until_ms, until)
+                after,
+                since_ms=min(gap.until_ms, max(since, earliest)),
+                until_ms=max(gap.until_ms, until),
             )
         self._replace(index, *(part for part in (before, after) if part.size > 0))
 

@@ -1273,6 +1273,28 @@ def test_repaired_trades_become_part_of_their_bars_as_if_they_had_come_one_by_on
     assert written_after(aggregator).closed == bars_of(happened)
 
 
+@pytest.mark.parametrize("is_restarted", [False, True])
+def test_repaired_trades_from_before_the_beginning_make_no_bar_of_which_the_rest_is_not_wanted(
+    is_restarted: bool,
+) -> None:
+    aggregator = new_aggregator()
+    aggregator.add([make_trade(9, START + 4_000)], 0)
+    # Its neighbours come first: what is missing between them is no longer the beginning.
+    happened = [make_trade(5, START + 1), make_trade(7, START + 20), make_trade(9, START + 4_000)]
+    repaired(aggregator, *map(run_of, happened[:2]))
+    if is_restarted:
+        aggregator = resumed(written_after(aggregator))
+    early = make_trade(6, START - 5)
+
+    aggregator.repair(Repaired(BTC, Gap(6, 6, 0, 0, ""), [run_of(early)]))
+
+    assert [gap.first_id for gap in aggregator.gaps(BTC)] == [0, 8]
+    assert aggregator.gaps(BTC)[0].since_ms == START
+    changes = aggregator.collect(is_last=True)
+    assert not changes.amendments
+    assert {key: bar.trade_count for key, bar in changes.finished.items()} == {(BTC, START): 3}
+
+
 def test_a_run_of_which_a_part_is_known_is_left_to_be_asked_for_by_id() -> None:
     trades = [make_trade(trade_id, START + trade_id) for trade_id in range(6)]
     aggregator = new_aggregator()

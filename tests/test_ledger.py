@@ -281,8 +281,8 @@ def test_what_is_left_of_the_beginning_still_begins_there() -> None:
     assert ledger.admit(12, START + 40)
     assert ledger.gaps == (
         since_the_beginning(11, START, START + 40),
-        replace(between(13, 20, START + 40, START + 100), cause="start"),
-    )
+        replace(since_the_beginning(20, START, START + 100), first_id=13),
+    ), "nothing is wanted of before"
 
 
 times_in_disorder = st.lists(

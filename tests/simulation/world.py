@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 
     from bintrades.model import Gap
 
-_REST_WITHIN_MS = 25 * 60_000
+_REST_WITHIN_MS = 90 * 60_000
+_SOON_MS = 60_000
 _FORBIDDEN_MS = 150_000  # how long a world without REST goes on after its faults
 _LONG_MS = 60_000
 _CONNECTS_WITHIN_MS = 10_000
@@ -197,7 +198,8 @@ class World:
         elif self._blocked_for() > _LONG_MS:
             self.clock.elapsed += _LONG_MS
         else:
-            self.clock.elapsed += 500 if self.clock.elapsed < calm + 5_000 else 2_000
+            since = self.clock.elapsed - calm
+            self.clock.elapsed += 500 if since < 5_000 else 2_000 if since < _SOON_MS else 5_000
 
     def _blocked_for(self) -> int:
         """How long the collector will ask nothing, after a refusal and when trading is over."""
