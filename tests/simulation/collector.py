@@ -213,7 +213,7 @@ class Collector:
                 Delivery(
                     cast("Store", store),
                     {},
-                    Cursor(path, store.name),
+                    Cursor(path, store.name, self.recording.save_readable),
                     on_failure=world.errors.append,
                     on_bad_options=world.errors.append,
                 ),

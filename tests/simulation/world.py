@@ -382,6 +382,8 @@ class World:
             heard_from = min(collector.first_times.values(), default=self.clock.exchange())
             if state is None and tape.trades[-1].time < max(heard_from, self._listens_from):
                 continue  # there was nobody, or no word of any trade, to begin with
+            if state and state.next_id is None and not collector.first_times:
+                continue  # no word of any trade has come since the start
             if state and state.next_id is None and tape.trades[-1].time < state.last_time:
                 continue  # nor any trade since
             if state is None or state.next_id is None or state.next_id <= tape.ids[-1]:
