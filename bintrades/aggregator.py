@@ -84,6 +84,7 @@ class _Series:
         "saved",
         "saves_later",
         "stray_id",
+        "stray_since",
         "strays",
         "suspect_after",
         "symbol",
@@ -111,8 +112,9 @@ class _Series:
         self.connections = 0  # that carry this symbol now
         self.gap_cause = SKIPPED  # what a gap before the next trade would come from
         self.unwanted_before = 0  # when the first interval opens, once REST has told its first id
-        self.stray_id = -1  # of the last trade that is newer than all bars, but whose id was had
-        self.strays = 0  # such trades with ids in a row
+        self.stray_id = -2  # of the last trade that is newer than the ledger, but whose id was had
+        self.stray_since = 0  # `T` of the first one of those with ids in a row
+        self.strays = 0  # how many of them are newer than all bars
         self.quiet = 0  # silence at the last look, times without a connection included
         self.listened = self.habit = 0  # those left out; and the longest usual one
         self.suspect_after = _SUSPECT_AFTER_MS
@@ -629,16 +631,20 @@ class Aggregator:
         that happened takes no more trades: ids of two numberings do not mix.
         """
         begun = max(series.buckets, default=series.closed_through) + self._interval
-        if trade.time < max(begun, series.ledger.last_time):
+        if trade.time < series.ledger.last_time:
             return
-        series.strays = series.strays + 1 if trade.trade_id == series.stray_id + 1 else 1
+        if trade.trade_id != series.stray_id + 1:
+            series.strays, series.stray_since = 0, trade.time
         series.stray_id = trade.trade_id
+        if trade.time < begun:
+            return
+        series.strays += 1
         if series.strays < _RENUMBERED_TRADES:
             return  # a single one is but a bad message
         self.renumbered.append(series.symbol)
         known = series.ledger.next_id or 0
         self._changes.explained.append((series.symbol, 0, known, RENUMBERED))
-        series.ledger = Ledger.renumbered(series.ledger, since=begun)
+        series.ledger = Ledger.renumbered(series.ledger, begun, series.stray_since)
         series.unwanted_before = begun
         series.strays = 0
         self._add(series, trade, trade.time)

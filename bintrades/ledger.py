@@ -172,14 +172,15 @@ class Ledger:
         self.reopened: list[Gap] = []  # absent ids that are missing again, for whoever tells of it
 
     @classmethod
-    def renumbered(cls, before: Ledger, since: int) -> Ledger:
+    def renumbered(cls, before: Ledger, since: int, seen_at: int) -> Ledger:
         """Return what follows *before* where ids begin anew, and trades are wanted since *since*.
 
-        What was missing, and what came between, cannot be asked for any more. That it is lost
-        stays on record under ids that no trade has.
+        The first new id is of a trade at *seen_at*: up to then trades of before may have been
+        lost. Those, and what was missing, cannot be asked for any more. That they are lost stays on
+        record under ids that no trade has.
         """
         spans = [(gap.since_ms, gap.until_ms) for gap in before.gaps]
-        spans.append((before.last_time - DISORDER_MS, since - 1))
+        spans.append((before.last_time - DISORDER_MS, max(since - 1, seen_at)))
         lost = [
             Gap(-number, -number, *span, RENUMBERED, is_abandoned=True)
             for number, span in enumerate(spans, 1)

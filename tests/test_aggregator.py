@@ -697,7 +697,17 @@ def test_what_was_missing_before_ids_began_anew_stays_on_record_without_ids() ->
     lost = [gap for gap in aggregator.gaps(BTC) if gap.first_id < 0]
     assert [gap.first_id for gap in lost] == list(range(-len(lost), 0))
     assert (missing.since_ms, missing.until_ms) in [(gap.since_ms, gap.until_ms) for gap in lost]
-    assert not any(gap.touches(START + 20 * INTERVAL, INTERVAL) for gap in lost)
+    assert not any(gap.touches(START + 51 * INTERVAL, INTERVAL) for gap in lost)
+
+
+def test_trades_of_before_may_be_lost_until_the_first_of_those_whose_ids_begin_anew() -> None:
+    aggregator = new_aggregator()
+    aggregator.add([make_trade(500, START)], 0)
+    aggregator.add([make_trade(i, START + 3 * INTERVAL + 100 + i) for i in range(5)], 0)
+
+    (lost, *_) = aggregator.gaps(BTC)
+
+    assert (lost.cause, lost.until_ms) == ("renumbered", START + 3 * INTERVAL + 100)
 
 
 def test_repaired_trades_of_before_do_not_count_once_ids_began_anew() -> None:

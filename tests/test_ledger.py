@@ -331,7 +331,7 @@ def test_what_is_lost_where_ids_begin_anew_may_have_happened_before_the_last_tra
     ledger = Ledger()
     ledger.admit(900, START)
 
-    (lost,) = Ledger.renumbered(ledger, START + 10_000).gaps
+    (lost,) = Ledger.renumbered(ledger, START + 10_000, START).gaps
 
     assert (lost.since_ms, lost.until_ms) == (START - DISORDER_MS, START + 9_999)
 
@@ -575,4 +575,4 @@ def test_of_very_many_absent_ranges_the_ones_that_were_believed_first_are_forgot
 
 
 def test_absent_ids_are_forgotten_where_ids_begin_anew() -> None:
-    assert Ledger.renumbered(with_absent(5, 9), START + 10_000).absent == ()
+    assert Ledger.renumbered(with_absent(5, 9), START + 10_000, START).absent == ()
