@@ -90,7 +90,7 @@ def before_unfinished(
     first_id = min(place[0] for place in places)
     since = min(place[1] for place in places)
     gaps = tuple(
-        replace(gap, last_id=min(gap.last_id, first_id - 1))
+        gap if gap.last_id < first_id else replace(gap, last_id=first_id - 1)
         for gap in state.gaps
         if gap.first_id < first_id
     )
