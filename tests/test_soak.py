@@ -143,7 +143,7 @@ def test_the_sums_are_those_of_the_trades_and_ids_are_consecutive() -> None:
 def test_a_short_soak_survives_every_accident_and_stores_exact_sums(tmp_path: Path) -> None:
     picture = tmp_path / "soak.png"
     command = [sys.executable, "-m", "scripts.soak", "--minutes", "0.3", "--symbols", "8"]
-    command += ["--trades", "2000000", "--sample-every", "0.5", "--picture", str(picture)]
+    command += ["--trades-per-day", "70000", "--sample-every", "0.5", "--picture", str(picture)]
 
     ended = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=240)
 

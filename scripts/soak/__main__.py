@@ -1,6 +1,6 @@
 """Play a month of market in an hour through the real collector, and see whether anything grows.
 
-30 days of 400 symbols, 50 million trades, come from the exchange simulator at 720 times the speed
+30 days of 400 symbols, 51 million trades, come from the exchange simulator at 720 times the speed
 of life, into a real `bintrades run` and from there into a real MongoDB. On the way connections are
 cut and trades lost with them, the collector is stopped and killed, the database is down. Every few
 seconds CPU per trade and per bar, memory, open files, threads, the sizes of journal, WAL and log,
@@ -25,9 +25,10 @@ from scripts.soak.market import Market
 from scripts.soak.play import Plan, Soak
 from scripts.soak.report import draw, figures, table
 
-MONTH_MINUTES = 60
-MONTH_DAYS = 30
-MONTH_TRADES = 50_000_000
+MINUTES = 60
+SPEED = 720
+TRADES_PER_DAY = 1_700_000
+_MINUTES_PER_DAY = 24 * 60
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -35,10 +36,9 @@ def run(arguments: argparse.Namespace) -> int:
     binary = find_mongod()
     if binary is None:
         sys.exit(f"soak: {NOT_FOUND}")
-    share = arguments.minutes / MONTH_MINUTES
-    market = Market(
-        arguments.symbols, int(arguments.trades * share), MONTH_DAYS * share, arguments.seed
-    )
+    days = arguments.minutes * arguments.speed / _MINUTES_PER_DAY
+    trades = int(arguments.trades_per_day * days)
+    market = Market(arguments.symbols, trades, days, arguments.seed)
     with ExitStack() as stack:
         folder = Path(tempfile.mkdtemp(prefix="bintrades-soak-"))
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
@@ -56,7 +56,6 @@ def run(arguments: argparse.Namespace) -> int:
         found = figures(soak.sampler.samples, soak.events)
         wrong = list(soak.wrong_sums())
         bars, incomplete = soak.bars(), soak.incomplete_bars()
-    days = MONTH_DAYS * share
     title = (
         f"{days:g} days of {arguments.symbols} symbols in {arguments.minutes:g} minutes:"
         f" {market.made:,} trades, {bars:,} bars"
@@ -80,12 +79,18 @@ def main() -> None:
     parser.add_argument(
         "--minutes",
         type=float,
-        default=MONTH_MINUTES,
-        help="how long to play; at the same pace, so 10 minutes are 5 days (%(default)s)",
+        default=MINUTES,
+        help="how long to play; at the same speed, so 10 minutes are 5 days (%(default)s)",
+    )
+    parser.add_argument(
+        "--speed",
+        type=float,
+        default=SPEED,
+        help="how many times as fast as life: 720 are 12 hours a minute (%(default)s)",
     )
     parser.add_argument("--symbols", type=int, default=400, help="of the market (%(default)s)")
     parser.add_argument(
-        "--trades", type=int, default=MONTH_TRADES, help="in the whole month (%(default)s)"
+        "--trades-per-day", type=int, default=TRADES_PER_DAY, help="of all symbols (%(default)s)"
     )
     parser.add_argument("--seed", type=int, default=0, help="of the trades (%(default)s)")
     parser.add_argument(
