@@ -446,12 +446,14 @@ def _check(options: argparse.Namespace) -> int:
 
     try:
         with _ended_by_ctrl_c():
-            _, stores = prepare(options.config)
+            config, stores = prepare(options.config)
     except ConfigError as error:
         _complain(error.problems)
         return 1
     names = ", ".join(store.name for store in stores) or "the journal only"
     _say(f"{options.config}: no problem found (stores: {names})")
+    if not stores:
+        _say(f"{options.config}: {config.when_bars_leave}")
     return 0
 
 

@@ -70,6 +70,27 @@ class Config:
     stores: StoresConfig = dataclasses.field(default_factory=StoresConfig)
     logging: LoggingConfig = dataclasses.field(default_factory=LoggingConfig)
     store_options: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)
+    given: frozenset[tuple[str, str]] = dataclasses.field(default_factory=frozenset, compare=False)
+    """Sections and names of the options that stand in the file."""
+
+    @property
+    def retention_ms(self) -> int | None:
+        """How long bars stay in the journal; None: for ever, since nobody else has them."""
+        is_wanted = self.stores.enabled or ("journal", "retention") in self.given
+        return self.journal.retention_ms if is_wanted else None
+
+    @property
+    def when_bars_leave(self) -> str:
+        """When bars leave the journal, as a sentence for people."""
+        if self.retention_ms is None:
+            return "without a store, no bar leaves the journal unless [journal] retention is set"
+        after = format_duration(self.retention_ms)
+        if self.stores.enabled:
+            return f"bars leave the journal when every store has had them, {after} after a change"
+        return (
+            f"bars leave the journal {after} after their last change, though no store has them:"
+            " [journal] retention is set"
+        )
 
 
 def load_config(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
@@ -148,6 +169,7 @@ class _Loader:
             path=self._path,
             folder=self._folder,
             store_options={name: each for name, each in store_options.items() if each is not None},
+            given=frozenset(self._lines),
             **{section: self._section(section) for section in SECTIONS},
         )
 

@@ -23,7 +23,7 @@ class Delivered:
     def for_a_while(self, sequence: int, retention_ms: int, now: int) -> int:
         """Return up to where bars have been delivered for long enough.
 
-        By *now*, in milliseconds that only ever grow, all stores have everything up to *sequence*.
+        By *now*, on the exchange's clock, all stores have everything up to *sequence*.
         """
         keep_ms = min(KEEP_MS, retention_ms)
         samples = self._samples

@@ -9,11 +9,12 @@ of older bars would cost a whole page of the file each time.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import logging
 import sqlite3
 import time
-from contextlib import closing, suppress
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -66,7 +67,7 @@ from bintrades.ledger import (
     with_lost,
 )
 from bintrades.logs import LimitedLog
-from bintrades.model import ABSENT, RENUMBERED, REPAIRED, UNWANTED
+from bintrades.model import ABSENT, LATE, RENUMBERED, REPAIRED, SKIPPED, UNWANTED, Gap
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -74,7 +75,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from bintrades.changes import Key
-    from bintrades.model import Bar, Gap
+    from bintrades.model import Bar
 
 _T = TypeVar("_T")
 _HEADER = b"SQLite format 3\0"
@@ -94,12 +95,15 @@ _LOCK_TIMEOUT_S = 0.25  # what cannot be written now waits in memory: nothing el
 PRUNE_BATCH = 2_000
 """Rows looked at, and deleted, at a time, so that nobody waits long for the file's write lock."""
 
+MARK_EVERY_MS = 60_000
+"""How often it is noted how far the sequence has come, by which the age of bars is known."""
+
 _LOOK_AGAIN = 500  # rows that had to stay, looked at each time, round and round
 
 _DELETE_BAR = "DELETE FROM bars WHERE symbol = ? AND open_time = ?"
 _DELETE_PAST_GAPS = (
-    "DELETE FROM past_gaps WHERE (symbol, last_id) IN"
-    " (SELECT symbol, last_id FROM past_gaps WHERE closed_at < ? LIMIT ?)"
+    "DELETE FROM past_gaps WHERE (symbol, last_id) IN (SELECT symbol, last_id"  # noqa: S608
+    f" FROM past_gaps WHERE closed_at < ? AND outcome <> '{LATE}' LIMIT ?)"  # what is lost stays
 )
 
 
@@ -112,8 +116,13 @@ class Journal:
     aside, never deleted. Trades that are lost with it are missing again.
     """
 
-    def __init__(self, path: Path, *, market: str, interval_ms: int) -> None:
+    def __init__(
+        self, path: Path, *, market: str, interval_ms: int, mark_every_ms: int = MARK_EVERY_MS
+    ) -> None:
         self.path = path
+        self._mark_every = mark_every_ms
+        self._marked_at = 0  # when `written` last got a row, on the exchange's clock
+        self._pruned_through: dict[str, int] = {}  # newest open time of a bar that has left
         self._market = market
         self._interval = interval_ms
         self._checkpoints: dict[str, Checkpoint] = {}
@@ -177,12 +186,22 @@ class Journal:
         if left:
             self.write(Changes(finished=left), now_ms)
 
-    def write(self, changes: Changes, now_ms: int, status: str | None = None) -> None:
+    def write(
+        self,
+        changes: Changes,
+        now_ms: int,
+        status: str | None = None,
+        *,
+        exchange_ms: int | None = None,
+    ) -> None:
         """Commit *changes*, all or nothing; *now_ms* becomes the updated_at of what is new.
 
-        Raises JournalError when the disk refuses: write the same changes again later.
+        From *exchange_ms*, the exchange's clock, the age of bars is counted (the same, if it is
+        not given; 0: it is not known yet). Raises JournalError when the disk refuses: write the
+        same changes again later.
         """
-        self._despite_damage(lambda: self._write(changes, now_ms, status))
+        at = now_ms if exchange_ms is None else exchange_ms
+        self._marked_at = self._despite_damage(lambda: self._write(changes, now_ms, status, at))
         self._checkpoints = self._checkpoints | changes.checkpoints
         self._wal_limit.look(self._connection)
         if self._spared_at is None or time.monotonic() - self._spared_at >= _SPARE_EVERY_S:
@@ -213,9 +232,10 @@ class Journal:
     ) -> int:
         """Delete bars last written before *before_ms* that each of *stores* has; return how many.
 
-        Bars that are not closed stay; those that a store refused, until they are sent again; those
-        that a gap touches, until it is repaired or abandoned; and a symbol's newest bar, which the
-        next gap would touch, until there is a newer one. *had_for_a_while* is told up to which
+        The local clock has no say in it: *before_ms* is a time of the exchange's clock. Bars that
+        are not closed stay; those that a store refused, until they are sent again; those that a
+        gap on record touches; and a symbol's newest bar, which the next gap would touch, until
+        there is a newer one. *had_for_a_while* is told up to which
         number of the sequence all stores have everything, and returns which may be deleted.
         Raises JournalError.
         """
@@ -328,6 +348,9 @@ class Journal:
             self._checkpoints = self._read_checkpoints(connection)
             self._lost_through = _read_lost_through(connection, self._checkpoints)
             self._looked_through = self._looked_again = 0
+            self._pruned_through = dict(connection.execute("SELECT symbol, through FROM pruned"))
+            (marked_at,) = connection.execute("SELECT max(at) FROM written").fetchone()
+            self._marked_at = marked_at or 0
             self._file = identity(self.path)
         except BaseException:
             connection.close()
@@ -686,38 +709,57 @@ class Journal:
             taken = min((cursors.get(store, 0) for store in stores), default=2**62)
             if stores:
                 taken = had_for_a_while(taken)
+            taken = min(taken, self._written_before(before_ms))
             looked_through = self._looked_through
-            new = self._old_bars(looked_through, taken, before_ms, PRUNE_BATCH)
-            again = self._old_bars(
-                self._looked_again, min(looked_through, taken), before_ms, _LOOK_AGAIN
-            )
+            new = self._bars_between(looked_through, taken, PRUNE_BATCH)
+            again = self._bars_between(self._looked_again, min(looked_through, taken), _LOOK_AGAIN)
             old = [(row[0], row[1]) for row in (*again, *new) if self._may_go(row)]
             self._connection.executemany(_DELETE_BAR, old)
+            pruned_through = self._note_pruned(old)
+        self._pruned_through = pruned_through
         if new:
-            self._looked_through = new[-1][3]
-        self._looked_again = again[-1][3] if len(again) == _LOOK_AGAIN else 0
+            self._looked_through = new[-1][2]
+        self._looked_again = again[-1][2] if len(again) == _LOOK_AGAIN else 0
         has_room = len(old) > _LOOK_AGAIN // 2  # what had to stay is leaving now
         self.has_more_to_prune = len(new) == PRUNE_BATCH or (bool(again) and has_room)
         return len(old)
 
-    def _old_bars(
-        self, after: int, through: int, before_ms: int, limit: int
-    ) -> list[tuple[str, int, int, int, int]]:
-        """Return bars in the order of writing, as long as they are old, and what PRUNABLE tells."""
-        with closing(self._connection.execute(PRUNABLE, (after, through, limit))) as rows:
-            return list(itertools.takewhile(lambda row: row[2] < before_ms, rows))
+    def _written_before(self, before_ms: int) -> int:
+        """Return up to which number of the sequence all was written before then."""
+        mark = self._connection.execute(
+            "SELECT at, sequence FROM written WHERE at < ? ORDER BY at DESC LIMIT 1", (before_ms,)
+        ).fetchone()
+        if mark is None:
+            return 0
+        self._connection.execute("DELETE FROM written WHERE at < ?", (mark[0],))
+        return int(mark[1])
 
-    def _may_go(self, row: tuple[str, int, int, int, int]) -> bool:
-        """Whether no trade is asked for that may belong to the bar of *row*, nor will be soon."""
-        symbol, open_time, _, _, is_free = row
+    def _bars_between(
+        self, after: int, through: int, limit: int
+    ) -> list[tuple[str, int, int, int]]:
+        """Return what PRUNABLE tells of bars, in the order of writing."""
+        return self._connection.execute(PRUNABLE, (after, through, limit)).fetchall()
+
+    def _note_pruned(self, keys: Iterable[tuple[str, int]]) -> dict[str, int]:
+        """Write down, and return, up to which open time bars of each symbol have left."""
+        new: dict[str, int] = {}
+        for symbol, open_time in keys:
+            new[symbol] = max(open_time, new.get(symbol, self._pruned_through.get(symbol, -1)))
+        self._connection.executemany("INSERT OR REPLACE INTO pruned VALUES (?, ?)", new.items())
+        return {**self._pruned_through, **new}
+
+    def _may_go(self, row: tuple[str, int, int, int]) -> bool:
+        """Whether no trade is missing that may belong to the bar of *row*, nor will be soon."""
+        symbol, open_time, _, is_free = row
         checkpoint = self._checkpoints.get(symbol)
         if not is_free or checkpoint is None:
             return bool(is_free)
         return checkpoint.ledger.last_time >= open_time + self._interval + DISORDER_MS and not (
-            self._times(symbol, checkpoint).touch(open_time, self._interval, open_only=True)
+            self._times(symbol, checkpoint).touch(open_time, self._interval)
         )
 
-    def _write(self, changes: Changes, now_ms: int, status: str | None) -> None:
+    def _write(self, changes: Changes, now_ms: int, status: str | None, at: int) -> int:
+        """Write it down; return when `written` last got a row."""
         for symbol, gaps in self._lost.items():
             changes.lose(symbol, gaps)
         checkpoints = self._checkpoints | changes.checkpoints
@@ -728,9 +770,13 @@ class Journal:
                 for key, bar in changes.finished.items()
                 if bar.is_closed or not self._is_stored(bar)
             }
+            late: list[Bar] = []
             for key, part in changes.amendments.items():
                 stored = self._get(key)
-                finished[key] = part if stored is None else stored.merge(part)
+                if stored is None and self._has_left(key):
+                    late.append(part)  # in a bar of its own it would be taken for all of it
+                else:
+                    finished[key] = part if stored is None else stored.merge(part)
             changed = self._changed_gaps(changes)
             for key, stored in self._touched(changed).items():
                 if key not in finished and stored.is_complete != self._is_complete(
@@ -748,11 +794,12 @@ class Journal:
                     for bar in bars
                 ],
             )
+            told = self._note_late(late, changes, at or now_ms)
             for symbol, (before, after) in changed.items():
                 reopened = [gap for name, gap in changes.reopened if name == symbol]
                 self._forget_past_absence(symbol, reopened)
                 before_all = sorted((*before, *reopened), key=lambda gap: gap.first_id)
-                self._note_past_gaps(symbol, before_all, after, changes, now_ms)
+                self._note_past_gaps(symbol, before_all, after, told, at or now_ms)
                 self._put_gaps(self._connection, symbol, before, after)
             for symbol, checkpoint in changes.checkpoints.items():
                 known = self._checkpoints.get(symbol)
@@ -766,6 +813,47 @@ class Journal:
                 self._put_fact(name, value)
             if status is not None:
                 self._put_fact("status", status)
+            return self._mark(at)
+
+    def _mark(self, at: int) -> int:
+        """Note now and then how far the sequence has come; return when that was last done."""
+        if not at or 0 <= at - self._marked_at < self._mark_every:
+            return self._marked_at
+        self._connection.execute("DELETE FROM written WHERE at > ?", (at,))  # a bad clock's
+        self._connection.execute(
+            "INSERT OR REPLACE INTO written VALUES (?, ?)", (at, self._last_sequence)
+        )
+        return at
+
+    def _has_left(self, key: Key) -> bool:
+        """Whether the bar of *key*, which is not there, may have been pruned.
+
+        What a gap touches is not pruned: where one does, there has been no bar yet.
+        """
+        symbol, open_time = key
+        checkpoint = self._checkpoints.get(symbol)
+        return open_time <= self._pruned_through.get(symbol, -1) and (
+            checkpoint is None
+            or not self._times(symbol, checkpoint).touch(open_time, self._interval)
+        )
+
+    def _note_late(self, late: Sequence[Bar], changes: Changes, at: int) -> Changes:
+        """Keep on record what came too late for its bar; return *changes* with that told."""
+        for part in late:
+            first_id, last_id = part.first_trade_id, part.last_trade_id
+            gaps = self._gaps_before(part.symbol)
+            cause = next((g.cause for g in gaps if g.first_id <= first_id <= g.last_id), SKIPPED)
+            since, until = sorted((part.first_trade_time_ms, part.last_trade_time_ms))
+            self._put_past_gap(part.symbol, Gap(first_id, last_id, since, until, cause), LATE, at)
+            self._limited.warning(
+                "trades came when their bar had left the journal: they are in no bar, but on record"
+                " as late",
+                symbol=part.symbol,
+                first_id=first_id,
+                last_id=last_id,
+            )
+        ids = [(part.symbol, part.first_trade_id, part.last_trade_id, LATE) for part in late]
+        return dataclasses.replace(changes, explained=[*changes.explained, *ids])
 
     def _changed_gaps(self, changes: Changes) -> dict[str, tuple[list[Gap], list[Gap]]]:
         """Return the gaps that were on record and are no more, and the new ones, by symbol.
@@ -899,7 +987,7 @@ class Journal:
         reasons = [(low, high, why) for name, low, high, why in changes.explained if name == symbol]
         for gap in no_longer_missing(asked, after):
             for part, outcome in _with_outcomes(gap, reasons):
-                if outcome not in (UNWANTED, RENUMBERED):  # what is lost stays a gap
+                if outcome not in (UNWANTED, RENUMBERED, LATE):  # what is lost stays a gap
                     self._put_past_gap(symbol, part, outcome, now_ms)
 
     def _put_past_gap(self, symbol: str, gap: Gap, outcome: str, now_ms: int) -> None:
@@ -947,7 +1035,7 @@ class Journal:
 def _continued(stored: Bar, checkpoints: Mapping[str, Checkpoint]) -> Bar:
     """Return what there is of a bar that goes on after a shutdown, or *stored* if it does not."""
     for bar in checkpoints[stored.symbol].open_bars:
-        if bar.open_time_ms == stored.open_time_ms:
+        if bar.open_time_ms == stored.open_time_ms and bar.trade_count >= stored.trade_count:
             return bar
     return stored
 

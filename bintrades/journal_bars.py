@@ -30,8 +30,12 @@ _UPDATES = ", ".join(
 PUT_BAR = (
     f"INSERT INTO bars ({BAR_COLUMNS}, sequence) VALUES ({_PLACES})"  # noqa: S608 - constants
     f" ON CONFLICT (open_time, symbol) DO UPDATE SET version = bars.version + 1, {_UPDATES}"
+    " WHERE (excluded.trade_count, excluded.is_closed) >= (bars.trade_count, bars.is_closed)"
 )
-"""Takes a row of BAR_COLUMNS and a sequence number; a bar that is there gets its next version."""
+"""Takes a row of BAR_COLUMNS and a sequence number; a bar that is there gets its next version.
+
+Never back: one with fewer trades, or one of as many that is not closed, changes nothing.
+"""
 
 GET_BAR = f"SELECT {BAR_COLUMNS} FROM bars WHERE symbol = ? AND open_time = ?"  # noqa: S608
 
@@ -48,13 +52,13 @@ BARS_DUE = (
 """What a store refused and is to get again. CROSS JOIN: from the few refused ones to the bars."""
 
 PRUNABLE = (
-    "SELECT symbol, open_time, updated_at, sequence, is_closed AND NOT EXISTS"
+    "SELECT symbol, open_time, sequence, is_closed AND NOT EXISTS"
     " (SELECT 1 FROM rejected WHERE rejected.open_time = bars.open_time"
     "  AND rejected.symbol = bars.symbol)"
     " FROM bars WHERE sequence > ? AND sequence <= ? ORDER BY sequence LIMIT ?"
 )
-"""Of bars between two sequence numbers: key, when written, number, and whether no store and no
-trade waits for the row."""
+"""Of bars between two sequence numbers: key, number, and whether no store and no trade waits for
+the row."""
 
 _IN_BLOCK = f"""
 WITH RECURSIVE times (open_time) AS (

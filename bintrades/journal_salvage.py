@@ -59,6 +59,7 @@ _SMALL = {  # tables of every version: how many columns are the key, and all of 
 }
 _LATER = {  # tables of later versions, copied once the new file has them
     "pruned": (1, "symbol, through"),
+    "written": (1, "at, sequence"),
     "lost_bars": (2, "symbol, open_time, reason"),
     "absent": (
         2,

@@ -153,7 +153,8 @@ class JournalConfig:
         "retention",
         "3d",
         kinds.duration("1s", "3650d"),
-        "how long a bar that every store has is kept, since it was last written",
+        "how long a bar that every store has is kept, since it was last written; without a store,"
+        " bars leave only where this line stands",
     )
     checkpoint_every_ms: int = _option(
         "checkpoint_every",

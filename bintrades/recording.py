@@ -292,15 +292,21 @@ class Recording:
             if damage is not None:
                 self._journal.save_readable(*damage)
             is_due = is_last or now - self._told_at >= _STATUS_REST_MS
-            self._journal.write(self._pending, clock, self._status() if is_due else None)
+            exchange_ms = self._aggregator.clock(now)
+            self._journal.write(
+                self._pending,
+                clock,
+                self._status() if is_due else None,
+                exchange_ms=exchange_ms,
+            )
             self._pending = Changes()
             self._written_at = now
             if is_due:
                 self._told_at = now
             if has_bars:
                 self._on_bars()
-            if request is not None:
-                self._prune(request, clock, now)
+            if request is not None and exchange_ms:
+                self._prune(request, exchange_ms)
         except JournalError as error:
             self._note_failure(now, error)
         else:
@@ -316,13 +322,15 @@ class Recording:
             if symbol in self._aggregator.symbols:
                 self._tell_gaps(symbol)
 
-    def _prune(self, request: tuple[Sequence[str], int], clock: int, now: int) -> None:
+    def _prune(self, request: tuple[Sequence[str], int], exchange_ms: int) -> None:
         stores, retention_ms = request
-        self._journal.prune(
+        count = self._journal.prune(
             stores,
-            clock - retention_ms,
-            lambda sequence: self._delivered.for_a_while(sequence, retention_ms, now),
+            exchange_ms - retention_ms,
+            lambda sequence: self._delivered.for_a_while(sequence, retention_ms, exchange_ms),
         )
+        if count:
+            self._limited.info("old bars have left the journal", bars=count)
         if self._journal.has_more_to_prune:
             self._prune_request = request
 

@@ -32,7 +32,7 @@ from bintrades.clocks import now_ms, utc_ms
 from bintrades.delivery import Delivery
 from bintrades.errors import ConfigError, ExchangeError, JournalError, JournalInUse
 from bintrades.health import RUNNING, STOPPING
-from bintrades.journal import Journal
+from bintrades.journal import MARK_EVERY_MS, Journal
 from bintrades.journal_reader import Cursor, JournalReader
 from bintrades.logs import LimitedLog
 from bintrades.recorder import INBOX_SIZE, Recorder
@@ -122,7 +122,10 @@ def _open_journal(config: Config, market: Market, reasons: Reasons) -> Journal |
     while True:
         try:
             return Journal(
-                config.journal.path, market=market.name, interval_ms=config.bars.interval_ms
+                config.journal.path,
+                market=market.name,
+                interval_ms=config.bars.interval_ms,
+                mark_every_ms=min(MARK_EVERY_MS, config.journal.retention_ms // 10),
             )
         except JournalInUse as error:
             limited.warning(
@@ -261,7 +264,11 @@ class Service:
         Raises ConfigError when a store refuses its options.
         """
         sys.setswitchinterval(_SWITCH_THREADS_S)
-        log.info("starting", extra={"journal": str(self._config.journal.path)})
+        log.info(
+            "starting; %s",
+            self._config.when_bars_leave,
+            extra={"journal": str(self._config.journal.path)},
+        )
         for delivery in self._deliveries:
             delivery.start()
         for delivery in self._deliveries:
@@ -370,4 +377,5 @@ class Service:
         log.info("summary", extra=self._status.summary(self._recording, path))
 
     def _prune(self) -> None:
-        self._recording.prune(self._config.stores.enabled, self._config.journal.retention_ms)
+        if (retention_ms := self._config.retention_ms) is not None:
+            self._recording.prune(self._config.stores.enabled, retention_ms)

@@ -27,7 +27,7 @@ PAGE = 4_096
 
 def open_journal(path: Path) -> Journal:
     """Open the journal of a spot market with bars of ten seconds."""
-    return Journal(path, market="spot", interval_ms=INTERVAL_MS)
+    return Journal(path, market="spot", interval_ms=INTERVAL_MS, mark_every_ms=0)
 
 
 @contextlib.contextmanager

@@ -404,6 +404,20 @@ def test_check_says_that_all_is_well_and_makes_nothing(config: Path, terminal: T
     assert sorted(config.parent.rglob("*.journal*")) == before
 
 
+def test_check_says_when_bars_leave_a_journal_that_alone_has_them(
+    config: Path, terminal: Terminal
+) -> None:
+    config.write_text("[stores]\nenabled =\n", encoding="utf-8")
+
+    said = terminal("check")
+
+    said.assert_well()
+    assert said.out.splitlines() == [
+        f"{config}: no problem found (stores: the journal only)",
+        f"{config}: without a store, no bar leaves the journal unless [journal] retention is set",
+    ]
+
+
 @pytest.mark.parametrize("arguments", [["status"], ["bars", "BTCUSDT"], ["resend", "shelf"]])
 def test_where_there_is_no_journal_yet_it_is_said(
     config: Path, arguments: Sequence[str], terminal: Terminal

@@ -103,6 +103,7 @@ def test_the_defaults_are_those_that_users_were_promised(tmp_path: Path) -> None
         "stores": {"enabled": ("mongodb",), "shutdown_timeout_ms": 10_000},
         "logging": {"level": "INFO", "format": "json", "file": None},
         "store_options": {"mongodb": {}},
+        "given": frozenset(),
     }
 
 
@@ -597,3 +598,31 @@ def test_any_file_either_loads_or_is_a_configuration_error(tmp_path: Path, conte
 
     with contextlib.suppress(ConfigError):
         load_config(path, {"HOME": os.sep})
+
+
+@pytest.mark.parametrize(
+    ("text", "retention_ms", "said"),
+    [
+        (
+            "[stores]\nenabled =\n",
+            None,
+            "no bar leaves the journal unless [journal] retention is set",
+        ),
+        (
+            "[stores]\nenabled =\n[journal]\nretention = 2d\n",
+            2 * 86_400_000,
+            "bars leave the journal 2d after their last change, though no store has them",
+        ),
+        ("", 3 * 86_400_000, "bars leave the journal when every store has had them, 3d after"),
+    ],
+)
+def test_without_a_store_bars_stay_for_ever_unless_retention_stands_in_the_file(
+    tmp_path: Path, text: str, retention_ms: int | None, said: str
+) -> None:
+    path = tmp_path / "b.ini"
+    path.write_text(text, encoding="utf-8")
+
+    config = load_config(path, {})
+
+    assert config.retention_ms == retention_ms
+    assert said in config.when_bars_leave

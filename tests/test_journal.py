@@ -26,7 +26,7 @@ from bintrades.journal import PRUNE_BATCH, Journal
 from bintrades.journal_lock import identity
 from bintrades.journal_reader import Cursor, JournalReader
 from bintrades.ledger import LedgerState
-from bintrades.model import ABSENT, LOST, REPAIRED, START, UNWANTED, Bar, Gap
+from bintrades.model import ABSENT, LATE, LOST, REPAIRED, START, UNWANTED, Bar, Gap
 from bintrades.testing.bars import OPEN_TIME_MS, sample_bar, sample_bars
 from tests.journals import (
     INTERVAL_MS,
@@ -852,6 +852,112 @@ def test_a_bar_that_a_store_refused_stays_until_it_is_taken(journal: Journal, pa
     assert journal.prune(["store"], NOW + 1) == 1
 
 
+def test_age_goes_by_the_exchanges_clock_whatever_the_local_one_says(
+    journal: Journal, path: Path
+) -> None:
+    first, second, third = sample_bars(3)
+    day = 86_400_000
+    journal.write(finished(first), NOW - 365 * day, exchange_ms=NOW)  # a local clock far behind
+    journal.write(finished(second), NOW + 4 * day, exchange_ms=NOW + 1)  # and far ahead
+    journal.write(finished(third), NOW, exchange_ms=NOW + 2)
+
+    assert journal.prune([], NOW) == 0
+    assert journal.prune([], NOW + 2) == 2
+    assert [bar.open_time_ms for bar in stored(path)] == [third.open_time_ms]
+
+
+def test_nothing_is_deleted_before_the_exchanges_clock_is_known(journal: Journal) -> None:
+    journal.write(finished(*sample_bars(3)), NOW, exchange_ms=0)
+
+    assert journal.prune([], NOW + 10**9) == 0
+
+
+def test_a_clock_that_was_wrong_for_a_while_only_has_bars_stay_longer(journal: Journal) -> None:
+    first, second = sample_bars(2)
+    journal.write(finished(first), NOW, exchange_ms=NOW + 10**10)
+    journal.write(finished(second), NOW, exchange_ms=NOW)
+
+    assert journal.prune([], NOW) == 0
+    assert journal.prune([], NOW + 1) == 2
+
+
+def test_how_far_the_sequence_had_come_is_noted_now_and_then_only(path: Path) -> None:
+    with closing(Journal(path, market="spot", interval_ms=INTERVAL_MS)) as journal:
+        for second, bar in enumerate(sample_bars(100)):
+            journal.write(finished(bar), NOW, exchange_ms=NOW + 1_000 * second)
+
+        assert journal.prune([], NOW + 59_000) == 1
+        assert journal.prune([], NOW + 99_000) == 60
+
+
+@pytest.mark.parametrize("is_reopened", [False, True])
+def test_a_trade_that_comes_when_its_bar_has_left_makes_no_lesser_one_but_is_on_record(
+    path: Path, is_reopened: bool
+) -> None:
+    bar, newer = sample_bars(2)
+    late = replace(bar, first_trade_id=2, last_trade_id=2, trade_count=1)
+    missing = Gap(2, 2, newer.open_time_ms + 1, newer.open_time_ms + 2, "skipped")
+    state = replace(ledger_through([newer]), last_time=NOW, gaps=(missing,))
+    journal = open_journal(path)
+    journal.write(finished(bar, newer, BTCUSDT=state), NOW)
+    assert journal.prune([], NOW + 1) == 1
+    if is_reopened:
+        journal.close()
+        journal = open_journal(path)
+
+    changes = Changes(amendments=by_key([late]), checkpoints=finished(BTCUSDT=ledger()).checkpoints)
+    journal.write(changes, NOW + 2)
+    journal.prune([], NOW + 10**9)
+    journal.close()
+
+    assert bar.open_time_ms not in {each.open_time_ms for each in stored(path)}
+    assert past(path) == [(2, 2, LATE)]
+
+
+def test_a_first_trade_for_an_interval_older_than_what_has_left_makes_a_bar_where_it_was_missing(
+    journal: Journal, path: Path
+) -> None:
+    quiet, bar, newest = sample_bars(3)
+    missing = gap_within(quiet, 1, 3)
+    state = replace(ledger_through([newest]), last_time=NOW, gaps=(missing,))
+    journal.write(finished(bar, newest, BTCUSDT=state), NOW)
+    assert journal.prune([], NOW + 1) == 2
+
+    changes = Changes(
+        amendments=by_key([quiet]), checkpoints=finished(BTCUSDT=ledger()).checkpoints
+    )
+    journal.write(changes, NOW + 2)
+
+    assert [(each.open_time_ms, each.trade_count) for each in stored(path)] == [
+        (quiet.open_time_ms, 3)
+    ]
+
+
+@pytest.mark.parametrize(
+    "lesser", [{"trade_count": 2}, {"is_closed": False}, {"trade_count": 2, "is_closed": False}]
+)
+def test_a_bar_never_goes_back(journal: Journal, path: Path, lesser: dict[str, int]) -> None:
+    bar = sample_bar(version=1)
+    journal.write(finished(bar, BTCUSDT=ledger()), NOW)
+
+    journal.write(finished(sample_bar(**lesser)), NOW + 1)
+    gap = gap_within(bar)
+    half = replace(bar, trade_count=1, is_closed=False)
+    journal.write(Changes(checkpoints=checkpoints(half, BTCUSDT=ledger(gap))), NOW + 2)
+
+    (kept,) = stored(path)
+    assert (kept.trade_count, kept.is_closed, kept.is_complete) == (3, True, False)
+    assert Cursor(path, "store").next_bars(10)[0] == [kept]
+
+
+def test_a_bar_that_is_not_closed_is_never_deleted(journal: Journal, path: Path) -> None:
+    half = sample_bar(is_closed=False)
+    journal.write(finished(half, BTCUSDT=replace(ledger(), last_time=NOW)), NOW)
+
+    assert journal.prune([], NOW + 10**9) == 0
+    assert len(stored(path)) == 1
+
+
 def test_an_open_bar_is_never_deleted(journal: Journal, path: Path) -> None:
     journal.write(Changes(checkpoints=checkpoints(sample_bar(is_closed=False))), NOW)
 
@@ -1075,7 +1181,7 @@ def test_an_abandoned_gap_stays_among_those_that_are_missing(path: Path) -> None
     assert past(path) == []
 
 
-def test_a_bar_that_an_abandoned_gap_touches_is_incomplete_but_does_go_in_the_end(
+def test_a_bar_that_an_abandoned_gap_touches_is_incomplete_and_stays_for_a_trade_to_come(
     journal: Journal, path: Path
 ) -> None:
     bar = sample_bar()
@@ -1083,7 +1189,7 @@ def test_a_bar_that_an_abandoned_gap_touches_is_incomplete_but_does_go_in_the_en
     journal.write(finished(bar, BTCUSDT=ledger(gap)), NOW)
 
     assert not stored(path)[0].is_complete
-    assert journal.prune([], NOW + 1) == 1
+    assert journal.prune([], NOW + 10**9) == 0
 
 
 def test_a_bar_whose_gap_may_still_be_repaired_is_kept_for_the_trades_to_come(

@@ -161,7 +161,9 @@ class Collector:
         self._looks_at = 0
         market = market_of(schedule.page, schedule.weight_per_minute)
         self.stream_options = StreamOptions("ws://", market, cast("Dialer", None), 0)
-        self.journal = Journal(path, market="spot", interval_ms=schedule.interval)
+        self.journal = Journal(
+            path, market="spot", interval_ms=schedule.interval, mark_every_ms=500
+        )
         self.aggregator = Aggregator(
             schedule.symbols,
             market="spot",
