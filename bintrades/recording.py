@@ -35,7 +35,7 @@ MAX_WAITING_BARS = 100_000
 FEW_SYMBOLS = 10
 """So many may all be saved at every checkpoint: their rows are in a page or two of the file."""
 
-_GATHER_MS, _GATHERED_BARS = 25, 500  # bars that close at the same moment are committed together
+_GATHER_MS, _GATHERED_BARS = 50, 500  # bars that close at the same moment are committed together
 _GATHER_BEHIND_MS = 100  # while events wait: then commits are what can be saved
 _RETRY_MS = 1_000
 _SUSPECT_EVERY_MS = 5_000

@@ -361,7 +361,7 @@ def closing(number: int) -> list[Trade]:
     ]
 
 
-@pytest.mark.parametrize(("is_caught_up", "gathers_ms"), [(True, 25), (False, 100)])
+@pytest.mark.parametrize(("is_caught_up", "gathers_ms"), [(True, 50), (False, 100)])
 def test_bars_that_close_one_after_the_other_are_committed_together(
     path: Path, is_caught_up: bool, gathers_ms: int
 ) -> None:
@@ -372,7 +372,7 @@ def test_bars_that_close_one_after_the_other_are_committed_together(
 
     life.aggregator.add(closing(1), 201)
     life.recording.go_on(201, is_caught_up=is_caught_up)
-    assert life.recording.idle_ms(201) == 24
+    assert life.recording.idle_ms(201) == 49
     life.aggregator.add(closing(2), 202)
     life.recording.go_on(200 + gathers_ms - 1, is_caught_up=is_caught_up)
     assert life.commits == [1]

@@ -1,262 +1,244 @@
-"""The harness: starts sender, collector and plain way, measures both, prints one table.
+"""Measure the collector: what a trade costs, how soon a bar is stored, what is written to disk.
 
-CPU is user and system time of the whole process, all threads, from the first frame sent until the
-process has ended in good order: decoding, ledger, bars, checkpoints, journal and the writing of
-open bars are in it, starting and subscribing are not. What the collector has in its journal at the
-end must be, symbol by symbol, the exact sums of what was sent, or there is no figure.
+Generated frames come over a loopback socket into the real collector. What it has in its journal at
+the end must be, symbol by symbol, the exact sums of what was sent, or there is no figure. Three
+tables, in Markdown:
+
+1. CPU of a trade, beside the plain way (WebSocketApp, json.loads, floats in a dict), which gets the
+   same bytes. CPU is user and system time of the whole process, all threads, from the first frame
+   sent until the process has ended in good order: decoding, ledger, bars, checkpoints, journal and
+   the writing of open bars are in it, starting and subscribing are not.
+2. A market that goes on by the clock, stored into a real MongoDB where there is one: CPU, bytes
+   written to disk, and the time from the end of an interval plus grace until its bar is stored.
+3. A backlog in the journal on its way into MongoDB, beside insert_many of ready documents of
+   floats. insert_many is asked for no more than its defaults.
+
+A row that fails is left out, and the exit status is 1.
 """
 
 from __future__ import annotations
 
 import argparse
-import multiprocessing
+import functools
 import os
-import signal
-import sqlite3
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
-from collections import defaultdict
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
-from fractions import Fraction
+import traceback
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
 import trustme
 from tabulate import tabulate
 
-from scripts.benchmark.load import Load, Sums, symbols
-from scripts.benchmark.sender import send_loads
+from bintrades.testing.mongod import NOT_FOUND, URI_VARIABLE, Mongod, find_mongod
+from scripts.benchmark.collector import run_collector, write_configuration
+from scripts.benchmark.journals import drain, make_journal, move_to_the_end
+from scripts.benchmark.load import Load
+from scripts.benchmark.plain_way import run_plain
+from scripts.benchmark.processes import Measured, Sender
+from scripts.benchmark.stored import interval_s, run_stored
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
-TIMEOUT_S = 300.0
-SETTLE_S = 1.0
-TICK_S = 1 / os.sysconf("SC_CLK_TCK")
+P = ParamSpec("P")
 
-CONFIGURATION = """\
-[binance]
-stream_url = {scheme}://localhost:{port}
-rest_url = http://localhost:{rest_port}
-streams_per_connection = 1024
-[symbols]
-include = {symbols}
-[repair]
-enabled = no
-[journal]
-path = journal
-[stores]
-enabled =
-[logging]
-file = log
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """What one process needed for one load."""
-
-    cpu_s: float
-    elapsed_s: float
-    peak_mib: float
+FLOOD, PACED_S, LIVE_S = 300_000, 20, 60
+OLD_ROWS, BACKLOG_ROWS = 2_000_000, 1_000_000
+COMPARED = {
+    "flood-1": Load("flood", FLOOD, 1),
+    "flood-400": Load("flood", FLOOD, 400),
+    "flood-3000": Load("flood", FLOOD, 3_000),
+    "long": Load("flood, four times as long", 4 * FLOOD, 400),
+    "tls": Load("flood over TLS, one record per frame", FLOOD, 400, is_tls=True),
+    "paced-2000": Load("2,000 trades/s", 2_000 * PACED_S, 400, 2_000),
+    "paced-5000": Load("5,000 trades/s", 5_000 * PACED_S, 3_000, 5_000),
+    "paced-20000": Load("20,000 trades/s", 20_000 * PACED_S, 400, 20_000),
+}
+STORED = {
+    "live-400": Load("2,000 trades/s", 2_000 * LIVE_S, 400, 2_000, is_live=True),
+    "live-3000": Load("5,000 trades/s", 5_000 * LIVE_S, 3_000, 5_000, is_live=True),
+}
+OLD, BACKLOG = "old-journal", "backlog"
+OLD_LOAD = STORED["live-400"]
+ROWS = [*COMPARED, *STORED, OLD, BACKLOG]
 
 
-class Sender:
-    """The sending process, ready to send one load any number of times."""
+def row(measure: Callable[Concatenate[Benchmark, P], list[str]]) -> Any:
+    """Have a row that cannot be measured be an empty one, told on stderr."""
 
-    def __init__(self, load: Load, certificate: str) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._pipe, theirs = context.Pipe()
-        self._process = context.Process(
-            target=send_loads, args=(theirs, load, certificate), daemon=True
-        )
-        self._process.start()
-        self.sums: dict[str, Sums]
-        self.port, self.rest_port, self.sums = self.receive()
-
-    def send(self, word: str | None) -> None:
-        """Tell the sender to go on."""
-        self._pipe.send(word)
-
-    def receive(self) -> Any:
-        """Return what the sender says next. Raises TimeoutError when it says nothing."""
-        if not self._pipe.poll(TIMEOUT_S):
-            raise TimeoutError("the sender waits for a collector that does not come, or read")
-        return self._pipe.recv()
-
-    def close(self) -> None:
-        """End the process."""
-        self.send(None)
-        self._process.join(5)
-
-
-def measure(sender: Sender, process: subprocess.Popen[bytes], *, by_signal: bool) -> Measured:
-    """Feed *process*, which is about to connect, and let it end.
-
-    The collector ends *by_signal*, the plain way when the connection is closed.
-    """
-    sender.receive()
-    time.sleep(SETTLE_S)
-    cpu_before = cpu_seconds(process.pid)
-    started = time.perf_counter()
-    sender.send("go")
-    sender.receive()
-    if by_signal:
-        process.send_signal(signal.SIGTERM)
-    else:
-        sender.send("end")
-    _, status, usage = os.wait4(process.pid, 0)
-    elapsed_s = time.perf_counter() - started
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if by_signal:
-        sender.send("end")
-    if process.returncode:
-        raise RuntimeError(f"exit status {process.returncode} of {process.args!r}")
-    return Measured(usage.ru_utime + usage.ru_stime - cpu_before, elapsed_s, usage.ru_maxrss / 1024)
-
-
-def cpu_seconds(pid: int) -> float:
-    """Return user and system time of a running process."""
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) * TICK_S
-
-
-def run_collector(load: Load, sender: Sender, ca_file: str) -> Measured:
-    """Measure `bintrades run`, and check its journal against what was sent."""
-    with tempfile.TemporaryDirectory() as folder:
-        config = Path(folder, "benchmark.ini")
-        config.write_text(
-            CONFIGURATION.format(
-                scheme="wss" if load.is_tls else "ws",
-                port=sender.port,
-                rest_port=sender.rest_port,
-                symbols=" ".join(symbols(load.symbols)),
-            ),
-            encoding="utf-8",
-        )
-        command = [sys.executable, "-P", "-m", "bintrades", "run", "--config", str(config)]
-        environment = os.environ | {"WEBSOCKET_CLIENT_CA_BUNDLE": ca_file} if ca_file else None
-        sender.send("serve")
+    @functools.wraps(measure)
+    def measure_or_tell(self: Benchmark, *args: P.args, **kwargs: P.kwargs) -> list[str]:
         try:
-            with ended(subprocess.Popen(command, env=environment)) as process:
-                measured = measure(sender, process, by_signal=True)
-            check(Path(folder, "journal"), sender.sums)
+            return measure(self, *args, **kwargs)
         except Exception:
-            print(Path(folder, "log").read_text(encoding="utf-8")[-5_000:], file=sys.stderr)
-            raise
-    return measured
+            traceback.print_exc()
+            self.has_failed = True
+            return []
+
+    return measure_or_tell
 
 
-def run_plain(load: Load, sender: Sender, ca_file: str) -> Measured:
-    """Measure the plain way, and check that it counted every trade."""
-    url = f"{'wss' if load.is_tls else 'ws'}://localhost:{sender.port}/stream"
-    command = [sys.executable, "-m", "scripts.benchmark.plain", url, str(load.symbols), ca_file]
-    sender.send("serve")
-    with ended(subprocess.Popen(command, stdout=subprocess.PIPE)) as process:
-        measured = measure(sender, process, by_signal=False)
-        assert process.stdout is not None
-        counted = int(process.stdout.read())
-    if counted != load.trades:
-        raise ValueError(f"the plain way counted {counted} of {load.trades} trades")
-    return measured
+class Benchmark:
+    """The rows that were asked for, in three tables."""
+
+    def __init__(self, names: Iterable[str], scale: float, repeat: int, uri: str) -> None:
+        self._names = list(names)
+        self._scale = scale
+        self._repeat = repeat
+        self._uri = uri
+        self.has_failed = False
+
+    def run(self) -> int:
+        """Measure and print; return the exit status."""
+        compared = [self._compare(name) for name in self._chosen(COMPARED)]
+        _print(
+            "load, symbols, trades, bintrades us/trade, plain way us/trade, ratio,"
+            " bintrades of a core, peak MiB",
+            compared,
+        )
+        stored = [self._store(STORED[name]) for name in self._chosen(STORED)]
+        stored += [self._store_with_old_journal() for _ in self._chosen([OLD])]
+        _print(
+            "load, symbols, bars in the journal before, us/trade, of a core, written GB/day,"
+            " stored after p50 ms, p99 ms, worst ms",
+            stored,
+        )
+        _print(
+            "bars that wait, bars/s, collector us/bar, insert_many/s, ratio, a million takes",
+            [self._drain() for _ in self._chosen([BACKLOG] if self._uri else [])],
+        )
+        return int(self.has_failed)
+
+    def _chosen(self, rows: Iterable[str]) -> Iterator[str]:
+        for name in rows:
+            if name in self._names:
+                _say(name)
+                yield name
+
+    def _scaled(self, load: Load, *, least_s: float = 0) -> Load:
+        trades = max(10, int(load.trades * self._scale), int(load.trades_per_second * least_s))
+        return Load(
+            load.name, trades, load.symbols, load.trades_per_second, load.is_tls, load.is_live
+        )
+
+    @row
+    def _compare(self, name: str) -> list[str]:
+        """Run both ways as often as asked for; return the row of medians."""
+        load = self._scaled(COMPARED[name])
+        with tempfile.TemporaryDirectory() as folder:
+            ca_file, certificate = _certificates(Path(folder)) if load.is_tls else ("", "")
+            sender = Sender(load, certificate)
+            ours, plain = [], []
+            for number in range(self._repeat):
+                path = Path(folder, str(number))
+                path.mkdir()
+                config = write_configuration(path, load, sender)
+                ours.append(run_collector(config, sender, ca_file=ca_file))
+                plain.append(run_plain(load, sender, ca_file))
+            sender.close()
+        cpu_s, plain_s = _median(ours, "cpu_s"), _median(plain, "cpu_s")
+        return [
+            load.name,
+            f"{load.symbols:,}",
+            f"{load.trades:,}",
+            f"{cpu_s / load.trades * 1e6:.1f}",
+            f"{plain_s / load.trades * 1e6:.1f}",
+            f"{plain_s / cpu_s:.1f}",
+            f"{cpu_s / _median(ours, 'elapsed_s'):.1%}",
+            f"{_median(ours, 'peak_mib'):.0f}",
+        ]
+
+    @row
+    def _store(self, load: Load, journal: Path | None = None, rows: int = 0) -> list[str]:
+        load = self._live(load)
+        stored = run_stored(load, self._uri, journal)
+        measured = stored.measured
+        return [
+            load.name,
+            f"{load.symbols:,}",
+            f"{rows:,}",
+            f"{measured.cpu_s / load.trades * 1e6:.1f}",
+            f"{measured.cpu_s / measured.elapsed_s:.1%}",
+            f"{stored.written_a_day / 1e9:.1f}" if stored.written_a_day else "not to a disk",
+            f"{stored.latency_ms(50)}",
+            f"{stored.latency_ms(99)}",
+            f"{max(stored.latencies_ms)}",
+        ]
+
+    def _live(self, load: Load) -> Load:
+        return self._scaled(load, least_s=4)
+
+    @row
+    def _store_with_old_journal(self) -> list[str]:
+        rows = self._rows(OLD_ROWS)
+        with tempfile.TemporaryDirectory() as folder:
+            journal = Path(folder, "journal")
+            interval_ms = interval_s(self._live(OLD_LOAD)) * 1_000
+            make_journal(journal, rows, OLD_LOAD.symbols, interval_ms=interval_ms)
+            move_to_the_end(journal, "timed")
+            line: list[str] = self._store(OLD_LOAD, journal, rows)
+        return line
+
+    @row
+    def _drain(self) -> list[str]:
+        rows = self._rows(BACKLOG_ROWS)
+        with tempfile.TemporaryDirectory() as folder:
+            journal = Path(folder, "journal")
+            make_journal(journal, rows, OLD_LOAD.symbols)
+            drained = drain(journal, rows, self._scaled(COMPARED["paced-2000"]), self._uri)
+        return [
+            f"{rows:,}",
+            f"{drained.per_second:,.0f}",
+            f"{drained.cpu_s / drained.bars * 1e6:.0f}",
+            f"{drained.plain_per_second:,.0f}",
+            f"{drained.per_second / drained.plain_per_second:.2f}",
+            f"{1e6 / drained.per_second:,.0f} s",
+        ]
+
+    def _rows(self, rows: int) -> int:
+        return max(1_000, int(rows * self._scale))
 
 
-@contextmanager
-def ended(process: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]:
-    """Leave no process behind."""
-    with process:
-        try:
-            yield process
-        finally:
-            if process.returncode is None:
-                process.kill()
+def _certificates(folder: Path) -> tuple[str, str]:
+    """Return the files of an authority, and of a certificate for localhost."""
+    authority = trustme.CA()
+    ca_file, certificate = folder / "ca.pem", folder / "server.pem"
+    authority.cert_pem.write_to_path(str(ca_file))
+    issued = authority.issue_cert("localhost")
+    issued.private_key_and_cert_chain_pem.write_to_path(str(certificate))
+    return str(ca_file), str(certificate)
 
 
-def check(journal: Path, expected: dict[str, Sums]) -> None:
-    """Raise ValueError unless the bars of *journal* add up, exactly, to what was sent."""
-    found: dict[str, Sums] = defaultdict(Sums)
-    with closing(sqlite3.connect(journal)) as database:
-        for symbol, trades, buys, quantity, value in database.execute(
-            "SELECT symbol, trade_count, buy_count, quantity, value FROM bars"
-        ):
-            sums = found[symbol]
-            sums.trades += trades
-            sums.buys += buys
-            sums.quantity += exact(quantity, 8)
-            sums.value += exact(value, 16)
-    for symbol, sums in expected.items():
-        if found[symbol] != sums:
-            raise ValueError(f"{symbol}: sent {sums}, but the journal has {found[symbol]}")
-
-
-def exact(text: str, places: int) -> int:
-    """Return the decimal number *text* in units of 10 ** -places, which must divide it."""
-    units = Fraction(text) * 10**places
-    if units.denominator != 1:
-        raise ValueError(f"{text} has more than {places} places")
-    return int(units)
-
-
-def compare(load: Load, repeat: int) -> list[list[str]]:
-    """Run both ways *repeat* times; return their rows of the table, of medians."""
-    with tempfile.TemporaryDirectory() as folder:
-        ca_file = certificate = ""
-        if load.is_tls:
-            authority = trustme.CA()
-            ca_file, certificate = f"{folder}/ca.pem", f"{folder}/server.pem"
-            authority.cert_pem.write_to_path(ca_file)
-            issued = authority.issue_cert("localhost")
-            issued.private_key_and_cert_chain_pem.write_to_path(certificate)
-        sender = Sender(load, certificate)
-        ours, plain = [], []
-        for _ in range(repeat):
-            ours.append(run_collector(load, sender, ca_file))
-            plain.append(run_plain(load, sender, ca_file))
-        sender.close()
-    ratio = median(plain, "cpu_s") / median(ours, "cpu_s")
-    return [row(load, "bintrades", ours, f"{ratio:.1f}"), row(load, "plain way", plain, "")]
-
-
-def median(runs: list[Measured], name: str) -> float:
-    """Return the median of one figure."""
+def _median(runs: list[Measured], name: str) -> float:
     return float(statistics.median(getattr(run, name) for run in runs))
 
 
-def row(load: Load, way: str, runs: list[Measured], ratio: str) -> list[str]:
-    """Return one line of the table."""
-    cpu_s, elapsed_s = median(runs, "cpu_s"), median(runs, "elapsed_s")
-    return [
-        load.name,
-        f"{load.symbols:,}",
-        f"{load.trades:,}",
-        way,
-        f"{cpu_s / load.trades * 1e6:.1f}",
-        f"{load.trades / elapsed_s:,.0f}",
-        f"{cpu_s / elapsed_s:.1%}",
-        f"{median(runs, 'peak_mib'):.0f}",
-        ratio,
-    ]
+def _print(headers: str, lines: list[list[str]]) -> None:
+    lines = [line for line in lines if line]
+    if lines:
+        names = [name.strip() for name in headers.split(",")]
+        sides = ["left", *["right"] * (len(names) - 1)]
+        print(
+            tabulate(lines, names, tablefmt="github", disable_numparse=True, colalign=sides),
+            end="\n\n",
+            flush=True,
+        )
 
 
-def loads(names: list[str], trades: int, counts: list[int], seconds: int) -> Iterator[Load]:
-    """Yield what the command line asks for: floods of each count of symbols, the others of one."""
-    count = 400 if 400 in counts else counts[-1]
-    for name in names:
-        if name == "flood":
-            yield from (Load(name, trades, each) for each in counts)
-        elif name == "long":
-            yield Load(name, 4 * trades, count)
-        elif name == "tls":
-            yield Load(name, trades, count, is_tls=True)
-        elif name.removeprefix("paced").isdigit():
-            rate = int(name.removeprefix("paced"))
-            yield Load(name, rate * seconds, count, trades_per_second=rate)
-        else:
-            sys.exit(f"benchmark: no load is named {name!r}; see --help")
+def _say(name: str) -> None:
+    print(name, file=sys.stderr, flush=True)
+
+
+def _wanted(text: str) -> list[str]:
+    """Return the rows that *text* names, or begins the names of."""
+    asked = [name.strip() for name in text.split(",") if name.strip()]
+    for name in asked:
+        if not any(row.startswith(name) for row in ROWS):
+            sys.exit(f"benchmark: no row is named {name!r}; there are {', '.join(ROWS)}")
+    return [row for row in ROWS if any(row.startswith(name) for name in asked)]
 
 
 def main() -> None:
@@ -266,35 +248,43 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--trades", type=int, default=300_000, help="of a flood (%(default)s)")
     parser.add_argument(
-        "--loads",
-        default="flood,long,tls,paced2000,paced20000",
-        help="flood; long: of four times the trades; tls: a flood, one TLS record per frame; "
-        "pacedN: N trades a second, some every millisecond (%(default)s)",
+        "--only",
+        default=",".join(ROWS),
+        metavar="NAMES",
+        help="rows, or how their names begin (all: %(default)s)",
     )
-    parser.add_argument("--symbols", default="1,400,3000", help="of the floods (%(default)s)")
-    parser.add_argument("--seconds", type=int, default=20, help="of a paced load (%(default)s)")
-    parser.add_argument("--repeat", type=int, default=1, help="print medians of so many runs")
+    parser.add_argument(
+        "--scale",
+        type=float,
+        default=1.0,
+        help="all amounts times this; live rows below 0.7 have bars of one second (%(default)s)",
+    )
+    parser.add_argument(
+        "--repeat", type=int, default=1, help="first table: print medians of so many runs"
+    )
     arguments = parser.parse_args()
-    if not Path("/proc/self/stat").exists():
-        sys.exit("benchmark: CPU time is read from /proc, which only Linux has")
-    os.environ["no_proxy"] = os.environ["NO_PROXY"] = "localhost"
+    names = _wanted(arguments.only)
+    if not Path("/proc/self/io").exists():
+        sys.exit("benchmark: CPU time and bytes are read from /proc, which only Linux has")
+    os.environ["no_proxy"] = os.environ["NO_PROXY"] = "localhost,127.0.0.1"
+    with ExitStack() as stack:
+        uri = ""
+        if {*names} - {*COMPARED}:
+            uri = _mongodb(stack)
+        sys.exit(Benchmark(names, arguments.scale, arguments.repeat, uri).run())
 
-    counts = [int(count) for count in arguments.symbols.split(",")]
-    lines = []
-    for load in loads(arguments.loads.split(","), arguments.trades, counts, arguments.seconds):
-        print(f"{load.name}: {load.trades:,} trades of {load.symbols:,} symbols", file=sys.stderr)
-        lines += compare(load, arguments.repeat)
-    headers = ["load", "symbols", "trades", "way", "CPU us/trade", "trades/s", "of a core"]
-    print(
-        tabulate(
-            lines,
-            headers=[*headers, "peak MiB", "ratio"],
-            disable_numparse=True,
-            colalign=["left", "right", "right", "left", *["right"] * 5],
-        )
-    )
+
+def _mongodb(stack: ExitStack) -> str:
+    """Return the URI of the tester's server, of one that runs as long as *stack*, or nothing."""
+    if uri := os.environ.get(URI_VARIABLE):
+        return uri
+    binary = find_mongod()
+    if binary is None:
+        print(f"benchmark: {NOT_FOUND}; bars go to no database", file=sys.stderr)
+        return ""
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    return stack.enter_context(Mongod(binary, folder)).uri
 
 
 if __name__ == "__main__":

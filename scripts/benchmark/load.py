@@ -13,13 +13,17 @@ FLOOD_TRADES_PER_SECOND = 5_000
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What is sent: how many trades of how many symbols, and how they come."""
+    """What is sent: how many trades of how many symbols, and how they come.
+
+    The trades of a live load happen when they are sent, by the clock of this machine.
+    """
 
     name: str
     trades: int
     symbols: int
     trades_per_second: int = 0
     is_tls: bool = False
+    is_live: bool = False
 
     @property
     def streams(self) -> list[str]:
@@ -56,12 +60,15 @@ def symbols(count: int) -> list[str]:
     return [f"C{number:03d}USDT" for number in range(count)]
 
 
-def generate(load: Load) -> Frames:
-    """Make the trades of *load*: the same for the same load, symbols at random, ids in order."""
+def generate(load: Load, start_ms: int = START_MS) -> Frames:
+    """Make the trades of *load*: the same for the same load, symbols at random, ids in order.
+
+    Ids begin at 0, so that nothing is missing before the first trade.
+    """
     chance = random.Random(f"{load.trades} {load.symbols}")
     names = symbols(load.symbols)
     prices = [chance.randrange(10_000, 7_000_000) for _ in names]
-    ids = [chance.randrange(1_000_000, 900_000_000) for _ in names]
+    ids = [-1] * load.symbols
     made = Frames(sums={name: Sums() for name in names})
     for number in range(load.trades):
         which = chance.randrange(load.symbols)
@@ -69,7 +76,7 @@ def generate(load: Load) -> Frames:
         ids[which] += 1
         prices[which] = max(1, prices[which] + chance.randrange(-5, 6))
         price, quantity = prices[which], chance.randrange(1, 500_000)
-        time_ms = START_MS + number * 1000 // load.market_trades_per_second
+        time_ms = start_ms + number * 1000 // load.market_trades_per_second
         is_sell = chance.random() < 0.5
         text = (
             f'{{"stream":"{name.lower()}@trade","data":{{"e":"trade","E":{time_ms + 1},'

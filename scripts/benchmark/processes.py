@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scripts.benchmark.sender import send_loads
+from scripts.benchmark.sender import SETTLES_S, send_loads
 
 if TYPE_CHECKING:
     import subprocess
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from scripts.benchmark.load import Load, Sums
 
 TIMEOUT_S = 300.0
-SETTLE_S = 1.0
 TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 
 
@@ -71,6 +70,11 @@ class Sender:
         self.send(None)
         self._process.join(5)
 
+    def kill(self) -> None:
+        """End the process in the middle of whatever it does."""
+        self._process.kill()
+        self._process.join(5)
+
 
 def measure(sender: Sender, process: subprocess.Popen[bytes], *, by_signal: bool) -> Measured:
     """Feed *process*, which is about to connect, and let it end.
@@ -78,7 +82,7 @@ def measure(sender: Sender, process: subprocess.Popen[bytes], *, by_signal: bool
     The collector ends *by_signal*, the plain way when the connection is closed.
     """
     sender.receive(process)
-    time.sleep(SETTLE_S)
+    time.sleep(SETTLES_S)
     cpu_before, written_before = cpu_seconds(process.pid), written_bytes(process.pid)
     started = time.perf_counter()
     sender.send("go")

@@ -14,6 +14,7 @@ import socket
 import ssl
 import threading
 import time
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,11 @@ if TYPE_CHECKING:
 CHUNK = 500
 """Frames in one write of a flood, some 80 KiB."""
 
+SETTLES_S = 1.0
+"""Between the last subscription and the first trade, for whoever is measured to come to rest."""
+
+_PREPARE_US = 30  # to make a trade of a live load, after the moment of the first one is known
+
 
 class Client:
     """One WebSocket connection, after its handshake."""
@@ -32,6 +38,7 @@ class Client:
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self.has_answered = False
+        self._sending = threading.Lock()
         self._received = b""
         request = b""
         while b"\r\n\r\n" not in request:
@@ -65,9 +72,14 @@ class Client:
         return wanted
 
     def _answer(self, request: dict[str, object]) -> list[str]:
-        self.sock.sendall(frame(json.dumps({"result": None, "id": request["id"]}).encode()))
+        self.send(frame(json.dumps({"result": None, "id": request["id"]}).encode()))
         streams = request.get("params")
         return streams if isinstance(streams, list) else []
+
+    def send(self, data: bytes) -> None:
+        """Send whole frames. Any thread."""
+        with self._sending:
+            self.sock.sendall(data)
 
     def _receive(self) -> bytes:
         data = self.sock.recv(65536)
@@ -90,14 +102,25 @@ def send_loads(harness: Connection, load: Load, certificate: str) -> None:
     harness.send((listener.getsockname()[1], rest.server_port, made.sums))
     while harness.recv() is not None:
         clients = _accept_until_subscribed(listener, load, certificate)
+        begins_ms = 0
+        if load.is_live:
+            threading.Thread(target=_answer, args=(set(clients),), daemon=True).start()
+            prepare_s = 2 * SETTLES_S + load.trades * _PREPARE_US / 1e6
+            begins_ms = int((time.time() + prepare_s) * 1_000)
+            made = generate(load, begins_ms)
+            _sleep_until(begins_ms / 1_000 - SETTLES_S)
         harness.send("subscribed")
         harness.recv()
-        (_pace if load.trades_per_second else _flood)(load, made, clients)
-        _wait_until_read(set(clients))
+        if load.trades_per_second:
+            _sleep_until(begins_ms / 1_000)
+            _pace(load, made, clients)
+        else:
+            _flood(load, made, clients)
+        _wait_until_read(load, set(clients))
         harness.send("read")
         harness.recv()
         for client in set(clients):
-            client.sock.sendall(frame(b"\x03\xe8", opcode=8))
+            client.send(frame(b"\x03\xe8", opcode=8))
             client.sock.close()
 
 
@@ -143,17 +166,33 @@ def _send(load: Load, made: Frames, clients: list[Client], numbers: range) -> No
     for client, batch in batches.items():
         if load.is_tls:  # as a server that writes frame by frame: each its own record
             for one in batch:
-                client.sock.sendall(one)
+                client.send(one)
         else:
-            client.sock.sendall(b"".join(batch))
+            client.send(b"".join(batch))
 
 
-def _wait_until_read(clients: set[Client]) -> None:
+def _sleep_until(at_s: float) -> None:
+    time.sleep(max(0.0, at_s - time.time()))
+
+
+def _answer(clients: set[Client]) -> None:
+    """Read what collectors say meanwhile, until the end of the connections."""
+    by_socket = {client.sock: client for client in clients}
+    with suppress(EOFError, OSError, ValueError):
+        while True:
+            for ready in select.select(by_socket, [], [])[0]:
+                by_socket[ready].read()
+
+
+def _wait_until_read(load: Load, clients: set[Client]) -> None:
     for client in clients:
-        client.sock.sendall(frame(b"all", opcode=9))
+        client.send(frame(b"all", opcode=9))
     for client in clients:
         while not client.has_answered:
-            client.read()
+            if load.is_live:
+                time.sleep(0.01)  # it is read by another thread
+            else:
+                client.read()
 
 
 def _rest_handler(load: Load) -> type[BaseHTTPRequestHandler]:

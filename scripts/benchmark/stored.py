@@ -8,7 +8,9 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import pymongo
 
 from scripts.benchmark.collector import run_collector, write_configuration
 from scripts.benchmark.processes import Measured, Sender
@@ -39,25 +41,30 @@ class Stored:
         return int(statistics.quantiles(self.latencies_ms, n=100)[percent - 1])
 
 
+def interval_s(load: Load) -> int:
+    """Return the length of the bars, of which there are to be some."""
+    return 10 if load.trades >= LONG_S * load.trades_per_second else 1
+
+
 def run_stored(load: Load, uri: str, journal: Path | None = None) -> Stored:
     """Measure a collector of a live *load* that stores into MongoDB, if there is a *uri*.
 
     It goes on with a copy of *journal*, if there is one.
     """
-    interval_s = 10 if load.trades >= LONG_S * load.trades_per_second else 1
     sender = Sender(load)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if journal is not None:
             shutil.copy(journal, folder / "journal")
         options = {"file": str(folder / "stored")}
+        collection = f"bars{time.time_ns()}"
         if uri:
-            options |= {"uri": uri, "collection": f"bars{time.time_ns()}"}
+            options |= {"uri": uri, "collection": collection}
         config = write_configuration(
             folder,
             load,
             sender,
-            interval_s=interval_s,
+            interval_s=interval_s(load),
             streams=400,
             store="timed",
             options=options,
@@ -65,6 +72,9 @@ def run_stored(load: Load, uri: str, journal: Path | None = None) -> Stored:
         since_ms = time.time_ns() // 1_000_000
         measured = run_collector(config, sender, since_ms=since_ms)
         latencies = _latencies(folder / "stored")
+    if uri:
+        with pymongo.MongoClient[dict[str, Any]](uri) as client:
+            client.bintrades.drop_collection(collection)
     sender.close()
     return Stored(measured, latencies)
 
