@@ -362,10 +362,11 @@ class Cursor(JournalReader):
         now_ms = time.time_ns() // 1_000_000
         refused = [(bar.symbol, bar.open_time_ms, reason) for bar, reason in rejected]
         with self._writing() as connection:
-            connection.executemany(
-                "DELETE FROM rejected WHERE store = ? AND symbol = ? AND open_time = ?",
-                [(self._store, bar.symbol, bar.open_time_ms) for bar in bars],
-            )
+            if _has_rejected(connection):  # nearly never, and looking for each bar is not free
+                connection.executemany(
+                    "DELETE FROM rejected WHERE store = ? AND symbol = ? AND open_time = ?",
+                    [(self._store, bar.symbol, bar.open_time_ms) for bar in bars],
+                )
             connection.executemany(
                 "INSERT OR REPLACE INTO rejected VALUES (?, ?, ?, ?, ?, 0)",
                 [(self._store, *each, now_ms) for each in [*refused, *self._unreadable]],
@@ -387,6 +388,12 @@ def _open_bars(connection: sqlite3.Connection, symbol: str | None = None) -> Ite
     ):
         for bar in decode_open_bars(text):
             yield replace(bar, is_complete=False, updated_at_ms=updated_at)
+
+
+def _has_rejected(connection: sqlite3.Connection) -> bool:
+    """Whether any store has refused any bar."""
+    (has_some,) = connection.execute("SELECT EXISTS (SELECT 1 FROM rejected)").fetchone()
+    return bool(has_some)
 
 
 def _counts(connection: sqlite3.Connection) -> dict[str, int]:

@@ -747,6 +747,20 @@ def test_resend_since_has_every_bar_from_there_on_sent_again(
     assert len(cursor.next_bars(1_000)[0]) == count
 
 
+def test_check_calls_a_write_concern_unsafe_and_allows_it(config: Path) -> None:
+    text = config.read_text(encoding="utf-8").replace("enabled = shelf", "enabled = mongodb")
+    uri = "mongodb://someone:s3cr3t@db/?w=1"
+    config.write_text(f"{text}\n[store:mongodb]\nuri = {uri}\n", encoding="utf-8")
+
+    command = [sys.executable, "-m", "bintrades", "check", "--config", str(config)]
+    said = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+    assert said.returncode == 0, said.stderr
+    assert said.stdout.endswith("no problem found (stores: mongodb)\n")
+    assert said.stderr.startswith("uri: w=1 is unsafe on a replica set")
+    assert "s3cr3t" not in said.stderr
+
+
 @pytest.mark.usefixtures("journal")
 def test_status_tells_from_where_on_a_store_gets_bars_again(terminal: Terminal) -> None:
     terminal("resend", "shelf", "--since", "2024-08-08T00:30").assert_well()
