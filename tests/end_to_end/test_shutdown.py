@@ -236,3 +236,44 @@ def test_without_a_second_signal_a_hanging_store_has_the_time_it_was_given(
 
         assert collector.trade_count() == 1
         assert "what it lacks stays in the journal" in collector.log
+
+
+NEVER_OPEN = """\
+import threading
+from bintrades import hookimpl
+
+@hookimpl
+def open_store(options):
+    threading.Event().wait()
+
+@hookimpl
+def store_bars(bars):
+    raise AssertionError("it was never open")
+"""
+
+
+def test_a_stop_before_any_trade_warns_of_no_bars(
+    exchange: ExchangeSimulator, tmp_path: Path
+) -> None:
+    stores: Sections = {"stores": {"enabled": "never", "shutdown_timeout": "300ms"}}
+    with Collector(tmp_path, exchange, stores) as collector:
+        (collector.plugins / "never.py").write_text(NEVER_OPEN, encoding="utf-8")
+        collector.start()
+        exchange.wait_for_subscription("btcusdt@trade", timeout_s=60)
+
+        assert collector.stop() == 0
+
+        assert collector.messages("WARNING") == []
+
+
+def test_a_stop_with_bars_that_a_store_has_not_taken_says_so(
+    exchange: ExchangeSimulator, tmp_path: Path
+) -> None:
+    stores: Sections = {"stores": {"enabled": "never", "shutdown_timeout": "300ms"}}
+    with Collector(tmp_path, exchange, stores) as collector:
+        (collector.plugins / "never.py").write_text(NEVER_OPEN, encoding="utf-8")
+        collect_one_trade(collector, exchange)
+
+        assert collector.stop() == 0
+
+        assert "store never has not taken all bars" in collector.log
