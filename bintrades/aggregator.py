@@ -365,6 +365,8 @@ class Aggregator:
         # While it was asked about, an earlier trade may have come that moved the beginning.
         if repaired.begins_at is not None and repaired.gap.since_ms <= ledger.beginning:
             series.unwanted_before = ledger.beginning
+            if repaired.has_older:
+                ledger.note_older()
             ledger.forget_below(repaired.begins_at)
             last_id = min(repaired.begins_at - 1, repaired.gap.last_id)
             self._changes.explained.append((series.symbol, 0, last_id, UNWANTED))

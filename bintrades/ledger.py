@@ -358,6 +358,16 @@ class Ledger:
             )
             self._replace(index, *(part for part in (old, left) if part.size > 0))
 
+    def note_older(self) -> None:
+        """Note that ids had begun anew before the beginning: nothing after it is lost with those.
+
+        Of no effect where ids did not begin anew.
+        """
+        beginning = self.beginning
+        if beginning and self._gaps[0].cause == RENUMBERED:
+            lost = self._gaps[0]  # what was lost last has the lowest of the ids that no trade has
+            self._replace(0, replace(lost, until_ms=min(lost.until_ms, beginning - 1)))
+
     def reconsider(self) -> None:
         """Note that no gap is too old to be asked for, as far as is known now."""
         for index, gap in enumerate(self._gaps):

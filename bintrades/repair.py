@@ -88,6 +88,7 @@ class Repaired:
     absent: Sequence[tuple[int, int]] = ()
     absent_at: int = 0  # when the exchange had said so often enough, on its clock
     begins_at: int | None = None  # of a start gap: the first id that is wanted
+    has_older: bool = False  # a trade from before that was seen
     abandoned_through: int | None = None  # ids up to here are older than anyone wants
     abandoned_before_ms: int = 0
     error: str | None = None
@@ -293,6 +294,7 @@ class RepairPlan:
             runs,
             absent,
             begins_at=wanted_from if is_beginning else None,
+            has_older=is_beginning and older is not None,
             older=older if is_older_left else None,
             error=_NO_TRADES if lacks_trades and is_left else None,
         )
@@ -464,6 +466,7 @@ class RepairPlan:
         absent: list[tuple[int, int]],
         *,
         begins_at: int | None = None,
+        has_older: bool = False,
         older: Run | None = None,
         error: str | None = None,
     ) -> Repaired:
@@ -474,6 +477,7 @@ class RepairPlan:
             absent,
             self._clock,
             begins_at=begins_at,
+            has_older=has_older,
             abandoned_through=None if older is None else min(older.last_id, task.gap.last_id),
             abandoned_before_ms=0 if older is None else older.time,
             error=error,

@@ -714,12 +714,17 @@ def test_repaired_trades_of_before_do_not_count_once_ids_began_anew() -> None:
     aggregator = new_aggregator()
     old, new = old_and_new(aggregator)
     assert new[2].time < START + INTERVAL <= new[4].time
-
     repaired(aggregator, *map(run_of, new[2:6]), begins_at=2)
+    aggregator.add([make_trade(11, new[9].time)], 0)
 
+    repaired(aggregator, run_of(make_trade(10, START + 9_000)))
+
+    assert [gap.cause for gap in aggregator.gaps(BTC)] == ["renumbered", "renumbered"]
     changes = aggregator.collect(is_last=True)
     assert changes.finished[BTC, START] == bar_of(old)
-    assert changes.finished[BTC, START + INTERVAL] == bar_of(new[4:], is_closed=False)
+    assert changes.finished[BTC, START + INTERVAL] == bar_of(
+        [*new[4:], make_trade(11, new[9].time)], is_closed=False
+    )
     assert (BTC, START) not in changes.amendments
 
 

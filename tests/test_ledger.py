@@ -336,6 +336,18 @@ def test_what_is_lost_where_ids_begin_anew_may_have_happened_before_the_last_tra
     assert (lost.since_ms, lost.until_ms) == (START - DISORDER_MS, START + 9_999)
 
 
+def test_trades_of_the_old_ids_may_be_lost_until_it_is_seen_that_ids_began_anew() -> None:
+    before = Ledger()
+    before.admit(900, START)
+    ledger = Ledger.renumbered(before, START + 10_000, START + 32_000)
+    ledger.admit(8, START + 32_000)
+    assert ledger.gaps[0].until_ms == START + 32_000
+
+    ledger.note_older()
+
+    assert ledger.gaps[0].until_ms == START + 9_999, "a trade of the new ids came before that"
+
+
 @given(gap_lists(), spans)
 def test_absent_ids_are_missing_no_longer_and_the_times_of_the_rest_stay(
     gaps: list[Gap], span: tuple[int, int]

@@ -986,13 +986,13 @@ def test_where_they_do_not_agree_the_beginning_is_looked_for_again(answer: list[
 
 
 def test_the_last_aggregate_of_a_page_is_taken_by_its_last_id() -> None:
-    plan = plan_of(gap(5, 9))
+    plan = plan_of(gap(5, 40))
     task = task_of(plan)
     assert isinstance(task, AggregatesTask)
 
-    plan.aggregates_came(task, aggregates((4, 4), (5, 5), (6, 6), (7, 7), (8, 12)), now=0)
+    plan.aggregates_came(task, aggregates((4, 4), (5, 5), (6, 6), (7, 7), (36, 45)), now=0)
 
-    plan.update(BTC, [gap(8, 9)], now=0)
+    plan.update(BTC, [gap(8, 40)], now=0)
     assert isinstance(task_of(plan), TradesTask), "aggregates have told what they can"
 
 

@@ -15,7 +15,7 @@ from bintrades import repair
 from bintrades.aggregator import Aggregator
 from bintrades.binance import repairing as repairing_module
 from bintrades.binance.budget import BLOCKED_UNTIL, Ban, Budget
-from bintrades.binance.events import Connected, Event, Payloads
+from bintrades.binance.events import Connected, Event, Newest, Payloads
 from bintrades.binance.history import History
 from bintrades.binance.markets import MARKETS
 from bintrades.binance.messages import Batch
@@ -633,6 +633,21 @@ def test_a_trade_that_the_stream_never_brought_is_found_and_the_stream_asked_for
 
         assert collector.ear.asked_again == ["BTCUSDT"]
         assert collector.past[0] == (10, 29, REPAIRED)
+
+
+def test_the_newest_trade_is_the_last_one_of_the_newest_aggregate(
+    exchange: ExchangeSimulator, path: Path
+) -> None:
+    for _ in range(3):
+        exchange.record("BTCUSDT", "7", "0.1", time_ms=START)
+    collector = Collector(path, exchange)
+    with contextlib.closing(collector.journal), contextlib.closing(collector.rest):
+        collector.repairing.suspect(["BTCUSDT"])
+        collector.repairing.step()
+
+        newest = collector.inbox.get_nowait()
+    assert isinstance(newest, Newest)
+    assert (newest.symbol, newest.trade_id) == ("BTCUSDT", 2)
 
 
 def test_stopping_waits_for_no_block(exchange: ExchangeSimulator, path: Path) -> None:
