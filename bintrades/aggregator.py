@@ -357,6 +357,8 @@ class Aggregator:
         Old trades say nothing about the exchange's clock.
         """
         series = self._series[repaired.symbol]
+        if repaired.gap.last_id >= (series.ledger.next_id or 0):
+            return  # asked before the ids began anew: nothing of it concerns the new ones
         self._unsaved[series.symbol] = series
         ledger = series.ledger
         gap = ledger.note_attempt(repaired.gap.first_id, repaired.error)

@@ -728,6 +728,22 @@ def test_repaired_trades_of_before_do_not_count_once_ids_began_anew() -> None:
     assert (BTC, START) not in changes.amendments
 
 
+def test_an_answer_about_a_gap_of_before_the_ids_began_anew_abandons_nothing_of_after() -> None:
+    aggregator = new_aggregator()
+    aggregator.add([make_trade(500, START), make_trade(505, START + 1_000)], 0)
+    asked = aggregator.gaps(BTC)[-1]
+    aggregator.add([make_trade(i, START + 3 * INTERVAL + i) for i in range(5)], 0)
+    before = aggregator.gaps(BTC)
+    assert asked not in before
+
+    aggregator.repair(
+        Repaired(BTC, asked, abandoned_through=asked.last_id, abandoned_before_ms=START + 5_000)
+    )
+
+    assert aggregator.gaps(BTC) == before
+    assert not before[-1].is_abandoned
+
+
 def test_trades_that_rest_had_before_the_stream_do_not_begin_the_ids_anew() -> None:
     happened = [make_trade(i, START + i * INTERVAL) for i in range(1, 9)]
     aggregator = new_aggregator()
