@@ -26,6 +26,7 @@ from bintrades.clocks import utc_ms
 from bintrades.errors import ConfigError, JournalError, JournalInUse
 from bintrades.gap_times import GapTimes
 from bintrades.journal_bars import GET_BAR, PRUNABLE, PUT_BAR, pages
+from bintrades.journal_check import lacks_gaps
 from bintrades.journal_file import (
     GAP_COLUMNS,
     UnreadableRow,
@@ -359,6 +360,8 @@ class Journal:
 
     def _read_checkpoints(self, connection: sqlite3.Connection) -> dict[str, Checkpoint]:
         """Return what is known of each symbol; where a row is spoilt, what its bars tell."""
+        if lacks_gaps(connection):
+            raise UnreadableRow("gaps are missing that were counted")
         gaps, self._spoilt = _read_gaps(connection)
         absent = _read_absent(connection)
         checkpoints = {}

@@ -4,6 +4,9 @@ Bars are copied by spans of time. A span in which SQLite meets a spoilt page is 
 single open time is left, of which each symbol is tried alone: what then fails is put into the new
 file's table lost_bars, by symbol and open time. Everything else is small and copied row by row from
 both ends. The damaged file is only read. Memory does not grow with the number of bars.
+
+SQLite does not notice all damage: it may read rows of nonsense, or not see rows at all. So what was
+copied is checked, see journal_check.
 """
 
 from __future__ import annotations
@@ -18,11 +21,12 @@ from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING
 
+from bintrades.journal_check import BarCheck, lacks_gaps, spoilt_bars
 from bintrades.journal_file import is_damaged
 from bintrades.journal_schema import BLOCK_MS, climb, create_first_version, transaction
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
     from typing import Any
 
@@ -67,16 +71,32 @@ _LATER = {  # tables of later versions, copied once the new file has them
         " absent_at, looks",
     ),
 }
+_OF_THE_MACHINE = {
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_INTERRUPT,
+}
 _TOLERANT = "PRAGMA writable_schema = ON"
 """Has SQLite make do with a file that is too short, and with what it can read of the schema."""
 
 _REASON = "it could not be read"
-_LONGEST_MS = 3_660 * 86_400_000  # that bars are kept: what lies farther apart is spoilt
+_LONGEST_MS = 3_660 * 86_400_000  # of time that is looked through where no row tells of the next
+_LATEST_MS = 10**13  # no exchange's time is later
+_OF_BLOCKS = f"FROM damaged.blocks WHERE block BETWEEN 0 AND {_LATEST_MS // BLOCK_MS}"
+_IN_TIME = f"open_time BETWEEN 0 AND {_LATEST_MS}"
+_OF_BARS = f"FROM damaged.bars WHERE {_IN_TIME}"
 _BOUNDS = (
-    f"SELECT (SELECT min(block) FROM damaged.blocks) * {BLOCK_MS},"  # noqa: S608 - constants
-    f" ((SELECT max(block) FROM damaged.blocks) + 1) * {BLOCK_MS}",
-    "SELECT (SELECT min(open_time) FROM damaged.bars), (SELECT max(open_time) FROM damaged.bars)",
-    "SELECT min(open_time), max(open_time) FROM damaged.bars INDEXED BY bars_by_sequence",
+    f"SELECT (SELECT min(block) {_OF_BLOCKS}) * {BLOCK_MS},"
+    f" ((SELECT max(block) {_OF_BLOCKS}) + 1) * {BLOCK_MS}",
+    f"SELECT (SELECT min(open_time) {_OF_BARS}), (SELECT max(open_time) {_OF_BARS})",
+    "SELECT min(open_time), max(open_time) FROM damaged.bars INDEXED BY bars_by_sequence"  # noqa: S608
+    f" WHERE {_IN_TIME}",
 )
 
 
@@ -160,7 +180,7 @@ class Salvage:
             connection.execute("ATTACH DATABASE ? AS damaged", (self._damaged_uri,))
             self._tables, reason = _tables_there(connection)
         except sqlite3.Error as error:
-            if not is_damaged(error):
+            if not _is_of_the_file(error):
                 raise  # the disk may have no room for SQLite's own files beside it
             reason = str(error)
         if "bars" in self._tables:
@@ -176,6 +196,10 @@ class Salvage:
         unreadable = self._copy_tables(connection, damaged, _SMALL)
         self._find_symbols(connection)
         self._copy_bars(connection)
+        self._check_bars(connection)
+        with contextlib.suppress(sqlite3.Error):
+            if "gaps" not in unreadable and lacks_gaps(connection, "damaged"):
+                unreadable["gaps"] = "some are missing without any error"
         if "gaps" in unreadable:
             connection.execute(
                 "INSERT OR REPLACE INTO facts VALUES (?, ?)", (GAPS_UNREADABLE, unreadable["gaps"])
@@ -220,17 +244,18 @@ class Salvage:
             f" VALUES ({', '.join('?' * len(names))})"
         )
         reason = None
+        types = _types_of(connection, table, names)
         with transaction(connection):
             for direction in ("ASC", "DESC"):  # from both ends, up to what is spoilt
                 order = ", ".join(f"{name} {direction}" for name in names[:keys])
                 rows = _rows(damaged, f"{select} ORDER BY {order}")
-                reason = _copy_rows(rows, connection, insert)
+                reason = _copy_rows(rows, connection, insert, types)
                 if reason is None:
                     return None
             if names[0] == "symbol":
                 for symbol in self._symbols:
                     rows = _rows(damaged, f"{select} WHERE symbol = ?", symbol)
-                    _copy_rows(rows, connection, insert)
+                    _copy_rows(rows, connection, insert, types)
         return reason
 
     def _find_symbols(self, connection: sqlite3.Connection) -> None:
@@ -246,22 +271,26 @@ class Salvage:
                     self._symbols.add(symbol)
 
     def _copy_bars(self, connection: sqlite3.Connection) -> None:
-        bounds = _first_answer(connection, _BOUNDS)
+        bounds = _first_times(connection, _BOUNDS)
         if bounds is None:
             self._lose(connection, sorted(self._symbols), 0, "no bar can be found")
             return
-        if None in bounds:
+        if not bounds:
             return  # there are none
-        first, last = (int(bound) // self._interval * self._interval for bound in bounds)
-        last = min(last, first + _LONGEST_MS)
+        first, last = (bound // self._interval * self._interval for bound in bounds)
         step = _SPAN_INTERVALS * self._interval
+        blind_ms = 0
         since: int | None = first
         while since is not None and since <= last:
             if self._stopping.is_set():
                 raise _Stopped
+            if blind_ms > _LONGEST_MS:
+                self._lose(connection, sorted(self._symbols), 0, "not all bars can be found")
+                return
             self._copy_span(connection, since, min(since + step, last + self._interval))
             self._say(since - first, last - first)
-            since = self._next_bar(connection, since + step)
+            before, since = since, self._next_bar(connection, since + step)
+            blind_ms += step if since == before + step else 0
 
     def _next_bar(self, connection: sqlite3.Connection, since: int) -> int | None:
         """Return where the next bars may be, from *since* on."""
@@ -271,7 +300,8 @@ class Salvage:
             ).fetchone()
         except sqlite3.Error:
             return since
-        return None if found is None else int(found) // self._interval * self._interval
+        # What is no number comes after all numbers: where it is the first, there are no more bars.
+        return found // self._interval * self._interval if isinstance(found, int) else None
 
     def _copy_span(self, connection: sqlite3.Connection, since: int, until: int) -> None:
         try:
@@ -281,7 +311,7 @@ class Salvage:
                 ).rowcount
             self.bars += rows
         except sqlite3.Error as error:
-            if not (is_damaged(error) or isinstance(error, sqlite3.IntegrityError)):
+            if not _is_of_the_file(error):
                 raise
             if until - since <= self._interval:
                 self._copy_each(connection, since)
@@ -298,9 +328,37 @@ class Salvage:
                     f"{_COPY} open_time = ? AND symbol = ?", (open_time, symbol)
                 ).rowcount
             except sqlite3.Error as error:
-                if not (is_damaged(error) or isinstance(error, sqlite3.IntegrityError)):
+                if not _is_of_the_file(error):
                     raise
                 self._lose(connection, [symbol], open_time, str(error))
+
+    def _check_bars(self, connection: sqlite3.Connection) -> None:
+        """Lose the rows that are no bars, and those that are missing though nothing was wrong."""
+        for symbol, open_time in spoilt_bars(connection, self._interval):
+            self.bars -= connection.execute(
+                "DELETE FROM main.bars WHERE symbol IS ? AND open_time IS ?", (symbol, open_time)
+            ).rowcount
+            if isinstance(symbol, str) and isinstance(open_time, int):
+                self._lose(connection, [symbol], open_time, "its values cannot be")
+        check = BarCheck(self._interval)
+        for row in connection.execute(
+            "SELECT symbol, open_time, first_trade_id, last_trade_id FROM main.bars"
+            " ORDER BY open_time, symbol"
+        ):
+            check.take(*row)
+        closed_through = connection.execute("SELECT symbol, closed_through FROM main.checkpoints")
+        check.end(closed_through.fetchall())
+        with contextlib.suppress(sqlite3.Error):
+            check.beginning(
+                connection.execute("SELECT symbol, block, bars FROM damaged.blocks").fetchall()
+            )
+        for symbol, open_time in check.missing:
+            self._lose(connection, [symbol], open_time, "it is missing without any error")
+        # A row in a wrong place may have been found after all: asked for again it would be doubled.
+        self.lost_bars -= connection.execute(
+            "DELETE FROM temp.lost WHERE (open_time, symbol) IN"
+            " (SELECT open_time, symbol FROM main.bars)"
+        ).rowcount
 
     def _symbols_of(self, connection: sqlite3.Connection, open_time: int) -> list[str]:
         """Return the symbols that may have a bar then: where it is known, those that have some."""
@@ -322,7 +380,14 @@ class Salvage:
         connection.executemany("INSERT INTO temp.lost VALUES (?, ?, ?)", rows)
 
     def _save_sequence(self, connection: sqlite3.Connection) -> None:
-        """Have the sequence go on after every number that was given, as far as can be known."""
+        """Have the sequence go on after every number that was given, as far as can be known.
+
+        No store has more than there is: one that seems to gets all bars again.
+        """
+        connection.execute(
+            "DELETE FROM cursors WHERE sequence >"
+            " (SELECT CAST(value AS INTEGER) FROM facts WHERE name = 'sequence')"
+        )
         connection.execute(
             "INSERT OR REPLACE INTO facts SELECT 'sequence', max("
             " coalesce((SELECT CAST(value AS INTEGER) FROM facts WHERE name = 'sequence'), 0),"
@@ -380,7 +445,7 @@ def _tables_there(connection: sqlite3.Connection) -> tuple[set[str], str]:
             connection.execute(f"SELECT 1 FROM damaged.{table} LIMIT 0").fetchall()  # noqa: S608
             found.add(table)
         except sqlite3.Error as error:
-            if not (is_damaged(error) or "no such table" in str(error)):
+            if not _is_of_the_file(error):
                 raise
             reason = str(error)
     return found, reason
@@ -390,27 +455,62 @@ def _rows(damaged: sqlite3.Connection, select: str, *values: str) -> Iterator[tu
     yield from damaged.execute(select, values)
 
 
+def _types_of(
+    connection: sqlite3.Connection, table: str, columns: Iterable[str]
+) -> list[tuple[type, ...]]:
+    """Return what the values of each column may be."""
+    kinds: dict[str, type] = {"INTEGER": int, "TEXT": str}
+    types = {
+        name: (kinds[kind],) if not_null or is_key else (kinds[kind], type(None))
+        for _, name, kind, not_null, _, is_key in connection.execute(
+            f"PRAGMA main.table_info({table})"
+        )
+    }
+    return [types[name] for name in columns]
+
+
 def _copy_rows(
-    rows: Iterator[tuple[Any, ...]], connection: sqlite3.Connection, insert: str
+    rows: Iterator[tuple[Any, ...]],
+    connection: sqlite3.Connection,
+    insert: str,
+    types: Sequence[tuple[type, ...]],
 ) -> str | None:
-    """Copy rows up to the first that cannot be read; return why that cannot."""
+    """Copy rows up to the first that cannot be read, but no nonsense; return what is wrong."""
+    reason = None
     while True:
         try:
             row = next(rows, None)
         except sqlite3.Error as error:
-            if not is_damaged(error):
+            if not _is_of_the_file(error):
                 raise
             return str(error)
         if row is None:
-            return None
-        connection.execute(insert, row)
+            return reason
+        if all(map(isinstance, row, types)):
+            connection.execute(insert, row)
+        else:
+            reason = "a row has values that cannot be"
 
 
-def _first_answer(connection: sqlite3.Connection, queries: Iterable[str]) -> Any:
+def _is_of_the_file(error: sqlite3.Error) -> bool:
+    """Whether *error* lies in what is read, and not in the machine.
+
+    A spoilt schema or row may lead to nearly any error.
+    """
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+    return code & 0xFF not in _OF_THE_MACHINE or is_damaged(error)
+
+
+def _first_times(connection: sqlite3.Connection, queries: Iterable[str]) -> list[int] | None:
+    """Return the first answer of two times; an empty list if some say that there are none."""
+    found: list[int] | None = None
     for query in queries:
         with contextlib.suppress(sqlite3.Error):
-            return connection.execute(query).fetchone()
-    return None
+            answer = [time for time in connection.execute(query).fetchone() if type(time) is int]
+            if len(answer) == 2:
+                return answer
+            found = []
+    return found
 
 
 def make_durable(path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import resource
 import sqlite3
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from bintrades.ledger import LedgerState
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
     from pathlib import Path
+    from typing import BinaryIO
 
     from bintrades.changes import Key
     from bintrades.model import Bar
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 INTERVAL_MS = 10_000
 NOBODY = 65_534
 PAGE = 4_096
+SECTOR = 512
 
 
 def open_journal(path: Path) -> Journal:
@@ -135,3 +138,26 @@ def spoil_pages(journal: Path, pages: Collection[int]) -> None:
         for page in pages:
             file.seek((page - 1) * PAGE)
             file.write(b"\xa5" * PAGE)
+
+
+def spoil_unnoticed(journal: Path, kind: str, seed: int) -> None:
+    """Damage the bars of a journal that nobody uses in ways of which SQLite notices only some."""
+    empty_log(journal)
+    rng = random.Random(seed)
+    size = journal.stat().st_size
+    places = [(page - 1) * PAGE for page in pages_of(journal, "bars")]
+    with journal.open("r+b") as file:
+        if kind == "cut":
+            file.truncate(rng.randrange(2 * PAGE, size))
+            return
+        for place in rng.sample(places, rng.randint(1, 4)):
+            if kind == "misplaced page":
+                file.seek(rng.randrange(0, size, PAGE))
+                _overwrite(file, place, file.read(PAGE))
+            else:
+                _overwrite(file, rng.randrange(place, place + PAGE, SECTOR), bytes(SECTOR))
+
+
+def _overwrite(file: BinaryIO, place: int, content: bytes) -> None:
+    file.seek(place)
+    file.write(content)

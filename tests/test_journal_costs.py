@@ -53,7 +53,7 @@ READ_WHOLE = re.compile(
 )
 """Statements that may go through a growing table, by how they begin."""
 
-ONCE = {"journal_schema.py", "journal_salvage.py"}
+ONCE = {"journal_schema.py", "journal_salvage.py", "journal_check.py"}
 """Modules whose statements go through everything, once: an upgrade, and a damaged file."""
 
 NO_QUESTIONS = ("PRAGMA", "BEGIN", "COMMIT", "ROLLBACK")

@@ -35,6 +35,7 @@ from tests.journals import (
     ledgers_of,
     pages_of,
     spoil_pages,
+    spoil_unnoticed,
     stored,
 )
 
@@ -147,6 +148,81 @@ def test_whatever_pages_are_spoilt_each_bar_is_there_or_on_record_as_missing(
 
         assert unexplained(path, bars) == []
         assert counted_twice(path) == []
+
+
+@pytest.mark.parametrize("kind", ["cut", "misplaced page", "empty sector"])
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@given(seed=st.integers(0, 2**32))
+def test_what_sqlite_does_not_notice_of_the_damage_is_on_record_as_missing_too(
+    kind: str, seed: int
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "journal"
+        bars = made(path)
+        spoil_unnoticed(path, kind, seed)
+        with journal_at(path) as journal:
+            with contextlib.suppress(JournalError):
+                journal.save_readable("a reader says so", identity(path))
+            journal.write(Changes(), NOW)
+
+        assert unexplained(path, bars) == []
+        assert counted_twice(path) == []
+
+
+def test_a_row_of_nonsense_is_missing_again_after_a_salvage(path: Path) -> None:
+    made(path)
+    spoilt = OPEN_TIME_MS + 7 * INTERVAL_MS
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(
+            "UPDATE bars SET value = '1.2.3' WHERE symbol = 'BTCUSDT' AND open_time = ?", (spoilt,)
+        )
+
+    with journal_at(path) as journal:
+        journal.save_readable("a reader says so", identity(path))
+
+        (_, gap) = ledgers_of(journal)["BTCUSDT"].gaps
+    assert (gap.first_id, gap.last_id, gap.last_error) == (22, 24, "its values cannot be")
+    assert len(stored(path)) == COUNT - 1
+
+
+@pytest.mark.parametrize("gone", [range(3), range(7, 9), range(COUNT - 2, COUNT), range(COUNT)])
+def test_rows_that_are_gone_without_any_error_are_missing_again_after_a_salvage(
+    path: Path, gone: range
+) -> None:
+    bars = made(path)["BTCUSDT"]
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("DROP TRIGGER bar_removed")  # nobody has counted them off
+        for index in gone:
+            connection.execute(
+                "DELETE FROM bars WHERE symbol = 'BTCUSDT' AND open_time = ?",
+                (bars[index].open_time_ms,),
+            )
+
+    with journal_at(path) as journal:
+        journal.save_readable("a reader says so", identity(path))
+
+        (_, gap) = ledgers_of(journal)["BTCUSDT"].gaps
+    assert gap.first_id <= bars[gone[0]].first_trade_id
+    assert gap.last_id == bars[gone[-1]].last_trade_id
+    assert all(gap.touches(bars[index].open_time_ms, INTERVAL_MS) for index in gone)
+
+
+def test_a_salvage_asks_for_nothing_where_ids_are_known_not_to_exist(path: Path) -> None:
+    before, _, after = sample_bars(3)
+    absent = Gap(4, 6, before.open_time_ms, after.end_time_ms, "skipped", absent_at=NOW)
+    state = LedgerState(after.last_trade_id + 1, after.last_trade_time_ms, (), (absent,))
+    with journal_at(path) as journal:
+        journal.write(
+            Changes(
+                finished=by_key([before, after]),
+                checkpoints={"BTCUSDT": Checkpoint(state, (), after.open_time_ms)},
+            ),
+            NOW,
+        )
+
+        journal.save_readable("a reader says so", identity(path))
+
+        assert ledgers_of(journal)["BTCUSDT"] == state
 
 
 def test_all_but_the_bars_of_a_spoilt_page_stays_as_it_was(path: Path) -> None:
@@ -367,3 +443,54 @@ def test_a_commit_survives_a_loss_of_power_however_the_journal_was_opened(path: 
         remove(path)
         journal.write(Changes(), NOW)
         assert setting(journal) == full, "begun anew"
+
+
+def test_a_cursor_of_nonsense_has_its_store_get_all_bars_again(path: Path) -> None:
+    made(path)
+    for store in ("text", "far", "good"):
+        cursor = Cursor(path, store)
+        bars, sequence = cursor.next_bars(100)
+        cursor.move(sequence, bars)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE cursors SET sequence = 'x' WHERE store = 'text'")
+        connection.execute("UPDATE cursors SET sequence = 1 << 60 WHERE store = 'far'")
+
+    with journal_at(path) as journal:
+        journal.save_readable("a reader says so", identity(path))
+
+    all_bars = COUNT * len(SYMBOLS)
+    waiting = {
+        name: JournalReader(path).store(name).waiting_bars for name in ("text", "far", "good")
+    }
+    assert waiting == {"text": all_bars, "far": all_bars, "good": all_bars - 100}
+
+
+def test_a_spoilt_schema_is_damage_and_no_fault_of_the_disk(path: Path) -> None:
+    bars = made(path)
+    empty_log(path)
+    content = path.read_bytes()
+    assert content.count(b"rejected (store, rejected_at)") == 1
+    path.write_bytes(
+        content.replace(b"rejected (store, rejected_at)", b"rejected (store, rejectad_at)")
+    )
+
+    with journal_at(path) as journal:
+        journal.write(Changes(), NOW)
+
+    assert unexplained(path, bars) == []
+
+
+def test_gaps_that_are_gone_without_any_error_are_noticed_at_the_start(path: Path) -> None:
+    made(path)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("DROP TRIGGER gap_removed")  # nobody has counted them off
+        connection.execute("DELETE FROM gaps WHERE symbol = 'BTCUSDT'")
+
+    with journal_at(path) as journal:
+        gaps = {symbol: state.gaps for symbol, state in ledgers_of(journal).items()}
+
+    assert {symbol: gap[0].last_error for symbol, gap in gaps.items()} == dict.fromkeys(
+        SYMBOLS, "its gaps could not be read"
+    )
+    with journal_at(path) as journal:
+        assert {symbol: state.gaps for symbol, state in ledgers_of(journal).items()} == gaps
