@@ -50,6 +50,7 @@ GROWING = {"bars", "blocks", "gaps", "past_gaps", "rejected"}
 READ_WHOLE = re.compile(
     "SELECT symbol, first_id"  # all that is missing now: each row is an answer
     "|SELECT DISTINCT symbol FROM blocks|DELETE FROM gaps$"  # once, where a file was damaged
+    r"|SELECT EXISTS \(SELECT 1 FROM rejected\)$"  # ends at the first row
 )
 """Statements that may go through a growing table, by how they begin."""
 
