@@ -52,16 +52,24 @@ def state_of(figures: Mapping[str, Any] | None, *, is_in_use: bool, now: int) ->
 
 
 def problems(
-    state: str, figures: Mapping[str, Any] | None, waiting: Mapping[str, int], now: int
+    state: str,
+    figures: Mapping[str, Any] | None,
+    waiting: Mapping[str, int],
+    now: int,
+    taken_ms: int = 0,
 ) -> list[str]:
     """Return why a collector in this *state* is not well; nothing when it is.
 
-    *waiting* has the number of bars that wait for each store.
+    *waiting* has the number of bars that wait for each store; *taken_ms* is since when the process
+    has the journal, or 0 where nobody knows: one that has left no word since is still opening it.
     """
     if state in (STOPPED, NEVER_RUN):
         return ["it does not run"]
     if figures is None:
-        return []  # it has only just begun
+        silence = now - taken_ms if taken_ms else 0
+        if silence <= NOT_RESPONDING_AFTER_MS[STARTING]:
+            return []
+        return [f"it has been opening its journal for {_duration(silence)}, without a word"]
     age = now - figures["beat_ms"]
     if state == NOT_RESPONDING:
         return [

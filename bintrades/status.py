@@ -206,14 +206,15 @@ def read_status(journal: Path, stores: Sequence[str]) -> dict[str, Any]:
     if has_process and figures and not _is_process(figures["pid"]):
         time.sleep(_NUMBER_WITHIN_S)
     now = now_ms()
-    if has_process and not is_word_of(figures, holder(journal), now):
+    process = holder(journal)
+    if has_process and not is_word_of(figures, process, now):
         figures = None
     state = state_of(figures, is_in_use=has_process, now=now)
     of_stores = {name: _store_figures(reader, name) for name in stores}
     waiting = {name: store["waiting_bars"] for name, store in of_stores.items()}
     return {
         "state": state,
-        "problems": problems(state, figures, waiting, now),
+        "problems": problems(state, figures, waiting, now, taken_ms=process[1]),
         "journal": _journal_figures(reader, journal),
         "gaps": {**_gap_figures(reader), "symbols": reader.symbols_with_gaps()},
         "stores": of_stores,

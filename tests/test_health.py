@@ -45,6 +45,13 @@ def test_without_a_process_it_has_stopped_or_never_run() -> None:
 def test_a_process_without_a_word_is_starting() -> None:
     assert state(None) == "starting"
     assert found(None) == []
+    assert problems("starting", None, {}, NOW, taken_ms=NOW - 90_000) == []
+
+
+def test_a_process_that_never_leaves_a_word_is_not_well() -> None:
+    (problem,) = problems("starting", None, {}, NOW, taken_ms=NOW - 5 * MINUTE)
+
+    assert problem == "it has been opening its journal for 5 min, without a word"
 
 
 @pytest.mark.parametrize(
