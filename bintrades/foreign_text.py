@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, quote_plus, unquote
+from urllib.parse import quote, unquote
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -43,8 +43,9 @@ def remember_secrets(values: Iterable[str]) -> None:
     secrets = {
         form
         for value in values
-        if len(value) >= _SHORTEST_SECRET and value not in _NO_SECRETS
-        for form in _forms(value)
+        for meant in (value, unquote(value))  # as a URI has it, servers and libraries decode it
+        if len(meant) >= _SHORTEST_SECRET and meant not in _NO_SECRETS
+        for form in _forms(meant)
     }
     longest_first = sorted(secrets, key=lambda secret: (-len(secret), secret))
     _secrets = re.compile("|".join(map(_pattern, longest_first))) if secrets else _nothing
@@ -112,16 +113,28 @@ def _escaped(line: str) -> str:
 
 
 def _forms(secret: str) -> Iterable[str]:
-    """Yield *secret* as it may stand in a message: as it is, in a URI, in a repr, in JSON."""
+    """Yield *secret* as it may stand in a message: as it is, in a repr, in JSON."""
     yield secret
-    yield quote(secret, safe="")
-    yield quote_plus(secret)
     yield repr(secret)[1:-1]
     yield json.dumps(secret)[1:-1]
     yield json.dumps(secret, ensure_ascii=False)[1:-1]
 
 
 def _pattern(secret: str) -> str:
-    """Return what finds *secret*; a number (a port, say) is not found inside of a longer one."""
-    pattern = re.escape(secret)
+    """Return what finds *secret*; a number (a port, say) is not found inside of a longer one.
+
+    Also where any of its characters are percent-encoded: each library leaves others as they are.
+    """
+    pattern = "".join(map(_char_pattern, secret))
     return rf"(?<!\d){pattern}(?!\d)" if secret.isdecimal() else pattern
+
+
+def _char_pattern(char: str) -> str:
+    """Return what finds *char* as it is, or as it may stand in a URI."""
+    if char.isascii() and char.isalnum():
+        return char
+    encoded = quote(char, safe="", errors="replace")
+    if encoded == char:  # - . _ and ~, which nobody encodes
+        return re.escape(char)
+    forms = [f"(?i:{encoded})", re.escape(char)]  # a % is the beginning of its %25
+    return f"(?:{'|'.join([*forms, re.escape('+')] if char == ' ' else forms)})"

@@ -79,6 +79,23 @@ def test_a_secret_is_hidden_in_every_form(secret: str, before: str, after: str) 
         assert redact(before + form + after) == f"{before}***{after}"
 
 
+@pytest.mark.parametrize(
+    "form",
+    [
+        "p@ss w/rd",
+        "p%40ss%20w%2Frd",
+        "p%40ss%20w/rd",
+        "p%40ss+w%2frd",
+        "p%40ss w%2Frd",
+        "p@ss%20w/rd",
+    ],
+)
+def test_a_secret_is_hidden_however_much_of_it_a_library_encodes(form: str) -> None:
+    for secret in ("p@ss w/rd", "p%40ss%20w%2Frd"):
+        remember_secrets([secret])
+        assert redact(f"<{form}>") == "<***>"
+
+
 def test_the_longer_of_two_secrets_is_hidden_whole() -> None:
     remember_secrets(["hidden", "hidden too"])
 
