@@ -30,7 +30,7 @@ from bintrades.journal_file import (
     is_damaged,
 )
 from bintrades.journal_gaps import FROM_THE_BEGINNING, TABLES, GapRow, gap_page
-from bintrades.journal_lock import identity
+from bintrades.journal_lock import identity, what_to_do
 from bintrades.journal_schema import transaction
 
 if TYPE_CHECKING:
@@ -280,7 +280,8 @@ class JournalReader:
                 ) from error
             if isinstance(error, JournalError):
                 raise
-            raise JournalError(f"{self.path}: {error}") from error
+            advice = what_to_do(error, "let `bintrades run` open it, which makes what it lacks")
+            raise JournalError(f"{self.path}: cannot be read: {error}; {advice}") from error
 
     def _note_damage(self, reason: str, file: tuple[int, int]) -> None:
         """Tell whoever can save what is readable, if there is somebody."""

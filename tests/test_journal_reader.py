@@ -366,6 +366,13 @@ def test_a_journal_that_is_just_being_made_has_no_bars(path: Path) -> None:
     assert JournalReader(path).bars("BTCUSDT", 0, NOW, 1) == []
 
 
+def test_a_file_without_tables_is_told_with_what_to_do(path: Path) -> None:
+    path.touch()
+
+    with pytest.raises(JournalError, match=r"cannot be read: .*; let `bintrades run` open it"):
+        JournalReader(path).counts()
+
+
 @pytest.mark.parametrize("use", USES)
 @pytest.mark.parametrize("content", [b"", b"no database" * 500])
 def test_a_file_that_is_no_journal_is_an_error_that_names_it(
