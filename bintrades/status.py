@@ -26,7 +26,7 @@ from bintrades.journal_lock import holder, is_in_use
 from bintrades.journal_reader import JournalReader
 from bintrades.journal_wal import WAL_LIMIT, reading_processes, wal_bytes
 from bintrades.log_writer import lost_lines
-from bintrades.model import ABSENT, REPAIRED, utc
+from bintrades.model import ABSENT, LATE, REPAIRED, utc
 from bintrades.version import __version__
 
 if TYPE_CHECKING:
@@ -260,7 +260,7 @@ def _sizes(journal: Path) -> dict[str, int]:
 
 def _gap_figures(reader: JournalReader) -> dict[str, int]:
     counts = reader.gap_counts()
-    return {state: counts.get(state, 0) for state in ("open", "abandoned", REPAIRED, ABSENT)}
+    return {state: counts.get(state, 0) for state in ("open", "abandoned", REPAIRED, ABSENT, LATE)}
 
 
 def _redacted(text: str | None) -> str | None:
@@ -291,7 +291,7 @@ def _lines(status: dict[str, Any]) -> list[str]:
         f"bars        {journal['bars']}, of {journal['symbols']} symbols;"
         f" {journal['unclosed']} still open, {journal['incomplete']} lack trades",
         f"gaps        {gaps['open']} open, {gaps['repaired']} repaired, {gaps['absent']} absent,"
-        f" {gaps['abandoned']} abandoned (`bintrades gaps` lists them)",
+        f" {gaps['abandoned']} abandoned{_tell_late(gaps)} (`bintrades gaps` lists them)",
     ]
     if journal["wal_bytes"] > WAL_LIMIT:
         lines.append(f"trouble     {_tell_wal(journal)}")
@@ -351,6 +351,10 @@ def _tell_repair(collector: dict[str, Any]) -> str:
     elif repair["error"]:
         done += f"; the last request failed: {repair['error']}"
     return done
+
+
+def _tell_late(gaps: dict[str, int]) -> str:
+    return f", {gaps[LATE]} late" if gaps[LATE] else ""
 
 
 def _tell_wal(journal: dict[str, Any]) -> str:

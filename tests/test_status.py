@@ -6,6 +6,7 @@ import json
 import os
 import queue
 import re
+import sqlite3
 from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -177,7 +178,7 @@ def test_the_summary_tells_of_gaps_and_of_bars_that_wait_as_well(path: Path) -> 
         figures = collector.status.summary(collector.recording, path)
         size = path.stat().st_size
 
-    assert figures["gaps"] == {"open": 1, "abandoned": 0, "repaired": 0, "absent": 0}
+    assert figures["gaps"] == {"open": 1, "abandoned": 0, "repaired": 0, "absent": 0, "late": 0}
     (store,) = figures["stores"]
     assert (store["name"], store["waiting_bars"], store["rejected_bars"]) == ("jsonl", 3, 0)
     assert figures["journal_bytes"] == size + figures["wal_bytes"]
@@ -387,6 +388,7 @@ def test_what_waits_and_lacks_is_told(path: Path) -> None:
         "abandoned": 1,
         "repaired": 1,
         "absent": 1,
+        "late": 0,
         "symbols": ["BTCUSDT", "ETHUSDT"],
     }
     assert status["stores"] == {
@@ -397,6 +399,18 @@ def test_what_waits_and_lacks_is_told(path: Path) -> None:
     assert "bars        3, of 3 symbols; 1 still open, 1 lack trades" in page
     assert "gaps        2 open, 1 repaired, 1 absent, 1 abandoned (`bintrades gaps`" in page
     assert "store       jsonl: 1 bars wait, 1 refused (far too ugly)" in page
+
+
+def test_trades_that_came_too_late_for_their_bar_are_told(path: Path) -> None:
+    with journal_at(path), closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(
+            "INSERT INTO past_gaps VALUES ('BTCUSDT', 1, 2, 0, 0, 'skipped', 0, NULL, 'late', 0)"
+        )
+
+    status = read_status(path, [])
+
+    assert status["gaps"]["late"] == 1
+    assert "0 abandoned, 1 late (`bintrades gaps` lists them)" in tell(status)
 
 
 def test_every_trouble_is_told(path: Path) -> None:
