@@ -28,6 +28,7 @@ from bintrades.journal_file import (
     fetch_rows,
     gap_from_row,
     is_damaged,
+    reading_rows,
 )
 from bintrades.journal_gaps import FROM_THE_BEGINNING, TABLES, GapRow, gap_page
 from bintrades.journal_lock import identity, what_to_do
@@ -429,4 +430,5 @@ def _kind(connection: sqlite3.Connection) -> tuple[str, int]:
 
 def _position(connection: sqlite3.Connection, store: str) -> int:
     row = connection.execute("SELECT sequence FROM cursors WHERE store = ?", (store,)).fetchone()
-    return 0 if row is None else int(row[0])
+    with reading_rows():
+        return 0 if row is None else int(row[0])

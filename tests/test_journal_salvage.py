@@ -494,3 +494,22 @@ def test_gaps_that_are_gone_without_any_error_are_noticed_at_the_start(path: Pat
     )
     with journal_at(path) as journal:
         assert {symbol: state.gaps for symbol, state in ledgers_of(journal).items()} == gaps
+
+
+def test_a_store_whose_cursor_is_nonsense_gets_all_bars_again_without_a_restart(
+    path: Path,
+) -> None:
+    made(path)
+    damaged = Found()
+    cursor = Cursor(path, "shelf", damaged)
+    bars, sequence = cursor.next_bars(100)
+    cursor.move(sequence, bars)
+    with journal_at(path) as journal:
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute("UPDATE cursors SET sequence = 'x'")
+
+        with pytest.raises(JournalDamaged):
+            cursor.next_bars(2_000)
+        journal.save_readable(*damaged.last)
+
+        assert len(cursor.next_bars(2_000)[0]) == COUNT * len(SYMBOLS)
