@@ -63,15 +63,21 @@ def client_of(uri: str) -> pymongo.MongoClient[dict[str, Any]]:
 def _parse(query: str) -> Mapping[str, Any]:
     """Return the options by the names that pymongo uses inside.
 
-    Where pymongo finds fault with one, ConfigError names it: not every version of pymongo does.
+    Where pymongo finds fault with some, ConfigError names each: pymongo itself stops at the first.
     """
     if not query:
         return {}
     try:
         return split_options(query)
     except (PyMongoError, ValueError, TypeError, OSError):
+        problems: list[str] = []
         for option in re.split("[&;]", query):
-            _parse_one(option)
+            try:
+                _parse_one(option)
+            except ConfigError as error:
+                problems.extend(error.problems)
+        if problems:
+            raise ConfigError(*problems) from None
         raise
 
 

@@ -687,6 +687,17 @@ def test_a_bad_uri_is_refused_with_its_reason(uri: str, problem: str) -> None:
         MongoStore().check_store({"uri": uri})
 
 
+def test_every_bad_option_of_a_uri_is_named_at_once() -> None:
+    uri = "mongodb://db/?conectTimeoutMS=5&tls=true&tlsCAFile=/no/such/file"
+
+    with pytest.raises(ConfigError) as caught:
+        MongoStore().check_store({"uri": uri})
+
+    wrong, missing = caught.value.problems
+    assert "conecttimeoutms" in wrong
+    assert "/no/such/file" in missing
+
+
 @pytest.mark.parametrize("scheme", ["mongodb", "mongodb+srv", "mongo"])
 def test_no_part_of_user_name_or_password_is_ever_said(scheme: str) -> None:
     said = set()
