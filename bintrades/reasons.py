@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import logging
+import math
 import queue
 import signal
+import time
 
 log = logging.getLogger(__name__)
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """The last when the terminal closes. Where it is ignored, as under nohup, it stays so."""
+
+
+_LOOK_EVERY_S = 0.5
+"""Python handles a signal when the main thread runs. One that the kernel gives to another thread, or
+that comes just before the main thread begins to wait, does not wake it: it has to look itself."""
 
 
 class Reasons:
@@ -42,12 +49,17 @@ class Reasons:
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait for a reason; return whether there is one. Main thread."""
-        try:
-            reason = self._queue.get(timeout=timeout_s)
-        except queue.Empty:
-            return False
-        log.info("stopping: %s", reason)
-        return True
+        until = math.inf if timeout_s is None else time.monotonic() + timeout_s
+        while True:
+            left_s = until - time.monotonic()
+            try:
+                reason = self._queue.get(timeout=max(0.0, min(left_s, _LOOK_EVERY_S)))
+            except queue.Empty:
+                if left_s <= _LOOK_EVERY_S:
+                    return False
+            else:
+                log.info("stopping: %s", reason)
+                return True
 
     def fail(self, failure: str) -> None:
         """Stop because of *failure*. Any thread."""

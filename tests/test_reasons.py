@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import threading
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -30,6 +32,23 @@ def test_each_stop_signal_is_a_reason(number: signal.Signals) -> None:
 
     assert reasons.wait(10)
     assert not reasons.wait(0)
+
+
+def test_a_signal_that_another_thread_gets_wakes_the_main_thread_soon() -> None:
+    reasons = Reasons()
+
+    def send() -> None:
+        time.sleep(0.2)  # by then the main thread waits, and nothing interrupts it
+        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+
+    other = threading.Thread(target=send)
+    other.start()
+    began = time.monotonic()
+    try:
+        assert reasons.wait(60)
+        assert time.monotonic() - began < 30
+    finally:
+        other.join()
 
 
 def test_a_second_sigterm_is_another_reason() -> None:
