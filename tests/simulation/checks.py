@@ -10,7 +10,7 @@ from tests.simulation.market import WIPED_IDS, by_interval, differences, ranges
 from tests.simulation.schedule import START_MS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from bintrades.journal_reader import JournalReader
     from bintrades.ledger import LedgerState
@@ -147,7 +147,9 @@ def check_truth(world: World, reader: JournalReader) -> list[str]:
     """Return what is wrong in a harsh world, where bars and ledgers may be lost on the way.
 
     No bar has trades that do not exist, or has them twice; one that is called complete has them
-    all; and once the world is calm again every bar comes, whole, or its gap is on record.
+    all; and once the world is calm again every bar comes, whole, or its gap is on record. No bar
+    is gone from amid those of the journal unless its gap is on record; and every store has what
+    the journal has, or better, whatever it had forgotten.
     """
     states = _states(world)
     problems = []
@@ -164,7 +166,18 @@ def check_truth(world: World, reader: JournalReader) -> list[str]:
                 f"{place}: {symbol} {problem}"
                 for problem in _truth(world, symbol, state, bars_at, is_store=place != "journal")
             ]
+        problems += _left_behind(places)
     return problems
+
+
+def _left_behind(places: Mapping[str, Mapping[int, Bar]]) -> list[str]:
+    """Return what the journal has and a store, to which everything was delivered, has not."""
+    return [
+        f"{place}: has {bars.get(open_time)} where the journal has {bar}"
+        for place, bars in places.items()
+        for open_time, bar in places.get("journal", {}).items()
+        if open_time not in bars or bars[open_time].rank < bar.rank
+    ]
 
 
 def _truth(
@@ -172,6 +185,7 @@ def _truth(
 ) -> Iterator[str]:
     interval = world.schedule.interval
     last_fault = max(world.schedule.faults_end, world.harshness.wiped_at or 0)
+    wiped_at = START_MS + world.schedule.phase + (world.harshness.wiped_at or 0)
     calm_from = START_MS + world.schedule.phase + last_fault + _CALM_AFTER_MS
     trades = world.trades[symbol]
     if world.schedule.is_rest_forbidden:  # the last trades may be lost, and nobody the wiser
@@ -182,6 +196,8 @@ def _truth(
     for open_time in sorted({*bars, *full}):
         bar, whole = bars.get(open_time), full.get(open_time, [])
         where = f"{(open_time - START_MS) / 1000:g} s"
+        if open_time <= wiped_at and symbol in world.unseen_at_wipe:
+            continue  # nobody can tell that there were other trades before
         if any(gap.touches(open_time, interval) for gap in state.gaps):
             # A store keeps what was called complete before anybody could know better.
             if bar is not None and not is_store and bar.is_complete:
@@ -190,6 +206,8 @@ def _truth(
             yield f"{where}: {wrong}"
         elif calm_from <= open_time < last and (bar is None or not bar.is_complete):
             yield f"{where}: not whole though all is calm: {bar}"
+        elif bar is None and not is_store and min(bars, default=last) < open_time < max(bars):
+            yield f"{where}: no bar amid others, and no gap on record"
 
 
 def _bars_of(store: FaultyStore, symbol: str) -> dict[int, Bar]:

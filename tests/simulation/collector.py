@@ -164,6 +164,7 @@ class Collector:
         self.journal = Journal(
             path, market="spot", interval_ms=schedule.interval, mark_every_ms=500
         )
+        self.journal.release(schedule.symbols, clock.utc())
         self.aggregator = Aggregator(
             schedule.symbols,
             market="spot",

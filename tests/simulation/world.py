@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bintrades.journal_reader import JournalReader
+from bintrades.journal_spare import spare_file
 from bintrades.ledger import DISORDER_MS
 from tests.journals import ledgers_of
 from tests.simulation.checks import (
@@ -129,6 +130,7 @@ class World:
         self._page_limit = False
         self._second: Collector | None = None
         self._is_wiped = False
+        self.unseen_at_wipe: set[str] = set()  # of which no trade of before was ever seen
         self._rollbacks = sorted(self.harshness.rollbacks)
         self._damages = list(self.harshness.damages)
 
@@ -161,8 +163,8 @@ class World:
         """Check what the ledger says is missing: nothing young is abandoned."""
         oldest = self.clock.exchange() - self.schedule.max_age
         for gap in gaps:
-            # After a wipe nobody can ask for what was before.
-            is_lost = self.harshness.wiped_at is not None
+            # After a wipe nobody can ask for what was before, nor for ids that are not known.
+            is_lost = self.harshness.wiped_at is not None or (self.is_harsh and gap.first_id < 0)
             if gap.is_abandoned and not is_lost and gap.until_ms - DISORDER_MS > oldest:
                 self.errors.append(f"{symbol}: abandoned before its time: {gap}")
         if self.trace is not None:
@@ -228,6 +230,12 @@ class World:
         wiped_at = self.harshness.wiped_at
         if wiped_at is not None and elapsed >= wiped_at and not self._is_wiped:
             self._is_wiped = True
+            seen = ledgers_of(self._collector.journal) if self._collector else {}
+            self.unseen_at_wipe = {
+                symbol
+                for symbol in self.schedule.symbols
+                if symbol not in seen or seen[symbol].next_id is None
+            }
             self.note("the exchange forgets everything and begins its ids anew")
             self.rest.serve(list(self.tapes.values()))
         while self._rollbacks and self._rollbacks[0][0] <= elapsed:
@@ -344,6 +352,8 @@ class World:
             source = self._path.with_name(self._path.name + suffix)
             if source.exists():
                 shutil.copyfile(source, path.with_name(path.name + suffix))
+        if spare_file(self._path).exists():
+            shutil.copyfile(spare_file(self._path), spare_file(path))
         self._collector.abandon()
         self._path = path
         self.rest.forget_blocks()
