@@ -15,8 +15,9 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 _LOOK_EVERY_S = 0.5
-"""Python handles a signal when the main thread runs. One that the kernel gives to another thread, or
-that comes just before the main thread begins to wait, does not wake it: it has to look itself."""
+"""Python handles a signal when the main thread runs. One that the kernel gives to another thread,
+or that comes just before the main thread begins to wait, does not wake it: it has to look itself.
+"""
 
 
 class Reasons:
