@@ -69,7 +69,8 @@ def run_stored(load: Load, uri: str, journal: Path | None = None) -> Stored:
             store="timed",
             options=options,
         )
-        since_ms = time.time_ns() // 1_000_000
+        now_ms = time.time_ns() // 1_000_000
+        since_ms = now_ms - now_ms % (interval_s(load) * 1000)  # when the first bar may open
         measured = run_collector(config, sender, since_ms=since_ms)
         latencies = _latencies(folder / "stored")
     if uri:
