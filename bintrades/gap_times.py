@@ -20,13 +20,12 @@ _REBUILD_ABOVE = 100  # changes at once, beyond which to sort anew is quicker th
 class GapTimes:
     """The spans of one symbol's gaps, by when they begin, each with the latest end so far."""
 
-    __slots__ = ("_ends", "_gaps", "_open_ends", "_spans")
+    __slots__ = ("_ends", "_gaps", "_spans")
 
     def __init__(self, gaps: tuple[Gap, ...] = ()) -> None:
         self._gaps: tuple[Gap, ...] = ()
-        self._spans: list[tuple[int, int, int, bool]] = []
+        self._spans: list[tuple[int, int, int]] = []
         self._ends: list[int] = []  # latest end of a span up to here
-        self._open_ends: list[int] = []  # the same of gaps that were not abandoned
         self.update(gaps)
 
     def update(self, gaps: tuple[Gap, ...]) -> None:
@@ -37,41 +36,33 @@ class GapTimes:
         self._gaps = gaps
         if len(before) + len(after) > _REBUILD_ABOVE:
             self._spans = sorted(map(_span, gaps))
-            self._ends, self._open_ends = [_NEVER] * len(gaps), [_NEVER] * len(gaps)
+            self._ends = [_NEVER] * len(gaps)
             self._recompute(0, len(gaps))
             return
         for gap in before:
             index = bisect_left(self._spans, _span(gap))
-            del self._spans[index], self._ends[index], self._open_ends[index]
+            del self._spans[index], self._ends[index]
             self._recompute(index, index)
         for gap in after:
             index = bisect_left(self._spans, _span(gap))
             insort(self._spans, _span(gap))
             self._ends.insert(index, _NEVER)
-            self._open_ends.insert(index, _NEVER)
             self._recompute(index, index + 1)
 
-    def touch(self, open_time_ms: int, interval_ms: int, *, open_only: bool = False) -> bool:
-        """Whether a trade that is missing may belong to the interval that opens then.
-
-        With *open_only*, whether such a trade is still asked for.
-        """
+    def touch(self, open_time_ms: int, interval_ms: int) -> bool:
+        """Whether a trade that is missing may belong to the interval that opens then."""
         begun = bisect_left(self._spans, (open_time_ms + interval_ms,))
-        ends = self._open_ends if open_only else self._ends
-        return begun > 0 and ends[begun - 1] >= open_time_ms
+        return begun > 0 and self._ends[begun - 1] >= open_time_ms
 
     def _recompute(self, start: int, certain: int) -> None:
         """Set the latest ends from *start* on, at least up to *certain*, until they are right."""
         end = self._ends[start - 1] if start else _NEVER
-        open_end = self._open_ends[start - 1] if start else _NEVER
         for index in range(start, len(self._spans)):
-            _, until, _, is_abandoned = self._spans[index]
-            end = max(end, until)
-            open_end = open_end if is_abandoned else max(open_end, until)
-            if index >= certain and self._ends[index] == end and self._open_ends[index] == open_end:
+            end = max(end, self._spans[index][1])
+            if index >= certain and self._ends[index] == end:
                 return
-            self._ends[index], self._open_ends[index] = end, open_end
+            self._ends[index] = end
 
 
-def _span(gap: Gap) -> tuple[int, int, int, bool]:
-    return gap.since_ms, gap.until_ms, gap.first_id, gap.is_abandoned
+def _span(gap: Gap) -> tuple[int, int, int]:
+    return gap.since_ms, gap.until_ms, gap.first_id

@@ -30,9 +30,9 @@ gap_sets = st.lists(
 ).map(lambda gaps: tuple(sorted(gaps, key=lambda gap: gap.first_id)))
 
 
-@given(st.lists(gap_sets, min_size=1, max_size=5), st.booleans())
+@given(st.lists(gap_sets, min_size=1, max_size=5))
 def test_a_bar_is_touched_exactly_when_one_of_the_gaps_touches_it(
-    steps: list[tuple[Gap, ...]], open_only: bool
+    steps: list[tuple[Gap, ...]],
 ) -> None:
     times = GapTimes()
     known: dict[int, Gap] = {}
@@ -42,12 +42,8 @@ def test_a_bar_is_touched_exactly_when_one_of_the_gaps_touches_it(
         known = {gap.first_id: gap for gap in gaps}
         times.update(gaps)
         for open_time in range(0, 280, 7):
-            expected = any(
-                gap.touches(open_time, INTERVAL)
-                for gap in gaps
-                if not (open_only and gap.is_abandoned)
-            )
-            assert times.touch(open_time, INTERVAL, open_only=open_only) == expected
+            expected = any(gap.touches(open_time, INTERVAL) for gap in gaps)
+            assert times.touch(open_time, INTERVAL) == expected
 
 
 def test_thousands_of_gaps_that_come_and_go_at_once_are_known_as_well() -> None:
