@@ -42,18 +42,24 @@ collection = bars
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """An option as it stands in the file: what it means, may be, and is when it is left out."""
+    """An option as it stands in the file: what it means, may be, and is when it is left out.
+
+    One that says more by standing there than its default does is commented out in the example.
+    """
 
     name: str
     default: str
     kind: Kind
     meaning: str
+    is_commented_out: bool = False
 
 
-def _option(name: str, default: str, kind: Kind, meaning: str) -> Any:
+def _option(
+    name: str, default: str, kind: Kind, meaning: str, *, is_commented_out: bool = False
+) -> Any:
     return dataclasses.field(
         default_factory=partial(kind.parse, default),
-        metadata={"option": Option(name, default, kind, meaning)},
+        metadata={"option": Option(name, default, kind, meaning, is_commented_out)},
     )
 
 
@@ -154,7 +160,8 @@ class JournalConfig:
         "3d",
         kinds.duration("1s", "3650d"),
         "how long a bar that every store has is kept, since it was last written; without a store,"
-        " bars leave only where this line stands",
+        " bars leave only where this is set",
+        is_commented_out=True,  # whoever only empties [stores] enabled has not asked for it
     )
     checkpoint_every_ms: int = _option(
         "checkpoint_every",
@@ -238,4 +245,6 @@ def example_text() -> str:
 
 def _example_of(option: Option) -> str:
     setting = f"{option.name} = {option.default}".rstrip()
+    if option.is_commented_out:
+        setting = f"; default: {option.default}\n;{setting}"
     return f"; {option.meaning}\n; allowed: {option.kind.allowed}\n{setting}\n"

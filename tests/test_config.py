@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,9 +46,10 @@ def problems(folder: Path, text: str, environ: Mapping[str, str] | None = None) 
 
 
 def test_the_example_shows_every_option_with_its_default_and_what_it_may_be() -> None:
+    text = re.sub(r"(?m)^;(?=\w+ =)", "", EXAMPLE.read_text(encoding="utf-8"))
     shown = {
         (entry.section, entry.option): entry.value
-        for entry in read_ini(EXAMPLE.read_text(encoding="utf-8")).entries
+        for entry in read_ini(text).entries
         if entry.section in SECTIONS
     }
 
@@ -57,6 +59,19 @@ def test_the_example_shows_every_option_with_its_default_and_what_it_may_be() ->
         for option in options.values()
     }
     assert EXAMPLE.read_text(encoding="utf-8") == example_text()
+
+
+def test_whoever_only_empties_enabled_in_the_example_keeps_every_bar(tmp_path: Path) -> None:
+    text = EXAMPLE.read_text(encoding="utf-8")
+    path = tmp_path / "b.ini"
+    path.write_text(text.replace("enabled = mongodb\n", "enabled =\n"), encoding="utf-8")
+
+    config = load_config(path, {})
+
+    assert not config.stores.enabled
+    assert config.retention_ms is None
+    path.write_text(path.read_text().replace("\n;retention = 3d\n", "\nretention = 3d\n"))
+    assert load_config(path, {}).retention_ms == 3 * 86_400_000
 
 
 def test_the_example_and_an_empty_file_are_the_same_configuration(tmp_path: Path) -> None:
