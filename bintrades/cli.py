@@ -442,11 +442,12 @@ def _example(_options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
+    from bintrades.logs import check_logging
     from bintrades.preflight import prepare
 
     try:
         with _ended_by_ctrl_c():
-            config, stores = prepare(options.config)
+            config, stores = prepare(options.config, check_logging)
     except ConfigError as error:
         _complain(error.problems)
         return 1

@@ -11,6 +11,7 @@ import os
 import queue
 import select
 import sys
+import tempfile
 import threading
 import time
 from contextlib import suppress
@@ -80,6 +81,22 @@ class FileSink:
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
+
+    @staticmethod
+    def probe(path: Path) -> None:
+        """Raise OSError if no such file can be opened now; leave nothing behind.
+
+        A named pipe is left alone: whoever reads it would take our going for the end of the log.
+        """
+        if path.is_fifo():
+            return
+        try:
+            os.close(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK))
+        except FileNotFoundError:
+            place = path.resolve().parent  # the file may be a link to one that is not there yet
+            while not place.exists():
+                place = place.parent
+            tempfile.TemporaryFile(dir=place).close()
 
     def _open(self) -> int:
         self._path.parent.mkdir(parents=True, exist_ok=True)

@@ -7,6 +7,7 @@ import logging
 import sys
 import threading
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from pythonjsonlogger.json import JsonFormatter
@@ -16,7 +17,7 @@ from bintrades.foreign_text import as_json, redacted, showable
 from bintrades.log_writer import FileSink, QueueingHandler, StderrSink
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import Any
 
     from bintrades.config import LoggingConfig
@@ -34,18 +35,31 @@ def set_up_logging(config: LoggingConfig) -> None:
     A file may be renamed while in use, as logrotate does: it is opened again by its name. From here
     on no logging call raises or waits, whatever becomes of the file or of stderr.
     """
-    try:
+    with _bad_file_named(config):
         sink = StderrSink() if config.file is None else FileSink(config.file)
-    except OSError as error:
-        raise ConfigError(
-            f"[logging] file = {config.file}: {error.strerror}; allowed: a file in a folder that"
-            " can be written to, or nothing"
-        ) from error
     handler = QueueingHandler(sink)
     handler.setFormatter(_json_formatter() if config.format == "json" else _TextFormatter(_TEXT))
     logging.basicConfig(level=config.level, handlers=[handler], force=True)
     for chatty in ("pymongo", "urllib3", "schedule", "websocket"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLogger().level))
+
+
+def check_logging(config: LoggingConfig) -> None:
+    """Raise the ConfigError that set_up_logging would; make and change nothing."""
+    if config.file is not None:
+        with _bad_file_named(config):
+            FileSink.probe(config.file)
+
+
+@contextmanager
+def _bad_file_named(config: LoggingConfig) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(
+            f"[logging] file = {config.file}: {error.strerror}; allowed: a file in a folder that"
+            " can be written to, or nothing"
+        ) from error
 
 
 def log_what_python_would_print() -> None:

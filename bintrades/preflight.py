@@ -26,21 +26,21 @@ _VARIABLES_WITH_PATHS = ("SSL_CERT_FILE", "SSL_CERT_DIR", BUNDLE_VARIABLE)
 
 
 def prepare(
-    path: Path, start_logging: Callable[[LoggingConfig], None] | None = None
+    path: Path, start_logging: Callable[[LoggingConfig], None]
 ) -> tuple[Config, list[Store]]:
     """Return the configuration of the file *path* and the stores that it enables, in its order.
 
     The configuration's folder becomes the working directory, so that relative paths start there
-    in the options of a store as everywhere. *start_logging* is called before any plugin's code is,
-    which may log. Raises ConfigError with every problem; touches no network. Main thread.
+    in the options of a store as everywhere. *start_logging*, which raises ConfigError if it cannot,
+    is called before any plugin's code is, which may log. Raises ConfigError with every problem;
+    touches no network. Main thread.
     """
     config, problems = read_config(path)
     _work_in(config.folder)
-    if start_logging is not None:
-        try:
-            start_logging(config.logging)
-        except ConfigError as error:
-            problems += _in_file(path, *error.problems)
+    try:
+        start_logging(config.logging)
+    except ConfigError as error:
+        problems += _in_file(path, *error.problems)
     stores, unusable = find_stores(config.stores.enabled, config.plugins.path)
     problems += _in_file(path, *unusable)
     for store in stores:

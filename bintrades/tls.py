@@ -7,8 +7,12 @@ import os
 import ssl
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bintrades.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 log = logging.getLogger(__name__)
 
@@ -58,27 +62,49 @@ def tls_context() -> ssl.SSLContext:
     """Return a context that checks the certificate and the host name of the other side.
 
     Trusted is what the system trusts, or what SSL_CERT_FILE and SSL_CERT_DIR name instead (OpenSSL
-    reads them itself), and what BUNDLE_VARIABLE names in addition. Raises ConfigError when that
-    cannot be read.
+    reads them itself), and what BUNDLE_VARIABLE names in addition. Raises ConfigError when any of
+    that cannot be read.
     """
+    problems = list(_problems_that_openssl_hides())
     context = ssl.create_default_context()
     bundle = os.environ.get(BUNDLE_VARIABLE)
     if bundle:
-        _trust(context, Path(bundle))
+        problems += _trust(context, BUNDLE_VARIABLE, bundle)
+    if problems:
+        raise ConfigError(*problems)
     return context
 
 
-def _trust(context: ssl.SSLContext, bundle: Path) -> None:
+def _problems_that_openssl_hides() -> Iterator[str]:
+    """Yield what is wrong with SSL_CERT_FILE and SSL_CERT_DIR: it would just trust nobody."""
+    paths = ssl.get_default_verify_paths()
+    file, folders = paths.openssl_cafile_env, paths.openssl_capath_env
+    if path := os.environ.get(file):
+        yield from _trust(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), file, path)
+    for folder in os.environ.get(folders, "").split(os.pathsep):
+        if folder and not os.path.isdir(folder):  # noqa: PTH112 - Path raises for some
+            yield (
+                f"{folders}={folder}: is not a folder, so no certificates are in it; "
+                "name folders made by openssl rehash, or unset it"
+            )
+
+
+def _trust(context: ssl.SSLContext, variable: str, bundle: str) -> list[str]:
+    """Have *context* trust a bundle too; return what is wrong with that."""
     try:
-        if bundle.is_dir():
+        if os.path.isdir(bundle) and variable == BUNDLE_VARIABLE:  # noqa: PTH112
             context.load_verify_locations(capath=bundle)
         else:
             context.load_verify_locations(cafile=bundle)
     except OSError as error:  # ssl.SSLError is one
-        raise ConfigError(
-            f"{BUNDLE_VARIABLE}={bundle}: no certificates can be read from it: {error}; "
-            "name a PEM file, or a folder made by openssl rehash, or unset it"
-        ) from error
+        kinds = "a PEM file"
+        if variable == BUNDLE_VARIABLE:
+            kinds += ", or a folder made by openssl rehash"
+        return [
+            f"{variable}={bundle}: no certificates can be read from it: {error}; "
+            f"name {kinds}, or unset it"
+        ]
+    return []
 
 
 def _state() -> list[tuple[int, int, int] | None]:

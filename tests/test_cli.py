@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import trustme
 from msgspec.structs import replace
 
 from bintrades.changes import Changes, Checkpoint
@@ -374,6 +375,8 @@ def test_what_the_environment_names_and_cannot_be_used_is_said(
     proxy, bundle = "socks4://me:hidden@proxy:9050", tmp_path / "missing.pem"
     environ = {
         "http_proxy": proxy,
+        "SSL_CERT_FILE": str(bundle),
+        "SSL_CERT_DIR": f"{tmp_path}:{tmp_path}/certs",
         "WEBSOCKET_CLIENT_CA_BUNDLE": str(bundle),
     }
     add(config, "[binance]\nstream_url = ws://127.0.0.1:9\nrest_url = http://127.0.0.1:9\n")
@@ -383,9 +386,30 @@ def test_what_the_environment_names_and_cannot_be_used_is_said(
     assert said.status == status
     assert [line.partition(";")[0] for line in said.problems] == [
         "http_proxy=socks4://***@proxy:9050: no proxy of the kind socks4:// can be used",
+        f"SSL_CERT_FILE={bundle}: no certificates can be read from it: "
+        "[Errno 2] No such file or directory",
+        f"SSL_CERT_DIR={tmp_path}/certs: is not a folder, so no certificates are in it",
         f"WEBSOCKET_CLIENT_CA_BUNDLE={bundle}: no certificates can be read from it: "
         "[Errno 2] No such file or directory",
     ]
+
+
+@pytest.mark.parametrize(("name", "status"), [("check", 1), ("run", 2)])
+def test_a_log_file_that_cannot_be_opened_is_refused_before_anything_else_happens(
+    config: Path, name: str, status: int
+) -> None:
+    file = config.parent / f"{'x' * 300}.log"
+    add(config, f"[logging]\nfile = {file.name}\n")
+
+    said = command(name, "--config", config)
+
+    assert (said.status, said.out) == (status, "")
+    (problem,) = said.problems
+    assert problem == (
+        f"{config}: [logging] file = {file}: File name too long; allowed: a file in a folder that"
+        " can be written to, or nothing"
+    )
+    assert not list(config.parent.glob("bars.journal*"))
 
 
 def test_a_socks_proxy_of_the_environment_is_nothing_to_complain_of(config: Path) -> None:
@@ -887,18 +911,21 @@ def test_a_refusal_said_at_once_may_wait_for_a_supervisor_but_not_after_a_signal
 
 
 def test_certificates_that_the_environment_names_stay_where_they_are(
-    config: Path, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+    config: Path, tmp_path: Path, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stores' paths start at the folder of the configuration, which is made the working one."""
-    here = Path.cwd()
+    here = tmp_path / "here"
+    (here / "certs").mkdir(parents=True)
+    trustme.CA().cert_pem.write_to_path(str(here / "ca.pem"))
+    monkeypatch.chdir(here)
     monkeypatch.setenv("SSL_CERT_FILE", "ca.pem")
-    monkeypatch.setenv("SSL_CERT_DIR", "/etc/ssl:certs")
+    monkeypatch.setenv("SSL_CERT_DIR", f"{tmp_path}:certs")
 
     terminal("check").assert_well()
 
     assert Path.cwd() == config.parent
     assert os.environ["SSL_CERT_FILE"] == str(here / "ca.pem")
-    assert os.environ["SSL_CERT_DIR"] == f"/etc/ssl:{here}/certs"
+    assert os.environ["SSL_CERT_DIR"] == f"{tmp_path}:{here}/certs"
 
 
 def test_a_configuration_to_begin_with_is_printed_and_is_right(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ import pytest
 from bintrades.errors import ConfigError
 from bintrades.foreign_text import remember_secrets
 from bintrades.log_writer import FileSink, lost_lines
-from bintrades.logs import LimitedLog, set_up_logging
+from bintrades.logs import LimitedLog, check_logging, set_up_logging
 from bintrades.options import LoggingConfig
 from tests.pipes import full_pipe
 
@@ -242,6 +242,45 @@ def test_a_file_that_cannot_be_opened_is_a_configuration_error(tmp_path: Path) -
         set_up_logging(LoggingConfig(file=tmp_path / "taken" / "bintrades.log"))
     with pytest.raises(ConfigError, match=r"Is a directory"):
         set_up_logging(LoggingConfig(file=tmp_path))
+
+
+@pytest.mark.parametrize("place", ["taken/x.log", "folder", f"{'x' * 300}.log", "/proc/x/y.log"])
+def test_a_check_refuses_the_files_that_the_start_would(tmp_path: Path, place: str) -> None:
+    (tmp_path / "taken").write_text("a file, not a folder")
+    (tmp_path / "folder").mkdir()
+    config = LoggingConfig(file=tmp_path / place)
+
+    for use in (set_up_logging, check_logging):
+        with pytest.raises(
+            ConfigError, match=r"^\[logging\] file = .*; allowed: a file in a folder"
+        ):
+            use(config)
+
+
+def test_a_check_makes_and_changes_nothing(tmp_path: Path) -> None:
+    there, pipe, link = tmp_path / "there.log", tmp_path / "pipe.log", tmp_path / "link.log"
+    there.write_text("a line\n")
+    os.mkfifo(pipe)
+    link.symlink_to(tmp_path / "linked" / "x.log")
+    before = sorted(tmp_path.rglob("*"))
+
+    for file in (there, pipe, link, tmp_path / "new.log", tmp_path / "new" / "folder" / "x.log"):
+        check_logging(LoggingConfig(file=file))
+
+    assert sorted(tmp_path.rglob("*")) == before
+    assert there.read_text() == "a line\n"
+
+
+def test_a_check_of_a_named_pipe_is_no_end_of_the_log_for_its_reader(file: Path) -> None:
+    file.parent.mkdir()
+    os.mkfifo(file)
+    reader = os.open(file, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        check_logging(LoggingConfig(file=file))
+
+        assert not select.select([reader], [], [], 0)[0]
+    finally:
+        os.close(reader)
 
 
 def break_the_folder(file: Path) -> None:

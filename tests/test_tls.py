@@ -111,17 +111,43 @@ def test_a_bundle_may_be_a_folder(
         shake_hands(port)
 
 
+@pytest.mark.parametrize("variable", [BUNDLE_VARIABLE, "SSL_CERT_FILE"])
 @pytest.mark.parametrize("content", [None, "not a certificate"])
 def test_a_bundle_that_cannot_be_read_is_a_configuration_error(
-    content: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    variable: str, content: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bundle = tmp_path / "ca.pem"
     if content is not None:
         bundle.write_text(content)
-    monkeypatch.setenv(BUNDLE_VARIABLE, str(bundle))
+    monkeypatch.setenv(variable, str(bundle))
 
-    with pytest.raises(ConfigError, match=f"{BUNDLE_VARIABLE}={bundle}: no certificates can be"):
+    with pytest.raises(ConfigError, match=f"{variable}={bundle}: no certificates .* unset it"):
         tls_context()
+
+
+def test_every_folder_of_certificates_that_is_none_is_named(
+    authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    folders = [tmp_path / name for name in ("missing", "", "ca.pem")]
+    monkeypatch.setenv("SSL_CERT_DIR", ":".join(map(str, folders)))
+
+    with pytest.raises(ConfigError) as raised:
+        tls_context()
+
+    assert [problem.partition("; name folders")[0] for problem in raised.value.problems] == [
+        f"SSL_CERT_DIR={folder}: is not a folder, so no certificates are in it"
+        for folder in (tmp_path / "missing", tmp_path / "ca.pem")
+    ]
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
+    assert tls_context()
+
+
+def test_variables_that_are_empty_are_as_good_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in (BUNDLE_VARIABLE, "SSL_CERT_FILE", "SSL_CERT_DIR"):
+        monkeypatch.setenv(variable, "")
+
+    assert tls_context()
 
 
 @pytest.fixture(params=[BUNDLE_VARIABLE, "SSL_CERT_FILE"])
