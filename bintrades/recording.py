@@ -14,7 +14,6 @@ from bintrades.binance.budget import BLOCKED_UNTIL
 from bintrades.binance.events import Blocked, Connected, Event, Lost, Newest, Payloads
 from bintrades.binance.messages import decode
 from bintrades.changes import Changes
-from bintrades.delivered import Delivered
 from bintrades.errors import JournalError
 from bintrades.logs import LimitedLog
 from bintrades.repair import Repaired
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from bintrades.binance.events import Source
     from bintrades.journal import Journal
     from bintrades.model import Gap
+    from bintrades.pruning import Pruning
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class Recording:
 
     Every checkpoint_every_ms all that changed is saved or, where *is_sparing*, only what has
     changed enough: with many symbols that is most of the cost, and a crash makes each of them ask
-    the exchange for a page of trades anyway.
+    the exchange for a page of trades anyway. Without *pruning*, no bar leaves the journal.
     """
 
     def __init__(
@@ -72,6 +72,7 @@ class Recording:
         on_bars: Callable[[], None],
         on_gaps: Callable[[str, Sequence[Gap]], None],
         on_quiet: Callable[[Sequence[str]], None],
+        pruning: Pruning | None = None,
     ) -> None:
         self.bad_count = 0
         self.unknown_count = 0
@@ -87,6 +88,7 @@ class Recording:
         self._on_bars = on_bars
         self._on_gaps = on_gaps
         self._on_quiet = on_quiet
+        self._pruning = pruning
         self._sources: list[Source] = []  # connected now
         self._pending = Changes()
         self._told: dict[str, tuple[tuple[Gap, ...], tuple[Gap, ...]]] = {}
@@ -94,8 +96,6 @@ class Recording:
         self._written_at = self._checkpointed_at = now
         self._told_at = now - _STATUS_REST_MS  # when the status was last written
         self._retry_at = now
-        self._prune_request: tuple[Sequence[str], int] | None = None
-        self._delivered = Delivered()
         self._damage: tuple[str, tuple[int, int]] | None = None  # that a reader has found
         self._limited = LimitedLog(log)
         for symbol in journal.checkpoints.keys() & aggregator.symbols:
@@ -110,10 +110,6 @@ class Recording:
     def is_full(self) -> bool:
         """Whether too many bars wait for any more to be made."""
         return self.waiting_bars > MAX_WAITING_BARS
-
-    def prune(self, stores: Sequence[str], retention_ms: int) -> None:
-        """Have old bars that all of *stores* have deleted at the next write. Any thread."""
-        self._prune_request = (stores, retention_ms)
 
     def save_readable(self, reason: str, file: tuple[int, int]) -> None:
         """Have what can be read of a damaged journal saved at the next write. Any thread.
@@ -280,10 +276,8 @@ class Recording:
                 last_id=gap.last_id,
             )
         self._pending.update(changes)
-        request, self._prune_request = self._prune_request, None
         damage, self._damage = self._damage, None
-        is_asked = request is not None or damage is not None
-        has_news = self._pending or is_asked or is_last
+        has_news = self._pending or damage is not None or is_last
         if not has_news and now - self._told_at < _STATUS_EVERY_MS:
             return True
         clock = self._clock()
@@ -305,8 +299,7 @@ class Recording:
                 self._told_at = now
             if has_bars:
                 self._on_bars()
-            if request is not None and exchange_ms:
-                self._prune(request, exchange_ms)
+            self._prune(exchange_ms, now)
         except JournalError as error:
             self._note_failure(now, error)
         else:
@@ -322,17 +315,11 @@ class Recording:
             if symbol in self._aggregator.symbols:
                 self._tell_gaps(symbol)
 
-    def _prune(self, request: tuple[Sequence[str], int], exchange_ms: int) -> None:
-        stores, retention_ms = request
-        count = self._journal.prune(
-            stores,
-            exchange_ms - retention_ms,
-            lambda sequence: self._delivered.for_a_while(sequence, retention_ms, exchange_ms),
-        )
-        if count:
+    def _prune(self, exchange_ms: int, now: int) -> None:
+        if self._pruning is None:
+            return
+        if count := self._pruning.prune_if_due(exchange_ms, now):
             self._limited.info("old bars have left the journal", bars=count)
-        if self._journal.has_more_to_prune:
-            self._prune_request = request
 
     def _note_success(self) -> None:
         if self.journal_error is not None:

@@ -35,6 +35,7 @@ from bintrades.health import RUNNING, STOPPING
 from bintrades.journal import MARK_EVERY_MS, Journal
 from bintrades.journal_reader import Cursor, JournalReader
 from bintrades.logs import LimitedLog
+from bintrades.pruning import Pruning
 from bintrades.recorder import INBOX_SIZE, Recorder
 from bintrades.recording import FEW_SYMBOLS, Recording
 from bintrades.repair import RepairPlan
@@ -58,7 +59,6 @@ log = logging.getLogger(__name__)
 _READERS_STOP_WITHIN_S = 5.0
 _ROTATION_EVERY_S = 1
 _SUMMARY_EVERY_S = 60
-_PRUNE_EVERY_S = 60
 _STORES_OPEN_WITHIN_S = 2.0
 _HURRIED_S = 0.5
 _WORD_EVERY_S = 5.0
@@ -190,6 +190,7 @@ class Service:
             on_bars=self._announce_bars,
             on_gaps=self._announce_gaps,
             on_quiet=self._announce_quiet,
+            pruning=self._make_pruning(),
         )
         self._recorder = Recorder(self._inbox, self._recording, on_failure=reasons.fail)
         self._connections = self._make_connections(symbols)
@@ -211,7 +212,12 @@ class Service:
         self._status.watch(self._rotation, self._scheduler)
         self._scheduler.once(self._check_listing)
         self._scheduler.every(_SUMMARY_EVERY_S, self._log_summary)
-        self._scheduler.every(_PRUNE_EVERY_S, self._prune)
+
+    def _make_pruning(self) -> Pruning | None:
+        retention_ms = self._config.retention_ms
+        if retention_ms is None:
+            return None
+        return Pruning(self._journal, self._config.stores.enabled, retention_ms)
 
     def _make_repairer(self, aggregator: Aggregator) -> Repairer:
         repairing = Repairing(
@@ -375,7 +381,3 @@ class Service:
     def _log_summary(self) -> None:
         path = self._config.journal.path
         log.info("summary", extra=self._status.summary(self._recording, path))
-
-    def _prune(self) -> None:
-        if (retention_ms := self._config.retention_ms) is not None:
-            self._recording.prune(self._config.stores.enabled, retention_ms)

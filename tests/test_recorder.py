@@ -28,6 +28,7 @@ from bintrades.errors import JournalError
 from bintrades.journal import Journal
 from bintrades.journal_reader import Cursor, JournalReader
 from bintrades.ledger import LedgerState
+from bintrades.pruning import Pruning
 from bintrades.recorder import Recorder
 from bintrades.recording import Recording
 from tests.journals import INTERVAL_MS, full_disk, journal_at, open_journal, stored
@@ -71,6 +72,7 @@ class Desk:
         checkpoint_every_ms: int = 50,
         is_sparing: bool = False,
         size: int = 64,
+        pruning: Pruning | None = None,
     ) -> None:
         self.session = Ear()
         self.inbox: queue.Queue[Event] = queue.Queue(size)
@@ -89,6 +91,7 @@ class Desk:
             on_bars=lambda: self.commits.put(None),
             on_gaps=lambda *_: None,
             on_quiet=lambda *_: None,
+            pruning=pruning,
         )
         self.recorder = Recorder(self.inbox, self.recording, on_failure=self.failures.append)
 
@@ -657,35 +660,28 @@ def test_a_journal_that_recovers_at_the_end_gets_everything(journal: Journal, pa
     assert len(stored(path)) == 4
 
 
-def test_old_bars_are_pruned_on_request(desk: Desk, path: Path) -> None:
-    desk.send(*one_trade_a_bar(4))
+def test_old_bars_leave_as_the_exchanges_clock_goes_on(journal: Journal, path: Path) -> None:
+    desk = Desk(journal, pruning=Pruning(journal, [], 60_000)).start()
+
+    intervals = itertools.count()
+
+    def has_left() -> bool:
+        desk.send(*one_trade_a_bar(1, next(intervals)))
+        bars = summary(path)
+        return bool(bars) and bars[0][0] > 0
+
+    wait_until(has_left)
+    desk.stop()
+
+    assert summary(path)[-1][0] - summary(path)[0][0] >= 6
+
+
+def test_without_pruning_no_bar_leaves(desk: Desk, path: Path) -> None:
+    desk.send(*one_trade_a_bar(1_000))
     desk.wait_for_commit()
-    assert len(summary(path)) == 3
+    desk.stop()
 
-    desk.recording.prune([], retention_ms=-1_000)
-
-    wait_until(lambda: summary(path) == [])
-
-
-def test_old_bars_stay_a_while_after_their_delivery(
-    desk: Desk, path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    desk.send(*one_trade_a_bar(4))
-    desk.wait_for_commit()
-    taken: list[int] = []
-
-    def note(sequence: int, retention_ms: int, now: int) -> int:
-        taken.append(sequence)
-        return 1
-
-    monkeypatch.setattr(desk.recording._delivered, "for_a_while", note)
-    cursor = Cursor(path, "store")
-    bars, sequence = cursor.next_bars(10)
-    cursor.move(sequence, bars)
-    desk.recording.prune(["store"], retention_ms=-1_000)
-
-    wait_until(lambda: len(summary(path)) == 2)
-    assert taken[0] == 3
+    assert len(summary(path)) == 999
 
 
 def test_an_error_of_its_own_is_reported_and_stopping_it_then_does_not_hang(
@@ -703,33 +699,32 @@ def test_an_error_of_its_own_is_reported_and_stopping_it_then_does_not_hang(
     assert desk.failures == ["aggregator failed"]
 
 
-def test_a_failing_prune_does_not_have_changes_written_twice(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Journal, "prune", failing_once(Journal.prune))
+class FailingPruning(Pruning):
+    """Finds no space, once, when it is told to."""
+
+    fails = False
+
+    def prune_if_due(self, exchange_ms: int, now: int) -> int:
+        """Fail or prune."""
+        if self.fails:
+            self.fails = False
+            raise JournalError("no space")
+        return super().prune_if_due(exchange_ms, now)
+
+
+def test_a_failing_prune_does_not_have_changes_written_twice(path: Path) -> None:
     journal = Journal(path, market="spot", interval_ms=INTERVAL_MS)
-    desk = Desk(journal, checkpoint_every_ms=60_000).start()
+    pruning = FailingPruning(journal, [], 3_600_000)
+    desk = Desk(journal, checkpoint_every_ms=60_000, pruning=pruning).start()
     desk.send(make_trade(0, START), make_trade(2, START + 10_060))
     desk.wait_for_commit()
-    desk.recording.prune([], 1_000)
+    pruning.fails = True
     desk.send(make_trade(1, START + 9_999))
     wait_until(lambda: desk.recording.journal_error)
     desk.stop()
     journal.close()
 
     assert summary(path) == [(0, 2, 2, True)]
-
-
-def failing_once(method: Callable[..., int]) -> Callable[..., int]:
-    """Return *method*, whose first call fails."""
-    failures = [JournalError("no space")]
-
-    def call(*arguments: object) -> int:
-        if failures:
-            raise failures.pop()
-        return method(*arguments)
-
-    return call
 
 
 def test_stopping_ends_although_the_journal_takes_nothing_and_the_inbox_is_full(

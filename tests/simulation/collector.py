@@ -21,6 +21,7 @@ from bintrades.delivery import Delivery
 from bintrades.errors import ProtocolError
 from bintrades.journal import Journal
 from bintrades.journal_reader import Cursor
+from bintrades.pruning import Pruning
 from bintrades.recording import Recording
 from bintrades.repair import RepairPlan
 
@@ -200,6 +201,7 @@ class Collector:
             on_bars=self._on_bars,
             on_gaps=self._on_gaps,
             on_quiet=self.repairing.suspect,
+            pruning=self._make_pruning(),
         )
         self.readers: list[SteppedReader] = []
         self.connections = Connections(
@@ -335,9 +337,12 @@ class Collector:
         if now >= self._looks_at:
             self._looks_at = now + 1_000
             self.connections.look(now)
-            if self.world.schedule.retention is not None:
-                names = [store.name for store in self.world.stores]
-                self.recording.prune(names, self.world.schedule.retention)
+
+    def _make_pruning(self) -> Pruning | None:
+        retention_ms = self.world.schedule.retention
+        if retention_ms is None:
+            return None
+        return Pruning(self.journal, [store.name for store in self.world.stores], retention_ms)
 
     def _make_reader(self, number: int, symbols: Sequence[str], copy: int) -> Reader:
         reader = SteppedReader(self, number, symbols, copy)
