@@ -55,7 +55,7 @@ class Pruning:
         return count
 
     def _is_due(self, exchange_ms: int, now: int) -> bool:
-        if not exchange_ms or now < self._next_at:
+        if now < self._next_at:
             return False
-        passed = exchange_ms - self._pruned_at
+        passed = exchange_ms - self._pruned_at  # 0 as long as that clock is not known
         return self._journal.has_more_to_prune or not 0 <= passed < self._delivered.every_ms
