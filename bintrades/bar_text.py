@@ -1,4 +1,4 @@
-"""Bars as CSV and JSON, straight from the journal's rows.
+"""Bars as CSV, as JSON and as a table, straight from the journal's rows.
 
 The text is that of Bar.as_dict(): decimals without trailing zeros and without an exponent, times in
 ISO 8601. What is stored as text stays text, so that hundreds of thousands take seconds. Pure.
@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 from bintrades.errors import JournalError
 from bintrades.foreign_text import as_json
 from bintrades.model import DECIMAL128, EXACT, plain, utc
+from bintrades.tables import table_pieces
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from typing import Any
 
 FIELDS = (
@@ -31,6 +32,14 @@ _UNQUOTED = {
     *("interval_seconds", "trade_count", "buy_count", "sell_count"),
     *("first_trade_id", "last_trade_id", "is_closed", "is_complete", "version"),
 }
+_COLUMNS = (
+    *(("open", "open_price"), ("high", "max_price"), ("low", "min_price")),
+    *(("close", "close_price"), ("quantity", "quantity"), ("value", "value")),
+    *(("trades", "trade_count"), ("buys", "buy_count")),
+)
+"""Of the table: header and field. Before them comes the time, after them the ids."""
+
+_TO_THE_SECOND = len("2024-08-08T00:00:00")
 _TO_THE_MINUTE = len("2024-08-08T00:00")
 _JSON_BAR = (
     " {\n"
@@ -76,6 +85,39 @@ def json_pieces(
             yield before + ",\n".join(piece)
             before = ",\n"
     yield "[]\n" if before == "[\n" else "\n]\n"
+
+
+def bar_table(
+    pages: Iterable[Iterable[tuple[Any, ...]]], market: str, interval_ms: int
+) -> Iterator[str]:
+    """Yield pieces of a table for people, as csv_pieces does.
+
+    A * marks a bar that lacks trades, a + one that is still open.
+    """
+    headers = ["open time (UTC)", *(header for header, _ in _COLUMNS), "trade ids"]
+    return table_pieces(
+        ([_in_table(_readable(row, market, interval_ms)) for row in page] for page in pages),
+        headers,
+        right=range(1, len(headers) - 1),
+    )
+
+
+FORMS: dict[str, Callable[..., Iterator[str]]] = {
+    "table": bar_table,
+    "csv": csv_pieces,
+    "json": json_pieces,
+}
+
+
+def _in_table(texts: list[str]) -> list[str]:
+    bar = dict(zip(FIELDS, texts, strict=True))
+    whole = "" if bar["is_complete"] == "true" else "*"
+    mark = whole if bar["is_closed"] == "true" else "+"
+    return [
+        bar["open_time"][:_TO_THE_SECOND].replace("T", " ") + mark,
+        *(bar[field] for _, field in _COLUMNS),
+        f"{bar['first_trade_id']}-{bar['last_trade_id']}",
+    ]
 
 
 class _Lines:

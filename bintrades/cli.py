@@ -28,20 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from bintrades.journal_reader import JournalReader
-    from bintrades.model import Bar
-
-_HEADERS = [
-    "open time (UTC)",
-    "open",
-    "high",
-    "low",
-    "close",
-    "quantity",
-    "value",
-    "trades",
-    "buys",
-    "trade ids",
-]
 
 log = logging.getLogger(__name__)
 
@@ -481,7 +467,7 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _gaps(options: argparse.Namespace) -> int:
-    from bintrades.gap_report import gap_pieces, gap_rows, tell_gaps
+    from bintrades.gap_report import gap_pieces, gap_rows, gap_table
     from bintrades.journal_reader import JournalReader
 
     reader = JournalReader(load_config(options.config).journal.path)
@@ -491,10 +477,7 @@ def _gaps(options: argparse.Namespace) -> int:
         names = ", ".join(known[:10]) or "none yet"
         raise BintradesError(f"{symbol}: no trade of it was ever seen; the journal has: {names}")
     rows = gap_rows(reader, symbol)
-    if options.json:
-        _say_pieces(gap_pieces(rows))
-    else:
-        _say(tell_gaps(rows))
+    _say_pieces(gap_pieces(rows) if options.json else gap_table(rows))
     return 0
 
 
@@ -516,6 +499,7 @@ def _resend(options: argparse.Namespace) -> int:
 
 
 def _bars(options: argparse.Namespace) -> int:
+    from bintrades.bar_text import FORMS
     from bintrades.journal_reader import JournalReader
 
     reader = JournalReader(load_config(options.config).journal.path)
@@ -527,47 +511,5 @@ def _bars(options: argparse.Namespace) -> int:
     since = max(0, newest - options.last) if options.last is not None else 0
     limit = options.limit or (2**31 if options.last is not None else 60)
     span = (symbol, since + (options.last is not None), newest + 1, limit)
-    if options.format == "table":
-        _say(_table(reader.bars(*span)))
-    else:
-        from bintrades.bar_text import csv_pieces, json_pieces
-
-        pieces = csv_pieces if options.format == "csv" else json_pieces
-        _say_pieces(pieces(reader.pages(*span), *reader.kind()))
+    _say_pieces(FORMS[options.format](reader.pages(*span), *reader.kind()))
     return 0
-
-
-def _as_json(bar: Bar) -> dict[str, Any]:
-    """Return the fields of *bar* with decimals and times as text, so that nothing is rounded."""
-    return {
-        name: value if isinstance(value, (bool, int, str)) else _text(value)
-        for name, value in bar.as_dict().items()
-    }
-
-
-def _text(value: Any) -> str:
-    return value.isoformat(timespec="milliseconds") if hasattr(value, "isoformat") else f"{value:f}"
-
-
-def _table(bars: Sequence[Bar]) -> str:
-    from tabulate import tabulate
-
-    rows = []
-    for bar in bars:
-        fields = _as_json(bar)
-        mark = ("" if bar.is_closed else "+") + (
-            "" if bar.is_complete or not bar.is_closed else "*"
-        )
-        rows.append(
-            [
-                bar.open_time.strftime("%Y-%m-%d %H:%M:%S") + mark,
-                *(fields[name] for name in ("open_price", "max_price", "min_price", "close_price")),
-                fields["quantity"],
-                fields["value"],
-                bar.trade_count,
-                bar.buy_count,
-                f"{bar.first_trade_id}-{bar.last_trade_id}",
-            ]
-        )
-    sides = ("left", *("right",) * 8, "left")
-    return tabulate(rows, _HEADERS, tablefmt="simple", disable_numparse=True, colalign=sides)

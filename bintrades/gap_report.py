@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 from bintrades.foreign_text import as_json, redact, showable
 from bintrades.model import utc
+from bintrades.tables import table_pieces
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -13,7 +15,11 @@ if TYPE_CHECKING:
     from bintrades.journal_reader import JournalReader
     from bintrades.model import Gap
 
-_HEADERS = ["state", "symbol", "trade ids", "missing", "from (UTC)", "to (UTC)", "cause", "tries"]
+_HEADERS = (
+    *("state", "symbol", "trade ids", "missing", "from (UTC)", "to (UTC)", "cause", "tries"),
+    "last error",
+)
+_PAGE_ROWS = 1_000
 _EPOCH = "1970-01-01 00:00:00.000"
 
 
@@ -32,29 +38,35 @@ def gap_pieces(rows: Iterable[dict[str, Any]]) -> Iterator[str]:
     yield "[]\n" if before == "[\n" else "\n]\n"
 
 
-def tell_gaps(rows: Iterable[dict[str, Any]]) -> str:
-    """Return *rows* as a table for people, the reason of a failure behind its gap."""
-    from tabulate import tabulate
+def gap_table(rows: Iterable[dict[str, Any]]) -> Iterator[str]:
+    """Yield pieces of a table of *rows* for people, the reason of a failure behind its gap."""
+    pages = _pages(map(_in_table, rows))
+    first = next(pages, None)
+    if first is None:
+        yield "no gaps\n"
+    else:
+        yield from table_pieces(itertools.chain([first], pages), _HEADERS)
 
-    table = [
-        [
-            row["state"],
-            showable(row["symbol"]),
-            "unknown" if row["first_id"] < 0 else f"{row['first_id']}-{row['last_id']}",
-            "unknown"
-            if row["is_start"] or row["first_id"] < 0
-            else row["last_id"] - row["first_id"] + 1,
-            _moment(row["since"]),
-            _moment(row["until"]),
-            row["cause"],
-            row["attempts"],
-            showable(row["last_error"] or ""),
-        ]
-        for row in rows
+
+def _pages(lines: Iterator[list[str]]) -> Iterator[list[list[str]]]:
+    while page := list(itertools.islice(lines, _PAGE_ROWS)):
+        yield page
+
+
+def _in_table(row: dict[str, Any]) -> list[str]:
+    is_known = row["first_id"] >= 0
+    count = row["last_id"] - row["first_id"] + 1
+    return [
+        row["state"],
+        showable(row["symbol"]),
+        f"{row['first_id']}-{row['last_id']}" if is_known else "unknown",
+        str(count) if is_known and not row["is_start"] else "unknown",
+        _moment(row["since"]),
+        _moment(row["until"]),
+        row["cause"],
+        str(row["attempts"]),
+        showable(row["last_error"] or ""),
     ]
-    if not table:
-        return "no gaps"
-    return tabulate(table, [*_HEADERS, "last error"], tablefmt="simple", disable_numparse=True)
 
 
 def _moment(text: str) -> str:

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from bintrades.bar_text import FIELDS, csv_pieces, json_pieces
+from bintrades.bar_text import FIELDS, FORMS, csv_pieces, json_pieces
 from bintrades.changes import Changes, Checkpoint
 from bintrades.errors import JournalError
 from bintrades.foreign_text import as_json
@@ -172,21 +172,29 @@ tracemalloc.start()
 """
 
 
-@pytest.mark.parametrize("form", ["csv", "json"])
+def count_of(form: str, text: str) -> int:
+    """Return how many bars *text* has."""
+    if form == "table":
+        _head, rule, *lines = text.splitlines()
+        assert set(rule) == {"-", " "}
+        return len(lines)
+    return len(list(csv.DictReader(io.StringIO(text))) if form == "csv" else json.loads(text))
+
+
+@pytest.mark.parametrize("form", FORMS)
 def test_many_bars_are_printed_in_the_memory_that_few_need(tmp_path: Path, form: str) -> None:
     peaks = {}
     for count in (2_000, 40_000):
         with command(config_with(tmp_path, count), form, code=PEAK) as process:
             out, said = process.communicate()
         assert process.returncode == 0, said
-        lines = csv.DictReader(io.StringIO(out)) if form == "csv" else json.loads(out)
-        assert sum(1 for _ in lines) == count
+        assert count_of(form, out) == count
         peaks[count] = int(said)
 
     assert peaks[40_000] < peaks[2_000] + 1_000_000, "bytes"
 
 
-@pytest.mark.parametrize("form", ["csv", "json"])
+@pytest.mark.parametrize("form", FORMS)
 def test_the_first_bar_is_out_before_the_last_is_read_and_nobody_waits_for_its_reader(
     tmp_path: Path, form: str
 ) -> None:
@@ -205,8 +213,7 @@ def test_the_first_bar_is_out_before_the_last_is_read_and_nobody_waits_for_its_r
 
     assert not is_busy
     assert process.returncode == 0
-    read = list(csv.DictReader(io.StringIO(text)) if form == "csv" else json.loads(text))
-    assert len(read) == count - 1, "what was deleted meanwhile was not read before"
+    assert count_of(form, text) == count - 1, "what was deleted meanwhile was not read before"
 
 
 def test_open_bars_stand_in_their_place_among_the_others_and_count(tmp_path: Path) -> None:

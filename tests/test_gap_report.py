@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import tracemalloc
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -9,7 +11,7 @@ from msgspec.structs import replace
 
 from bintrades.errors import JournalError
 from bintrades.foreign_text import as_json
-from bintrades.gap_report import gap_pieces, gap_rows, tell_gaps
+from bintrades.gap_report import gap_pieces, gap_rows, gap_table
 from bintrades.journal_reader import JournalReader
 from bintrades.ledger import LedgerState
 from bintrades.model import ABSENT, START, Gap
@@ -47,6 +49,10 @@ def summary(rows: Iterable[dict[str, Any]]) -> list[tuple[str, str, int, int]]:
     return [(row["state"], row["symbol"], row["first_id"], row["last_id"]) for row in rows]
 
 
+def table(path: Path, symbol: str | None = None) -> str:
+    return "".join(gap_table(gap_rows(JournalReader(path), symbol)))
+
+
 def test_open_abandoned_repaired_and_absent_ranges_are_listed_oldest_first(path: Path) -> None:
     assert summary(gap_rows(JournalReader(path))) == [
         ("abandoned", "BTCUSDT", 30, 34),
@@ -80,7 +86,7 @@ def test_a_range_is_told_with_its_times_its_cause_its_tries_and_the_last_error(p
 
 
 def test_people_see_a_line_for_each_range(path: Path) -> None:
-    head, _rule, *lines = tell_gaps(gap_rows(JournalReader(path))).splitlines()
+    head, _rule, *lines = table(path).splitlines()
 
     assert head.split("  ")[0] == "state"
     assert len(lines) == 5
@@ -92,14 +98,14 @@ def test_people_see_a_line_for_each_range(path: Path) -> None:
 
 
 def test_columns_stand_below_each_other_whatever_the_script_of_a_symbol(path: Path) -> None:
-    _head, _rule, *lines = tell_gaps(gap_rows(JournalReader(path))).splitlines()
+    _head, _rule, *lines = table(path).splitlines()
 
     columns = [line.index("2024-") + sum(char in "币安人生" for char in line) for line in lines]
     assert len(set(columns)) == 1
 
 
 def test_nobody_knows_how_many_trades_came_before_the_first_one_that_was_seen(path: Path) -> None:
-    (line,) = tell_gaps(gap_rows(JournalReader(path), UNICODE)).splitlines()[2:]
+    (line,) = table(path, UNICODE).splitlines()[2:]
 
     assert "unknown" in line
     assert " 99 " not in line
@@ -111,16 +117,17 @@ def test_no_listed_symbol_and_no_error_moves_the_cursor_or_makes_a_row(path: Pat
         gap = replace(OPEN, last_error=f"\x1b[31m{forged} at ftp://me:hidden@host")
         journal.write(finished(**{forged: LedgerState(100, NOON, (gap,))}), NOON)
 
-    page = tell_gaps(gap_rows(JournalReader(path), forged))
+    page = table(path, forged)
 
-    _head, _rule, line = page.split("\n")
+    _head, _rule, line, end = page.split("\n")
+    assert not end
     assert line.isprintable()
     assert r"A\x1b[2J\nrepaired  BTCUSDT\x9b" in line
     assert line.endswith("at ftp://***@host")
 
 
 def test_without_gaps_that_is_said(path: Path) -> None:
-    assert tell_gaps([]) == "no gaps"
+    assert "".join(gap_table([])) == "no gaps\n"
 
 
 def test_without_a_journal_there_is_nothing_to_list(tmp_path: Path) -> None:
@@ -171,3 +178,30 @@ def test_thousands_are_all_listed_in_order_though_many_began_at_once(
     assert keys == sorted(set(keys))
     assert len(keys) == (2 if symbol else 4) * count
     assert {row["state"] for row in rows} == {"open", "repaired"}
+
+
+def test_the_table_is_printed_as_it_is_read_in_the_memory_that_few_gaps_need(
+    tmp_path: Path,
+) -> None:
+    peaks = {}
+    for count in (2_000, 40_000):
+        path = tmp_path / f"{count}.journal"
+        gaps = tuple(Gap(3 * n, 3 * n, NOON + n, NOON + n, "x") for n in range(count))
+        with journal_at(path) as journal:
+            journal.write(finished(BTCUSDT=LedgerState(10 * count, NOON, gaps)), NOON)
+        del gaps
+        read = itertools.count()
+        rows = (row for row, _ in zip(gap_rows(JournalReader(path)), read, strict=False))
+        tracemalloc.start()
+
+        pieces = gap_table(rows)
+        beginning = next(pieces)
+        read_before_the_first_line = next(read)
+        lines = beginning.count("\n") + sum(piece.count("\n") for piece in pieces)
+
+        peaks[count] = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert lines == 2 + count
+        assert read_before_the_first_line < count
+
+    assert peaks[40_000] < peaks[2_000] + 1_000_000, "bytes"
