@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from bintrades.ledger import DISORDER_MS
+from bintrades.model import START
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -501,7 +502,8 @@ class RepairPlan:
             return self._beginning_task(symbol, gap, tries, gap.since_ms)
         if tries.next_aggregate is not None:
             return AggregatesTask(symbol, gap, tries.next_aggregate, None)
-        since_ms = gap.since_ms if gap.is_start else gap.since_ms + DISORDER_MS
+        # That of a beginning is no trade's time: the first one may come right after it.
+        since_ms = gap.since_ms if gap.cause == START else gap.since_ms + DISORDER_MS
         return AggregatesTask(symbol, gap, None, max(since_ms, oldest))
 
     @staticmethod

@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -217,6 +217,7 @@ def test_only_ids_that_the_exchange_does_not_have_are_held_to_be_absent(seed: in
 
 @settings(deadline=None, max_examples=100)
 @given(st.integers(0, 2**32))
+@example(548)
 def test_without_single_trades_all_that_aggregates_tell_is_filled_and_the_rest_when_they_are_there(
     seed: int,
 ) -> None:
@@ -292,6 +293,12 @@ def test_a_page_that_does_not_reach_its_gap_yet_still_fills_those_before() -> No
 
 def test_a_large_gap_is_asked_for_by_aggregates_since_the_trade_before_it() -> None:
     assert task_of(plan_of(gap(5, 9))) == AggregatesTask(BTC, gap(5, 9), None, start_ms=NOON)
+
+
+def test_what_is_left_of_a_beginning_is_asked_for_since_that_and_not_after() -> None:
+    begun = Gap(100, 190, NOON, NOON + 1_000, START)
+
+    assert task_of(plan_of(begun)) == AggregatesTask(BTC, begun, None, NOON)
 
 
 def test_a_gap_at_the_end_of_a_full_page_of_trades_is_asked_for_again_at_once() -> None:
