@@ -25,7 +25,7 @@ from bintrades.changes import Changes, Checkpoint
 from bintrades.clocks import utc_ms
 from bintrades.errors import ConfigError, JournalError, JournalInUse
 from bintrades.gap_times import GapTimes
-from bintrades.journal_bars import GET_BAR, PRUNABLE, PUT_BAR, pages
+from bintrades.journal_bars import GET_BAR, PRUNABLE, PUT_BAR, pages, symbols_with_bars
 from bintrades.journal_check import lacks_gaps
 from bintrades.journal_file import (
     GAP_COLUMNS,
@@ -126,6 +126,7 @@ class Journal:
         self._pruned_through: dict[str, int] = {}  # newest open time of a bar that has left
         self._market = market
         self._interval = interval_ms
+        self._kind = (market, interval_ms)
         self._checkpoints: dict[str, Checkpoint] = {}
         self._last_sequence = 0
         self._lost_through: dict[str, int] = {}  # open time of each symbol's newest lost bar
@@ -140,7 +141,8 @@ class Journal:
         self._damage: str | None = None  # what is wrong with a file that can be read in part
         self._salvage: Salvage | None = None  # which saves that part now
         self._is_salvaged = False  # whether the file that is begun anew has it
-        self._spoilt: dict[str, str] = {}  # symbols with rows that cannot be read, and why
+        self._spoilt: dict[str, str] = {}  # symbols whose checkpoint cannot be read, and why
+        self._spoilt_gaps: dict[str, str] = {}  # symbols with gaps that cannot be read, and why
         self._lost: dict[str, list[Gap]] = {}  # what went missing again and nobody was told yet
         self._spared_at: float | None = None
         self._limited = LimitedLog(log, every_s=_SPARE_EVERY_S)
@@ -282,14 +284,17 @@ class Journal:
             reason = "it does not begin as an SQLite file does"
             self._report_set_aside(reason)
         try:
-            connection = self._open_once()
+            return self._open_and_recall(reason)
         except (sqlite3.Error, JournalError) as error:
             cause = error.__cause__ if isinstance(error, JournalError) else error
             if not is_damaged(cause):
                 raise
             reason = str(cause)
             self._save_readable_now(reason)
-            connection = self._open_once()
+            return self._open_and_recall(reason)
+
+    def _open_and_recall(self, reason: str | None) -> sqlite3.Connection:
+        connection = self._open_once()
         try:
             self._recall(connection, reason)
         except BaseException:
@@ -362,9 +367,10 @@ class Journal:
         """Return what is known of each symbol; where a row is spoilt, what its bars tell."""
         if lacks_gaps(connection):
             raise UnreadableRow("gaps are missing that were counted")
-        gaps, self._spoilt = _read_gaps(connection)
+        gaps, self._spoilt_gaps = _read_gaps(connection)
         absent = _read_absent(connection)
         checkpoints = {}
+        self._spoilt = {}
         for symbol, *row in connection.execute(
             "SELECT symbol, next_id, last_time, open_bars, closed_through FROM checkpoints"
         ).fetchall():
@@ -373,24 +379,44 @@ class Journal:
                 checkpoints[symbol] = _checkpoint(symbol, row, known, absent.get(symbol, ()))
             except UnreadableRow as error:
                 self._spoilt[symbol] = str(error)
-                checkpoints[symbol] = self._rebuilt(connection, symbol, known, str(error))
-        for symbol, reason in self._spoilt.items():
+        return checkpoints
+
+    def _rebuild_spoilt(self, connection: sqlite3.Connection, has_lost_rows: bool) -> None:
+        """Have each symbol that the file knows go on, also where its checkpoint cannot be read.
+
+        A checkpoint that is gone, although there are bars, is no error to SQLite: without it the
+        symbol would begin anew, and what it missed while nobody collected would not be asked for.
+        """
+        spared = self._spared_checkpoints()
+        known = {*symbols_with_bars(connection), *spared}
+        if has_lost_rows:
+            rows = connection.execute("SELECT DISTINCT symbol FROM lost_bars")
+            known.update(symbol for (symbol,) in rows)
+        for symbol in known - self._checkpoints.keys():
+            self._spoilt.setdefault(symbol, "its checkpoint is gone")
+        for symbol, reason in {**self._spoilt_gaps, **self._spoilt}.items():
             log.error(
                 "what the journal knew of a symbol cannot be read; its bars tell where to go on",
                 extra={"symbol": symbol, "error": reason},
             )
-        return checkpoints
+        if not self._spoilt:
+            return
+        gaps, _ = _read_gaps(connection)
+        absent = _read_absent(connection)
+        for symbol, reason in self._spoilt.items():
+            found = rebuilt(connection, symbol, gaps.get(symbol, ()), self._market, self._interval)
+            if found is not None:
+                ledger = replace(found.ledger, absent=absent.get(symbol, ()))
+                found = replace(found, ledger=ledger)
+            self._checkpoints[symbol] = found or spared.get(symbol) or _begun_with_a_gap(reason)
 
-    def _rebuilt(
-        self, connection: sqlite3.Connection, symbol: str, gaps: Iterable[Gap], reason: str
-    ) -> Checkpoint:
-        """Return where to go on with a symbol of which only bars are known, or not even those."""
-        found = rebuilt(connection, symbol, gaps, self._market, self._interval)
-        if found is None:
-            with suppress(ValueError, OSError):
-                spare = read_spare(self.path)
-                found = spare.checkpoints.get(symbol) if spare is not None else None
-        return found or _begun_with_a_gap(reason)
+    def _spared_checkpoints(self) -> dict[str, Checkpoint]:
+        """Return what is known of the symbols of this journal beside its file."""
+        with suppress(ValueError, OSError):
+            spare = read_spare(self.path)
+            if spare is not None and (spare.market, spare.interval_ms) == self._kind:
+                return spare.checkpoints
+        return {}
 
     def _recall(self, connection: sqlite3.Connection, reason: str | None) -> None:
         """Know what was lost with the file that was there before, *reason* being what befell it."""
@@ -399,40 +425,28 @@ class Journal:
                 "SELECT name, value FROM facts WHERE name IN (?, ?)", (SALVAGED, GAPS_UNREADABLE)
             )
         )
-        if SALVAGED in facts:
-            self._recall_salvaged(connection, facts)
-        elif not self._checkpoints and not self._last_sequence:
+        is_salvaged = SALVAGED in facts
+        if not (is_salvaged or self._checkpoints or self._spoilt or self._last_sequence):
             self._recall_spared(connection, reason)
-        elif self._spoilt:
-            lost = self._lost_with_gaps(connection, self._checkpoints.keys() & self._spoilt.keys())
-            self._save_recalled(connection, _with_lost(self._checkpoints, lost))
+            return
+        self._rebuild_spoilt(connection, has_lost_rows=is_salvaged)
+        if not (is_salvaged or self._spoilt or self._spoilt_gaps):
+            return
+        lost = self._lost_with_rows(connection, self._checkpoints) if is_salvaged else {}
+        for symbol, why in self._spoilt.items():
+            lost.setdefault(symbol, []).append(unknown_gap(0, 0, why))
+        are_gaps_lost = GAPS_UNREADABLE in facts
+        without_gaps = self._checkpoints if are_gaps_lost else self._spoilt_gaps
+        for symbol in without_gaps.keys() & self._checkpoints.keys():
+            lost.setdefault(symbol, []).extend(self._lost_with_gaps(connection, symbol))
+        self._save_recalled(connection, _with_lost(self._checkpoints, lost))
 
-    def _recall_salvaged(self, connection: sqlite3.Connection, facts: Mapping[str, str]) -> None:
-        checkpoints = dict(self._checkpoints)
-        named = connection.execute(
-            "SELECT DISTINCT symbol FROM blocks UNION SELECT DISTINCT symbol FROM lost_bars"
-        ).fetchall()
-        gaps, _ = _read_gaps(connection)
-        for symbol in {symbol for (symbol,) in named} - checkpoints.keys():
-            known = gaps.get(symbol, ())
-            checkpoints[symbol] = self._rebuilt(connection, symbol, known, facts[SALVAGED])
-        lost = self._lost_with_rows(connection, checkpoints)
-        if GAPS_UNREADABLE in facts:
-            for symbol, more in self._lost_with_gaps(connection, checkpoints).items():
-                lost.setdefault(symbol, []).extend(more)
-        self._save_recalled(connection, _with_lost(checkpoints, lost))
-
-    def _lost_with_gaps(
-        self, connection: sqlite3.Connection, symbols: Iterable[str]
-    ) -> dict[str, list[Gap]]:
-        """Return what may be missing of *symbols* whose gaps cannot be read."""
-        return {
-            symbol: [
-                unknown_gap(0, 0, "its gaps could not be read"),
-                *gaps_around_incomplete(connection, symbol, self._interval),
-            ]
-            for symbol in symbols
-        }
+    def _lost_with_gaps(self, connection: sqlite3.Connection, symbol: str) -> list[Gap]:
+        """Return what may be missing of a symbol whose gaps cannot be read."""
+        return [
+            unknown_gap(0, 0, "its gaps could not be read"),
+            *gaps_around_incomplete(connection, symbol, self._interval),
+        ]
 
     def _recall_spared(self, connection: sqlite3.Connection, reason: str | None) -> None:
         try:
@@ -440,10 +454,7 @@ class Journal:
         except (ValueError, OSError) as error:
             reason = reason or f"its file is gone, and {spare_file(self.path)} is spoilt: {error}"
             spare = None
-        if spare is not None and (spare.market, spare.interval_ms) != (
-            self._market,
-            self._interval,
-        ):
+        if spare is not None and (spare.market, spare.interval_ms) != self._kind:
             return  # of another journal that was here
         if spare is None and reason is not None:
             log.error(

@@ -72,8 +72,24 @@ WHERE symbol = :symbol AND open_time >= :since
 """  # noqa: S608 - constants
 """Bars of one symbol within a block: from one open time to the next, each time for that symbol."""
 
+_SYMBOLS = """
+WITH RECURSIVE symbols (symbol) AS (
+    SELECT min(symbol) FROM blocks
+    UNION ALL
+    SELECT (SELECT min(blocks.symbol) FROM blocks WHERE blocks.symbol > symbols.symbol)
+    FROM symbols WHERE symbol IS NOT NULL
+)
+SELECT symbol FROM symbols WHERE symbol IS NOT NULL
+"""
+"""From one symbol to the next: each is in many blocks."""
+
 Row = tuple["Any", ...]
 _PAGE_ROWS = 1_000
+
+
+def symbols_with_bars(connection: sqlite3.Connection) -> list[str]:
+    """Return the symbols of which there are bars. Raises sqlite3.Error."""
+    return [symbol for (symbol,) in connection.execute(_SYMBOLS)]
 
 
 def pages(

@@ -513,3 +513,69 @@ def test_a_store_whose_cursor_is_nonsense_gets_all_bars_again_without_a_restart(
         journal.save_readable(*damaged.last)
 
         assert len(cursor.next_bars(2_000)[0]) == COUNT * len(SYMBOLS)
+
+
+def forget(path: Path, statement: str) -> None:
+    """Have rows be gone of which nobody says a word, as where a page is an older one again."""
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(statement)
+
+
+def test_a_symbol_whose_checkpoint_is_gone_goes_on_behind_its_newest_bar(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    bars = made(path)["BTCUSDT"]
+    absent = Gap(4, 6, OPEN_TIME_MS, bars[1].end_time_ms, "skipped", absent_at=NOW)
+    known = LedgerState(3 * COUNT + 1, bars[-1].last_trade_time_ms, (), (absent,))
+    with journal_at(path) as journal:
+        journal.write(Changes(checkpoints={"BTCUSDT": Checkpoint(known)}), NOW)
+    spare_file(path).unlink()
+    forget(path, "DELETE FROM checkpoints WHERE symbol = 'BTCUSDT'")
+
+    for _ in range(2):  # it stays on record, once
+        with journal_at(path) as journal:
+            checkpoint = journal.checkpoints["BTCUSDT"]
+
+        assert checkpoint.ledger.next_id == 3 * COUNT + 1
+        assert checkpoint.ledger.last_time == bars[-1].last_trade_time_ms
+        assert checkpoint.closed_through == bars[-1].open_time_ms
+        assert checkpoint.ledger.absent == (absent,), "a trade of theirs is welcome still"
+        (gap,) = checkpoint.ledger.gaps
+        assert (gap.cause, gap.last_error) == (LOST, "its checkpoint is gone")
+        assert not any(gap.touches(bar.open_time_ms, INTERVAL_MS) for bar in bars)
+    assert caplog.text.count("what the journal knew of a symbol cannot be read") == 1
+    assert {gap.cause for gap in ledgers_of(journal)["ETHUSDT"].gaps} == {"skipped"}
+
+
+def test_a_symbol_without_checkpoint_or_bar_goes_on_as_is_known_beside_the_journal(
+    path: Path,
+) -> None:
+    still_open = replace(sample_bar(), is_closed=False)
+    state = LedgerState(still_open.last_trade_id + 1, still_open.last_trade_time_ms, ())
+    made(path, ["ETHUSDT"])
+    with journal_at(path) as journal:
+        journal.write(
+            Changes(checkpoints={"BTCUSDT": Checkpoint(state, (still_open,))}),
+            NOW,
+        )
+    forget(path, "DELETE FROM checkpoints WHERE symbol = 'BTCUSDT'")
+
+    with journal_at(path) as journal:
+        known = ledgers_of(journal)["BTCUSDT"]
+
+    assert known.next_id == still_open.first_trade_id
+    assert [gap.last_error for gap in known.gaps] == ["its checkpoint is gone"]
+
+
+def test_so_it_is_when_all_checkpoints_are_gone(path: Path) -> None:
+    bars = made(path)
+    forget(path, "DELETE FROM checkpoints")
+    spare_file(path).unlink()
+
+    with journal_at(path) as journal:
+        states = ledgers_of(journal)
+
+    assert {symbol: state.next_id for symbol, state in states.items()} == dict.fromkeys(
+        SYMBOLS, 3 * COUNT + 1
+    )
+    assert unexplained(path, bars) == []
