@@ -56,9 +56,8 @@ def lost_gaps(
     for open_time, reason in lost:
         if open_time in still_open:
             continue  # it goes on from its checkpoint
-        until = (
-            open_time + interval_ms - 1 if open_time else checkpoint.closed_through + interval_ms
-        )
+        # Open time 0: all that the symbol had, up to the end of its newest bar.
+        until = (open_time or checkpoint.closed_through) + interval_ms - 1
         if span is not None and span.holds(open_time):
             span.until_ms = until
             continue

@@ -20,6 +20,7 @@ from bintrades.changes import Changes, Checkpoint
 from bintrades.errors import JournalDamaged, JournalError
 from bintrades.journal import Journal
 from bintrades.journal_lock import identity
+from bintrades.journal_lost import lost_gaps
 from bintrades.journal_reader import Cursor, JournalReader
 from bintrades.journal_salvage import salvage_file
 from bintrades.journal_spare import spare_file
@@ -579,3 +580,19 @@ def test_so_it_is_when_all_checkpoints_are_gone(path: Path) -> None:
         SYMBOLS, 3 * COUNT + 1
     )
     assert unexplained(path, bars) == []
+
+
+def test_what_is_lost_of_a_symbol_reaches_up_to_the_end_of_its_newest_bar_and_no_further(
+    path: Path,
+) -> None:
+    made(path)
+    newest = OPEN_TIME_MS + (COUNT - 1) * INTERVAL_MS
+    lost = [(0, "no bar can be found")]
+    with journal_at(path) as journal, closing(sqlite3.connect(path)) as connection:
+        checkpoint = journal.checkpoints["BTCUSDT"]
+        connection.execute("DELETE FROM bars")
+
+        (gap,) = lost_gaps(connection, "BTCUSDT", lost, checkpoint, INTERVAL_MS)
+
+    assert gap.touches(newest, INTERVAL_MS)
+    assert not gap.touches(newest + INTERVAL_MS, INTERVAL_MS)
