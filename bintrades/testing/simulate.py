@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from bintrades.durations import parse_duration
 from bintrades.errors import BintradesError
+from bintrades.testing.amounts import number, whole_number
 from bintrades.testing.exchange import ExchangeSimulator
 from bintrades.testing.recordings import generate_trades, read_recording
 
@@ -42,35 +43,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--stream-port",
-        type=_port,
+        type=whole_number(0, 65_535),
         default=9443,
         metavar="PORT",
         help="of the streams; 0: any (default: %(default)s)",
     )
     parser.add_argument(
         "--rest-port",
-        type=_port,
+        type=whole_number(0, 65_535),
         default=9080,
         metavar="PORT",
         help="of REST; 0: any (default: %(default)s)",
     )
     parser.add_argument(
         "--rate",
-        type=_rate,
+        type=number(1e-3, 1e9),
         default=20.0,
         metavar="N",
         help="generated trades per second, all symbols together (default: %(default)g)",
     )
     parser.add_argument(
         "--seed",
-        type=int,
+        type=whole_number(0, 2**62),
         default=0,
         metavar="N",
         help="of the generated trades (default: %(default)s)",
     )
     parser.add_argument(
         "--history",
-        type=_whole,
+        type=whole_number(1, 10**9),
         default=100_000,
         metavar="N",
         help="trades that REST remembers, all symbols together, at some 400 bytes each; up to "
@@ -87,7 +88,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--speed",
-        type=_positive,
+        type=number(1e-3, math.inf),
         default=1.0,
         metavar="FACTOR",
         help="of the recording; 1: as recorded, inf: as fast as possible (default: %(default)g)",
@@ -225,40 +226,18 @@ def _symbols(text: str) -> tuple[str, ...]:
     return symbols
 
 
-def _port(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text) < 65_536):
-        raise argparse.ArgumentTypeError("must be a whole number between 0 and 65535")
-    return int(text)
-
-
-def _whole(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text) > 0):
-        raise argparse.ArgumentTypeError("must be a whole number above 0")
-    return int(text)
-
-
-def _positive(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not number > 0:
-        raise argparse.ArgumentTypeError("must be a number above 0")
-    return number
-
-
-def _rate(text: str) -> float:
-    number = _positive(text)
-    if math.isinf(number):
-        raise argparse.ArgumentTypeError("must be a number above 0, and finite")
-    return number
-
-
 def _seconds(text: str) -> float:
     """Accept durations as the other commands do, 90s or 10m, and bare seconds."""
+    seconds = math.nan
     with suppress(ValueError):
-        return _positive(str(parse_duration(text) / 1000))
-    return _positive(text)
+        seconds = float(text)
+    with suppress(ValueError):
+        seconds = parse_duration(text) / 1000
+    if not seconds > 0:
+        raise argparse.ArgumentTypeError(
+            "must be a duration above 0, such as 90s, 10m or 2h, or a number of seconds above 0"
+        )
+    return seconds
 
 
 def _say(line: str) -> None:

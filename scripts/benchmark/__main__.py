@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 import trustme
 from tabulate import tabulate
 
+from bintrades.testing.amounts import number, whole_number
 from bintrades.testing.mongod import NOT_FOUND, URI_VARIABLE, Mongod, find_mongod
 from scripts.benchmark.collector import run_collector, write_configuration
 from scripts.benchmark.journals import drain, make_journal, move_to_the_end
@@ -256,12 +257,15 @@ def main() -> None:
     )
     parser.add_argument(
         "--scale",
-        type=float,
+        type=number(0.001, 1_000),
         default=1.0,
         help="all amounts times this; live rows below 0.7 have bars of one second (%(default)s)",
     )
     parser.add_argument(
-        "--repeat", type=int, default=1, help="first table: print medians of so many runs"
+        "--repeat",
+        type=whole_number(1, 1_000),
+        default=1,
+        help="first table: print medians of so many runs",
     )
     arguments = parser.parse_args()
     names = _wanted(arguments.only)

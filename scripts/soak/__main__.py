@@ -19,6 +19,7 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
+from bintrades.testing.amounts import number, whole_number
 from bintrades.testing.exchange import ExchangeSimulator
 from bintrades.testing.mongod import NOT_FOUND, Mongod, find_mongod
 from scripts.soak.market import Market
@@ -78,23 +79,37 @@ def main() -> None:
     )
     parser.add_argument(
         "--minutes",
-        type=float,
+        type=number(0.1, 100_000),
         default=MINUTES,
         help="how long to play; at the same speed, so 10 minutes are 5 days (%(default)s)",
     )
     parser.add_argument(
         "--speed",
-        type=float,
+        type=number(1, 100_000),
         default=SPEED,
         help="how many times as fast as life: 720 are 12 hours a minute (%(default)s)",
     )
-    parser.add_argument("--symbols", type=int, default=400, help="of the market (%(default)s)")
     parser.add_argument(
-        "--trades-per-day", type=int, default=TRADES_PER_DAY, help="of all symbols (%(default)s)"
+        "--symbols",
+        type=whole_number(1, 10_000),
+        default=400,
+        help="of the market (%(default)s)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the trades (%(default)s)")
     parser.add_argument(
-        "--sample-every", type=float, default=5.0, metavar="SECONDS", help="(%(default)s)"
+        "--trades-per-day",
+        type=whole_number(1, 10**9),
+        default=TRADES_PER_DAY,
+        help="of all symbols (%(default)s)",
+    )
+    parser.add_argument(
+        "--seed", type=whole_number(0, 2**62), default=0, help="of the trades (%(default)s)"
+    )
+    parser.add_argument(
+        "--sample-every",
+        type=number(0.1, 3_600),
+        default=5.0,
+        metavar="SECONDS",
+        help="(%(default)s)",
     )
     parser.add_argument(
         "--picture", type=Path, default=Path("var/soak.png"), help="where to draw (%(default)s)"

@@ -10,6 +10,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from bintrades.testing.amounts import whole_number
 from tests.simulation.world import simulate
 
 if TYPE_CHECKING:
@@ -62,10 +63,18 @@ def _parser() -> argparse.ArgumentParser:
         prog="scripts/simulate.sh",
         description="Let the collector live through simulated accidents; each seed is a schedule.",
     )
-    parser.add_argument("--seeds", type=int, default=2_000, metavar="N", help="how many worlds")
-    parser.add_argument("--first", type=int, default=0, metavar="S", help="the first seed")
-    parser.add_argument("--jobs", type=int, default=2, metavar="N", help="processes")
-    parser.add_argument("--seed", type=int, metavar="S", help="one world, told step by step")
+    parser.add_argument(
+        "--seeds", type=whole_number(1, 10**9), default=2_000, metavar="N", help="how many worlds"
+    )
+    parser.add_argument(
+        "--first", type=whole_number(0, 10**12), default=0, metavar="S", help="the first seed"
+    )
+    parser.add_argument(
+        "--jobs", type=whole_number(1, 1_000), default=2, metavar="N", help="processes"
+    )
+    parser.add_argument(
+        "--seed", type=whole_number(0, 10**12), metavar="S", help="one world, told step by step"
+    )
     return parser
 
 

@@ -709,6 +709,9 @@ def test_http_connection_is_kept_alive(exchange: ExchangeSimulator) -> None:
         assert pool.num_connections == 1
 
 
+A_DURATION = "a duration above 0, such as 90s, 10m or 2h, or a number of seconds above 0"
+
+
 def simulate(*options: str) -> subprocess.Popen[str]:
     code = (
         "import argparse, sys; from bintrades.testing import simulate; "
@@ -766,12 +769,24 @@ def test_simulate_says_which_recording_it_cannot_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("option", "allowed"),
     [
-        ("--rate=inf", "a number above 0, and finite"),
-        ("--rate=0", "a number above 0"),
-        ("--speed=fast", "a number above 0"),
-        ("--duration=0s", "a number above 0"),
-        ("--history=0", "a whole number above 0"),
-        ("--rest-port=70000", "a whole number between 0 and 65535"),
+        ("--rate=inf", "a number from 0.001 to 1e+09"),
+        ("--rate=nan", "a number from 0.001 to 1e+09"),
+        ("--rate=0", "a number from 0.001 to 1e+09"),
+        ("--rate=1e-310", "a number from 0.001 to 1e+09"),
+        ("--speed=fast", "a number from 0.001 to inf"),
+        ("--speed=0", "a number from 0.001 to inf"),
+        ("--duration=0s", A_DURATION),
+        ("--duration=0", A_DURATION),
+        ("--duration=-5", A_DURATION),
+        ("--duration=nan", A_DURATION),
+        ("--duration=soon", A_DURATION),
+        ("--history=0", "a whole number from 1 to 1000000000"),
+        ("--history=1" + "0" * 400, "a whole number from 1 to 1000000000"),
+        ("--history=1" + "0" * 5_000, "a whole number from 1 to 1000000000"),
+        ("--seed=-1", f"a whole number from 0 to {2**62}"),
+        ("--seed=x", f"a whole number from 0 to {2**62}"),
+        ("--rest-port=70000", "a whole number from 0 to 65535"),
+        ("--stream-port=8_080", "a whole number from 0 to 65535"),
     ],
 )
 def test_simulate_says_what_an_option_may_be(option: str, allowed: str) -> None:
