@@ -227,6 +227,14 @@ class Journal:
             self._begin_salvage(reason)
         self._despite_damage(lambda: None)
 
+    def lose_unreadable(self, keys: Iterable[Key]) -> None:
+        """Have the trades of bars that a reader could not read be missing again.
+
+        Unless their rows are well, or gone, by now. Raises JournalError.
+        """
+        for key in keys:
+            self._despite_damage(partial(self._get, key))
+
     def prune(
         self,
         stores: Iterable[str],
@@ -433,8 +441,6 @@ class Journal:
         if not (is_salvaged or self._spoilt or self._spoilt_gaps):
             return
         lost = self._lost_with_rows(connection, self._checkpoints) if is_salvaged else {}
-        for symbol, why in self._spoilt.items():
-            lost.setdefault(symbol, []).append(unknown_gap(0, 0, why))
         are_gaps_lost = GAPS_UNREADABLE in facts
         without_gaps = self._checkpoints if are_gaps_lost else self._spoilt_gaps
         for symbol in without_gaps.keys() & self._checkpoints.keys():
@@ -630,9 +636,10 @@ class Journal:
             else:
                 self._lost_through = lost_through
                 lost = self._all_lost(checkpoints, "its file was spoilt or removed")
+            before = checkpoints
             self._save_recalled(self._connection, _with_lost(checkpoints, lost))
             checkpoints, lost_through = self._checkpoints, self._lost_through
-            self._note_lost(lost)
+            self._note_lost(before, {symbol: checkpoints[symbol] for symbol in lost})
             self._is_open, self._is_salvaged = True, False
         finally:
             self._checkpoints, self._last_sequence = checkpoints, last_sequence
@@ -663,11 +670,16 @@ class Journal:
                 *changed_part(checkpoint.ledger.gaps, after.ledger.gaps),
             )
         self._checkpoints = {**self._checkpoints, symbol: after}
-        self._note_lost({symbol: lost})
+        self._note_lost({symbol: checkpoint}, {symbol: after})
 
-    def _note_lost(self, lost: Mapping[str, Iterable[Gap]]) -> None:
-        for symbol, gaps in lost.items():
-            self._lost.setdefault(symbol, []).extend(gaps)
+    def _note_lost(self, before: Mapping[str, Checkpoint], after: Mapping[str, Checkpoint]) -> None:
+        """Note for whoever builds bars what went missing, but not what was missing before.
+
+        That may have come by now: it waits to be written, and would be counted twice.
+        """
+        for symbol, checkpoint in after.items():
+            _, new = changed_part(before[symbol].ledger.gaps, checkpoint.ledger.gaps)
+            self._lost.setdefault(symbol, []).extend(new)
 
     def _keep_spare(self) -> None:
         """Keep what is known of the symbols outside of the journal, too."""

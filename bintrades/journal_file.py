@@ -177,6 +177,8 @@ def bar_from_row(row: tuple[Any, ...], market: str, interval_ms: int) -> Bar:
     """Return the bar of a row selected by journal_bars.BAR_COLUMNS. Raises UnreadableRow."""
     try:
         sum(row[16:20], sum(row[1:8]))  # whole numbers, or it raises
+        if not isinstance(row[0], str):
+            raise TypeError("a symbol is no text")
         return Bar(
             symbol=row[0],
             market=market,

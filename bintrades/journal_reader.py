@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
+    from bintrades.changes import Key
     from bintrades.journal_resend import Place
     from bintrades.model import Bar, Gap
 
@@ -291,7 +292,8 @@ class JournalReader:
 class Cursor(JournalReader):
     """One store's place in the journal. Belongs to that store's thread.
 
-    on_damage is called with what is wrong, and with which file, when that cannot be read.
+    on_damage is called with what is wrong, and with which file, when that cannot be read, and
+    on_unreadable with the bars of which single rows cannot: their trades are to be asked for again.
     """
 
     def __init__(
@@ -299,10 +301,12 @@ class Cursor(JournalReader):
         path: Path,
         store: str,
         on_damage: Callable[[str, tuple[int, int]], None] | None = None,
+        on_unreadable: Callable[[Sequence[Key]], None] | None = None,
     ) -> None:
         super().__init__(path)
         self._store = store
         self._on_damage = on_damage
+        self._on_unreadable = on_unreadable
         self._unreadable: list[tuple[str, int, str]] = []  # symbol, open time, what is wrong
         self._sent_again: tuple[Place, Place | None] | None = None  # from there, through here
 
@@ -319,6 +323,8 @@ class Cursor(JournalReader):
         """
         while True:
             bars, sequence = self._next_bars(limit)
+            if self._unreadable and self._on_unreadable is not None:
+                self._on_unreadable([row[:2] for row in self._unreadable])
             if bars or not (self._unreadable or self._sent_again):
                 return bars, sequence
             self.move(sequence, [])
@@ -354,6 +360,8 @@ class Cursor(JournalReader):
             try:
                 bars.append(bar_from_row(row, *kind))
             except UnreadableRow as error:
+                if not (isinstance(row[0], str) and isinstance(row[1], int)):
+                    raise  # nobody could tell whose trades they are: the rows beside it may
                 self._unreadable.append((row[0], row[1], str(error)))
         return bars
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from bisect import bisect_right
+from collections import deque
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from bintrades.aggregator import Aggregator
     from bintrades.binance.events import Source
+    from bintrades.changes import Key
     from bintrades.journal import Journal
     from bintrades.model import Gap
     from bintrades.pruning import Pruning
@@ -97,6 +99,7 @@ class Recording:
         self._told_at = now - _STATUS_REST_MS  # when the status was last written
         self._retry_at = now
         self._damage: tuple[str, tuple[int, int]] | None = None  # that a reader has found
+        self._unreadable: deque[Key] = deque()  # bars of which a reader has found spoilt rows
         self._limited = LimitedLog(log)
         for symbol in journal.checkpoints.keys() & aggregator.symbols:
             self._tell_gaps(symbol)
@@ -117,6 +120,10 @@ class Recording:
         *file* is the one that was found damaged: the journal may be another one by now.
         """
         self._damage = (reason, file)
+
+    def lose_unreadable(self, keys: Sequence[Key]) -> None:
+        """Have bars that a reader could not read be missing again at the next write. Any thread."""
+        self._unreadable.extend(keys)
 
     def handle(self, event: Event) -> None:
         """Take what a connection or the repairer brings."""
@@ -277,7 +284,8 @@ class Recording:
             )
         self._pending.update(changes)
         damage, self._damage = self._damage, None
-        has_news = self._pending or damage is not None or is_last
+        unreadable = tuple(self._unreadable)
+        has_news = self._pending or damage is not None or bool(unreadable) or is_last
         if not has_news and now - self._told_at < _STATUS_EVERY_MS:
             return True
         clock = self._clock()
@@ -285,6 +293,9 @@ class Recording:
         try:
             if damage is not None:
                 self._journal.save_readable(*damage)
+            self._journal.lose_unreadable(dict.fromkeys(unreadable))
+            for _ in unreadable:
+                self._unreadable.popleft()
             is_due = is_last or now - self._told_at >= _STATUS_REST_MS
             exchange_ms = self._aggregator.clock(now)
             self._journal.write(

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 
     from bintrades.binance.events import Event
     from bintrades.binance.markets import Market
+    from bintrades.changes import Key
     from bintrades.config import Config
     from bintrades.model import Gap
     from bintrades.plugins import Store
@@ -164,7 +165,7 @@ class Service:
             Delivery(
                 store,
                 config.store_options[store.name],
-                Cursor(config.journal.path, store.name, self._save_readable),
+                Cursor(config.journal.path, store.name, self._save_readable, self._lose_unreadable),
                 on_failure=reasons.fail,
                 on_bad_options=partial(self._refuse_options, store.name),
             )
@@ -351,6 +352,9 @@ class Service:
 
     def _save_readable(self, reason: str, file: tuple[int, int]) -> None:
         self._recording.save_readable(reason, file)
+
+    def _lose_unreadable(self, keys: Sequence[Key]) -> None:
+        self._recording.lose_unreadable(keys)
 
     def _announce_bars(self) -> None:
         for delivery in self._deliveries:

@@ -25,7 +25,7 @@ from bintrades.journal_reader import Cursor, JournalReader
 from bintrades.journal_salvage import salvage_file
 from bintrades.journal_spare import spare_file
 from bintrades.ledger import LedgerState
-from bintrades.model import LOST, Gap
+from bintrades.model import LOST, START, Gap
 from bintrades.testing.bars import OPEN_TIME_MS, sample_bar, sample_bars
 from tests.journals import (
     INTERVAL_MS,
@@ -43,6 +43,7 @@ from tests.journals import (
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from bintrades.changes import Key
     from bintrades.model import Bar
 
 NOW = OPEN_TIME_MS + 10**8
@@ -257,6 +258,61 @@ def test_all_but_the_bars_of_a_spoilt_page_stays_as_it_was(path: Path) -> None:
     assert (after.rejected_bars, after.last_reason) == (1, "ugly")
     assert 0 <= state.waiting_bars - after.waiting_bars <= 40
     assert cursor.next_bars(2_000)[1] == waiting, "the sequence is the same"
+    assert unexplained(path, bars) == []
+
+
+def test_a_row_that_only_a_store_finds_unreadable_is_missing_again(path: Path) -> None:
+    bars = made(path)["BTCUSDT"]
+    told: list[Key] = []
+    cursor = Cursor(path, "shelf", None, told.extend)
+    unreadable = [(bar.symbol, bar.open_time_ms) for bar in (bars[0], bars[7], bars[8], bars[-1])]
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.executemany(
+            "UPDATE bars SET value = '12x4' WHERE symbol = ? AND open_time = ?", unreadable
+        )
+
+    with journal_at(path) as journal:
+        assert len(cursor.next_bars(2_000)[0]) == len(SYMBOLS) * COUNT - len(unreadable)
+        assert sorted(told) == unreadable, "at once, whether the store takes the others or not"
+        for _ in range(2):
+            journal.lose_unreadable(told)
+        lost = journal.take_lost()["BTCUSDT"]
+        journal.write(Changes(amendments=by_key([bars[0]])), NOW)
+        journal.lose_unreadable(told[:1])
+        assert journal.take_lost() == {}, "a bar that is well by now"
+
+    assert [(gap.first_id, gap.last_id, gap.cause) for gap in lost] == [
+        (1, 3, START),
+        (22, 24, LOST),
+        (25, 27, LOST),
+        (3 * COUNT - 2, 3 * COUNT, LOST),
+    ]
+    for gap, (_, open_time) in zip(lost, unreadable, strict=True):
+        assert (gap.since_ms, gap.until_ms) == (open_time, open_time + INTERVAL_MS - 1)
+        assert gap.last_error is not None
+    assert [bar.trade_count for bar in stored(path)][:2] == [3, 3]
+    assert JournalReader(path).store("shelf").rejected_bars == 0
+
+
+def test_a_row_of_which_nobody_can_tell_whose_it_was_is_damage(path: Path) -> None:
+    bars = made(path)
+    damaged = Found()
+    cursor = Cursor(path, "shelf", damaged)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(
+            "UPDATE bars SET symbol = x'ff', value = '12x4' WHERE symbol = 'BTCUSDT'"
+            " AND open_time = ?",
+            (OPEN_TIME_MS + 7 * INTERVAL_MS,),
+        )
+
+    with journal_at(path) as journal:
+        with pytest.raises(JournalDamaged):
+            cursor.next_bars(2_000)
+        journal.save_readable(*damaged.last)
+        (gap,) = journal.take_lost()["BTCUSDT"]
+
+        assert len(cursor.next_bars(2_000)[0]) == len(SYMBOLS) * COUNT - 1
+    assert (gap.first_id, gap.last_id) == (22, 24)
     assert unexplained(path, bars) == []
 
 
@@ -533,7 +589,7 @@ def test_a_symbol_whose_checkpoint_is_gone_goes_on_behind_its_newest_bar(
     spare_file(path).unlink()
     forget(path, "DELETE FROM checkpoints WHERE symbol = 'BTCUSDT'")
 
-    for _ in range(2):  # it stays on record, once
+    for _ in range(2):
         with journal_at(path) as journal:
             checkpoint = journal.checkpoints["BTCUSDT"]
 
@@ -541,9 +597,7 @@ def test_a_symbol_whose_checkpoint_is_gone_goes_on_behind_its_newest_bar(
         assert checkpoint.ledger.last_time == bars[-1].last_trade_time_ms
         assert checkpoint.closed_through == bars[-1].open_time_ms
         assert checkpoint.ledger.absent == (absent,), "a trade of theirs is welcome still"
-        (gap,) = checkpoint.ledger.gaps
-        assert (gap.cause, gap.last_error) == (LOST, "its checkpoint is gone")
-        assert not any(gap.touches(bar.open_time_ms, INTERVAL_MS) for bar in bars)
+        assert checkpoint.ledger.gaps == (), "what came since is one as soon as a trade comes"
     assert caplog.text.count("what the journal knew of a symbol cannot be read") == 1
     assert {gap.cause for gap in ledgers_of(journal)["ETHUSDT"].gaps} == {"skipped"}
 
@@ -565,7 +619,7 @@ def test_a_symbol_without_checkpoint_or_bar_goes_on_as_is_known_beside_the_journ
         known = ledgers_of(journal)["BTCUSDT"]
 
     assert known.next_id == still_open.first_trade_id
-    assert [gap.last_error for gap in known.gaps] == ["its checkpoint is gone"]
+    assert known.last_time == still_open.open_time_ms
 
 
 def test_so_it_is_when_all_checkpoints_are_gone(path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from tests.end_to_end.stage import missing
@@ -45,6 +47,34 @@ def test_pages_spoilt_while_the_collector_is_down_cost_no_trade(stage: Stage) ->
     stage.assert_stored()
 
 
+def enable_mongodb(collector: Collector) -> None:
+    """Have a store that is new to the journal take all that is there."""
+    text = collector.ini.read_text(encoding="utf-8")
+    collector.ini.write_text(text.replace("enabled = \n", "enabled = mongodb\n"))
+    assert "enabled = mongodb" in collector.ini.read_text(encoding="utf-8")
+
+
+def test_rows_that_only_a_store_finds_unreadable_are_fetched_and_stored(stage: Stage) -> None:
+    with stage.collector({"stores": {"enabled": ""}}) as collector:
+        stage.start(collector)
+        stage.send(20_000)
+        stage.wait_until_seen(collector)
+        assert collector.stop() == 0
+        with closing(sqlite3.connect(journal_of(collector))) as connection, connection:
+            changed = connection.execute(
+                "UPDATE bars SET quantity = '1.2.3' WHERE sequence % 5 = 1 AND is_closed"
+            ).rowcount
+        assert changed > 1
+        enable_mongodb(collector)
+
+        stage.start(collector)
+        stage.send_rest()
+        collector.wait_for_log("a bar of the journal cannot be read; its trades are missing again")
+        stage.wait_until_whole(collector)
+        assert collector.stop() == 0
+    stage.assert_stored()
+
+
 def test_a_spoilt_page_that_a_store_meets_does_not_hold_up_its_bars(stage: Stage) -> None:
     with stage.collector({"stores": {"enabled": ""}}) as collector:
         stage.start(collector)
@@ -53,9 +83,7 @@ def test_a_spoilt_page_that_a_store_meets_does_not_hold_up_its_bars(stage: Stage
         assert collector.stop() == 0
         path = journal_of(collector)
         spoil_pages(path, pages_of(path, "bars")[1:2])
-        text = collector.ini.read_text(encoding="utf-8")
-        collector.ini.write_text(text.replace("enabled = \n", "enabled = mongodb\n"))
-        assert "enabled = mongodb" in collector.ini.read_text(encoding="utf-8")
+        enable_mongodb(collector)
 
         stage.start(collector)
         stage.send_rest()

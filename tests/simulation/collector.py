@@ -218,7 +218,12 @@ class Collector:
                 Delivery(
                     cast("Store", store),
                     {},
-                    Cursor(path, store.name, self.recording.save_readable),
+                    Cursor(
+                        path,
+                        store.name,
+                        self.recording.save_readable,
+                        self.recording.lose_unreadable,
+                    ),
                     on_failure=world.errors.append,
                     on_bad_options=world.errors.append,
                 ),
