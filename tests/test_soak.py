@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from scripts.soak.market import Market
+from scripts.soak.market import DAY_MS, Market
+from scripts.soak.play import Plan
 from scripts.soak.report import Event, Figure, figures, table
 from scripts.soak.sampling import Sample
 
@@ -137,6 +138,15 @@ def test_the_sums_are_those_of_the_trades_and_ids_are_consecutive() -> None:
         assert sums.quantity == sum(Decimal(trade.quantity) for trade in own) * 10**8
         value = sum(Decimal(trade.price) * Decimal(trade.quantity) for trade in own)
         assert sums.value == value * 10**16
+
+
+@pytest.mark.parametrize(
+    ("minutes", "days", "kept_days"), [(60, 30, 3), (10, 5, 1.5), (20, 10, 2), (1, 0.5, 1.5)]
+)
+def test_bars_stay_three_days_or_less_in_a_short_run_but_minutes_of_this_machine(
+    minutes: float, days: float, kept_days: float
+) -> None:
+    assert Plan(minutes * 60, days).retention_ms == kept_days * DAY_MS
 
 
 @pytest.mark.usefixtures("mongod_binary")

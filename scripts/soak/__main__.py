@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         exchange = stack.enter_context(ExchangeSimulator(market.symbols))
         mongod = stack.enter_context(Mongod(binary, folder / "mongod"))
-        soak = Soak(market, Plan(arguments.minutes * 60), exchange, mongod, folder)
+        soak = Soak(market, Plan(arguments.minutes * 60, days), exchange, mongod, folder)
         stack.callback(soak.end)
         try:
             soak.play(arguments.sample_every)

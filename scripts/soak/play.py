@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import pymongo
 
+from bintrades.durations import format_duration
 from bintrades.errors import JournalError
 from bintrades.journal_reader import JournalReader
-from scripts.soak.market import Sums
+from scripts.soak.market import DAY_MS, Sums
 from scripts.soak.report import Event
 from scripts.soak.sampling import Sampler
 
@@ -30,6 +31,7 @@ BATCH = 200
 LOST_TRADES = 20
 SUBSCRIBED_WITHIN_S = 120.0
 SETTLE_S = 900.0
+_REPAIRED_WITHIN_S = 180.0
 LOSSES = ("cut", "reset", "close")
 """How connections end; a few trades happen before there is a new one."""
 
@@ -45,11 +47,11 @@ streams_per_connection = 200
 [symbols]
 include = {symbols}
 [repair]
-max_age = 2d
+max_age = {max_age}
 weight_share = 100
 [journal]
 path = soak.journal
-retention = 3d
+retention = {retention}
 [stores]
 enabled = mongodb
 [store:mongodb]
@@ -62,15 +64,26 @@ file = soak.log
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How long the market plays, and what goes wrong on the way."""
+    """How long the market plays *days*, and what goes wrong on the way."""
 
     duration_s: float
+    days: float
 
     @property
     def accidents(self) -> list[tuple[float, str]]:
         """Every accident in order: seconds since the beginning, and what is done."""
         losses = [((n + 0.5) / 12, LOSSES[n % len(LOSSES)]) for n in range(12)]
         return sorted((self.duration_s * at, name) for at, name in [*losses, *RESTARTS, *OUTAGES])
+
+    @property
+    def retention_ms(self) -> int:
+        """How long bars stay, on the market's clock: 3 days, as by default.
+
+        Less in a short run, so that for most of it as many bars leave as come; but minutes of this
+        machine, in which whatever was lost is repaired.
+        """
+        least = _REPAIRED_WITHIN_S / self.duration_s
+        return int(min(3.0, max(0.2, least) * self.days) * DAY_MS)
 
     @property
     def outage_s(self) -> float:
@@ -97,6 +110,8 @@ class Soak:
                 rest_url=exchange.rest_url,
                 symbols=" ".join(market.symbols),
                 mongodb=mongod.uri,
+                retention=format_duration(plan.retention_ms),
+                max_age=format_duration(plan.retention_ms * 2 // 3),
             ),
             encoding="utf-8",
         )
