@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from scripts.soak.market import Market
 
 BATCH = 200
+INTERVAL_MS = 10_000
 LOST_TRADES = 20
 SUBSCRIBED_WITHIN_S = 120.0
 SETTLE_S = 900.0
@@ -263,12 +264,23 @@ class Soak:
             raise RuntimeError(f"the collector has ended with status {status}")
 
     def _settle(self) -> None:
-        """Wait until nothing is missing and nothing waits, and say so if that does not come."""
+        """Wait until nothing is missing and nothing waits, and say so if that does not come.
+
+        Until the last trade of each symbol is there, nobody knows what is missing before it.
+        """
         reader = JournalReader(self._journal)
+
+        def has_closing_trade(symbol: str) -> bool:
+            newest_ms = reader.newest_open_time_ms(symbol)
+            return newest_ms is not None and self._market.time_ms < newest_ms + INTERVAL_MS
 
         def is_settled() -> bool:
             try:
-                return not reader.gaps() and not reader.store("mongodb").waiting_bars
+                return (
+                    all(map(has_closing_trade, self._market.symbols))
+                    and not reader.gaps()
+                    and not reader.store("mongodb").waiting_bars
+                )
             except JournalError:
                 return False
 
