@@ -41,7 +41,11 @@ class WalLimit:
             log.warning(
                 "the journal's write-ahead log grows, because another program keeps a transaction"
                 " open on it: end that, or the disk will be full",
-                extra={"wal_bytes": size, "held_by": reading_processes(self._journal)},
+                extra={
+                    "journal": str(self._journal),
+                    "wal_bytes": size,
+                    "held_by": reading_processes(self._journal),
+                },
             )
 
 

@@ -362,7 +362,7 @@ def _tell_wal(journal: dict[str, Any]) -> str:
     holder = f"process {processes} keeps" if processes else "if it stays, another program keeps"
     return (
         f"{_megabytes(journal['wal_bytes'])} of the journal are its write-ahead log:"
-        f" {holder} a transaction open on it"
+        f" {holder} a transaction open on it; end that, or the disk will be full"
     )
 
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from bintrades.aggregator import Aggregator
-from bintrades.changes import Changes
-from bintrades.ledger import DISORDER_MS
+from bintrades.changes import Changes, Checkpoint
+from bintrades.ledger import DISORDER_MS, LedgerState
 from bintrades.model import ABSENT, RECONNECT, RESTART, SILENT_STREAM, SKIPPED, Gap, Run
 from bintrades.repair import Repaired
 from tests.strategies import (
@@ -1212,6 +1212,27 @@ def test_of_two_facts_of_one_name_the_later_one_is_written() -> None:
     assert changes.facts == {"blocked": "2", "other": "5"}
 
 
+def test_of_two_words_about_the_same_thing_the_later_one_is_written() -> None:
+    bars = [bar_of([make_trade(i)]) for i in (1, 2)]
+    checkpoints = [Checkpoint(LedgerState(i, START, ())) for i in (1, 2)]
+    words = [
+        Changes(
+            finished={(BTC, START): bar},
+            checkpoints={BTC: checkpoint},
+            explained=[(BTC, number, number, ABSENT)],
+            attempts={(BTC, 7): number},
+        )
+        for number, (bar, checkpoint) in enumerate(zip(bars, checkpoints, strict=True))
+    ]
+
+    words[0].update(words[1])
+
+    assert words[0].finished == {(BTC, START): bars[1]}
+    assert words[0].checkpoints == {BTC: checkpoints[1]}
+    assert words[0].attempts == {(BTC, 7): 1}
+    assert words[0].explained == [(BTC, number, number, ABSENT) for number in (0, 1)]
+
+
 def test_an_amendment_that_could_not_be_written_waits_for_the_bar_or_the_next_one() -> None:
     key = (BTC, START)
     pending = Changes(amendments={key: bar_of([make_trade(1)])})
@@ -1324,6 +1345,21 @@ def test_repaired_trades_from_before_the_beginning_make_no_bar_of_which_the_rest
     changes = aggregator.collect(is_last=True)
     assert not changes.amendments
     assert {key: bar.trade_count for key, bar in changes.finished.items()} == {(BTC, START): 3}
+
+
+def test_a_live_trade_from_before_the_beginning_makes_no_bar_of_which_the_rest_is_not_wanted() -> (
+    None
+):
+    trades = [make_trade(5, START + 4_000), make_trade(7, START + 5_000)]
+    aggregator = new_aggregator()
+    aggregator.add(trades[:1], 0)
+    repaired(aggregator, begins_at=5)
+
+    aggregator.add([make_trade(6, START - 1), trades[1]], 0)
+
+    assert aggregator.gaps(BTC) == ()
+    finished = aggregator.collect(is_last=True).finished
+    assert finished == {(BTC, START): bar_of(trades, is_closed=False)}
 
 
 def test_a_run_of_which_a_part_is_known_is_left_to_be_asked_for_by_id() -> None:

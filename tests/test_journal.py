@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from bintrades.binance.messages import LARGEST_ID
 from bintrades.changes import Changes, Checkpoint
 from bintrades.errors import ConfigError, JournalError
 from bintrades.journal import PRUNE_BATCH, Journal
@@ -71,7 +72,7 @@ def ledger(*gaps: Gap) -> LedgerState:
 
 
 numbers = st.decimals(min_value=0, max_value=10**18, places=18)
-ids = st.integers(0, 2**63 - 1)
+ids = st.integers(0, LARGEST_ID)
 times = st.integers(0, 10**13)
 symbols = st.sampled_from(["BTCUSDT", "ETHUSDT", "币安人生USDT"])
 bars = st.builds(

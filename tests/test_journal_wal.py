@@ -96,6 +96,8 @@ def test_a_log_that_another_program_keeps_long_is_told_with_its_process_and_cut_
     assert len(told) == 2, "at the limit, and once it has doubled"
     assert status["journal"]["wal_bytes"] == size
     assert status["journal"]["bytes"] == path.stat().st_size + size
+    assert {record.__dict__["journal"] for record in told} == {str(path)}
+    assert "keeps a transaction open on it; end that, or the disk will be full" in tell(status)
     if Path("/proc/locks").exists():
         assert [record.__dict__["held_by"] for record in told] == [[process]] * 2
         assert f"process {process} keeps a transaction open" in tell(status)
