@@ -26,7 +26,16 @@ from bintrades.clocks import utc_ms
 from bintrades.errors import ConfigError, JournalError, JournalInUse
 from bintrades.gap_times import GapTimes
 from bintrades.journal_bars import GET_BAR, PRUNABLE, PUT_BAR, pages, symbols_with_bars
-from bintrades.journal_check import lacks_gaps
+from bintrades.journal_check import has_nonsense_counts, lacks_gaps
+from bintrades.journal_facts import (
+    LOST_THROUGH,
+    checked_place,
+    forget_nonsense,
+    keep_kind,
+    read_lost_through,
+    read_pruned,
+    read_sequence,
+)
 from bintrades.journal_file import (
     GAP_COLUMNS,
     UnreadableRow,
@@ -82,9 +91,6 @@ _T = TypeVar("_T")
 _HEADER = b"SQLite format 3\0"
 
 log = logging.getLogger(__name__)
-
-LOST_THROUGH = "lost_through"
-"""Name of the fact up to which open time bars of each symbol were lost with an earlier file."""
 
 NOTHING_KNOWN = "lost"
 """Name of the fact that a file was lost with all that was known of its symbols, and why."""
@@ -356,13 +362,13 @@ class Journal:
         connection = connect(self.path, accepts_older=True, lock_timeout_s=_LOCK_TIMEOUT_S)
         try:
             create_schema(connection)
-            self._check_facts(connection)
-            with reading_rows():
-                self._last_sequence = _read_sequence(connection)
+            self._keep_kind(connection)
+            self._last_sequence = read_sequence(connection)
+            forget_nonsense(connection, self._last_sequence)
             self._checkpoints = self._read_checkpoints(connection)
-            self._lost_through = _read_lost_through(connection, self._checkpoints)
+            self._lost_through = read_lost_through(connection, self._checkpoints)
             self._looked_through = self._looked_again = 0
-            self._pruned_through = dict(connection.execute("SELECT symbol, through FROM pruned"))
+            self._pruned_through = read_pruned(connection, self._checkpoints)
             (marked_at,) = connection.execute("SELECT max(at) FROM written").fetchone()
             self._marked_at = marked_at or 0
             self._file = identity(self.path)
@@ -373,6 +379,8 @@ class Journal:
 
     def _read_checkpoints(self, connection: sqlite3.Connection) -> dict[str, Checkpoint]:
         """Return what is known of each symbol; where a row is spoilt, what its bars tell."""
+        if has_nonsense_counts(connection):
+            raise UnreadableRow("what is counted is nonsense")
         if lacks_gaps(connection):
             raise UnreadableRow("gaps are missing that were counted")
         gaps, self._spoilt_gaps = _read_gaps(connection)
@@ -547,18 +555,11 @@ class Journal:
             self._connection.execute("DELETE FROM facts WHERE name = ?", (NOTHING_KNOWN,))
         self._checkpoints = self._checkpoints | new
 
-    def _check_facts(self, connection: sqlite3.Connection) -> None:
-        """Refuse to mix bars of another market or another length into one journal."""
-        for name, here in (("market", self._market), ("interval_ms", str(self._interval))):
-            connection.execute("INSERT OR IGNORE INTO facts VALUES (?, ?)", (name, here))
-            (there,) = connection.execute(
-                "SELECT value FROM facts WHERE name = ?", (name,)
-            ).fetchone()
-            if there != here:
-                raise ConfigError(
-                    f"{self.path}: holds bars of {name} {there}, the configuration says {here};"
-                    " set [journal] path to another file"
-                )
+    def _keep_kind(self, connection: sqlite3.Connection) -> None:
+        try:
+            keep_kind(connection, self._market, self._interval)
+        except ConfigError as error:
+            raise ConfigError(f"{self.path}: {error}") from error
 
     def _despite_damage(self, use: Callable[[], _T]) -> _T:
         """Return what *use* returns, which works on the file; raise JournalError if it cannot.
@@ -732,7 +733,13 @@ class Journal:
         with transaction(self._connection):
             self._connection.execute(_DELETE_PAST_GAPS, (before_ms, PRUNE_BATCH))
             cursors = dict(self._connection.execute("SELECT store, sequence FROM cursors"))
-            taken = min((cursors.get(store, 0) for store in stores), default=2**62)
+            taken = min(
+                (
+                    checked_place(store, cursors.get(store, 0), self._last_sequence)
+                    for store in stores
+                ),
+                default=2**62,
+            )
             if stores:
                 taken = had_for_a_while(taken)
             taken = min(taken, self._written_before(before_ms))
@@ -758,7 +765,8 @@ class Journal:
         if mark is None:
             return 0
         self._connection.execute("DELETE FROM written WHERE at < ?", (mark[0],))
-        return int(mark[1])
+        with reading_rows():
+            return int(mark[1])
 
     def _bars_between(
         self, after: int, through: int, limit: int
@@ -1041,7 +1049,7 @@ class Journal:
         )
 
     def _sequence(self) -> itertools.count[int]:
-        return itertools.count(_read_sequence(self._connection) + 1)
+        return itertools.count(self._last_sequence + 1)
 
     def _save_sequence(self, sequence: itertools.count[int]) -> None:
         self._last_sequence = next(sequence) - 1
@@ -1081,21 +1089,6 @@ def _with_outcomes(gap: Gap, reasons: Sequence[tuple[int, int, str]]) -> Iterato
         yield replace(gap, first_id=start), REPAIRED
 
 
-def _read_sequence(connection: sqlite3.Connection) -> int:
-    (last,) = connection.execute("SELECT value FROM facts WHERE name = 'sequence'").fetchone()
-    return int(last)
-
-
-def _read_lost_through(
-    connection: sqlite3.Connection, checkpoints: Mapping[str, Checkpoint]
-) -> dict[str, int]:
-    row = connection.execute("SELECT value FROM facts WHERE name = ?", (LOST_THROUGH,)).fetchone()
-    try:
-        return {} if row is None else msgspec.json.decode(row[0], type=dict[str, int])
-    except msgspec.DecodeError:  # spoilt: any bar may be among them
-        return {symbol: each.closed_through for symbol, each in checkpoints.items()}
-
-
 def _read_gaps(
     connection: sqlite3.Connection,
 ) -> tuple[dict[str, list[Gap]], dict[str, str]]:
@@ -1113,16 +1106,22 @@ def _read_gaps(
 
 
 def _read_absent(connection: sqlite3.Connection) -> dict[str, tuple[Gap, ...]]:
-    """Return what does not exist of each symbol; a row that cannot be read may be forgotten."""
+    """Return what does not exist of each symbol; a row that cannot be read is forgotten."""
     absent: dict[str, list[Gap]] = {}
     for symbol, absent_at, looks, *row in connection.execute(
         f"SELECT symbol, absent_at, looks, {GAP_COLUMNS} FROM absent"  # noqa: S608
         " ORDER BY symbol, first_id"
     ):
-        with suppress(UnreadableRow), reading_rows():
-            sum((absent_at, looks))
+        try:
+            with reading_rows():
+                sum((absent_at, looks))
             gap = replace(gap_from_row(tuple(row)), absent_at=absent_at, looks=looks)
             absent.setdefault(symbol, []).append(gap)
+        except UnreadableRow as error:
+            log.warning(
+                "ids that the exchange does not have are forgotten: they cannot be read",
+                extra={"symbol": symbol, "error": str(error)},
+            )
     return {symbol: tuple(gaps) for symbol, gaps in absent.items()}
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bintrades.journal_file import fetch_rows
+from bintrades.journal_file import UnreadableRow, fetch_rows
 from bintrades.journal_schema import BLOCK_MS
 
 if TYPE_CHECKING:
@@ -134,6 +134,8 @@ def newest(
             "SELECT bars FROM blocks WHERE block = ? AND symbol = ?", (block, symbol)
         ).fetchone() or (0,)
         is_whole = since_ms <= block * BLOCK_MS and (block + 1) * BLOCK_MS <= until_ms
+        if not isinstance(stored, int):
+            raise UnreadableRow(f"of {symbol} there are {stored!r} bars in an hour")
         if is_whole and count + stored <= limit:
             count += stored
             if count == limit:

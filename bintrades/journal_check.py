@@ -56,10 +56,24 @@ _CAN_BE = " AND ".join(
 )
 _SPOILT = f"SELECT symbol, open_time FROM main.bars WHERE ({_CAN_BE}) IS NOT 1"  # noqa: S608
 
+_COUNTED = ("bars", "unclosed", "incomplete", "gaps open", "gaps abandoned")
+_NONSENSE = f"""
+SELECT (SELECT count(*) FROM counts WHERE name IN {_COUNTED}) < {len(_COUNTED)}
+    OR EXISTS (SELECT 1 FROM counts WHERE typeof(value) <> 'integer')
+    OR EXISTS (SELECT 1 FROM cursors WHERE typeof(waiting) <> 'integer'
+        OR typeof(due) <> 'integer' OR typeof(refused) <> 'integer')
+"""  # noqa: S608 - constants
+
 
 def spoilt_bars(connection: sqlite3.Connection, interval_ms: int) -> list[tuple[Any, Any]]:
     """Return symbol and open time of the rows that no bar can have. Raises sqlite3.Error."""
     return connection.execute(_SPOILT, {"interval": interval_ms}).fetchall()
+
+
+def has_nonsense_counts(connection: sqlite3.Connection) -> bool:
+    """Whether what is counted as it is written cannot be. Raises sqlite3.Error."""
+    (is_nonsense,) = connection.execute(_NONSENSE).fetchone()
+    return bool(is_nonsense)
 
 
 def lacks_gaps(connection: sqlite3.Connection, counted_in: str = "main") -> bool:

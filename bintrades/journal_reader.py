@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import heapq
+import logging
 import sqlite3
 import time
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from msgspec.structs import replace
 from bintrades import journal_resend
 from bintrades.errors import JournalDamaged, JournalError
 from bintrades.journal_bars import BARS_AFTER, BARS_DUE, GET_BAR, Row, after_page, newest, page
+from bintrades.journal_check import has_nonsense_counts
+from bintrades.journal_facts import place_of, read_kind
 from bintrades.journal_file import (
     GAP_COLUMNS,
     UnreadableRow,
@@ -43,6 +46,8 @@ if TYPE_CHECKING:
     from bintrades.journal_resend import Place
     from bintrades.model import Bar, Gap
 
+
+log = logging.getLogger(__name__)
 
 _VERSION, _TRADE_COUNT = 2, 6  # in a row
 _GAPS = "gaps "
@@ -91,7 +96,10 @@ class JournalReader:
         """Return the newest *limit* bars with since_ms <= open time < until_ms, oldest first."""
         rows = [row for page in self.pages(symbol, since_ms, until_ms, limit) for row in page]
         kind = self.kind() if rows else ("", 0)
-        return [bar_from_row(row, *kind) for row in rows]
+        try:
+            return [bar_from_row(row, *kind) for row in rows]
+        except UnreadableRow as error:
+            raise JournalDamaged(f"{self.path}: {error}") from error
 
     def pages(self, symbol: str, since_ms: int, until_ms: int, limit: int) -> Iterator[list[Row]]:
         """Yield the same bars as rows in the order of journal_bars.BAR_COLUMNS, page by page.
@@ -127,7 +135,7 @@ class JournalReader:
     def kind(self) -> tuple[str, int]:
         """Return the market and the interval in milliseconds of all bars."""
         with self._reading() as connection:
-            return _kind(connection)
+            return read_kind(connection)
 
     def newest_open_time_ms(self, symbol: str) -> int | None:
         """Return the open time of the symbol's newest bar, if it has one."""
@@ -136,8 +144,9 @@ class JournalReader:
                 "SELECT closed_through FROM checkpoints WHERE symbol = ?", (symbol,)
             ).fetchone()
             times = [bar.open_time_ms for bar in _open_bars(connection, symbol)]
-            if row is not None and row[0] >= 0:
-                times.append(row[0])
+            with reading_rows():
+                if row is not None and row[0] >= 0:
+                    times.append(row[0])
             return max(times, default=None)
 
     def newest_stored_open_time_ms(self) -> int | None:
@@ -169,28 +178,29 @@ class JournalReader:
 
     def past_gaps(self, symbol: str | None = None) -> Iterator[PastGap]:
         """Yield the gaps that are gaps no longer, of one symbol or of all, oldest first."""
-        for name, *row, outcome, closed_at in self._gap_rows("past_gaps", symbol):
-            yield PastGap(name, gap_from_row(tuple(row)), outcome, closed_at)
+        for name, gap, outcome, closed_at in self._gap_rows("past_gaps", symbol):
+            yield PastGap(name, gap, outcome, closed_at)
 
     def all_gaps(self, symbol: str | None = None) -> Iterator[tuple[str, Gap, str]]:
         """Yield symbol, gap and state of what is and what was missing, oldest first.
 
         Between two pages the journal is not open: whoever takes them may take their time.
         """
-        for name, *row, state, _ in heapq.merge(
+        for name, gap, state, _ in heapq.merge(
             *(self._gap_rows(table, symbol) for table in TABLES),
-            key=lambda row: (row[3], row[0], row[1]),
+            key=lambda row: (row[1].since_ms, row[0], row[1].first_id),
         ):
-            yield name, gap_from_row(tuple(row)), state
+            yield name, gap, state
 
-    def _gap_rows(self, table: str, symbol: str | None) -> Iterator[GapRow]:
+    def _gap_rows(self, table: str, symbol: str | None) -> Iterator[tuple[str, Gap, str, int]]:
         after = FROM_THE_BEGINNING
         while True:
             with self._reading() as connection:
                 rows = gap_page(connection, table, symbol, after)
+                gaps = list(_readable_gaps(table, rows))
             if not rows:
                 return
-            yield from rows
+            yield from gaps
             after = rows[-1]
 
     def counts(self) -> dict[str, int]:
@@ -338,7 +348,7 @@ class Cursor(JournalReader):
         self._unreadable = []
         self._sent_again = None
         with self._reading() as connection:
-            position = _position(connection, self._store)
+            position = place_of(connection, self._store)
             due = fetch_rows(connection, BARS_DUE, (self._store, limit))
             if due:
                 return self._readable(connection, due), position
@@ -354,7 +364,7 @@ class Cursor(JournalReader):
             return self._readable(connection, again), position
 
     def _readable(self, connection: sqlite3.Connection, rows: list[tuple[Any, ...]]) -> list[Bar]:
-        kind = _kind(connection) if rows else ("", 0)
+        kind = read_kind(connection) if rows else ("", 0)
         bars = []
         for row in rows:
             try:
@@ -407,6 +417,8 @@ def _has_rejected(connection: sqlite3.Connection) -> bool:
 
 
 def _counts(connection: sqlite3.Connection) -> dict[str, int]:
+    if has_nonsense_counts(connection):
+        raise UnreadableRow("what is counted is nonsense")
     return dict(connection.execute("SELECT name, value FROM counts"))
 
 
@@ -428,15 +440,14 @@ def _newer(stored: Row | None, bar: Bar) -> Row:
     return (*row[:_VERSION], stored[_VERSION] + 1, *row[_VERSION + 1 :])
 
 
-def _kind(connection: sqlite3.Connection) -> tuple[str, int]:
-    """Return the market and the interval of all bars; none yet in a journal that is being made."""
-    facts = dict(
-        connection.execute("SELECT name, value FROM facts WHERE name IN ('market', 'interval_ms')")
-    )
-    return facts["market"], int(facts["interval_ms"])
-
-
-def _position(connection: sqlite3.Connection, store: str) -> int:
-    row = connection.execute("SELECT sequence FROM cursors WHERE store = ?", (store,)).fetchone()
-    with reading_rows():
-        return 0 if row is None else int(row[0])
+def _readable_gaps(table: str, rows: list[GapRow]) -> Iterator[tuple[str, Gap, str, int]]:
+    """Yield symbol, gap, state and when it ended of all rows but those of nonsense."""
+    for symbol, *gap, state, closed_at in rows:
+        try:
+            with reading_rows():
+                yield symbol, gap_from_row(tuple(gap)), state, int(closed_at)
+        except UnreadableRow as error:
+            log.warning(
+                "a gap on record cannot be read",
+                extra={"table": table, "symbol": symbol, "error": str(error)},
+            )

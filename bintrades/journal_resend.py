@@ -7,8 +7,12 @@ may raise sqlite3.Error.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from bintrades.journal_bars import BAR_COLUMNS
 from bintrades.journal_schema import BLOCK_MS
@@ -16,8 +20,14 @@ from bintrades.journal_schema import BLOCK_MS
 if TYPE_CHECKING:
     import sqlite3
 
+log = logging.getLogger(__name__)
+
 Place = tuple[int, str]
 """Open time and symbol of a bar; what comes after it is still to be sent."""
+
+_BEGINNING: Place = (0, "")
+_NEVER_MS = 10**15
+_place = msgspec.json.Decoder(tuple[int, str])
 
 BARS_FROM = (
     f"SELECT {BAR_COLUMNS} FROM bars"  # noqa: S608 - constants
@@ -51,8 +61,15 @@ def place_of(connection: sqlite3.Connection, store: str) -> Place | None:
     row = connection.execute("SELECT value FROM facts WHERE name = ?", (_name(store),)).fetchone()
     if row is None:
         return None
-    open_time, symbol = json.loads(row[0])
-    return int(open_time), str(symbol)
+    with contextlib.suppress(TypeError, msgspec.DecodeError):
+        place = _place.decode(row[0])
+        if abs(place[0]) < _NEVER_MS:
+            return place
+    log.warning(
+        "where sending bars again has come to is nonsense: it begins with the oldest",
+        extra={"store": store, "value": str(row[0])},
+    )
+    return _BEGINNING
 
 
 def note_sent(

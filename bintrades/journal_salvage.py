@@ -22,6 +22,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from bintrades.journal_check import BarCheck, lacks_gaps, spoilt_bars
+from bintrades.journal_facts import LAST_SEQUENCE
 from bintrades.journal_file import is_damaged
 from bintrades.journal_schema import BLOCK_MS, climb, create_first_version, transaction
 
@@ -385,8 +386,14 @@ class Salvage:
         No store has more than there is: one that seems to gets all bars again.
         """
         connection.execute(
-            "DELETE FROM cursors WHERE sequence >"
-            " (SELECT CAST(value AS INTEGER) FROM facts WHERE name = 'sequence')"
+            "DELETE FROM facts WHERE name = 'sequence'"
+            " AND CAST(value AS INTEGER) NOT BETWEEN 0 AND ?",
+            (LAST_SEQUENCE,),
+        )
+        connection.execute(
+            "DELETE FROM cursors WHERE sequence NOT BETWEEN 0 AND coalesce("
+            " (SELECT CAST(value AS INTEGER) FROM facts WHERE name = 'sequence'), ?)",
+            (LAST_SEQUENCE,),
         )
         connection.execute(
             "INSERT OR REPLACE INTO facts SELECT 'sequence', max("

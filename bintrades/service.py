@@ -86,7 +86,7 @@ def run(config: Config, stores: Sequence[Store], reasons: Reasons) -> int:
     process = Process()
     process.tell(journal)
     with closing(journal), RestClient(config.binance.rest_url, market, dialer=dialer) as rest:
-        banned_for = Ban.read(journal.fact(BLOCKED_UNTIL)).left_ms(utc_ms())
+        banned_for = _remembered_ban(journal).left_ms(utc_ms())
         budget = Budget(market.weight_per_minute, config.repair.weight_share, banned_for, now_ms())
         try:
             wait = partial(_wait_with_a_word, process, journal, reasons)
@@ -98,6 +98,20 @@ def run(config: Config, stores: Sequence[Store], reasons: Reasons) -> int:
             return 0  # told to stop before the exchange had answered
         service = Service(config, symbols, stores, journal, dialer, rest, budget, reasons, process)
         return service.run()
+
+
+def _remembered_ban(journal: Journal) -> Ban:
+    """Return what an earlier process was told of waiting; nothing if that cannot be read."""
+    text = journal.fact(BLOCKED_UNTIL)
+    try:
+        return Ban.read(text)
+    except ValueError:
+        log.warning(
+            "for how long the exchange wants no requests is nonsense in the journal and is"
+            " forgotten; if it still wants none, it will say so again",
+            extra={"value": text},
+        )
+        return Ban.read(None)
 
 
 def _wait_with_a_word(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import time
 from contextlib import suppress
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
     from bintrades.journal import Journal
     from bintrades.recording import Recording
     from bintrades.worker import Worker
+
+log = logging.getLogger(__name__)
 
 STATUS = "status"
 """Name of the fact in the journal that is the last word of its collector."""
@@ -202,7 +205,7 @@ def read_status(journal: Path, stores: Sequence[str]) -> dict[str, Any]:
     reader = JournalReader(journal)
     has_process = is_in_use(journal)  # before its word is read, which may be its last
     text = reader.fact(STATUS)
-    figures: dict[str, Any] | None = json.loads(text) if text else None
+    figures = _figures(text)
     if has_process and figures and not _is_process(figures["pid"]):
         time.sleep(_NUMBER_WITHIN_S)
     now = now_ms()
@@ -221,6 +224,19 @@ def read_status(journal: Path, stores: Sequence[str]) -> dict[str, Any]:
         "is_running": state in (STARTING, RUNNING, STOPPING),
         "collector": figures,
     }
+
+
+def _figures(text: str | None) -> dict[str, Any] | None:
+    """Return what a collector has said of itself, if that can be read."""
+    try:
+        figures = json.loads(text or "null")
+    except ValueError as error:
+        log.warning(
+            "what the collector has said last is nonsense in the journal",
+            extra={"error": str(error)},
+        )
+        return None
+    return figures if isinstance(figures, dict) else None
 
 
 def _is_process(number: int) -> bool:

@@ -117,7 +117,7 @@ def test_bars_ledgers_and_gaps_are_read_back_exactly(
     written: list[Bar], states: dict[str, LedgerState]
 ) -> None:
     for bar in written:  # whose checkpoint is written whenever a bar is
-        states.setdefault(bar.symbol, LedgerState(bar.last_trade_id + 1, 1, ()))
+        states.setdefault(bar.symbol, LedgerState(bar.last_trade_id, 1, ()))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "journal"
         with journal_at(path) as journal:

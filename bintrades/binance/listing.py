@@ -103,13 +103,13 @@ def _listed(
         except ExchangeError as error:
             ban = Ban.for_the_next(budget.banned_for(now_ms()), utc_ms())
             journal.remember(BLOCKED_UNTIL, str(ban))
-            remembered = journal.fact(_FACT)
+            remembered = _remembered(journal)
             if remembered is not None:
                 log.warning(
                     "the list of symbols cannot be had; that of the last start serves",
                     extra={"error": str(error)},
                 )
-                return [SymbolInfo(*row) for row in _listing.decode(remembered)]
+                return remembered
             wait_s = backoff.next_wait_s()
             log.warning(
                 "the list of symbols cannot be had, and patterns need it; next attempt in %.1f s",
@@ -122,3 +122,18 @@ def _listed(
             rows = [(info.symbol, info.status) for info in listed]
             journal.remember(_FACT, msgspec.json.encode(rows).decode())
             return listed
+
+
+def _remembered(journal: Journal) -> list[SymbolInfo] | None:
+    """Return the list of the last start, if there is one that can be read."""
+    text = journal.fact(_FACT)
+    if text is None:
+        return None
+    try:
+        return [SymbolInfo(*row) for row in _listing.decode(text)]
+    except msgspec.DecodeError as error:
+        log.warning(
+            "the list of symbols of the last start is nonsense and is forgotten",
+            extra={"error": str(error)},
+        )
+        return None

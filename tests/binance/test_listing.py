@@ -88,6 +88,19 @@ def test_without_any_list_it_is_asked_for_until_it_comes(
     assert len(exchange.rest_requests) == 4
 
 
+def test_a_list_of_the_last_start_that_is_nonsense_is_as_none(
+    exchange: ExchangeSimulator,
+    rest: RestClient,
+    journal: Journal,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    journal.remember("listed_symbols", '[["BTCUSDT"')
+    exchange.rest_answer(500, times=2)
+
+    assert choose_symbols(DOLLARS, rest, budget(), journal, never) == ("BTCUSDT", "ETHUSDT")
+    assert "is nonsense and is forgotten" in caplog.text
+
+
 def test_asking_ends_when_the_collector_is_told_to_stop(
     exchange: ExchangeSimulator, rest: RestClient, journal: Journal
 ) -> None:
