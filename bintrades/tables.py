@@ -23,7 +23,8 @@ def table_pieces(
         sides[place] = "right"
 
     def laid_out(rows: Sequence[Sequence[str]]) -> list[str]:
-        text = tabulate(rows, headers, tablefmt="simple", disable_numparse=True, colalign=sides)
+        align = sides if rows else None  # tabulate 0.9 fails where there are sides and no rows
+        text = tabulate(rows, headers, tablefmt="simple", disable_numparse=True, colalign=align)
         return text.split("\n")
 
     widest: list[list[str]] = []  # a row as wide as the columns were so far, which is not printed
