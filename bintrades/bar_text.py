@@ -139,7 +139,8 @@ def _readable(row: tuple[Any, ...], market: str, interval_ms: int) -> list[str]:
         return _texts(row, market, interval_ms)
     except (ArithmeticError, TypeError, ValueError) as error:
         raise JournalError(
-            f"the bar of {row[0]} that opens at {row[1]} cannot be read: {error!r}"
+            f"the bar of {row[0]} that opens at {row[1]} cannot be read: {error!r};"
+            " a collector that meets it takes it out and fetches its trades again"
         ) from error
 
 
