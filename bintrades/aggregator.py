@@ -8,6 +8,7 @@ that comes later still is not lost but amends the bar.
 from __future__ import annotations
 
 import decimal
+from bisect import bisect_right
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -42,6 +43,7 @@ _NEAR = 100_000  # more ids than these ahead are not believed of a message that 
 _WRONG_AFTER_MS = 60_000  # that no trade has agreed with the clock: it is ahead, and set back
 _DELIVERED_WITHIN_MS = 5_000  # a trade that is younger may still be on its way
 _HUSH_MS = 100  # who spoke so recently may be about to say more of the bar that is due
+_JITTER_MS = 50  # by which a symbol seems to be behind because trades are read a few at a time
 _CLOSED_AT_ONCE = 250  # so that the first of thousands need not wait for the last
 _LOOK_AGAIN_MS = 1_000  # at a symbol whose clock is behind the others', which may change
 _SAVE_AFTER_TRADES, _SAVE_WITHIN_MS = 500, 60_000  # what a crash makes fetch again, at most
@@ -154,6 +156,7 @@ class Aggregator:
         self._unsaved: dict[str, _Series] = {}  # with trades or gaps that were not collected yet
         self._wakes: list[tuple[int, str]] = []  # a heap: when which symbol may have a bar due
         self._changes = Changes()
+        self._collected_through = ""  # the last symbol of whose bars only some were collected
         self._market_time = 0  # newest `E` of any symbol
         self._market_at = 0  # when it came
         self._leap: _Witness | None = None  # the last trade from far ahead of the clock
@@ -522,8 +525,9 @@ class Aggregator:
         wait = max(series.heard_at + hush, series.connected_at + self._grace) - now
         if wait <= 0:
             clock = market_time
-            if series.event_time:  # it may be behind the others: that remains
-                clock += series.event_time - series.market_time
+            behind = series.market_time - series.event_time  # the others, which remains
+            if series.event_time and behind > _JITTER_MS:
+                clock -= behind
             if clock >= series.due:
                 self._close_due(series, clock)
                 return
@@ -561,10 +565,19 @@ class Aggregator:
         due = {name: each for name, each in self._unsaved.items() if each.must_be_saved(now)}
         return self._collect({**due, **self._with_news()})
 
-    def collect_bars(self) -> Changes:
-        """Return the bars for the stores, with the checkpoints of their symbols."""
-        keys = (*self._changes.finished, *self._changes.amendments)
-        return self._collect({symbol: self._series[symbol] for symbol, _ in keys})
+    def collect_bars(self, limit: int | None = None) -> Changes:
+        """Return the bars for the stores, with the checkpoints of their symbols.
+
+        Those of at most *limit* symbols come at once: in the order of their names, each time from
+        where the last ones ended, round and round. The journal's rows lie in that order, and each
+        commit writes every page of which it has changed a row.
+        """
+        names = sorted({key[0] for key in (*self._changes.finished, *self._changes.amendments)})
+        if limit is not None and len(names) > limit:
+            start = bisect_right(names, self._collected_through)
+            names = [*names[start:], *names[:start]][:limit]
+            self._collected_through = names[-1]
+        return self._collect({symbol: self._series[symbol] for symbol in names})
 
     def _with_news(self) -> dict[str, _Series]:
         """Return the symbols of whose checkpoints there is something to tell beside them."""
@@ -577,14 +590,8 @@ class Aggregator:
     def _collect(self, chosen: Mapping[str, _Series]) -> Changes:
         for series in chosen.values():
             self._checkpoint(series)
-        changes, self._changes = self._changes, Changes()
         # How ids ceased to be missing is told together with the ledger that lacks them no longer.
-        self._changes.explained = [each for each in changes.explained if each[0] not in chosen]
-        changes.explained = [each for each in changes.explained if each[0] in chosen]
-        self._changes.reopened = [each for each in changes.reopened if each[0] not in chosen]
-        changes.reopened = [each for each in changes.reopened if each[0] in chosen]
-        self._changes.attempts = {k: n for k, n in changes.attempts.items() if k[0] not in chosen}
-        return changes
+        return self._changes.take(chosen)
 
     def _checkpoint(self, series: _Series) -> None:
         self._unsaved.pop(series.symbol, None)

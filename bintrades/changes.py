@@ -11,7 +11,7 @@ from bintrades.ledger import LedgerState, with_lost
 from bintrades.model import Bar, Gap  # noqa: TC001 - msgspec reads it at run time
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Container, Sequence
 
 Key = tuple[str, int]
 """Symbol and open time of a bar."""
@@ -66,6 +66,28 @@ class Changes:
         for key, part in list(self.amendments.items()):
             if key[0] == symbol and any(_is_within(part, gap) for gap in gaps):
                 del self.amendments[key]
+
+    def take(self, symbols: Container[str]) -> Changes:
+        """Return what concerns *symbols*, and keep the rest; facts concern nobody and are kept."""
+        taken = Changes(
+            finished={key: bar for key, bar in self.finished.items() if key[0] in symbols},
+            amendments={key: bar for key, bar in self.amendments.items() if key[0] in symbols},
+            checkpoints={name: each for name, each in self.checkpoints.items() if name in symbols},
+            explained=[each for each in self.explained if each[0] in symbols],
+            reopened=[each for each in self.reopened if each[0] in symbols],
+            attempts={key: count for key, count in self.attempts.items() if key[0] in symbols},
+        )
+        self.finished = {k: bar for k, bar in self.finished.items() if k not in taken.finished}
+        self.amendments = {
+            k: bar for k, bar in self.amendments.items() if k not in taken.amendments
+        }
+        self.checkpoints = {
+            k: each for k, each in self.checkpoints.items() if k not in taken.checkpoints
+        }
+        self.explained = [each for each in self.explained if each[0] not in symbols]
+        self.reopened = [each for each in self.reopened if each[0] not in symbols]
+        self.attempts = {k: n for k, n in self.attempts.items() if k not in taken.attempts}
+        return taken
 
     def update(self, later: Changes) -> None:
         """Take over *later* changes, so that one write makes up for several that failed."""

@@ -797,6 +797,8 @@ class Journal:
         for symbol, gaps in self._lost.items():
             changes.lose(symbol, gaps)
         checkpoints = self._checkpoints | changes.checkpoints
+        is_at_rest = not (changes.finished or changes.amendments)
+        self._wal_limit.prepare(self._connection, is_at_rest=is_at_rest)
         with transaction(self._connection):
             sequence = self._sequence()
             finished = {
@@ -838,9 +840,12 @@ class Journal:
             for symbol, checkpoint in changes.checkpoints.items():
                 known = self._checkpoints.get(symbol)
                 before_absent = known.ledger.absent if known else ()
-                self._put_absent(
-                    self._connection, symbol, *changed_part(before_absent, checkpoint.ledger.absent)
-                )
+                if before_absent or checkpoint.ledger.absent:
+                    self._put_absent(
+                        self._connection,
+                        symbol,
+                        *changed_part(before_absent, checkpoint.ledger.absent),
+                    )
             self._put_checkpoints(self._connection, changes.checkpoints, now_ms)
             self._save_sequence(sequence)
             for name, value in changes.facts.items():
@@ -925,7 +930,9 @@ class Journal:
 
     def _times(self, symbol: str, checkpoint: Checkpoint) -> GapTimes:
         """Return when trades of *symbol* are missing, as *checkpoint* has it."""
-        times = self._gap_times.setdefault(symbol, GapTimes())
+        times = self._gap_times.get(symbol)
+        if times is None:
+            times = self._gap_times[symbol] = GapTimes()
         times.update(checkpoint.ledger.gaps)
         return times
 

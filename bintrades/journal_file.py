@@ -13,7 +13,7 @@ import msgspec
 
 from bintrades.errors import ConfigError, JournalError
 from bintrades.journal_schema import APPLICATION_ID, SCHEMA_VERSION
-from bintrades.journal_wal import WAL_LIMIT
+from bintrades.journal_wal import AUTOCHECKPOINT_PAGES, WAL_LIMIT
 from bintrades.model import Bar, Gap
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ def connect(
     try:
         connection.execute("PRAGMA recursive_triggers = ON")  # so that REPLACE counts, too
         connection.execute(f"PRAGMA journal_size_limit = {WAL_LIMIT}")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {AUTOCHECKPOINT_PAGES}")
         _check(connection, path, accepts_older=accepts_older)
     except sqlite3.Error as error:
         connection.close()

@@ -20,6 +20,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import sqlite3
+import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ log = logging.getLogger(__name__)
 APPLICATION_ID = 0x62746A31  # "btj1", so that a stranger's database is not taken for a journal
 BLOCK_MS = 3_600_000
 """Length of a block: the SQL below has it in figures."""
+
+_LOOK_EVERY_S = 0.001  # whether the write lock is free
 
 _VERSION_1 = """
 CREATE TABLE bars (
@@ -317,7 +320,7 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
     """All or nothing, holding the write lock from the start."""
     if connection.in_transaction:  # an earlier one that could not even be rolled back
         connection.execute("ROLLBACK")
-    connection.execute("BEGIN IMMEDIATE")
+    _begin(connection)
     try:
         yield
         connection.execute("COMMIT")
@@ -326,6 +329,33 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+
+
+def _begin(connection: sqlite3.Connection) -> None:
+    """Take the write lock as soon as it is free, or raise sqlite3.Error after busy_timeout.
+
+    SQLite itself looks less and less often, up to ten times a second. Between two commits of one
+    who writes thousands of bars the lock is free for a few milliseconds, and a store that has
+    stored some of them would wait for the last of them all the same.
+    """
+    (wait_ms,) = connection.execute("PRAGMA busy_timeout").fetchone()
+    deadline = time.monotonic() + wait_ms / 1_000
+    connection.execute("PRAGMA busy_timeout = 0")
+    try:
+        while not _has_begun(connection, is_last_try=time.monotonic() >= deadline):
+            time.sleep(_LOOK_EVERY_S)
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {wait_ms}")
+
+
+def _has_begun(connection: sqlite3.Connection, *, is_last_try: bool) -> bool:
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+    except sqlite3.OperationalError as error:
+        if is_last_try or error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+            raise
+        return False
+    return True
 
 
 def _statements(script: str) -> Iterator[str]:

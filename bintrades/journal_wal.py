@@ -21,6 +21,13 @@ log = logging.getLogger(__name__)
 WAL_LIMIT = 16 * 1024 * 1024
 """Bytes to which the log is cut when SQLite begins it anew, and above which it is emptied."""
 
+AUTOCHECKPOINT_PAGES, AT_REST_PAGES = 3_400, 2_000
+"""Pages in the log from which a commit moves them into the file: any, and one without bars.
+
+A page that changes again and again is moved but once each time, so the rarer the less is written;
+and bars that many symbols finish at one moment should not have to wait for it.
+"""
+
 _READ_LOCKS = range(123, 128)  # bytes of the -shm file that readers lock (SQLite: WAL_READ_LOCK)
 
 
@@ -30,6 +37,11 @@ class WalLimit:
     def __init__(self, journal: Path) -> None:
         self._journal = journal
         self._warn_at = WAL_LIMIT
+
+    def prepare(self, connection: sqlite3.Connection, *, is_at_rest: bool) -> None:
+        """Have the next commit empty the log already if it is rather long. Raises sqlite3.Error."""
+        pages = AT_REST_PAGES if is_at_rest else AUTOCHECKPOINT_PAGES
+        connection.execute(f"PRAGMA wal_autocheckpoint = {pages}")
 
     def look(self, connection: sqlite3.Connection) -> None:
         """Empty the log if it is too long; say so if it cannot be done. Call after each commit."""

@@ -37,8 +37,10 @@ MAX_WAITING_BARS = 100_000
 FEW_SYMBOLS = 10
 """So many may all be saved at every checkpoint: their rows are in a page or two of the file."""
 
-_GATHER_MS, _GATHERED_BARS = 50, 500  # bars that close at the same moment are committed together
+_GATHER_MS = 50  # bars that close at about the same moment are committed together
 _GATHER_BEHIND_MS = 100  # while events wait: then commits are what can be saved
+_MANY_BARS = 500  # a commit of their own; stores take the first while the next are committed
+_COMMITS_OF_A_BURST = 8  # at most, however many bars wait: as many may come in with each
 _RETRY_MS = 1_000
 _SUSPECT_EVERY_MS = 5_000
 _STATUS_EVERY_MS = 5_000  # when nothing else is to be written: a sign of life, for `status`
@@ -98,6 +100,7 @@ class Recording:
         self._written_at = self._checkpointed_at = now
         self._told_at = now - _STATUS_REST_MS  # when the status was last written
         self._retry_at = now
+        self._gathering_since: int | None = None  # when the first of the bars that wait had closed
         self._damage: tuple[str, tuple[int, int]] | None = None  # that a reader has found
         self._unreadable: deque[Key] = deque()  # bars of which a reader has found spoilt rows
         self._limited = LimitedLog(log)
@@ -162,7 +165,11 @@ class Recording:
         """Return for how long nothing is to be closed or committed, should no event come."""
         left = self._aggregator.next_look_in(now)
         if self._aggregator.waiting_bar_count:
-            left = min(left, max(self._written_at + _GATHER_MS, self._retry_at) - now)
+            since = now if self._gathering_since is None else self._gathering_since
+            if left > _GATHER_MS:  # nothing else is about to close
+                since = min(since, self._written_at)
+            gather_ms = 0 if self._aggregator.waiting_bar_count >= _MANY_BARS else _GATHER_MS
+            left = min(left, max(since + gather_ms, self._retry_at) - now)
         return max(0, left)
 
     def finish(self, now: int) -> bool:
@@ -249,24 +256,44 @@ class Recording:
 
     def _write_if_due(self, now: int, *, is_caught_up: bool) -> None:
         """Save what is due now and then, and commit bars soon after they close."""
+        has_gathered = self._has_gathered(now, _GATHER_MS if is_caught_up else _GATHER_BEHIND_MS)
         if now < self._retry_at:
             return
         if self._aggregator.has_just_begun:
             self._write(now, self._aggregator.collect())
-        elif now - self._checkpointed_at >= self._checkpoint_every:
+        elif self._is_checkpoint_due(now, has_gathered=has_gathered):
             self._checkpointed_at = now
             aggregator = self._aggregator
             due = aggregator.collect_due(now) if self._is_sparing else aggregator.collect()
             self._write(now, due)
-        elif self._has_gathered(now, _GATHER_MS if is_caught_up else _GATHER_BEHIND_MS):
-            self._write(now, self._aggregator.collect_bars())
+        elif has_gathered:
+            most = max(_MANY_BARS, self._aggregator.waiting_bar_count // _COMMITS_OF_A_BURST)
+            self._write(now, self._aggregator.collect_bars(most))
+            self._gathering_since = None  # those that are left wait for more again
         elif now - self._told_at >= _STATUS_EVERY_MS:
             self._write(now, Changes())
 
+    def _is_checkpoint_due(self, now: int, *, has_gathered: bool) -> bool:
+        """Whether it is time to save what is due now and then.
+
+        It would take all bars that wait as well, thousands in one commit: their turn is first,
+        unless there are always some.
+        """
+        rounds = 2 if has_gathered and self._is_sparing else 1
+        return now - self._checkpointed_at >= rounds * self._checkpoint_every
+
     def _has_gathered(self, now: int, gather_ms: int) -> bool:
-        """Whether bars wait, for long enough or so many that they are a commit of their own."""
+        """Whether bars wait, for long enough, or without others that are about to close."""
         waiting = self._aggregator.waiting_bar_count
-        return waiting > 0 and (now - self._written_at >= gather_ms or waiting >= _GATHERED_BARS)
+        if not waiting:
+            self._gathering_since = None
+            return False
+        if self._gathering_since is None:
+            self._gathering_since = now
+        if waiting >= _MANY_BARS or now - self._gathering_since >= gather_ms:
+            return True
+        is_alone = self._aggregator.next_look_in(now) > gather_ms
+        return is_alone and now - self._written_at >= gather_ms
 
     def _write(self, now: int, changes: Changes, *, is_last: bool = False) -> bool:
         """Commit *changes* and what waits; return whether nothing waits any longer.

@@ -118,7 +118,7 @@ class Step:
 
     trades: list[Trade]
     pause_ms: int
-    collects: str  # what is saved after it: "everything", what is "due", "bars" or "nothing"
+    collects: str  # what is saved: "everything", what is "due", "bars", those of "one" or "nothing"
     is_written: bool
     is_restarted: bool
 
@@ -135,7 +135,7 @@ def arrivals(draw: st.DrawFn, happened: Sequence[Trade]) -> list[Step]:
         Step(
             trades=batch,
             pause_ms=draw(st.sampled_from([0, 1, 600, 10_000, 30_000])),
-            collects=draw(st.sampled_from(["everything", "due", "due", "bars", "nothing"])),
+            collects=draw(st.sampled_from(["everything", "due", "due", "bars", "one", "nothing"])),
             is_written=draw(st.booleans()),
             is_restarted=draw(st.sampled_from([False, False, True])),
         )

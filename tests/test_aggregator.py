@@ -84,6 +84,8 @@ def collected(aggregator: Aggregator, what: str, now: int) -> Changes:
             return aggregator.collect_due(now)
         case "bars":
             return aggregator.collect_bars()
+        case "one":
+            return aggregator.collect_bars(1)
     return Changes()
 
 
@@ -948,6 +950,48 @@ def test_a_bar_that_closes_leaves_the_checkpoint_though_no_trade_comes() -> None
     changes = aggregator.collect_bars()
     assert changes.finished.keys() == {(BTC, START)}
     assert changes.checkpoints[BTC].open_bars == ()
+
+
+def with_bars_of(symbols: list[str]) -> Aggregator:
+    """Return an aggregator in which a bar of each of *symbols* has closed."""
+    aggregator = Aggregator(symbols, market="spot", interval_ms=INTERVAL, grace_ms=GRACE)
+    aggregator.connected(symbols, 0)
+    for symbol in symbols:
+        close_another(aggregator, symbol, 0)
+    return aggregator
+
+
+def close_another(aggregator: Aggregator, symbol: str, number: int) -> None:
+    """Have bar *number* of *symbol* close, by its own next trade."""
+    open_time = START + number * INTERVAL
+    aggregator.add([make_trade(2 * number, open_time, symbol=symbol)], 0)
+    aggregator.add([make_trade(2 * number + 1, open_time + INTERVAL + GRACE, symbol=symbol)], 0)
+
+
+def test_a_part_of_the_bars_is_collected_in_the_order_of_names_round_and_round() -> None:
+    aggregator = with_bars_of(["D", "B", "A", "E", "C"])
+    taken = [list(aggregator.collect_bars(2).finished)]
+
+    close_another(aggregator, "A", 1)
+    close_another(aggregator, "E", 1)
+    while aggregator.waiting_bar_count:
+        taken.append(list(aggregator.collect_bars(2).finished))
+
+    names = [sorted({symbol for symbol, _ in keys}) for keys in taken]
+    assert names == [["A", "B"], ["C", "D"], ["A", "E"]]
+    assert taken[2].count(("E", START)) + taken[2].count(("E", START + INTERVAL)) == 2
+    assert aggregator.collect_bars(2) == Changes()
+
+
+def test_bars_that_are_not_collected_yet_are_not_in_a_checkpoint_either() -> None:
+    aggregator = with_bars_of(["A", "B"])
+    aggregator.collect_bars(1)
+
+    assert aggregator.waiting_bar_count == 1
+    rest = aggregator.collect_due(0)
+    assert rest.finished.keys() == {("B", START)}
+    assert rest.checkpoints.keys() == {"B"}
+    assert rest.checkpoints["B"].closed_through == START
 
 
 def saved_once(aggregator: Aggregator) -> list[Trade]:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import sqlite3
 import tempfile
+import threading
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,8 +20,9 @@ from msgspec.structs import replace
 
 from bintrades.changes import Changes
 from bintrades.errors import JournalError
+from bintrades.journal_file import connect
 from bintrades.journal_reader import Cursor, JournalReader, StoreState
-from bintrades.journal_schema import LADDER, SCHEMA_VERSION, _statements
+from bintrades.journal_schema import LADDER, SCHEMA_VERSION, _statements, transaction
 from bintrades.ledger import LedgerState
 from bintrades.model import ABSENT, Gap
 from bintrades.testing.bars import OPEN_TIME_MS, sample_bar, sample_bars
@@ -59,6 +62,8 @@ COUNTED = {
         FROM cursors""",
 }
 """What each table of counts has to hold, by counting."""
+
+WAIT_S = 20.0
 
 
 def assert_counts_are_exact(path: Path) -> None:
@@ -286,3 +291,35 @@ def test_what_was_counted_is_right_in_a_file_that_others_have_changed(
 
     assert_counts_are_exact(path)
     assert JournalReader(path).store("store").waiting_bars == 2
+
+
+def test_a_store_notes_what_it_has_though_bars_are_committed_one_after_the_other(
+    journal: Journal, path: Path
+) -> None:
+    """SQLite itself would look every 100 ms after a while, and hardly ever find the lock free."""
+    commits = 0
+    is_held, is_over = threading.Event(), threading.Event()
+
+    def commit_again_and_again() -> None:
+        nonlocal commits
+        with closing(connect(path)) as connection:
+            while not is_over.is_set():
+                with transaction(connection):
+                    is_held.set()
+                    is_over.wait(0.15)
+                    is_held.clear()
+                commits += 1
+                time.sleep(0.005)
+
+    writer = threading.Thread(target=commit_again_and_again)
+    writer.start()
+    try:
+        cursor = Cursor(path, "store")
+        for number in range(5):
+            assert is_held.wait(WAIT_S)
+            cursor.move(number, [])
+    finally:
+        is_over.set()
+        writer.join()
+
+    assert commits <= 20

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bintrades.changes import Changes
-from bintrades.journal_wal import WAL_LIMIT, reading_processes, wal_bytes
+from bintrades.journal_wal import AT_REST_PAGES, WAL_LIMIT, reading_processes, wal_bytes
 from bintrades.status import read_status, tell
 from bintrades.testing.bars import sample_bars
-from tests.journals import finished, journal_at, stored
+from tests.journals import PAGE, finished, journal_at, stored
 
 if TYPE_CHECKING:
     import logging
@@ -105,6 +105,22 @@ def test_a_log_that_another_program_keeps_long_is_told_with_its_process_and_cut_
     write(journal, PIECE)
     assert wal_bytes(path) <= WAL_LIMIT, "nobody is in the way any more"
     assert read_status(path, [])["journal"]["wal_held_by"] == []
+
+
+def test_the_log_is_moved_into_the_file_between_bars_not_with_them(
+    journal: Journal, path: Path
+) -> None:
+    before = path.stat().st_size
+    for number in range(6):
+        changes = finished(*sample_bars(1))
+        changes.facts["large"] = str(number) * PIECE
+        journal.write(changes, number)
+    assert AT_REST_PAGES * PAGE < wal_bytes(path) < WAL_LIMIT
+    assert path.stat().st_size == before
+
+    journal.write(Changes(facts={"small": ""}), 0)
+
+    assert path.stat().st_size > before + PIECE
 
 
 def test_a_long_log_is_emptied_though_programs_look_into_the_journal_now_and_then(

@@ -27,6 +27,7 @@ from bintrades.clocks import now_ms, utc_ms
 from bintrades.errors import JournalError
 from bintrades.journal import Journal
 from bintrades.journal_reader import Cursor, JournalReader
+from bintrades.journal_wal import wal_bytes
 from bintrades.ledger import LedgerState
 from bintrades.pruning import Pruning
 from bintrades.recorder import Recorder
@@ -397,6 +398,104 @@ def test_many_bars_are_a_commit_of_their_own_at_once(path: Path) -> None:
     life.journal.close()
 
 
+CROWD = [f"C{number:04d}USDT" for number in range(1_200)]
+
+
+class Crowd:
+    """Many symbols that trade every second, one after the other; 25 ms of trades come at once."""
+
+    def __init__(self, path: Path) -> None:
+        self.life = Life(path, 0, is_sparing=True, symbols=CROWD)
+        self.now = 0
+        self._next_ids = itertools.count()
+
+    def trade(self, until: int) -> None:
+        """Go on until then, looking at what is due every 5 ms."""
+        for now in range(self.now + 5, until + 1, 5):
+            if now % 25 == 0:
+                self.life.aggregator.add(self._batch(now), now)
+            self.life.recording.go_on(now, is_caught_up=True)
+        self.now = until
+
+    def _batch(self, now: int) -> list[Trade]:
+        per_batch = len(CROWD) // 40
+        numbers = itertools.islice(self._next_ids, per_batch)
+        return [
+            make_trade(
+                number // len(CROWD),
+                START + now - 25 + 25 * place // per_batch,
+                symbol=CROWD[number % len(CROWD)],
+            )
+            for place, number in enumerate(numbers)
+        ]
+
+
+def test_thousands_of_bars_of_one_moment_are_some_commits_each_of_neighbouring_symbols(
+    path: Path,
+) -> None:
+    crowd = Crowd(path)
+    crowd.trade(INTERVAL_MS + 499)
+    assert crowd.life.commits == []
+
+    crowd.trade(INTERVAL_MS + 900)
+
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        names = [
+            name for (name,) in connection.execute("SELECT symbol FROM bars ORDER BY sequence")
+        ]
+    assert sorted(names) == sorted(CROWD)
+    first, second = names[:500], names[500:1_000]
+    assert first[-1] < second[0], "where the one ends the other begins"
+    assert len(crowd.life.commits) <= 5, "those that close late come together"
+    crowd.life.journal.close()
+
+
+def test_what_is_saved_now_and_then_waits_for_the_bars_that_close(path: Path) -> None:
+    crowd = Crowd(path)
+    crowd.trade(INTERVAL_MS + 500)
+    life = crowd.life
+    life.aggregator.advance(crowd.now + 50)
+    while life.aggregator.next_look_in(crowd.now + 50) == 0:
+        life.aggregator.advance(crowd.now + 50)
+    waiting = life.aggregator.waiting_bar_count
+    assert waiting > 500
+
+    life.recording.go_on(INTERVAL_MS + 1_000, is_caught_up=True)  # a second after the last save
+
+    assert life.commits == [500]
+    life.journal.close()
+
+
+def test_the_last_bars_of_a_burst_wait_for_those_that_close_late(path: Path) -> None:
+    crowd = Crowd(path)
+    crowd.trade(INTERVAL_MS + 500)
+    life, begun = crowd.life, crowd.now + 100
+    while life.aggregator.next_look_in(begun) == 0:
+        life.aggregator.advance(begun)
+    assert life.aggregator.waiting_bar_count == len(CROWD)
+
+    for passed in (0, 60, 65, 109):  # as commits take their time
+        life.recording.go_on(begun + passed, is_caught_up=True)
+    assert life.commits == [500, 500]
+    life.aggregator.add([make_trade(10, START + 2 * INTERVAL_MS, symbol="C0000USDT")], begun + 109)
+    life.recording.go_on(begun + 115, is_caught_up=True)
+
+    assert life.commits == [500, 500, 200]
+    life.journal.close()
+
+
+def test_of_bars_that_close_together_hardly_more_is_written_than_their_rows(path: Path) -> None:
+    crowd = Crowd(path)
+    crowd.trade(INTERVAL_MS + 1_000)
+    before = wal_bytes(path)
+
+    crowd.trade(2 * INTERVAL_MS + 1_000)
+
+    assert sum(crowd.life.commits) == 2 * len(CROWD)
+    assert (wal_bytes(path) - before) / len(CROWD) < 550
+    crowd.life.journal.close()
+
+
 def test_one_is_told_how_long_nothing_will_be_due(path: Path) -> None:
     life = Life(path, 0, is_sparing=True)
     assert life.recording.idle_ms(0) > 3_600_000
@@ -413,12 +512,14 @@ def test_one_is_told_how_long_nothing_will_be_due(path: Path) -> None:
 class Life:
     """A collector without threads, from its start to a kill."""
 
-    def __init__(self, path: Path, now: int, *, is_sparing: bool) -> None:
+    def __init__(
+        self, path: Path, now: int, *, is_sparing: bool, symbols: Sequence[str] = MARKET
+    ) -> None:
         self.commits: list[int] = []  # how many bars each had
         self.journal = open_journal(path)
-        self.aggregator = Aggregator(MARKET, market="spot", interval_ms=INTERVAL_MS, grace_ms=500)
+        self.aggregator = Aggregator(symbols, market="spot", interval_ms=INTERVAL_MS, grace_ms=500)
         self.aggregator.resume(self.journal.checkpoints)
-        self.aggregator.connected(MARKET, now)
+        self.aggregator.connected(symbols, now)
         self.recording = Recording(
             self.aggregator,
             self.journal,
@@ -433,7 +534,8 @@ class Life:
         )
 
     def _note_commit(self) -> None:
-        self.commits.append(self.aggregator.bar_count - sum(self.commits))
+        collected = self.aggregator.bar_count - self.aggregator.waiting_bar_count
+        self.commits.append(collected - sum(self.commits))
 
 
 def test_a_late_trade_amends_a_committed_bar(desk: Desk, path: Path) -> None:
