@@ -249,7 +249,8 @@ def act(journal: Journal, path: Path, action: str, argument: Any, now: int) -> N
         case "resend":
             JournalReader(path).resend(argument)
         case "go back":
-            Cursor(path, argument).move(1, [])
+            last = int(JournalReader(path).fact("sequence") or 0)
+            Cursor(path, argument).move(min(1, last), [])
         case "prune":
             journal.prune(argument, now - 2)
         case "fail":
