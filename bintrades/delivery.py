@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-BATCH = 4_000
+BATCH = 8_000
 """Bars of the largest batch, for a store that is quick; see batch_size."""
 
 _SURELY_A_TIMEOUT_S = 10.0  # whatever a failure that took so long is called

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from decimal import Decimal
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import bson
@@ -26,7 +27,7 @@ _DATE, _INT, _LONG, _DECIMAL, _BOOL = (
     ("\x09", "q"),
     ("\x10", "i"),
     ("\x12", "q"),
-    ("\x13", "QQ"),
+    ("\x13", "16s"),
     ("\x08", "?"),
 )
 """For each type of BSON its tag, and how struct writes it."""
@@ -62,26 +63,13 @@ _LAYOUT = (
 _HEADERS = [f"{tag}{name}\0".encode() for name, (tag, _) in _LAYOUT]
 _FORMS = [form for _, (_, form) in _LAYOUT]
 _REST = struct.Struct("<" + "".join(map("{0}s{1}".format, map(len, _HEADERS), _FORMS)) + "x")
-_ARGUMENTS = [
-    argument
-    for header, form in zip(_HEADERS, _FORMS, strict=True)
-    for argument in (header, *[0] * len(form))
-]
-"""What _REST packs: each header, and places for one value, or for the two halves of a decimal."""
+_ARGUMENTS: list[object] = [argument for header in _HEADERS for argument in (header, None)]
+"""What _REST packs: each header, and a place for its value."""
 
-_FIRST_DECIMAL = _ARGUMENTS.index(b"\x13quantity\0")
-_BEYOND_DECIMALS = _ARGUMENTS.index(b"\x12first_trade_id\0")
-_BEFORE = slice(1, _FIRST_DECIMAL, 2)
-_LOWER_HALVES = slice(_FIRST_DECIMAL + 1, _BEYOND_DECIMALS, 3)
-_UPPER_HALVES = slice(_FIRST_DECIMAL + 2, _BEYOND_DECIMALS, 3)
-_AFTER = slice(_BEYOND_DECIMALS + 1, None, 2)
-
-_SYMBOL, _MARKET = b"\x02symbol\0", b"\x02market\0"
 _LENGTH = struct.Struct("<i")
 
 _TOO_LARGE = 10**34  # 34 digits are what a Decimal128 holds
-_EXPONENTS = tuple((6176 - places) << 49 for places in range(4_300))  # int() takes no more digits
-_LOWER = 2**64 - 1
+_EXPONENTS = tuple((6176 - places) << 113 for places in range(4_300))  # int() takes no more digits
 _LAST_MS = 253_402_300_799_999  # of the year 9999: what Python, and so a reader, can make a date of
 
 
@@ -119,27 +107,25 @@ def _encode(bar: Bar) -> bytes:
     ):
         raise ValueError("a time that may be none")
     arguments = _ARGUMENTS.copy()
-    arguments[_BEFORE] = (
+    arguments[1::2] = (
         bar.open_time_ms,
         bar.interval_seconds,
         bar.trade_count,
         bar.buy_count,
         bar.sell_count,
-    )
-    arguments[_LOWER_HALVES], arguments[_UPPER_HALVES] = _halves(
-        bar.quantity,
-        bar.buy_quantity,
-        bar.sell_quantity,
-        bar.value,
-        bar.buy_value,
-        bar.sell_value,
-        bar.open_price,
-        bar.close_price,
-        bar.min_price,
-        bar.max_price,
-        bar.average_price,
-    )
-    arguments[_AFTER] = (
+        *_decimals(
+            bar.quantity,
+            bar.buy_quantity,
+            bar.sell_quantity,
+            bar.value,
+            bar.buy_value,
+            bar.sell_value,
+            bar.open_price,
+            bar.close_price,
+            bar.min_price,
+            bar.max_price,
+            bar.average_price,
+        ),
         bar.first_trade_id,
         bar.last_trade_id,
         bar.first_trade_time_ms,
@@ -149,31 +135,24 @@ def _encode(bar: Bar) -> bytes:
         bar.version,
         bar.updated_at_ms,
     )
-    rest = _REST.pack(*arguments)
-    symbol, market = bar.symbol.encode(), bar.market.encode()
-    body = b"".join(
-        (
-            _SYMBOL,
-            _LENGTH.pack(len(symbol) + 1),
-            symbol,
-            b"\0",
-            _MARKET,
-            _LENGTH.pack(len(market) + 1),
-            market,
-            b"\0",
-            rest,
-        )
-    )
+    body = _names(bar.symbol, bar.market) + _REST.pack(*arguments)
     return _LENGTH.pack(_LENGTH.size + len(body)) + body
 
 
-def _halves(*values: Decimal) -> tuple[list[int], list[int]]:
-    """Return the lower and the upper 64 bits of each value as a Decimal128, trailing zeros gone.
+@lru_cache(maxsize=10_000)
+def _names(symbol: str, market: str) -> bytes:
+    """Return the first two fields, which are the same in all bars of a symbol."""
+    fields = (b"\x02symbol\0", symbol.encode()), (b"\x02market\0", market.encode())
+    return b"".join(header + _LENGTH.pack(len(text) + 1) + text + b"\0" for header, text in fields)
+
+
+def _decimals(*values: Decimal) -> list[bytes]:
+    """Return the bytes of each value as a Decimal128, trailing zeros gone.
 
     The form is the binary integer one of IEEE 754: an exponent, and the digits as an integer.
     Raises ValueError for what does not fit, or needs a closer look.
     """
-    lower, upper = [], []
+    encoded = []
     for value in values:
         text = str(value)
         if "E" in text:
@@ -181,11 +160,10 @@ def _halves(*values: Decimal) -> tuple[list[int], list[int]]:
         whole, _, fraction = text.partition(".")
         fraction = fraction.rstrip("0")
         number = int(whole + fraction)
-        if not 0 <= number < _TOO_LARGE or text[0] == "-":
+        if number >= _TOO_LARGE or text[0] == "-":
             raise ValueError("is negative or has too many digits")
-        lower.append(number & _LOWER)
-        upper.append(_EXPONENTS[len(fraction)] | number >> 64)
-    return lower, upper
+        encoded.append((_EXPONENTS[len(fraction)] | number).to_bytes(16, "little"))
+    return encoded
 
 
 def _decimal128(name: str, value: Decimal) -> Decimal128:

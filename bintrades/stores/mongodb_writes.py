@@ -8,6 +8,7 @@ that compares the stored bar with the new one. What that update says of a bar is
 from __future__ import annotations
 
 import threading
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from bson.errors import BSONError
@@ -64,7 +65,8 @@ Any other code says "not now": a server that is overloaded, full, stepping down,
 simply newer than this list must not make anybody lose sight of a bar. The batch comes again.
 """
 
-_PART = 500  # bars encoded while as many others are inserted
+_PART = 1_000  # bars encoded while others are inserted
+_UNDERWAY = 2  # inserts at once: the server has work while it waits for its disk, and we for it
 _ATTEMPTS = 5
 _REASON_LENGTH = 500
 
@@ -103,55 +105,56 @@ def write_bars(collection: Bars, bars: Sequence[Bar]) -> Rejected:
 
     Returns those that will never be stored, each with the reason. Raises anything else if the
     batch should come again; a part of it may have been written by then, which does no harm.
+    Nothing is underway any more when it returns or raises.
     """
     rejected: Rejected = []
     known: list[_Write] = []
-    underway: _Insert | None = None
-    for start in range(0, len(bars), _PART):
-        new: list[_Write] = []
-        for bar in bars[start : start + _PART]:
-            try:
-                (new if bar.version == 1 else known).append(_Write(bar))
-            except (ArithmeticError, ValueError, BSONError) as error:
-                rejected.append((bar, f"cannot be a document: {error}"[:_REASON_LENGTH]))
-        if underway is not None:
-            known += underway.objected_to()
-        underway = _Insert(collection, new, is_last=start + _PART >= len(bars))
-    if underway is not None:
-        known += underway.objected_to()
+    underway: deque[_Insert] = deque()
+    try:
+        for start in range(0, len(bars), _PART):
+            new: list[_Write] = []
+            for bar in bars[start : start + _PART]:
+                try:
+                    (new if bar.version == 1 else known).append(_Write(bar))
+                except (ArithmeticError, ValueError, BSONError) as error:
+                    rejected.append((bar, f"cannot be a document: {error}"[:_REASON_LENGTH]))
+            if len(underway) == _UNDERWAY:
+                known += underway.popleft().objected_to()
+            if new:
+                underway.append(_Insert(collection, new))
+        while underway:
+            known += underway.popleft().objected_to()
+    finally:
+        for insert in underway:  # after a failure: none goes on once this has returned
+            insert.join()
     return rejected + _update(collection, known)
 
 
 class _Insert:
-    """A part of a batch on its way, so that the next part is encoded while the server works.
+    """A part of a batch on its way, so that the next part is encoded while the server works."""
 
-    At most one is underway. The last one needs no thread: nothing is left to be done meanwhile.
-    """
-
-    def __init__(self, collection: Bars, writes: list[_Write], *, is_last: bool) -> None:
+    def __init__(self, collection: Bars, writes: list[_Write]) -> None:
         self._collection = collection
         self._writes = writes
         self._objected_to: list[_Write] = []
         self._failure: Exception | None = None
-        self._thread: threading.Thread | None = None
-        if is_last:
-            self._insert()
-        else:
-            self._thread = threading.Thread(target=self._insert, name="insert", daemon=True)
-            self._thread.start()
+        self._thread = threading.Thread(target=self._insert, name="insert", daemon=True)
+        self._thread.start()
 
     def objected_to(self) -> list[_Write]:
         """Wait for the end; return what the server objected to, or raise what has failed."""
-        if self._thread is not None:
-            self._thread.join()
+        self.join()
         if self._failure is not None:
             raise self._failure
         return self._objected_to
 
+    def join(self) -> None:
+        """Wait for the end, whatever it is."""
+        self._thread.join()
+
     def _insert(self) -> None:
         try:
-            if self._writes:
-                self._collection.insert_many([write.document for write in self._writes], False)
+            self._collection.insert_many([write.document for write in self._writes], False)
         except BulkWriteError as error:
             self._note(error)
         except Exception as error:

@@ -18,6 +18,7 @@ import pymongo
 import pytest
 from bson.decimal128 import Decimal128
 from msgspec.structs import replace
+from pymongo.collection import Collection
 from pymongo.errors import (
     BulkWriteError,
     OperationFailure,
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from pymongo.collection import Collection
     from pymongo.database import Database
 
     from bintrades import Bar
@@ -257,12 +257,45 @@ def test_a_batch_of_which_a_part_was_stored_before_a_timeout_may_come_again(
 def test_a_batch_of_several_parts_replaces_and_inserts_in_each(
     store: MongoStore, bars: Collection[Document]
 ) -> None:
-    batch = sample_bars(1_600)
-    store.store_bars([*batch[:100], *batch[700:800], *batch[1_500:]])
+    batch = sample_bars(4_100)
+    store.store_bars([*batch[:100], *batch[1_700:1_800], *batch[4_000:]])
 
     store.store_bars([replace(bar, trade_count=4) for bar in batch])
 
-    assert counts(bars) == [4] * 1_600
+    assert counts(bars) == [4] * 4_100
+
+
+def test_a_part_of_a_batch_is_on_its_way_while_the_next_one_is_made_ready(
+    store: MongoStore, bars: Collection[Document], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both_are_underway = threading.Barrier(2, timeout=20)
+    insert_many = Collection.insert_many
+
+    def insert_beside_another(*arguments: Any) -> object:
+        both_are_underway.wait()
+        return insert_many(*arguments)
+
+    monkeypatch.setattr(Collection, "insert_many", insert_beside_another)
+
+    store.store_bars(sample_bars(4_000))
+
+    assert counts(bars) == [3] * 4_000
+
+
+def test_no_part_of_a_batch_is_on_its_way_any_more_when_another_has_failed(
+    replica_set: Mongod,
+) -> None:
+    store = opened(replica_set.uri, collection="underway")
+    before = set(threading.enumerate())
+    try:
+        with failing(replica_set, errorCode=8, blockConnection=True, blockTimeMS=300):
+            with pytest.raises(PyMongoError):
+                store.store_bars(sample_bars(2_000))
+            after = set(threading.enumerate()) - before
+    finally:
+        store.close_store()
+
+    assert not [thread.name for thread in after if thread.name == "insert"]
 
 
 def test_new_bars_are_inserted_and_only_what_is_there_already_is_updated(
@@ -328,7 +361,7 @@ def test_an_error_of_the_server_raises_and_refuses_no_bar(replica_set: Mongod, c
             store.store_bars(sample_bars(2))
         assert not isinstance(raised.value, RejectedBars)
         with failing(replica_set, errorCode=code), pytest.raises(PyMongoError):
-            store.store_bars(sample_bars(1_200))
+            store.store_bars(sample_bars(2_200))
 
         store.store_bars(sample_bars(2))
     finally:
