@@ -72,6 +72,21 @@ WHERE symbol = :symbol AND open_time >= :since
 """  # noqa: S608 - constants
 """Bars of one symbol within a block: from one open time to the next, each time for that symbol."""
 
+_BEFORE = f"{_IN_BLOCK} LIMIT 1"
+"""The newest of those: SQLite looks no further than it is asked."""
+
+_AFTER = f"""
+WITH RECURSIVE times (open_time) AS (
+    SELECT min(open_time) FROM bars WHERE open_time >= :since
+    UNION ALL
+    SELECT (SELECT min(bars.open_time) FROM bars WHERE bars.open_time > times.open_time)
+    FROM times WHERE times.open_time < :until
+)
+SELECT {BAR_COLUMNS} FROM times CROSS JOIN bars USING (open_time)
+WHERE symbol = :symbol AND open_time < :until LIMIT 1
+"""  # noqa: S608 - constants
+"""The oldest of them."""
+
 _SYMBOLS = """
 WITH RECURSIVE symbols (symbol) AS (
     SELECT min(symbol) FROM blocks
@@ -85,6 +100,8 @@ SELECT symbol FROM symbols WHERE symbol IS NOT NULL
 
 Row = tuple["Any", ...]
 _PAGE_ROWS = 1_000
+_END = 2**62
+_LAST_BLOCK = _END // BLOCK_MS
 
 
 def symbols_with_bars(connection: sqlite3.Connection) -> list[str]:
@@ -148,15 +165,50 @@ def newest(
     return since_ms, count
 
 
+def neighbours(
+    connection: sqlite3.Connection, symbol: str, open_time: int
+) -> tuple[Row | None, Row | None]:
+    """Return the rows of the bars of *symbol* before and after *open_time*.
+
+    Raises sqlite3.Error.
+    """
+    here = open_time // BLOCK_MS
+    earlier = _blocks_backwards(connection, symbol, 0, here)
+    later = _blocks(connection, symbol, here, _LAST_BLOCK)
+    return (
+        _first_found(connection, _BEFORE, symbol, earlier, 0, open_time),
+        _first_found(connection, _AFTER, symbol, later, open_time + 1, _END),
+    )
+
+
+def _first_found(
+    connection: sqlite3.Connection,
+    query: str,
+    symbol: str,
+    blocks: Iterator[int],
+    since_ms: int,
+    until_ms: int,
+) -> Row | None:
+    """Return what *query* finds in the first of *blocks* that has some of it."""
+    for block in blocks:
+        if rows := fetch_rows(connection, query, _span(symbol, block, since_ms, until_ms)):
+            return rows[0]
+    return None
+
+
 def _in_block(
     connection: sqlite3.Connection, symbol: str, block: int, since_ms: int, until_ms: int
 ) -> list[Row]:
-    span = {
+    rows = fetch_rows(connection, _IN_BLOCK, _span(symbol, block, since_ms, until_ms))
+    return sorted(rows, key=lambda row: row[1])
+
+
+def _span(symbol: str, block: int, since_ms: int, until_ms: int) -> dict[str, str | int]:
+    return {
         "symbol": symbol,
         "since": max(since_ms, block * BLOCK_MS),
         "until": min(until_ms, (block + 1) * BLOCK_MS),
     }
-    return sorted(fetch_rows(connection, _IN_BLOCK, span), key=lambda row: row[1])
 
 
 def _blocks(connection: sqlite3.Connection, symbol: str, first: int, last: int) -> Iterator[int]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bintrades.changes import Checkpoint
-from bintrades.journal_bars import newest, pages
+from bintrades.journal_bars import neighbours, newest, pages
 from bintrades.journal_file import bar_from_row
 from bintrades.ledger import LedgerState
 from bintrades.model import LOST, START, Gap
@@ -63,7 +63,7 @@ def lost_gaps(
             continue
         if span is not None:
             yield from _gap(span, checkpoint)
-        before, after = _neighbours(connection, symbol, open_time)
+        before, after = neighbours(connection, symbol, open_time)
         span = _Span(open_time, until, reason, before, after)
     if span is not None:
         yield from _gap(span, checkpoint)
@@ -129,16 +129,3 @@ def rebuilt(
     known = tuple(gap for gap in gaps if gap.last_id <= last[_LAST_ID])
     state = LedgerState(last[_LAST_ID] + 1, last[_LAST_TIME], known)
     return Checkpoint(state, open_bars, max(closed, default=-1))
-
-
-def _neighbours(
-    connection: sqlite3.Connection, symbol: str, open_time: int
-) -> tuple[Any | None, Any | None]:
-    """Return the rows of the bars of *symbol* before and after *open_time*."""
-    start, count = newest(connection, symbol, 0, open_time, 1)
-    before = None
-    if count:
-        for page in pages(connection, symbol, start, open_time):
-            before = page[-1] if page else before
-    after = next((page[0] for page in pages(connection, symbol, open_time + 1, _END) if page), None)
-    return before, after

@@ -19,6 +19,7 @@ from bintrades import journal as journal_module
 from bintrades.changes import Changes, Checkpoint
 from bintrades.errors import JournalDamaged, JournalError
 from bintrades.journal import Journal
+from bintrades.journal_bars import neighbours
 from bintrades.journal_lock import identity
 from bintrades.journal_lost import lost_gaps
 from bintrades.journal_reader import Cursor, JournalReader
@@ -650,3 +651,41 @@ def test_what_is_lost_of_a_symbol_reaches_up_to_the_end_of_its_newest_bar_and_no
 
     assert gap.touches(newest, INTERVAL_MS)
     assert not gap.touches(newest + INTERVAL_MS, INTERVAL_MS)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    places=st.sets(st.integers(0, 800), max_size=12),
+    others=st.sets(st.integers(0, 800), max_size=12),
+    place=st.integers(0, 800),
+)
+def test_the_bars_beside_a_lost_one_are_found_wherever_they_are(
+    places: set[int], others: set[int], place: int
+) -> None:
+    bars = [sample_bar(open_time_ms=OPEN_TIME_MS + at * INTERVAL_MS) for at in places]
+    foreign = [
+        sample_bar(open_time_ms=OPEN_TIME_MS + at * INTERVAL_MS, symbol="ETHUSDT") for at in others
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "journal"
+        with journal_at(path) as journal:
+            journal.write(Changes(finished=by_key([*bars, *foreign])), NOW)
+        with closing(sqlite3.connect(path)) as connection:
+            found = neighbours(connection, "BTCUSDT", OPEN_TIME_MS + place * INTERVAL_MS)
+
+    before = max((at for at in places if at < place), default=None)
+    after = min((at for at in places if at > place), default=None)
+    assert [(row[1] - OPEN_TIME_MS) // INTERVAL_MS if row else None for row in found] == [
+        before,
+        after,
+    ]
+
+
+def test_to_find_the_bars_beside_a_lost_one_costs_a_few_steps(path: Path) -> None:
+    made(path, count=1_000)
+    steps = []
+    with closing(sqlite3.connect(path)) as connection:
+        connection.set_progress_handler(lambda: steps.append(1), 1)
+        assert all(neighbours(connection, "ETHUSDT", OPEN_TIME_MS + 500 * INTERVAL_MS))
+
+    assert len(steps) < 1_000
