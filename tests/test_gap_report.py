@@ -118,12 +118,14 @@ def test_no_listed_symbol_and_no_error_moves_the_cursor_or_makes_a_row(path: Pat
         journal.write(finished(**{forged: LedgerState(100, NOON, (gap,))}), NOON)
 
     page = table(path, forged)
+    (row,) = gap_rows(JournalReader(path), forged)
 
     _head, _rule, line, end = page.split("\n")
     assert not end
     assert line.isprintable()
     assert r"A\x1b[2J\nrepaired  BTCUSDT\x9b" in line
     assert line.endswith("at ftp://***@host")
+    assert row["last_error"].endswith("at ftp://***@host")
 
 
 def test_without_gaps_that_is_said(path: Path) -> None:
