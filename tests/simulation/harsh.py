@@ -7,6 +7,8 @@ it, so harsh worlds are compared less closely: see checks.check_truth.
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING
@@ -23,6 +25,7 @@ HARSH_FROM = 1_000_000
 BRISK_MS = 15_000
 """How long trading is brisk again after a wipe."""
 
+_ROWS_SHARE = 0.2  # of harsh worlds
 _PAGE = 4_096
 _HOURS_MS = 3_600_000
 
@@ -38,7 +41,7 @@ class Harshness:
     """When which store forgets what it has acknowledged in so many milliseconds before."""
 
     damages: tuple[tuple[int, str], ...] = ()
-    """When the journal's file suffers, and how: a page that is spoilt, a write that was torn."""
+    """When the journal's file suffers: a page is spoilt, a write was torn, rows are just gone."""
 
     second: tuple[int, int] | None = None
     """From when to when a second collector, with a journal of its own, fills the same stores."""
@@ -58,6 +61,8 @@ def make_harshness(schedule: Schedule) -> Harshness:
         return Harshness()
     rng = Random(f"harsh {schedule.seed}")
     end = schedule.faults_end
+    of_rows = Random(f"rows {schedule.seed}")  # what others draw stays as it was
+    gone = [(of_rows.randrange(end), "rows")] if of_rows.random() < _ROWS_SHARE else []
     kinds = rng.sample(["clock", "rollback", "damage", "second", "wipe"], rng.choice([1, 1, 2, 3]))
     return Harshness(
         clock_steps=tuple(_clock_steps(rng, end)) if "clock" in kinds else (),
@@ -65,9 +70,7 @@ def make_harshness(schedule: Schedule) -> Harshness:
         rollbacks=tuple(_rollbacks(rng, end, schedule.stores))
         if "rollback" in kinds and schedule.retention is None
         else (),
-        damages=tuple(sorted((rng.randrange(end), rng.choice(["page", "torn"])) for _ in range(2)))
-        if "damage" in kinds
-        else (),
+        damages=tuple(sorted([*(_damages(rng, end) if "damage" in kinds else ()), *gone])),
         second=(rng.randrange(end), end + 15_000) if "second" in kinds else None,
         # Three trades in a row show it, so there must be some, and nothing else in the way.
         wiped_at=end + rng.randrange(1_000, 5_000) if "wipe" in kinds else None,
@@ -80,6 +83,11 @@ def _clock_steps(rng: Random, end: int) -> Iterator[tuple[int, int]]:
         wrong = rng.choice([-48, -1, 1, 48, 96]) * _HOURS_MS
         yield rng.randrange(end), wrong
     yield end, 0
+
+
+def _damages(rng: Random, end: int) -> Iterator[tuple[int, str]]:
+    for _ in range(2):
+        yield rng.randrange(end), rng.choice(["page", "torn"])
 
 
 def _rollbacks(rng: Random, end: int, stores: int) -> Iterator[tuple[int, int, int]]:
@@ -98,6 +106,23 @@ def spoil_page(journal: Path, rng: Random) -> str:
         file.seek(page * _PAGE + start)
         file.write(rng.randbytes(min(_PAGE - start, rng.choice([16, _PAGE]))))
     return f"page {page + 1} is spoilt from byte {start} on"
+
+
+def forget_rows(journal: Path, rng: Random) -> str:
+    """Have rows be gone without an error, as where a page is an older one again.
+
+    Checkpoints and places of stores; return what was done.
+    """
+    if not journal.exists():
+        return "no row to forget"
+    table = rng.choice(["checkpoints", "checkpoints", "cursors"])
+    name = "symbol" if table == "checkpoints" else "store"
+    with suppress(sqlite3.Error), closing(sqlite3.connect(journal)) as connection, connection:
+        rows = connection.execute(f"SELECT {name} FROM {table}").fetchall()  # noqa: S608 - ours
+        gone = rng.sample(rows, rng.randint(1, len(rows))) if rows else []
+        connection.executemany(f"DELETE FROM {table} WHERE {name} = ?", gone)  # noqa: S608 - ours
+        return f"of {table} {len(gone)} rows are gone"
+    return "no row to forget"
 
 
 def tear_write(journal: Path, rng: Random) -> str:

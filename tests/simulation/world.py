@@ -27,7 +27,14 @@ from tests.simulation.clock import Clock
 from tests.simulation.collector import Collector, market_of
 from tests.simulation.exchange import Streams
 from tests.simulation.faults import Faults
-from tests.simulation.harsh import BRISK_MS, HARSH_FROM, make_harshness, spoil_page, tear_write
+from tests.simulation.harsh import (
+    BRISK_MS,
+    HARSH_FROM,
+    forget_rows,
+    make_harshness,
+    spoil_page,
+    tear_write,
+)
 from tests.simulation.market import Tape
 from tests.simulation.rest import Rest
 from tests.simulation.schedule import START_MS, Schedule, make_schedule
@@ -43,6 +50,8 @@ _SOON_MS = 60_000
 _FORBIDDEN_MS = 150_000  # how long a world without REST goes on after its faults
 _LONG_MS = 60_000
 _CONNECTS_WITHIN_MS = 10_000
+
+_DAMAGES = {"page": spoil_page, "torn": tear_write, "rows": forget_rows}
 
 
 class Killed(BaseException):
@@ -254,7 +263,7 @@ class World:
             return
         self._kill("by a loss of power")
         self._starts_at = self.clock.elapsed + rng.choice([0, 1_000, 5_000])
-        self.note((spoil_page if kind == "page" else tear_write)(self._path, rng))
+        self.note(_DAMAGES[kind](self._path, rng))
 
     def _step_second(self) -> None:
         """Let the second collector, to which nothing happens, live its own life beside."""
