@@ -45,8 +45,8 @@ _BAR = Bar(
     close_price=Decimal("66355.88"),
     min_price=Decimal("66354.9"),
     max_price=Decimal("66356.01"),
-    first_trade_id=3_781_204_551,
-    last_trade_id=3_781_204_567,
+    first_trade_id=-17,  # the ids of a load begin at 0, and go on where those of old bars end
+    last_trade_id=-1,
     first_trade_time_ms=0,
     last_trade_time_ms=0,
 )
