@@ -420,10 +420,13 @@ class Journal:
         gaps, _ = _read_gaps(connection)
         absent = _read_absent(connection)
         for symbol, reason in self._spoilt.items():
-            found = rebuilt(connection, symbol, gaps.get(symbol, ()), self._market, self._interval)
-            if found is not None:
-                ledger = replace(found.ledger, absent=absent.get(symbol, ()))
-                found = replace(found, ledger=ledger)
+            found = rebuilt(
+                connection,
+                symbol,
+                gaps.get(symbol, ()),
+                absent.get(symbol, ()),
+                *self._kind,
+            )
             self._checkpoints[symbol] = found or spared.get(symbol) or _begun_with_a_gap(reason)
 
     def _spared_checkpoints(self) -> dict[str, Checkpoint]:

@@ -84,6 +84,9 @@ def connect(
     except sqlite3.Error as error:
         connection.close()
         raise JournalError(f"{path}: {error}") from error
+    except UnicodeDecodeError as error:  # SQLite has put a spoilt name into what it says
+        connection.close()
+        raise UnreadableRow(f"the schema cannot be read: {error}") from error
     except BaseException:
         connection.close()
         raise

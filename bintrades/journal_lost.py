@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 from bintrades.changes import Checkpoint
 from bintrades.journal_bars import neighbours, newest, pages
 from bintrades.journal_file import bar_from_row
-from bintrades.ledger import LedgerState
+from bintrades.ledger import LedgerState, span_between, with_lost
 from bintrades.model import LOST, START, Gap
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from typing import Any
 
 _FIRST_ID, _LAST_ID, _LAST_TIME = 16, 17, 19  # in a row of a bar
@@ -111,15 +111,18 @@ def gaps_around_incomplete(
 def rebuilt(
     connection: sqlite3.Connection,
     symbol: str,
-    gaps: Iterable[Gap],
+    gaps: Sequence[Gap],
+    absent: Sequence[Gap],
     market: str,
     interval_ms: int,
 ) -> Checkpoint | None:
     """Return where to go on with *symbol*, told by its newest bars; None if it has none.
 
-    What came after those is thereby missing again. Raises sqlite3.Error.
+    What came after those is thereby missing again. Only the checkpoint had the trades that came for
+    a bar that was still open: what of them is before the newest id is missing, too, with ids where
+    the bars tell which they are. Raises sqlite3.Error.
     """
-    start, _ = newest(connection, symbol, 0, _END, _FEW)
+    start, count = newest(connection, symbol, 0, _END, _FEW)
     rows = [row for page in pages(connection, symbol, start, _END) for row in page]
     if not rows:
         return None
@@ -127,5 +130,28 @@ def rebuilt(
     open_bars = tuple(bar_from_row(row, market, interval_ms) for row in rows if not row[4])
     closed = [row[1] for row in rows if row[4]]
     known = tuple(gap for gap in gaps if gap.last_id <= last[_LAST_ID])
-    state = LedgerState(last[_LAST_ID] + 1, last[_LAST_TIME], known)
-    return Checkpoint(state, open_bars, max(closed, default=-1))
+    state = LedgerState(last[_LAST_ID] + 1, last[_LAST_TIME], known, tuple(absent))
+    beginning = next((gap for gap in gaps if gap.is_start and count < _FEW), None)
+    lost = _of_open_bars(rows, (*known, *absent), beginning, interval_ms)
+    return Checkpoint(with_lost(state, lost), open_bars, max(closed, default=-1))
+
+
+def _of_open_bars(
+    rows: Sequence[Any], known: Sequence[Gap], beginning: Gap | None, interval_ms: int
+) -> Iterator[Gap]:
+    """Yield which ids are neither in *rows* nor *known* to be missing or absent."""
+    next_id = rows[0][_FIRST_ID] if beginning is None else beginning.last_id + 1
+    time = rows[0][1] if beginning is None else beginning.since_ms
+    for row in rows:
+        first_id, last_id = row[_FIRST_ID], row[_LAST_ID]
+        if next_id < first_id:
+            yield Gap(next_id, first_id - 1, *span_between(time, row[18]), LOST)
+        if row[6] + _count_within(known, first_id, last_id) < last_id - first_id + 1:
+            end = row[1] + 2 * interval_ms - 1  # where `T` fell back it may be of the next one
+            yield unknown_gap(row[1], end, "its checkpoint was lost")
+        next_id, time = max(next_id, last_id + 1), row[_LAST_TIME]
+
+
+def _count_within(gaps: Iterable[Gap], first_id: int, last_id: int) -> int:
+    """Return how many of these ids are in *gaps*."""
+    return sum(max(0, min(gap.last_id, last_id) - max(gap.first_id, first_id) + 1) for gap in gaps)

@@ -72,6 +72,9 @@ _LATER = {  # tables of later versions, copied once the new file has them
         " absent_at, looks",
     ),
 }
+_ERRORS = (sqlite3.Error, UnicodeDecodeError)
+"""What SQLite raises, and Python where a spoilt name is in what SQLite says."""
+
 _OF_THE_MACHINE = {
     sqlite3.SQLITE_FULL,
     sqlite3.SQLITE_IOERR,
@@ -148,7 +151,7 @@ class Salvage:
                 make_durable(self._new)
         except _Stopped:
             self.error = "stopped"
-        except (sqlite3.Error, OSError) as error:
+        except (*_ERRORS, OSError) as error:
             self.error = str(error)
         except BaseException as error:
             self.error = repr(error)
@@ -180,7 +183,7 @@ class Salvage:
         try:
             connection.execute("ATTACH DATABASE ? AS damaged", (self._damaged_uri,))
             self._tables, reason = _tables_there(connection)
-        except sqlite3.Error as error:
+        except _ERRORS as error:
             if not _is_of_the_file(error):
                 raise  # the disk may have no room for SQLite's own files beside it
             reason = str(error)
@@ -198,7 +201,7 @@ class Salvage:
         self._find_symbols(connection)
         self._copy_bars(connection)
         self._check_bars(connection)
-        with contextlib.suppress(sqlite3.Error):
+        with contextlib.suppress(*_ERRORS):
             if "gaps" not in unreadable and lacks_gaps(connection, "damaged"):
                 unreadable["gaps"] = "some are missing without any error"
         if "gaps" in unreadable:
@@ -267,7 +270,7 @@ class Salvage:
             "damaged.gaps",
             "damaged.past_gaps",
         ):
-            with contextlib.suppress(sqlite3.Error):
+            with contextlib.suppress(*_ERRORS):
                 for (symbol,) in connection.execute(f"SELECT DISTINCT symbol FROM {table}"):  # noqa: S608
                     self._symbols.add(symbol)
 
@@ -299,7 +302,7 @@ class Salvage:
             (found,) = connection.execute(
                 "SELECT min(open_time) FROM damaged.bars WHERE open_time >= ?", (since,)
             ).fetchone()
-        except sqlite3.Error:
+        except _ERRORS:
             return since
         # What is no number comes after all numbers: where it is the first, there are no more bars.
         return found // self._interval * self._interval if isinstance(found, int) else None
@@ -311,7 +314,7 @@ class Salvage:
                     f"{_COPY} open_time >= ? AND open_time < ?", (since, until)
                 ).rowcount
             self.bars += rows
-        except sqlite3.Error as error:
+        except _ERRORS as error:
             if not _is_of_the_file(error):
                 raise
             if until - since <= self._interval:
@@ -328,7 +331,7 @@ class Salvage:
                 self.bars += connection.execute(
                     f"{_COPY} open_time = ? AND symbol = ?", (open_time, symbol)
                 ).rowcount
-            except sqlite3.Error as error:
+            except _ERRORS as error:
                 if not _is_of_the_file(error):
                     raise
                 self._lose(connection, [symbol], open_time, str(error))
@@ -349,7 +352,7 @@ class Salvage:
             check.take(*row)
         closed_through = connection.execute("SELECT symbol, closed_through FROM main.checkpoints")
         check.end(closed_through.fetchall())
-        with contextlib.suppress(sqlite3.Error):
+        with contextlib.suppress(*_ERRORS):
             check.beginning(
                 connection.execute("SELECT symbol, block, bars FROM damaged.blocks").fetchall()
             )
@@ -370,7 +373,7 @@ class Salvage:
                     "SELECT symbol FROM damaged.blocks WHERE block = ?", (open_time // BLOCK_MS,)
                 ).fetchall()
             ]
-        except sqlite3.Error:
+        except _ERRORS:
             return sorted(self._symbols)
 
     def _lose(
@@ -434,7 +437,7 @@ def _is_finished(path: Path) -> bool:
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as found:
             return bool(found.execute("SELECT 1 FROM facts WHERE name = ?", (SALVAGED,)).fetchone())
-    except sqlite3.Error:
+    except _ERRORS:
         return False
 
 
@@ -451,7 +454,7 @@ def _tables_there(connection: sqlite3.Connection) -> tuple[set[str], str]:
         try:
             connection.execute(f"SELECT 1 FROM damaged.{table} LIMIT 0").fetchall()  # noqa: S608
             found.add(table)
-        except sqlite3.Error as error:
+        except _ERRORS as error:
             if not _is_of_the_file(error):
                 raise
             reason = str(error)
@@ -487,7 +490,7 @@ def _copy_rows(
     while True:
         try:
             row = next(rows, None)
-        except sqlite3.Error as error:
+        except _ERRORS as error:
             if not _is_of_the_file(error):
                 raise
             return str(error)
@@ -499,7 +502,7 @@ def _copy_rows(
             reason = "a row has values that cannot be"
 
 
-def _is_of_the_file(error: sqlite3.Error) -> bool:
+def _is_of_the_file(error: Exception) -> bool:
     """Whether *error* lies in what is read, and not in the machine.
 
     A spoilt schema or row may lead to nearly any error.
@@ -512,7 +515,7 @@ def _first_times(connection: sqlite3.Connection, queries: Iterable[str]) -> list
     """Return the first answer of two times; an empty list if some say that there are none."""
     found: list[int] | None = None
     for query in queries:
-        with contextlib.suppress(sqlite3.Error):
+        with contextlib.suppress(*_ERRORS):
             answer = [time for time in connection.execute(query).fetchone() if type(time) is int]
             if len(answer) == 2:
                 return answer

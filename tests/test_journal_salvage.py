@@ -523,13 +523,14 @@ def test_a_cursor_of_nonsense_has_its_store_get_all_bars_again(path: Path) -> No
     assert waiting == {"text": all_bars, "far": all_bars, "good": all_bars - 100}
 
 
-def test_a_spoilt_schema_is_damage_and_no_fault_of_the_disk(path: Path) -> None:
+@pytest.mark.parametrize("spoilt", [b"rejectad_at", b"\xff\xfe\xfdected_at"])
+def test_a_spoilt_schema_is_damage_and_no_fault_of_the_disk(path: Path, spoilt: bytes) -> None:
     bars = made(path)
     empty_log(path)
     content = path.read_bytes()
     assert content.count(b"rejected (store, rejected_at)") == 1
     path.write_bytes(
-        content.replace(b"rejected (store, rejected_at)", b"rejected (store, rejectad_at)")
+        content.replace(b"rejected (store, rejected_at)", b"rejected (store, %b)" % spoilt)
     )
 
     with journal_at(path) as journal:
@@ -601,6 +602,34 @@ def test_a_symbol_whose_checkpoint_is_gone_goes_on_behind_its_newest_bar(
         assert checkpoint.ledger.gaps == (), "what came since is one as soon as a trade comes"
     assert caplog.text.count("what the journal knew of a symbol cannot be read") == 1
     assert {gap.cause for gap in ledgers_of(journal)["ETHUSDT"].gaps} == {"skipped"}
+
+
+def test_trades_that_only_a_lost_checkpoint_had_are_missing_again(path: Path) -> None:
+    first, second = sample_bars(2)  # of the ids 1 to 3 and 4 to 6
+    unclosed = replace(second, first_trade_id=5, trade_count=2, is_closed=False)
+    holey = replace(second, trade_count=2, is_closed=False)
+    state = LedgerState(7, second.last_trade_time_ms, ())
+    for stopped_with in (unclosed, holey):
+        with journal_at(path) as journal:
+            journal.write(
+                Changes(
+                    finished=by_key([first, stopped_with]),
+                    checkpoints={"BTCUSDT": Checkpoint(state, (second,), first.open_time_ms)},
+                ),
+                NOW,
+            )
+        forget(path, "DELETE FROM checkpoints")
+        spare_file(path).unlink()
+        with journal_at(path) as journal:
+            checkpoint = journal.checkpoints["BTCUSDT"]
+        remove(path)
+        spare_file(path).unlink()
+
+        assert checkpoint.ledger.next_id == 7
+        assert [bar.trade_count for bar in checkpoint.open_bars] == [2]
+        (gap,) = checkpoint.ledger.gaps
+        assert gap.touches(second.open_time_ms, INTERVAL_MS)
+        assert (gap.first_id, gap.last_id) == ((4, 4) if stopped_with is unclosed else (-1, -1))
 
 
 def test_a_symbol_without_checkpoint_or_bar_goes_on_as_is_known_beside_the_journal(
