@@ -38,6 +38,7 @@ FEW_SYMBOLS = 10
 """So many may all be saved at every checkpoint: their rows are in a page or two of the file."""
 
 _GATHER_MS = 50  # bars that close at about the same moment are committed together
+_GATHER_FIRST_MS = 20  # for which the first ones wait for others that are about to close
 _GATHER_BEHIND_MS = 100  # while events wait: then commits are what can be saved
 _MANY_BARS = 500  # a commit of their own; stores take the first while the next are committed
 _COMMITS_OF_A_BURST = 8  # at most, however many bars wait: as many may come in with each
@@ -166,10 +167,13 @@ class Recording:
         left = self._aggregator.next_look_in(now)
         if self._aggregator.waiting_bar_count:
             since = now if self._gathering_since is None else self._gathering_since
-            if left > _GATHER_MS:  # nothing else is about to close
-                since = min(since, self._written_at)
-            gather_ms = 0 if self._aggregator.waiting_bar_count >= _MANY_BARS else _GATHER_MS
-            left = min(left, max(since + gather_ms, self._retry_at) - now)
+            commit_at = 0
+            if self._aggregator.waiting_bar_count < _MANY_BARS:
+                is_alone = left > _GATHER_MS  # nothing else is about to close
+                commit_at = max(
+                    self._written_at + _GATHER_MS, since + (0 if is_alone else _GATHER_FIRST_MS)
+                )
+            left = min(left, max(commit_at, self._retry_at) - now)
         return max(0, left)
 
     def finish(self, now: int) -> bool:
@@ -290,10 +294,11 @@ class Recording:
             return False
         if self._gathering_since is None:
             self._gathering_since = now
-        if waiting >= _MANY_BARS or now - self._gathering_since >= gather_ms:
+        if waiting >= _MANY_BARS:
             return True
-        is_alone = self._aggregator.next_look_in(now) > gather_ms
-        return is_alone and now - self._written_at >= gather_ms
+        is_alone = self._aggregator.next_look_in(now) > _GATHER_MS
+        is_over = is_alone or now - self._gathering_since >= _GATHER_FIRST_MS
+        return is_over and now - self._written_at >= gather_ms
 
     def _write(self, now: int, changes: Changes, *, is_last: bool = False) -> bool:
         """Commit *changes* and what waits; return whether nothing waits any longer.

@@ -386,6 +386,30 @@ def test_bars_that_close_one_after_the_other_are_committed_together(
     life.journal.close()
 
 
+def test_the_first_bars_wait_a_moment_for_those_that_are_about_to_close(path: Path) -> None:
+    life = Life(path, 0, is_sparing=True)
+    one, other, *_ = MARKET
+    due = INTERVAL_MS + 500
+    life.aggregator.add([make_trade(0, START, symbol=symbol) for symbol in (one, other)], 0)
+    life.recording.go_on(0, is_caught_up=True)
+    life.recording.go_on(due - 500, is_caught_up=True)  # what is saved now and then
+    life.aggregator.add([make_trade(1, START + due - 60, symbol=other)], due - 60)
+    life.aggregator.add([make_trade(1, START + due, symbol=one)], due)
+
+    life.recording.go_on(due, is_caught_up=True)
+    assert life.recording.idle_ms(due) == 20
+    life.recording.go_on(due + 19, is_caught_up=True)
+    assert life.commits == []
+    life.recording.go_on(due + 20, is_caught_up=True)
+    assert life.commits == [1]
+
+    life.recording.go_on(due + 69, is_caught_up=True)  # closes the other one
+    assert life.commits == [1]
+    life.recording.go_on(due + 70, is_caught_up=True)
+    assert life.commits == [1, 1]
+    life.journal.close()
+
+
 def test_many_bars_are_a_commit_of_their_own_at_once(path: Path) -> None:
     life = Life(path, 0, is_sparing=True)
     life.aggregator.add(closing(0), 200)
