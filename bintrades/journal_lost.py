@@ -141,15 +141,23 @@ def _of_open_bars(
 ) -> Iterator[Gap]:
     """Yield which ids are neither in *rows* nor *known* to be missing or absent."""
     next_id = rows[0][_FIRST_ID] if beginning is None else beginning.last_id + 1
-    time = rows[0][1] if beginning is None else beginning.since_ms
+    earliest = time = rows[0][1] if beginning is None else beginning.since_ms
+    complete = {row[1] for row in rows if row[4] and row[5]}  # of those nothing is missing
     for row in rows:
-        first_id, last_id = row[_FIRST_ID], row[_LAST_ID]
-        if next_id < first_id:
-            yield Gap(next_id, first_id - 1, *span_between(time, row[18]), LOST)
+        open_time, first_id, last_id = row[1], row[_FIRST_ID], row[_LAST_ID]
+        since, until = span_between(time, row[18])
+        since = max(since, earliest)
+        until = min(until, open_time - 1) if open_time in complete else until
+        if next_id < first_id and since <= until:
+            yield Gap(next_id, first_id - 1, since, until, LOST)
         if row[6] + _count_within(known, first_id, last_id) < last_id - first_id + 1:
-            end = row[1] + 2 * interval_ms - 1  # where `T` fell back it may be of the next one
-            yield unknown_gap(row[1], end, "its checkpoint was lost")
+            # Where `T` fell back it may be of the next one.
+            times = [at for at in (open_time, open_time + interval_ms) if at not in complete]
+            if times:
+                end = times[-1] + interval_ms - 1
+                yield unknown_gap(times[0], end, "its checkpoint was lost")
         next_id, time = max(next_id, last_id + 1), row[_LAST_TIME]
+        earliest = open_time + interval_ms if open_time in complete else open_time
 
 
 def _count_within(gaps: Iterable[Gap], first_id: int, last_id: int) -> int:
