@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from bintrades.ledger import LedgerState, with_lost
+from bintrades.ledger import LedgerState, in_numbering, with_lost
 from bintrades.model import Bar, Gap  # noqa: TC001 - msgspec reads it at run time
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Changes:
         """
         checkpoint = self.checkpoints.get(symbol)
         if checkpoint is not None:
-            ledger = with_lost(checkpoint.ledger, gaps)
+            ledger = with_lost(checkpoint.ledger, in_numbering(checkpoint.ledger.next_id, gaps))
             self.checkpoints[symbol] = msgspec.structs.replace(checkpoint, ledger=ledger)
         for key, part in list(self.amendments.items()):
             if key[0] == symbol and any(_is_within(part, gap) for gap in gaps):

@@ -26,7 +26,7 @@ from bintrades.clocks import utc_ms
 from bintrades.errors import ConfigError, JournalError, JournalInUse
 from bintrades.gap_times import GapTimes
 from bintrades.journal_bars import GET_BAR, PRUNABLE, PUT_BAR, pages, symbols_with_bars
-from bintrades.journal_check import has_nonsense_counts, lacks_gaps
+from bintrades.journal_check import has_nonsense_counts, has_spoilt_refusals, lacks_gaps
 from bintrades.journal_facts import (
     LOST_THROUGH,
     checked_place,
@@ -383,6 +383,8 @@ class Journal:
             raise UnreadableRow("what is counted is nonsense")
         if lacks_gaps(connection):
             raise UnreadableRow("gaps are missing that were counted")
+        if has_spoilt_refusals(connection):
+            raise UnreadableRow("the table of refused bars cannot be read")
         gaps, self._spoilt_gaps = _read_gaps(connection)
         absent = _read_absent(connection)
         checkpoints = {}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from bintrades.changes import Checkpoint
 from bintrades.journal_bars import neighbours, newest, pages
 from bintrades.journal_file import bar_from_row
-from bintrades.ledger import LedgerState, span_between, with_lost
+from bintrades.ledger import DISORDER_MS, LedgerState, span_between, with_lost
 from bintrades.model import LOST, START, Gap
 
 if TYPE_CHECKING:
@@ -74,6 +74,9 @@ def _gap(span: _Span, checkpoint: Checkpoint) -> Iterator[Gap]:
     if span.after is not None:
         last_id = span.after[_FIRST_ID] - 1
     else:
+        if checkpoint.ledger.last_time:  # nothing was seen that is newer
+            newest = max(span.since_ms, checkpoint.ledger.last_time + DISORDER_MS)
+            span.until_ms = min(span.until_ms, newest)
         ids = [bar.first_trade_id for bar in checkpoint.open_bars]
         last_id = min(ids, default=checkpoint.ledger.next_id or 0) - 1
     if first_id is None and (span.since_ms == 0 or last_id < 0):

@@ -144,6 +144,19 @@ def with_lost(state: LedgerState, lost: Iterable[Gap]) -> LedgerState:
     return replace(state, gaps=tuple(gaps))
 
 
+def in_numbering(next_id: int | None, lost: Iterable[Gap]) -> Iterator[Gap]:
+    """Yield *lost*, found where fewer trades were known, as a ledger at *next_id* can have it.
+
+    Ids beyond those that it has seen are of before ids began anew: nobody can be asked for them any
+    more. That they are lost stays on record without ids.
+    """
+    for gap in lost:
+        if gap.last_id < (next_id or 0):
+            yield gap
+        else:
+            yield replace(gap, first_id=-1, last_id=-1, cause=RENUMBERED, is_abandoned=True)
+
+
 class LedgerState(msgspec.Struct, frozen=True):
     """A ledger as it is written down."""
 
@@ -307,7 +320,7 @@ class Ledger:
     def lose(self, lost: Iterable[Gap]) -> None:
         """Note that trades which were had are missing again: the bars that held them are lost."""
         state = LedgerState(self.next_id, self.last_time, self.gaps, self._absent)
-        state = with_lost(state, lost)
+        state = with_lost(state, in_numbering(self.next_id, lost))
         self._gaps, self._told = list(state.gaps), None
 
     def close_absent(self, first_id: int, last_id: int, at: int) -> None:

@@ -24,6 +24,7 @@ from bintrades.journal_lock import identity
 from bintrades.journal_lost import lost_gaps
 from bintrades.journal_reader import Cursor, JournalReader
 from bintrades.journal_salvage import salvage_file
+from bintrades.journal_schema import BLOCK_MS
 from bintrades.journal_spare import spare_file
 from bintrades.ledger import LedgerState
 from bintrades.model import LOST, START, Gap
@@ -680,6 +681,39 @@ def test_what_is_lost_of_a_symbol_reaches_up_to_the_end_of_its_newest_bar_and_no
 
     assert gap.touches(newest, INTERVAL_MS)
     assert not gap.touches(newest + INTERVAL_MS, INTERVAL_MS)
+
+
+def test_bars_of_an_hour_that_may_be_lost_reach_no_further_than_the_newest_trade(
+    path: Path,
+) -> None:
+    made(path)
+    hour = OPEN_TIME_MS - OPEN_TIME_MS % BLOCK_MS
+    feared = [(hour, "a page"), (hour + BLOCK_MS - INTERVAL_MS, "a page")]
+    with journal_at(path) as journal, closing(sqlite3.connect(path)) as connection:
+        ledger = replace(journal.checkpoints["BTCUSDT"].ledger, last_time=OPEN_TIME_MS + 5_000)
+        checkpoint = Checkpoint(ledger, closed_through=OPEN_TIME_MS)
+        connection.execute("DELETE FROM bars")
+
+        (gap,) = lost_gaps(connection, "BTCUSDT", feared, checkpoint, INTERVAL_MS)
+
+    assert gap.touches(OPEN_TIME_MS, INTERVAL_MS)
+    assert not gap.touches(OPEN_TIME_MS + INTERVAL_MS, INTERVAL_MS)
+
+
+def test_a_spoilt_page_of_refused_bars_is_salvaged_at_the_start_and_bars_stay(path: Path) -> None:
+    bars = made(path)
+    cursor = Cursor(path, "store")
+    delivered, sequence = cursor.next_bars(10**6)
+    cursor.move(sequence, delivered, [(bar, "ugly") for bar in delivered])
+    spoil_pages(path, pages_of(path, "rejected"))
+    with pytest.raises(JournalDamaged):
+        JournalReader(path).resend("store")
+
+    with journal_at(path):
+        JournalReader(path).resend("store")
+
+    assert list(path.parent.glob("*.damaged-*"))
+    assert unexplained(path, bars) == []
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))

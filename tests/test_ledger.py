@@ -18,7 +18,7 @@ from bintrades.ledger import (
     changed_spans,
     no_longer_missing,
 )
-from bintrades.model import Gap
+from bintrades.model import LOST, RENUMBERED, Gap
 from tests.strategies import START, trades_of
 
 if TYPE_CHECKING:
@@ -588,3 +588,34 @@ def test_of_very_many_absent_ranges_the_ones_that_were_believed_first_are_forgot
 
 def test_absent_ids_are_forgotten_where_ids_begin_anew() -> None:
     assert Ledger.renumbered(with_absent(5, 9), START + 10_000, START).absent == ()
+
+
+def test_what_a_file_lost_of_ids_that_began_anew_since_is_on_record_without_ids() -> None:
+    before = Ledger()
+    before.admit(900, START)
+    ledger = Ledger.renumbered(before, START + 10_000, START + 11_000)
+    for trade_id in range(4):
+        assert ledger.admit(trade_id, START + 11_000 + trade_id)
+
+    ledger.lose([Gap(0, 899, START - 60_000, START, LOST)])
+
+    assert not any(ledger.admit(trade_id, START + 11_000 + trade_id) for trade_id in range(4))
+    lost = ledger.gaps[0]
+    assert (lost.since_ms, lost.until_ms, lost.cause) == (START - 60_000, START, RENUMBERED)
+    assert lost.last_id < 0
+    assert lost.is_abandoned
+
+
+def test_what_a_file_lost_is_missing_again_though_trades_came_since() -> None:
+    ledger = Ledger()
+    for trade_id in range(1, 10):
+        ledger.admit(trade_id, START + trade_id)
+    gap = Gap(3, 5, START + 3, START + 5, LOST)
+
+    ledger.lose([gap])
+
+    assert ledger.gaps == (gap,)
+    assert [ledger.admit(trade_id, START + trade_id) for trade_id in (3, 4, 5, 6)] == [
+        *(True, True, True),
+        False,
+    ]
