@@ -152,6 +152,7 @@ def check_truth(world: World, reader: JournalReader) -> list[str]:
     the journal has, or better, whatever it had forgotten.
     """
     states = _states(world)
+    others = ledgers_of(world._second.journal) if world._second is not None else {}
     problems = []
     for symbol in world.schedule.symbols:
         state = states.get(symbol)
@@ -162,9 +163,11 @@ def check_truth(world: World, reader: JournalReader) -> list[str]:
             bars = reader.bars(symbol, 0, 2**62, 10**6)
             places["journal"] = {bar.open_time_ms: bar for bar in bars}
         for place, bars_at in places.items():
+            is_store = place != "journal"
+            writers = [state, others[symbol]] if is_store and symbol in others else [state]
             problems += [
                 f"{place}: {symbol} {problem}"
-                for problem in _truth(world, symbol, state, bars_at, is_store=place != "journal")
+                for problem in _truth(world, symbol, writers, bars_at, is_store=is_store)
             ]
         problems += _left_behind(places)
     return problems
@@ -181,7 +184,12 @@ def _left_behind(places: Mapping[str, Mapping[int, Bar]]) -> list[str]:
 
 
 def _truth(
-    world: World, symbol: str, state: LedgerState, bars: dict[int, Bar], *, is_store: bool
+    world: World,
+    symbol: str,
+    writers: Sequence[LedgerState],
+    bars: dict[int, Bar],
+    *,
+    is_store: bool,
 ) -> Iterator[str]:
     interval = world.schedule.interval
     last_fault = max(world.schedule.faults_end, world.harshness.wiped_at or 0)
@@ -189,7 +197,7 @@ def _truth(
     calm_from = START_MS + world.schedule.phase + last_fault + _CALM_AFTER_MS
     trades = world.trades[symbol]
     if world.schedule.is_rest_forbidden:  # the last trades may be lost, and nobody the wiser
-        next_id = state.next_id or 0
+        next_id = max(state.next_id or 0 for state in writers)
         trades = [each for each in trades if each.trade_id < next_id or each.trade_id >= WIPED_IDS]
     full = by_interval(trades, interval)
     last = max(full, default=0)
@@ -198,7 +206,7 @@ def _truth(
         where = f"{(open_time - START_MS) / 1000:g} s"
         if open_time <= wiped_at and symbol in world.unseen_at_wipe:
             continue  # nobody can tell that there were other trades before
-        if any(gap.touches(open_time, interval) for gap in state.gaps):
+        if any(gap.touches(open_time, interval) for state in writers for gap in state.gaps):
             # A store keeps what was called complete before anybody could know better.
             if bar is not None and not is_store and bar.is_complete:
                 yield f"{where}: complete, with a gap on record: {bar}"

@@ -43,8 +43,8 @@ class Harshness:
     damages: tuple[tuple[int, str], ...] = ()
     """When the journal's file suffers: a page is spoilt, a write was torn, rows are just gone."""
 
-    second: tuple[int, int] | None = None
-    """From when to when a second collector, with a journal of its own, fills the same stores."""
+    second: int | None = None
+    """From when on a second collector, with a journal of its own, fills the same stores."""
 
     wiped_at: int | None = None
     """When the exchange forgets all trades and begins their ids anew, as its test networks do."""
@@ -71,7 +71,7 @@ def make_harshness(schedule: Schedule) -> Harshness:
         if "rollback" in kinds and schedule.retention is None
         else (),
         damages=tuple(sorted([*(_damages(rng, end) if "damage" in kinds else ()), *gone])),
-        second=(rng.randrange(end), end + 15_000) if "second" in kinds else None,
+        second=rng.randrange(end) if "second" in kinds else None,
         # Three trades in a row show it, so there must be some, and nothing else in the way.
         wiped_at=end + rng.randrange(1_000, 5_000) if "wipe" in kinds else None,
     )

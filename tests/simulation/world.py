@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bintrades.errors import JournalDamaged
 from bintrades.journal_reader import JournalReader
 from bintrades.journal_spare import spare_file
 from bintrades.ledger import DISORDER_MS
@@ -186,6 +187,10 @@ class World:
 
     def run(self) -> None:
         """Live until rest; raises AssertionError for what must not be."""
+        self._live_until_rest()
+        self._end()
+
+    def _live_until_rest(self) -> None:
         schedule = self.schedule
         calm = max(schedule.faults_end, schedule.trading_ends)
         deadline = calm + _REST_WITHIN_MS
@@ -201,7 +206,6 @@ class World:
                 break
             self._pass_time(calm)
             self._live()
-        self._end()
 
     def _pass_time(self, calm: int) -> None:
         if self.clock.elapsed <= self.schedule.faults_end + 3_000:
@@ -266,16 +270,8 @@ class World:
         self.note(_DAMAGES[kind](self._path, rng))
 
     def _step_second(self) -> None:
-        """Let the second collector, to which nothing happens, live its own life beside."""
-        if self.harshness.second is None:
-            return
-        begin, end = self.harshness.second
-        if not begin <= self.clock.elapsed < end:
-            if self._second is not None and self.clock.elapsed >= end:
-                self.note("the second collector stops")
-                self._second.stop()
-                self.streams.drop(self._second.stream_connections)
-                self._second = None
+        """Let the second collector, which is never stopped, live its own life beside."""
+        if self.harshness.second is None or self.clock.elapsed < self.harshness.second:
             return
         seams, self._seams_left = self._seams_left, -1
         if self._second is None:
@@ -388,11 +384,15 @@ class World:
 
     def _unrest(self) -> str:
         """Return what is still to come; nothing when the world is at rest."""
-        collector = self._collector
-        if collector is None:
+        if self._collector is None:
             return "no collector"
         if not self.streams.is_over:
             return "trading goes on"
+        if unrest := self._unrest_of(self._collector):
+            return unrest
+        return self._unrest_of(self._second) if self._second is not None else ""
+
+    def _unrest_of(self, collector: Collector) -> str:
         if waiting := collector.waiting:
             return waiting
         ledgers = ledgers_of(collector.journal)
@@ -415,16 +415,29 @@ class World:
         """Have the stores given what they refused, then compare everything."""
         if self._collector is None:
             return
+        try:
+            self._resend()
+        except JournalDamaged as error:
+            self.note(f"{error}: so it is restarted")
+            self._stop()
+            self._starts_at = self.clock.elapsed
+            self._live_until_rest()
+            self._resend()
+        if self._second is not None:
+            self._second.stop()
         self.clock.elapsed += 60_000  # any backoff is over
         for store, delivery in self._collector.deliveries:
-            JournalReader(self._path).resend(store.name)
-            if self.harshness.rollbacks:
-                JournalReader(self._path).resend_since(store.name, 0)
             is_caught_up, _ = delivery.deliver_all()
             if not is_caught_up:
                 self.errors.append(f"{store.name}: not caught up: {delivery.last_error}")
         self._compare(JournalReader(self._path))
         self._collector.journal.close()
+
+    def _resend(self) -> None:
+        for store in self.stores:
+            JournalReader(self._path).resend(store.name)
+            if self.harshness.rollbacks:
+                JournalReader(self._path).resend_since(store.name, 0)
 
     def _compare(self, reader: JournalReader) -> None:
         for store in self.stores:
