@@ -195,6 +195,7 @@ def _truth(
     last_fault = max(world.schedule.faults_end, world.harshness.wiped_at or 0)
     wiped_at = START_MS + world.schedule.phase + (world.harshness.wiped_at or 0)
     calm_from = START_MS + world.schedule.phase + last_fault + _CALM_AFTER_MS
+    promised_from = max(calm_from, world.begins.get(symbol, 0))  # no word may have come before
     trades = world.trades[symbol]
     if world.schedule.is_rest_forbidden:  # the last trades may be lost, and nobody the wiser
         next_id = max(state.next_id or 0 for state in writers)
@@ -212,7 +213,7 @@ def _truth(
                 yield f"{where}: complete, with a gap on record: {bar}"
         elif bar is not None and (wrong := _untrue(bar, whole)):
             yield f"{where}: {wrong}"
-        elif calm_from <= open_time < last and (bar is None or not bar.is_complete):
+        elif promised_from <= open_time < last and (bar is None or not bar.is_complete):
             yield f"{where}: not whole though all is calm: {bar}"
         elif bar is None and not is_store and min(bars, default=last) < open_time < max(bars):
             yield f"{where}: no bar amid others, and no gap on record"
