@@ -25,7 +25,10 @@ HARSH_SEEDS = range(HARSH_FROM, HARSH_FROM + 80)
 FRESH = {"plain": (2_000, HARSH_FROM - BATCH), "harsh": (2 * HARSH_FROM, 2**31)}
 """Bounds of the seeds of which some are drawn anew at each run, and printed at its end."""
 
-EXTRA = (228, 279, 333, 546, 1810, 500_002, 700_837, 708_390, 2_000_040, 2_000_334)
+EXTRA = (
+    *(228, 279, 333, 546, 1_810, 500_002, 700_837, 708_390, 2_000_040, 2_000_334),
+    *(3_100_224, 31_415_124),
+)
 """Seeds beyond those that caught a break or once found what was wrong."""
 
 
