@@ -14,6 +14,7 @@ import itertools
 import logging
 import sqlite3
 import time
+from bisect import bisect_left
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
@@ -29,11 +30,13 @@ from bintrades.journal_bars import GET_BAR, PRUNABLE, PUT_BAR, pages, symbols_wi
 from bintrades.journal_check import has_nonsense_counts, has_spoilt_refusals, lacks_gaps
 from bintrades.journal_facts import (
     LOST_THROUGH,
+    REOPENED,
     checked_place,
     forget_nonsense,
     keep_kind,
     read_lost_through,
     read_pruned,
+    read_reopened,
     read_sequence,
 )
 from bintrades.journal_file import (
@@ -85,6 +88,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from bintrades.changes import Key
+    from bintrades.journal_facts import IdRange
     from bintrades.model import Bar
 
 _T = TypeVar("_T")
@@ -130,6 +134,7 @@ class Journal:
         self._mark_every = mark_every_ms
         self._marked_at = 0  # when `written` last got a row, on the exchange's clock
         self._pruned_through: dict[str, int] = {}  # newest open time of a bar that has left
+        self._reopened: dict[str, list[IdRange]] = {}  # missing again when bars may have left
         self._market = market
         self._interval = interval_ms
         self._kind = (market, interval_ms)
@@ -369,6 +374,7 @@ class Journal:
             self._lost_through = read_lost_through(connection, self._checkpoints)
             self._looked_through = self._looked_again = 0
             self._pruned_through = read_pruned(connection, self._checkpoints)
+            self._reopened = read_reopened(connection, self._checkpoints)
             (marked_at,) = connection.execute("SELECT max(at) FROM written").fetchone()
             self._marked_at = marked_at or 0
             self._file = identity(self.path)
@@ -836,6 +842,7 @@ class Journal:
                 ],
             )
             told = self._note_late(late, changes, at or now_ms)
+            reopened_ids = self._note_reopened(changes, changed, checkpoints)
             for symbol, (before, after) in changed.items():
                 reopened = [gap for name, gap in changes.reopened if name == symbol]
                 self._forget_past_absence(symbol, reopened)
@@ -857,7 +864,9 @@ class Journal:
                 self._put_fact(name, value)
             if status is not None:
                 self._put_fact("status", status)
-            return self._mark(at)
+            marked_at = self._mark(at)
+        self._reopened = reopened_ids
+        return marked_at
 
     def _mark(self, at: int) -> int:
         """Note now and then how far the sequence has come; return when that was last done."""
@@ -872,14 +881,49 @@ class Journal:
     def _has_left(self, key: Key) -> bool:
         """Whether the bar of *key*, which is not there, may have been pruned.
 
-        What a gap touches is not pruned: where one does, there has been no bar yet.
+        What a gap touches is not pruned: where one does, there has been no bar yet. That tells
+        nothing where the ids of the gap were held to be absent for a while: the bar may have left
+        then.
         """
         symbol, open_time = key
+        if open_time > self._pruned_through.get(symbol, -1):
+            return False
         checkpoint = self._checkpoints.get(symbol)
-        return open_time <= self._pruned_through.get(symbol, -1) and (
-            checkpoint is None
-            or not self._times(symbol, checkpoint).touch(open_time, self._interval)
+        if checkpoint is None:
+            return True
+        if not self._times(symbol, checkpoint).touch(open_time, self._interval):
+            return True
+        reopened = self._reopened.get(symbol)
+        return reopened is not None and all(
+            any(
+                first_id <= gap.first_id and gap.last_id <= last_id
+                for first_id, last_id in reopened
+            )
+            for gap in checkpoint.ledger.gaps
+            if gap.since_ms < open_time + self._interval and gap.until_ms >= open_time
         )
+
+    def _note_reopened(
+        self,
+        changes: Changes,
+        changed: Collection[str],
+        checkpoints: Mapping[str, Checkpoint],
+    ) -> dict[str, list[IdRange]]:
+        """Write down, and return, which ids were absent while bars of theirs may have left.
+
+        For as long as one of them is missing.
+        """
+        ranges = {symbol: list(known) for symbol, known in self._reopened.items()}
+        for symbol, gap in changes.reopened:
+            if gap.since_ms < self._pruned_through.get(symbol, -1) + self._interval:
+                ranges.setdefault(symbol, []).append((gap.first_id, gap.last_id))
+        for symbol in ranges.keys() & changed:
+            gaps = checkpoints[symbol].ledger.gaps
+            ranges[symbol] = [each for each in ranges[symbol] if _is_any_within(gaps, *each)]
+        ranges = {symbol: known for symbol, known in ranges.items() if known}
+        if ranges != self._reopened:
+            self._put_fact(REOPENED, msgspec.json.encode(ranges).decode())
+        return ranges
 
     def _note_late(self, late: Sequence[Bar], changes: Changes, at: int) -> Changes:
         """Keep on record what came too late for its bar; return *changes* with that told."""
@@ -1076,6 +1120,12 @@ class Journal:
         except UnreadableRow as error:
             error.key = (row[0], row[1])
             raise
+
+
+def _is_any_within(gaps: Sequence[Gap], first_id: int, last_id: int) -> bool:
+    """Whether one of *gaps*, lowest first, has no other ids than these."""
+    index = bisect_left(gaps, first_id, key=lambda gap: gap.first_id)
+    return index < len(gaps) and gaps[index].last_id <= last_id
 
 
 def _continued(stored: Bar, checkpoints: Mapping[str, Checkpoint]) -> Bar:

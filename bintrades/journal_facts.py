@@ -27,6 +27,14 @@ log = logging.getLogger(__name__)
 LOST_THROUGH = "lost_through"
 """Name of the fact up to which open time bars of each symbol were lost with an earlier file."""
 
+REOPENED = "reopened"
+"""Name of the fact which ids of each symbol are missing again, having been held to be absent."""
+
+IdRange = tuple[int, int]
+"""First and last id."""
+
+_ANY_ID: IdRange = (0, 2**63 - 1)
+
 LAST_SEQUENCE = 2**53
 """No journal gives as many numbers."""
 
@@ -100,6 +108,18 @@ def read_pruned(
             checkpoint = checkpoints.get(symbol)
             pruned[symbol] = checkpoint.closed_through if checkpoint is not None else -1
     return pruned
+
+
+def read_reopened(
+    connection: sqlite3.Connection, checkpoints: Mapping[str, Checkpoint]
+) -> dict[str, list[IdRange]]:
+    """Return which ids were held to be absent while bars of theirs left. Raises sqlite3.Error."""
+    row = connection.execute("SELECT value FROM facts WHERE name = ?", (REOPENED,)).fetchone()
+    try:
+        return {} if row is None else msgspec.json.decode(row[0], type=dict[str, list[IdRange]])
+    except (TypeError, msgspec.DecodeError):  # any id may be among them
+        _say_mended(REOPENED, row[0])
+        return {symbol: [_ANY_ID] for symbol in checkpoints}
 
 
 def forget_nonsense(connection: sqlite3.Connection, last_sequence: int) -> None:

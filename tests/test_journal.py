@@ -24,6 +24,7 @@ from bintrades.binance.messages import LARGEST_ID
 from bintrades.changes import Changes, Checkpoint
 from bintrades.errors import ConfigError, JournalError
 from bintrades.journal import PRUNE_BATCH, Journal
+from bintrades.journal_facts import REOPENED
 from bintrades.journal_lock import identity
 from bintrades.journal_reader import Cursor, JournalReader
 from bintrades.ledger import LedgerState
@@ -915,6 +916,63 @@ def test_a_trade_that_comes_when_its_bar_has_left_makes_no_lesser_one_but_is_on_
 
     assert bar.open_time_ms not in {each.open_time_ms for each in stored(path)}
     assert past(path) == [(2, 2, LATE)]
+
+
+@pytest.mark.parametrize("is_reopened", [False, True])
+def test_ids_that_turn_out_to_exist_when_their_bars_have_left_are_late_one_after_the_other(
+    path: Path, is_reopened: bool
+) -> None:
+    first, second = sample_bars(2)
+    span = (first.open_time_ms + 1, second.open_time_ms + 9)
+    absent = Gap(61, 64, *span, "skipped", absent_at=NOW)
+    state = replace(ledger_through([second]), next_id=1_000, last_time=NOW, absent=(absent,))
+    journal = open_journal(path)
+    journal.write(finished(first, second, BTCUSDT=state), NOW)
+    assert journal.prune([], NOW + 1) == 2
+
+    reopened = [("BTCUSDT", absent)]
+    for trade_id, bar in ((61, first), (62, first), (63, second), (64, second)):
+        part = replace(bar, first_trade_id=trade_id, last_trade_id=trade_id, trade_count=1)
+        left = (Gap(trade_id + 1, 64, *span, "skipped"),) if trade_id < 64 else ()
+        ledgers = checkpoints(BTCUSDT=replace(state, absent=(), gaps=left))
+        journal.write(
+            Changes(amendments=by_key([part]), checkpoints=ledgers, reopened=reopened), NOW + 2
+        )
+        reopened = []
+        if is_reopened:
+            journal.close()
+            journal = open_journal(path)
+
+    assert stored(path) == []
+    assert past(path) == [(61, 64, LATE)]
+    assert journal.fact(REOPENED) == "{}", "nothing of them is missing any more"
+    journal.close()
+
+
+def test_ids_that_turn_out_to_exist_make_a_bar_where_another_gap_shows_that_there_was_none(
+    journal: Journal, path: Path
+) -> None:
+    quiet, bar = sample_bars(2)
+    span = (quiet.open_time_ms + 1, bar.open_time_ms + 9)
+    absent = Gap(61, 62, *span, "skipped", absent_at=NOW)
+    missing = gap_within(quiet, 71, 72)
+    state = replace(ledger_through([bar]), next_id=1_000, last_time=NOW, gaps=(missing,))
+    journal.write(finished(bar, BTCUSDT=replace(state, absent=(absent,))), NOW)
+    assert journal.prune([], NOW + 1) == 1
+
+    reopened = [("BTCUSDT", absent)]
+    for trade_id, its_bar in ((61, bar), (62, quiet)):
+        part = replace(its_bar, first_trade_id=trade_id, last_trade_id=trade_id, trade_count=1)
+        left = (Gap(62, 62, *span, "skipped"),) if trade_id == 61 else ()
+        ledgers = checkpoints(BTCUSDT=replace(state, gaps=(*left, missing)))
+        journal.write(
+            Changes(amendments=by_key([part]), checkpoints=ledgers, reopened=reopened), NOW + 2
+        )
+        reopened = []
+
+    (made,) = stored(path)
+    assert (made.open_time_ms, made.trade_count, made.is_complete) == (quiet.open_time_ms, 1, False)
+    assert (61, 61, LATE) in past(path)
 
 
 def test_a_first_trade_for_an_interval_older_than_what_has_left_makes_a_bar_where_it_was_missing(
