@@ -1197,6 +1197,9 @@ def _checkpoint(
         sum((next_id or 0, last_time, closed_through))  # whole numbers, or it raises
         if any(bar.symbol != symbol for bar in bars):
             raise ValueError(f"open bars of another symbol than {symbol}")
+        beyond = [gap for gap in (*gaps, *absent) if gap.last_id >= (next_id or gap.last_id + 1)]
+        if beyond:
+            raise ValueError(f"at id {next_id}, although {beyond[0]} was known")
     return Checkpoint(LedgerState(next_id, last_time, gaps, absent), bars, closed_through)
 
 

@@ -133,7 +133,9 @@ def rebuilt(
     open_bars = tuple(bar_from_row(row, market, interval_ms) for row in rows if not row[4])
     closed = [row[1] for row in rows if row[4]]
     known = tuple(gap for gap in gaps if gap.last_id <= last[_LAST_ID])
-    state = LedgerState(last[_LAST_ID] + 1, last[_LAST_TIME], known, tuple(absent))
+    # What is above the newest id is told anew by the next trade, absent or not.
+    absent = tuple(gap for gap in absent if gap.last_id <= last[_LAST_ID])
+    state = LedgerState(last[_LAST_ID] + 1, last[_LAST_TIME], known, absent)
     beginning = next((gap for gap in gaps if gap.is_start and count < _FEW), None)
     lost = _of_open_bars(rows, (*known, *absent), beginning, interval_ms)
     return Checkpoint(with_lost(state, lost), open_bars, max(closed, default=-1))

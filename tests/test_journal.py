@@ -118,7 +118,12 @@ def test_bars_ledgers_and_gaps_are_read_back_exactly(
     written: list[Bar], states: dict[str, LedgerState]
 ) -> None:
     for bar in written:  # whose checkpoint is written whenever a bar is
-        states.setdefault(bar.symbol, LedgerState(bar.last_trade_id, 1, ()))
+        states.setdefault(bar.symbol, LedgerState(None, 1, ()))
+    for symbol, state in states.items():
+        seen = [bar.last_trade_id for bar in written if bar.symbol == symbol]
+        seen += [gap.last_id for gap in state.gaps]
+        next_id = max([state.next_id or 0, *(last_id + 1 for last_id in seen)])
+        states[symbol] = replace(state, next_id=next_id)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "journal"
         with journal_at(path) as journal:

@@ -605,6 +605,38 @@ def test_a_symbol_whose_checkpoint_is_gone_goes_on_behind_its_newest_bar(
     assert {gap.cause for gap in ledgers_of(journal)["ETHUSDT"].gaps} == {"skipped"}
 
 
+@pytest.mark.parametrize(
+    "loss",
+    ["DELETE FROM checkpoints", "UPDATE checkpoints SET next_id = 7"],
+)
+def test_ids_beyond_where_a_symbol_goes_on_again_are_not_kept_as_absent_or_missing(
+    path: Path, loss: str
+) -> None:
+    first, second, third = sample_bars(3)  # of the ids 1 to 3, 4 to 6, 7 to 9
+    still_open = replace(third, first_trade_id=13, last_trade_id=15, is_closed=False)
+    absent = Gap(7, 9, second.open_time_ms, third.end_time_ms, "skipped", absent_at=NOW)
+    gap = replace(absent, first_id=10, last_id=12, absent_at=0)
+    state = LedgerState(16, third.last_trade_time_ms, (gap,), (absent,))
+    with journal_at(path) as journal:
+        journal.write(
+            Changes(
+                finished=by_key([first, second]),
+                checkpoints={"BTCUSDT": Checkpoint(state, (still_open,), second.open_time_ms)},
+            ),
+            NOW,
+        )
+    forget(path, loss)
+    spare_file(path).unlink()
+
+    with journal_at(path) as journal:
+        known = ledgers_of(journal)["BTCUSDT"]
+        assert (known.next_id, known.gaps, known.absent) == (7, (), ())
+        journal.write(Changes(checkpoints={"BTCUSDT": Checkpoint(state)}), NOW)
+
+    with journal_at(path) as journal:
+        assert ledgers_of(journal)["BTCUSDT"] == state, "found again, and written down once"
+
+
 def test_trades_that_only_a_lost_checkpoint_had_are_missing_again(path: Path) -> None:
     first, second = sample_bars(2)  # of the ids 1 to 3 and 4 to 6
     unclosed = replace(second, first_trade_id=5, trade_count=2, is_closed=False)
