@@ -55,6 +55,7 @@ from bintrades.journal_file import (
 )
 from bintrades.journal_lock import identity, lock_journal, tighten, what_to_do
 from bintrades.journal_lost import gaps_around_incomplete, lost_gaps, rebuilt, unknown_gap
+from bintrades.journal_resend import earliest_place
 from bintrades.journal_salvage import (
     GAPS_UNREADABLE,
     SALVAGED,
@@ -89,6 +90,7 @@ if TYPE_CHECKING:
 
     from bintrades.changes import Key
     from bintrades.journal_facts import IdRange
+    from bintrades.journal_resend import Place
     from bintrades.model import Bar
 
 _T = TypeVar("_T")
@@ -255,10 +257,10 @@ class Journal:
         """Delete bars last written before *before_ms* that each of *stores* has; return how many.
 
         The local clock has no say in it: *before_ms* is a time of the exchange's clock. Bars that
-        are not closed stay; those that a store refused, until they are sent again; those that a
-        gap on record touches; and a symbol's newest bar, which the next gap would touch, until
-        there is a newer one. *had_for_a_while* is told up to which
-        number of the sequence all stores have everything, and returns which may be deleted.
+        are not closed stay; those that one of *stores* refused or was to get again, until they are
+        sent; those that a gap on record touches; and a symbol's newest bar, which the next gap
+        would touch, until there is a newer one. *had_for_a_while* is told up to which number of
+        the sequence all stores have everything, and returns which may be deleted.
         Raises JournalError.
         """
         names = list(stores)
@@ -757,7 +759,8 @@ class Journal:
             looked_through = self._looked_through
             new = self._bars_between(looked_through, taken, PRUNE_BATCH)
             again = self._bars_between(self._looked_again, min(looked_through, taken), _LOOK_AGAIN)
-            old = [(row[0], row[1]) for row in (*again, *new) if self._may_go(row)]
+            resent_from = earliest_place(self._connection, stores)
+            old = [(row[0], row[1]) for row in (*again, *new) if self._may_go(row, resent_from)]
             self._connection.executemany(_DELETE_BAR, old)
             pruned_through = self._note_pruned(old)
         self._pruned_through = pruned_through
@@ -793,9 +796,14 @@ class Journal:
         self._connection.executemany("INSERT OR REPLACE INTO pruned VALUES (?, ?)", new.items())
         return {**self._pruned_through, **new}
 
-    def _may_go(self, row: tuple[str, int, int, int]) -> bool:
-        """Whether no trade is missing that may belong to the bar of *row*, nor will be soon."""
+    def _may_go(self, row: tuple[str, int, int, int], resent_from: Place | None) -> bool:
+        """Whether no trade is missing that may belong to the bar of *row*, nor will be soon.
+
+        Nor may a store have to get it again: all bars after *resent_from* are.
+        """
         symbol, open_time, _, is_free = row
+        if resent_from is not None and (open_time, symbol) > resent_from:
+            return False
         checkpoint = self._checkpoints.get(symbol)
         if not is_free or checkpoint is None:
             return bool(is_free)

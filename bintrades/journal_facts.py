@@ -119,7 +119,7 @@ def read_reopened(
         return {} if row is None else msgspec.json.decode(row[0], type=dict[str, list[IdRange]])
     except (TypeError, msgspec.DecodeError):  # any id may be among them
         _say_mended(REOPENED, row[0])
-        return {symbol: [_ANY_ID] for symbol in checkpoints}
+        return {symbol: [_ANY_ID] for symbol, each in checkpoints.items() if each.ledger.gaps}
 
 
 def forget_nonsense(connection: sqlite3.Connection, last_sequence: int) -> None:

@@ -19,6 +19,7 @@ from bintrades.journal_schema import BLOCK_MS
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Iterable
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +71,12 @@ def place_of(connection: sqlite3.Connection, store: str) -> Place | None:
         extra={"store": store, "value": str(row[0])},
     )
     return _BEGINNING
+
+
+def earliest_place(connection: sqlite3.Connection, stores: Iterable[str]) -> Place | None:
+    """Return after which bar all are still to be sent to one of *stores* again; None for none."""
+    places = (place_of(connection, store) for store in stores)
+    return min((place for place in places if place is not None), default=None)
 
 
 def note_sent(

@@ -188,6 +188,26 @@ def test_the_count_is_that_of_the_bars_from_there_on(path: Path) -> None:
         assert JournalReader(path).resend_since("store", since) == expected
 
 
+def test_bars_that_are_to_be_sent_again_stay_until_they_are(journal: Journal, path: Path) -> None:
+    cursor = Cursor(path, "store")
+    cursor.resend_since("store", OPEN_TIME_MS + 20_000)
+
+    assert journal.prune(["store"], NOW + 1) == 6
+    assert journal.prune(["store"], NOW + 1) == 0
+    bars, sequence = cursor.next_bars(4)
+    cursor.move(sequence, bars)
+    assert journal.prune(["store"], NOW + 1) == 4
+    assert names(take(cursor)) == names(sorted(BARS, key=lambda bar: bar.open_time_ms))[10:]
+    assert journal.prune(["store"], NOW + 1) == 5
+
+
+@pytest.mark.usefixtures("journal")
+def test_bars_that_a_store_of_old_was_to_get_again_may_leave(journal: Journal, path: Path) -> None:
+    Cursor(path, "removed").resend_since("removed", 0)
+
+    assert journal.prune(["store"], NOW + 1) == len(BARS)
+
+
 @pytest.mark.usefixtures("journal")
 def test_the_next_bars_are_found_without_looking_at_others(path: Path) -> None:
     connection = connect(path, is_read_only=True)
