@@ -786,7 +786,12 @@ class Journal:
         self, after: int, through: int, limit: int
     ) -> list[tuple[str, int, int, int]]:
         """Return what PRUNABLE tells of bars, in the order of writing."""
-        return self._connection.execute(PRUNABLE, (after, through, limit)).fetchall()
+        rows = self._connection.execute(PRUNABLE, (after, through, limit)).fetchall()
+        for symbol, open_time, *_ in rows:
+            if not (isinstance(symbol, str) and isinstance(open_time, int)):
+                # Nobody could tell whose bar it is: the rows beside it may.
+                raise UnreadableRow(f"a row cannot be read: {symbol!r} has a bar of {open_time!r}")
+        return rows
 
     def _note_pruned(self, keys: Iterable[tuple[str, int]]) -> dict[str, int]:
         """Write down, and return, up to which open time bars of each symbol have left."""

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import textwrap
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -774,6 +774,37 @@ def test_a_full_disk_keeps_pruning_and_remembering_from_nothing_but_their_own_wo
 
     assert len(stored(path)) == 500
     assert journal.prune([], NOW + 1) == 500
+
+
+@pytest.mark.parametrize(
+    "spoilt", ["open_time = 'x'", "open_time = open_time + 0.5", "symbol = x'00'"]
+)
+def test_a_bar_of_which_nobody_can_tell_whose_it_is_is_damage_to_pruning(
+    path: Path, spoilt: str
+) -> None:
+    *bars, newest = sample_bars(10)
+    with journal_at(path) as journal:
+        journal.write(finished(*bars, newest, BTCUSDT=ledger_through([newest])), NOW)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(
+            f"UPDATE bars SET {spoilt} WHERE open_time = ?",  # noqa: S608 - ours
+            (bars[3].open_time_ms,),
+        )
+    with journal_at(path) as journal:
+        pruned = 0
+        for _ in range(100):
+            with suppress(JournalError):  # for as long as what can be read is being saved
+                pruned += journal.prune([], NOW + 1)
+                break
+        (gap,) = ledgers_of(journal)["BTCUSDT"].gaps
+
+    assert (gap.first_id, gap.last_id, gap.cause) == (
+        bars[3].first_trade_id,
+        bars[3].last_trade_id,
+        LOST,
+    )
+    assert pruned + len(stored(path)) == 9
+    assert len(files_aside(path)) == 1
 
 
 @pytest.fixture
