@@ -8,6 +8,7 @@ import pytest
 
 from bintrades.journal import PRUNE_BATCH, Journal
 from bintrades.journal_reader import Cursor
+from bintrades.ledger import LedgerState
 from bintrades.pruning import DELIVERED, Pruning
 from bintrades.testing.bars import sample_bar, sample_bars
 from tests.journals import finished, journal_at, open_journal, stored
@@ -118,7 +119,9 @@ def test_a_collector_that_never_lives_for_an_hour_prunes_as_well(path: Path) -> 
         pruning = Pruning(journal, ["store"], RETENTION_MS)
         for minute in range(10 * life, 10 * life + 10):
             exchange_ms = NOW + minute * MINUTE_MS
-            journal.write(finished(bars[minute]), NOW, exchange_ms=exchange_ms)
+            bar = bars[minute]
+            state = LedgerState(bar.last_trade_id + 1, bar.last_trade_time_ms, ())
+            journal.write(finished(bar, BTCUSDT=state), NOW, exchange_ms=exchange_ms)
             deliver(path)
             pruning.prune_if_due(exchange_ms, now=1_000 * minute)
         journal.close()
