@@ -54,7 +54,13 @@ from bintrades.journal_file import (
     set_aside,
 )
 from bintrades.journal_lock import identity, lock_journal, tighten, what_to_do
-from bintrades.journal_lost import gaps_around_incomplete, lost_gaps, rebuilt, unknown_gap
+from bintrades.journal_lost import (
+    gaps_around_incomplete,
+    is_outdated,
+    lost_gaps,
+    rebuilt,
+    unknown_gap,
+)
 from bintrades.journal_resend import earliest_place
 from bintrades.journal_salvage import (
     GAPS_UNREADABLE,
@@ -412,6 +418,7 @@ class Journal:
 
         A checkpoint that is gone, although there are bars, is no error to SQLite: without it the
         symbol would begin anew, and what it missed while nobody collected would not be asked for.
+        Nor is an older one that is there again: trades that came since would be counted twice.
         """
         spared = self._spared_checkpoints()
         known = {*symbols_with_bars(connection), *spared}
@@ -420,6 +427,9 @@ class Journal:
             known.update(symbol for (symbol,) in rows)
         for symbol in known - self._checkpoints.keys():
             self._spoilt.setdefault(symbol, "its checkpoint is gone")
+        for symbol, checkpoint in self._checkpoints.items():
+            if is_outdated(connection, symbol, checkpoint):
+                self._spoilt[symbol] = "its checkpoint is older than its newest bar"
         for symbol, reason in {**self._spoilt_gaps, **self._spoilt}.items():
             log.error(
                 "what the journal knew of a symbol cannot be read; its bars tell where to go on",

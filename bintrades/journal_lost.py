@@ -13,7 +13,7 @@ from bintrades.changes import Checkpoint
 from bintrades.journal_bars import neighbours, newest, pages
 from bintrades.journal_file import bar_from_row
 from bintrades.ledger import DISORDER_MS, LedgerState, span_between, with_lost
-from bintrades.model import LOST, START, Gap
+from bintrades.model import LOST, RENUMBERED, START, Gap
 
 if TYPE_CHECKING:
     import sqlite3
@@ -109,6 +109,24 @@ def gaps_around_incomplete(
             if not row[5] and row[6] < row[_LAST_ID] - row[_FIRST_ID] + 1:
                 yield unknown_gap(row[1], row[1] + interval_ms - 1, "its gaps were lost")
             before = row
+
+
+def is_outdated(connection: sqlite3.Connection, symbol: str, checkpoint: Checkpoint) -> bool:
+    """Whether the newest bar of *symbol* has ids beyond *checkpoint*, written later than it.
+
+    A page of checkpoints of which the disk has lost a write is no error to SQLite. To go on there
+    would count trades again. Where ids have begun anew since that bar, lower ones are newer.
+    Raises sqlite3.Error.
+    """
+    row, _ = neighbours(connection, symbol, _END)
+    state = checkpoint.ledger
+    if row is None or not all(isinstance(row[at], int) for at in (_LAST_ID, _LAST_TIME)):
+        return False
+    has_begun_anew = any(
+        gap.cause == RENUMBERED and gap.until_ms >= row[_LAST_TIME] for gap in state.gaps
+    )
+    is_beyond = row[_LAST_ID] >= (state.next_id or 0)
+    return bool(is_beyond and not has_begun_anew)
 
 
 def rebuilt(

@@ -666,7 +666,8 @@ def test_a_journal_that_was_removed_is_begun_anew_with_what_is_known(path: Path)
             if file.suffix != ".lock":
                 file.unlink()
 
-        journal.write(finished(sample_bar(open_time_ms=NOW)), NOW)
+        bar = sample_bar(open_time_ms=NOW, first_trade_id=997, last_trade_id=999)
+        journal.write(finished(bar), NOW)
 
     assert [bar.open_time_ms for bar in stored(path)] == [NOW]
     with journal_at(path) as journal:

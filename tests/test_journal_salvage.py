@@ -21,12 +21,12 @@ from bintrades.errors import JournalDamaged, JournalError
 from bintrades.journal import Journal
 from bintrades.journal_bars import neighbours
 from bintrades.journal_lock import identity
-from bintrades.journal_lost import lost_gaps
+from bintrades.journal_lost import is_outdated, lost_gaps
 from bintrades.journal_reader import Cursor, JournalReader
 from bintrades.journal_salvage import salvage_file
 from bintrades.journal_schema import BLOCK_MS
 from bintrades.journal_spare import spare_file
-from bintrades.ledger import LedgerState
+from bintrades.ledger import Ledger, LedgerState
 from bintrades.model import LOST, START, Gap
 from bintrades.testing.bars import OPEN_TIME_MS, sample_bar, sample_bars
 from tests.journals import (
@@ -603,6 +603,64 @@ def test_a_symbol_whose_checkpoint_is_gone_goes_on_behind_its_newest_bar(
         assert checkpoint.ledger.gaps == (), "what came since is one as soon as a trade comes"
     assert caplog.text.count("what the journal knew of a symbol cannot be read") == 1
     assert {gap.cause for gap in ledgers_of(journal)["ETHUSDT"].gaps} == {"skipped"}
+
+
+def test_a_symbol_whose_checkpoint_is_an_older_one_again_goes_on_behind_its_newest_bar(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    made(path, count=50)
+    empty_log(path)
+    before = path.read_bytes()
+    bars = made(path, count=100)
+    empty_log(path)
+    (page,) = (slice((at - 1) * PAGE, at * PAGE) for at in pages_of(path, "checkpoints"))
+    after = path.read_bytes()
+    path.write_bytes(after[: page.start] + before[page] + after[page.stop :])
+
+    for _ in range(2):
+        with journal_at(path) as journal:
+            for symbol, each in bars.items():
+                checkpoint = journal.checkpoints[symbol]
+
+                assert checkpoint.ledger.next_id == each[-1].last_trade_id + 1
+                assert checkpoint.closed_through == each[-1].open_time_ms
+    assert caplog.text.count("what the journal knew of a symbol cannot be read") == len(SYMBOLS)
+    assert unexplained(path, bars) == []
+
+
+def test_a_checkpoint_of_ids_that_have_begun_anew_is_not_taken_for_an_older_one(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    bars = made(path)["BTCUSDT"]
+    before = Ledger(LedgerState(bars[-1].last_trade_id + 1, bars[-1].last_trade_time_ms, ()))
+    ledger = Ledger.renumbered(before, bars[-1].end_time_ms + 1, bars[-1].last_trade_time_ms + 1)
+    with journal_at(path) as journal:
+        for _ in range(2):
+            state = ledger.state
+            assert state is not None
+            journal.write(Changes(checkpoints={"BTCUSDT": Checkpoint(state)}), NOW)
+            ledger.admit(1, bars[-1].end_time_ms + 2_000)
+
+            with closing(sqlite3.connect(path)) as connection:
+                assert not is_outdated(connection, "BTCUSDT", journal.checkpoints["BTCUSDT"])
+
+    with journal_at(path) as journal:
+        assert ledgers_of(journal)["BTCUSDT"] == state
+    assert caplog.text == ""
+
+
+def test_to_find_that_no_checkpoint_is_an_older_one_costs_a_few_steps_a_symbol(
+    path: Path,
+) -> None:
+    symbols = [f"S{place}USDT" for place in range(20)]
+    made(path, symbols, count=1_000)
+    steps = []
+    with journal_at(path) as journal, closing(sqlite3.connect(path)) as connection:
+        connection.set_progress_handler(lambda: steps.append(1), 1)
+        for symbol in symbols:
+            assert not is_outdated(connection, symbol, journal.checkpoints[symbol])
+
+    assert len(steps) < 300 * len(symbols)
 
 
 @pytest.mark.parametrize(
