@@ -241,6 +241,14 @@ class Aggregator:
         passed = now - self._market_at
         return self._market_time + passed - passed // _SLOWNESS
 
+    def confirmed_clock(self, now: int) -> int:
+        """Return the clock for what cannot be undone: 0 as long as only one trade tells it.
+
+        The newest trade that REST knows of a halted symbol may be days old, and a first message
+        may be of any time: until the stream agrees, bars must not grow old by either.
+        """
+        return 0 if self._only_witness is not None else self.clock(now)
+
     def add(self, trades: Sequence[Trade], now: int) -> None:
         """Take trades in the order in which they came, received at *now*."""
         if not trades:
@@ -395,6 +403,7 @@ class Aggregator:
         series = self._series.get(symbol)
         if series is not None:
             series.ledger.lose(gaps)
+            series.saved = None  # the journal has them as missing, whatever was collected last
             self._unsaved[symbol] = series
 
     def note_newest(self, symbol: str, trade_id: int, time: int, now: int) -> bool:

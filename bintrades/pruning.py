@@ -39,7 +39,8 @@ class Pruning:
     def prune_if_due(self, exchange_ms: int, now: int) -> int:
         """Delete what may go by *exchange_ms*, the exchange's clock; return how many bars went.
 
-        *now* is milliseconds, monotonic. Raises JournalError: it is due again at the next call.
+        It is 0 while it is not known. *now* is milliseconds, monotonic. Raises JournalError: it is
+        due again at the next call.
         """
         if not self._is_due(exchange_ms, now):
             return 0
@@ -55,7 +56,7 @@ class Pruning:
         return count
 
     def _is_due(self, exchange_ms: int, now: int) -> bool:
-        if now < self._next_at:
+        if not exchange_ms or now < self._next_at:
             return False
-        passed = exchange_ms - self._pruned_at  # 0 as long as that clock is not known
+        passed = exchange_ms - self._pruned_at
         return self._journal.has_more_to_prune or not 0 <= passed < self._delivered.every_ms

@@ -329,7 +329,7 @@ class Recording:
             for _ in unreadable:
                 self._unreadable.popleft()
             is_due = is_last or now - self._told_at >= _STATUS_REST_MS
-            exchange_ms = self._aggregator.clock(now)
+            exchange_ms = self._aggregator.confirmed_clock(now)
             self._journal.write(
                 self._pending,
                 clock,
@@ -359,8 +359,8 @@ class Recording:
                 self._tell_gaps(symbol)
 
     def _prune(self, exchange_ms: int, now: int) -> None:
-        if self._pruning is None:
-            return
+        if self._pruning is None or self._aggregator.waiting_bar_count:
+            return  # of thousands that close at one moment the last should not wait for it
         if count := self._pruning.prune_if_due(exchange_ms, now):
             self._limited.info("old bars have left the journal", bars=count)
 

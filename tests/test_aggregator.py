@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from bintrades.aggregator import Aggregator
 from bintrades.changes import Changes, Checkpoint
 from bintrades.ledger import DISORDER_MS, LedgerState
-from bintrades.model import ABSENT, RECONNECT, RESTART, SILENT_STREAM, SKIPPED, Gap, Run
+from bintrades.model import ABSENT, LOST, RECONNECT, RESTART, SILENT_STREAM, SKIPPED, Gap, Run
 from bintrades.repair import Repaired
 from tests.strategies import (
     INTERVAL,
@@ -570,6 +570,34 @@ def test_a_late_trade_of_an_interval_that_had_none_is_a_bar_of_its_own() -> None
     aggregator.advance(GRACE)
 
     assert finished(aggregator) == [bar_of([late])]
+
+
+def test_what_cannot_be_undone_goes_by_no_clock_that_only_one_trade_tells() -> None:
+    aggregator = new_aggregator()
+    days_ago = START - 4 * 86_400_000
+    assert aggregator.confirmed_clock(0) == 0
+
+    aggregator.note_newest("ETHUSDT", 7, days_ago, 10)
+    assert aggregator.clock(10) == days_ago
+    assert aggregator.confirmed_clock(10) == 0
+
+    for trade_id in (1, 2, 3):
+        aggregator.add([make_trade(trade_id, START + trade_id)], 20 + trade_id)
+    assert aggregator.confirmed_clock(23) == aggregator.clock(23) >= START
+
+
+def test_what_was_lost_and_came_again_before_the_next_checkpoint_is_in_that_one() -> None:
+    aggregator = new_aggregator()
+    happened = [make_trade(trade_id, START + trade_id) for trade_id in range(5)]
+    aggregator.add(happened, 0)
+    aggregator.collect()
+    lost = Gap(1, 3, START, START + 10, LOST)
+
+    aggregator.lose(BTC, [lost])
+    aggregator.repair(Repaired(BTC, lost, [run_of(*happened[1:4])]))
+
+    assert aggregator.gaps(BTC) == ()
+    assert BTC in aggregator.collect().checkpoints, "the journal has them as missing"
 
 
 def test_a_bar_closed_early_takes_no_trade_twice() -> None:

@@ -89,6 +89,18 @@ def test_before_the_exchanges_clock_is_known_nothing_leaves_and_no_time_passes(
     assert pruning.prune_if_due(NOW + DAY_MS, now=7_000) == 0
 
 
+def test_a_clock_that_is_known_no_longer_makes_nothing_older_and_forgets_nothing(
+    journal: Journal, path: Path
+) -> None:
+    journal.write(finished(*sample_bars(2)), NOW)
+    deliver(path)
+    pruning = Pruning(journal, ["store"], RETENTION_MS)
+    pruning.prune_if_due(NOW + DAY_MS, now=5_000)
+
+    assert pruning.prune_if_due(0, now=7_000) == 0
+    assert pruning.prune_if_due(NOW + DAY_MS + HOUR_MS, now=9_000) == 2
+
+
 def test_a_clock_that_was_set_back_stops_nothing(journal: Journal) -> None:
     journal.write(finished(*sample_bars(2)), NOW)
     pruning = Pruning(journal, [], RETENTION_MS)

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from bintrades.aggregator import Aggregator
-from bintrades.binance.events import Connected, Event, Lost, Payloads
+from bintrades.binance.events import Connected, Event, Lost, Newest, Payloads
 from bintrades.binance.messages import Batch
 from bintrades.binance.session import Session
 from bintrades.clocks import now_ms, utc_ms
@@ -800,6 +800,61 @@ def test_old_bars_leave_as_the_exchanges_clock_goes_on(journal: Journal, path: P
     desk.stop()
 
     assert summary(path)[-1][0] - summary(path)[0][0] >= 6
+
+
+def test_bars_of_an_hour_ago_stay_though_the_newest_trade_of_a_halted_symbol_is_of_days_ago(
+    path: Path,
+) -> None:
+    day = 86_400_000
+    halted, symbol = MARKET[0], MARKET[1]
+    lives = [range(5), range(5, 10)]
+    for numbers in lives:
+        life = Life(path, 0, is_sparing=True)
+        life.recording._pruning = Pruning(life.journal, [], 3 * day)
+        if numbers[0]:
+            life.recording.handle(Newest(halted, 7, START - 4 * day, 0))
+        life.recording.go_on(6_000, is_caught_up=True)  # it writes how it is
+        for trade in one_trade_a_bar(5, numbers[0], symbol):
+            now = 7_000 + 1_000 * (trade.trade_id - numbers[0])
+            life.aggregator.add([trade], now)
+            life.recording.go_on(now, is_caught_up=True)
+        life.recording.finish(20_000)
+        life.journal.close()
+
+    assert len(stored(path, symbol)) == 10
+
+
+def test_no_bar_leaves_while_others_wait_to_be_committed(path: Path) -> None:
+    life = Life(path, 0, is_sparing=True, symbols=CROWD)
+    pruning = WatchedPruning(life.journal, life.aggregator)
+    life.recording._pruning = pruning
+    ends = START + INTERVAL_MS + 600
+    life.aggregator.add([make_trade(0, START + 1, symbol=symbol) for symbol in CROWD], 0)
+    for now in (0, INTERVAL_MS - 100):  # the beginning, and what is saved now and then
+        life.recording.go_on(now, is_caught_up=True)
+    life.aggregator.add([make_trade(1, ends, symbol=symbol) for symbol in CROWD], INTERVAL_MS)
+
+    for now in range(INTERVAL_MS, INTERVAL_MS + 500, 5):
+        life.recording.go_on(now, is_caught_up=True)
+
+    assert life.commits[0] < len(CROWD) == sum(life.commits)
+    assert pruning.waiting
+    assert set(pruning.waiting) == {0}
+    life.journal.close()
+
+
+class WatchedPruning(Pruning):
+    """Notes how many bars wait whenever it is asked."""
+
+    def __init__(self, journal: Journal, aggregator: Aggregator) -> None:
+        super().__init__(journal, [], 3_600_000)
+        self.waiting: list[int] = []
+        self._aggregator = aggregator
+
+    def prune_if_due(self, exchange_ms: int, now: int) -> int:
+        """Note it, and prune."""
+        self.waiting.append(self._aggregator.waiting_bar_count)
+        return super().prune_if_due(exchange_ms, now)
 
 
 def test_without_pruning_no_bar_leaves(desk: Desk, path: Path) -> None:
