@@ -27,13 +27,14 @@ from bintrades.clocks import utc_ms
 from bintrades.errors import ConfigError, JournalError, JournalInUse
 from bintrades.gap_times import GapTimes
 from bintrades.journal_bars import GET_BAR, PRUNABLE, PUT_BAR, pages, symbols_with_bars
-from bintrades.journal_check import has_nonsense_counts, has_spoilt_refusals, lacks_gaps
+from bintrades.journal_check import has_nonsense_counts, lacks_gaps
 from bintrades.journal_facts import (
     LOST_THROUGH,
     REOPENED,
     checked_place,
     forget_nonsense,
     keep_kind,
+    read_found_damaged,
     read_lost_through,
     read_pruned,
     read_reopened,
@@ -393,12 +394,12 @@ class Journal:
 
     def _read_checkpoints(self, connection: sqlite3.Connection) -> dict[str, Checkpoint]:
         """Return what is known of each symbol; where a row is spoilt, what its bars tell."""
+        if found := read_found_damaged(connection):
+            raise UnreadableRow(found)
         if has_nonsense_counts(connection):
             raise UnreadableRow("what is counted is nonsense")
         if lacks_gaps(connection):
             raise UnreadableRow("gaps are missing that were counted")
-        if has_spoilt_refusals(connection):
-            raise UnreadableRow("the table of refused bars cannot be read")
         gaps, self._spoilt_gaps = _read_gaps(connection)
         absent = _read_absent(connection)
         checkpoints = {}

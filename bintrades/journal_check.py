@@ -76,14 +76,6 @@ def has_nonsense_counts(connection: sqlite3.Connection) -> bool:
     return bool(is_nonsense)
 
 
-def has_spoilt_refusals(connection: sqlite3.Connection) -> bool:
-    """Whether the table of refused bars is damaged, which only `resend` would meet.
-
-    Raises sqlite3.Error.
-    """
-    return connection.execute("PRAGMA quick_check(rejected)").fetchall() != [("ok",)]
-
-
 def lacks_gaps(connection: sqlite3.Connection, counted_in: str = "main") -> bool:
     """Whether more gaps were counted than there are. Raises sqlite3.Error."""
     (lacks,) = connection.execute(

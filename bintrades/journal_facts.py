@@ -35,6 +35,9 @@ IdRange = tuple[int, int]
 
 _ANY_ID: IdRange = (0, 2**63 - 1)
 
+FOUND_DAMAGED = "found_damaged"
+"""Name of the fact that somebody has met damage where the collector never looks, and which."""
+
 LAST_SEQUENCE = 2**53
 """No journal gives as many numbers."""
 
@@ -53,6 +56,12 @@ def read_kind(connection: sqlite3.Connection) -> tuple[str, int]:
     if not all(_can_be(name, facts.get(name)) for name in _CAN_BE):
         raise UnreadableRow(f"market and interval of the bars are nonsense: {facts}")
     return facts["market"], int(facts["interval_ms"])
+
+
+def read_found_damaged(connection: sqlite3.Connection) -> str | None:
+    """Return which damage others have met, if any. Raises sqlite3.Error."""
+    row = connection.execute("SELECT value FROM facts WHERE name = ?", (FOUND_DAMAGED,)).fetchone()
+    return None if row is None else str(row[0])
 
 
 def keep_kind(connection: sqlite3.Connection, market: str, interval_ms: int) -> None:

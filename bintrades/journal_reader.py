@@ -20,7 +20,7 @@ from bintrades import journal_resend
 from bintrades.errors import JournalDamaged, JournalError
 from bintrades.journal_bars import BARS_AFTER, BARS_DUE, GET_BAR, Row, after_page, newest, page
 from bintrades.journal_check import has_nonsense_counts
-from bintrades.journal_facts import place_of, read_kind
+from bintrades.journal_facts import FOUND_DAMAGED, place_of, read_kind
 from bintrades.journal_file import (
     GAP_COLUMNS,
     UnreadableRow,
@@ -254,15 +254,25 @@ class JournalReader:
 
     def resend(self, name: str) -> int:
         """Have the bars that *name* refused delivered again; return how many."""
-        with self._writing() as connection:
-            return connection.execute(
-                "UPDATE rejected SET is_due = 1 WHERE store = ? AND is_due = 0", (name,)
-            ).rowcount
+        try:
+            with self._writing() as connection:
+                return connection.execute(
+                    "UPDATE rejected SET is_due = 1 WHERE store = ? AND is_due = 0", (name,)
+                ).rowcount
+        except JournalDamaged as error:
+            self._leave_word(str(error))
+            raise
 
     def resend_since(self, name: str, since_ms: int) -> int:
         """Have all bars that open then or later delivered to *name* again; return how many."""
         with self._writing() as connection:
             return journal_resend.request(connection, name, since_ms)
+
+    def _leave_word(self, damage: str) -> None:
+        """Have the next start save what can be read: the collector itself may never look there."""
+        word = (FOUND_DAMAGED, damage)
+        with contextlib.suppress(JournalError), self._writing() as connection:
+            connection.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", word)
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:

@@ -22,7 +22,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from bintrades.journal_check import BarCheck, lacks_gaps, spoilt_bars
-from bintrades.journal_facts import LAST_SEQUENCE
+from bintrades.journal_facts import FOUND_DAMAGED, LAST_SEQUENCE
 from bintrades.journal_file import is_damaged
 from bintrades.journal_schema import BLOCK_MS, climb, create_first_version, transaction
 
@@ -213,6 +213,7 @@ class Salvage:
         unreadable |= self._copy_tables(connection, damaged, _LATER)
         connection.execute("INSERT OR IGNORE INTO main.lost_bars SELECT * FROM temp.lost")
         connection.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (SALVAGED, _REASON))
+        connection.execute("DELETE FROM facts WHERE name = ?", (FOUND_DAMAGED,))
         for table, reason in unreadable.items():
             log.error(
                 "a table of the damaged journal cannot be read whole",

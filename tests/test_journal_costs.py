@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 import bintrades
 from bintrades.changes import Changes
+from bintrades.errors import JournalDamaged
 from bintrades.gap_report import gap_pieces, gap_rows
 from bintrades.journal import PRUNE_BATCH
 from bintrades.journal_reader import Cursor, JournalReader
@@ -215,6 +216,10 @@ def survive_damage(path: Path) -> None:
         spoil_pages(path, pages_of(path, "bars")[5:6])
         journal.prune([], 1)
         assert JournalReader(path).counts()["bars"] > 0
+    spoil(path, "INSERT INTO rejected VALUES ('store', 'BTCUSDT', 0, 'ugly', 0, 0)")
+    spoil_pages(path, pages_of(path, "rejected"))
+    with pytest.raises(JournalDamaged):
+        JournalReader(path).resend("store")
     spoil_pages(path, pages_of(path, "checkpoints"))
     with journal_at(path):
         pass

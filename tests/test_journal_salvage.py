@@ -790,7 +790,9 @@ def test_bars_of_an_hour_that_may_be_lost_reach_no_further_than_the_newest_trade
     assert not gap.touches(OPEN_TIME_MS + INTERVAL_MS, INTERVAL_MS)
 
 
-def test_a_spoilt_page_of_refused_bars_is_salvaged_at_the_start_and_bars_stay(path: Path) -> None:
+def test_what_only_resend_finds_damaged_is_salvaged_at_the_next_start_and_bars_stay(
+    path: Path,
+) -> None:
     bars = made(path)
     cursor = Cursor(path, "store")
     delivered, sequence = cursor.next_bars(10**6)
