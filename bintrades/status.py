@@ -51,6 +51,7 @@ STATUS = "status"
 """Name of the fact in the journal that is the last word of its collector."""
 
 
+_NEEDED = {"pid", "started_at", "updated_at"}  # what every word of a collector has
 _NUMBER_WITHIN_S = 0.1  # of taking the journal, a collector has put its number down
 
 
@@ -236,7 +237,7 @@ def _figures(text: str | None) -> dict[str, Any] | None:
             extra={"error": str(error)},
         )
         return None
-    return figures if isinstance(figures, dict) else None
+    return figures if isinstance(figures, dict) and figures.keys() >= _NEEDED else None
 
 
 def _is_process(number: int) -> bool:

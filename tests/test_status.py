@@ -35,6 +35,7 @@ from bintrades.foreign_text import as_json, remember_secrets
 from bintrades.health import RUNNING, STARTING, STOPPING
 from bintrades.journal_reader import Cursor
 from bintrades.ledger import LedgerState
+from bintrades.log_writer import lost_lines
 from bintrades.model import ABSENT, Gap, Trade, utc
 from bintrades.plugins import load_stores
 from bintrades.recording import Recording
@@ -472,13 +473,30 @@ def test_a_secret_that_is_also_the_name_of_a_store_is_hidden_in_what_others_say_
 
 
 def test_lines_that_the_log_lost_are_told(path: Path) -> None:
+    before = lost_lines()
     with journal_at(path) as journal:
         collector = Collector(path, journal)
         figures = {**collector.figures, "log_lines_lost": 12}
         journal.write(finished(sample_bar()), OPEN_TIME_MS, json.dumps(figures))
 
-    assert collector.figures["log_lines_lost"] == 0
+    assert collector.figures["log_lines_lost"] == before
     assert "log         12 lines could not be written" in tell(read_status(path, []))
+
+
+@pytest.mark.parametrize("word", ['{"a": 1}', '{"pid": 1}', "[]", "7", "{"])
+@pytest.mark.parametrize("is_in_use", [False, True])
+def test_a_last_word_that_no_collector_has_said_is_not_taken_for_one(
+    path: Path, word: str, is_in_use: bool
+) -> None:
+    with journal_at(path) as journal:
+        journal.write(finished(sample_bar()), OPEN_TIME_MS)
+        journal.remember("status", word)
+        found = read_status(path, []) if is_in_use else None
+    found = found or read_status(path, [])
+
+    assert found["collector"] is None
+    assert tell(found)
+    assert tell_health(found)
 
 
 def repair_line(path: Path, collector: Collector, journal: Journal) -> str:
