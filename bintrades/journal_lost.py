@@ -62,11 +62,47 @@ def lost_gaps(
             span.until_ms = until
             continue
         if span is not None:
-            yield from _gap(span, checkpoint)
+            yield from _gaps(span, checkpoint, interval_ms)
         before, after = neighbours(connection, symbol, open_time)
         span = _Span(open_time, until, reason, before, after)
     if span is not None:
-        yield from _gap(span, checkpoint)
+        yield from _gaps(span, checkpoint, interval_ms)
+
+
+def _gaps(span: _Span, checkpoint: Checkpoint, interval_ms: int) -> Iterator[Gap]:
+    yield from _among_neighbours(span, checkpoint, interval_ms)
+    yield from _gap(span, checkpoint)
+
+
+def _among_neighbours(span: _Span, checkpoint: Checkpoint, interval_ms: int) -> Iterator[Gap]:
+    """Yield when trades are lost whose ids lie between those of a bar beside the lost ones.
+
+    Where `T` fell back across the edge of two bars, their ids overlap. Which of them were in the
+    lost one nobody can tell.
+    """
+    known = (*checkpoint.ledger.gaps, *checkpoint.ledger.absent)
+    ids_of = {
+        bar.open_time_ms: (bar.first_trade_id, bar.last_trade_id, bar.trade_count)
+        for bar in checkpoint.open_bars
+    }
+    for row in (span.before, span.after):
+        if row is not None and isinstance(row[6], int):  # else it will be lost as well
+            ids_of.setdefault(row[1], (row[_FIRST_ID], row[_LAST_ID], row[6]))
+    lost = {
+        at - at % interval_ms: span.reason
+        for at, beside in (
+            (span.since_ms, span.since_ms - interval_ms),
+            (span.until_ms, span.until_ms + 1),
+        )
+        if beside in ids_of and _has_holes(*ids_of[beside], known)
+    }
+    for open_time, reason in lost.items():
+        yield unknown_gap(open_time, open_time + interval_ms - 1, reason)
+
+
+def _has_holes(first_id: int, last_id: int, count: int, known: Sequence[Gap]) -> bool:
+    """Whether a bar lacks ids that are not *known* to be missing or absent."""
+    return count + _count_within(known, first_id, last_id) < last_id - first_id + 1
 
 
 def _gap(span: _Span, checkpoint: Checkpoint) -> Iterator[Gap]:
@@ -173,7 +209,7 @@ def _of_open_bars(
         until = min(until, open_time - 1) if open_time in complete else until
         if next_id < first_id and since <= until:
             yield Gap(next_id, first_id - 1, since, until, LOST)
-        if row[6] + _count_within(known, first_id, last_id) < last_id - first_id + 1:
+        if _has_holes(first_id, last_id, row[6], known):
             # Where `T` fell back it may be of the next one.
             times = [at for at in (open_time, open_time + interval_ms) if at not in complete]
             if times:

@@ -318,6 +318,68 @@ def test_a_row_of_which_nobody_can_tell_whose_it_was_is_damage(path: Path) -> No
     assert unexplained(path, bars) == []
 
 
+@pytest.mark.parametrize("place", range(4))
+def test_trades_whose_ids_lie_among_those_of_the_bar_beside_a_lost_one_are_on_record(
+    path: Path, place: int
+) -> None:
+    # `T` fell back across an edge: 3 came after 2, and 8 after 7.
+    ids = [{0, 1, 3}, {2, 4}, {5, 6, 8}, {7, 9}]
+    bars = [
+        sample_bar(
+            open_time_ms=OPEN_TIME_MS + at * INTERVAL_MS,
+            first_trade_id=min(each),
+            last_trade_id=max(each),
+            trade_count=len(each),
+            buy_count=0,
+        )
+        for at, each in enumerate(ids)
+    ]
+    still_open = replace(bars[-1], is_closed=False)
+    state = LedgerState(10, still_open.last_trade_time_ms, ())
+    spoilt = bars[place].open_time_ms
+    with journal_at(path) as journal:
+        journal.write(
+            Changes(
+                finished=by_key([*bars[:-1], still_open]),
+                checkpoints={"BTCUSDT": Checkpoint(state, (still_open,), bars[-2].open_time_ms)},
+            ),
+            NOW,
+        )
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute("UPDATE bars SET value = '12x4' WHERE open_time = ?", (spoilt,))
+
+        journal.lose_unreadable([("BTCUSDT", spoilt)])
+
+        gaps = journal.take_lost().get("BTCUSDT", [])
+    if place == 3:
+        assert gaps == [], "its checkpoint has it"
+        return
+    (unknown,) = (gap for gap in gaps if gap.first_id < 0)
+    assert (unknown.since_ms, unknown.until_ms) == (spoilt, spoilt + INTERVAL_MS - 1)
+    told = {each for gap in gaps for each in range(gap.first_id, gap.last_id + 1) if each >= 0}
+    others = set().union(*(each for at, each in enumerate(ids) if at != place))
+    assert told.isdisjoint(others), "none of them is counted twice"
+
+
+def test_a_lost_bar_beside_one_whose_missing_ids_are_known_leads_to_no_other_gap(
+    path: Path,
+) -> None:
+    first, second, third = sample_bars(3)  # of the ids 1 to 3, 4 to 6, 7 to 9
+    first, third = (replace(bar, trade_count=2) for bar in (first, third))
+    missing = Gap(2, 2, first.open_time_ms, first.end_time_ms, "skipped")
+    absent = Gap(8, 8, third.open_time_ms, third.end_time_ms, "skipped", absent_at=NOW)
+    state = LedgerState(10, third.last_trade_time_ms, (missing,), (absent,))
+    lost = [(second.open_time_ms, "spoilt")]
+    with journal_at(path) as journal, closing(sqlite3.connect(path)) as connection:
+        saved = Checkpoint(state, (), third.open_time_ms)
+        changes = Changes(finished=by_key([first, third]), checkpoints={"BTCUSDT": saved})
+        journal.write(changes, NOW)
+
+        (gap,) = lost_gaps(connection, "BTCUSDT", lost, saved, INTERVAL_MS)
+
+    assert (gap.first_id, gap.last_id) == (4, 6)
+
+
 class Found:
     """What a reader that meets damage says."""
 
