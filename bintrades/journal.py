@@ -60,6 +60,7 @@ from bintrades.journal_lost import (
     is_outdated,
     lost_gaps,
     rebuilt,
+    spoilt_beside,
     unknown_gap,
 )
 from bintrades.journal_resend import earliest_place
@@ -441,13 +442,14 @@ class Journal:
         gaps, _ = _read_gaps(connection)
         absent = _read_absent(connection)
         for symbol, reason in self._spoilt.items():
-            found = rebuilt(
-                connection,
-                symbol,
-                gaps.get(symbol, ()),
-                absent.get(symbol, ()),
-                *self._kind,
-            )
+            with reading_rows():  # of the newest bars, which may be spoilt as well
+                found = rebuilt(
+                    connection,
+                    symbol,
+                    gaps.get(symbol, ()),
+                    absent.get(symbol, ()),
+                    *self._kind,
+                )
             self._checkpoints[symbol] = found or spared.get(symbol) or _begun_with_a_gap(reason)
 
     def _spared_checkpoints(self) -> dict[str, Checkpoint]:
@@ -681,12 +683,8 @@ class Journal:
         )
         checkpoint = self._checkpoints.get(symbol) or _begun_with_a_gap(reason)
         with transaction(self._connection):
-            self._connection.execute(_DELETE_BAR, key)
-            lost = list(
-                lost_gaps(
-                    self._connection, symbol, [(open_time, reason)], checkpoint, self._interval
-                )
-            )
+            bars = self._take_out_spoilt(key, reason)
+            lost = list(lost_gaps(self._connection, symbol, bars, checkpoint, self._interval))
             after = _with_lost({symbol: checkpoint}, {symbol: lost})[symbol]
             self._put_checkpoints(self._connection, {symbol: after}, utc_ms())
             self._put_gaps(
@@ -696,6 +694,19 @@ class Journal:
             )
         self._checkpoints = {**self._checkpoints, symbol: after}
         self._note_lost({symbol: checkpoint}, {symbol: after})
+
+    def _take_out_spoilt(self, key: Key, reason: str) -> list[tuple[int, str]]:
+        """Delete the row of *key* and those beside it that are spoilt, as rows of one page may be.
+
+        Return their open times, ascending, and why.
+        """
+        symbol, open_time = key
+        lost = {open_time: reason}
+        self._connection.execute(_DELETE_BAR, key)
+        while (beside := spoilt_beside(self._connection, symbol, open_time)) is not None:
+            self._connection.execute(_DELETE_BAR, (symbol, beside))
+            lost[beside] = "its ids cannot be read"
+        return sorted(lost.items())
 
     def _note_lost(self, before: Mapping[str, Checkpoint], after: Mapping[str, Checkpoint]) -> None:
         """Note for whoever builds bars what went missing, but not what was missing before.

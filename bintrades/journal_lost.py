@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 _FIRST_ID, _LAST_ID, _LAST_TIME = 16, 17, 19  # in a row of a bar
+_TELLING = (6, _FIRST_ID, _LAST_ID, 18, _LAST_TIME)  # with the count and the first time
 _END = 2**62
 _FEW = 3  # newest bars, among which that with the highest id is: `T` may fall back a little
 
@@ -69,6 +70,17 @@ def lost_gaps(
         yield from _gaps(span, checkpoint, interval_ms)
 
 
+def spoilt_beside(connection: sqlite3.Connection, symbol: str, open_time: int) -> int | None:
+    """Return the open time of a bar beside a lost one that cannot tell what was lost, if any.
+
+    Its ids, or its count, are nonsense: it is lost as well. Raises sqlite3.Error.
+    """
+    for row in neighbours(connection, symbol, open_time):
+        if row is not None and not all(isinstance(row[at], int) for at in _TELLING):
+            return int(row[1])
+    return None
+
+
 def _gaps(span: _Span, checkpoint: Checkpoint, interval_ms: int) -> Iterator[Gap]:
     yield from _among_neighbours(span, checkpoint, interval_ms)
     yield from _gap(span, checkpoint)
@@ -86,7 +98,7 @@ def _among_neighbours(span: _Span, checkpoint: Checkpoint, interval_ms: int) -> 
         for bar in checkpoint.open_bars
     }
     for row in (span.before, span.after):
-        if row is not None and isinstance(row[6], int):  # else it will be lost as well
+        if row is not None:
             ids_of.setdefault(row[1], (row[_FIRST_ID], row[_LAST_ID], row[6]))
     lost = {
         at - at % interval_ms: span.reason

@@ -380,6 +380,43 @@ def test_a_lost_bar_beside_one_whose_missing_ids_are_known_leads_to_no_other_gap
     assert (gap.first_id, gap.last_id) == (4, 6)
 
 
+@pytest.mark.parametrize("column", ["first_trade_id", "last_trade_id", "trade_count"])
+def test_rows_side_by_side_whose_ids_are_nonsense_are_missing_again_together(
+    path: Path, column: str
+) -> None:
+    bars = made(path)["BTCUSDT"]
+    spoilt = [("BTCUSDT", bar.open_time_ms) for bar in bars[6:9]]
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.executemany(
+            f"UPDATE bars SET {column} = 'x' WHERE symbol = ? AND open_time = ?",  # noqa: S608
+            spoilt,
+        )
+
+    with journal_at(path) as journal:
+        journal.lose_unreadable(spoilt[1:2])
+
+        (gap,) = journal.take_lost()["BTCUSDT"]
+    assert (gap.first_id, gap.last_id) == (bars[6].first_trade_id, bars[8].last_trade_id)
+    assert (gap.since_ms, gap.until_ms) == (bars[6].open_time_ms, bars[8].end_time_ms - 1)
+    assert len(stored(path)) == COUNT - 3
+
+
+@pytest.mark.parametrize("column", ["first_trade_id", "last_trade_id", "trade_count"])
+def test_a_symbol_whose_checkpoint_is_gone_and_newest_row_nonsense_is_salvaged(
+    path: Path, column: str
+) -> None:
+    bars = made(path)
+    forget(path, "DELETE FROM checkpoints")
+    spare_file(path).unlink()
+    newest = bars["BTCUSDT"][-1].open_time_ms
+    forget(path, f"UPDATE bars SET {column} = 'x' WHERE open_time = {newest}")  # noqa: S608
+
+    with journal_at(path) as journal:
+        assert ledgers_of(journal).keys() == set(SYMBOLS)
+
+    assert unexplained(path, bars) == []
+
+
 class Found:
     """What a reader that meets damage says."""
 
