@@ -146,7 +146,8 @@ def read(path: Path) -> None:
 def test_nothing_that_a_small_table_says_stands_in_the_way(
     path: Path, statement: str, is_running: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    late = sample_bars(50)[-3:]
+    ids = {"first_trade_id": BARS[-1].first_trade_id, "last_trade_id": BARS[-1].last_trade_id}
+    late = [replace(bar, **ids) for bar in sample_bars(50)[-3:]]  # none that is beyond `next_id`
     if not is_running:
         spoil(path, statement)
     with journal_at(path) as journal:
