@@ -58,6 +58,7 @@ from bintrades.journal_lock import identity, lock_journal, tighten, what_to_do
 from bintrades.journal_lost import (
     gaps_around_incomplete,
     is_outdated,
+    lacks_newest,
     lost_gaps,
     rebuilt,
     spoilt_beside,
@@ -472,6 +473,8 @@ class Journal:
             self._recall_spared(connection, reason)
             return
         self._rebuild_spoilt(connection, has_lost_rows=is_salvaged)
+        if not is_salvaged:
+            self._look_for_newest(connection)
         if not (is_salvaged or self._spoilt or self._spoilt_gaps):
             return
         lost = self._lost_with_rows(connection, self._checkpoints) if is_salvaged else {}
@@ -480,6 +483,13 @@ class Journal:
         for symbol in without_gaps.keys() & self._checkpoints.keys():
             lost.setdefault(symbol, []).extend(self._lost_with_gaps(connection, symbol))
         self._save_recalled(connection, _with_lost(self._checkpoints, lost))
+
+    def _look_for_newest(self, connection: sqlite3.Connection) -> None:
+        """Raise UnreadableRow where bars are gone without an error, but are not on record."""
+        for symbol, checkpoint in self._checkpoints.items():
+            gone = max(told.get(symbol, -1) for told in (self._pruned_through, self._lost_through))
+            if lacks_newest(connection, symbol, checkpoint, gone, self._interval):
+                raise UnreadableRow(f"the newest bars of {symbol} are missing without any error")
 
     def _lost_with_gaps(self, connection: sqlite3.Connection, symbol: str) -> list[Gap]:
         """Return what may be missing of a symbol whose gaps cannot be read."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bintrades.changes import Checkpoint
-from bintrades.journal_bars import neighbours, newest, pages
+from bintrades.journal_bars import GET_BAR, neighbours, newest, pages
 from bintrades.journal_file import bar_from_row
 from bintrades.ledger import DISORDER_MS, LedgerState, span_between, with_lost
 from bintrades.model import LOST, RENUMBERED, START, Gap
@@ -175,6 +175,28 @@ def is_outdated(connection: sqlite3.Connection, symbol: str, checkpoint: Checkpo
     )
     is_beyond = row[_LAST_ID] >= (state.next_id or 0)
     return bool(is_beyond and not has_begun_anew)
+
+
+def lacks_newest(
+    connection: sqlite3.Connection,
+    symbol: str,
+    checkpoint: Checkpoint,
+    gone_through: int,
+    interval_ms: int,
+) -> bool:
+    """Whether the newest bars of *symbol* are gone, though it has others, and nobody says so.
+
+    Those up to *gone_through* were pruned, or lost with an earlier file. Raises sqlite3.Error.
+    """
+    through = checkpoint.closed_through
+    if through <= gone_through or connection.execute(GET_BAR, (symbol, through)).fetchone():
+        return False
+    row, _ = neighbours(connection, symbol, through)
+    if row is None or not isinstance(row[_LAST_ID], int):
+        return False
+    span = _Span(row[1] + interval_ms, through + interval_ms - 1, "", row, None)
+    state = checkpoint.ledger
+    return with_lost(state, _gap(span, checkpoint)).gaps != state.gaps
 
 
 def rebuilt(

@@ -35,7 +35,7 @@ INSERT INTO bars SELECT
 FROM places
 """  # noqa: S608 - constants
 _BESIDE = f"""
-INSERT INTO checkpoints SELECT symbol, 9000000, {END_MS}, '[]', {END_MS} - {INTERVAL_MS}, 0
+INSERT INTO checkpoints SELECT symbol, 9000000, {END_MS}, '[]', max(open_time), 0
     FROM bars WHERE sequence > :bars - 500 GROUP BY symbol;
 INSERT INTO gaps
     WITH RECURSIVE numbers (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM numbers WHERE n < 99)

@@ -748,6 +748,73 @@ def test_a_checkpoint_of_ids_that_have_begun_anew_is_not_taken_for_an_older_one(
     assert caplog.text == ""
 
 
+def test_newest_bars_that_are_gone_without_any_error_are_missing_again_at_the_start(
+    path: Path,
+) -> None:
+    bars = made(path)
+    gone = bars["BTCUSDT"][-3:]
+    forget(path, "DROP TRIGGER bar_removed")  # nobody has counted them off
+    forget(path, f"DELETE FROM bars WHERE open_time >= {gone[0].open_time_ms}")  # noqa: S608
+
+    for _ in range(2):
+        with journal_at(path) as journal:
+            gaps = ledgers_of(journal)["BTCUSDT"].gaps
+
+        assert [(gap.first_id, gap.last_id) for gap in gaps[1:]] == [
+            (gone[0].first_trade_id, gone[-1].last_trade_id)
+        ]
+    assert len(list(path.parent.glob("*.damaged-*[0-9]"))) == 1, "it is on record from then on"
+    assert unexplained(path, bars) == []
+
+
+def test_a_newest_bar_that_is_on_record_as_missing_is_not_looked_for(path: Path) -> None:
+    newest = made(path)["BTCUSDT"][-1].open_time_ms
+    forget(path, f"UPDATE bars SET value = '12x4' WHERE open_time = {newest}")  # noqa: S608
+    with journal_at(path) as journal:
+        journal.lose_unreadable([("BTCUSDT", newest)])
+        states = ledgers_of(journal)
+
+    with journal_at(path) as journal:
+        assert ledgers_of(journal) == states
+    assert list(path.parent.glob("*.damaged-*")) == []
+
+
+def test_newest_bars_that_were_lost_with_an_earlier_file_are_not_looked_for(path: Path) -> None:
+    bars = made(path)["BTCUSDT"]
+    with journal_at(path) as journal:
+        remove(path)
+        journal.write(Changes(amendments=by_key(bars[:1])), NOW)
+        states = ledgers_of(journal)
+
+    with journal_at(path) as journal:
+        assert ledgers_of(journal) == states
+    assert list(path.parent.glob("*.damaged-*")) == []
+
+
+def test_newest_bars_that_were_pruned_are_not_looked_for(path: Path) -> None:
+    bars = made(path)["BTCUSDT"]
+    late = OPEN_TIME_MS + COUNT * INTERVAL_MS + 60_000
+    cursor = Cursor(path, "store")
+    taken, sequence = cursor.next_bars(10**6)
+    cursor.move(sequence, taken, [(bars[0], "ugly")])
+    with journal_at(path) as journal:
+        state = LedgerState(3 * COUNT + 4, late, ())
+        still_open = sample_bar(
+            open_time_ms=late,
+            first_trade_id=3 * COUNT + 1,
+            last_trade_id=3 * COUNT + 3,
+            is_closed=False,
+        )
+        saved = Checkpoint(state, (still_open,), bars[-1].open_time_ms)
+        journal.write(Changes(checkpoints={"BTCUSDT": saved}), 10**15)
+        while journal.prune(["store"], 10**14) or journal.has_more_to_prune:
+            pass
+    assert [bar.open_time_ms for bar in stored(path)] == [OPEN_TIME_MS, late]
+    with journal_at(path) as journal:
+        assert ledgers_of(journal)["BTCUSDT"] == state
+    assert list(path.parent.glob("*.damaged-*")) == []
+
+
 def test_to_find_that_no_checkpoint_is_an_older_one_costs_a_few_steps_a_symbol(
     path: Path,
 ) -> None:
