@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import shlex
 import shutil
 import signal
 import sqlite3
@@ -568,7 +569,9 @@ def test_an_unknown_symbol_is_answered_with_those_there_are(terminal: Terminal) 
     said = terminal("bars", "BTCUDST")
 
     assert (said.status, said.out) == (1, "")
-    assert said.problems == ["BTCUDST: the journal has no bars of it; it has: BTCUSDT"]
+    (problem,) = said.problems
+    there = "BTCUSDT, ETHUSDT, 币安人生USDT"
+    assert problem == f"BTCUDST: the journal has no bars of it; it has: {there}"
 
 
 @pytest.mark.usefixtures("journal")
@@ -955,5 +958,6 @@ def test_without_the_simulator_s_packages_the_command_says_what_to_install(
     assert main(["--rate", "5", "simulate"]) == 1
 
     said = capsys.readouterr().err
-    assert f"{sys.executable} -m pip install wsproto" in said
-    assert f"{sys.executable} -m pip install '.[simulator]'" in said
+    python = shlex.quote(sys.executable)
+    assert f"{python} -m pip install wsproto" in said
+    assert f"{python} -m pip install '.[simulator]'" in said

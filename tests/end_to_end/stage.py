@@ -77,9 +77,10 @@ class Stage:
         )
 
     def start(self, collector: Collector) -> None:
-        """Start the collector and wait until it listens."""
+        """Start the collector and wait until it listens, not one before it that was killed."""
+        before = newest_connection(self.exchange)
         collector.start()
-        self.exchange.wait_for_subscription(*STREAMS, timeout_s=30)
+        wait_for_subscription_after(self.exchange, before)
 
     def send(self, count: int, *, speed: float | None = None) -> None:
         """Have the next trades happen and sent."""
@@ -196,8 +197,8 @@ def wait_for_subscriptions(exchange: ExchangeSimulator, count: int) -> None:
 
 
 def newest_connection(exchange: ExchangeSimulator) -> int:
-    """Return the number of the youngest open connection."""
-    return max(connection.number for connection in exchange.connections)
+    """Return the number of the youngest open connection, -1 without any."""
+    return max((connection.number for connection in exchange.connections), default=-1)
 
 
 def wait_for_subscription_after(exchange: ExchangeSimulator, number: int) -> None:
