@@ -29,9 +29,6 @@ from scripts.soak.report import draw, figures, table
 MINUTES = 60
 SPEED = 720
 TRADES_PER_DAY = 1_700_000
-HISTORY_OF_A_SYMBOL = 50_000
-"""Trades that REST has: many seconds of the busiest symbol. All of a month would be 12 GB."""
-
 _MINUTES_PER_DAY = 24 * 60
 
 
@@ -46,8 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     with ExitStack() as stack:
         folder = Path(tempfile.mkdtemp(prefix="bintrades-soak-"))
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        history = HISTORY_OF_A_SYMBOL * arguments.symbols
-        exchange = stack.enter_context(ExchangeSimulator(market.symbols, history=history))
+        exchange = stack.enter_context(ExchangeSimulator(market.symbols))
         mongod = stack.enter_context(Mongod(binary, folder / "mongod"))
         soak = Soak(market, Plan(arguments.minutes * 60, days), exchange, mongod, folder)
         stack.callback(soak.end)
