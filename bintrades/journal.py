@@ -26,7 +26,7 @@ from bintrades.changes import Changes, Checkpoint
 from bintrades.clocks import utc_ms
 from bintrades.errors import ConfigError, JournalError, JournalInUse
 from bintrades.gap_times import GapTimes
-from bintrades.journal_bars import GET_BAR, PRUNABLE, PUT_BAR, pages, symbols_with_bars
+from bintrades.journal_bars import GET_BAR, PRUNABLE, PUT_BAR, pages
 from bintrades.journal_check import has_nonsense_counts, lacks_gaps
 from bintrades.journal_facts import (
     LOST_THROUGH,
@@ -53,6 +53,7 @@ from bintrades.journal_file import (
     is_damaged,
     reading_rows,
     set_aside,
+    symbols_in,
 )
 from bintrades.journal_lock import identity, lock_journal, tighten, what_to_do
 from bintrades.journal_lost import (
@@ -146,7 +147,6 @@ class Journal:
         self._marked_at = 0  # when `written` last got a row, on the exchange's clock
         self._pruned_through: dict[str, int] = {}  # newest open time of a bar that has left
         self._reopened: dict[str, list[IdRange]] = {}  # missing again when bars may have left
-        self._market = market
         self._interval = interval_ms
         self._kind = (market, interval_ms)
         self._checkpoints: dict[str, Checkpoint] = {}
@@ -424,7 +424,7 @@ class Journal:
         Nor is an older one that is there again: trades that came since would be counted twice.
         """
         spared = self._spared_checkpoints()
-        known = {*symbols_with_bars(connection), *spared}
+        known = {*symbols_in(connection, "blocks"), *spared}
         if has_lost_rows:
             rows = connection.execute("SELECT DISTINCT symbol FROM lost_bars")
             known.update(symbol for (symbol,) in rows)
@@ -593,7 +593,7 @@ class Journal:
 
     def _keep_kind(self, connection: sqlite3.Connection) -> None:
         try:
-            keep_kind(connection, self._market, self._interval)
+            keep_kind(connection, *self._kind)
         except ConfigError as error:
             raise ConfigError(f"{self.path}: {error}") from error
 
@@ -735,7 +735,7 @@ class Journal:
             for symbol, checkpoint in self._checkpoints.items()
         }
         try:
-            write_spare(self.path, Spare(self._market, self._interval, checkpoints))
+            write_spare(self.path, Spare(*self._kind, checkpoints))
         except OSError as error:
             self._limited.warning(
                 "what is known of the symbols cannot be kept beside the journal as well",
@@ -1161,7 +1161,7 @@ class Journal:
 
     def _bar(self, row: tuple[Any, ...]) -> Bar:
         try:
-            return bar_from_row(row, self._market, self._interval)
+            return bar_from_row(row, *self._kind)
         except UnreadableRow as error:
             error.key = (row[0], row[1])
             raise

@@ -87,26 +87,10 @@ WHERE symbol = :symbol AND open_time < :until LIMIT 1
 """  # noqa: S608 - constants
 """The oldest of them."""
 
-_SYMBOLS = """
-WITH RECURSIVE symbols (symbol) AS (
-    SELECT min(symbol) FROM blocks
-    UNION ALL
-    SELECT (SELECT min(blocks.symbol) FROM blocks WHERE blocks.symbol > symbols.symbol)
-    FROM symbols WHERE symbol IS NOT NULL
-)
-SELECT symbol FROM symbols WHERE symbol IS NOT NULL
-"""
-"""From one symbol to the next: each is in many blocks."""
-
 Row = tuple["Any", ...]
 _PAGE_ROWS = 1_000
 _END = 2**62
 _LAST_BLOCK = _END // BLOCK_MS
-
-
-def symbols_with_bars(connection: sqlite3.Connection) -> list[str]:
-    """Return the symbols of which there are bars. Raises sqlite3.Error."""
-    return [symbol for (symbol,) in connection.execute(_SYMBOLS)]
 
 
 def pages(

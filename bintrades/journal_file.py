@@ -115,6 +115,25 @@ def _check(connection: sqlite3.Connection, path: Path, *, accepts_older: bool) -
         )
 
 
+def symbols_in(connection: sqlite3.Connection, table: str) -> list[str]:
+    """Return the symbols in a *table* of which an index begins with them. Raises sqlite3.Error.
+
+    From one to the next: of each there may be thousands of rows.
+    """
+    found = connection.execute(
+        f"""
+        WITH RECURSIVE symbols (symbol) AS (
+            SELECT min(symbol) FROM {table}
+            UNION ALL
+            SELECT (SELECT min({table}.symbol) FROM {table} WHERE {table}.symbol > symbols.symbol)
+            FROM symbols WHERE symbol IS NOT NULL
+        )
+        SELECT symbol FROM symbols WHERE symbol IS NOT NULL
+        """  # noqa: S608 - names of ours
+    )
+    return [symbol for (symbol,) in found]
+
+
 def fetch_rows(connection: sqlite3.Connection, query: str, arguments: Any) -> list[tuple[Any, ...]]:
     """Return all rows, spoilt texts among them or not; a tolerant text_factory doubles the cost.
 

@@ -32,6 +32,7 @@ from bintrades.journal_file import (
     gap_from_row,
     is_damaged,
     reading_rows,
+    symbols_in,
 )
 from bintrades.journal_gaps import FROM_THE_BEGINNING, TABLES, GapRow, gap_page
 from bintrades.journal_lock import identity, what_to_do
@@ -51,16 +52,6 @@ log = logging.getLogger(__name__)
 
 _VERSION, _TRADE_COUNT = 2, 6  # in a row
 _GAPS = "gaps "
-_SYMBOLS_WITH_GAPS = """
-WITH RECURSIVE symbols (symbol) AS (
-    SELECT min(symbol) FROM gaps
-    UNION ALL
-    SELECT (SELECT min(gaps.symbol) FROM gaps WHERE gaps.symbol > symbols.symbol)
-    FROM symbols WHERE symbol IS NOT NULL
-)
-SELECT symbol FROM symbols WHERE symbol IS NOT NULL
-"""
-"""From one symbol to the next: of each there may be thousands of gaps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +218,7 @@ class JournalReader:
     def symbols_with_gaps(self) -> list[str]:
         """Return the symbols of which something is missing now."""
         with self._reading() as connection:
-            return [symbol for (symbol,) in connection.execute(_SYMBOLS_WITH_GAPS)]
+            return symbols_in(connection, "gaps")
 
     def fact(self, name: str) -> str | None:
         """Return what the collector remembered under *name*, if anything."""

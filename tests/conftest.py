@@ -1,4 +1,4 @@
-"""What the tests of several modules share: a real MongoDB."""
+"""What the tests of several modules share: a journal, a real MongoDB."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ import pytest
 from hypothesis import settings
 
 from bintrades.testing.mongod import NOT_FOUND, URI_VARIABLE, Mongod, find_mongod
+from tests.journals import journal_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pymongo.database import Database
+
+    from bintrades.journal import Journal
 
 pytest.register_assert_rewrite("bintrades.testing.store_contract")
 settings.register_profile("busy", deadline=None)  # a machine that is slow makes nothing wrong
@@ -37,6 +40,19 @@ def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Return where the journal is."""
+    return tmp_path / "bars.journal"
+
+
+@pytest.fixture
+def journal(path: Path) -> Iterator[Journal]:
+    """Return an open, empty journal."""
+    with journal_at(path) as journal:
+        yield journal
 
 
 @pytest.fixture(scope="session")

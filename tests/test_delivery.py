@@ -116,19 +116,6 @@ class Shop:
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """Return where the journal is."""
-    return tmp_path / "bars.journal"
-
-
-@pytest.fixture
-def journal(path: Path) -> Iterator[Journal]:
-    """Return an open, empty journal."""
-    with journal_at(path) as journal:
-        yield journal
-
-
-@pytest.fixture
 def open_shop(path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Open]:
     """Return a function that makes a store with its delivery; retries are quick."""
     monkeypatch.setattr("bintrades.delivery._FIRST_WAIT_S", 0.01)

@@ -51,19 +51,6 @@ if TYPE_CHECKING:
 NOW = OPEN_TIME_MS + 60_000
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """Return where the journal is."""
-    return tmp_path / "bars.journal"
-
-
-@pytest.fixture
-def journal(path: Path) -> Iterator[Journal]:
-    """Return an open, empty journal."""
-    with journal_at(path) as journal:
-        yield journal
-
-
 def gap_within(bar: Bar, first_id: int = 7, last_id: int = 9) -> Gap:
     return Gap(first_id, last_id, bar.open_time_ms + 100, bar.open_time_ms + 200, "skipped")
 

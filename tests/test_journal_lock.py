@@ -37,12 +37,6 @@ LOOK += "sys.exit(not is_in_use(Path(sys.argv[1])))"
 REPOSITORY = Path(__file__).parent.parent
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """Return where the journal is."""
-    return tmp_path / "bars.journal"
-
-
 @contextmanager
 def held_by_another(path: Path) -> Iterator[int]:
     """Have another process hold the journal; yield its number."""

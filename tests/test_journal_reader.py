@@ -24,26 +24,13 @@ from bintrades.testing.bars import OPEN_TIME_MS, sample_bar, sample_bars
 from tests.journals import by_key, checkpoints, finished, journal_at, open_journal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from typing import Any
 
     from bintrades.journal import Journal
     from bintrades.model import Bar
 
 NOW = OPEN_TIME_MS + 60_000
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """Return where the journal is."""
-    return tmp_path / "bars.journal"
-
-
-@pytest.fixture
-def journal(path: Path) -> Iterator[Journal]:
-    """Return an open, empty journal."""
-    with journal_at(path) as journal:
-        yield journal
 
 
 def take(cursor: Cursor, limit: int = 1_000, *refused: int) -> list[Bar]:

@@ -25,11 +25,6 @@ BARS = [bar for symbol in ("BTCUSDT", "ETHUSDT", "币USDT") for bar in sample_ba
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "bars.journal"
-
-
-@pytest.fixture
 def journal(path: Path) -> Iterator[Journal]:
     """Return a journal whose store has everything."""
     with journal_at(path) as journal:

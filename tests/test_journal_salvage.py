@@ -53,12 +53,6 @@ SYMBOLS = ("BTCUSDT", "ETHUSDT", "币安人生USDT")
 COUNT = 300
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """Return where the journal is."""
-    return tmp_path / "bars.journal"
-
-
 def made(path: Path, symbols: Iterable[str] = SYMBOLS, count: int = COUNT) -> dict[str, list[Bar]]:
     """Write a journal of bars that join, all of them closed, and return them."""
     bars = {symbol: sample_bars(count, symbol=symbol) for symbol in symbols}
@@ -923,17 +917,24 @@ def test_so_it_is_when_all_checkpoints_are_gone(path: Path) -> None:
     assert unexplained(path, bars) == []
 
 
+def gap_without_bars(path: Path, lost: list[tuple[int, str]], **changes: int) -> Gap:
+    """Return what is missing of a symbol that has no bars left, its checkpoint with *changes*."""
+    made(path)
+    with journal_at(path) as journal, closing(sqlite3.connect(path)) as connection:
+        known = journal.checkpoints["BTCUSDT"]
+        through = changes.pop("closed_through", known.closed_through)
+        checkpoint = Checkpoint(replace(known.ledger, **changes), closed_through=through)
+        connection.execute("DELETE FROM bars")
+        (gap,) = lost_gaps(connection, "BTCUSDT", lost, checkpoint, INTERVAL_MS)
+    return gap
+
+
 def test_what_is_lost_of_a_symbol_reaches_up_to_the_end_of_its_newest_bar_and_no_further(
     path: Path,
 ) -> None:
-    made(path)
     newest = OPEN_TIME_MS + (COUNT - 1) * INTERVAL_MS
-    lost = [(0, "no bar can be found")]
-    with journal_at(path) as journal, closing(sqlite3.connect(path)) as connection:
-        checkpoint = journal.checkpoints["BTCUSDT"]
-        connection.execute("DELETE FROM bars")
 
-        (gap,) = lost_gaps(connection, "BTCUSDT", lost, checkpoint, INTERVAL_MS)
+    gap = gap_without_bars(path, [(0, "no bar can be found")])
 
     assert gap.touches(newest, INTERVAL_MS)
     assert not gap.touches(newest + INTERVAL_MS, INTERVAL_MS)
@@ -942,15 +943,12 @@ def test_what_is_lost_of_a_symbol_reaches_up_to_the_end_of_its_newest_bar_and_no
 def test_bars_of_an_hour_that_may_be_lost_reach_no_further_than_the_newest_trade(
     path: Path,
 ) -> None:
-    made(path)
     hour = OPEN_TIME_MS - OPEN_TIME_MS % BLOCK_MS
     feared = [(hour, "a page"), (hour + BLOCK_MS - INTERVAL_MS, "a page")]
-    with journal_at(path) as journal, closing(sqlite3.connect(path)) as connection:
-        ledger = replace(journal.checkpoints["BTCUSDT"].ledger, last_time=OPEN_TIME_MS + 5_000)
-        checkpoint = Checkpoint(ledger, closed_through=OPEN_TIME_MS)
-        connection.execute("DELETE FROM bars")
 
-        (gap,) = lost_gaps(connection, "BTCUSDT", feared, checkpoint, INTERVAL_MS)
+    gap = gap_without_bars(
+        path, feared, last_time=OPEN_TIME_MS + 5_000, closed_through=OPEN_TIME_MS
+    )
 
     assert gap.touches(OPEN_TIME_MS, INTERVAL_MS)
     assert not gap.touches(OPEN_TIME_MS + INTERVAL_MS, INTERVAL_MS)

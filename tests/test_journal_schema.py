@@ -38,7 +38,7 @@ from tests.journals import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from bintrades.journal import Journal
 
@@ -74,19 +74,6 @@ def assert_counts_are_exact(path: Path) -> None:
             if table == "counts":  # there may be a zero of what there was once
                 kept, counted = ({row for row in rows if row[1]} for rows in (kept, counted))
             assert kept == counted, table
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """Return where the journal is."""
-    return tmp_path / "bars.journal"
-
-
-@pytest.fixture
-def journal(path: Path) -> Iterator[Journal]:
-    """Return an open, empty journal."""
-    with journal_at(path) as journal:
-        yield journal
 
 
 def journal_of_old(path: Path, version: int) -> None:

@@ -29,12 +29,6 @@ GROWTH = "the journal's write-ahead log grows"
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """Return where the journal is."""
-    return tmp_path / "bars.journal"
-
-
-@pytest.fixture
 def journal(path: Path) -> Iterator[Journal]:
     """Return an open journal with some bars."""
     with journal_at(path) as journal:

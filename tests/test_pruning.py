@@ -4,35 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pytest
-
 from bintrades.journal import PRUNE_BATCH, Journal
 from bintrades.journal_reader import Cursor
 from bintrades.ledger import LedgerState
 from bintrades.pruning import DELIVERED, Pruning
 from bintrades.testing.bars import sample_bar, sample_bars
-from tests.journals import finished, journal_at, open_journal, stored
+from tests.journals import finished, open_journal, stored
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 NOW = 1_700_000_000_000
 MINUTE_MS, HOUR_MS, DAY_MS = 60_000, 3_600_000, 86_400_000
 RETENTION_MS = 2 * HOUR_MS
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """Return where the journal is."""
-    return tmp_path / "bars.journal"
-
-
-@pytest.fixture
-def journal(path: Path) -> Iterator[Journal]:
-    """Return an open, empty journal."""
-    with journal_at(path) as journal:
-        yield journal
 
 
 def deliver(path: Path, store: str = "store") -> None:

@@ -129,19 +129,6 @@ def wait_until(holds: Callable[[], object]) -> None:
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """Return where the journal is."""
-    return tmp_path / "bars.journal"
-
-
-@pytest.fixture
-def journal(path: Path) -> Iterator[Journal]:
-    """Return an open, empty journal."""
-    with journal_at(path) as journal:
-        yield journal
-
-
-@pytest.fixture
 def desk(journal: Journal) -> Iterator[Desk]:
     """Return a recorder at work, stopped at the end."""
     desk = Desk(journal).start()

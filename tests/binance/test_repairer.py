@@ -61,12 +61,6 @@ def exchange() -> Iterator[ExchangeSimulator]:
         yield simulator
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """Return where the journal is."""
-    return tmp_path / "bars.journal"
-
-
 class Ear:
     """A connection as the recording sees it; keeps what it is told to ask for again."""
 
