@@ -524,7 +524,13 @@ class Life:
     """A collector without threads, from its start to a kill."""
 
     def __init__(
-        self, path: Path, now: int, *, is_sparing: bool, symbols: Sequence[str] = MARKET
+        self,
+        path: Path,
+        now: int,
+        *,
+        is_sparing: bool,
+        symbols: Sequence[str] = MARKET,
+        checkpoint_every_ms: int = 1_000,
     ) -> None:
         self.commits: list[int] = []  # how many bars each had
         self.journal = open_journal(path)
@@ -534,7 +540,7 @@ class Life:
         self.recording = Recording(
             self.aggregator,
             self.journal,
-            checkpoint_every_ms=1_000,
+            checkpoint_every_ms=checkpoint_every_ms,
             is_sparing=is_sparing,
             now=now,
             clock=lambda: 1,
@@ -828,6 +834,35 @@ def test_no_bar_leaves_while_others_wait_to_be_committed(path: Path) -> None:
     assert pruning.waiting
     assert set(pruning.waiting) == {0}
     life.journal.close()
+
+
+def test_what_waits_for_the_journal_does_not_take_back_that_trades_were_lost_meanwhile(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    life = Life(path, 0, is_sparing=True, checkpoint_every_ms=60_000)
+    symbol = MARKET[0]
+    for number in range(3):
+        life.aggregator.add(closing(number), 100 * number)
+        life.recording.go_on(100 * number + 50, is_caught_up=True)
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE bars SET value = 'x' WHERE open_time = ?", (START,))
+    life.aggregator.add(closing(3), 500)  # what is to be written, with a checkpoint
+    life.recording.lose_unreadable([(symbol, START)])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "write", no_space)
+        life.recording.go_on(550, is_caught_up=True)
+    assert life.recording.journal_error
+    life.recording.go_on(6_000, is_caught_up=True)  # the same again, and how it is
+    life.journal.close()  # as it would be after kill -9
+
+    (gap,) = JournalReader(path).gaps()[symbol]
+    assert (gap.first_id, gap.last_id) == (0, 0)
+    assert list(JournalReader(path).past_gaps()) == []
+
+
+def no_space(*_: object, **__: object) -> None:
+    raise JournalError("no space")
 
 
 class WatchedPruning(Pruning):
