@@ -19,6 +19,7 @@ DELIVERED = "delivered"
 """Name of the fact that holds up to where all stores were when."""
 
 _AT_MOST_EVERY_MS = 1_000  # however fast the exchange's clock goes on: each time is a commit
+_NEXT_BATCH_AFTER_MS = 250  # a batch takes some 20 ms, for which bars of a burst would wait
 
 
 class Pruning:
@@ -52,7 +53,8 @@ class Pruning:
         if self._stores:
             self._journal.remember(DELIVERED, self._delivered.text)
         self._pruned_at = exchange_ms
-        self._next_at = now if self._journal.has_more_to_prune else now + _AT_MOST_EVERY_MS
+        has_more = self._journal.has_more_to_prune
+        self._next_at = now + (_NEXT_BATCH_AFTER_MS if has_more else _AT_MOST_EVERY_MS)
         return count
 
     def _is_due(self, exchange_ms: int, now: int) -> bool:

@@ -52,14 +52,15 @@ def test_however_fast_the_exchanges_clock_goes_there_is_a_commit_a_second_at_mos
     assert pruning.prune_if_due(first + DAY_MS, now=6_000) == 2
 
 
-def test_what_is_more_than_one_batch_goes_on_at_the_next_call(journal: Journal) -> None:
+def test_what_is_more_than_one_batch_goes_on_a_moment_later(journal: Journal) -> None:
     journal.write(finished(*sample_bars(PRUNE_BATCH + 10)), NOW)
     pruning = Pruning(journal, [], RETENTION_MS)
     at = NOW + DAY_MS
 
     assert pruning.prune_if_due(at, now=5_000) == PRUNE_BATCH
-    assert pruning.prune_if_due(at, now=5_000) == 10
-    assert pruning.prune_if_due(at, now=5_000) == 0
+    assert pruning.prune_if_due(at, now=5_249) == 0
+    assert pruning.prune_if_due(at, now=5_250) == 10
+    assert pruning.prune_if_due(at, now=9_999) == 0
 
 
 def test_before_the_exchanges_clock_is_known_nothing_leaves_and_no_time_passes(
