@@ -880,6 +880,7 @@ def test_trades_that_only_a_lost_checkpoint_had_are_missing_again(path: Path) ->
         assert [bar.trade_count for bar in checkpoint.open_bars] == [2]
         (gap,) = checkpoint.ledger.gaps
         assert gap.touches(second.open_time_ms, INTERVAL_MS)
+        assert not gap.touches(first.open_time_ms, INTERVAL_MS), "nothing of that one is missing"
         assert (gap.first_id, gap.last_id) == ((4, 4) if stopped_with is unclosed else (-1, -1))
 
 
