@@ -740,6 +740,22 @@ def test_trades_of_before_may_be_lost_until_the_first_of_those_whose_ids_begin_a
     assert (lost.cause, lost.until_ms) == ("renumbered", START + 3 * INTERVAL + 100)
 
 
+@pytest.mark.parametrize("has_older", [False, True])
+def test_a_trade_of_the_new_ids_from_before_the_beginning_shows_that_nothing_after_it_is_lost(
+    has_older: bool,
+) -> None:
+    aggregator = new_aggregator()
+    aggregator.add([make_trade(500, START)], 0)
+    new = [make_trade(i, START + 3 * INTERVAL + i) for i in range(3, 6)]
+    aggregator.add(new, 0)
+
+    repaired(aggregator, *map(run_of, new[:2]), begins_at=3, has_older=has_older)
+
+    lost = aggregator.gaps(BTC)[0]
+    assert lost.cause == "renumbered"
+    assert lost.until_ms == (START + INTERVAL - 1 if has_older else START + 3 * INTERVAL + 3)
+
+
 def test_repaired_trades_of_before_do_not_count_once_ids_began_anew() -> None:
     aggregator = new_aggregator()
     old, new = old_and_new(aggregator)
