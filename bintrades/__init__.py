@@ -4,8 +4,8 @@ What storage plugins import is here; everything else is found by its module's na
 """
 
 from bintrades.errors import BintradesError, ConfigError, RejectedBars
-from bintrades.hookspecs import hookimpl
 from bintrades.model import Bar
+from bintrades.stores.hookspecs import hookimpl
 from bintrades.version import __version__
 
 __all__ = ["Bar", "BintradesError", "ConfigError", "RejectedBars", "__version__", "hookimpl"]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from pymongo.database import Database
 
-    from bintrades.journal import Journal
+    from bintrades.journal.writer import Journal
 
 pytest.register_assert_rewrite("bintrades.testing.store_contract")
 settings.register_profile("busy", deadline=None)  # a machine that is slow makes nothing wrong

@@ -6,15 +6,15 @@ from decimal import Decimal
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from bintrades.model import Run, Trade
-from bintrades.repair import Aggregate, TradesTask
+from bintrades.exchange.binance.backfill_plan import Aggregate, TradesRequest
+from bintrades.model import Trade, TradeRange
 from tests.strategies import START
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Sequence
 
-    from bintrades.repair import AggregatesTask
+    from bintrades.exchange.binance.backfill_plan import AggregatesRequest
 
 
 def make_market(
@@ -35,9 +35,9 @@ def make_market(
     return trades
 
 
-def as_run(trade: Trade) -> Run:
+def as_run(trade: Trade) -> TradeRange:
     """Return *trade* as historicalTrades has it."""
-    return Run(
+    return TradeRange(
         trade.trade_id,
         trade.trade_id,
         trade.price,
@@ -56,12 +56,12 @@ class Database:
         self.page = page
         self.aggregates = _aggregates(trades)
 
-    def trades_from(self, task: TradesTask) -> list[Run]:
+    def trades_from(self, task: TradesRequest) -> list[TradeRange]:
         """Answer historicalTrades."""
         known = (trade for trade in self.trades if task.from_id <= trade.trade_id <= self.through)
         return [as_run(trade) for trade in known][: task.limit]
 
-    def aggregates_from(self, task: AggregatesTask) -> list[Aggregate]:
+    def aggregates_from(self, task: AggregatesRequest) -> list[Aggregate]:
         """Answer aggTrades."""
         return [
             Aggregate(number, run)
@@ -72,7 +72,7 @@ class Database:
         ][: self.page]
 
 
-def _aggregates(trades: Sequence[Trade]) -> list[tuple[int, Run]]:
+def _aggregates(trades: Sequence[Trade]) -> list[tuple[int, TradeRange]]:
     """Return what historic takers did, numbered: neighbouring ids with one price, time and side."""
 
     def key(place: tuple[int, Trade]) -> tuple[object, ...]:
@@ -85,7 +85,7 @@ def _aggregates(trades: Sequence[Trade]) -> list[tuple[int, Run]]:
         quantity = sum((trade.quantity for trade in group), Decimal(0))
         first, last = group[0], group[-1]
         runs.append(
-            Run(
+            TradeRange(
                 first.trade_id,
                 last.trade_id,
                 first.price,

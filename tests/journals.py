@@ -9,17 +9,17 @@ import resource
 import sqlite3
 from typing import TYPE_CHECKING
 
-from bintrades.changes import Changes, Checkpoint
-from bintrades.journal import Journal
-from bintrades.journal_reader import JournalReader
-from bintrades.ledger import LedgerState
+from bintrades.core.ledger import LedgerState
+from bintrades.core.write_batch import Checkpoint, WriteBatch
+from bintrades.journal.reader import JournalReader
+from bintrades.journal.writer import Journal
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
     from pathlib import Path
     from typing import BinaryIO
 
-    from bintrades.changes import Key
+    from bintrades.core.write_batch import Key
     from bintrades.model import Bar
 
 INTERVAL_MS = 10_000
@@ -45,9 +45,9 @@ def by_key(bars: Iterable[Bar]) -> dict[Key, Bar]:
     return {(bar.symbol, bar.open_time_ms): bar for bar in bars}
 
 
-def finished(*bars: Bar, **ledgers: LedgerState) -> Changes:
+def finished(*bars: Bar, **ledgers: LedgerState) -> WriteBatch:
     """Return the changes of *bars* that are for the stores, and of ledgers by symbol."""
-    return Changes(finished=by_key(bars), checkpoints=checkpoints(**ledgers))
+    return WriteBatch(finished=by_key(bars), checkpoints=checkpoints(**ledgers))
 
 
 def checkpoints(*open_bars: Bar, **ledgers: LedgerState) -> dict[str, Checkpoint]:

@@ -6,7 +6,7 @@ import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from bintrades.journal_schema import APPLICATION_ID, BLOCK_MS, LADDER, _statements
+from bintrades.journal.schema import APPLICATION_ID, BLOCK_MS, LADDER, _statements
 from tests.journals import INTERVAL_MS, journal_at
 
 if TYPE_CHECKING:

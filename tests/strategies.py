@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from bintrades.changes import Changes
+from bintrades.core.write_batch import WriteBatch
 from bintrades.model import EXACT, Bar, Trade
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from bintrades.changes import Checkpoint, Key
+    from bintrades.core.write_batch import Checkpoint, Key
 
 INTERVAL = 10_000
 START = 1_723_075_200_000
@@ -195,7 +195,7 @@ class Written:
 
     bars: dict[Key, Bar] = field(default_factory=dict)
     checkpoints: dict[str, Checkpoint] = field(default_factory=dict)
-    pending: Changes = field(default_factory=Changes)
+    pending: WriteBatch = field(default_factory=WriteBatch)
 
     @property
     def closed(self) -> dict[Key, Bar]:
@@ -204,7 +204,7 @@ class Written:
 
     def write(self) -> None:
         """Take over what is pending; a bar never loses a trade."""
-        changes, self.pending = self.pending, Changes()
+        changes, self.pending = self.pending, WriteBatch()
         for key, bar in changes.finished.items():
             before = self.bars.get(key)
             assert before is None or before.trade_count <= bar.trade_count

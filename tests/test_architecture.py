@@ -13,46 +13,73 @@ from pathlib import Path
 
 import pytest
 
-from bintrades import hookspecs
+from bintrades.stores import hookspecs
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PACKAGE = REPOSITORY / "bintrades"
 
 LAYERS = (
-    ("errors", "model", "clocks"),
+    ("errors", "model", "util.clocks"),
     (
-        *("ledger", "gap_times", "bucket", "changes", "aggregator", "repair"),
-        *("binance.frames", "binance.messages", "binance.events", "binance.budget"),
-        *("proxies", "tls", "binance.addresses", "binance.sockets"),
+        *(
+            "core.ledger",
+            "core.gap_times",
+            "core.bucket",
+            "core.write_batch",
+            "core.aggregator",
+            "exchange.binance.backfill_plan",
+        ),
+        *(
+            "exchange.binance.feed.frames",
+            "exchange.binance.messages",
+            "exchange.events",
+            "exchange.binance.budget",
+        ),
+        *("net.proxies", "net.tls", "net.addresses", "net.sockets"),
     ),
     (
-        *("journal", "delivery", "gap_report"),
-        *("binance.connection", "binance.reader", "binance.connections"),
-        *("binance.rest", "binance.history"),
+        *("journal.writer", "pipeline.delivery", "cli.gap_report"),
+        *(
+            "exchange.binance.feed.connection",
+            "exchange.binance.feed.reader",
+            "exchange.binance.feed.pool",
+        ),
+        *("exchange.binance.rest", "exchange.binance.history"),
     ),
-    ("recording", "binance.repairing"),
-    ("recorder", "binance.repairer"),
-    ("status",),
-    ("service",),
-    ("cli",),
+    ("pipeline.ingest", "exchange.binance.backfill"),
+    ("pipeline.ingest_thread", "exchange.binance.backfill_thread"),
+    ("app.status",),
+    ("app.service",),
+    ("cli.main",),
 )
 """From below to above: a module may import what is below it, directly or by way of others, and
 never what is above. Modules that are not named may stand anywhere that keeps this true."""
 
 PURE = (
     *(
-        "batch_size",
-        "delivered",
+        "pipeline.batch_size",
+        "pipeline.delivered",
         "model",
-        "ledger",
-        "gap_times",
-        "bucket",
-        "changes",
-        "aggregator",
-        "repair",
+        "core.ledger",
+        "core.gap_times",
+        "core.bucket",
+        "core.write_batch",
+        "core.aggregator",
+        "exchange.binance.backfill_plan",
     ),
-    *("binance.frames", "binance.messages", "binance.numbers", "binance.budget", "health"),
-    *("binance.subscription", "binance.silence", "binance.symbols", "binance.addresses"),
+    *(
+        "exchange.binance.feed.frames",
+        "exchange.binance.messages",
+        "exchange.binance.numbers",
+        "exchange.binance.budget",
+        "app.health",
+    ),
+    *(
+        "exchange.binance.feed.subscription",
+        "exchange.binance.feed.stall",
+        "exchange.symbols",
+        "net.addresses",
+    ),
 )
 IMPURE = {
     *("asyncio", "fcntl", "http", "io", "logging", "multiprocessing", "os", "pathlib"),
@@ -126,10 +153,12 @@ def test_imports_run_one_way(height: int) -> None:
 
 
 def test_only_commands_know_the_service_and_nothing_knows_the_commands() -> None:
-    above = {name for name in MODULES if own_imports(name) & {"service", "cli", "__main__"}}
+    above = {
+        name for name in MODULES if own_imports(name) & {"app.service", "cli.main", "__main__"}
+    }
 
-    assert above <= {"cli", "__main__"}
-    assert "service" not in own_imports("__main__")
+    assert above <= {"cli.main", "__main__"}
+    assert "app.service" not in own_imports("__main__")
 
 
 def test_no_module_imports_itself_by_way_of_others() -> None:

@@ -86,10 +86,10 @@ class Host(Protocol):
     def next_refusal(self) -> int | None:
         """Return the HTTP status to answer the upgrade with, None to accept it."""
 
-    def note_change(self) -> None:
+    def record_change(self) -> None:
         """Hear that a connection opened, ended or changed its subscriptions."""
 
-    def note_received(self, received: Received) -> None:
+    def record_received(self, received: Received) -> None:
         """Hear what a client sent."""
 
 
@@ -248,7 +248,7 @@ class Connection:
                 with suppress(OSError):
                     self._transport.say_goodbye()
             self._transport.socket.close()
-        self._host.note_change()
+        self._host.record_change()
 
     def _shake_hands(self) -> bool:
         request = self._read_request()
@@ -268,7 +268,7 @@ class Connection:
         except TooManyStreamsError as error:
             self.send_text(f'{{"error":{{"code":{error.code},"msg":"{error.message}"}}}}')
             self.close(1008, "Invalid request")
-        self._host.note_change()
+        self._host.record_change()
         return True
 
     def _read_request(self) -> Request | None:
@@ -355,7 +355,7 @@ class Connection:
     def _note(self, kind: str, payload: bytes) -> bool:
         """Put it on record; return whether the client keeps to the message rate."""
         now = time.monotonic()
-        self._host.note_received(Received(now, self.number, kind, payload))
+        self._host.record_received(Received(now, self.number, kind, payload))
         if kind == "close" or self._closing_at is not None:
             return False
         self._arrivals.append(now)
@@ -377,7 +377,7 @@ class Connection:
             self.send_text(body)
         if is_fatal:
             self.close(1008, "Invalid request")
-        self._host.note_change()
+        self._host.record_change()
 
     def _forget_pings(self, payload: bytes) -> None:
         """A pong answers its ping and those before; one that answers none proves nothing."""

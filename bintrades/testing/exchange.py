@@ -109,7 +109,7 @@ class ExchangeSimulator(StreamServer):
         traceback: TracebackType | None,
     ) -> None:
         self.ended.set()
-        self.note_change()
+        self.record_change()
         self.stop()
         self.rest.stop()
 

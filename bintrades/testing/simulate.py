@@ -15,7 +15,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
-from bintrades.durations import parse_duration
+from bintrades.config.durations import parse_duration
 from bintrades.errors import BintradesError
 from bintrades.testing.amounts import number, whole_number
 from bintrades.testing.exchange import ExchangeSimulator

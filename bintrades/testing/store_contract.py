@@ -30,7 +30,7 @@ import pytest
 from msgspec.structs import replace
 
 from bintrades.errors import ConfigError
-from bintrades.plugins import Store, load_stores
+from bintrades.stores.loader import Store, load_stores
 from bintrades.testing.bars import sample_bar, sample_bars
 
 if TYPE_CHECKING:

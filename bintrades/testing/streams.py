@@ -206,12 +206,12 @@ class StreamServer:
                 self._refusals_left -= 1
             return self._refusal
 
-    def note_change(self) -> None:
+    def record_change(self) -> None:
         """Wake those who wait for a condition; called by connections."""
         with self._changed:
             self._changed.notify_all()
 
-    def note_received(self, received: Received) -> None:
+    def record_received(self, received: Received) -> None:
         """Put a client's message on record; called by connections."""
         with self._changed:
             self._received.append(received)

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import pymongo
 from msgspec.structs import replace
 
-from bintrades.changes import Changes
-from bintrades.journal import Journal
-from bintrades.journal_reader import Cursor
+from bintrades.core.write_batch import WriteBatch
+from bintrades.journal.reader import Cursor
+from bintrades.journal.writer import Journal
 from bintrades.model import Bar
 from scripts.benchmark.collector import command, show_log, write_configuration
 from scripts.benchmark.load import START_MS, symbols
@@ -86,7 +86,7 @@ def make_journal(
                     first_trade_time_ms=open_time + 7,
                     last_trade_time_ms=open_time + 811,
                 )
-            journal.write(Changes(finished=bars), time.time_ns() // 1_000_000)
+            journal.write(WriteBatch(finished=bars), time.time_ns() // 1_000_000)
 
 
 def move_to_the_end(path: Path, store: str) -> None:

@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING, TextIO
 
 from bintrades import hookimpl
-from bintrades.stores.mongodb import MongoStore
+from bintrades.stores.mongodb.store import MongoStore
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

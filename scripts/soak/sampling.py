@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bintrades.errors import JournalError
-from bintrades.journal_reader import JournalReader
+from bintrades.journal.reader import JournalReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,7 +12,7 @@ from signal import SIGKILL, SIGTERM, Signals
 from typing import TYPE_CHECKING, Any
 
 from bintrades.errors import JournalError
-from bintrades.journal_reader import JournalReader
+from bintrades.journal.reader import JournalReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -139,7 +139,7 @@ class Collector:
 
     def status(self) -> dict[str, Any]:
         """Return what the process last wrote of itself, with counts since its start."""
-        figures: dict[str, Any] = json.loads(self.journal.fact("status") or "{}")
+        figures: dict[str, Any] = json.loads(self.journal.get_meta("status") or "{}")
         return figures
 
     def wait_for_trades(self, count: int) -> None:

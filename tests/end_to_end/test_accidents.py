@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trustme
 
+from bintrades.net.tls import BUNDLE_VARIABLE
 from bintrades.testing.exchange import ExchangeSimulator
 from bintrades.testing.frames import encode_frame
-from bintrades.tls import BUNDLE_VARIABLE
 from tests.end_to_end.machine.sitecustomize import HOSTS, SPEED
 from tests.end_to_end.stage import (
     Stage,

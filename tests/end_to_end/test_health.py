@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from signal import SIGCONT, SIGSTOP
 from typing import TYPE_CHECKING, Any
 
-from bintrades.status import read_status
+from bintrades.app.status import read_status
 from tests.end_to_end.collector import Collector
 from tests.end_to_end.machine.sitecustomize import CLOCK, SPEED
 from tests.end_to_end.stage import machine

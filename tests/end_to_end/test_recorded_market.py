@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 import trustme
 
+from bintrades.net.tls import BUNDLE_VARIABLE
 from bintrades.testing.exchange import ExchangeSimulator
 from bintrades.testing.recordings import read_recording
-from bintrades.tls import BUNDLE_VARIABLE
 from tests.end_to_end.collector import Collector, to_mongodb
 from tests.end_to_end.market import (
     BAR_COUNT,
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from pymongo.database import Database
 
-    from tests.recordings import Recording
+    from tests.recordings import Ingest
 
     Frames = list[tuple[int, bytes]]
 
@@ -140,7 +140,7 @@ def test_junk_between_the_trades_costs_only_itself_and_does_not_flood_the_log(
 
 
 def test_a_whole_session_with_depth_and_tickers_among_the_trades_makes_the_same_bars(
-    recorded: Recording,
+    recorded: Ingest,
     recorded_frames: Frames,
     exchange: ExchangeSimulator,
     mongodb_database: Database[dict[str, Any]],

@@ -12,7 +12,7 @@ import pytest
 from msgspec.structs import replace
 
 from bintrades import ConfigError
-from bintrades.plugins import Store, load_stores
+from bintrades.stores.loader import Store, load_stores
 from bintrades.testing.bars import sample_bar, sample_bars
 from bintrades.testing.store_contract import StoreContract
 

@@ -12,8 +12,8 @@ from tests.simulation.schedule import START_MS
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from bintrades.journal_reader import JournalReader
-    from bintrades.ledger import LedgerState
+    from bintrades.core.ledger import LedgerState
+    from bintrades.journal.reader import JournalReader
     from bintrades.model import Bar, Gap, Trade
     from tests.simulation.stores import FaultyStore
     from tests.simulation.world import World

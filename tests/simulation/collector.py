@@ -6,37 +6,37 @@ from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
-from bintrades.aggregator import Aggregator
-from bintrades.backoff import Backoff
-from bintrades.binance.budget import BLOCKED_UNTIL, Ban, Budget
-from bintrades.binance.connections import Connections
-from bintrades.binance.events import Payloads
-from bintrades.binance.history import History
-from bintrades.binance.markets import MARKETS
-from bintrades.binance.messages import decode
-from bintrades.binance.repairing import Repairing
-from bintrades.binance.session import Session, StreamOptions
-from bintrades.binance.silence import Silence
-from bintrades.delivery import Delivery
+from bintrades.core.aggregator import Aggregator
 from bintrades.errors import ProtocolError
-from bintrades.journal import Journal
-from bintrades.journal_reader import Cursor
-from bintrades.pruning import Pruning
-from bintrades.recording import Recording
-from bintrades.repair import RepairPlan
+from bintrades.exchange.binance.backfill import Backfill
+from bintrades.exchange.binance.backfill_plan import BackfillPlan
+from bintrades.exchange.binance.budget import BLOCKED_UNTIL, Ban, Budget
+from bintrades.exchange.binance.feed.pool import ConnectionPool
+from bintrades.exchange.binance.feed.session import Session, StreamOptions
+from bintrades.exchange.binance.feed.stall import StallDetector
+from bintrades.exchange.binance.history import History
+from bintrades.exchange.binance.markets import MARKETS
+from bintrades.exchange.binance.messages import decode
+from bintrades.exchange.events import Payloads
+from bintrades.journal.reader import Cursor
+from bintrades.journal.writer import Journal
+from bintrades.pipeline.delivery import Delivery
+from bintrades.pipeline.ingest import Ingest
+from bintrades.pipeline.pruning import Pruning
+from bintrades.util.backoff import Backoff
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from bintrades.binance.connection import Connection
-    from bintrades.binance.dialing import Dialer
-    from bintrades.binance.events import Event
-    from bintrades.binance.markets import Market
-    from bintrades.binance.reader import Reader
-    from bintrades.binance.rest import RestClient
+    from bintrades.exchange.binance.feed.connection import Connection
+    from bintrades.exchange.binance.feed.reader import Reader
+    from bintrades.exchange.binance.markets import Market
+    from bintrades.exchange.binance.rest import RestClient
+    from bintrades.exchange.events import Event
     from bintrades.model import Gap
-    from bintrades.plugins import Store
+    from bintrades.net.dialing import Dialer
+    from bintrades.stores.loader import Store
     from tests.simulation.exchange import Connection as StreamConnection
     from tests.simulation.stores import FaultyStore, OtherClient
     from tests.simulation.world import World
@@ -58,7 +58,7 @@ def market_of(page: int, weight_per_minute: int) -> Market:
 
 
 class SteppedReader:
-    """In the place of bintrades.binance.reader.Reader: its loop, one round at a time."""
+    """In the place of the feed's Reader: its loop, one round at a time."""
 
     def __init__(
         self, collector: Collector, number: int, symbols: Sequence[str], copy: int
@@ -71,7 +71,7 @@ class SteppedReader:
         self._copy = copy % 2  # rotation goes on counting
         self._session: Session | None = None
         self.connection: StreamConnection | None = None
-        self._silence = Silence(self._world.schedule.silence_timeout, self._world.clock.now())
+        self._silence = StallDetector(self._world.schedule.silence_timeout, self._world.clock.now())
         self._backoff = Backoff(0.5, 30.0, self._world.rng)
         self._not_before = 0
 
@@ -173,13 +173,13 @@ class Collector:
             grace_ms=schedule.grace,
         )
         self.aggregator.resume(self.journal.checkpoints)
-        banned_for = Ban.read(self.journal.fact(BLOCKED_UNTIL)).left_ms(clock.utc())
+        banned_for = Ban.read(self.journal.get_meta(BLOCKED_UNTIL)).left_ms(clock.utc())
         self.budget = Budget(schedule.weight_per_minute, _SHARE, banned_for, clock.now())
         rest = cast("RestClient", world.rest)
-        self.repairing = Repairing(
+        self.repairing = Backfill(
             rest,
             History(rest, world.market),
-            RepairPlan(
+            BackfillPlan(
                 schedule.max_age,
                 trades_page=market.historical_trades.max_rows,
                 aggregates_page=market.aggregate_trades.max_rows,
@@ -190,7 +190,7 @@ class Collector:
             now=clock.now,
             utc=clock.utc,
         )
-        self.recording = Recording(
+        self.recording = Ingest(
             self.aggregator,
             self.journal,
             checkpoint_every_ms=schedule.checkpoint_every,
@@ -200,11 +200,11 @@ class Collector:
             status=lambda: "{}",
             on_bars=self._on_bars,
             on_gaps=self._on_gaps,
-            on_quiet=self.repairing.suspect,
+            on_idle_symbols=self.repairing.check_idle,
             pruning=self._make_pruning(),
         )
         self.readers: list[SteppedReader] = []
-        self.connections = Connections(
+        self.connections = ConnectionPool(
             schedule.symbols,
             self._make_reader,
             group_size=schedule.group_size,
@@ -301,8 +301,8 @@ class Collector:
         lowest = len(self.inbox) if self.world.is_calm else 0
         for _ in range(self.world.rng.randint(lowest, len(self.inbox))):
             self._handle_next()
-            self.recording.go_on(now, is_caught_up=not self.inbox)
-        self.recording.go_on(now, is_caught_up=not self.inbox)
+            self.recording.tick(now, is_caught_up=not self.inbox)
+        self.recording.tick(now, is_caught_up=not self.inbox)
 
     def _handle_next(self) -> None:
         event = self.inbox.popleft()

@@ -7,7 +7,7 @@ import json
 from collections import deque
 from typing import TYPE_CHECKING
 
-from bintrades.binance.markets import stream_name
+from bintrades.exchange.binance.markets import stream_name
 from tests.simulation.market import payload
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Connection:
         self._is_half_open = False
 
     def receive(self) -> bytes | None:
-        """Return what has arrived, cut anywhere; as bintrades.binance.connection.Connection."""
+        """Return what has arrived, cut anywhere; as the feed's Connection."""
         now = self._clock.now()
         if self._faults.active("stream", "half open", self.copy):
             self._is_half_open = True

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from bintrades.binance.rest import RestError
+from bintrades.exchange.binance.rest import RestError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from random import Random
 
-    from bintrades.binance.markets import Endpoint, Market
+    from bintrades.exchange.binance.markets import Endpoint, Market
     from bintrades.model import Trade
     from tests.simulation.clock import Clock
     from tests.simulation.faults import Faults

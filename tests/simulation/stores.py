@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from random import Random
 
-    from bintrades.changes import Key
+    from bintrades.core.write_batch import Key
     from bintrades.model import Bar
     from tests.simulation.clock import Clock
     from tests.simulation.faults import Faults

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bintrades.core.ledger import DISORDER_MS
 from bintrades.errors import JournalDamaged
-from bintrades.journal_reader import JournalReader
-from bintrades.journal_spare import spare_file
-from bintrades.ledger import DISORDER_MS
+from bintrades.journal.reader import JournalReader
+from bintrades.journal.spare import spare_file
 from tests.journals import ledgers_of
 from tests.simulation.checks import (
     IN_THE_END,

@@ -1,0 +1,93 @@
+"""Everything that must be right before collecting begins, each problem of it said at once.
+
+The configuration, the log, the plugins and their options, and what the environment says of proxies
+and certificates: what is wrong with one hides nothing of the others.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from bintrades.config.loader import read_config
+from bintrades.errors import ConfigError
+from bintrades.net.proxies import proxy_for
+from bintrades.net.tls import BUNDLE_VARIABLE, tls_context
+from bintrades.stores.loader import find_stores, without_secrets
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+
+    from bintrades.config.loader import Config, LoggingConfig
+    from bintrades.stores.loader import Store
+
+_VARIABLES_WITH_PATHS = ("SSL_CERT_FILE", "SSL_CERT_DIR", BUNDLE_VARIABLE)
+
+
+def prepare(
+    path: Path, start_logging: Callable[[LoggingConfig], None]
+) -> tuple[Config, list[Store]]:
+    """Return the configuration of the file *path* and the stores that it enables, in its order.
+
+    The configuration's folder becomes the working directory, so that relative paths start there
+    in the options of a store as everywhere. *start_logging*, which raises ConfigError if it cannot,
+    is called before any plugin's code is, which may log. Raises ConfigError with every problem;
+    touches no network. Main thread.
+    """
+    config, problems = read_config(path)
+    _work_in(config.folder)
+    try:
+        start_logging(config.logging)
+    except ConfigError as error:
+        problems += _in_file(path, *error.problems)
+    stores, unusable = find_stores(config.stores.enabled, config.plugins.path)
+    problems += _in_file(path, *unusable)
+    for store in stores:
+        if (options := config.store_options.get(store.name)) is not None:
+            found = _problems_of(store, options)
+            problems += _in_file(path, *(f"[store:{store.name}] {text}" for text in found))
+    problems += dict.fromkeys(_problems_of_environment(config))
+    if problems:
+        raise ConfigError(*problems)
+    return config, stores
+
+
+def _work_in(folder: Path) -> None:
+    """Change the working directory; files that the environment names stay where they are."""
+    for name in _VARIABLES_WITH_PATHS:
+        if paths := os.environ.get(name):
+            os.environ[name] = os.pathsep.join(map(os.path.abspath, paths.split(os.pathsep)))
+    try:
+        os.chdir(folder)
+    except OSError as error:
+        raise ConfigError(
+            f"{folder}: cannot become the working directory: {error.strerror}; the folder of the"
+            " configuration must be one that may be entered"
+        ) from error
+
+
+def _problems_of_environment(config: Config) -> Iterator[str]:
+    for url in (config.binance.stream_url, config.binance.rest_url):
+        try:
+            proxy_for(url, os.environ)
+        except ConfigError as error:
+            yield from error.problems
+    try:
+        tls_context()
+    except ConfigError as error:
+        yield from error.problems
+
+
+def _problems_of(store: Store, options: Mapping[str, str]) -> list[str]:
+    try:
+        store.check(options)
+    except ConfigError as error:
+        return [line for text in error.problems for line in text.splitlines()]
+    except Exception as error:
+        return [f"cannot be checked: {without_secrets(repr(error), options)}"]
+    return []
+
+
+def _in_file(path: Path, *problems: str) -> list[str]:
+    return [f"{path}: {problem}" for problem in problems]

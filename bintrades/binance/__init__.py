@@ -1,1 +1,0 @@
-"""Everything that knows the exchange: its markets, messages, frames, connections and REST side."""

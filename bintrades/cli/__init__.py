@@ -1,0 +1,1 @@
+"""The commands, and all text and tables for people."""

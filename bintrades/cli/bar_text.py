@@ -1,0 +1,205 @@
+"""Bars as CSV, as JSON and as a table, straight from the journal's rows.
+
+The text is that of Bar.as_dict(): decimals without trailing zeros and without an exponent, times in
+ISO 8601. What is stored as text stays text, so that hundreds of thousands take seconds. Pure.
+"""
+
+from __future__ import annotations
+
+import csv
+from decimal import Decimal
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from bintrades.cli.tables import table_pieces
+from bintrades.errors import JournalError
+from bintrades.model import DECIMAL128, EXACT, plain, utc
+from bintrades.util.text import as_json
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import Any
+
+FIELDS = (
+    *("symbol", "market", "open_time", "interval_seconds"),
+    *("trade_count", "buy_count", "sell_count"),
+    *("quantity", "buy_quantity", "sell_quantity", "value", "buy_value", "sell_value"),
+    *("open_price", "close_price", "min_price", "max_price", "average_price"),
+    *("first_trade_id", "last_trade_id", "first_trade_time", "last_trade_time"),
+    *("is_closed", "is_complete", "version", "updated_at"),
+)
+_UNQUOTED = {
+    *("interval_seconds", "trade_count", "buy_count", "sell_count"),
+    *("first_trade_id", "last_trade_id", "is_closed", "is_complete", "version"),
+}
+_COLUMNS = (
+    *(("open", "open_price"), ("high", "max_price"), ("low", "min_price")),
+    *(("close", "close_price"), ("quantity", "quantity"), ("value", "value")),
+    *(("trades", "trade_count"), ("buys", "buy_count")),
+)
+"""Of the table: header and field. Before them comes the time, after them the ids."""
+
+_TO_THE_SECOND = len("2024-08-08T00:00:00")
+_TO_THE_MINUTE = len("2024-08-08T00:00")
+_JSON_BAR = (
+    " {\n"
+    + ",\n".join(f'  "{name}": ' + ("%s" if name in _UNQUOTED else '"%s"') for name in FIELDS)
+    + "\n }"
+)
+
+
+def csv_pieces(
+    pages: Iterable[Iterable[tuple[Any, ...]]], market: str, interval_ms: int
+) -> Iterator[str]:
+    """Yield pieces of a CSV text with a header, each of whole lines, one for each of *pages*.
+
+    Rows are in the order of journal_bars.BAR_COLUMNS. Raises JournalError for a row that has
+    values of a wrong kind.
+    """
+    lines = _Lines()
+    writer = csv.writer(lines, lineterminator="\n")
+    header: tuple[str, ...] = FIELDS
+    for page in pages:
+        if header:
+            writer.writerow(header)
+            header = ()
+        writer.writerows(_readable(row, market, interval_ms) for row in page)
+        yield lines.take()
+    if header:
+        yield "\n"  # no bars
+
+
+def json_pieces(
+    pages: Iterable[Iterable[tuple[Any, ...]]], market: str, interval_ms: int
+) -> Iterator[str]:
+    """Yield pieces of one JSON array, as csv_pieces does."""
+    before = "[\n"
+    market = _quoted(market)
+    for page in pages:
+        piece = []
+        for row in page:
+            texts = _readable(row, market, interval_ms)
+            texts[0] = _quoted(texts[0])
+            piece.append(_JSON_BAR % tuple(texts))
+        if piece:
+            yield before + ",\n".join(piece)
+            before = ",\n"
+    yield "[]\n" if before == "[\n" else "\n]\n"
+
+
+def bar_table(
+    pages: Iterable[Iterable[tuple[Any, ...]]], market: str, interval_ms: int
+) -> Iterator[str]:
+    """Yield pieces of a table for people, as csv_pieces does.
+
+    A * marks a bar that lacks trades, a + one that is still open.
+    """
+    headers = ["open time (UTC)", *(header for header, _ in _COLUMNS), "trade ids"]
+    return table_pieces(
+        ([_in_table(_readable(row, market, interval_ms)) for row in page] for page in pages),
+        headers,
+        right=range(1, len(headers) - 1),
+    )
+
+
+FORMS: dict[str, Callable[..., Iterator[str]]] = {
+    "table": bar_table,
+    "csv": csv_pieces,
+    "json": json_pieces,
+}
+
+
+def _in_table(texts: list[str]) -> list[str]:
+    bar = dict(zip(FIELDS, texts, strict=True))
+    whole = "" if bar["is_complete"] == "true" else "*"
+    mark = whole if bar["is_closed"] == "true" else "+"
+    return [
+        bar["open_time"][:_TO_THE_SECOND].replace("T", " ") + mark,
+        *(bar[field] for _, field in _COLUMNS),
+        f"{bar['first_trade_id']}-{bar['last_trade_id']}",
+    ]
+
+
+class _Lines:
+    """A file for csv.writer that gives away what was written."""
+
+    def __init__(self) -> None:
+        self._parts: list[str] = []
+
+    def write(self, text: str) -> None:
+        self._parts.append(text)
+
+    def take(self) -> str:
+        parts, self._parts = self._parts, []
+        return "".join(parts)
+
+
+def _readable(row: tuple[Any, ...], market: str, interval_ms: int) -> list[str]:
+    try:
+        return _texts(row, market, interval_ms)
+    except (ArithmeticError, TypeError, ValueError) as error:
+        raise JournalError(
+            f"the bar of {row[0]} that opens at {row[1]} cannot be read: {error!r};"
+            " a collector that meets it takes it out and fetches its trades again"
+        ) from error
+
+
+def _texts(row: tuple[Any, ...], market: str, interval_ms: int) -> list[str]:
+    """Return the fields of a bar in the order of FIELDS."""
+    symbol, open_time, version, updated_at, is_closed, is_complete, trades, buys = row[:8]
+    quantity, buy_quantity, value, buy_value, open_price, close_price, low, high = row[8:16]
+    first_id, last_id, first_time, last_time = row[16:]
+    exact_quantity, exact_value = Decimal(quantity), Decimal(value)
+    return [
+        symbol,
+        market,
+        _time(open_time),
+        str(interval_ms // 1000),
+        str(trades),
+        str(buys),
+        str(trades - buys),
+        _decimal(quantity),
+        _decimal(buy_quantity),
+        _decimal(str(EXACT.subtract(exact_quantity, Decimal(buy_quantity)))),
+        _decimal(value),
+        _decimal(buy_value),
+        _decimal(str(EXACT.subtract(exact_value, Decimal(buy_value)))),
+        _decimal(open_price),
+        _decimal(close_price),
+        _decimal(low),
+        _decimal(high),
+        _decimal(str(DECIMAL128.divide(exact_value, exact_quantity))),
+        str(first_id),
+        str(last_id),
+        _time(first_time),
+        _time(last_time),
+        "true" if is_closed else "false",
+        "true" if is_complete else "false",
+        str(version),
+        _time(updated_at),
+    ]
+
+
+def _decimal(text: str) -> str:
+    """Return what str() made of a Decimal as plain() and the format `f` would have it."""
+    if text.isascii() and text.replace(".", "", 1).isdigit():
+        return text.rstrip("0").rstrip(".") if "." in text else text
+    return f"{plain(Decimal(text)):f}"
+
+
+def _time(time_ms: int) -> str:
+    """Return what isoformat() says of utc(time_ms), to the millisecond."""
+    minute, within = divmod(time_ms, 60_000)
+    digits = str(100_000 + within)
+    return f"{_minute(minute)}:{digits[1:3]}.{digits[3:]}+00:00"
+
+
+@lru_cache(maxsize=16)  # a bar's times are close to each other
+def _minute(minute: int) -> str:
+    return utc(minute * 60_000).isoformat()[:_TO_THE_MINUTE]
+
+
+@lru_cache(maxsize=16)
+def _quoted(text: str) -> str:
+    """Return *text* as it stands between the quotes of JSON."""
+    return as_json(text)[1:-1]

@@ -1,0 +1,1 @@
+"""The configuration: an INI file in, checked values out."""

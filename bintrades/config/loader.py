@@ -1,0 +1,346 @@
+"""The configuration file as frozen values; every problem of it reported at once."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bintrades.config.durations import format_duration
+from bintrades.config.ini import Entry, Header, Ini, one_line, read_ini
+from bintrades.config.schema import (
+    OPTIONS,
+    SECTIONS,
+    BarsConfig,
+    BinanceConfig,
+    JournalConfig,
+    LoggingConfig,
+    PluginsConfig,
+    RepairConfig,
+    StoresConfig,
+    SymbolsConfig,
+)
+from bintrades.config.types import BadWordsError, did_you_mean
+from bintrades.errors import ConfigError
+from bintrades.exchange.symbols import is_pattern, select
+from bintrades.util.text import passwords_of_uris, remember_secrets
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = [
+    "BarsConfig",
+    "BinanceConfig",
+    "Config",
+    "JournalConfig",
+    "LoggingConfig",
+    "PluginsConfig",
+    "RepairConfig",
+    "StoresConfig",
+    "SymbolsConfig",
+    "load_config",
+    "read_config",
+]
+
+_STORE = "store:"
+_VARIABLE = re.compile(r"\$\{(?:([^{}]*)\})?")
+_VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+@dataclass(frozen=True)
+class Config:
+    """A whole configuration, valid in itself.
+
+    folder is where relative paths start: that of the file, or its parent when that is called etc.
+    store_options has, for each enabled store and no other, its section as it stands in the file,
+    with the environment variables put in; a store without a section has no options.
+    """
+
+    path: Path
+    folder: Path
+    binance: BinanceConfig = dataclasses.field(default_factory=BinanceConfig)
+    symbols: SymbolsConfig = dataclasses.field(default_factory=SymbolsConfig)
+    bars: BarsConfig = dataclasses.field(default_factory=BarsConfig)
+    repair: RepairConfig = dataclasses.field(default_factory=RepairConfig)
+    journal: JournalConfig = dataclasses.field(default_factory=JournalConfig)
+    plugins: PluginsConfig = dataclasses.field(default_factory=PluginsConfig)
+    stores: StoresConfig = dataclasses.field(default_factory=StoresConfig)
+    logging: LoggingConfig = dataclasses.field(default_factory=LoggingConfig)
+    store_options: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)
+    given: frozenset[tuple[str, str]] = dataclasses.field(default_factory=frozenset, compare=False)
+    """Sections and names of the options that stand in the file."""
+
+    @property
+    def retention_ms(self) -> int | None:
+        """How long bars stay in the journal; None: for ever, since nobody else has them."""
+        is_wanted = self.stores.enabled or ("journal", "retention") in self.given
+        return self.journal.retention_ms if is_wanted else None
+
+    @property
+    def when_bars_leave(self) -> str:
+        """When bars leave the journal, as a sentence for people."""
+        if self.retention_ms is None:
+            return "without a store, no bar leaves the journal unless [journal] retention is set"
+        after = format_duration(self.retention_ms)
+        if self.stores.enabled:
+            return f"bars leave the journal when every store has had them, {after} after a change"
+        return (
+            f"bars leave the journal {after} after their last change, though no store has them:"
+            " [journal] retention is set"
+        )
+
+
+def load_config(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
+    """Read the INI file *path*; raise ConfigError with every problem, in the file's order.
+
+    ${NAME} in a value is taken from *environ*. Relative paths start at the file's folder, or at
+    its parent when that folder is called etc. Nothing but the file is read; of the paths that it
+    names, it is looked at whether they are files or folders.
+    """
+    config, problems = read_config(path, environ)
+    if problems:
+        raise ConfigError(*problems)
+    return config
+
+
+def read_config(path: Path, environ: Mapping[str, str] = os.environ) -> tuple[Config, list[str]]:
+    """Return as much of the configuration as is right, and all that load_config would raise.
+
+    What is wrong has its default; a store whose section lacks a variable has no store_options.
+    Raises ConfigError for a file that cannot be read. The secrets of the stores' sections are from
+    here on in no log, status or message: what came from a variable, and the passwords of URIs.
+    """
+    loader = _Loader(path, read_ini(_read_text(path)), environ)
+    config = loader.load()
+    remember_secrets(loader.secrets)
+    return config, loader.problems()
+
+
+def _read_text(path: Path) -> str:
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"{path}: does not exist; name another with --config, or begin with what"
+            " `bintrades example` prints"
+        ) from error
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ConfigError(
+            f"{path}: line {line}: byte 0x{content[error.start]:02x} is not UTF-8; "
+            "save the file as UTF-8"
+        ) from error
+
+
+class _Loader:
+    """Turns what an INI file holds into a Config, collecting (line, problem) on the way."""
+
+    def __init__(self, path: Path, ini: Ini, environ: Mapping[str, str]) -> None:
+        folder = Path(os.path.abspath(path)).parent  # noqa: PTH100 - also cuts out ".."
+        self._folder = folder.parent if folder.name == "etc" else folder
+        self._path = path
+        self._ini = ini
+        self._environ = environ
+        self.secrets: set[str] = set()
+        self._problems = list(ini.problems)
+        self._values: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
+        self._lines: dict[tuple[str, str], Entry] = {}
+
+    def load(self) -> Config:
+        for entry in self._ini.entries:
+            if entry.section in SECTIONS:
+                self._read(entry)
+        enabled = self._value("stores", "enabled")
+        for header in self._ini.headers:
+            self._check_header(header, enabled)
+        self._check_grace()
+        self._check_retention()
+        self._check_symbols()
+        self._check_paths()
+        store_options = {name: self._store_options(name) for name in enabled}
+        return Config(
+            path=self._path,
+            folder=self._folder,
+            store_options={name: each for name, each in store_options.items() if each is not None},
+            given=frozenset(self._lines),
+            **{section: self._section(section) for section in SECTIONS},
+        )
+
+    def problems(self) -> list[str]:
+        """What load() found, in the file's order."""
+        self._problems.sort(key=lambda problem: problem[0])
+        return [f"{self._path}: {text}" for _, text in self._problems]
+
+    def _read(self, entry: Entry) -> None:
+        option = OPTIONS[entry.section].get(entry.option)
+        if option is None:
+            hint = did_you_mean(entry.option, OPTIONS[entry.section])
+            allowed = ", ".join(OPTIONS[entry.section])
+            self._problem(entry, f"unknown option{hint}; allowed: {allowed}", show_value=False)
+            return
+        text = self._expand(entry, show_value=True)
+        if text is None:
+            return
+        try:
+            self._values[entry.section][entry.option] = option.kind.parse(text)
+            self._lines[entry.section, entry.option] = entry
+        except BadWordsError as error:
+            self._values[entry.section][entry.option] = error.good
+            for fault in error.faults:
+                self._problem(entry, f"{fault}; allowed: {option.kind.allowed}")
+        except ValueError as error:
+            self._problem(entry, f"{error}; allowed: {option.kind.allowed}")
+
+    def _check_header(self, header: Header, enabled: tuple[str, ...]) -> None:
+        section = header.section
+        if section in SECTIONS:
+            return
+        store = section.removeprefix(_STORE)
+        known = {other.section for other in self._ini.headers}
+        lacking = [name for name in enabled if _STORE + name not in known]
+        if section.startswith(_STORE) and store.strip():
+            # The section of a store that is switched off for a while may stay; a misspelt one not.
+            hint = "" if store in enabled else did_you_mean(store, lacking)
+            if hint:
+                self._problems.append(
+                    (header.line, f"[{one_line(section)}]: no enabled store has this name{hint}")
+                )
+            return
+        hint = did_you_mean(section, [*SECTIONS, *(_STORE + name for name in lacking)])
+        allowed = ", ".join([*SECTIONS, _STORE + "NAME"])
+        self._problems.append(
+            (header.line, f"[{one_line(section)}]: unknown section{hint}; allowed: {allowed}")
+        )
+
+    def _check_grace(self) -> None:
+        interval_ms = self._value("bars", "interval")
+        entry = self._lines.get(("bars", "grace"))
+        if entry is not None and self._value("bars", "grace") > interval_ms:
+            allowed = f"0ms to the interval, {format_duration(interval_ms)}"
+            self._problem(entry, f"longer than the interval; allowed: {allowed}")
+
+    def _check_retention(self) -> None:
+        """A late repair must find its bar: one that is gone would be begun anew, and stay small."""
+        if not self._value("repair", "enabled"):
+            return
+        max_age_ms = self._value("repair", "max_age")
+        names = (("journal", "retention"), ("repair", "max_age"))
+        entry = next((self._lines[name] for name in names if name in self._lines), None)
+        if entry is not None and self._value("journal", "retention") <= max_age_ms:
+            self._problem(
+                entry,
+                "a repair reaches back as far as bars are kept, or farther; allowed:"
+                f" [journal] retention longer than [repair] max_age, {format_duration(max_age_ms)}",
+            )
+
+    def _check_symbols(self) -> None:
+        include, exclude = self._value("symbols", "include"), self._value("symbols", "exclude")
+        entry = self._lines.get(("symbols", "exclude"))
+        if entry is None or any(map(is_pattern, include)):
+            return
+        if include and not select(include, exclude, listed=()).symbols:
+            allowed = "names and patterns that leave some symbol of include"
+            self._problem(entry, f"leaves no symbol to collect; allowed: {allowed}")
+
+    def _check_paths(self) -> None:
+        for section, option, obstacle in (
+            ("journal", "path", _not_a_file),
+            ("logging", "file", _not_a_file),
+            ("plugins", "path", _not_a_folder),
+        ):
+            entry = self._lines.get((section, option))
+            value = self._value(section, option)
+            if entry is None or value is None or str(value) == OPTIONS[section][option].default:
+                continue
+            if problem := obstacle(self._absolute(section, value)):
+                self._problem(entry, problem)
+                del self._values[section][option]
+
+    def _store_options(self, name: str) -> dict[str, str] | None:
+        """Return the section of a store; None when one of its variables is missing."""
+        entries = [entry for entry in self._ini.entries if entry.section == _STORE + name]
+        texts = [self._expand(entry, show_value=False) for entry in entries]
+        options = {
+            entry.option: text
+            for entry, text in zip(entries, texts, strict=True)
+            if text is not None
+        }
+        names = (match[1] for entry in entries for match in _VARIABLE.finditer(entry.value))
+        self.secrets.update(self._environ.get(name, "") for name in names if name)
+        self.secrets.update(*map(passwords_of_uris, options.values()))
+        return None if None in texts else options
+
+    def _expand(self, entry: Entry, *, show_value: bool) -> str | None:
+        """Put the environment variables in; None when one of them is missing."""
+        wrong = [
+            problem
+            for match in _VARIABLE.finditer(entry.value)
+            if (problem := self._variable_problem(match[1]))
+        ]
+        for problem in dict.fromkeys(wrong):
+            self._problem(entry, problem, show_value=show_value)
+        if wrong:
+            return None
+        return _VARIABLE.sub(lambda match: self._environ[match[1]], entry.value)
+
+    def _variable_problem(self, name: str | None) -> str | None:
+        if name is None or not _VARIABLE_NAME.fullmatch(name):
+            return "${ is not followed by a name and }; allowed: ${NAME}, an environment variable"
+        if name not in self._environ:
+            return f"the environment variable {name} is not set; set it before starting"
+        return None
+
+    def _problem(self, entry: Entry, text: str, *, show_value: bool = True) -> None:
+        # The text of the file is shown, never that of a variable: it may be a secret.
+        value = one_line(entry.value) if show_value else ""
+        where = f"[{one_line(entry.section)}] {one_line(entry.option)}"
+        where += f" = {value}".rstrip() if show_value else ""
+        self._problems.append((entry.line, f"{where}: {text}"))
+
+    def _value(self, section: str, option: str) -> Any:
+        known = OPTIONS[section][option]
+        return self._values[section].get(option, known.kind.parse(known.default))
+
+    def _section(self, section: str) -> Any:
+        kind = SECTIONS[section]
+        values = {
+            field.name: self._value(section, field.metadata["option"].name)
+            for field in dataclasses.fields(kind)
+        }
+        return kind(**{name: self._absolute(section, value) for name, value in values.items()})
+
+    def _absolute(self, section: str, value: Any) -> Any:
+        if not isinstance(value, Path):
+            return value
+        if section == "plugins" and "path" not in self._values[section]:
+            return _plugins_folder(self._folder / value)
+        return self._folder / value
+
+
+def _not_a_file(path: Path) -> str | None:
+    # Not the methods of Path, which raise for what may not be looked at.
+    if os.path.isdir(path):  # noqa: PTH112
+        return "is a folder; allowed: the path of a file"
+    there = next(parent for parent in path.parents if os.path.exists(parent))  # noqa: PTH110
+    if not os.path.isdir(there):  # noqa: PTH112
+        return f"{one_line(str(there))!r} is not a folder; allowed: a path through folders"
+    return None
+
+
+def _not_a_folder(path: Path) -> str | None:
+    return None if os.path.isdir(path) else "is not a folder; allowed: a folder"  # noqa: PTH112
+
+
+def _plugins_folder(default: Path) -> Path:
+    """The default folder, or that of the checkout this package runs from, where only it exists."""
+    checkout = Path(__file__).parent.parent.parent
+    beside = checkout / default.name
+    is_checkout = (checkout / "setup.cfg").is_file() and beside.is_dir()
+    return beside if is_checkout and not default.is_dir() else default

@@ -1,0 +1,1 @@
+"""Trades in, bars out: ledgers, buckets and clocks. Pure: no input or output, no clock."""

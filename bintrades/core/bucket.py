@@ -1,0 +1,133 @@
+"""The sums that become a bar. Pure."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from bintrades.model import EXACT, Bar
+
+if TYPE_CHECKING:
+    from bintrades.model import Trade, TradeRange
+
+_NOTHING = Decimal(0)
+
+
+class Bucket:
+    """The sums over the trades of one symbol and interval that have come so far.
+
+    It begins empty; *trade* is one that will be added. What it keeps of a trade are the few values
+    that a bar has: to hold on to whole trades makes a market of many symbols visibly slower.
+    """
+
+    __slots__ = (
+        "buy_count",
+        "buy_quantity",
+        "buy_value",
+        "close_price",
+        "end_time",
+        "first_id",
+        "first_time",
+        "last_id",
+        "last_time",
+        "max_price",
+        "min_price",
+        "open_price",
+        "open_time",
+        "sell_count",
+        "sell_quantity",
+        "sell_value",
+    )
+
+    def __init__(self, open_time: int, end_time: int, trade: Trade) -> None:
+        self.open_time = open_time
+        self.end_time = end_time
+        self.buy_count = self.sell_count = 0  # by the taker's side
+        self.buy_quantity = self.sell_quantity = self.buy_value = self.sell_value = _NOTHING
+        self.open_price = self.close_price = self.min_price = self.max_price = trade.price
+        self.first_id = self.last_id = trade.trade_id
+        self.first_time = self.last_time = trade.time
+
+    def add(self, trade: Trade) -> None:
+        """Count *trade*; the caller has set a decimal context that never rounds."""
+        price = trade.price
+        quantity = trade.quantity
+        if trade.is_buyer_maker:
+            self.sell_count += 1
+            self.sell_quantity += quantity
+            self.sell_value += price * quantity
+        else:
+            self.buy_count += 1
+            self.buy_quantity += quantity
+            self.buy_value += price * quantity
+        if price < self.min_price:
+            self.min_price = price
+        elif price > self.max_price:
+            self.max_price = price
+        trade_id = trade.trade_id
+        if trade_id > self.last_id:
+            self.last_id = trade_id
+            self.last_time = trade.time
+            self.close_price = price
+        elif trade_id < self.first_id:
+            self.first_id = trade_id
+            self.first_time = trade.time
+            self.open_price = price
+
+    def add_run(self, first: Trade, run: TradeRange) -> None:
+        """Count the trades of *run*; *first* is the first of them with the quantity of all."""
+        self.add(first)
+        if run.is_buyer_maker:
+            self.sell_count += run.count - 1
+        else:
+            self.buy_count += run.count - 1
+        if run.last_id > self.last_id:
+            self.last_id = run.last_id
+            self.last_time = run.time
+            self.close_price = run.price
+
+    @classmethod
+    def reopened(cls, bar: Bar) -> Bucket:
+        """Return the bucket that continues *bar*."""
+        bucket = cls.__new__(cls)
+        bucket.open_time = bar.open_time_ms
+        bucket.end_time = bar.end_time_ms
+        bucket.buy_count = bar.buy_count
+        bucket.buy_quantity = bar.buy_quantity
+        bucket.buy_value = bar.buy_value
+        bucket.sell_count = bar.sell_count
+        bucket.sell_quantity = bar.sell_quantity
+        bucket.sell_value = bar.sell_value
+        bucket.open_price = bar.open_price
+        bucket.close_price = bar.close_price
+        bucket.min_price = bar.min_price
+        bucket.max_price = bar.max_price
+        bucket.first_id = bar.first_trade_id
+        bucket.last_id = bar.last_trade_id
+        bucket.first_time = bar.first_trade_time_ms
+        bucket.last_time = bar.last_trade_time_ms
+        return bucket
+
+    def bar(self, symbol: str, market: str, *, is_closed: bool) -> Bar:
+        """Return what has come so far; version and completeness are for the journal to say."""
+        return Bar(
+            symbol=symbol,
+            market=market,
+            open_time_ms=self.open_time,
+            interval_ms=self.end_time - self.open_time,
+            trade_count=self.buy_count + self.sell_count,
+            buy_count=self.buy_count,
+            quantity=EXACT.add(self.buy_quantity, self.sell_quantity),
+            buy_quantity=self.buy_quantity,
+            value=EXACT.add(self.buy_value, self.sell_value),
+            buy_value=self.buy_value,
+            open_price=self.open_price,
+            close_price=self.close_price,
+            min_price=self.min_price,
+            max_price=self.max_price,
+            first_trade_id=self.first_id,
+            last_trade_id=self.last_id,
+            first_trade_time_ms=self.first_time,
+            last_trade_time_ms=self.last_time,
+            is_closed=is_closed,
+        )

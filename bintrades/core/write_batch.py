@@ -1,0 +1,110 @@
+"""What an aggregator has to have written down. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from bintrades.core.ledger import LedgerState, in_numbering, with_lost
+from bintrades.model import Bar, Gap  # noqa: TC001 - msgspec reads it at run time
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Sequence
+
+Key = tuple[str, int]
+"""Symbol and open time of a bar."""
+
+
+class Checkpoint(msgspec.Struct, frozen=True):
+    """All that one symbol needs to go on after a restart."""
+
+    ledger: LedgerState
+    open_bars: tuple[Bar, ...] = ()  # each as far as it has come
+    closed_through: int = -1  # newest open time of which a bar may be stored
+
+
+@dataclass(slots=True)
+class WriteBatch:
+    """What happened since the last collect, ready to be written down in one transaction."""
+
+    finished: dict[Key, Bar] = field(default_factory=dict)  # whole bars, for the stores
+    amendments: dict[Key, Bar] = field(default_factory=dict)  # to be merged with the stored bar
+    checkpoints: dict[str, Checkpoint] = field(default_factory=dict)
+    resolved: list[tuple[str, int, int, str]] = field(default_factory=list)
+    """Ids missing no longer though their trades did not come: symbol, first id, last id, why."""
+
+    reopened: list[tuple[str, Gap]] = field(default_factory=list)
+    """Ids that were held to be absent until a trade of theirs came, by symbol."""
+
+    attempts: dict[tuple[str, int], int] = field(default_factory=dict)
+    """Requests so far, for those made about a gap since: by its symbol and last id."""
+
+    facts: dict[str, str] = field(default_factory=dict)  # to be remembered under their names
+
+    def __bool__(self) -> bool:
+        return any((self.finished, self.amendments, self.checkpoints, self.facts))
+
+    def amend(self, key: Key, part: Bar) -> None:
+        """Note that the trades in *part* belong to a bar that left memory."""
+        for bars in (self.finished, self.amendments):
+            if key in bars:
+                bars[key] = bars[key].merge(part)
+                return
+        self.amendments[key] = part
+
+    def lose(self, symbol: str, gaps: Sequence[Gap]) -> None:
+        """Note that trades of *symbol* which were had are missing again, with all of their bars.
+
+        Late trades of those bars are missing with them: all will come together.
+        """
+        checkpoint = self.checkpoints.get(symbol)
+        if checkpoint is not None:
+            ledger = with_lost(checkpoint.ledger, in_numbering(checkpoint.ledger.next_id, gaps))
+            self.checkpoints[symbol] = msgspec.structs.replace(checkpoint, ledger=ledger)
+        for key, part in list(self.amendments.items()):
+            if key[0] == symbol and any(_is_within(part, gap) for gap in gaps):
+                del self.amendments[key]
+
+    def take(self, symbols: Container[str]) -> WriteBatch:
+        """Return what concerns *symbols*, and keep the rest; facts concern nobody and are kept."""
+        taken = WriteBatch(
+            finished={key: bar for key, bar in self.finished.items() if key[0] in symbols},
+            amendments={key: bar for key, bar in self.amendments.items() if key[0] in symbols},
+            checkpoints={name: each for name, each in self.checkpoints.items() if name in symbols},
+            resolved=[each for each in self.resolved if each[0] in symbols],
+            reopened=[each for each in self.reopened if each[0] in symbols],
+            attempts={key: count for key, count in self.attempts.items() if key[0] in symbols},
+        )
+        self.finished = {k: bar for k, bar in self.finished.items() if k not in taken.finished}
+        self.amendments = {
+            k: bar for k, bar in self.amendments.items() if k not in taken.amendments
+        }
+        self.checkpoints = {
+            k: each for k, each in self.checkpoints.items() if k not in taken.checkpoints
+        }
+        self.resolved = [each for each in self.resolved if each[0] not in symbols]
+        self.reopened = [each for each in self.reopened if each[0] not in symbols]
+        self.attempts = {k: n for k, n in self.attempts.items() if k not in taken.attempts}
+        return taken
+
+    def update(self, later: WriteBatch) -> None:
+        """Take over *later* changes, so that one write makes up for several that failed."""
+        self.finished.update(later.finished)
+        for key, part in later.amendments.items():
+            self.amend(key, part)
+        self.checkpoints.update(later.checkpoints)
+        self.resolved += later.resolved
+        self.reopened += later.reopened
+        self.attempts.update(later.attempts)
+        self.facts.update(later.facts)
+
+
+def _is_within(part: Bar, gap: Gap) -> bool:
+    is_of_that_time = gap.since_ms <= part.open_time_ms <= gap.until_ms
+    return (
+        is_of_that_time
+        and gap.first_id <= part.first_trade_id
+        and part.last_trade_id <= gap.last_id
+    )

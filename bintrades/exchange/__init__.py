@@ -1,0 +1,1 @@
+"""What an exchange is to the collector, and the exchanges that there are."""

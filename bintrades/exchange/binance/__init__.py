@@ -1,0 +1,1 @@
+"""Binance: its markets, messages, streams and REST requests."""

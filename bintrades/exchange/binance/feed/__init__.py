@@ -1,0 +1,1 @@
+"""Binance's streams: connections and what is read from them."""

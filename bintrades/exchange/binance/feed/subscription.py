@@ -1,0 +1,104 @@
+"""Asking for streams: in paced batches, and what to make of the answers. Pure.
+
+The limits are those of the market: too many messages a second close the connection (1008), too
+long a message is not answered at all.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bintrades.exchange.binance.markets import Market
+    from bintrades.exchange.binance.messages import Answer
+
+ANSWER_TIMEOUT_MS = 10_000
+_SUBSCRIBE, _UNSUBSCRIBE = "SUBSCRIBE", "UNSUBSCRIBE"
+
+
+class Subscription:
+    """What one connection asks for. Times are milliseconds on a clock that never goes back."""
+
+    def __init__(self, names: Sequence[str], market: Market) -> None:
+        self._market = market
+        self._waiting = deque((_SUBSCRIBE, batch) for batch in _batches(names, market))
+        self._asked: dict[int, tuple[list[str], int]] = {}  # by request: the names, and when
+        self._last_id = 0
+        self._next_at = 0
+        self.refused: dict[str, str] = {}  # names the exchange will not give, and what it said
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every name was asked for and answered."""
+        return not self._waiting and not self._asked
+
+    def next_message(self, now: int) -> str | None:
+        """Return the message to send now, if there is one and its time has come."""
+        if not self._waiting or now < self._next_at:
+            return None
+        method, names = self._waiting.popleft()
+        self._last_id += 1
+        self._asked[self._last_id] = (names if method == _SUBSCRIBE else [], now)
+        self._next_at = now + self._market.control_spacing_ms
+        return _message(method, names, self._last_id)
+
+    def ask_again(self, name: str) -> None:
+        """Have *name* given up and asked for once more: asking alone may change nothing."""
+        self._waiting.extend(((_UNSUBSCRIBE, [name]), (_SUBSCRIBE, [name])))
+
+    def probe(self, now: int) -> str:
+        """Return a question that any living server answers."""
+        self._last_id += 1
+        self._asked[self._last_id] = ([], now)
+        self._next_at = now + self._market.control_spacing_ms
+        return msgspec.json.encode({"method": "LIST_SUBSCRIPTIONS", "id": self._last_id}).decode()
+
+    def take(self, answer: Answer) -> list[str]:
+        """Note an answer; return the names that are now refused for good.
+
+        One bad name fails its whole batch, so a refused batch is asked for again in halves until
+        the culprit stands alone. An error without an id is about the oldest question.
+        """
+        request = answer.id if answer.id is not None else next(iter(self._asked), None)
+        if not isinstance(request, int) or request not in self._asked:
+            return []
+        names, _ = self._asked.pop(request)
+        if answer.error is None or not names:
+            return []
+        if len(names) == 1:
+            self.refused[names[0]] = answer.error
+            return names
+        middle = len(names) // 2
+        self._waiting.extend(((_SUBSCRIBE, names[:middle]), (_SUBSCRIBE, names[middle:])))
+        return []
+
+    def is_overdue(self, now: int) -> bool:
+        """Whether a question has had no answer for too long."""
+        return any(now - asked > ANSWER_TIMEOUT_MS for _, asked in self._asked.values())
+
+
+def _batches(names: Sequence[str], market: Market) -> list[list[str]]:
+    """Split *names* so that each message keeps to the market's limits."""
+    batches: list[list[str]] = []
+    empty = len(_message(_SUBSCRIBE, [], 2**31).encode())
+    size = market.max_subscribe_bytes
+    for name in names:
+        cost = len(msgspec.json.encode(name)) + 1
+        if size + cost > market.max_subscribe_bytes or (
+            len(batches[-1]) >= market.max_subscribe_names
+        ):
+            batches.append([])
+            size = empty
+        batches[-1].append(name)
+        size += cost
+    return batches
+
+
+def _message(method: str, names: Sequence[str], request: int) -> str:
+    # msgspec writes UTF-8 without escapes: a name costs the bytes that it has.
+    return msgspec.json.encode({"method": method, "params": names, "id": request}).decode()

@@ -1,0 +1,247 @@
+"""What the exchange says on a stream, decoded in batches (docs: "WebSocket Streams for Binance").
+
+One decoder call for a whole batch costs a fraction of one call a message. When a batch holds
+anything but good trades it is halved until the culprit stands alone, so that one bad message costs
+only itself.
+"""
+
+from __future__ import annotations
+
+import decimal
+import string
+from dataclasses import dataclass, field
+from decimal import Decimal
+from itertools import accumulate
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import msgspec
+
+from bintrades.exchange.binance.numbers import check_numbers
+from bintrades.model import Trade
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+MAX_TRADE_BYTES = 1_000
+"""No trade is longer. A longer message is never taken for one, so its numbers stay short."""
+
+LARGEST, SMALLEST = Decimal(10) ** 18, Decimal(10) ** -18
+"""No price and no quantity lies beyond."""
+
+Time = Annotated[int, msgspec.Meta(ge=10**12, lt=10**16)]
+"""2001 to 2286, in milliseconds or in microseconds; what lies between and seconds are neither."""
+
+_MICROSECONDS_FROM = 10**15
+_MILLISECONDS_TO = 10**13
+
+LARGEST_ID = 2**63 - 2
+
+TradeId = Annotated[int, msgspec.Meta(ge=0, le=LARGEST_ID)]
+"""The id after it must still fit into 64 bits, in the journal and in the stores."""
+
+_ASCII_UPPER = {ord(lower): ord(lower.upper()) for lower in string.ascii_lowercase}
+
+_UNUSABLE = (ValueError, decimal.DecimalException, RecursionError)
+"""What decoding raises; the last for JSON nested more deeply than any message of the exchange."""
+
+
+class _StreamTrade(
+    Trade,
+    gc=False,
+    tag_field="e",
+    tag="trade",
+    rename={
+        "symbol": "s",
+        "trade_id": "t",
+        "time": "T",
+        "event_time": "E",
+        "price": "p",
+        "quantity": "q",
+        "is_buyer_maker": "m",
+    },
+):
+    """A Trade as `<symbol>@trade` spells it; fields that we do not know are ignored."""
+
+    symbol: Annotated[str, msgspec.Meta(min_length=1)]
+    trade_id: TradeId
+    time: Time
+    event_time: Time
+    price: Decimal
+    quantity: Decimal
+    is_buyer_maker: bool
+
+
+class _Combined(msgspec.Struct, gc=False):
+    """The wrapper of a combined stream, without the name, which says nothing new."""
+
+    data: _StreamTrade
+
+
+_combined = msgspec.json.Decoder(list[_Combined])
+_anything = msgspec.json.Decoder()
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back for a control message."""
+
+    id: int | str | None  # None where the exchange left it out
+    result: object = None
+    error: str | None = None
+
+
+class Unusable(NamedTuple):
+    """What can be told of a message of a trade that cannot be used."""
+
+    symbol: str
+    trade_id: int | None  # None: not even that
+
+
+@dataclass(slots=True)
+class Decoded:
+    """A batch of messages, sorted by kind."""
+
+    trades: list[Trade] = field(default_factory=list)
+    answers: list[Answer] = field(default_factory=list)
+    unknown: list[bytes] = field(default_factory=list)  # well-formed, but nothing that we use
+    bad: list[tuple[bytes, str]] = field(default_factory=list)  # with the reason
+    unusable: list[Unusable] = field(default_factory=list)  # trades among the bad
+    is_shutdown_announced: bool = False
+
+
+class Batch:
+    """Text messages of one connection, in order, joined into one JSON array.
+
+    They are joined by the thread that read them, while they are in its processor's cache: one
+    large object goes from thread to thread much faster than thousands of small ones.
+    """
+
+    __slots__ = ("array", "lengths")
+
+    def __init__(self, payloads: Sequence[bytes]) -> None:
+        self.array = b"[" + b",".join(payloads) + b"]"
+        self.lengths = list(map(len, payloads))
+
+    @property
+    def payloads(self) -> list[bytes]:
+        """The messages as they came."""
+        ends = [end + index for index, end in enumerate(accumulate(self.lengths), 1)]
+        return [
+            self.array[end - length : end] for end, length in zip(ends, self.lengths, strict=True)
+        ]
+
+
+def milliseconds(time: int) -> int:
+    """Return *time*, a Time, in milliseconds: rounded down, as the exchange itself does it.
+
+    Raises ValueError for what is neither milliseconds nor microseconds.
+    """
+    if time < _MILLISECONDS_TO:
+        return time
+    if time < _MICROSECONDS_FROM:
+        raise ValueError(f"neither milliseconds nor microseconds: {time}")
+    return time // 1_000
+
+
+def decode(batch: Batch) -> Decoded:
+    """Decode a batch; never raises for what its messages contain."""
+    decoded = Decoded()
+    if batch.lengths:
+        _decode(batch, decoded)
+    return decoded
+
+
+def _decode(batch: Batch, decoded: Decoded) -> None:
+    try:
+        decoded.trades += _decode_trades(batch)
+    except _UNUSABLE as error:
+        payloads = batch.payloads
+        if len(payloads) == 1:
+            _decode_other(payloads[0], str(error), decoded)
+        else:
+            middle = len(payloads) // 2
+            _decode(Batch(payloads[:middle]), decoded)
+            _decode(Batch(payloads[middle:]), decoded)
+
+
+def _decode_trades(batch: Batch) -> list[_StreamTrade]:
+    """Return one trade for each message, or raise one of _UNUSABLE."""
+    if max(batch.lengths) > MAX_TRADE_BYTES:
+        raise ValueError(f"longer than {MAX_TRADE_BYTES} bytes, which no trade is")
+    messages = _combined.decode(batch.array)
+    # What is not exactly one object each breaks the syntax of the array or changes the count.
+    if len(messages) != len(batch.lengths):
+        raise ValueError("not exactly one JSON object")
+    check_numbers(batch.array)
+    trades = [message.data for message in messages]
+    for trade in trades:
+        if not (SMALLEST <= trade.price <= LARGEST and SMALLEST <= trade.quantity <= LARGEST):
+            raise ValueError(f"price or quantity out of range: {trade.price}, {trade.quantity}")
+        if trade.time >= _MILLISECONDS_TO or trade.event_time >= _MILLISECONDS_TO:
+            trade.time = milliseconds(trade.time)
+            trade.event_time = milliseconds(trade.event_time)
+    return trades
+
+
+def _decode_other(payload: bytes, reason: str, decoded: Decoded) -> None:
+    """Sort one message that is not a good trade of a combined stream."""
+    try:
+        message: Any = _anything.decode(payload)
+    except (ValueError, RecursionError) as error:
+        decoded.bad.append((payload, f"not JSON: {error}"))
+        return
+    if not isinstance(message, dict):
+        decoded.unknown.append(payload)
+        return
+    event = message.get("data", message)
+    kind = event.get("e") if isinstance(event, dict) else None
+    if kind == "serverShutdown" or message.get("stream") == "!serverShutdown":
+        decoded.is_shutdown_announced = True
+    elif kind == "trade" and event is message:
+        _decode_raw_trade(payload, message, decoded)
+    elif kind == "trade":
+        _record_bad_trade(payload, reason, message, decoded)
+    elif (answer := _answer(message)) is not None:
+        decoded.answers.append(answer)
+    else:
+        decoded.unknown.append(payload)
+
+
+def _decode_raw_trade(payload: bytes, message: dict[str, Any], decoded: Decoded) -> None:
+    """Take a trade that came without the wrapper, as under /ws, by putting it into one."""
+    try:
+        decoded.trades += _decode_trades(Batch([b'{"data":' + payload + b"}"]))
+    except _UNUSABLE as error:
+        _record_bad_trade(payload, str(error), message, decoded)
+
+
+def _record_bad_trade(
+    payload: bytes, reason: str, message: dict[str, Any], decoded: Decoded
+) -> None:
+    """Set a message apart, and say of which trade it should have told."""
+    decoded.bad.append((payload, reason))
+    event, stream = message.get("data", message), message.get("stream")
+    symbol, trade_id = event.get("s"), event.get("t")
+    if not isinstance(symbol, str) and isinstance(stream, str):
+        symbol = stream.partition("@")[0].translate(_ASCII_UPPER)
+    if isinstance(symbol, str):
+        has_id = type(trade_id) is int and 0 <= trade_id <= LARGEST_ID
+        decoded.unusable.append(Unusable(symbol, trade_id if has_id else None))
+
+
+def _answer(message: dict[str, Any]) -> Answer | None:
+    """Return the answer to a control message, if it is one; errors come in two shapes.
+
+    Documented: {"code": 2, "msg": "..."}; seen: {"error": {"code": 2, "msg": "..."}, "id": 1}.
+    """
+    request = message.get("id")
+    if not isinstance(request, int | str):
+        request = None
+    error = message.get("error", message if "code" in message and "msg" in message else None)
+    if error is not None:
+        if isinstance(error, dict):
+            error = f"{error.get('msg')} (code {error.get('code')})"
+        return Answer(request, error=str(error))
+    if "result" in message:
+        return Answer(request, result=message["result"])
+    return None

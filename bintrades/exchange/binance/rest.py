@@ -1,0 +1,253 @@
+"""Requests to the exchange's REST side, each with its limits and its failures said exactly."""
+
+from __future__ import annotations
+
+import email.utils
+import re
+from datetime import UTC
+from http import HTTPStatus
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import urlencode, urlsplit
+
+import msgspec
+import urllib3
+
+from bintrades.config.ini import one_line
+from bintrades.errors import ConfigError, ExchangeError
+from bintrades.exchange.binance.budget import MINUTE_MS
+from bintrades.exchange.symbols import SymbolInfo
+from bintrades.net.dialing import Dialer
+from bintrades.net.http_pool import http_pool
+from bintrades.net.tls import Certificates
+from bintrades.util.clocks import utc_ms
+from bintrades.version import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bintrades.exchange.binance.markets import Endpoint, Market
+
+T = TypeVar("T")
+
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
+"""Longest answer that is read; the list of all symbols has some 10 MiB."""
+
+_SHOWN_BYTES = 200
+_PART_BYTES = 64 * 1024
+_MAX_HEAD_BYTES = 1024 * 1024
+_BANNED = re.compile(r"banned until ([0-9]{13})\b")  # milliseconds UTC
+_ADVICE = {
+    403: "its firewall refused the request; wait some minutes, and ask less often",
+    418: "this address is banned for asking too much",
+    429: "this address asks too much",
+    451: (
+        "this address is in a place that the exchange does not serve; set [binance] rest_url = "
+        "https://data-api.binance.vision and stream_url = wss://data-stream.binance.vision"
+    ),
+}
+
+
+class RestError(ExchangeError):
+    """A request failed. What the exchange said of it, where it did:
+
+    status is that of HTTP, code Binance's own (such as -1121 for an unknown symbol), and
+    retry_after_s the seconds to wait before any other request.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        code: int | None = None,
+        retry_after_s: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.retry_after_s = retry_after_s
+
+
+class _Refusal(msgspec.Struct):
+    code: int | None = None
+    msg: str = ""
+
+
+class _Symbol(msgspec.Struct):
+    symbol: str
+    status: str = "TRADING"
+
+
+class _ExchangeInfo(msgspec.Struct):
+    symbols: list[_Symbol]
+
+
+class RestClient:
+    """The REST side of one market, over connections that are kept open between requests.
+
+    Callable from any thread; *dialer* opens the connections, one of its own by default. Making one
+    raises ConfigError for certificates that cannot be read; every failure of a request is a
+    RestError. A request fails when nothing comes for timeout_s, when no connection is made in that
+    time, or when its answer is not whole after answer_timeout_s in all.
+    """
+
+    def __init__(
+        self,
+        rest_url: str,
+        market: Market,
+        *,
+        dialer: Dialer | None = None,
+        timeout_s: float = 10.0,
+        answer_timeout_s: float = 60.0,
+        max_answer_bytes: int = MAX_ANSWER_BYTES,
+    ) -> None:
+        self._rest_url = rest_url.rstrip("/")
+        self.market = market
+        self._max_answer_bytes = max_answer_bytes
+        self.used_weight: int | None = None  # of this minute, as the exchange last counted it
+        self.minute_left_ms: int | None = None  # at most, as the exchange last said
+        self._pool = http_pool(
+            rest_url,
+            dialer or Dialer(Certificates().context),
+            headers={
+                "Host": _host(rest_url),
+                "User-Agent": f"bintrades/{__version__}",
+                "Accept-Encoding": "gzip",
+            },
+            timeout_s=timeout_s,
+            answer_timeout_s=answer_timeout_s,
+            # Compressed data may be no larger; what stands around it is not ours to decide.
+            max_bytes=2 * max_answer_bytes + _MAX_HEAD_BYTES,
+        )
+
+    def __enter__(self) -> RestClient:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections; a request under way in another thread ends by itself."""
+        self._pool.close()
+
+    def exchange_symbols(self) -> list[SymbolInfo]:
+        """Return every symbol that the market lists, delisted ones (BREAK) included."""
+        params = {"showPermissionSets": "false"}
+        answer = self.get(self.market.exchange_info, params, _ExchangeInfo)
+        return [SymbolInfo(row.symbol, row.status) for row in answer.symbols]
+
+    def get(self, endpoint: Endpoint, params: Mapping[str, str | int], answer: type[T]) -> T:
+        """Ask *endpoint* and return what came as the type *answer*; other fields are ignored."""
+        url = self._rest_url + endpoint.path + (f"?{urlencode(params)}" if params else "")
+        body = self._fetch(url)
+        try:
+            return msgspec.json.decode(body, type=answer)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise RestError(
+                f"GET {url}: not the expected answer: {error}: {_start(body)}", status=200
+            ) from error
+
+    def _fetch(self, url: str) -> bytes:
+        parts = urlsplit(url)
+        target = f"{parts.path}?{parts.query}" if parts.query else parts.path
+        try:
+            response = self._pool.urlopen(
+                "GET", target, redirect=False, retries=False, preload_content=False
+            )
+            try:
+                self._record_weight(response.headers)
+                body = self._read(url, response)
+            except BaseException:
+                response.close()
+                raise
+            finally:
+                response.release_conn()
+        except (urllib3.exceptions.HTTPError, OSError, ConfigError) as error:
+            raise RestError(f"GET {url}: no answer: {_reason(error)}") from error
+        if response.status != HTTPStatus.OK:
+            raise _refused(url, response, body)
+        return body
+
+    def _record_weight(self, headers: Mapping[str, str]) -> None:
+        used = headers.get("X-MBX-USED-WEIGHT-1M", "")
+        if used.isdecimal():
+            said_at = _said_at(headers)
+            self.minute_left_ms = None if said_at is None else MINUTE_MS - said_at % MINUTE_MS
+            self.used_weight = int(used[:9])
+
+    def _read(self, url: str, response: urllib3.BaseHTTPResponse) -> bytes:
+        body = bytearray()
+        for part in response.stream(_PART_BYTES):
+            body += part
+            if len(body) > self._max_answer_bytes:
+                raise RestError(f"GET {url}: more than {self._max_answer_bytes} bytes came")
+        return bytes(body)
+
+
+def _host(url: str) -> str:
+    """Return the header Host: what the address has, in the letters of name services."""
+    place = urlsplit(url).netloc.rpartition("@")[2]
+    return place if place.isascii() else place.encode("idna").decode()
+
+
+def _reason(error: BaseException) -> str:
+    """Return what was the matter: urllib3 packs errors into its own."""
+    while isinstance(error, urllib3.exceptions.HTTPError):
+        packed = [each for each in error.args if isinstance(each, Exception)]
+        inner = error.__cause__ or next(iter(packed), None)
+        if inner is None:
+            break
+        error = inner
+    return one_line(str(error), 500) or type(error).__name__
+
+
+def _refused(url: str, response: urllib3.BaseHTTPResponse, body: bytes) -> RestError:
+    """Make the error for an answer that is not 200: what was asked, what came, what to do."""
+    status = response.status
+    try:
+        refusal = msgspec.json.decode(body, type=_Refusal)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        refusal = _Refusal()
+    said = _start(body)
+    if refusal.code is not None:
+        said = f"code {refusal.code}: {_start(refusal.msg.encode())}"
+    if location := response.get_redirect_location():
+        said = f"it points to {_start(location.encode())}"
+    retry_after_s = _retry_after_s(response.headers, refusal.msg)
+    reason = _start((response.reason or "").encode())
+    parts = [f"GET {url}: {status} {reason}".rstrip(), said, _ADVICE.get(status)]
+    if retry_after_s is not None:
+        parts.append(f"wait {retry_after_s} s")
+    return RestError(
+        "; ".join(part for part in parts if part),
+        status=status,
+        code=refusal.code,
+        retry_after_s=retry_after_s,
+    )
+
+
+def _retry_after_s(headers: Mapping[str, str], message: str) -> int | None:
+    """Return how long to wait, as the header says or, where it is missing, a ban's message."""
+    header = headers.get("Retry-After", "")
+    if header.isdecimal() and len(header) < 10:
+        return int(header)
+    banned = _BANNED.search(message)
+    if banned is None:
+        return None
+    said_at = _said_at(headers)
+    return max(0, -(((utc_ms() if said_at is None else said_at) - int(banned[1])) // 1000))
+
+
+def _said_at(headers: Mapping[str, str]) -> int | None:
+    """Return when the exchange answered, by its own clock: milliseconds UTC, of whole seconds."""
+    try:
+        said_at = email.utils.parsedate_to_datetime(headers.get("Date", ""))
+        return int(said_at.replace(tzinfo=said_at.tzinfo or UTC).timestamp()) * 1000
+    except (ValueError, OverflowError):
+        return None
+
+
+def _start(body: bytes) -> str:
+    """The start of *body* on one line, as a message can show it."""
+    text = " ".join(body[:_SHOWN_BYTES].decode("utf-8", "replace").split())
+    return "".join(char if char.isprintable() else "?" for char in text)

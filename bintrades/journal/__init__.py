@@ -1,0 +1,1 @@
+"""The journal: one SQLite file that has every bar, gap and cursor."""

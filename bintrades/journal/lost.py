@@ -1,0 +1,258 @@
+"""What was lost with rows of a damaged journal, told by the rows beside them.
+
+Bars of a symbol join: the ids between the last of one and the first of the next are those of the
+bars that lay between them. They become missing again, and are asked for like any others.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bintrades.core.ledger import DISORDER_MS, LedgerState, span_between, with_lost
+from bintrades.core.write_batch import Checkpoint
+from bintrades.journal.bars import GET_BAR, neighbours, newest, pages
+from bintrades.journal.file import bar_from_row
+from bintrades.model import LOST, RENUMBERED, START, Gap
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterable, Iterator, Sequence
+    from typing import Any
+
+_FIRST_ID, _LAST_ID, _LAST_TIME = 16, 17, 19  # in a row of a bar
+_TELLING = (6, _FIRST_ID, _LAST_ID, 18, _LAST_TIME)  # with the count and the first time
+_END = 2**62
+_FEW = 3  # newest bars, among which that with the highest id is: `T` may fall back a little
+
+
+@dataclass(slots=True)
+class _Span:
+    """Lost bars with no other bar of their symbol between them."""
+
+    since_ms: int
+    until_ms: int  # the last of them ends here
+    reason: str
+    before: Any | None  # row of the bar before them
+    after: Any | None
+
+    def holds(self, open_time: int) -> bool:
+        return self.after is None or open_time < self.after[1]
+
+
+def lost_gaps(
+    connection: sqlite3.Connection,
+    symbol: str,
+    lost: Iterable[tuple[int, str]],
+    checkpoint: Checkpoint,
+    interval_ms: int,
+) -> Iterator[Gap]:
+    """Yield what is missing of *symbol* without the bars in *lost*: open times, ascending, and why.
+
+    Where one was only feared to be lost, its neighbours may show that there was none. Raises
+    sqlite3.Error.
+    """
+    still_open = {bar.open_time_ms for bar in checkpoint.open_bars}
+    span: _Span | None = None
+    for open_time, reason in lost:
+        if open_time in still_open:
+            continue  # it goes on from its checkpoint
+        # Open time 0: all that the symbol had, up to the end of its newest bar.
+        until = (open_time or checkpoint.closed_through) + interval_ms - 1
+        if span is not None and span.holds(open_time):
+            span.until_ms = until
+            continue
+        if span is not None:
+            yield from _gaps(span, checkpoint, interval_ms)
+        before, after = neighbours(connection, symbol, open_time)
+        span = _Span(open_time, until, reason, before, after)
+    if span is not None:
+        yield from _gaps(span, checkpoint, interval_ms)
+
+
+def spoilt_beside(connection: sqlite3.Connection, symbol: str, open_time: int) -> int | None:
+    """Return the open time of a bar beside a lost one that cannot tell what was lost, if any.
+
+    Its ids, or its count, are nonsense: it is lost as well. Raises sqlite3.Error.
+    """
+    for row in neighbours(connection, symbol, open_time):
+        if row is not None and not all(isinstance(row[at], int) for at in _TELLING):
+            return int(row[1])
+    return None
+
+
+def _gaps(span: _Span, checkpoint: Checkpoint, interval_ms: int) -> Iterator[Gap]:
+    yield from _among_neighbours(span, checkpoint, interval_ms)
+    yield from _gap(span, checkpoint)
+
+
+def _among_neighbours(span: _Span, checkpoint: Checkpoint, interval_ms: int) -> Iterator[Gap]:
+    """Yield when trades are lost whose ids lie between those of a bar beside the lost ones.
+
+    Where `T` fell back across the edge of two bars, their ids overlap. Which of them were in the
+    lost one nobody can tell.
+    """
+    known = (*checkpoint.ledger.gaps, *checkpoint.ledger.absent)
+    ids_of = {
+        bar.open_time_ms: (bar.first_trade_id, bar.last_trade_id, bar.trade_count)
+        for bar in checkpoint.open_bars
+    }
+    for row in (span.before, span.after):
+        if row is not None:
+            ids_of.setdefault(row[1], (row[_FIRST_ID], row[_LAST_ID], row[6]))
+    lost = {
+        at - at % interval_ms: span.reason
+        for at, beside in (
+            (span.since_ms, span.since_ms - interval_ms),
+            (span.until_ms, span.until_ms + 1),
+        )
+        if beside in ids_of and _has_holes(*ids_of[beside], known)
+    }
+    for open_time, reason in lost.items():
+        yield unknown_gap(open_time, open_time + interval_ms - 1, reason)
+
+
+def _has_holes(first_id: int, last_id: int, count: int, known: Sequence[Gap]) -> bool:
+    """Whether a bar lacks ids that are not *known* to be missing or absent."""
+    return count + _count_within(known, first_id, last_id) < last_id - first_id + 1
+
+
+def _gap(span: _Span, checkpoint: Checkpoint) -> Iterator[Gap]:
+    first_id = span.before[_LAST_ID] + 1 if span.before is not None else None
+    if span.after is not None:
+        last_id = span.after[_FIRST_ID] - 1
+    else:
+        if checkpoint.ledger.last_time:  # nothing was seen that is newer
+            newest = max(span.since_ms, checkpoint.ledger.last_time + DISORDER_MS)
+            span.until_ms = min(span.until_ms, newest)
+        ids = [bar.first_trade_id for bar in checkpoint.open_bars]
+        last_id = min(ids, default=checkpoint.ledger.next_id or 0) - 1
+    if first_id is None and (span.since_ms == 0 or last_id < 0):
+        yield unknown_gap(span.since_ms, span.until_ms, span.reason)
+    elif first_id is None:  # as before a first start: however many there were since then
+        yield Gap(0, last_id, span.since_ms, span.until_ms, START, last_error=span.reason)
+    elif first_id <= last_id:
+        yield Gap(first_id, last_id, span.since_ms, span.until_ms, LOST, last_error=span.reason)
+
+
+def unknown_gap(since_ms: int, until_ms: int, reason: str) -> Gap:
+    """Return the record of trades that were lost nobody knows how many of, nor their ids."""
+    return Gap(-1, -1, since_ms, until_ms, LOST, last_error=reason, is_abandoned=True)
+
+
+def gaps_around_incomplete(
+    connection: sqlite3.Connection, symbol: str, interval_ms: int
+) -> Iterator[Gap]:
+    """Yield what may be missing beside the incomplete bars of *symbol* when its gaps are lost.
+
+    What is missing between two ids of one bar cannot be told: that stays on record without ids.
+    """
+    before: Any | None = None
+    for page in pages(connection, symbol, 0, _END):
+        for row in page:
+            is_doubtful = not row[5] or (before is not None and not before[5])
+            if before is not None and is_doubtful and before[_LAST_ID] + 1 < row[_FIRST_ID]:
+                since, until = before[_LAST_TIME], row[18]
+                yield Gap(before[_LAST_ID] + 1, row[_FIRST_ID] - 1, since, until, LOST)
+            if not row[5] and row[6] < row[_LAST_ID] - row[_FIRST_ID] + 1:
+                yield unknown_gap(row[1], row[1] + interval_ms - 1, "its gaps were lost")
+            before = row
+
+
+def is_outdated(connection: sqlite3.Connection, symbol: str, checkpoint: Checkpoint) -> bool:
+    """Whether the newest bar of *symbol* has ids beyond *checkpoint*, written later than it.
+
+    A page of checkpoints of which the disk has lost a write is no error to SQLite. To go on there
+    would count trades again. Where ids have begun anew since that bar, lower ones are newer.
+    Raises sqlite3.Error.
+    """
+    row, _ = neighbours(connection, symbol, _END)
+    state = checkpoint.ledger
+    if row is None or not all(isinstance(row[at], int) for at in (_LAST_ID, _LAST_TIME)):
+        return False
+    has_begun_anew = any(
+        gap.cause == RENUMBERED and gap.until_ms >= row[_LAST_TIME] for gap in state.gaps
+    )
+    is_beyond = row[_LAST_ID] >= (state.next_id or 0)
+    return bool(is_beyond and not has_begun_anew)
+
+
+def lacks_newest(
+    connection: sqlite3.Connection,
+    symbol: str,
+    checkpoint: Checkpoint,
+    gone_through: int,
+    interval_ms: int,
+) -> bool:
+    """Whether the newest bars of *symbol* are gone, though it has others, and nobody says so.
+
+    Those up to *gone_through* were pruned, or lost with an earlier file. Raises sqlite3.Error.
+    """
+    through = checkpoint.closed_through
+    if through <= gone_through or connection.execute(GET_BAR, (symbol, through)).fetchone():
+        return False
+    row, _ = neighbours(connection, symbol, through)
+    if row is None or not isinstance(row[_LAST_ID], int):
+        return False
+    span = _Span(row[1] + interval_ms, through + interval_ms - 1, "", row, None)
+    state = checkpoint.ledger
+    return with_lost(state, _gap(span, checkpoint)).gaps != state.gaps
+
+
+def rebuilt(
+    connection: sqlite3.Connection,
+    symbol: str,
+    gaps: Sequence[Gap],
+    absent: Sequence[Gap],
+    market: str,
+    interval_ms: int,
+) -> Checkpoint | None:
+    """Return where to go on with *symbol*, told by its newest bars; None if it has none.
+
+    What came after those is thereby missing again. Only the checkpoint had the trades that came for
+    a bar that was still open: what of them is before the newest id is missing, too, with ids where
+    the bars tell which they are. Raises sqlite3.Error.
+    """
+    start, count = newest(connection, symbol, 0, _END, _FEW)
+    rows = [row for page in pages(connection, symbol, start, _END) for row in page]
+    if not rows:
+        return None
+    last = max(rows, key=lambda row: int(row[_LAST_ID]))
+    open_bars = tuple(bar_from_row(row, market, interval_ms) for row in rows if not row[4])
+    closed = [row[1] for row in rows if row[4]]
+    known = tuple(gap for gap in gaps if gap.last_id <= last[_LAST_ID])
+    # What is above the newest id is told anew by the next trade, absent or not.
+    absent = tuple(gap for gap in absent if gap.last_id <= last[_LAST_ID])
+    state = LedgerState(last[_LAST_ID] + 1, last[_LAST_TIME], known, absent)
+    beginning = next((gap for gap in gaps if gap.is_start and count < _FEW), None)
+    lost = _of_open_bars(rows, (*known, *absent), beginning, interval_ms)
+    return Checkpoint(with_lost(state, lost), open_bars, max(closed, default=-1))
+
+
+def _of_open_bars(
+    rows: Sequence[Any], known: Sequence[Gap], beginning: Gap | None, interval_ms: int
+) -> Iterator[Gap]:
+    """Yield which ids are neither in *rows* nor *known* to be missing or absent."""
+    next_id = rows[0][_FIRST_ID] if beginning is None else beginning.last_id + 1
+    earliest = time = rows[0][1] if beginning is None else beginning.since_ms
+    complete = {row[1] for row in rows if row[4] and row[5]}  # of those nothing is missing
+    for row in rows:
+        open_time, first_id, last_id = row[1], row[_FIRST_ID], row[_LAST_ID]
+        since, until = span_between(time, row[18])
+        since = max(since, earliest)
+        until = min(until, open_time - 1) if open_time in complete else until
+        if next_id < first_id and since <= until:
+            yield Gap(next_id, first_id - 1, since, until, LOST)
+        if _has_holes(first_id, last_id, row[6], known):
+            # Where `T` fell back it may be of the next one.
+            times = [at for at in (open_time, open_time + interval_ms) if at not in complete]
+            if times:
+                end = times[-1] + interval_ms - 1
+                yield unknown_gap(times[0], end, "its checkpoint was lost")
+        next_id, time = max(next_id, last_id + 1), row[_LAST_TIME]
+        earliest = open_time + interval_ms if open_time in complete else open_time
+
+
+def _count_within(gaps: Iterable[Gap], first_id: int, last_id: int) -> int:
+    """Return how many of these ids are in *gaps*."""
+    return sum(max(0, min(gap.last_id, last_id) - max(gap.first_id, first_id) + 1) for gap in gaps)

@@ -1,0 +1,100 @@
+"""What is known of each symbol's trade ids, once more beside the journal: a little, each minute.
+
+It tells that a journal was begun here, so that a removed or destroyed one is not taken for a first
+start, and where to go on: from the beginning of the bars that were open when it was written.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec.structs import replace
+
+from bintrades.core.ledger import LedgerState
+from bintrades.core.write_batch import Checkpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from bintrades.model import Bar
+
+_ABOUT = (
+    b"bintrades keeps this file beside its journal, to go on where it was should the journal be"
+    b" lost. To begin anew, delete it together with the journal.\n"
+)
+
+
+class Spare(msgspec.Struct, frozen=True):
+    """What the file holds. No checkpoint in it has open bars: it goes on before them."""
+
+    market: str
+    interval_ms: int
+    checkpoints: dict[str, Checkpoint]
+
+
+def spare_file(journal: Path) -> Path:
+    """Return where the spare of *journal* is."""
+    return journal.with_name(journal.name + ".spare")
+
+
+def write_spare(journal: Path, spare: Spare) -> None:
+    """Replace the spare, so that there is always a whole one. Raises OSError."""
+    path = spare_file(journal)
+    new = path.with_name(path.name + ".new")
+    content = msgspec.json.encode(spare)
+    descriptor = os.open(new, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
+    with open(descriptor, "wb") as file:  # noqa: PTH123 - of a descriptor
+        file.write(_ABOUT + content + b"\n%08x\n" % zlib.crc32(content))
+        file.flush()
+        os.fsync(descriptor)
+    new.replace(path)
+
+
+def read_spare(journal: Path) -> Spare | None:
+    """Return what the spare of *journal* holds; None when there is none.
+
+    Raises ValueError for one that is spoilt, and OSError.
+    """
+    try:
+        lines = spare_file(journal).read_bytes().split(b"\n")
+    except FileNotFoundError:
+        return None
+    if len(lines) != len((_ABOUT, "content", "sum", "")) or lines[2] != b"%08x" % zlib.crc32(
+        lines[1]
+    ):
+        raise ValueError("its sum is not right")
+    return msgspec.json.decode(lines[1], type=Spare)
+
+
+def before_unfinished(
+    checkpoint: Checkpoint, bar_at: Callable[[int], Bar | None], interval_ms: int
+) -> Checkpoint:
+    """Return where to go on for whole bars where all that came later is lost.
+
+    That is before the open bars, and before the bar in which the first gap that is still asked for
+    begins: *bar_at* returns the stored bar of an open time. All from there on is to come again.
+    """
+    state = checkpoint.ledger
+    places = [(bar.first_trade_id, bar.open_time_ms) for bar in checkpoint.open_bars]
+    gap = next((gap for gap in state.gaps if not gap.is_abandoned), None)
+    if gap is not None:
+        open_time = gap.since_ms - gap.since_ms % interval_ms
+        bar = None if gap.is_start else bar_at(open_time)
+        places.append((bar.first_trade_id if bar else gap.first_id, open_time))
+    if not places:
+        return checkpoint
+    first_id = min(place[0] for place in places)
+    since = min(place[1] for place in places)
+    gaps = tuple(
+        gap if gap.last_id < first_id else replace(gap, last_id=first_id - 1)
+        for gap in state.gaps
+        if gap.first_id < first_id
+    )
+    next_id = None if gap is not None and gap.is_start else first_id
+    closed_through = max(-1, min(checkpoint.closed_through, since - interval_ms))
+    absent = tuple(gap for gap in state.absent if gap.last_id < first_id)
+    return Checkpoint(LedgerState(next_id, since, gaps, absent), (), closed_through)

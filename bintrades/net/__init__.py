@@ -1,0 +1,1 @@
+"""Addresses, proxies, TLS and connections, for streams and REST requests alike."""

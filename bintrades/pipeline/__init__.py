@@ -1,0 +1,1 @@
+"""The way of a trade: ingest, backfill, delivery, pruning."""

@@ -1,0 +1,386 @@
+"""Events into the aggregator, its bars into the journal. No thread, no clock: time is an input.
+
+What the journal does not take now is kept and written later, together with what came since.
+"""
+
+from __future__ import annotations
+
+import logging
+from bisect import bisect_right
+from collections import deque
+from operator import attrgetter
+from typing import TYPE_CHECKING
+
+from bintrades.core.write_batch import WriteBatch
+from bintrades.errors import JournalError
+from bintrades.exchange.binance.backfill_plan import BackfillResult
+from bintrades.exchange.binance.budget import BLOCKED_UNTIL
+from bintrades.exchange.binance.messages import decode
+from bintrades.exchange.events import (
+    Connected,
+    Disconnected,
+    Event,
+    LatestTrade,
+    Payloads,
+    RateLimited,
+)
+from bintrades.util.logs import LimitedLog
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from bintrades.core.aggregator import Aggregator
+    from bintrades.core.write_batch import Key
+    from bintrades.exchange.events import Source
+    from bintrades.journal.writer import Journal
+    from bintrades.model import Gap
+    from bintrades.pipeline.pruning import Pruning
+
+log = logging.getLogger(__name__)
+
+MAX_WAITING_BARS = 100_000
+"""Bars kept while the journal takes none: some 100 MiB."""
+
+FEW_SYMBOLS = 10
+"""So many may all be saved at every checkpoint: their rows are in a page or two of the file."""
+
+_GATHER_MS = 50  # bars that close at about the same moment are committed together
+_GATHER_FIRST_MS = 20  # for which the first ones wait for others that are about to close
+_GATHER_BEHIND_MS = 100  # while events wait: then commits are what can be saved
+_MANY_BARS = 500  # a commit of their own; stores take the first while the next are committed
+_COMMITS_OF_A_BURST = 8  # at most, however many bars wait: as many may come in with each
+_RETRY_MS = 1_000
+_SUSPECT_EVERY_MS = 5_000
+_STATUS_EVERY_MS = 5_000  # when nothing else is to be written: a sign of life, for `status`
+_STATUS_REST_MS = 1_000  # else it would cost more than the bars beside which it is written
+_SHOWN_BYTES = 200
+
+_first_id = attrgetter("first_id")
+
+
+class Ingest:
+    """Records events. Every call comes from one thread; *now* is milliseconds, monotonic.
+
+    on_bars is called after each commit that holds bars for the stores, on_gaps with what is
+    missing of a symbol, and which ids are absent, when that has changed, on_quiet with symbols
+    whose streams may be dead; status() gives what is written beside the bars, and clock() the
+    time for their updated_at.
+
+    Every checkpoint_every_ms all that changed is saved or, where *is_sparing*, only what has
+    changed enough: with many symbols that is most of the cost, and a crash makes each of them ask
+    the exchange for a page of trades anyway. Without *pruning*, no bar leaves the journal.
+    """
+
+    def __init__(
+        self,
+        aggregator: Aggregator,
+        journal: Journal,
+        *,
+        checkpoint_every_ms: int,
+        is_sparing: bool = False,
+        now: int,
+        clock: Callable[[], int],
+        status: Callable[[], str],
+        on_bars: Callable[[], None],
+        on_gaps: Callable[[str, Sequence[Gap]], None],
+        on_idle_symbols: Callable[[Sequence[str]], None],
+        pruning: Pruning | None = None,
+    ) -> None:
+        self.bad_count = 0
+        self.unknown_count = 0
+        self.lag_ms = 0  # local clock minus `E` of the newest trade, both clocks' errors included
+        self.delay_ms = 0  # for which the oldest event that is known of has waited to be handled
+        self.journal_error: str | None = None  # None: the journal is well
+        self._aggregator = aggregator
+        self._journal = journal
+        self._checkpoint_every = checkpoint_every_ms
+        self._is_sparing = is_sparing
+        self._clock = clock
+        self._status = status
+        self._on_bars = on_bars
+        self._on_gaps = on_gaps
+        self._on_idle_symbols = on_idle_symbols
+        self._pruning = pruning
+        self._sources: list[Source] = []  # connected now
+        self._pending = WriteBatch()
+        self._published: dict[str, tuple[tuple[Gap, ...], tuple[Gap, ...]]] = {}
+        self._heard_at = self._suspected_at = now
+        self._written_at = self._checkpointed_at = now
+        self._status_at = now - _STATUS_REST_MS  # when the status was last written
+        self._retry_at = now
+        self._gathering_since: int | None = None  # when the first of the bars that wait had closed
+        self._damage: tuple[str, tuple[int, int]] | None = None  # that a reader has found
+        self._unreadable: deque[Key] = deque()  # bars of which a reader has found spoilt rows
+        self._limited = LimitedLog(log)
+        for symbol in journal.checkpoints.keys() & aggregator.symbols:
+            self._publish_gaps(symbol)
+
+    @property
+    def waiting_bars(self) -> int:
+        """Bars that the journal has not taken yet."""
+        return len(self._pending.finished) + len(self._pending.amendments)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether too many bars wait for any more to be made."""
+        return self.waiting_bars > MAX_WAITING_BARS
+
+    def save_readable(self, reason: str, file: tuple[int, int]) -> None:
+        """Have what can be read of a damaged journal saved at the next write. Any thread.
+
+        *file* is the one that was found damaged: the journal may be another one by now.
+        """
+        self._damage = (reason, file)
+
+    def lose_unreadable(self, keys: Sequence[Key]) -> None:
+        """Have bars that a reader could not read be missing again at the next write. Any thread."""
+        self._unreadable.extend(keys)
+
+    def handle(self, event: Event) -> None:
+        """Take what a connection or the repairer brings."""
+        match event:
+            case Payloads():
+                self._take(event)
+            case Connected(source, at):
+                self._sources.append(source)
+                self._aggregator.connected(source.symbols, at)
+            case Disconnected(source, at) if source in self._sources:
+                self._sources.remove(source)
+                self._aggregator.disconnected(source.symbols, at)
+            case Disconnected():
+                pass  # stopped while the inbox was full, so that no word came of its beginning
+            case BackfillResult(symbol):
+                self._aggregator.repair(event)
+                self._publish_gaps(symbol, even_if_same=True)
+            case LatestTrade():
+                self._check_stream(event)
+            case RateLimited(ban):
+                self._pending.facts[BLOCKED_UNTIL] = str(ban)
+
+    def tick(self, now: int, *, is_caught_up: bool) -> None:
+        """Close what is due, write what is due; call it after events and several times a second.
+
+        While events wait, time is what it was when they came: a symbol whose trades are among
+        them is not silent.
+        """
+        passed = now if is_caught_up else self._heard_at
+        self.delay_ms = max(0, now - passed)
+        self._aggregator.advance(passed)
+        self._check_idle(passed)
+        self._write_if_due(now, is_caught_up=is_caught_up)
+
+    def idle_ms(self, now: int) -> int:
+        """Return for how long nothing is to be closed or committed, should no event come."""
+        left = self._aggregator.next_look_in(now)
+        if self._aggregator.waiting_bar_count:
+            since = now if self._gathering_since is None else self._gathering_since
+            commit_at = 0
+            if self._aggregator.waiting_bar_count < _MANY_BARS:
+                is_alone = left > _GATHER_MS  # nothing else is about to close
+                commit_at = max(
+                    self._written_at + _GATHER_MS, since + (0 if is_alone else _GATHER_FIRST_MS)
+                )
+            left = min(left, max(commit_at, self._retry_at) - now)
+        return max(0, left)
+
+    def finish(self, now: int) -> bool:
+        """Write the open bars as well; return whether nothing waits. May be called again."""
+        return self._write(now, self._aggregator.collect(is_last=True), is_last=True)
+
+    def _take(self, event: Payloads) -> None:
+        decoded = decode(event.batch)
+        self._heard_at = event.received_at  # whatever it was: time has come as far as that
+        if decoded.trades or decoded.unusable:
+            event.source.on_data(event.received_at)  # the stream lives, be it of use or not
+        if decoded.trades:
+            self._aggregator.add(decoded.trades, event.received_at)
+            self.lag_ms = self._clock() - decoded.trades[-1].event_time
+            self._log_renumbered()
+        for symbol, trade_id in decoded.unusable:
+            self._aggregator.on_unusable(symbol, trade_id, event.received_at)
+        if decoded.answers:
+            event.source.take_answers(decoded.answers)
+        if decoded.is_shutdown_announced:
+            event.source.on_shutdown()
+        for payload, reason in decoded.bad:
+            self.bad_count += 1
+            self._limited.warning(
+                "a message cannot be used and is skipped",
+                reason=reason,
+                start=payload[:_SHOWN_BYTES].decode(errors="replace"),
+            )
+        for payload in decoded.unknown:
+            self.unknown_count += 1
+            self._limited.warning(
+                "a message of an unknown kind is ignored",
+                start=payload[:_SHOWN_BYTES].decode(errors="replace"),
+            )
+
+    def _log_renumbered(self) -> None:
+        while self._aggregator.renumbered:
+            log.error(
+                "the exchange has begun the trade ids of a symbol anew, as its test networks do;"
+                " bars around that moment are incomplete for good",
+                extra={"symbol": self._aggregator.renumbered.pop()},
+            )
+
+    def _check_stream(self, newest: LatestTrade) -> None:
+        """Ask for a stream again that has failed to bring a trade of a while ago."""
+        symbol, trade_id = newest.symbol, newest.trade_id
+        if not self._aggregator.on_latest_trade(symbol, trade_id, newest.time, newest.at):
+            return
+        self._limited.warning(
+            "a stream is dead: the exchange has trades that it did not send; asking for it again",
+            symbol=symbol,
+            trade_id=trade_id,
+        )
+        for source in self._sources:
+            if symbol in source.symbols:
+                source.subscribe_again(symbol)
+
+    def _publish_gaps(self, symbol: str, *, even_if_same: bool = False) -> None:
+        gaps, absent = self._aggregator.gaps(symbol), self._aggregator.absent(symbol)
+        told, told_absent = self._published.get(symbol, ((), ()))
+        is_same = gaps is told and absent is told_absent  # tuples compare item by item
+        if even_if_same or not (is_same or (gaps, absent) == (told, told_absent)):
+            self._log_gaps(symbol, told, gaps)
+            self._published[symbol] = (gaps, absent)
+            self._on_gaps(symbol, sorted((*gaps, *absent), key=_first_id) if absent else gaps)
+
+    def _log_gaps(self, symbol: str, told: Sequence[Gap], gaps: Sequence[Gap]) -> None:
+        if told and not gaps:
+            self._limited.info("nothing is missing any longer", symbol=symbol)
+        new = bisect_right(gaps, told[-1].last_id, key=_first_id) if told else 0
+        for gap in gaps[new:]:
+            self._limited.info(
+                "trades are missing",
+                symbol=symbol,
+                first_id=gap.first_id,
+                last_id=gap.last_id,
+                cause=gap.cause,
+            )
+
+    def _check_idle(self, now: int) -> None:
+        if now - self._suspected_at >= _SUSPECT_EVERY_MS:
+            self._suspected_at = now
+            self._on_idle_symbols(self._aggregator.idle_symbols(now))
+
+    def _write_if_due(self, now: int, *, is_caught_up: bool) -> None:
+        """Save what is due now and then, and commit bars soon after they close."""
+        has_gathered = self._has_gathered(now, _GATHER_MS if is_caught_up else _GATHER_BEHIND_MS)
+        if now < self._retry_at:
+            return
+        if self._aggregator.has_just_begun:
+            self._write(now, self._aggregator.collect())
+        elif self._is_checkpoint_due(now, has_gathered=has_gathered):
+            self._checkpointed_at = now
+            aggregator = self._aggregator
+            due = aggregator.collect_due(now) if self._is_sparing else aggregator.collect()
+            self._write(now, due)
+        elif has_gathered:
+            most = max(_MANY_BARS, self._aggregator.waiting_bar_count // _COMMITS_OF_A_BURST)
+            self._write(now, self._aggregator.collect_bars(most))
+            self._gathering_since = None  # those that are left wait for more again
+        elif now - self._status_at >= _STATUS_EVERY_MS:
+            self._write(now, WriteBatch())
+
+    def _is_checkpoint_due(self, now: int, *, has_gathered: bool) -> bool:
+        """Whether it is time to save what is due now and then.
+
+        It would take all bars that wait as well, thousands in one commit: their turn is first,
+        unless there are always some.
+        """
+        rounds = 2 if has_gathered and self._is_sparing else 1
+        return now - self._checkpointed_at >= rounds * self._checkpoint_every
+
+    def _has_gathered(self, now: int, gather_ms: int) -> bool:
+        """Whether bars wait, for long enough, or without others that are about to close."""
+        waiting = self._aggregator.waiting_bar_count
+        if not waiting:
+            self._gathering_since = None
+            return False
+        if self._gathering_since is None:
+            self._gathering_since = now
+        if waiting >= _MANY_BARS:
+            return True
+        is_alone = self._aggregator.next_look_in(now) > _GATHER_MS
+        is_over = is_alone or now - self._gathering_since >= _GATHER_FIRST_MS
+        return is_over and now - self._written_at >= gather_ms
+
+    def _write(self, now: int, changes: WriteBatch, *, is_last: bool = False) -> bool:
+        """Commit *changes* and what waits; return whether nothing waits any longer.
+
+        Where there is nothing, the status is written if it is old, or the last one.
+        """
+        for symbol in changes.checkpoints:
+            self._publish_gaps(symbol)
+        for symbol, gap in changes.reopened:
+            self._limited.info(
+                "a trade came of ids that the exchange had said to be absent; they are asked for",
+                symbol=symbol,
+                first_id=gap.first_id,
+                last_id=gap.last_id,
+            )
+        self._pending.update(changes)
+        damage, self._damage = self._damage, None
+        unreadable = tuple(self._unreadable)
+        has_news = self._pending or damage is not None or bool(unreadable) or is_last
+        if not has_news and now - self._status_at < _STATUS_EVERY_MS:
+            return True
+        clock = self._clock()
+        has_bars = self.waiting_bars > 0
+        try:
+            if damage is not None:
+                self._journal.save_readable(*damage)
+            self._journal.lose_unreadable(dict.fromkeys(unreadable))
+            for _ in unreadable:
+                self._unreadable.popleft()
+            is_due = is_last or now - self._status_at >= _STATUS_REST_MS
+            exchange_ms = self._aggregator.confirmed_clock(now)
+            self._journal.write(
+                self._pending,
+                clock,
+                self._status() if is_due else None,
+                exchange_ms=exchange_ms,
+            )
+            self._pending = WriteBatch()
+            self._written_at = now
+            if is_due:
+                self._status_at = now
+            if has_bars:
+                self._on_bars()
+            self._prune(exchange_ms, now)
+        except JournalError as error:
+            self._record_failure(now, error)
+        else:
+            self._record_success()
+        self._want_lost()
+        return not self._pending
+
+    def _want_lost(self) -> None:
+        """Want the trades again whose bars were lost with a damaged journal."""
+        for symbol, gaps in self._journal.take_lost().items():
+            self._pending.lose(symbol, gaps)
+            self._aggregator.lose(symbol, gaps)
+            if symbol in self._aggregator.symbols:
+                self._publish_gaps(symbol)
+
+    def _prune(self, exchange_ms: int, now: int) -> None:
+        if self._pruning is None or self._aggregator.waiting_bar_count:
+            return  # of thousands that close at one moment the last should not wait for it
+        if count := self._pruning.prune_if_due(exchange_ms, now):
+            self._limited.info("old bars have left the journal", bars=count)
+
+    def _record_success(self) -> None:
+        if self.journal_error is not None:
+            log.info("the journal is well again")
+            self.journal_error = None
+
+    def _record_failure(self, now: int, error: JournalError) -> None:
+        self.journal_error = str(error)
+        self._retry_at = now + _RETRY_MS
+        self._limited.warning(
+            "the journal cannot be written; collecting goes on, its bars wait in memory",
+            error=str(error),
+            waiting_bars=self.waiting_bars,
+        )

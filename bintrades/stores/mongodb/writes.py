@@ -1,0 +1,232 @@
+"""A batch of bars on its way into a collection: inserted, or put in the place of a lesser version.
+
+To insert costs the server a tenth of what it costs to look first, and nearly every bar is new. So
+bars are inserted, and only what the server has already, or seems to refuse, is written by an update
+that compares the stored bar with the new one. What that update says of a bar is final.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from bson.errors import BSONError
+from bson.raw_bson import RawBSONDocument
+from pymongo import UpdateOne
+from pymongo.errors import (
+    BulkWriteError,
+    PyMongoError,
+    WriteConcernError,
+    WriteError,
+    WTimeoutError,
+)
+
+from bintrades.errors import BintradesError
+from bintrades.stores.mongodb.bar_bson import encode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from pymongo.collection import Collection
+
+    from bintrades.model import Bar
+
+    Document = dict[str, Any]
+    Bars = Collection[Document]
+    Rejected = list[tuple[Bar, str]]
+
+KEY = ("symbol", "open_time")
+"""The fields that tell one bar from another; the unique index is on them."""
+
+DUPLICATE_KEY = 11000
+_TIMED_OUT = 64  # while waiting for the members of a replica set
+
+OF_THE_DOCUMENT = frozenset(
+    {
+        DUPLICATE_KEY,
+        *(11001, 12582),  # the same, as older servers and routers say it
+        121,  # DocumentValidationFailure
+        *(2, 14, 22),  # BadValue, TypeMismatch, InvalidBSON
+        *(52, 53, 55, 57),  # names and ids that a document must not have
+        *(
+            10003,
+            10334,
+            17280,
+            17419,
+            17420,
+        ),  # too large: for a capped collection, at all, an index
+        *(171, 13026, 13027, 16755, 16804),  # what an index of the user's cannot take
+    }
+)
+"""Codes of errors that lie in the document, so that it would be refused again.
+
+Any other code says "not now": a server that is overloaded, full, stepping down, misconfigured or
+simply newer than this list must not make anybody lose sight of a bar. The batch comes again.
+"""
+
+_PART = 1_000  # bars encoded while others are inserted
+_UNDERWAY = 2  # inserts at once: the server has work while it waits for its disk, and we for it
+_ATTEMPTS = 5
+_REASON_LENGTH = 500
+
+
+class _Write:
+    """One bar as a document; making it raises if the bar cannot be one."""
+
+    def __init__(self, bar: Bar) -> None:
+        self.bar = bar
+        self.document = RawBSONDocument(encode(bar))
+
+    @property
+    def key(self) -> Document:
+        return {"symbol": self.bar.symbol, "open_time": self.bar.open_time}
+
+    def unless_a_better_one_is_stored(self) -> UpdateOne:
+        """Return the upsert that leaves a stored bar of the same or a higher rank as it is.
+
+        A document that is not a bar (it has no trade_count) does not match. The upsert then fails
+        at the unique index, and the document stays.
+        """
+        stored = ["$trade_count", _or("$is_closed", False), _or("$is_complete", False)]
+        is_lower = {"$lt": [[_or("$epoch", 0), *stored, _or("$version", 0)], [0, *self.bar.rank]]}
+        better = {"$cond": [is_lower, {"$literal": self.document}, "$$ROOT"]}
+        return UpdateOne(
+            self.key | {"trade_count": {"$type": "number"}}, [{"$replaceWith": better}], upsert=True
+        )
+
+
+def _or(field: str, default: object) -> Document:
+    return {"$ifNull": [field, default]}
+
+
+def write_bars(collection: Bars, bars: Sequence[Bar]) -> Rejected:
+    """Make *bars* durable, none in the place of one of the same or a higher rank.
+
+    Returns those that will never be stored, each with the reason. Raises anything else if the
+    batch should come again; a part of it may have been written by then, which does no harm.
+    Nothing is underway any more when it returns or raises.
+    """
+    rejected: Rejected = []
+    known: list[_Write] = []
+    underway: deque[_Insert] = deque()
+    try:
+        for start in range(0, len(bars), _PART):
+            new: list[_Write] = []
+            for bar in bars[start : start + _PART]:
+                try:
+                    (new if bar.version == 1 else known).append(_Write(bar))
+                except (ArithmeticError, ValueError, BSONError) as error:
+                    rejected.append((bar, f"cannot be a document: {error}"[:_REASON_LENGTH]))
+            if len(underway) == _UNDERWAY:
+                known += underway.popleft().objected_to()
+            if new:
+                underway.append(_Insert(collection, new))
+        while underway:
+            known += underway.popleft().objected_to()
+    finally:
+        for insert in underway:  # after a failure: none goes on once this has returned
+            insert.join()
+    return rejected + _update(collection, known)
+
+
+class _Insert:
+    """A part of a batch on its way, so that the next part is encoded while the server works."""
+
+    def __init__(self, collection: Bars, writes: list[_Write]) -> None:
+        self._collection = collection
+        self._writes = writes
+        self._objected_to: list[_Write] = []
+        self._failure: Exception | None = None
+        self._thread = threading.Thread(target=self._insert, name="insert", daemon=True)
+        self._thread.start()
+
+    def objected_to(self) -> list[_Write]:
+        """Wait for the end; return what the server objected to, or raise what has failed."""
+        self.join()
+        if self._failure is not None:
+            raise self._failure
+        return self._objected_to
+
+    def join(self) -> None:
+        """Wait for the end, whatever it is."""
+        self._thread.join()
+
+    def _insert(self) -> None:
+        try:
+            self._collection.insert_many([write.document for write in self._writes], False)
+        except BulkWriteError as error:
+            self._note(error)
+        except Exception as error:
+            self._failure = error
+
+    def _note(self, error: BulkWriteError) -> None:
+        try:
+            self._objected_to = [self._writes[problem["index"]] for problem in objections(error)]
+        except PyMongoError as failure:
+            self._failure = failure
+
+
+def _update(collection: Bars, writes: list[_Write]) -> Rejected:
+    """Store those of *writes* that are better than what is stored; return what is refused."""
+    rejected: Rejected = []
+    for _ in range(_ATTEMPTS):
+        if not writes:
+            return rejected
+        contested = []  # somebody else may have inserted the same bar at the same moment
+        for write, problem in _update_once(collection, writes):
+            if _is_about_the_key(problem):
+                contested.append(write)
+            else:
+                rejected.append((write.bar, _reason(problem)))
+        writes = contested
+    return rejected + [(write.bar, _why_not(collection, write)) for write in writes]
+
+
+def _update_once(collection: Bars, writes: list[_Write]) -> Iterator[tuple[_Write, Document]]:
+    """Write in one bulk; yield those that the server refuses, and what it says."""
+    updates = [write.unless_a_better_one_is_stored() for write in writes]
+    try:
+        collection.bulk_write(updates, ordered=False)
+    except BulkWriteError as error:
+        for problem in objections(error):
+            yield writes[problem["index"]], problem
+
+
+def objections(error: BulkWriteError) -> list[Document]:
+    """Return what the server has against single documents; raise what stands in the way of all.
+
+    Raises WriteConcernError or WriteError. Not `from error`, whose text has every document in it.
+    """
+    for problem in error.details["writeConcernErrors"]:
+        kind = WTimeoutError if problem.get("code") == _TIMED_OUT else WriteConcernError
+        raise kind(problem["errmsg"], problem.get("code"), problem) from None
+    objections: list[Document] = error.details["writeErrors"]
+    for problem in objections:
+        if problem["code"] not in OF_THE_DOCUMENT:
+            raise WriteError(
+                problem["errmsg"], problem["code"], _without_document(problem)
+            ) from None
+    return objections
+
+
+def _is_about_the_key(problem: Document) -> bool:
+    """Whether a bar of the same key may be in the way; not every server says which index it is."""
+    return problem["code"] == DUPLICATE_KEY and set(problem.get("keyPattern", KEY)) == set(KEY)
+
+
+def _why_not(collection: Bars, write: _Write) -> str:
+    """Return why a bar could not be stored, though there is room for it."""
+    stored = collection.find_one(write.key, ["trade_count"])
+    if stored is not None and not isinstance(stored.get("trade_count"), int | float):
+        return "the stored document of this symbol and open_time has no trade_count"
+    raise BintradesError(f"{collection.full_name}: others write {write.key} all the time")
+
+
+def _without_document(problem: Document) -> Document:
+    return {name: value for name, value in problem.items() if name != "op"}
+
+
+def _reason(problem: Document) -> str:
+    why = problem.get("errInfo", {}).get("details", "")
+    return f"{problem['errmsg']} {why}".strip()[:_REASON_LENGTH]

@@ -1,0 +1,1 @@
+"""Small helpers without a subject of their own: clocks, threads, logs, text."""

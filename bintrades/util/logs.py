@@ -1,0 +1,159 @@
+"""Log lines: JSON by python-json-logger, or text; and a limit for what could repeat without end."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from pythonjsonlogger.json import JsonFormatter
+
+from bintrades.errors import ConfigError
+from bintrades.util.log_writer import FileSink, QueueingHandler, StderrSink
+from bintrades.util.text import as_json, redacted, showable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+    from bintrades.config.loader import LoggingConfig
+
+_TEXT = "%(asctime)s %(levelname)-7s %(threadName)s %(name)s: %(message)s"
+_OURS = frozenset({"time", "level", "thread", "logger"})
+_OWN_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
+
+log = logging.getLogger(__name__)
+
+
+def set_up_logging(config: LoggingConfig) -> None:
+    """Send the log to the configured file, or to stderr. Raises ConfigError if it cannot.
+
+    A file may be renamed while in use, as logrotate does: it is opened again by its name. From here
+    on no logging call raises or waits, whatever becomes of the file or of stderr.
+    """
+    with _bad_file_named(config):
+        sink = StderrSink() if config.file is None else FileSink(config.file)
+    handler = QueueingHandler(sink)
+    handler.setFormatter(_json_formatter() if config.format == "json" else _TextFormatter(_TEXT))
+    logging.basicConfig(level=config.level, handlers=[handler], force=True)
+    for chatty in ("pymongo", "urllib3", "schedule", "websocket"):
+        logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLogger().level))
+
+
+def check_logging(config: LoggingConfig) -> None:
+    """Raise the ConfigError that set_up_logging would; make and change nothing."""
+    if config.file is not None:
+        with _bad_file_named(config):
+            FileSink.probe(config.file)
+
+
+@contextmanager
+def _bad_file_named(config: LoggingConfig) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(
+            f"[logging] file = {config.file}: {error.strerror}; allowed: a file in a folder that"
+            " can be written to, or nothing"
+        ) from error
+
+
+def log_what_python_would_print() -> None:
+    """Have warnings, and exceptions that nobody catches, in the log: to print them may block."""
+    logging.captureWarnings(capture=True)
+    sys.excepthook = lambda *error: log.critical("the collector failed", exc_info=error)
+    threading.excepthook = lambda error: log.error(
+        "a thread failed",
+        exc_info=(error.exc_type, error.exc_value or error.exc_type(), error.exc_traceback),
+    )
+    sys.unraisablehook = lambda error: log.error(
+        "an exception was ignored: %s", error.err_msg or error.object, exc_info=error.exc_value
+    )
+
+
+class _JsonFormatter(JsonFormatter):
+    """A line for programs, with nothing in it that a terminal would obey."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        # Looked at once more as it will be read: the encoder turns anything into text.
+        fields = json.loads(super().format(record))
+        return as_json(
+            {name: value if name in _OURS else redacted(value) for name, value in fields.items()}
+        )
+
+
+def _json_formatter() -> JsonFormatter:
+    return _JsonFormatter(
+        "{asctime}{levelname}{threadName}{name}{message}",
+        style="{",
+        rename_fields={
+            "asctime": "time",
+            "levelname": "level",
+            "threadName": "thread",
+            "name": "logger",
+        },
+        defaults={},
+        datefmt="%Y-%m-%dT%H:%M:%S%z",
+    )
+
+
+class _TextFormatter(logging.Formatter):
+    """A line for people: the message, then the extra fields as name=value.
+
+    Of a traceback each line is indented: what begins at the margin is a line of ours.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        record.message = record.getMessage()
+        record.asctime = self.formatTime(record)
+        fields = vars(record).items()
+        extra = [f"{name}={value}" for name, value in fields if name not in _OWN_ATTRIBUTES]
+        trace = self.formatException(record.exc_info) if record.exc_info else ""
+        return "\n".join(
+            [
+                showable(" ".join([self.formatMessage(record), *extra])),
+                *(f"    {showable(line)}" for line in trace.splitlines()),
+            ]
+        )
+
+
+class LimitedLog:
+    """Logs the first of many like events at once and then at most one in *every_s*, with a count.
+
+    Belongs to one thread.
+    """
+
+    def __init__(
+        self,
+        logger: logging.Logger,
+        every_s: float = 10.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._logger = logger
+        self._every = every_s
+        self._clock = clock
+        self._last: dict[str, float] = {}
+        self._suppressed: dict[str, int] = {}
+
+    def warning(self, message: str, **extra: Any) -> None:
+        """Log *message* unless it was logged a short while ago; messages are told apart by text."""
+        self._log(logging.WARNING, message, extra)
+
+    def info(self, message: str, **extra: Any) -> None:
+        """The same for what is no cause for worry."""
+        self._log(logging.INFO, message, extra)
+
+    def _log(self, level: int, message: str, extra: dict[str, Any]) -> None:
+        now = self._clock()
+        last = self._last.get(message)
+        if last is not None and now - last < self._every:
+            self._suppressed[message] = self._suppressed.get(message, 0) + 1
+            return
+        self._last[message] = now
+        self._logger.log(
+            level, message, extra={**extra, "untold": self._suppressed.pop(message, 0)}
+        )

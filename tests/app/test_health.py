@@ -1,0 +1,134 @@
+"""When a collector is well, and why it is not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from bintrades.app.health import is_word_of, problems, state_of
+
+NOW = 10_000_000
+MINUTE = 60_000
+
+
+def figures(**changed: Any) -> dict[str, Any]:
+    return {
+        "pid": 17,
+        "state": "running",
+        "started_ms": NOW - 1_000,
+        "beat_ms": NOW - 1_000,
+        "workers": [{"name": "repairer", "idle_ms": 200}],
+        "delay_ms": 0,
+        "journal_error": None,
+        "connections": [{"name": "reader-1", "down_ms": 0, "error": None}],
+        "stores": [{"name": "mongodb", "behind_ms": 500, "error": None}],
+        **changed,
+    }
+
+
+def state(word: dict[str, Any] | None, *, is_in_use: bool = True) -> str:
+    return state_of(word, is_in_use=is_in_use, now=NOW)
+
+
+def found(word: dict[str, Any] | None, **waiting: int) -> list[str]:
+    return problems(state(word), word, waiting, NOW)
+
+
+def test_without_a_process_it_has_stopped_or_never_run() -> None:
+    assert state(figures(), is_in_use=False) == "stopped"
+    assert state(None, is_in_use=False) == "never run"
+    assert problems("stopped", figures(), {}, NOW) == ["it does not run"]
+    assert problems("never run", None, {}, NOW) == ["it does not run"]
+
+
+def test_a_process_without_a_word_is_starting() -> None:
+    assert state(None) == "starting"
+    assert found(None) == []
+    assert problems("starting", None, {}, NOW, taken_ms=NOW - 90_000) == []
+
+
+def test_a_process_that_never_leaves_a_word_is_not_well() -> None:
+    (problem,) = problems("starting", None, {}, NOW, taken_ms=NOW - 5 * MINUTE)
+
+    assert problem == "it has been opening its journal for 5 min, without a word"
+
+
+@pytest.mark.parametrize(
+    ("doing", "silence_ms", "expected"),
+    [
+        ("running", 20_000, "running"),
+        ("running", 20_001, "not responding"),
+        ("starting", 90_000, "starting"),
+        ("starting", 90_001, "not responding"),
+        ("stopping", 60 * MINUTE, "stopping"),
+    ],
+)
+def test_silence_is_long_for_one_that_runs_and_less_so_for_one_that_starts_or_stops(
+    doing: str, silence_ms: int, expected: str
+) -> None:
+    assert state(figures(state=doing, beat_ms=NOW - silence_ms)) == expected
+
+
+def test_a_word_is_that_of_the_process_that_has_the_journal() -> None:
+    assert is_word_of(figures(), ("17", NOW - 9_000), NOW)
+    assert is_word_of(figures(), ("unknown", 0), NOW)
+    assert not is_word_of(figures(), ("18", NOW - 9_000), NOW)
+    assert not is_word_of(figures(), ("17", NOW - 500), NOW)  # the same number again
+    assert not is_word_of(figures(beat_ms=NOW + 1), ("17", NOW - 9_000), NOW)
+    assert not is_word_of(None, ("17", NOW - 9_000), NOW)
+    assert not is_word_of({"pid": 17}, ("17", NOW - 9_000), NOW)
+
+
+def test_one_that_runs_is_well() -> None:
+    assert found(figures()) == []
+    assert found(figures(), mongodb=5) == []
+
+
+def test_one_that_starts_has_two_minutes() -> None:
+    assert found(figures(state="starting", started_ms=NOW - 2 * MINUTE)) == []
+    assert found(figures(state="starting", started_ms=NOW - 5 * MINUTE)) == [
+        "it has been starting for 5 min"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changed", "problem"),
+    [
+        (
+            {"workers": [{"name": "repairer", "idle_ms": 3 * MINUTE}]},
+            "the thread repairer has not moved for 3 min",
+        ),
+        ({"delay_ms": 61_000}, "what arrives is recorded 61 s later"),
+        ({"journal_error": "disk full"}, "disk full"),
+        (
+            {"connections": [{"name": "reader-1", "down_ms": 120_001, "error": "no host"}]},
+            "reader-1 has had no streams for 2 min: no host",
+        ),
+        (
+            {"stores": [{"name": "mongodb", "behind_ms": 3 * 60 * MINUTE, "error": None}]},
+            "7 bars wait for store mongodb, 3 h by now",
+        ),
+    ],
+)
+def test_each_reason_is_told(changed: dict[str, Any], problem: str) -> None:
+    assert found(figures(**changed), mongodb=7) == [problem]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"workers": [{"name": "repairer", "idle_ms": 170_000}]},
+        {"delay_ms": 59_000},
+        {"connections": [{"name": "reader-1", "down_ms": 119_000, "error": "no host"}]},
+        {"stores": [{"name": "mongodb", "behind_ms": 290_000, "error": "no host"}]},
+    ],
+)
+def test_what_has_not_lasted_long_is_no_reason(changed: dict[str, Any]) -> None:
+    assert found(figures(**changed), mongodb=7) == []
+
+
+def test_a_store_that_nothing_waits_for_is_not_behind() -> None:
+    word = figures(stores=[{"name": "mongodb", "behind_ms": 60 * MINUTE, "error": "no host"}])
+
+    assert found(word, mongodb=0) == []

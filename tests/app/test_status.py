@@ -1,0 +1,533 @@
+"""What `bintrades status` knows of a collector that runs, has stopped or never was."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import re
+import sqlite3
+from contextlib import closing
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+from unittest.mock import ANY
+
+import pytest
+from msgspec.structs import replace
+
+from bintrades.app.health import RUNNING, STARTING, STOPPING
+from bintrades.app.scheduler import Ticker
+from bintrades.app.status import Process, Status, format_health, read_status, tell
+from bintrades.core.aggregator import Aggregator
+from bintrades.core.ledger import LedgerState
+from bintrades.core.write_batch import WriteBatch
+from bintrades.errors import JournalError
+from bintrades.exchange.binance.backfill import Backfill
+from bintrades.exchange.binance.backfill_plan import BackfillPlan
+from bintrades.exchange.binance.backfill_thread import BackfillThread
+from bintrades.exchange.binance.budget import Budget
+from bintrades.exchange.binance.feed.pool import ConnectionPool
+from bintrades.exchange.binance.feed.reader import AttemptLimit, Reader
+from bintrades.exchange.binance.feed.session import StreamOptions
+from bintrades.exchange.binance.history import History
+from bintrades.exchange.binance.markets import MARKETS
+from bintrades.exchange.binance.rest import RestClient
+from bintrades.journal.reader import Cursor
+from bintrades.model import ABSENT, Gap, Trade, utc
+from bintrades.net.dialing import Dialer
+from bintrades.net.tls import Certificates
+from bintrades.pipeline.delivery import Delivery
+from bintrades.pipeline.ingest import Ingest
+from bintrades.stores.loader import load_stores
+from bintrades.testing.bars import OPEN_TIME_MS, sample_bar, sample_bars
+from bintrades.util.clocks import now_ms, utc_ms
+from bintrades.util.log_writer import lost_lines
+from bintrades.util.text import as_json, remember_secrets
+from bintrades.version import __version__
+from tests.checkout import REPOSITORY
+from tests.journals import by_key, checkpoints, finished, journal_at, open_journal
+from tests.strategies import make_trade
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from bintrades.exchange.events import Event
+    from bintrades.journal.writer import Journal
+
+
+class Collector:
+    """The workers of a collector, none of them started, and their figures."""
+
+    def __init__(self, path: Path, journal: Journal, *, is_repairing: bool = True) -> None:
+        inbox: queue.Queue[Event] = queue.Queue()
+        failures: list[str] = []
+        self.aggregator = Aggregator(["BTCUSDT"], market="spot", interval_ms=10_000, grace_ms=500)
+        options = StreamOptions(
+            "ws://127.0.0.1:9", MARKETS["spot"], Dialer(Certificates().context), 10
+        )
+
+        def make_reader(number: int, symbols: Sequence[str], copy: int) -> Reader:
+            return Reader(
+                number,
+                symbols,
+                inbox,
+                options,
+                AttemptLimit(options.market),
+                copy=copy,
+                silence_timeout_ms=1_000,
+                on_failure=failures.append,
+            )
+
+        connections = ConnectionPool(
+            ["BTCUSDT"], make_reader, group_size=400, redundancy=1, rotate_after_ms=1_000
+        )
+        (self.reader,) = connections.readers
+        rest = RestClient("http://127.0.0.1:9", options.market)
+        self.budget = Budget(6_000, 50)
+        self.repairing = Backfill(
+            rest,
+            History(rest, options.market),
+            BackfillPlan(0, trades_page=1, aggregates_page=1),
+            self.budget,
+            put=inbox.put,
+            clock=lambda: 0,
+        )
+        (store,) = load_stores(["jsonl"], REPOSITORY / "plugins")
+        self.delivery = Delivery(
+            store,
+            {},
+            Cursor(path, "jsonl"),
+            on_failure=failures.append,
+            on_bad_options=failures.append,
+        )
+        self.process = Process()
+        self.process.state = RUNNING
+        self.status = Status(
+            self.process,
+            ["BTCUSDT"],
+            inbox,
+            self.aggregator,
+            connections,
+            BackfillThread(self.repairing, on_failure=failures.append) if is_repairing else None,
+            self.budget,
+            [self.delivery],
+        )
+        self.recording = Ingest(
+            self.aggregator,
+            journal,
+            checkpoint_every_ms=1_000,
+            now=now_ms(),
+            clock=utc_ms,
+            status=lambda: "",
+            on_bars=lambda: None,
+            on_gaps=lambda *_: None,
+            on_idle_symbols=lambda *_: None,
+        )
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        """What it says of itself."""
+        return self.status.figures(self.recording)
+
+
+def trades(*ids: int) -> list[Trade]:
+    return [make_trade(trade_id) for trade_id in ids]
+
+
+def test_the_figures_of_a_collector_say_what_it_has_done(path: Path) -> None:
+    with journal_at(path) as journal:
+        collector = Collector(path, journal)
+        collector.aggregator.add([*trades(1, 2, 2), make_trade(7, symbol="XRPUSDT")], now=0)
+        figures = collector.figures
+
+    assert (figures["version"], figures["pid"]) == (__version__, os.getpid())
+    assert [figures[name] for name in ("trades", "duplicates", "foreign_trades")] == [2, 1, 1]
+    assert (figures["open_bars"], figures["queue"], figures["journal_error"]) == (1, 0, None)
+    assert figures["connections"] == [
+        {
+            "name": "reader-1",
+            "state": "disconnected",
+            "symbols": 1,
+            "connections": 0,
+            "error": None,
+            "down_ms": ANY,
+        }
+    ]
+    assert figures["repair"] == {
+        "is_enabled": True,
+        "requests": 0,
+        "blocked_until": None,
+        "error": None,
+    }
+    assert figures["stores"] == [{"name": "jsonl", "delivered": 0, "error": None, "behind_ms": ANY}]
+    assert json.loads(json.dumps(figures)) == figures
+
+
+def test_the_summary_tells_of_gaps_and_of_bars_that_wait_as_well(path: Path) -> None:
+    gap = Gap(10, 14, OPEN_TIME_MS, OPEN_TIME_MS, "skipped")
+    with journal_at(path) as journal:
+        collector = Collector(path, journal)
+        journal.write(finished(*sample_bars(3), BTCUSDT=LedgerState(20, 9, (gap,))), OPEN_TIME_MS)
+        figures = collector.status.summary(collector.recording, path)
+        size = path.stat().st_size
+
+    assert figures["gaps"] == {"open": 1, "abandoned": 0, "repaired": 0, "absent": 0, "late": 0}
+    (store,) = figures["stores"]
+    assert (store["name"], store["waiting_bars"], store["rejected_bars"]) == ("jsonl", 3, 0)
+    assert figures["journal_bytes"] == size + figures["wal_bytes"]
+    assert figures["wal_bytes"] > 0, "the collector is at work"
+    assert json.loads(json.dumps(figures)) == figures
+
+
+def test_the_summary_of_a_journal_that_cannot_be_read_says_so(path: Path, tmp_path: Path) -> None:
+    with journal_at(path) as journal:
+        collector = Collector(path, journal)
+        figures = collector.status.summary(collector.recording, tmp_path / "gone")
+
+    assert "there is no journal yet" in figures["journal_error"]
+
+
+def test_without_a_journal_there_is_nothing_to_tell(path: Path) -> None:
+    with pytest.raises(JournalError, match="no journal yet"):
+        read_status(path, [])
+
+
+def test_a_journal_in_which_no_collector_has_written_yet(path: Path) -> None:
+    with journal_at(path):
+        starting = tell(read_status(path, ["mongodb"]))
+    never = tell(read_status(path, ["mongodb"]))
+
+    assert starting.startswith("collector   is starting\n")
+    assert never.startswith("collector   has not run yet\n")
+    assert "store       mongodb: 0 bars wait, 0 refused" in never
+
+
+def test_a_collector_is_running_as_long_as_it_has_the_journal_open(path: Path) -> None:
+    with journal_at(path) as journal:
+        figures = Collector(path, journal).figures
+        journal.write(WriteBatch(), OPEN_TIME_MS, json.dumps(figures))
+        running = read_status(path, [])
+    stopped = read_status(path, [])
+
+    assert running["collector"] == stopped["collector"] == figures
+    assert f"collector   running (process {os.getpid()}, since " in tell(running)
+    # This process lives on, as any other with the number of a dead collector may.
+    assert f"collector   stopped (process {os.getpid()}, since " in tell(stopped)
+    assert not stopped["is_running"]
+
+
+def word(path: Path, journal: Journal, **changed: Any) -> dict[str, Any]:
+    """Have a collector that runs leave a word that differs so; return what is then known of it."""
+    figures = {**Collector(path, journal).figures, **changed}
+    journal.write(WriteBatch(), OPEN_TIME_MS, json.dumps(figures))
+    return read_status(path, ["jsonl"])
+
+
+def test_a_collector_that_leaves_words_is_well(path: Path) -> None:
+    with journal_at(path) as journal:
+        status = word(path, journal)
+
+    assert (status["state"], status["problems"]) == ("running", [])
+    assert format_health(status) == "running: well"
+    assert status["is_running"]
+
+
+def test_a_collector_that_does_not_run_is_not_well(path: Path) -> None:
+    open_journal(path).close()
+    never = read_status(path, [])
+    with journal_at(path) as journal:
+        word(path, journal)
+    stopped = read_status(path, [])
+
+    assert format_health(never) == "never run: it does not run"
+    assert format_health(stopped) == "stopped: it does not run"
+
+
+def test_a_collector_without_a_word_of_late_is_not_running(path: Path) -> None:
+    with journal_at(path) as journal:
+        lock = path.with_name(path.name + ".lock")
+        lock.write_text(f"{os.getpid()}\n{now_ms() - 60_000}\n")
+        status = word(path, journal, beat_ms=now_ms() - 21_000)
+
+    assert not status["is_running"]
+    assert re.match(r"not responding: no word for \d+ s: it is frozen, or ", format_health(status))
+    page = tell(status)
+    assert page.startswith("collector   not responding since 20")
+    assert f" UTC (process {os.getpid()}, since " in page
+    assert re.search(r"trouble     no word for \d+ s", page)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"pid": 2**31 - 1}, {"beat_ms": 0}, {"beat_ms": 2**60}],
+    ids=["of another number", "of the same number", "before the machine was started"],
+)
+def test_the_figures_of_an_earlier_collector_are_not_those_of_one_that_starts(
+    other: dict[str, int], path: Path
+) -> None:
+    with journal_at(path) as journal:
+        status = word(path, journal, **other)
+
+    assert (status["state"], status["collector"]) == ("starting", None)
+    assert tell(status).startswith("collector   is starting\n")
+    assert format_health(status) == "starting: well"
+
+
+def test_the_figures_of_a_version_without_signs_of_life_are_not_those_of_one_that_starts(
+    path: Path,
+) -> None:
+    with journal_at(path) as journal:
+        figures = Collector(path, journal).figures
+        del figures["beat_ms"], figures["state"], figures["started_ms"], figures["workers"]
+        journal.write(WriteBatch(), OPEN_TIME_MS, json.dumps(figures))
+        starting = read_status(path, [])
+    stopped = read_status(path, [])
+
+    assert (starting["state"], starting["collector"]) == ("starting", None)
+    assert "collector   stopped" in tell(stopped)
+
+
+@pytest.mark.parametrize("state", [STARTING, STOPPING])
+def test_one_that_starts_or_stops_says_so_before_it_has_figures(state: str, path: Path) -> None:
+    with journal_at(path) as journal:
+        process = Process()
+        process.state = state
+        process.tell(journal)
+        status = read_status(path, [])
+
+    assert tell(status).startswith(f"collector   {state} (process {os.getpid()}, since ")
+    assert format_health(status) == f"{state}: " + (
+        "well" if state == STARTING else "it is about to end"
+    )
+
+
+def test_what_keeps_a_collector_from_being_well_is_told_on_the_page_too(path: Path) -> None:
+    with journal_at(path) as journal:
+        collector = Collector(path, journal)
+        collector.delivery.caught_up_at -= 400_000
+        collector.delivery.last_error = "OSError: no\nhost"
+        collector.reader._without_streams_since -= 130_000
+        journal.write(finished(*sample_bars(3)), OPEN_TIME_MS, json.dumps(collector.figures))
+        status = read_status(path, ["jsonl"])
+
+    late = "3 bars wait for store jsonl, 6 min by now: OSError: no\\nhost"
+    down = "reader-1 has had no streams for 2 min"
+    assert format_health(status) == f"running: {down}; {late}"
+    assert f"trouble     {down}\ntrouble     {late}\n" in tell(status)
+
+
+def test_threads_that_run_are_watched(path: Path) -> None:
+    with journal_at(path) as journal:
+        collector = Collector(path, journal)
+        ticker = Ticker("ticker", 3_600, lambda: None, pytest.fail)
+        collector.status.watch(ticker)
+        before = collector.figures["workers"]
+        ticker.start()
+        ticker.moved_at -= 5_000
+        (watched,) = collector.figures["workers"]
+        ticker.stop()
+
+    assert before == []
+    assert watched["name"] == "ticker"
+    assert 5_000 <= watched["idle_ms"] < 60_000
+
+
+def test_asking_keeps_no_collector_from_starting(path: Path) -> None:
+    open_journal(path).close()
+    for _ in range(3):
+        read_status(path, [])
+        with closing(open_journal(path)):
+            assert read_status(path, [])["is_running"]
+
+
+def test_what_waits_and_lacks_is_told(path: Path) -> None:
+    first, lacking, half = sample_bars(3)
+    gap = Gap(10, 14, lacking.open_time_ms, lacking.open_time_ms, "skipped")
+    ended = Gap(7, 8, OPEN_TIME_MS, OPEN_TIME_MS, "skipped")
+    old = replace(gap, first_id=2, last_id=3, is_abandoned=True)
+    with journal_at(path) as journal:
+        journal.write(finished(BTCUSDT=LedgerState(20, OPEN_TIME_MS, (ended, gap))), OPEN_TIME_MS)
+        journal.write(
+            WriteBatch(
+                finished=by_key([first, lacking]),
+                checkpoints=checkpoints(
+                    replace(half, is_closed=False),
+                    BTCUSDT=LedgerState(20, OPEN_TIME_MS, (gap,)),
+                    ETHUSDT=LedgerState(20, OPEN_TIME_MS, (old, replace(gap, last_id=10))),
+                    XRPUSDT=LedgerState(20, OPEN_TIME_MS, ()),
+                ),
+                resolved=[("BTCUSDT", 8, 8, ABSENT)],
+            ),
+            OPEN_TIME_MS,
+        )
+    cursor = Cursor(path, "jsonl")
+    bars, sequence = cursor.next_bars(1)
+    cursor.move(sequence, bars, [(bars[0], "far too ugly")])
+
+    status = read_status(path, ["mongodb", "jsonl"])
+
+    assert status["journal"] == {
+        "path": str(path),
+        "bars": 3,
+        "unclosed": 1,
+        "incomplete": 1,
+        "symbols": 3,
+        "bytes": path.stat().st_size,
+        "wal_bytes": 0,
+        "wal_held_by": [],
+    }
+    assert status["gaps"] == {
+        "open": 2,
+        "abandoned": 1,
+        "repaired": 1,
+        "absent": 1,
+        "late": 0,
+        "symbols": ["BTCUSDT", "ETHUSDT"],
+    }
+    assert status["stores"] == {
+        "mongodb": {"waiting_bars": 2, "rejected_bars": 0, "last_reason": None},
+        "jsonl": {"waiting_bars": 1, "rejected_bars": 1, "last_reason": "far too ugly"},
+    }
+    page = tell(status)
+    assert "bars        3, of 3 symbols; 1 still open, 1 lack trades" in page
+    assert "gaps        2 open, 1 repaired, 1 absent, 1 abandoned (`bintrades gaps`" in page
+    assert "store       jsonl: 1 bars wait, 1 refused (far too ugly)" in page
+
+
+def test_trades_that_came_too_late_for_their_bar_are_told(path: Path) -> None:
+    with journal_at(path), closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(
+            "INSERT INTO past_gaps VALUES ('BTCUSDT', 1, 2, 0, 0, 'skipped', 0, NULL, 'late', 0)"
+        )
+
+    status = read_status(path, [])
+
+    assert status["gaps"]["late"] == 1
+    assert "0 abandoned, 1 late (`bintrades gaps` lists them)" in tell(status)
+
+
+def test_every_trouble_is_told(path: Path) -> None:
+    with journal_at(path) as journal:
+        collector = Collector(path, journal)
+        collector.reader.last_error = "ConnectionRefusedError: nobody there"
+        collector.delivery.last_error = "OSError: disk on fire"
+        collector.recording.journal_error = "bars.journal: database or disk is full"
+        collector.recording.bad_count = 3
+        collector.status.unlisted = [f"OLD{number}USDT" for number in range(7)]
+        figures = json.dumps(collector.figures)
+        journal.write(finished(sample_bar()), OPEN_TIME_MS, figures)
+
+    page = tell(read_status(path, []))
+
+    assert "0 duplicates dropped, 3 bad messages" in page
+    assert "reader-1: disconnected, 1 symbols, connected 0 times; ConnectionRefusedError" in page
+    assert "trouble     store jsonl: OSError: disk on fire" in page
+    assert "trouble     bars.journal: database or disk is full" in page
+    assert "unlisted    OLD0USDT, OLD1USDT, OLD2USDT, OLD3USDT, OLD4USDT and 2 more" in page
+
+
+def test_no_text_of_others_moves_the_cursor_or_makes_a_line(path: Path) -> None:
+    forged = "x\x1b[2J\ncollector   running\x9b \udcff ftp://me:hidden@host"
+    with journal_at(path) as journal:
+        collector = Collector(path, journal)
+        collector.reader.last_error = forged
+        collector.delivery.last_error = forged
+        collector.budget.last_error = forged
+        collector.status.unlisted = [forged]
+        journal.write(
+            finished(sample_bar()), OPEN_TIME_MS, collector.status.text(collector.recording)
+        )
+
+    status = read_status(path, [])
+    page = tell(status)
+
+    assert all(line.isprintable() for line in page.split("\n"))
+    assert sum(line.startswith("collector") for line in page.split("\n")) == 1
+    assert r"x\x1b[2J\ncollector   running\x9b \udcff ftp://***@host" in page
+    assert "hidden" not in json.dumps(status)
+    assert as_json(status).isprintable()
+
+
+def test_a_secret_that_is_also_the_name_of_a_store_is_hidden_in_what_others_say_only(
+    path: Path,
+) -> None:
+    remember_secrets(["jsonl"])
+    try:
+        with journal_at(path) as journal:
+            collector = Collector(path, journal)
+            collector.delivery.last_error = "jsonl is full"
+            figures = collector.status.summary(collector.recording, path)
+    finally:
+        remember_secrets([])
+
+    (store,) = figures["stores"]
+    assert (store["name"], store["error"]) == ("jsonl", "*** is full")
+
+
+def test_lines_that_the_log_lost_are_told(path: Path) -> None:
+    before = lost_lines()
+    with journal_at(path) as journal:
+        collector = Collector(path, journal)
+        figures = {**collector.figures, "log_lines_lost": 12}
+        journal.write(finished(sample_bar()), OPEN_TIME_MS, json.dumps(figures))
+
+    assert collector.figures["log_lines_lost"] == before
+    assert "log         12 lines could not be written" in tell(read_status(path, []))
+
+
+@pytest.mark.parametrize("word", ['{"a": 1}', '{"pid": 1}', "[]", "7", "{"])
+@pytest.mark.parametrize("is_in_use", [False, True])
+def test_a_last_word_that_no_collector_has_said_is_not_taken_for_one(
+    path: Path, word: str, is_in_use: bool
+) -> None:
+    with journal_at(path) as journal:
+        journal.write(finished(sample_bar()), OPEN_TIME_MS)
+        journal.set_meta("status", word)
+        found = read_status(path, []) if is_in_use else None
+    found = found or read_status(path, [])
+
+    assert found["collector"] is None
+    assert tell(found)
+    assert format_health(found)
+
+
+def repair_line(path: Path, collector: Collector, journal: Journal) -> str:
+    """Return what the page says of repair."""
+    journal.write(WriteBatch(), OPEN_TIME_MS, json.dumps(collector.figures))
+    (line,) = [line for line in tell(read_status(path, [])).splitlines() if "repair " in line]
+    return line
+
+
+def test_what_repair_has_done_and_why_it_does_no_more_is_told(path: Path) -> None:
+    with journal_at(path) as journal:
+        collector = Collector(path, journal)
+        collector.repairing.request_count = 123
+        collector.aggregator.repaired_count = 4_567
+        done = "repair      123 requests, 4567 trades fetched"
+        assert repair_line(path, collector, journal) == done
+
+        collector.budget.record_failure("GET x: no answer", now_ms())
+        failing = repair_line(path, collector, journal)
+        assert failing == f"{done}; the last request failed: GET x: no answer"
+
+        collector.budget.record_failure("GET x: 451 forbidden", now_ms() - 300_000, 451)
+        assert collector.figures["repair"]["blocked_until"] is None
+        collector.budget.record_answer(now_ms())
+        assert repair_line(path, collector, journal) == done
+
+        before = utc(utc_ms())
+        collector.budget.record_failure("GET x: 451 forbidden", now_ms(), 451)
+        told = repair_line(path, collector, journal)
+        found = re.fullmatch(rf"{done}; no requests until (.+) UTC: GET x: 451 forbidden", told)
+        assert found, told
+        until = datetime.fromisoformat(f"{found[1]}+00:00")
+        begins = until - timedelta(seconds=300)
+        assert before - timedelta(seconds=1) <= begins <= utc(utc_ms())
+
+
+def test_a_collector_that_is_told_not_to_repair_says_so(path: Path) -> None:
+    with journal_at(path) as journal:
+        collector = Collector(path, journal, is_repairing=False)
+
+        assert repair_line(path, collector, journal) == "repair      switched off"

@@ -1,1 +1,0 @@
-"""What is expected of bintrades.binance."""

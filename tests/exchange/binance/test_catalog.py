@@ -1,0 +1,165 @@
+"""Choosing the symbols: with the exchange's answer, without it, and when it wants no questions."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bintrades.config.loader import SymbolsConfig
+from bintrades.errors import ConfigError, ExchangeError
+from bintrades.exchange.binance.budget import BLOCKED_UNTIL, Ban, Budget
+from bintrades.exchange.binance.catalog import choose_symbols, unlisted_symbols
+from bintrades.exchange.binance.markets import MARKETS
+from bintrades.exchange.binance.rest import RestClient
+from bintrades.testing.exchange import ExchangeSimulator
+from bintrades.util.clocks import now_ms, utc_ms
+from tests.journals import journal_at
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from bintrades.journal.writer import Journal
+
+SPOT = MARKETS["spot"]
+DOLLARS = SymbolsConfig(include=("*USDT",), exclude=())
+
+
+@pytest.fixture(name="exchange")
+def _exchange() -> Iterator[ExchangeSimulator]:
+    with ExchangeSimulator(("BTCUSDT", "ETHUSDT", "ETHBTC")) as exchange:
+        yield exchange
+
+
+@pytest.fixture(name="journal")
+def _journal(tmp_path: Path) -> Iterator[Journal]:
+    with journal_at(tmp_path / "bars.journal") as journal:
+        yield journal
+
+
+@pytest.fixture(name="rest")
+def _rest(exchange: ExchangeSimulator) -> Iterator[RestClient]:
+    with RestClient(exchange.rest_url, SPOT) as rest:
+        yield rest
+
+
+def budget(journal: Journal | None = None) -> Budget:
+    """Return the budget of a process that begins with what *journal* remembers."""
+    ban = Ban.read(journal.get_meta(BLOCKED_UNTIL) if journal else None)
+    return Budget(SPOT.weight_per_minute, 50, ban.left_ms(utc_ms()), now_ms())
+
+
+def never(wait_s: float) -> bool:
+    """Wait for nothing, since nobody says to stop."""
+    return wait_s < 0
+
+
+def test_a_pattern_takes_what_fits(rest: RestClient, journal: Journal) -> None:
+    assert choose_symbols(DOLLARS, rest, budget(), journal, never) == ("BTCUSDT", "ETHUSDT")
+
+
+def test_names_are_taken_without_asking(
+    exchange: ExchangeSimulator, rest: RestClient, journal: Journal
+) -> None:
+    config = SymbolsConfig(include=("BTCUSDT", "NEWUSDT"), exclude=())
+
+    assert choose_symbols(config, rest, budget(), journal, never) == ("BTCUSDT", "NEWUSDT")
+    assert exchange.rest_requests == []
+    assert unlisted_symbols(config, rest, budget()) == ["NEWUSDT"]
+
+
+def test_without_an_answer_the_list_of_the_last_start_serves(
+    exchange: ExchangeSimulator, rest: RestClient, journal: Journal
+) -> None:
+    choose_symbols(DOLLARS, rest, budget(), journal, never)
+    exchange.rest_answer(500, times=1_000)
+
+    assert choose_symbols(DOLLARS, rest, budget(), journal, never) == ("BTCUSDT", "ETHUSDT")
+
+
+def test_without_any_list_it_is_asked_for_until_it_comes(
+    exchange: ExchangeSimulator, rest: RestClient, journal: Journal
+) -> None:
+    exchange.rest_answer(500, times=3)
+
+    assert choose_symbols(DOLLARS, rest, budget(), journal, never) == ("BTCUSDT", "ETHUSDT")
+    assert len(exchange.rest_requests) == 4
+
+
+def test_a_list_of_the_last_start_that_is_nonsense_is_as_none(
+    exchange: ExchangeSimulator,
+    rest: RestClient,
+    journal: Journal,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    journal.set_meta("listed_symbols", '[["BTCUSDT"')
+    exchange.rest_answer(500, times=2)
+
+    assert choose_symbols(DOLLARS, rest, budget(), journal, never) == ("BTCUSDT", "ETHUSDT")
+    assert "is nonsense and is forgotten" in caplog.text
+
+
+def test_asking_ends_when_the_collector_is_told_to_stop(
+    exchange: ExchangeSimulator, rest: RestClient, journal: Journal
+) -> None:
+    exchange.rest_answer(500, times=1_000)
+
+    assert choose_symbols(DOLLARS, rest, budget(), journal, lambda _: True) == ()
+
+
+def test_a_pattern_that_nothing_fits_is_bad_configuration(
+    rest: RestClient, journal: Journal
+) -> None:
+    with pytest.raises(ConfigError, match="no symbol"):
+        choose_symbols(SymbolsConfig(include=("*EUR",), exclude=()), rest, budget(), journal, never)
+
+
+def test_an_exchange_that_wants_no_requests_gets_none_over_a_restart_too(
+    exchange: ExchangeSimulator, rest: RestClient, journal: Journal
+) -> None:
+    exchange.rest_answer(418, {"Retry-After": "600"})
+    stopping = threading.Event()
+
+    def stop_next_time(_wait_s: float) -> bool:
+        stopping.set()
+        return True
+
+    assert choose_symbols(DOLLARS, rest, budget(), journal, stop_next_time) == ()
+    assert Ban.read(journal.get_meta(BLOCKED_UNTIL)).left_ms(utc_ms()) > 500_000
+    with pytest.raises(ExchangeError, match=r"not asked: .* before the restart"):
+        unlisted_symbols(DOLLARS, rest, budget(journal))
+
+    assert len(exchange.rest_requests) == 1
+    assert stopping.is_set()
+
+
+@pytest.mark.parametrize("status", [403, 451])
+def test_a_firewall_is_asked_once_at_each_start(
+    exchange: ExchangeSimulator, rest: RestClient, journal: Journal, status: int
+) -> None:
+    config = SymbolsConfig(include=("BTCUSDT",), exclude=())
+    exchange.rest_answer(status)
+    first = budget()
+
+    assert choose_symbols(DOLLARS, rest, first, journal, lambda _: True) == ()
+    with pytest.raises(ExchangeError, match=rf"not asked: .* for 30[01] s: GET .*: {status} "):
+        unlisted_symbols(config, rest, first)
+    assert len(exchange.rest_requests) == 1
+    restarted = budget(journal)
+    assert choose_symbols(DOLLARS, rest, restarted, journal, never) == ("BTCUSDT", "ETHUSDT")
+
+
+def test_an_answer_ends_what_a_failure_had_to_say(
+    exchange: ExchangeSimulator, rest: RestClient
+) -> None:
+    config = SymbolsConfig(include=("BTCUSDT",), exclude=())
+    spent = budget()
+    exchange.rest_answer(500)
+
+    with pytest.raises(ExchangeError):
+        unlisted_symbols(config, rest, spent)
+    assert " 500 " in (spent.last_error or "")
+    assert unlisted_symbols(config, rest, spent) == []
+    assert spent.last_error is None

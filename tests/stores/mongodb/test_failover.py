@@ -1,0 +1,123 @@
+"""A fail-over takes back what only the old primary had, and that was never acknowledged."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import TYPE_CHECKING, Any
+
+import pymongo
+import pytest
+
+from bintrades.journal.reader import Cursor, JournalReader
+from bintrades.pipeline.delivery import Delivery
+from bintrades.stores.loader import load_stores
+from bintrades.stores.mongodb.store import MongoStore
+from bintrades.testing.bars import OPEN_TIME_MS, sample_bars
+from bintrades.testing.mongod import ReplicaSet
+from tests.journals import finished, journal_at
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+NOW = OPEN_TIME_MS + 60_000
+SOON = "&serverSelectionTimeoutMS=500&socketTimeoutMS=3000"
+WAIT_S = 60.0
+
+
+@pytest.fixture(scope="module")
+def replica_set(
+    mongod_binary: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ReplicaSet]:
+    """Run three members, all of which must be there again at the end of a test."""
+    with ReplicaSet(mongod_binary, tmp_path_factory.mktemp("members")) as replica_set:
+        yield replica_set
+
+
+@pytest.fixture(autouse=True)
+def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bintrades.pipeline.delivery._FIRST_WAIT_S", 0.05)
+    monkeypatch.setattr("bintrades.pipeline.delivery._LONGEST_WAIT_S", 0.2)
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + WAIT_S
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def stored(replica_set: ReplicaSet, collection: str) -> list[int]:
+    """Return the first ids of the bars that a majority has."""
+    with pymongo.MongoClient[dict[str, Any]](f"{replica_set.uri}&readConcernLevel=majority") as it:
+        return [
+            bar["first_trade_id"] for bar in it["bintrades"][collection].find().sort("open_time")
+        ]
+
+
+@contextlib.contextmanager
+def delivering(replica_set: ReplicaSet, journal: Path) -> Iterator[Delivery]:
+    (store,) = load_stores(["mongodb"], journal.parent)
+    delivery = Delivery(
+        store,
+        {"uri": replica_set.uri + SOON},
+        Cursor(journal, "mongodb"),
+        on_failure=pytest.fail,
+        on_bad_options=pytest.fail,
+    )
+    delivery.start()
+    try:
+        yield delivery
+    finally:
+        delivery.finish(WAIT_S)
+        assert delivery.join(WAIT_S + 1)
+
+
+def test_what_a_lone_primary_took_is_not_acknowledged_and_survives_its_fail_over(
+    replica_set: ReplicaSet, tmp_path: Path
+) -> None:
+    path = tmp_path / "bars.journal"
+    old, *others = replica_set.members
+    safe, lost = sample_bars(2)
+    careless = MongoStore()
+    careless.open_store({"uri": f"{replica_set.uri}&w=1", "collection": "careless"})
+    with journal_at(path) as journal, delivering(replica_set, path) as delivery:
+        journal.write(finished(safe), NOW)
+        delivery.notify()
+        wait_until(lambda: delivery.delivered_count == 1)
+
+        for member in others:
+            member.kill()
+        careless.store_bars([lost])  # acknowledged by the lone primary
+        careless.close_store()
+        journal.write(finished(lost), NOW)
+        delivery.notify()
+        wait_until(lambda: "replication timed out" in (delivery.last_error or ""))
+        assert delivery.delivered_count == 1
+        assert JournalReader(path).store("mongodb").waiting_bars == 1
+
+        old.kill()
+        for member in others:
+            member.start()
+        replica_set.make_primary(others[0])
+        old.start()
+        wait_until(lambda: delivery.delivered_count == 2)
+        assert delivery.last_error is None
+
+    assert stored(replica_set, "careless") == [], "the fail-over rolled it back"
+    assert stored(replica_set, "bars") == [safe.first_trade_id, lost.first_trade_id]
+
+
+def test_with_w_1_on_a_replica_set_the_log_says_once_that_it_is_unsafe(
+    replica_set: ReplicaSet, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = MongoStore()
+    for _ in range(3):
+        store.open_store({"uri": f"{replica_set.uri}&w=1"})
+    store.open_store({"uri": f"{replica_set.uri}&w=2"})
+    store.close_store()
+
+    said = [record.getMessage() for record in caplog.records if "unsafe" in record.getMessage()]
+    assert len(said) == 1
+    assert "once 2 members have it" in said[0]

@@ -1,0 +1,479 @@
+"""How plugins are found, what is said about a bad one, and how each is kept from the others."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+import sys
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bintrades import BintradesError, ConfigError, RejectedBars
+from bintrades.stores.loader import Store, available, find_stores, load_stores, without_secrets
+from bintrades.testing.bars import sample_bar, sample_bars
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Write = Callable[..., Path]
+    Install = Callable[..., None]
+
+GOOD = """
+    taken = []
+
+    @hookimpl
+    def store_bars(bars):
+        taken.extend(bars)
+"""
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    """Return a function that writes a drop-in plugin."""
+
+    def write(name: str, code: str = GOOD) -> Path:
+        path = tmp_path / f"{name}.py"
+        start = "import sys\nfrom bintrades import hookimpl, RejectedBars\n"
+        path.write_text(start + textwrap.dedent(code))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
+    """Return a function that installs a package with one module and one entry point to it."""
+    site = tmp_path / "site-packages"
+    site.mkdir()
+    monkeypatch.syspath_prepend(site)
+
+    def install(module: str, name: str, code: str, attribute: str = "") -> None:
+        info = site / f"{module}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[bintrades]\n{name} = {module}{attribute}\n")
+        (site / f"{module}.py").write_text(
+            "from bintrades import hookimpl\n" + textwrap.dedent(code)
+        )
+        monkeypatch.delitem(sys.modules, module, raising=False)
+
+    return install
+
+
+def load(folder: Path, *names: str) -> list[Store]:
+    return load_stores(names, folder)
+
+
+def problems(folder: Path, *names: str) -> list[str]:
+    with pytest.raises(ConfigError) as refused:
+        load_stores(names, folder)
+    return list(refused.value.problems)
+
+
+def problem(folder: Path, *names: str) -> str:
+    (only,) = problems(folder, *names)
+    return only
+
+
+def taken(name: str) -> list[object]:
+    """Return the bars that the drop-in plugin *name* was given."""
+    return list(sys.modules[f"_bintrades_plugin_{name}"].taken)
+
+
+def test_a_file_in_the_folder_is_a_plugin(tmp_path: Path, write: Write) -> None:
+    write("mine")
+
+    (store,) = load(tmp_path, "mine")
+    store.check({"any": "option"})
+    store.open({})
+    store.write([sample_bar()])
+    store.close()
+
+    assert store.name == "mine"
+    assert taken("mine") == [sample_bar()]
+
+
+def test_mongodb_is_a_plugin_like_any_other(tmp_path: Path) -> None:
+    (store,) = load(tmp_path / "no such folder", "mongodb")
+
+    with pytest.raises(ConfigError, match="colour: unknown option"):
+        store.check({"colour": "red"})
+
+
+def test_an_installed_package_is_a_plugin(tmp_path: Path, install: Install) -> None:
+    install("acme_store", "acme", GOOD)
+
+    (store,) = load(tmp_path, "acme")
+    store.write([sample_bar()])
+
+    assert sys.modules["acme_store"].taken == [sample_bar()]
+
+
+def test_a_file_wins_over_an_installed_package_and_the_log_says_so(
+    tmp_path: Path, write: Write, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    path = write("mongodb")
+
+    (store,) = load(tmp_path, "mongodb")
+    store.write([sample_bar()])
+
+    assert taken("mongodb") == [sample_bar()]
+    assert f"{path} is used instead of bintrades.stores.mongodb" in caplog.text
+
+
+def test_two_packages_that_offer_the_same_name_are_refused(
+    tmp_path: Path, install: Install
+) -> None:
+    install("acme_store", "acme", GOOD)
+    install("other_store", "acme", GOOD)
+
+    said = problem(tmp_path, "acme")
+
+    assert "acme_store" in said
+    assert "other_store" in said
+
+
+RUNS = "open('ran', 'w').close()"
+
+
+@pytest.mark.parametrize("place", ["mine.py", "", ".."])
+def test_code_that_everybody_may_change_is_not_run(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "over" / "plugins"
+    folder.mkdir(parents=True)
+    (folder / "mine.py").write_text(RUNS)
+    open_to_all = (folder / place).resolve()
+    open_to_all.chmod(0o777)
+
+    said = problem(folder, "mine")
+
+    assert said.startswith(
+        f"[stores] enabled: mine is not run: everybody may change {open_to_all}; allowed: "
+    )
+    assert not (tmp_path / "ran").exists()
+    assert load(folder, "mongodb"), "what is not run does no harm"
+
+
+def test_compiled_code_that_everybody_may_change_is_not_run(tmp_path: Path, write: Write) -> None:
+    compiled = Path(importlib.util.cache_from_source(str(write("mine"))))
+    compiled.parent.mkdir()
+    compiled.touch()
+    compiled.parent.chmod(0o777)
+
+    assert f"everybody may change {compiled.parent};" in problem(tmp_path, "mine")
+
+
+def test_a_link_to_code_that_everybody_may_change_is_not_followed(
+    tmp_path: Path, write: Write
+) -> None:
+    away = tmp_path / "away"
+    away.mkdir()
+    code = write("mine").rename(away / "code.py")
+    (tmp_path / "mine.py").symlink_to(code)
+    away.chmod(0o777)
+
+    assert f"everybody may change {away};" in problem(tmp_path, "mine")
+
+
+def test_of_a_folder_where_nobody_may_touch_what_belongs_to_others_code_is_run(
+    tmp_path: Path, write: Write
+) -> None:
+    write("mine")
+    tmp_path.chmod(0o1777)
+
+    assert load(tmp_path, "mine")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_code_of_somebody_else_in_such_a_folder_is_not_run(tmp_path: Path, write: Write) -> None:
+    os.chown(write("mine"), 12_345, -1)
+    tmp_path.chmod(0o1777)
+
+    assert "everybody may change" in problem(tmp_path, "mine")
+
+
+def test_all_plugins_are_listed(tmp_path: Path, write: Write, install: Install) -> None:
+    write("mine")
+    write("_helper")
+    install("acme_store", "acme", GOOD)
+
+    assert [name for name in available(tmp_path) if name in {"mine", "acme", "mongodb"}] == [
+        "acme",
+        "mine",
+        "mongodb",
+    ]
+    assert "_helper" not in available(tmp_path)
+
+
+def test_the_order_is_that_of_the_configuration(tmp_path: Path, write: Write) -> None:
+    write("a")
+    write("b")
+
+    assert [store.name for store in load(tmp_path, "b", "mongodb", "a")] == ["b", "mongodb", "a"]
+    assert load(tmp_path) == []
+
+
+def test_an_unknown_name_is_refused_with_a_suggestion_and_the_names_there_are(
+    tmp_path: Path, write: Write
+) -> None:
+    write("mine")
+
+    said = problem(tmp_path, "mongdb")
+
+    assert "no plugin 'mongdb'; did you mean 'mongodb'?" in said
+    assert "mine, mongodb" in said
+    assert "no plugin 'MongoDB'; did you mean 'mongodb'?" in problem(tmp_path, "MongoDB")
+
+
+@pytest.mark.parametrize("name", ["../mine", "/etc/passwd", "mine.py", ""])
+def test_a_path_is_not_a_name(tmp_path: Path, write: Write, name: str) -> None:
+    write("mine")
+    (tmp_path / "plugins").mkdir()
+
+    assert "there is no plugin" in problem(tmp_path / "plugins", name)
+
+
+def test_every_problem_is_said_at_once(tmp_path: Path, write: Write) -> None:
+    write("broken", "import no_such_module")
+    write("idle", "")
+
+    said = problems(tmp_path, "mongodb", "broken", "nonsense", "idle", "mongodb")
+
+    assert len(said) == 4
+    assert said[0] == "[stores] enabled: mongodb is named 2 times"
+    assert all(line.startswith("[stores] enabled: ") for line in said)
+    assert all("allowed" in line for line in said[1:])
+
+
+def test_the_plugins_that_can_be_used_can_be_had_beside_the_problems(
+    tmp_path: Path, write: Write
+) -> None:
+    write("broken", "import no_such_module")
+    write("mine")
+
+    stores, said = find_stores(["broken", "mine"], tmp_path)
+    stores[0].write([sample_bar()])
+
+    assert ([store.name for store in stores], len(said)) == (["mine"], 1)
+    assert taken("mine") == [sample_bar()]
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("import no_such_module", "ModuleNotFoundError: No module named 'no_such_module'"),
+        ("1 / 0", "ZeroDivisionError: division by zero"),
+        ("sys.exit('bye')", "SystemExit: bye"),
+        ("raise GeneratorExit", "GeneratorExit"),
+        ("raise KeyboardInterrupt", "KeyboardInterrupt"),
+        ("def store_bars(bars)", "SyntaxError: expected ':'"),
+        ("\tx\n  y", "TabError|IndentationError"),
+    ],
+)
+def test_a_plugin_that_cannot_be_imported_is_named_with_file_line_and_reason(
+    tmp_path: Path, write: Write, code: str, reason: str
+) -> None:
+    path = write("broken", code)
+
+    said = problem(tmp_path, "broken")
+
+    assert said.startswith("[stores] enabled: broken cannot be imported: ")
+    assert any(each in said for each in reason.split("|"))
+    assert f"{path}, line " in said
+    assert "_bintrades_plugin_broken" not in sys.modules
+
+
+def test_the_line_is_the_one_in_the_plugin_that_failed(tmp_path: Path, write: Write) -> None:
+    path = write("broken", "\nimport json\njson.loads('{')")
+
+    assert f"{path}, line 5" in problem(tmp_path, "broken")
+
+
+def test_an_installed_plugin_that_cannot_be_imported_is_named(
+    tmp_path: Path, install: Install
+) -> None:
+    install("acme_store", "acme", "1 / 0")
+
+    said = problem(tmp_path, "acme")
+
+    assert "acme_store.py, line 2: ZeroDivisionError" in said
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("", "has no store_bars"),
+        ("def store_bars(bars): pass", "store_bars lacks @hookimpl"),
+        (
+            GOOD + "\n    @hookimpl\n    def opn_store(options): pass",
+            "opn_store is not a hook; did you mean 'open_store'?",
+        ),
+        (
+            "@hookimpl\ndef store_bars(bar): pass",
+            "store_bars has no argument 'bar'; did you mean 'bars'?",
+        ),
+        (
+            GOOD + "\n    @hookimpl\n    def close_store(options): pass",
+            "close_store has no argument 'options'; allowed: none",
+        ),
+        ("@hookimpl\ndef store_bars(): pass", "store_bars must take the argument bars"),
+        ("@hookimpl\ndef store_bars(bars=()): pass", "bars must not have a default"),
+        ("@hookimpl\nasync def store_bars(bars): pass", "store_bars must not be async"),
+        ("@hookimpl\ndef store_bars(bars): yield", "store_bars must not yield"),
+        ("@hookimpl(wrapper=True)\ndef store_bars(bars):\n return (yield)", "has no store_bars"),
+        (
+            GOOD + "\n    @hookimpl(wrapper=True)\n    def open_store(options): pass",
+            "function is not a generator function",
+        ),
+    ],
+)
+def test_a_plugin_that_would_not_work_is_refused_with_hook_and_reason(
+    tmp_path: Path, write: Write, code: str, reason: str
+) -> None:
+    path = write("bad", code)
+
+    said = problems(tmp_path, "bad")
+
+    assert [line for line in said if reason in line and str(path) in line]
+    assert all("\n" not in line for line in said)
+
+
+def test_an_entry_point_may_be_an_object_but_not_its_class(
+    tmp_path: Path, install: Install
+) -> None:
+    code = """
+        class Shop:
+            @hookimpl
+            def store_bars(self, bars):
+                self.taken = bars
+
+        shop = Shop()
+    """
+    install("acme_object", "good", code, ":shop")
+    install("acme_class", "bad", code, ":Shop")
+
+    (store,) = load(tmp_path, "good")
+    store.write([sample_bar()])
+
+    assert sys.modules["acme_object"].shop.taken == [sample_bar()]
+    assert "is a class; allowed: a module, or an instance" in problem(tmp_path, "bad")
+
+
+def test_hooks_may_ask_for_fewer_arguments_and_be_left_out(tmp_path: Path, write: Write) -> None:
+    write("mine", GOOD + "\n    @hookimpl\n    def open_store(): taken.append('opened')")
+
+    (store,) = load(tmp_path, "mine")
+    store.check({})
+    store.open({"x": "y"})
+    store.close()
+
+    assert taken("mine") == ["opened"]
+
+
+def test_a_call_reaches_one_plugin_and_no_other(tmp_path: Path, write: Write) -> None:
+    names = ["first", "second", "third"]
+    for name in names:
+        write(name)
+
+    for store in load(tmp_path, *names):
+        store.write([sample_bar(symbol=store.name)])
+
+    for name in names:
+        assert taken(name) == [sample_bar(symbol=name)]
+
+
+def test_the_wrapper_of_a_plugin_wraps_no_other(tmp_path: Path, write: Write) -> None:
+    write("plain")
+    write(
+        "wrapped",
+        GOOD
+        + """
+    @hookimpl(wrapper=True, specname="store_bars")
+    def around(bars):
+        taken.append("before")
+        try:
+            return (yield)
+        finally:
+            taken.append("after")
+""",
+    )
+
+    for store in load(tmp_path, "plain", "wrapped"):
+        store.write([sample_bar()])
+
+    assert taken("plain") == [sample_bar()]
+    assert taken("wrapped") == ["before", sample_bar(), "after"]
+
+
+def test_what_a_plugin_raises_arrives_as_it_is(tmp_path: Path, write: Write) -> None:
+    write("refuses", "@hookimpl\ndef store_bars(bars): raise RejectedBars([(bars[1], 'ugly')])")
+    write("fails", "@hookimpl\ndef store_bars(bars): raise OSError(28, 'no space')")
+    refuses, fails = load(tmp_path, "refuses", "fails")
+    bars = sample_bars(3)
+
+    with pytest.raises(RejectedBars) as refused:
+        refuses.write(bars)
+    with pytest.raises(OSError, match="no space"):
+        fails.write(bars)
+
+    assert refused.value.rejected == [(bars[1], "ugly")]
+
+
+@pytest.mark.parametrize("raised", ["SystemExit(3)", "KeyboardInterrupt(3)"])
+@pytest.mark.parametrize("hook", ["check_store", "open_store", "store_bars", "close_store"])
+def test_a_plugin_that_calls_sys_exit_or_the_like_raises_an_error_that_names_it(
+    tmp_path: Path, write: Write, hook: str, raised: str
+) -> None:
+    write("quits", f"{GOOD}\n    @hookimpl\n    def {hook}(): raise {raised}")
+    if hook == "store_bars":
+        write("quits", f"@hookimpl\ndef store_bars(bars): raise {raised}")
+    (store,) = load(tmp_path, "quits")
+    calls: dict[str, Callable[[], None]] = {
+        "check_store": lambda: store.check({}),
+        "open_store": lambda: store.open({}),
+        "store_bars": lambda: store.write([sample_bar()]),
+        "close_store": lambda: store.close(),
+    }
+
+    with pytest.raises(BintradesError) as error:
+        calls[hook]()
+
+    assert str(error.value) == f"plugin quits: {hook} raised {raised}"
+
+
+def test_what_stands_in_an_option_for_a_secret_is_not_told() -> None:
+    options = {"api_key": "abcd", "Password": "hidden", "path": "var/bars", "pwd": "ab"}
+
+    assert (
+        without_secrets("'hidden' of var/bars: abcd, ab", options) == "'***' of var/bars: ***, ab"
+    )
+
+
+def test_one_module_under_two_names_is_refused(tmp_path: Path, install: Install) -> None:
+    install("acme_store", "acme", GOOD)
+    install("acme_again", "again", "import acme_store, sys\nsys.modules[__name__] = acme_store")
+
+    assert "already registered" in problem(tmp_path, "acme", "again")
+
+
+def test_a_second_mongodb_is_a_plugin_of_a_few_lines(tmp_path: Path, write: Write) -> None:
+    write(
+        "archive",
+        """
+        from bintrades.stores.mongodb.store import MongoStore
+        _store = MongoStore()
+        check_store, open_store = _store.check_store, _store.open_store
+        store_bars, close_store = _store.store_bars, _store.close_store
+        """,
+    )
+
+    first, second = load(tmp_path, "mongodb", "archive")
+
+    assert (first.name, second.name) == ("mongodb", "archive")
