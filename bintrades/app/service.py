@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from bintrades.app.shutdown import StopReasons
     from bintrades.config.loader import Config
     from bintrades.core.write_batch import Key
-    from bintrades.exchange.binance.markets import Market
+    from bintrades.exchange.binance.market import Market
     from bintrades.exchange.events import Event
     from bintrades.model import Gap
     from bintrades.stores.loader import Store

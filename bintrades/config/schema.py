@@ -12,14 +12,15 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bintrades.config import types as kinds
-from bintrades.exchange.binance.markets import MARKETS
+from bintrades.exchange.registry import MARKETS
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from bintrades.config.types import OptionType
 
-_SPOT = MARKETS["spot"]
+_BINANCE = MARKETS["binance"]
+_SPOT = _BINANCE["spot"]
 
 _EXAMPLE_HEAD = """\
 ; The configuration of bintrades: every option, each with its default.
@@ -67,7 +68,7 @@ def _option(
 class BinanceConfig:
     """The section [binance]: what is collected from where, and over which connections."""
 
-    market: str = _option("market", "spot", kinds.choice(*MARKETS), "the market to collect")
+    market: str = _option("market", "spot", kinds.choice(*_BINANCE), "the market to collect")
     stream: str = _option("stream", "trade", kinds.choice("trade"), "the stream of each symbol")
     stream_url: str = _option(
         "stream_url", _SPOT.stream_url, kinds.url("wss", "ws"), "where the streams are"

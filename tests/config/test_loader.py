@@ -19,7 +19,7 @@ from bintrades.config.ini import read_ini
 from bintrades.config.loader import Config, load_config, read_config
 from bintrades.config.schema import OPTIONS, SECTIONS, example_text
 from bintrades.errors import ConfigError
-from bintrades.exchange.binance.markets import MARKETS
+from bintrades.exchange.registry import MARKETS
 from bintrades.util.text import redact, remember_secrets
 
 if TYPE_CHECKING:
@@ -526,7 +526,7 @@ paths = st.from_regex(r"/[a-z]{1,5}(/[a-z0-9.]{1,5}x){1,2}", fullmatch=True).map
 
 VALUES: dict[str, dict[str, st.SearchStrategy[Any]]] = {
     "binance": {
-        "market": st.sampled_from(sorted(MARKETS)),
+        "market": st.sampled_from(sorted(MARKETS["binance"])),
         "stream": st.just("trade"),
         "stream_url": urls.map("wss://{}".format),
         "rest_url": urls.map("http://{}".format),

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from bintrades.exchange.binance.feed.connection import Connection
     from bintrades.exchange.binance.feed.reader import Reader
-    from bintrades.exchange.binance.markets import Market
+    from bintrades.exchange.binance.market import Market
     from bintrades.exchange.binance.rest import RestClient
     from bintrades.exchange.events import Event
     from bintrades.model import Gap

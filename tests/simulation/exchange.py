@@ -7,7 +7,7 @@ import json
 from collections import deque
 from typing import TYPE_CHECKING
 
-from bintrades.exchange.binance.markets import stream_name
+from bintrades.exchange.binance.market import stream_name
 from tests.simulation.market import payload
 
 if TYPE_CHECKING:

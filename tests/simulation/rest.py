@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from random import Random
 
-    from bintrades.exchange.binance.markets import Endpoint, Market
+    from bintrades.exchange.binance.market import Endpoint, Market
     from bintrades.model import Trade
     from tests.simulation.clock import Clock
     from tests.simulation.faults import Faults

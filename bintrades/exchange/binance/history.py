@@ -24,7 +24,7 @@ from bintrades.model import TradeRange
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bintrades.exchange.binance.markets import Market
+    from bintrades.exchange.binance.market import Market
     from bintrades.exchange.binance.rest import RestClient
 
 

@@ -25,7 +25,7 @@ from bintrades.version import __version__
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from bintrades.exchange.binance.markets import Endpoint, Market
+    from bintrades.exchange.binance.market import Endpoint, Market
 
 T = TypeVar("T")
 

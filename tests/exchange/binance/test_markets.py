@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bintrades.exchange.binance.markets import MARKETS, stream_name
+from bintrades.exchange.binance.market import stream_name
+from bintrades.exchange.binance.markets import MARKETS
 
 
 @pytest.mark.parametrize(

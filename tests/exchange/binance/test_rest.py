@@ -17,7 +17,8 @@ import pytest
 import trustme
 
 from bintrades.errors import ExchangeError
-from bintrades.exchange.binance.markets import MARKETS, Endpoint
+from bintrades.exchange.binance.market import Endpoint
+from bintrades.exchange.binance.markets import MARKETS
 from bintrades.exchange.binance.rest import RestClient, RestError
 from bintrades.exchange.symbols import SymbolInfo
 from bintrades.net.dialing import Dialer

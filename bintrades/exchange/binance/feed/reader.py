@@ -24,7 +24,7 @@ from bintrades.util.worker import Worker
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from bintrades.exchange.binance.markets import Market
+    from bintrades.exchange.binance.market import Market
     from bintrades.exchange.events import Event
 
 log = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from bintrades.errors import ProtocolError
 from bintrades.exchange.binance.feed.frames import Frame, FrameReader, Opcode
 from bintrades.exchange.binance.feed.subscription import Subscription
-from bintrades.exchange.binance.markets import stream_name
+from bintrades.exchange.binance.market import stream_name
 from bintrades.exchange.binance.messages import Batch
 from bintrades.exchange.events import Connected, Disconnected, Event, Payloads
 from bintrades.util.clocks import now_ms
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from bintrades.exchange.binance.feed.connection import Connection
     from bintrades.exchange.binance.feed.stall import StallDetector
-    from bintrades.exchange.binance.markets import Market
+    from bintrades.exchange.binance.market import Market
     from bintrades.exchange.binance.messages import Answer
     from bintrades.net.dialing import Dialer
 

@@ -14,7 +14,7 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bintrades.exchange.binance.markets import Market
+    from bintrades.exchange.binance.market import Market
     from bintrades.exchange.binance.messages import Answer
 
 ANSWER_TIMEOUT_MS = 10_000

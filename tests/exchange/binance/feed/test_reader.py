@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Self
 
-    from bintrades.exchange.binance.markets import Market
+    from bintrades.exchange.binance.market import Market
     from bintrades.model import Trade
 
 START_MS = 1_720_000_000_000

@@ -16,7 +16,7 @@ from bintrades.exchange.binance.markets import MARKETS
 from bintrades.exchange.binance.messages import Answer
 
 if TYPE_CHECKING:
-    from bintrades.exchange.binance.markets import Market
+    from bintrades.exchange.binance.market import Market
 
 SPOT = MARKETS["spot"]
 SPACING = 500
