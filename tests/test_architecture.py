@@ -77,6 +77,7 @@ PURE = (
     *(
         "exchange.binance.feed.subscription",
         "exchange.binance.feed.stall",
+        "exchange.ban",
         "exchange.symbols",
         "net.addresses",
     ),

@@ -20,10 +20,11 @@ from bintrades.app.scheduler import Scheduler, Ticker
 from bintrades.app.status import Process, Status
 from bintrades.core.aggregator import Aggregator
 from bintrades.errors import ConfigError, ExchangeError, JournalError, JournalInUse
+from bintrades.exchange.ban import BLOCKED_UNTIL, Ban
 from bintrades.exchange.binance.backfill import Backfill
 from bintrades.exchange.binance.backfill_plan import BackfillPlan
 from bintrades.exchange.binance.backfill_thread import BackfillThread
-from bintrades.exchange.binance.budget import BLOCKED_UNTIL, Ban, Budget
+from bintrades.exchange.binance.budget import Budget
 from bintrades.exchange.binance.catalog import choose_symbols, unlisted_symbols
 from bintrades.exchange.binance.feed.pool import ConnectionPool
 from bintrades.exchange.binance.feed.reader import AttemptLimit, Reader

@@ -10,7 +10,7 @@ from bintrades.exchange.binance.backfill_plan import BackfillResult
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bintrades.exchange.binance.budget import Ban
+    from bintrades.exchange.ban import Ban
     from bintrades.exchange.binance.messages import Answer, Batch
 
 

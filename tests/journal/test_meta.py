@@ -15,7 +15,7 @@ from bintrades.app.status import read_status
 from bintrades.core.ledger import LedgerState
 from bintrades.core.write_batch import Checkpoint
 from bintrades.errors import ConfigError, JournalError
-from bintrades.exchange.binance.budget import BLOCKED_UNTIL
+from bintrades.exchange.ban import BLOCKED_UNTIL
 from bintrades.journal.reader import Cursor, JournalReader
 from bintrades.journal.writer import Journal
 from bintrades.model import Gap

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, cast
 
 from bintrades.core.aggregator import Aggregator
 from bintrades.errors import ProtocolError
+from bintrades.exchange.ban import BLOCKED_UNTIL, Ban
 from bintrades.exchange.binance.backfill import Backfill
 from bintrades.exchange.binance.backfill_plan import BackfillPlan
-from bintrades.exchange.binance.budget import BLOCKED_UNTIL, Ban, Budget
+from bintrades.exchange.binance.budget import Budget
 from bintrades.exchange.binance.feed.pool import ConnectionPool
 from bintrades.exchange.binance.feed.session import Session, StreamOptions
 from bintrades.exchange.binance.feed.stall import StallDetector

@@ -9,54 +9,17 @@ when a minute ends is learned from the exchange's answers.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from bintrades.exchange.ban import LONGEST_MS
 
 MINUTE_MS = 60_000
 _FALLBACK_WAIT_MS = 120_000  # the shortest ban, where a refusal does not say how long it lasts
 _SHORTEST_WAIT_MS = 1_000
-_LONGEST_WAIT_MS = 3 * 86_400_000  # the longest ban
 
 _FIRST_CLOSED_MS = 300_000
 _LONGEST_CLOSED_MS = {403: 3_600_000, 451: 6 * 3_600_000}  # a firewall; a forbidden place
 
 BANS = {418, 429}
 """Answers by which the exchange tells this address to wait; a new process has to wait as well."""
-
-BLOCKED_UNTIL = "rest_blocked_until"
-"""Name of the fact that the exchange wants no requests for a while: a Ban."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ban:
-    """What a new process must know: no requests before *until*, as said at *said_at*.
-
-    Both by the local clock, which is all that is left over a restart: milliseconds UTC.
-    """
-
-    until: int
-    said_at: int
-
-    @classmethod
-    def for_the_next(cls, wait: int, utc: int) -> Ban:
-        """Return the ban that lasts *wait* milliseconds from now."""
-        return cls(utc + wait, utc)
-
-    @classmethod
-    def read(cls, text: str | None) -> Ban:
-        """Return what str() wrote; earlier versions wrote only when it ends."""
-        until, _, said_at = (text or "0").partition(" ")
-        return cls(int(until), int(said_at or 0))
-
-    def __str__(self) -> str:
-        return f"{self.until} {self.said_at}"
-
-    def left_ms(self, utc: int) -> int:
-        """Return how long it still lasts.
-
-        No longer than it was said to: a clock that was ahead then, or is behind now, must not make
-        days of a minute.
-        """
-        return max(0, min(self.until - utc, self.until - self.said_at, _LONGEST_WAIT_MS))
 
 
 class Budget:
@@ -142,7 +105,7 @@ class Budget:
             self._block(now, max(closed, (retry_after_s or 0) * 1000))
 
     def _block(self, now: int, wait: int) -> int:
-        until = now + min(wait, _LONGEST_WAIT_MS)
+        until = now + min(wait, LONGEST_MS)
         self._blocked_until = max(self._blocked_until, until)
         return until
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from bintrades.errors import ConfigError, ExchangeError
-from bintrades.exchange.binance.budget import BLOCKED_UNTIL, Ban, Budget
+from bintrades.exchange.ban import BLOCKED_UNTIL, Ban
 from bintrades.exchange.binance.rest import RestClient, RestError
 from bintrades.exchange.symbols import Selection, SymbolInfo, is_pattern, select
 from bintrades.util.backoff import Backoff
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from bintrades.config.loader import SymbolsConfig
+    from bintrades.exchange.binance.budget import Budget
     from bintrades.journal.writer import Journal
 
 log = logging.getLogger(__name__)

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bintrades.core.aggregator import Aggregator
+from bintrades.exchange.ban import BLOCKED_UNTIL, Ban
 from bintrades.exchange.binance import backfill as backfill_module
 from bintrades.exchange.binance import backfill_plan as repair
 from bintrades.exchange.binance.backfill import Backfill
 from bintrades.exchange.binance.backfill_plan import BackfillPlan
 from bintrades.exchange.binance.backfill_thread import BackfillThread
-from bintrades.exchange.binance.budget import BLOCKED_UNTIL, Ban, Budget
+from bintrades.exchange.binance.budget import Budget
 from bintrades.exchange.binance.history import History
 from bintrades.exchange.binance.markets import MARKETS
 from bintrades.exchange.binance.messages import Batch

@@ -9,7 +9,8 @@ import pytest
 
 from bintrades.config.loader import SymbolsConfig
 from bintrades.errors import ConfigError, ExchangeError
-from bintrades.exchange.binance.budget import BLOCKED_UNTIL, Ban, Budget
+from bintrades.exchange.ban import BLOCKED_UNTIL, Ban
+from bintrades.exchange.binance.budget import Budget
 from bintrades.exchange.binance.catalog import choose_symbols, unlisted_symbols
 from bintrades.exchange.binance.markets import MARKETS
 from bintrades.exchange.binance.rest import RestClient
