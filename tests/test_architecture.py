@@ -22,6 +22,7 @@ LAYERS = (
     ("errors", "model", "util.clocks"),
     (
         *(
+            "core.backfill_result",
             "core.ledger",
             "core.gap_times",
             "core.bucket",
@@ -60,6 +61,7 @@ PURE = (
         "pipeline.batch_size",
         "pipeline.delivered",
         "model",
+        "core.backfill_result",
         "core.ledger",
         "core.gap_times",
         "core.bucket",

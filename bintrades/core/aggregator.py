@@ -31,7 +31,7 @@ from bintrades.model import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence, Set
 
-    from bintrades.exchange.binance.backfill_plan import BackfillResult
+    from bintrades.core.backfill_result import BackfillResult
     from bintrades.model import Gap, TradeRange
 
 _NEVER = 2**63

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from bintrades.exchange.binance.backfill_plan import BackfillResult
+from bintrades.core.backfill_result import BackfillResult
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

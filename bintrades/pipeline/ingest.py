@@ -11,10 +11,10 @@ from collections import deque
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
+from bintrades.core.backfill_result import BackfillResult
 from bintrades.core.write_batch import WriteBatch
 from bintrades.errors import JournalError
 from bintrades.exchange.ban import BLOCKED_UNTIL
-from bintrades.exchange.binance.backfill_plan import BackfillResult
 from bintrades.exchange.binance.messages import decode
 from bintrades.exchange.events import (
     Connected,

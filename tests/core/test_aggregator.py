@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from bintrades.core.aggregator import Aggregator
+from bintrades.core.backfill_result import BackfillResult
 from bintrades.core.ledger import DISORDER_MS, LedgerState
 from bintrades.core.write_batch import Checkpoint, WriteBatch
-from bintrades.exchange.binance.backfill_plan import BackfillResult
 from bintrades.model import (
     ABSENT,
     LOST,

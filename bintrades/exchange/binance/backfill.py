@@ -9,8 +9,9 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, TypeVar
 
+from bintrades.core.backfill_result import BackfillResult
 from bintrades.exchange.ban import Ban
-from bintrades.exchange.binance.backfill_plan import BackfillResult, TradesRequest
+from bintrades.exchange.binance.backfill_plan import TradesRequest
 from bintrades.exchange.binance.budget import BANS, Budget
 from bintrades.exchange.binance.rest import RestClient, RestError
 from bintrades.exchange.events import Event, LatestTrade, RateLimited

@@ -25,6 +25,7 @@ from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from bintrades.core.backfill_result import BackfillResult
 from bintrades.core.ledger import DISORDER_MS
 from bintrades.model import START
 
@@ -77,22 +78,6 @@ class AggregatesRequest:
 
 
 Task = TradesRequest | AggregatesRequest
-
-
-@dataclass(frozen=True, slots=True)
-class BackfillResult:
-    """What an answer said about a gap, for the ledger and the bars."""
-
-    symbol: str
-    gap: Gap
-    runs: Sequence[TradeRange] = ()
-    absent: Sequence[tuple[int, int]] = ()
-    absent_at: int = 0  # when the exchange had said so often enough, on its clock
-    begins_at: int | None = None  # of a start gap: the first id that is wanted
-    has_older: bool = False  # a trade from before that was seen
-    abandoned_through: int | None = None  # ids up to here are older than anyone wants
-    abandoned_before_ms: int = 0
-    error: str | None = None
 
 
 @dataclass(slots=True)

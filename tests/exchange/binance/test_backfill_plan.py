@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from bintrades.core.aggregator import Aggregator
+from bintrades.core.backfill_result import BackfillResult
 from bintrades.core.ledger import DISORDER_MS, LedgerState
 from bintrades.core.write_batch import Checkpoint
 from bintrades.exchange.binance.backfill_plan import (
@@ -21,7 +22,6 @@ from bintrades.exchange.binance.backfill_plan import (
     Aggregate,
     AggregatesRequest,
     BackfillPlan,
-    BackfillResult,
     TradesRequest,
 )
 from bintrades.model import ABSENT, RESTART, START, Gap, TradeRange
