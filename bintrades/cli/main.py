@@ -16,12 +16,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
-from bintrades.config.durations import parse_duration
-from bintrades.config.ini import one_line, showable
 from bintrades.config.loader import Config, load_config
-from bintrades.config.types import did_you_mean, symbols, whole_number
 from bintrades.errors import BintradesError, ConfigError
-from bintrades.util.text import as_json
+from bintrades.options.types import symbols, whole_number
+from bintrades.util.durations import parse_duration
+from bintrades.util.text import as_json, did_you_mean, one_line, showable_input
 from bintrades.version import __version__
 
 if TYPE_CHECKING:
@@ -141,7 +140,7 @@ def _complain(problems: Sequence[str]) -> None:
     """Tell each problem on a line of its own, whatever a plugin or a shell put into it."""
     with suppress(OSError):
         for problem in problems:
-            print(f"bintrades: {showable(problem)}", file=sys.stderr)
+            print(f"bintrades: {showable_input(problem)}", file=sys.stderr)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -158,7 +157,7 @@ class _Parser(argparse.ArgumentParser):
         return [name for action in self._actions for name in action.option_strings]
 
     def error(self, message: str) -> NoReturn:
-        super().error(showable(message))
+        super().error(showable_input(message))
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:

@@ -11,17 +11,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from bintrades.util import text as foreign_text
+from bintrades.util.text import one_line
 
 _NEWLINE = re.compile(r"\r\n|\r|\n")
 _COMMENT = re.compile(r"(?:^\s*[#;]|\s;).*", re.DOTALL)
 _HEADER = re.compile(r"\[([^\]]+)\]")
 _OPTION = re.compile(r"([^=:]+)[=:](.*)", re.DOTALL)
-_USER_INFO = re.compile(
-    r"(//)[^\s:/@]*:[^@]*@(?:\S*@)?"  # a password may have spaces and slashes in it
-    r"|(//|(?<![\w+.-])[a-z][\w+.-]*:(?!//))\S*@",  # also without the slashes, or a mere user:...@
-    re.IGNORECASE,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,21 +54,6 @@ def read_ini(text: str) -> Ini:
         if content:
             reader.read(number, content)
     return reader.ini
-
-
-def one_line(text: str, width: int = 80) -> str:
-    """Return *text* as a message can show it: one line, printable, no password, not endless."""
-    shown = showable(" ".join(text.split()))
-    return shown if len(shown) <= width else shown[: width - 3] + "..."
-
-
-def showable(text: str) -> str:
-    """Return *text* on one line, printable, with *** for user and password of an address.
-
-    Even of one that is written wrongly: rather too much is hidden than too little.
-    """
-    line = _USER_INFO.sub(lambda match: f"{match[1] or match[2]}***@", " ".join(text.splitlines()))
-    return foreign_text.showable(line)
 
 
 class _Reader:

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bintrades.config.durations import format_duration
-from bintrades.config.ini import Entry, Header, Ini, one_line, read_ini
+from bintrades.config.ini import Entry, Header, Ini, read_ini
 from bintrades.config.schema import (
     OPTIONS,
     SECTIONS,
@@ -23,10 +22,11 @@ from bintrades.config.schema import (
     StoresConfig,
     SymbolsConfig,
 )
-from bintrades.config.types import BadWordsError, did_you_mean
 from bintrades.errors import ConfigError
 from bintrades.exchange.symbols import is_pattern, select
-from bintrades.util.text import passwords_of_uris, remember_secrets
+from bintrades.options.types import BadWordsError
+from bintrades.util.durations import format_duration
+from bintrades.util.text import did_you_mean, one_line, passwords_of_uris, remember_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

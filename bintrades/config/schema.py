@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from bintrades.config import types as kinds
 from bintrades.exchange.registry import MARKETS
+from bintrades.options import types as kinds
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from bintrades.config.types import OptionType
+    from bintrades.options.types import OptionType
 
 _BINANCE = MARKETS["binance"]
 _SPOT = _BINANCE["spot"]

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from bintrades.config.ini import one_line
 from bintrades.errors import ConfigError
+from bintrades.util.text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,7 +9,7 @@ import base64
 import ipaddress
 from typing import TYPE_CHECKING
 
-from bintrades.config.ini import one_line
+from bintrades.util.text import one_line
 from bintrades.version import __version__
 
 if TYPE_CHECKING:

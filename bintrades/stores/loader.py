@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import pluggy
 
-from bintrades.config.types import did_you_mean
 from bintrades.errors import BintradesError, ConfigError
 from bintrades.stores import hookspecs
+from bintrades.util.text import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

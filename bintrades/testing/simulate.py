@@ -15,11 +15,11 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
-from bintrades.config.durations import parse_duration
 from bintrades.errors import BintradesError
 from bintrades.testing.amounts import number, whole_number
 from bintrades.testing.exchange import ExchangeSimulator
 from bintrades.testing.recordings import generate_trades, read_recording
+from bintrades.util.durations import parse_duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

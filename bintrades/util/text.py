@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
@@ -24,6 +25,11 @@ _USER_INFO = re.compile(
       | [^\s:/@"'<>]{1,500}:(?!\d*(?:[/?\#\s"'<>,;)]|$))[^\s"'<>]{0,500}@ )  # a / in it, no port
     """,
     re.VERBOSE,
+)
+_ANY_USER_INFO = re.compile(
+    r"(//)[^\s:/@]*:[^@]*@(?:\S*@)?"  # a password may have spaces and slashes in it
+    r"|(//|(?<![\w+.-])[a-z][\w+.-]*:(?!//))\S*@",  # also without the slashes, or a mere user:...@
+    re.IGNORECASE,
 )
 _PASSWORD = re.compile(r"://[^\s:/@]*:(\S+)@")
 _ASSIGNED = re.compile(
@@ -82,6 +88,28 @@ def printable(text: str) -> str:
 def showable(text: str) -> str:
     """Return *text* on one line, printable and without secrets: for tables and logs."""
     return printable(redact(text))
+
+
+def showable_input(text: str) -> str:
+    """Return what somebody typed as showable() does, with *** for user and password of an address.
+
+    Even of one that is written wrongly: rather too much is hidden than too little.
+    """
+    line = " ".join(text.splitlines())
+    return showable(_ANY_USER_INFO.sub(lambda match: f"{match[1] or match[2]}{HIDDEN}@", line))
+
+
+def one_line(text: str, width: int = 80) -> str:
+    """Return *text* as a message can show it: one line, printable, no password, not endless."""
+    shown = showable_input(" ".join(text.split()))
+    return shown if len(shown) <= width else shown[: width - 3] + "..."
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return "; did you mean 'x'?" with the nearest of *known*, or nothing when none is near."""
+    by_lower = {candidate.lower(): candidate for candidate in known}
+    close = get_close_matches(name.lower(), by_lower, n=1)
+    return f"; did you mean {by_lower[close[0]]!r}?" if close else ""
 
 
 def redacted(value: Any) -> Any:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import pymongo
 
-from bintrades.config.durations import format_duration
 from bintrades.errors import JournalError
 from bintrades.journal.reader import JournalReader
+from bintrades.util.durations import format_duration
 from scripts.soak.market import DAY_MS, Sums
 from scripts.soak.report import Event
 from scripts.soak.sampling import Sampler

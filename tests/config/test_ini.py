@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import configparser
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bintrades.config.ini import one_line, read_ini, showable
+from bintrades.config.ini import read_ini
 
 names = st.from_regex(r"[a-z][a-z_.:]{0,3}[a-z]", fullmatch=True).map(lambda n: n.replace(":", "x"))
 words = st.text(
@@ -88,31 +87,6 @@ def test_of_an_option_before_the_first_section_only_its_name_is_told() -> None:
     ini = read_ini("password = hidden\n[a]\n")
 
     assert ini.problems == [(1, "line 1: 'password' stands before the first [section]")]
-
-
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("mongodb://u:hidden@h, x", "mongodb://***@h, x"),
-        ("'mongodb://hidden@h'", "'mongodb://***@h'"),
-        ("https://u:hid/den@h/path", "https://***@h/path"),
-        ("https://u:hid@den@h", "https://***@h"),
-        ("https://u:hid den/hidden@h", "https://***@h"),
-        ("wss:u:hidden@h", "wss:***@h"),
-        ("u:hidden@h", "u:***@h"),
-        ("a = //u:hidden@h: '//u:hidden@h' is not", "a = //***@h: '//***@h' is not"),
-        ("btcusdt@trade and wss://h:9443", "btcusdt@trade and wss://h:9443"),
-    ],
-)
-def test_no_password_of_an_address_is_shown(text: str, shown: str) -> None:
-    assert showable(text) == showable(shown) == shown
-    assert "hid" not in one_line(text.replace("hidden", "hidden" * 50))
-
-
-@given(st.text())
-def test_any_text_can_be_shown_on_a_line(text: str) -> None:
-    assert showable(text).isprintable()
-    assert len(one_line(text, 40)) <= 40
 
 
 def test_options_keep_their_case_and_default_is_a_section_like_others() -> None:

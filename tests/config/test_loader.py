@@ -14,12 +14,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import bintrades
-from bintrades.config.durations import format_duration
 from bintrades.config.ini import read_ini
 from bintrades.config.loader import Config, load_config, read_config
 from bintrades.config.schema import OPTIONS, SECTIONS, example_text
 from bintrades.errors import ConfigError
 from bintrades.exchange.registry import MARKETS
+from bintrades.util.durations import format_duration
 from bintrades.util.text import redact, remember_secrets
 
 if TYPE_CHECKING:

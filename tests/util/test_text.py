@@ -13,12 +13,14 @@ from hypothesis import strategies as st
 
 from bintrades.util.text import (
     as_json,
+    one_line,
     passwords_of_uris,
     printable,
     redact,
     redacted,
     remember_secrets,
     showable,
+    showable_input,
     storable,
 )
 
@@ -162,3 +164,28 @@ def test_an_endless_text_is_looked_through_in_its_length(part: str) -> None:
     redact(part * (1_000_000 // len(part)))
 
     assert time.process_time() - began_at < 10
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("mongodb://u:hidden@h, x", "mongodb://***@h, x"),
+        ("'mongodb://hidden@h'", "'mongodb://***@h'"),
+        ("https://u:hid/den@h/path", "https://***@h/path"),
+        ("https://u:hid@den@h", "https://***@h"),
+        ("https://u:hid den/hidden@h", "https://***@h"),
+        ("wss:u:hidden@h", "wss:***@h"),
+        ("u:hidden@h", "u:***@h"),
+        ("a = //u:hidden@h: '//u:hidden@h' is not", "a = //***@h: '//***@h' is not"),
+        ("btcusdt@trade and wss://h:9443", "btcusdt@trade and wss://h:9443"),
+    ],
+)
+def test_no_password_of_an_address_that_was_typed_is_shown(text: str, shown: str) -> None:
+    assert showable_input(text) == showable_input(shown) == shown
+    assert "hid" not in one_line(text.replace("hidden", "hidden" * 50))
+
+
+@given(st.text())
+def test_any_input_can_be_shown_on_a_line(text: str) -> None:
+    assert showable_input(text).isprintable()
+    assert len(one_line(text, 40)) <= 40

@@ -12,7 +12,6 @@ from urllib.parse import urlencode, urlsplit
 import msgspec
 import urllib3
 
-from bintrades.config.ini import one_line
 from bintrades.errors import ConfigError, ExchangeError
 from bintrades.exchange.binance.budget import MINUTE_MS
 from bintrades.exchange.symbols import SymbolInfo
@@ -20,6 +19,7 @@ from bintrades.net.dialing import Dialer
 from bintrades.net.http_pool import http_pool
 from bintrades.net.tls import Certificates
 from bintrades.util.clocks import utc_ms
+from bintrades.util.text import one_line
 from bintrades.version import __version__
 
 if TYPE_CHECKING:

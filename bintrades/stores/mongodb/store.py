@@ -18,13 +18,12 @@ import pymongo
 from pymongo.errors import DuplicateKeyError, OperationFailure, ServerSelectionTimeoutError
 from pymongo.read_preferences import ReadPreference
 
-from bintrades.config.ini import one_line
-from bintrades.config.types import did_you_mean
 from bintrades.errors import BintradesError, ConfigError, RejectedBars
 from bintrades.stores.hookspecs import hookimpl
 from bintrades.stores.mongodb.durability import bounded, unsafe_on, unsafe_options
 from bintrades.stores.mongodb.uri import client_of
 from bintrades.stores.mongodb.writes import KEY, write_bars
+from bintrades.util.text import did_you_mean, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

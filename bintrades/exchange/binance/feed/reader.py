@@ -12,13 +12,13 @@ import queue
 import threading
 from typing import TYPE_CHECKING
 
-from bintrades.config.ini import one_line
 from bintrades.exchange.binance.feed.connection import Connection
 from bintrades.exchange.binance.feed.session import Session, StreamOptions
 from bintrades.exchange.binance.feed.stall import StallDetector
 from bintrades.util.backoff import Backoff
 from bintrades.util.clocks import now_ms
 from bintrades.util.logs import LimitedLog
+from bintrades.util.text import one_line
 from bintrades.util.worker import Worker
 
 if TYPE_CHECKING:

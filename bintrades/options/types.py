@@ -5,16 +5,15 @@ from __future__ import annotations
 import re
 import unicodedata
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from bintrades.config.durations import UNITS_MS, format_duration, parse_duration
-from bintrades.config.ini import one_line
+from bintrades.util.durations import UNITS_MS, format_duration, parse_duration
+from bintrades.util.text import did_you_mean, one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
 _SEPARATORS = re.compile(r"[\s,]+")
 _STORE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
@@ -46,13 +45,6 @@ class BadWordsError(ValueError):
         super().__init__("; ".join(faults))
         self.faults = faults
         self.good = good
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return "; did you mean 'x'?" with the nearest of *known*, or nothing when none is near."""
-    by_lower = {candidate.lower(): candidate for candidate in known}
-    close = get_close_matches(name.lower(), by_lower, n=1)
-    return f"; did you mean {by_lower[close[0]]!r}?" if close else ""
 
 
 def choice(*values: str) -> OptionType:

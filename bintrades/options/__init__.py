@@ -1,0 +1,1 @@
+"""What an option is, for the configuration and for every store: its type, default and meaning."""
