@@ -26,11 +26,11 @@ FIELDS = (
     *("quantity", "buy_quantity", "sell_quantity", "value", "buy_value", "sell_value"),
     *("open_price", "close_price", "min_price", "max_price", "average_price"),
     *("first_trade_id", "last_trade_id", "first_trade_time", "last_trade_time"),
-    *("is_closed", "is_complete", "version", "updated_at"),
+    *("is_closed", "is_complete", "epoch", "version", "updated_at"),
 )
 _UNQUOTED = {
     *("interval_seconds", "trade_count", "buy_count", "sell_count"),
-    *("first_trade_id", "last_trade_id", "is_closed", "is_complete", "version"),
+    *("first_trade_id", "last_trade_id", "is_closed", "is_complete", "epoch", "version"),
 }
 _COLUMNS = (
     *(("open", "open_price"), ("high", "max_price"), ("low", "min_price")),
@@ -148,7 +148,7 @@ def _texts(row: tuple[Any, ...], market: str, interval_ms: int) -> list[str]:
     """Return the fields of a bar in the order of FIELDS."""
     symbol, open_time, version, updated_at, is_closed, is_complete, trades, buys = row[:8]
     quantity, buy_quantity, value, buy_value, open_price, close_price, low, high = row[8:16]
-    first_id, last_id, first_time, last_time = row[16:]
+    first_id, last_id, first_time, last_time, *epoch = row[16:]
     exact_quantity, exact_value = Decimal(quantity), Decimal(value)
     return [
         symbol,
@@ -175,6 +175,7 @@ def _texts(row: tuple[Any, ...], market: str, interval_ms: int) -> list[str]:
         _time(last_time),
         "true" if is_closed else "false",
         "true" if is_complete else "false",
+        str(*epoch or "0"),
         str(version),
         _time(updated_at),
     ]

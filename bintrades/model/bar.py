@@ -52,6 +52,7 @@ class Bar(msgspec.Struct, frozen=True, gc=False, array_like=True):
     is_complete: bool = True
     version: int = 1
     updated_at_ms: int = 0
+    epoch: int = 0  # last, since checkpoints of old keep bars as arrays without it
 
     @property
     def open_time(self) -> datetime:
@@ -104,22 +105,27 @@ class Bar(msgspec.Struct, frozen=True, gc=False, array_like=True):
         return utc(self.updated_at_ms)
 
     @property
-    def rank(self) -> tuple[int, bool, bool, int]:
+    def rank(self) -> tuple[int, int, bool, bool, int]:
         """What decides between two versions of a bar: the one of the higher rank is kept.
 
-        More trades win; of equally many, the bar that is closed, then the one that is complete.
-        The version comes last, since it counts within one journal only: a second collector, or
-        one that lost its journal, begins with 1 again.
+        The epoch comes first: a bar rebuilt from the exchange's own records may have fewer trades.
+        Within one epoch more trades win; of equally many, the bar that is closed, then the one
+        that is complete. The version comes last, since it counts within one journal only: a second
+        collector, or one that lost its journal, begins with 1 again.
         """
-        return self.trade_count, self.is_closed, self.is_complete, self.version
+        return self.epoch, self.trade_count, self.is_closed, self.is_complete, self.version
 
     def merge(self, other: Bar) -> Bar:
         """Return the bar of both sets of trades, which must have no trade in common.
 
+        Bars of two epochs are never added up, since a rebuilt bar has all trades that count: the
+        one of the higher epoch is returned as it is.
         Raises ValueError when the two are not the same interval of the same symbol.
         """
         if (self.symbol, self.open_time_ms) != (other.symbol, other.open_time_ms):
             raise ValueError(f"{self.symbol} {self.open_time} and {other.symbol} {other.open_time}")
+        if self.epoch != other.epoch:
+            return max(self, other, key=lambda bar: bar.epoch)
         first = min(self, other, key=lambda bar: bar.first_trade_id)
         last = max(self, other, key=lambda bar: bar.last_trade_id)
         return replace(
@@ -171,6 +177,7 @@ class Bar(msgspec.Struct, frozen=True, gc=False, array_like=True):
             "last_trade_time": self.last_trade_time,
             "is_closed": self.is_closed,
             "is_complete": self.is_complete,
+            "epoch": self.epoch,
             "version": self.version,
             "updated_at": self.updated_at,
         }

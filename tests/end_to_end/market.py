@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 INTERVAL_MS = 10_000
 BAR_COUNT = 132
 """Bars of a recording of two symbols in eleven minutes, none of them without a trade."""
-_NOT_IN_THE_TRADES = {"_id", "is_closed", "is_complete", "version", "updated_at"}
+_NOT_IN_THE_TRADES = {"_id", "is_closed", "is_complete", "epoch", "version", "updated_at"}
 
 
 def trades_of(frames: Iterable[Frame]) -> list[Fields]:

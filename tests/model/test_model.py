@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 
+import msgspec
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -41,6 +42,7 @@ FIELDS_OF_THE_CONTRACT = {
     "last_trade_time": datetime,
     "is_closed": bool,
     "is_complete": bool,
+    "epoch": int,
     "version": int,
     "updated_at": datetime,
 }
@@ -197,3 +199,44 @@ def test_a_gap_touches_the_intervals_in_which_its_trades_may_have_been(
         since < opened and until >= opened + INTERVAL
     )
     assert gap.touches(opened, INTERVAL) == may_hold
+
+
+def test_of_two_parts_of_different_epochs_the_higher_epoch_stays_as_it_is() -> None:
+    rebuilt = sample_bar(trade_count=2, epoch=1, version=4)
+    late = sample_bar(trade_count=5, first_trade_id=1, last_trade_id=5)
+
+    assert rebuilt.merge(late) == late.merge(rebuilt) == rebuilt
+
+
+def test_parts_of_one_epoch_are_added_up_in_that_epoch() -> None:
+    early, late = (replace(bar_of([make_trade(number)]), epoch=2) for number in (1, 2))
+
+    assert early.merge(late) == replace(bar_of([make_trade(1), make_trade(2)]), epoch=2)
+
+
+versions = st.builds(
+    sample_bar,
+    epoch=st.integers(0, 2),
+    trade_count=st.integers(1, 3),
+    is_closed=st.booleans(),
+    is_complete=st.booleans(),
+    version=st.integers(1, 3),
+)
+
+
+@given(versions, versions)
+def test_the_epoch_decides_between_two_versions_then_the_trades_then_what_is_whole(
+    one: Bar, other: Bar
+) -> None:
+    named = ("epoch", "trade_count", "is_closed", "is_complete", "version")
+
+    order = [tuple(getattr(bar, name) for name in named) for bar in (one, other)]
+    assert (one.rank < other.rank) == (order[0] < order[1])
+    assert (one.rank == other.rank) == (order[0] == order[1])
+
+
+def test_a_bar_of_an_earlier_checkpoint_without_an_epoch_is_of_epoch_0() -> None:
+    fields = list(msgspec.structs.astuple(sample_bar(epoch=3)))
+
+    assert fields.pop() == 3
+    assert msgspec.convert(fields, Bar) == sample_bar(epoch=0)

@@ -34,7 +34,7 @@ def latest(path: Path) -> list[dict[str, Any]]:
 
 
 def rank(bar: dict[str, Any]) -> list[int]:
-    return [bar[name] for name in ("trade_count", "is_closed", "is_complete", "version")]
+    return [bar[name] for name in ("epoch", "trade_count", "is_closed", "is_complete", "version")]
 
 
 def typed(bar: dict[str, Any]) -> dict[str, Any]:

@@ -105,7 +105,8 @@ class FaultyStore:
             self._complain(bar, stored)
 
     def _complain(self, bar: Bar, stored: Bar) -> None:
-        if bar.trade_count < stored.trade_count or bar.version < stored.version:
+        is_smaller = (bar.epoch, bar.trade_count) < (stored.epoch, stored.trade_count)
+        if is_smaller or bar.version < stored.version:
             self.errors.append(f"an older or smaller bar: {bar} after {stored}")
         if bar.version == stored.version and replace(bar, updated_at_ms=0) != replace(
             stored, updated_at_ms=0

@@ -55,6 +55,7 @@ _LAYOUT = (
     ("last_trade_time", _DATE),
     ("is_closed", _BOOL),
     ("is_complete", _BOOL),
+    ("epoch", _INT),
     ("version", _INT),
     ("updated_at", _DATE),
 )
@@ -132,6 +133,7 @@ def _encode(bar: Bar) -> bytes:
         bar.last_trade_time_ms,
         bar.is_closed,
         bar.is_complete,
+        bar.epoch,
         bar.version,
         bar.updated_at_ms,
     )

@@ -88,8 +88,14 @@ class _Write:
         A document that is not a bar (it has no trade_count) does not match. The upsert then fails
         at the unique index, and the document stays.
         """
-        stored = ["$trade_count", _or("$is_closed", False), _or("$is_complete", False)]
-        is_lower = {"$lt": [[_or("$epoch", 0), *stored, _or("$version", 0)], [0, *self.bar.rank]]}
+        stored = [
+            _or("$epoch", 0),  # documents of old have none
+            "$trade_count",
+            _or("$is_closed", False),
+            _or("$is_complete", False),
+            _or("$version", 0),
+        ]
+        is_lower = {"$lt": [stored, list(self.bar.rank)]}
         better = {"$cond": [is_lower, {"$literal": self.document}, "$$ROOT"]}
         return UpdateOne(
             self.key | {"trade_count": {"$type": "number"}}, [{"$replaceWith": better}], upsert=True

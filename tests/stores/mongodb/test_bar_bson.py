@@ -40,7 +40,7 @@ times = st.integers(0, 2**41) | st.integers(-(10**15), 10**15)
 
 DECIMALS = ("quantity", "buy_quantity", "value", "buy_value", "open_price", "close_price")
 PRICES = ("min_price", "max_price")
-LONGS = ("trade_count", "buy_count", "first_trade_id", "last_trade_id", "version")
+LONGS = ("trade_count", "buy_count", "first_trade_id", "last_trade_id", "version", "epoch")
 TIMES = ("open_time_ms", "first_trade_time_ms", "last_trade_time_ms", "updated_at_ms")
 FLAGS = ("is_closed", "is_complete")
 
@@ -123,6 +123,7 @@ def test_every_field_has_its_published_bson_type() -> None:
         "interval_seconds": int,
         "is_closed": bool,
         "is_complete": bool,
+        "epoch": int,
         "version": int,
         **dict.fromkeys(dates, datetime),
         **dict.fromkeys(longs, Int64),
