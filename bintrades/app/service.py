@@ -18,21 +18,12 @@ from typing import TYPE_CHECKING
 from bintrades.app.health import RUNNING, STOPPING
 from bintrades.app.scheduler import Scheduler, Ticker
 from bintrades.app.status import Process, Status
+from bintrades.app.symbol_list import choose_symbols, unlisted_symbols
 from bintrades.core.aggregator import Aggregator
 from bintrades.errors import ConfigError, ExchangeError, JournalError, JournalInUse
 from bintrades.exchange.ban import BLOCKED_UNTIL, Ban
-from bintrades.exchange.binance.backfill import Backfill
-from bintrades.exchange.binance.backfill_plan import BackfillPlan
-from bintrades.exchange.binance.backfill_thread import BackfillThread
-from bintrades.exchange.binance.budget import Budget
-from bintrades.exchange.binance.catalog import choose_symbols, unlisted_symbols
-from bintrades.exchange.binance.feed.pool import ConnectionPool
-from bintrades.exchange.binance.feed.reader import AttemptLimit, Reader
-from bintrades.exchange.binance.feed.session import StreamOptions
-from bintrades.exchange.binance.history import History
-from bintrades.exchange.binance.markets import MARKETS
-from bintrades.exchange.binance.rest import RestClient
 from bintrades.exchange.events import RateLimited
+from bintrades.exchange.registry import EXCHANGES
 from bintrades.journal.reader import Cursor, JournalReader
 from bintrades.journal.writer import MARK_EVERY_MS, Journal
 from bintrades.net.dialing import Dialer
@@ -50,8 +41,8 @@ if TYPE_CHECKING:
     from bintrades.app.shutdown import StopReasons
     from bintrades.config.loader import Config
     from bintrades.core.write_batch import Key
-    from bintrades.exchange.binance.market import Market
     from bintrades.exchange.events import Event
+    from bintrades.exchange.port import Exchange
     from bintrades.model import Gap
     from bintrades.stores.loader import Store
     from bintrades.util.worker import Worker
@@ -79,26 +70,31 @@ def run(config: Config, stores: Sequence[Store], reasons: StopReasons) -> int:
 
     Call it on the main thread. Raises ConfigError and JournalError.
     """
-    market = MARKETS[config.binance.market]
-    dialer = Dialer(Certificates().context)
-    journal = _open_journal(config, market, reasons)
+    journal = _open_journal(config, reasons)
     if journal is None:
         return 0  # told to stop while another collector had it
     process = Process()
     process.tell(journal)
-    with closing(journal), RestClient(config.binance.rest_url, market, dialer=dialer) as rest:
-        banned_for = _remembered_ban(journal).left_ms(utc_ms())
-        budget = Budget(market.weight_per_minute, config.repair.weight_share, banned_for, now_ms())
+    with closing(journal), closing(_open_exchange(config, journal)) as exchange:
         try:
             wait = partial(_wait_with_heartbeat, process, journal, reasons)
-            symbols = choose_symbols(config.symbols, rest, budget, journal, wait)
+            symbols = choose_symbols(config.symbols, exchange, journal, wait)
         except ConfigError as error:
             allowed = "allowed: names and patterns that leave some"
             raise ConfigError(f"{config.path}: {error}; {allowed}") from error
         if not symbols:
             return 0  # told to stop before the exchange had answered
-        service = Service(config, symbols, stores, journal, dialer, rest, budget, reasons, process)
+        service = Service(config, symbols, stores, journal, exchange, reasons, process)
         return service.run()
+
+
+def _open_exchange(config: Config, journal: Journal) -> Exchange:
+    return EXCHANGES["binance"].open(
+        config.binance,
+        Dialer(Certificates().context),
+        weight_share=config.repair.weight_share,
+        banned_for_ms=_remembered_ban(journal).left_ms(utc_ms()),
+    )
 
 
 def _remembered_ban(journal: Journal) -> Ban:
@@ -127,7 +123,7 @@ def _wait_with_heartbeat(
     return False
 
 
-def _open_journal(config: Config, market: Market, reasons: StopReasons) -> Journal | None:
+def _open_journal(config: Config, reasons: StopReasons) -> Journal | None:
     """Open the journal once no other collector has it; None when told to stop before.
 
     What starts collectors may be gone and come back while its last one goes on, as when supervisord
@@ -139,7 +135,7 @@ def _open_journal(config: Config, market: Market, reasons: StopReasons) -> Journ
         try:
             return Journal(
                 config.journal.path,
-                market=market.name,
+                market=config.binance.market,
                 interval_ms=config.bars.interval_ms,
                 mark_every_ms=min(MARK_EVERY_MS, config.journal.retention_ms // 10),
             )
@@ -160,20 +156,15 @@ class Service:
         symbols: Sequence[str],
         stores: Sequence[Store],
         journal: Journal,
-        dialer: Dialer,
-        rest: RestClient,
-        budget: Budget,
+        exchange: Exchange,
         reasons: StopReasons,
         process: Process,
     ) -> None:
         self._config = config
         self._process = process
         self._reasons = reasons
-        self._dialer = dialer
-        self._rest = rest
-        self._budget = budget
+        self._exchange = exchange
         self._journal = journal
-        self._market = MARKETS[config.binance.market]
         self._is_forced = False
         self._inbox: queue.Queue[Event] = queue.Queue(INBOX_SIZE)
         self._deliveries = [
@@ -188,13 +179,20 @@ class Service:
         ]
         aggregator = Aggregator(
             symbols,
-            market=self._market.name,
+            market=exchange.market.name,
             interval_ms=config.bars.interval_ms,
             grace_ms=config.bars.grace_ms,
         )
         journal.release(symbols, utc_ms())
         aggregator.resume(journal.checkpoints)
-        self._backfill = self._make_backfill(aggregator) if config.repair.enabled else None
+        self._backfill = None
+        if config.repair.enabled:
+            self._backfill = exchange.make_backfill(
+                config.repair.max_age_ms,
+                self._inbox.put,
+                clock=lambda: aggregator.clock(now_ms()),
+                on_failure=reasons.fail,
+            )
         self._ingest = Ingest(
             aggregator,
             journal,
@@ -209,15 +207,15 @@ class Service:
             pruning=self._make_pruning(),
         )
         self._ingest_thread = IngestThread(self._inbox, self._ingest, on_failure=reasons.fail)
-        self._connections = self._make_connections(symbols)
+        self._feed = exchange.make_feed(symbols, self._inbox, reasons.fail)
         self._status = Status(
             process,
             symbols,
             self._inbox,
             aggregator,
-            self._connections,
+            self._feed,
             self._backfill,
-            budget,
+            exchange.budget,
             self._deliveries,
         )
         # Apart from what is scheduled: an exchange that says goodbye waits for no summary.
@@ -234,51 +232,6 @@ class Service:
         if retention_ms is None:
             return None
         return Pruning(self._journal, self._config.stores.enabled, retention_ms)
-
-    def _make_backfill(self, aggregator: Aggregator) -> BackfillThread:
-        repairing = Backfill(
-            self._rest,
-            History(self._rest, self._market),
-            BackfillPlan(
-                self._config.repair.max_age_ms,
-                trades_page=self._market.historical_trades.max_rows,
-                aggregates_page=self._market.aggregate_trades.max_rows,
-            ),
-            self._budget,
-            put=self._inbox.put,
-            clock=lambda: aggregator.clock(now_ms()),
-        )
-        return BackfillThread(repairing, on_failure=self._reasons.fail)
-
-    def _make_connections(self, symbols: Sequence[str]) -> ConnectionPool:
-        binance = self._config.binance
-        attempts = AttemptLimit(self._market)
-        options = StreamOptions(
-            stream_url=binance.stream_url,
-            market=self._market,
-            dialer=self._dialer,
-            coalesce_ms=binance.coalesce_ms,
-        )
-
-        def make_reader(number: int, group: Sequence[str], copy: int) -> Reader:
-            return Reader(
-                number,
-                group,
-                self._inbox,
-                options,
-                attempts,
-                copy=copy,
-                silence_timeout_ms=binance.silence_timeout_ms,
-                on_failure=self._reasons.fail,
-            )
-
-        return ConnectionPool(
-            symbols,
-            make_reader,
-            group_size=binance.streams_per_connection,
-            redundancy=binance.redundancy,
-            rotate_after_ms=binance.rotate_after_ms,
-        )
 
     def run(self) -> int:
         """Start everything, wait for a reason to stop, stop everything; return the exit status.
@@ -301,7 +254,7 @@ class Service:
             self._ingest_thread.start()
             if self._backfill is not None:
                 self._backfill.start()
-            self._connections.start()
+            self._feed.start()
             self._rotation.start()
             self._scheduler.start()
             self._reasons.wait()
@@ -315,7 +268,7 @@ class Service:
         self._scheduler.stop()
         self._rotation.stop()
         self._wait_for([self._scheduler, self._rotation], _READERS_STOP_WITHIN_S)
-        sources: list[Worker] = [*self._connections.readers]
+        sources: list[Worker] = [*self._feed.readers]
         if self._backfill is not None:
             sources.append(self._backfill)
         for source in sources:
@@ -384,13 +337,13 @@ class Service:
             self._backfill.check_idle(symbols)
 
     def _maintain_connections(self) -> None:
-        self._connections.look(now_ms())
+        self._feed.maintain(now_ms())
 
     def _check_listing(self) -> None:
         try:
-            self._status.unlisted = unlisted_symbols(self._config.symbols, self._rest, self._budget)
+            self._status.unlisted = unlisted_symbols(self._config.symbols, self._exchange.catalog)
         except ExchangeError as error:
-            if banned_for := self._budget.banned_for(now_ms()):
+            if banned_for := self._exchange.budget.banned_for(now_ms()):
                 self._inbox.put(RateLimited(Ban.for_the_next(banned_for, utc_ms())))
             log.warning(
                 "the symbols cannot be checked against the exchange's list; collecting goes on",

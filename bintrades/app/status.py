@@ -37,9 +37,8 @@ if TYPE_CHECKING:
 
     from bintrades.core.aggregator import Aggregator
     from bintrades.exchange.binance.backfill_thread import BackfillThread
-    from bintrades.exchange.binance.budget import Budget
-    from bintrades.exchange.binance.feed.pool import ConnectionPool
     from bintrades.exchange.events import Event
+    from bintrades.exchange.port import Feed, RateBudget
     from bintrades.journal.writer import Journal
     from bintrades.pipeline.delivery import Delivery
     from bintrades.pipeline.ingest import Ingest
@@ -90,9 +89,9 @@ class Status:
         symbols: Sequence[str],
         inbox: queue.Queue[Event],
         aggregator: Aggregator,
-        connections: ConnectionPool,
+        feed: Feed,
         repairer: BackfillThread | None,
-        budget: Budget,
+        budget: RateBudget,
         deliveries: Sequence[Delivery],
     ) -> None:
         self.unlisted: list[str] = []  # configured names that the exchange does not list
@@ -100,7 +99,7 @@ class Status:
         self._symbols = symbols
         self._inbox = inbox
         self._aggregator = aggregator
-        self._connections = connections
+        self._feed = feed
         self._backfill = repairer
         self._budget = budget
         self._deliveries = deliveries
@@ -132,14 +131,14 @@ class Status:
             "log_lines_lost": lost_lines(),
             "connections": [
                 {
-                    "name": reader.name,
-                    "state": reader.state,
-                    "symbols": len(reader.symbols),
-                    "connections": reader.connection_count,
-                    "error": _redacted(reader.last_error),
-                    "down_ms": reader.down_ms(now),
+                    "name": connection.name,
+                    "state": connection.state,
+                    "symbols": connection.symbols,
+                    "connections": connection.connection_count,
+                    "error": _redacted(connection.error),
+                    "down_ms": connection.down_ms,
                 }
-                for reader in self._connections.readers
+                for connection in self._feed.snapshot(now)
             ],
             "repair": self._repair_figures(utc_ms()),
             "stores": [
@@ -160,7 +159,7 @@ class Status:
         return figures
 
     def _workers(self) -> Iterator[Worker]:
-        yield from self._connections.readers
+        yield from self._feed.readers
         yield from self._deliveries
         if self._backfill is not None:
             yield self._backfill

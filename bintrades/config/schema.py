@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from bintrades.exchange.registry import MARKETS
+from bintrades.exchange.registry import EXCHANGES
 from bintrades.options import types as kinds
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from bintrades.options.types import OptionType
 
-_BINANCE = MARKETS["binance"]
+_BINANCE = EXCHANGES["binance"].markets
 _SPOT = _BINANCE["spot"]
 
 _EXAMPLE_HEAD = """\

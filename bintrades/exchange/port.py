@@ -5,10 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    import queue
+    from collections.abc import Callable, Iterable, Sequence
 
     from bintrades.core.backfill_result import BackfillResult
+    from bintrades.exchange.binance.backfill_thread import BackfillThread
+    from bintrades.exchange.events import Event
+    from bintrades.exchange.snapshots import ConnectionSnapshot
+    from bintrades.exchange.symbols import SymbolInfo
     from bintrades.model import Gap, TradeRange
+    from bintrades.util.worker import Worker
 
 RequestT = TypeVar("RequestT")
 """A request for past trades: made by an exchange's BackfillPlan, understood by its History."""
@@ -32,6 +38,66 @@ class MarketFacts(Protocol):
     @property
     def max_streams(self) -> int:
         """The most symbols of one connection."""
+
+
+class ExchangeOptions(Protocol):
+    """Where an exchange is and how its connections are kept: its section of the configuration."""
+
+    @property
+    def market(self) -> str:
+        """The market to collect, one of the exchange's."""
+
+    @property
+    def stream_url(self) -> str:
+        """Where the streams are."""
+
+    @property
+    def rest_url(self) -> str:
+        """Where the REST side is."""
+
+    @property
+    def redundancy(self) -> int:
+        """Connections for each group of symbols."""
+
+    @property
+    def streams_per_connection(self) -> int:
+        """The most symbols of one group."""
+
+    @property
+    def rotate_after_ms(self) -> int:
+        """Age at which a connection is replaced."""
+
+    @property
+    def coalesce_ms(self) -> int:
+        """Rest before each read, so that frames gather."""
+
+    @property
+    def silence_timeout_ms(self) -> int:
+        """A connection without data for so long is replaced."""
+
+
+class Feed(Protocol):
+    """The streams of all symbols: what they bring goes into the inbox as events."""
+
+    @property
+    def readers(self) -> Sequence[Worker]:
+        """The threads that read, those about to take over or to end included. Any thread."""
+
+    def start(self) -> None:
+        """Open all connections."""
+
+    def maintain(self, now: int) -> None:
+        """Replace the connections that are due; call it about once a second, from one thread."""
+
+    def snapshot(self, now: int) -> tuple[ConnectionSnapshot, ...]:
+        """Return the state of each connection. Any thread."""
+
+
+class Catalog(Protocol):
+    """The symbols that the exchange lists."""
+
+    def list_symbols(self) -> Sequence[SymbolInfo]:
+        """Ask for every symbol of the market, delisted ones included. Raises ExchangeError."""
 
 
 class RateBudget(Protocol):
@@ -85,3 +151,36 @@ class History(Protocol[RequestT]):
 
     def latest_trade(self, symbol: str) -> TradeRange | None:
         """Return the newest trade of *symbol*. Raises ExchangeError."""
+
+
+class Exchange(Protocol):
+    """One market of an exchange, assembled: all that the rest of the program needs of it."""
+
+    @property
+    def market(self) -> MarketFacts:
+        """Which market it is."""
+
+    @property
+    def catalog(self) -> Catalog:
+        """Its symbols."""
+
+    @property
+    def budget(self) -> RateBudget:
+        """What may be asked of its REST side."""
+
+    def make_feed(
+        self, symbols: Sequence[str], inbox: queue.Queue[Event], on_failure: Callable[[str], None]
+    ) -> Feed:
+        """Return the streams of *symbols*, not started yet."""
+
+    def make_backfill(
+        self,
+        max_age_ms: int,
+        put: Callable[[Event], None],
+        clock: Callable[[], int],
+        on_failure: Callable[[str], None],
+    ) -> BackfillThread:
+        """Return what asks for missing trades, not started yet."""
+
+    def close(self) -> None:
+        """Close the connections of the REST side."""

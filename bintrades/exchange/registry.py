@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
+from bintrades.exchange.binance.exchange import BinanceExchange
 from bintrades.exchange.binance.markets import MARKETS as BINANCE_MARKETS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from bintrades.exchange.port import MarketFacts
+    from bintrades.exchange.port import Exchange, ExchangeOptions, MarketFacts
+    from bintrades.net.dialing import Dialer
 
-MARKETS: Mapping[str, Mapping[str, MarketFacts]] = {"binance": BINANCE_MARKETS}
-"""The markets of each exchange, by the names in the configuration."""
+
+class OpenExchange(Protocol):
+    """Assembles one market of an exchange."""
+
+    def __call__(
+        self, options: ExchangeOptions, dialer: Dialer, *, weight_share: int, banned_for_ms: int
+    ) -> Exchange:
+        """Return the exchange; raises ConfigError for certificates that cannot be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExchangeKind:
+    """An exchange: its markets, by the names in the configuration, and how one is opened."""
+
+    markets: Mapping[str, MarketFacts]
+    open: OpenExchange
+
+
+EXCHANGES = {"binance": ExchangeKind(BINANCE_MARKETS, BinanceExchange)}
+"""By the name of its section in the configuration."""

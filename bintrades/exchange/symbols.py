@@ -10,25 +10,24 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-_DELISTED = "BREAK"
 _CLOSE_ENOUGH = 0.8
 
 
 @dataclass(frozen=True, slots=True)
 class SymbolInfo:
-    """A symbol that the exchange lists, and its status: TRADING, HALT, BREAK, ..."""
+    """A symbol that the exchange lists; one that is delisted will not be traded again."""
 
     symbol: str
-    status: str
+    is_delisted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The symbols to collect, each once, and what was asked for in vain.
+    """The symbols to collect, each once, and the names and patterns without a listed symbol.
 
-    unknown has each name that is not listed, with the listed one nearest to it or None: it is
-    selected all the same, since it may be listed later and the exchange ignores it until then.
-    unmatched has the patterns that no symbol fits.
+    unknown has each name that is not listed, with the listed one nearest to it or None: it is still
+    selected, since it may be listed later and the exchange ignores it until then. unmatched has the
+    patterns that no symbol fits.
     """
 
     symbols: tuple[str, ...]
@@ -46,12 +45,12 @@ def select(
 ) -> Selection:
     """Return the symbols that *include* names or fits and *exclude* does not.
 
-    The order is that of *include*; symbols of one pattern are sorted. A pattern takes no symbol
-    that was delisted (BREAK), a name does.
+    The order is that of *include*; symbols of one pattern are sorted. A pattern takes no delisted
+    symbol, a name does.
     """
     excluded = _matcher(exclude)
     names = {info.symbol for info in listed}
-    alive = sorted({info.symbol for info in listed if info.status != _DELISTED})
+    alive = sorted({info.symbol for info in listed if not info.is_delisted})
     chosen: dict[str, None] = {}
     unknown: dict[str, str | None] = {}
     unmatched = []

@@ -18,7 +18,7 @@ from bintrades.config.ini import read_ini
 from bintrades.config.loader import Config, load_config, read_config
 from bintrades.config.schema import OPTIONS, SECTIONS, example_text
 from bintrades.errors import ConfigError
-from bintrades.exchange.registry import MARKETS
+from bintrades.exchange.registry import EXCHANGES
 from bintrades.util.durations import format_duration
 from bintrades.util.text import redact, remember_secrets
 
@@ -526,7 +526,7 @@ paths = st.from_regex(r"/[a-z]{1,5}(/[a-z0-9.]{1,5}x){1,2}", fullmatch=True).map
 
 VALUES: dict[str, dict[str, st.SearchStrategy[Any]]] = {
     "binance": {
-        "market": st.sampled_from(sorted(MARKETS["binance"])),
+        "market": st.sampled_from(sorted(EXCHANGES["binance"].markets)),
         "stream": st.just("trade"),
         "stream_url": urls.map("wss://{}".format),
         "rest_url": urls.map("http://{}".format),

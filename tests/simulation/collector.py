@@ -342,7 +342,7 @@ class Collector:
         now = self.world.clock.now()
         if now >= self._looks_at:
             self._looks_at = now + 1_000
-            self.connections.look(now)
+            self.connections.maintain(now)
 
     def _make_pruning(self) -> Pruning | None:
         retention_ms = self.world.schedule.retention

@@ -35,6 +35,7 @@ MAX_ANSWER_BYTES = 64 * 1024 * 1024
 _SHOWN_BYTES = 200
 _PART_BYTES = 64 * 1024
 _MAX_HEAD_BYTES = 1024 * 1024
+_DELISTED = "BREAK"
 _BANNED = re.compile(r"banned until ([0-9]{13})\b")  # milliseconds UTC
 _ADVICE = {
     403: "its firewall refused the request; wait some minutes, and ask less often",
@@ -131,10 +132,10 @@ class RestClient:
         self._pool.close()
 
     def exchange_symbols(self) -> list[SymbolInfo]:
-        """Return every symbol that the market lists, delisted ones (BREAK) included."""
+        """Return every symbol that the market lists, delisted ones included."""
         params = {"showPermissionSets": "false"}
         answer = self.get(self.market.exchange_info, params, _ExchangeInfo)
-        return [SymbolInfo(row.symbol, row.status) for row in answer.symbols]
+        return [SymbolInfo(row.symbol, row.status == _DELISTED) for row in answer.symbols]
 
     def get(self, endpoint: Endpoint, params: Mapping[str, str | int], answer: type[T]) -> T:
         """Ask *endpoint* and return what came as the type *answer*; other fields are ignored."""

@@ -122,7 +122,7 @@ def failure(client: RestClient) -> RestError:
     return raised.value
 
 
-def test_the_symbols_of_the_exchange_come_with_their_status(
+def test_a_symbol_of_the_exchange_is_delisted_once_its_status_is_break(
     exchange: Exchange, client: RestClient
 ) -> None:
     rows = [
@@ -133,9 +133,9 @@ def test_the_symbols_of_the_exchange_come_with_their_status(
     exchange.body = json.dumps({"timezone": "UTC", "symbols": rows}).encode()
 
     assert client.exchange_symbols() == [
-        SymbolInfo("BTCUSDT", "TRADING"),
-        SymbolInfo("币安人生USDT", "BREAK"),
-        SymbolInfo("NEWUSDT", "SOMETHING_NEW"),
+        SymbolInfo("BTCUSDT"),
+        SymbolInfo("币安人生USDT", is_delisted=True),
+        SymbolInfo("NEWUSDT"),
     ]
     assert exchange.paths == ["/api/v3/exchangeInfo?showPermissionSets=false"]
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from bintrades.exchange.binance.feed.reader import Reader
+    from bintrades.exchange.snapshots import ConnectionSnapshot
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ class ConnectionPool:
     """Makes, starts and rotates the readers.
 
     *make_reader* is given a number, the symbols and which copy of the group it is, 0 for the only
-    one. look() belongs to one thread.
+    one. maintain() belongs to one thread.
     """
 
     def __init__(
@@ -69,12 +70,16 @@ class ConnectionPool:
         successors = [place.successor for place in self._places if place.successor]
         return [*current, *successors, *(reader for reader in self._retired if reader.is_alive)]
 
+    def snapshot(self, now: int) -> tuple[ConnectionSnapshot, ...]:
+        """Return the state of each connection. Any thread."""
+        return tuple(reader.snapshot(now) for reader in self.readers)
+
     def start(self) -> None:
         """Open all connections."""
         for place in self._places:
             place.reader.start()
 
-    def look(self, now: int) -> None:
+    def maintain(self, now: int) -> None:
         """Begin and finish the rotations that are due; call it about once a second."""
         self._retired = [reader for reader in self._retired if reader.is_alive]
         for place in self._places:

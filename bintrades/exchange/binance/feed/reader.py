@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from bintrades.exchange.binance.feed.connection import Connection
 from bintrades.exchange.binance.feed.session import Session, StreamOptions
 from bintrades.exchange.binance.feed.stall import StallDetector
+from bintrades.exchange.snapshots import ConnectionSnapshot
 from bintrades.util.backoff import Backoff
 from bintrades.util.clocks import now_ms
 from bintrades.util.logs import LimitedLog
@@ -104,6 +105,17 @@ class Reader(Worker):
     def down_ms(self, now: int) -> int:
         """Return for how long there have been no subscribed streams, 0 while there are."""
         return 0 if self.state == "subscribed" else now - self._without_streams_since
+
+    def snapshot(self, now: int) -> ConnectionSnapshot:
+        """Return the state of the connection. Any thread."""
+        return ConnectionSnapshot(
+            self.name,
+            self.state,
+            len(self.symbols),
+            self.connection_count,
+            self.last_error,
+            self.down_ms(now),
+        )
 
     @property
     def opened_at(self) -> int | None:

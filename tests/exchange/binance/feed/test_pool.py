@@ -141,7 +141,7 @@ class Rig:
 
     def _look(self) -> None:
         while not self._is_ended.wait(0.01):
-            self.connections.look(now_ms())
+            self.connections.maintain(now_ms())
 
     def _take(self) -> None:
         while not (

@@ -1,0 +1,100 @@
+"""One market of Binance, assembled: catalogue, feed, backfill and budget over one network."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bintrades.exchange.binance.backfill import Backfill
+from bintrades.exchange.binance.backfill_plan import BackfillPlan
+from bintrades.exchange.binance.backfill_thread import BackfillThread
+from bintrades.exchange.binance.budget import Budget
+from bintrades.exchange.binance.catalog import Catalog
+from bintrades.exchange.binance.feed.pool import ConnectionPool
+from bintrades.exchange.binance.feed.reader import AttemptLimit, Reader
+from bintrades.exchange.binance.feed.session import StreamOptions
+from bintrades.exchange.binance.history import History
+from bintrades.exchange.binance.markets import MARKETS
+from bintrades.exchange.binance.rest import RestClient
+from bintrades.util.clocks import now_ms
+
+if TYPE_CHECKING:
+    import queue
+    from collections.abc import Callable, Sequence
+
+    from bintrades.exchange.events import Event
+    from bintrades.exchange.port import ExchangeOptions
+    from bintrades.net.dialing import Dialer
+
+
+class BinanceExchange:
+    """An Exchange, see exchange.port.
+
+    *weight_share* is the percentage of the exchange's request weight that may be used, and
+    *banned_for_ms* for how long an earlier process was told to make no requests. Raises
+    ConfigError for certificates that cannot be read.
+    """
+
+    def __init__(
+        self, options: ExchangeOptions, dialer: Dialer, *, weight_share: int, banned_for_ms: int
+    ) -> None:
+        self.market = MARKETS[options.market]
+        weight = self.market.weight_per_minute
+        self.budget = Budget(weight, weight_share, banned_for_ms, now_ms())
+        self._options = options
+        self._dialer = dialer
+        self._rest = RestClient(options.rest_url, self.market, dialer=dialer)
+        self.catalog = Catalog(self._rest, self.budget)
+
+    def close(self) -> None:
+        """Close the connections of the REST side."""
+        self._rest.close()
+
+    def make_feed(
+        self, symbols: Sequence[str], inbox: queue.Queue[Event], on_failure: Callable[[str], None]
+    ) -> ConnectionPool:
+        """Return the streams of *symbols*, not started yet."""
+        options = self._options
+        attempts = AttemptLimit(self.market)
+        stream_options = StreamOptions(
+            stream_url=options.stream_url,
+            market=self.market,
+            dialer=self._dialer,
+            coalesce_ms=options.coalesce_ms,
+        )
+
+        def make_reader(number: int, group: Sequence[str], copy: int) -> Reader:
+            return Reader(
+                number,
+                group,
+                inbox,
+                stream_options,
+                attempts,
+                copy=copy,
+                silence_timeout_ms=options.silence_timeout_ms,
+                on_failure=on_failure,
+            )
+
+        return ConnectionPool(
+            symbols,
+            make_reader,
+            group_size=options.streams_per_connection,
+            redundancy=options.redundancy,
+            rotate_after_ms=options.rotate_after_ms,
+        )
+
+    def make_backfill(
+        self,
+        max_age_ms: int,
+        put: Callable[[Event], None],
+        clock: Callable[[], int],
+        on_failure: Callable[[str], None],
+    ) -> BackfillThread:
+        """Return what asks for missing trades, not started yet."""
+        plan = BackfillPlan(
+            max_age_ms,
+            trades_page=self.market.historical_trades.max_rows,
+            aggregates_page=self.market.aggregate_trades.max_rows,
+        )
+        history = History(self._rest, self.market)
+        backfill = Backfill(self._rest, history, plan, self.budget, put=put, clock=clock)
+        return BackfillThread(backfill, on_failure=on_failure)
