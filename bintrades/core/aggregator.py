@@ -16,15 +16,10 @@ from bintrades.core.bucket import Bucket
 from bintrades.core.ledger import Ledger
 from bintrades.core.write_batch import Checkpoint, WriteBatch
 from bintrades.model import (
-    ABSENT,
     EXACT,
-    RECONNECT,
-    RENUMBERED,
-    RESTART,
-    SILENT_STREAM,
-    SKIPPED,
-    UNUSABLE,
-    UNWANTED,
+    GapCause,
+    GapOutcome,
+    GapSet,
     Trade,
 )
 
@@ -65,6 +60,7 @@ class _Series:
     """One symbol: its ledger, its open buckets and its view of the exchange's clock."""
 
     __slots__ = (
+        "answers",
         "awaited_at",
         "awaited_id",
         "buckets",
@@ -97,6 +93,7 @@ class _Series:
     def __init__(self, symbol: str, ledger: Ledger, closed_through: int) -> None:
         self.symbol = symbol
         self.ledger = ledger
+        self.answers = 0  # results of the backfill so far
         self.saved = ledger.state  # as last collected; None: its open bars are other ones now
         self.save_by = 0  # when what is not saved must be; monotonic; 0: nobody has asked yet
         self.saves_later = 0  # by how much than other symbols, which changed at the same moment
@@ -112,7 +109,7 @@ class _Series:
         self.heard_at = 0  # when its last trade came, or listening began; monotonic
         self.connected_at = 0  # since when without a break a connection has carried it
         self.connections = 0  # that carry this symbol now
-        self.gap_cause = SKIPPED  # what a gap before the next trade would come from
+        self.gap_cause: GapCause = GapCause.SKIPPED  # of a gap before the next trade
         self.unwanted_before = 0  # when the first interval opens, once REST has told its first id
         self.stale_id = -2  # of the last trade that is newer than the ledger, but whose id was had
         self.stale_since = 0  # `T` of the first one of those with ids in a row
@@ -193,7 +190,7 @@ class Aggregator:
         for symbol in checkpoints.keys() & self._series.keys():
             checkpoint = checkpoints[symbol]
             series = _Series(symbol, Ledger(checkpoint.ledger), checkpoint.closed_through)
-            series.gap_cause = RESTART
+            series.gap_cause = GapCause.RESTART
             for bar in checkpoint.open_bars:
                 series.buckets[bar.open_time_ms] = Bucket.reopened(bar)
             self._series[symbol] = series
@@ -218,7 +215,7 @@ class Aggregator:
                 series.connected_at = now
                 series.listening_since = 0
                 if series.event_time:
-                    series.gap_cause = RECONNECT
+                    series.gap_cause = GapCause.RECONNECT
             self._wake(series, series.due)
 
     def disconnected(self, symbols: Iterable[str], now: int) -> None:
@@ -368,6 +365,7 @@ class Aggregator:
         Old trades say nothing about the exchange's clock.
         """
         series = self._series[repaired.symbol]
+        series.answers += 1
         if repaired.gap.last_id >= (series.ledger.next_id or 0):
             return  # asked before the ids began anew: nothing of it concerns the new ones
         self._unsaved[series.symbol] = series
@@ -382,7 +380,7 @@ class Aggregator:
                 ledger.on_older()
             ledger.forget_below(repaired.begins_at)
             last_id = min(repaired.begins_at - 1, repaired.gap.last_id)
-            self._changes.resolved.append((series.symbol, 0, last_id, UNWANTED))
+            self._changes.resolved.append((series.symbol, 0, last_id, GapOutcome.UNWANTED))
         if repaired.abandoned_through is not None:
             ledger.abandon(repaired.abandoned_through, repaired.abandoned_before_ms)
         with decimal.localcontext(EXACT):
@@ -394,7 +392,7 @@ class Aggregator:
                         self._add_run(series, run)
         for first_id, last_id in repaired.absent:
             ledger.close_absent(first_id, last_id, repaired.absent_at)
-            self._changes.resolved.append((series.symbol, first_id, last_id, ABSENT))
+            self._changes.resolved.append((series.symbol, first_id, last_id, GapOutcome.ABSENT))
         self._record_reopened(series)
 
     def lose(self, symbol: str, gaps: Sequence[Gap]) -> None:
@@ -431,7 +429,9 @@ class Aggregator:
             series.suspect_after = 0
             return False
         is_dead = time >= series.listening_since
-        cause = SILENT_STREAM if is_dead or series.gap_cause == SKIPPED else series.gap_cause
+        cause = series.gap_cause
+        if is_dead or cause == GapCause.SKIPPED:
+            cause = GapCause.SILENT_STREAM
         series.ledger.on_latest_trade(trade_id, time, cause)
         series.suspect_after = series.quiet + max(
             _SUSPECT_AFTER_MS, _SUSPECT_FACTOR * series.usual_idle_ms
@@ -450,7 +450,7 @@ class Aggregator:
         if trade_id is None or next_id is None or not clock or trade_id - next_id > _NEAR:
             series.suspect_after = 0
         else:
-            series.ledger.on_latest_trade(trade_id, clock, UNUSABLE)
+            series.ledger.on_latest_trade(trade_id, clock, GapCause.UNUSABLE)
             self._unsaved[symbol] = series
 
     def _hear_newest(self, witness: _Witness, now: int) -> None:
@@ -496,6 +496,11 @@ class Aggregator:
     def gaps(self, symbol: str) -> tuple[Gap, ...]:
         """Return what is missing of *symbol* now."""
         return self._series[symbol].ledger.gaps
+
+    def gap_set(self, symbol: str) -> GapSet:
+        """Return what is missing of *symbol*, and which ids are absent."""
+        series = self._series[symbol]
+        return GapSet(symbol, series.ledger.gaps, series.ledger.absent, series.answers)
 
     def absent(self, symbol: str) -> tuple[Gap, ...]:
         """Return which ids of *symbol* the exchange does not have."""
@@ -630,7 +635,7 @@ class Aggregator:
             return
         self._unsaved[series.symbol] = series
         self._record_reopened(series)
-        series.gap_cause = SKIPPED
+        series.gap_cause = GapCause.SKIPPED
         if time < series.unwanted_before:
             return  # ids and times disagree: the rest of its interval will not come
         self.trade_count += 1
@@ -667,7 +672,7 @@ class Aggregator:
             return  # a single one is but a bad message
         self.renumbered.append(series.symbol)
         known = series.ledger.next_id or 0
-        self._changes.resolved.append((series.symbol, 0, known, RENUMBERED))
+        self._changes.resolved.append((series.symbol, 0, known, GapOutcome.RENUMBERED))
         series.ledger = Ledger.renumbered(series.ledger, begun, series.stale_since)
         series.unwanted_before = begun
         series.stale_count = 0

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec.structs import replace
 
-from bintrades.model import RENUMBERED, SILENT_STREAM, START, Gap
+from bintrades.model import Gap, GapCause
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -97,13 +97,13 @@ def no_longer_missing(before: Iterable[Gap], after: Iterable[Gap]) -> Iterator[G
         while remaining and remaining[0].first_id <= gap.last_id:
             other = remaining[0]
             if other.first_id > start:
-                yield replace(gap, first_id=start, last_id=other.first_id - 1)
+                yield gap.part(start, other.first_id - 1)
             start = max(start, other.last_id + 1)
             if other.last_id > gap.last_id:
                 break  # it may reach into the next one as well
             remaining.popleft()
         if start <= gap.last_id:
-            yield replace(gap, first_id=start)
+            yield gap.part(start, gap.last_id)
 
 
 def changed_spans(before: Iterable[Gap], after: Iterable[Gap]) -> Iterator[tuple[int, int]]:
@@ -127,19 +127,20 @@ def changed_spans(before: Iterable[Gap], after: Iterable[Gap]) -> Iterator[tuple
 def with_lost(state: LedgerState, lost: Iterable[Gap]) -> LedgerState:
     """Return *state* with the gaps in *lost* as well, but for ids that are missing already.
 
-    A gap of unknown size has a negative id, which becomes one that no other gap has.
+    One without ids gets a number that no other gap has.
     """
     gaps = list(state.gaps)
     known_ids = sorted((*state.gaps, *state.absent), key=_first_id)
-    spans = {(gap.since_ms, gap.until_ms, gap.cause) for gap in gaps if gap.first_id < 0}
-    number = min([0, *(gap.first_id for gap in gaps)])
+    unnumbered = [gap for gap in gaps if not gap.has_ids]
+    spans = {(gap.since_ms, gap.until_ms, gap.cause) for gap in unnumbered}
+    lowest = min((gap.first_id for gap in unnumbered), default=0)
     for gap in lost:
-        if gap.first_id >= 0:
+        if gap.has_ids:
             known = replace(gap, last_id=min(gap.last_id, (state.next_id or 0) - 1))
             gaps += no_longer_missing([known], known_ids)
         elif (gap.since_ms, gap.until_ms, gap.cause) not in spans:
-            number -= 1
-            gaps.append(replace(gap, first_id=number, last_id=number))
+            lowest -= 1
+            gaps.append(replace(gap, first_id=lowest, last_id=lowest))
     gaps.sort(key=_first_id)
     return replace(state, gaps=tuple(gaps))
 
@@ -154,7 +155,9 @@ def in_numbering(next_id: int | None, lost: Iterable[Gap]) -> Iterator[Gap]:
         if gap.last_id < (next_id or 0):
             yield gap
         else:
-            yield replace(gap, first_id=-1, last_id=-1, cause=RENUMBERED, is_abandoned=True)
+            yield Gap.unnumbered(
+                gap.since_ms, gap.until_ms, GapCause.RENUMBERED, last_error=gap.last_error
+            )
 
 
 class LedgerState(msgspec.Struct, frozen=True):
@@ -190,12 +193,12 @@ class Ledger:
 
         The first new id is of a trade at *seen_at*: up to then trades of before may have been
         lost. Those, and what was missing, cannot be asked for any more. That they are lost stays on
-        record under ids that no trade has.
+        record without ids.
         """
         spans = [(gap.since_ms, gap.until_ms) for gap in before.gaps]
         spans.append((before.last_time - DISORDER_MS, max(since - 1, seen_at)))
         lost = [
-            Gap(-number, -number, *span, RENUMBERED, is_abandoned=True)
+            Gap.unnumbered(*span, GapCause.RENUMBERED, number=number)
             for number, span in enumerate(spans, 1)
         ]
         return cls(LedgerState(None, since, tuple(reversed(lost))))
@@ -225,7 +228,7 @@ class Ledger:
             return None
         return LedgerState(self.next_id, self.last_time, self.gaps, self._absent)
 
-    def admit(self, trade_id: int, time: int, cause: str = "skipped") -> bool:
+    def admit(self, trade_id: int, time: int, cause: GapCause = GapCause.SKIPPED) -> bool:
         """Note a trade; return whether it is to be counted, which is true once per id.
 
         An id beyond the next opens a gap, named after *cause*; an id inside a gap is welcome
@@ -295,9 +298,11 @@ class Ledger:
         if index is None:
             return False
         gap = self._gaps[index]
-        return gap.cause == START and time < gap.since_ms
+        return gap.cause == GapCause.START and time < gap.since_ms
 
-    def on_latest_trade(self, trade_id: int, time: int, cause: str = SILENT_STREAM) -> None:
+    def on_latest_trade(
+        self, trade_id: int, time: int, cause: GapCause = GapCause.SILENT_STREAM
+    ) -> None:
         """Note that a trade exists that never came: it and what lies before it is a gap.
 
         If none ever came, the gap begins with the first trade that is wanted.
@@ -338,7 +343,7 @@ class Ledger:
         index = self._first_from(first_id)
         while index < len(self._gaps) and (gap := self._gaps[index]).first_id <= last_id:
             low, high = max(first_id, gap.first_id), min(last_id, gap.last_id)
-            known.append(replace(gap, first_id=low, last_id=high, absent_at=max(1, at)))
+            known.append(replace(gap.part(low, high), absent_at=max(1, at)))
             index += 1
         newest = sorted(known, key=_absent_at)[-MOST_ABSENT:]
         self._absent = tuple(sorted(newest, key=_first_id))
@@ -367,7 +372,8 @@ class Ledger:
                 is_abandoned=True,
             )
             left = replace(
-                gap, first_id=last_id + 1, since_ms=max(min(since, gap.until_ms), gap.since_ms)
+                gap.part(last_id + 1, gap.last_id),
+                since_ms=max(min(since, gap.until_ms), gap.since_ms),
             )
             self._replace(index, *(part for part in (old, left) if part.size > 0))
 
@@ -377,14 +383,14 @@ class Ledger:
         Of no effect where ids did not begin anew.
         """
         beginning = self.beginning
-        if beginning and self._gaps[0].cause == RENUMBERED:
-            lost = self._gaps[0]  # what was lost last has the lowest of the ids that no trade has
+        if beginning and self._gaps[0].cause == GapCause.RENUMBERED:
+            lost = self._gaps[0]  # what was lost last has the lowest number
             self._replace(0, replace(lost, until_ms=min(lost.until_ms, beginning - 1)))
 
     def reconsider(self) -> None:
         """Note that no gap is too old to be asked for, as far as is known now."""
         for index, gap in enumerate(self._gaps):
-            if gap.is_abandoned and gap.cause != RENUMBERED:
+            if gap.is_abandoned and gap.cause != GapCause.RENUMBERED:
                 self._replace(index, replace(gap, is_abandoned=False))
 
     def record_attempt(self, first_id: int, error: str | None) -> Gap | None:
@@ -415,7 +421,7 @@ class Ledger:
     def _append_start(self, last_id: int, time: int) -> None:
         """Have every id up to *last_id*, of a trade at *time*, be missing since the beginning."""
         since = min(self.last_time, time)
-        self._append(Gap(0, last_id, since, time + DISORDER_MS, START))
+        self._append(Gap.beginning(last_id, since, time + DISORDER_MS))
 
     def _fill(self, trade_id: int, time: int) -> bool:
         """Take *trade_id* out of the gap that holds it; return whether there was one.
@@ -458,12 +464,12 @@ class Ledger:
     def _cut(self, index: int, first_id: int, last_id: int, time: int | None) -> None:
         """Take ids out of a gap; what is left on either side ends, or begins, at *time*."""
         gap = self._gaps[index]
-        before = replace(gap, last_id=first_id - 1)
-        after = replace(gap, first_id=last_id + 1)
+        before = gap.part(gap.first_id, first_id - 1)
+        after = gap.part(last_id + 1, gap.last_id)
         if time is not None:
             since, until = span_between(time, time)
             # What was lost before the first trade is wanted since the beginning, and no earlier.
-            earliest = gap.since_ms if gap.cause == START else since
+            earliest = gap.since_ms if gap.cause == GapCause.START else since
             before = replace(
                 before,
                 since_ms=min(gap.since_ms, max(since, earliest)),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from bintrades.core.ledger import LedgerState, in_numbering, with_lost
-from bintrades.model import Bar, Gap  # noqa: TC001 - msgspec reads it at run time
+from bintrades.model import Bar, Gap, GapOutcome  # noqa: TC001 - msgspec reads it at run time
 
 if TYPE_CHECKING:
     from collections.abc import Container, Sequence
@@ -32,7 +32,7 @@ class WriteBatch:
     finished: dict[Key, Bar] = field(default_factory=dict)  # whole bars, for the stores
     amendments: dict[Key, Bar] = field(default_factory=dict)  # to be merged with the stored bar
     checkpoints: dict[str, Checkpoint] = field(default_factory=dict)
-    resolved: list[tuple[str, int, int, str]] = field(default_factory=list)
+    resolved: list[tuple[str, int, int, GapOutcome]] = field(default_factory=list)
     """Ids missing no longer though their trades did not come: symbol, first id, last id, why."""
 
     reopened: list[tuple[str, Gap]] = field(default_factory=list)

@@ -10,11 +10,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from msgspec.structs import replace
 
 from bintrades.errors import ConfigError, JournalError
 from bintrades.journal.schema import APPLICATION_ID, SCHEMA_VERSION
 from bintrades.journal.wal import AUTOCHECKPOINT_PAGES, WAL_LIMIT
-from bintrades.model import Bar, Gap
+from bintrades.model import Bar, Gap, GapCause, GapKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,6 +48,8 @@ def reading_rows() -> Iterator[None]:
 
 
 _open_bars = msgspec.json.Decoder(tuple[Bar, ...])
+
+_CAUSES = frozenset(GapCause)
 
 GAP_COLUMNS = "first_id, last_id, since, until, cause, attempts, last_error, is_abandoned"
 
@@ -260,4 +263,19 @@ def gap_from_row(row: tuple[Any, ...]) -> Gap:
     first_id, last_id, since, until, cause, attempts, last_error, is_abandoned = row
     with reading_rows():
         sum((first_id, last_id, since, until, attempts))  # whole numbers, or it raises
-    return Gap(first_id, last_id, since, until, cause, attempts, last_error, bool(is_abandoned))
+        known_cause = GapCause(cause) if cause in _CAUSES else GapCause.LOST
+    return with_kind(
+        Gap(
+            *(first_id, last_id, since, until, known_cause, attempts, last_error),
+            is_abandoned=bool(is_abandoned),
+        )
+    )
+
+
+def with_kind(gap: Gap) -> Gap:
+    """Return a gap that was stored, of the kind that its key and its cause stand for."""
+    if gap.first_id < 0:
+        return replace(gap, kind=GapKind.UNNUMBERED)
+    if gap.first_id == 0 and gap.cause == GapCause.START:
+        return replace(gap, kind=GapKind.BEGINNING)
+    return gap

@@ -13,7 +13,7 @@ from bintrades.core.ledger import DISORDER_MS, LedgerState, span_between, with_l
 from bintrades.core.write_batch import Checkpoint
 from bintrades.journal.bars import GET_BAR, neighbours, newest, pages
 from bintrades.journal.file import bar_from_row
-from bintrades.model import LOST, RENUMBERED, START, Gap
+from bintrades.model import LOST, RENUMBERED, Gap
 
 if TYPE_CHECKING:
     import sqlite3
@@ -130,14 +130,14 @@ def _gap(span: _Span, checkpoint: Checkpoint) -> Iterator[Gap]:
     if first_id is None and (span.since_ms == 0 or last_id < 0):
         yield unknown_gap(span.since_ms, span.until_ms, span.reason)
     elif first_id is None:  # as before a first start: however many there were since then
-        yield Gap(0, last_id, span.since_ms, span.until_ms, START, last_error=span.reason)
+        yield Gap.beginning(last_id, span.since_ms, span.until_ms, span.reason)
     elif first_id <= last_id:
         yield Gap(first_id, last_id, span.since_ms, span.until_ms, LOST, last_error=span.reason)
 
 
 def unknown_gap(since_ms: int, until_ms: int, reason: str) -> Gap:
     """Return the record of trades that were lost nobody knows how many of, nor their ids."""
-    return Gap(-1, -1, since_ms, until_ms, LOST, last_error=reason, is_abandoned=True)
+    return Gap.unnumbered(since_ms, until_ms, LOST, last_error=reason)
 
 
 def gaps_around_incomplete(

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from bintrades.core.ledger import LedgerState
 from bintrades.core.write_batch import Checkpoint
+from bintrades.journal.file import with_kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,7 +68,14 @@ def read_spare(journal: Path) -> Spare | None:
         lines[1]
     ):
         raise ValueError("its sum is not right")
-    return msgspec.json.decode(lines[1], type=Spare)
+    spare = msgspec.json.decode(lines[1], type=Spare)
+    return replace(spare, checkpoints={k: _with_kinds(c) for k, c in spare.checkpoints.items()})
+
+
+def _with_kinds(checkpoint: Checkpoint) -> Checkpoint:
+    """Return *checkpoint* with the kinds of its gaps, which earlier programs did not write."""
+    gaps = tuple(map(with_kind, checkpoint.ledger.gaps))
+    return replace(checkpoint, ledger=replace(checkpoint.ledger, gaps=gaps))
 
 
 def before_unfinished(

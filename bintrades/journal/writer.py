@@ -89,7 +89,7 @@ from bintrades.journal.spare import (
     write_spare,
 )
 from bintrades.journal.wal import WalLimit
-from bintrades.model import ABSENT, LATE, RENUMBERED, REPAIRED, SKIPPED, UNWANTED, Gap
+from bintrades.model import ABSENT, LATE, REPAIRED, SKIPPED, UNWANTED, Gap, GapOutcome
 from bintrades.util.clocks import utc_ms
 from bintrades.util.logs import LimitedLog
 
@@ -1124,7 +1124,11 @@ class Journal:
         reasons = [(low, high, why) for name, low, high, why in changes.resolved if name == symbol]
         for gap in no_longer_missing(asked, after):
             for part, outcome in _with_outcomes(gap, reasons):
-                if outcome not in (UNWANTED, RENUMBERED, LATE):  # what is lost stays a gap
+                if outcome not in (
+                    UNWANTED,
+                    GapOutcome.RENUMBERED,
+                    LATE,
+                ):  # what is lost stays a gap
                     self._put_past_gap(symbol, part, outcome, now_ms)
 
     def _put_past_gap(self, symbol: str, gap: Gap, outcome: str, now_ms: int) -> None:
@@ -1183,7 +1187,9 @@ def _continued(stored: Bar, checkpoints: Mapping[str, Checkpoint]) -> Bar:
     return stored
 
 
-def _with_outcomes(gap: Gap, reasons: Sequence[tuple[int, int, str]]) -> Iterator[tuple[Gap, str]]:
+def _with_outcomes(
+    gap: Gap, reasons: Sequence[tuple[int, int, GapOutcome]]
+) -> Iterator[tuple[Gap, GapOutcome]]:
     """Split a closed range by what became of its ids; without another reason, trades came."""
     start = gap.first_id
     for low, high, why in sorted(reasons):
@@ -1191,11 +1197,11 @@ def _with_outcomes(gap: Gap, reasons: Sequence[tuple[int, int, str]]) -> Iterato
         if low > high:
             continue
         if low > start:
-            yield replace(gap, first_id=start, last_id=low - 1), REPAIRED
-        yield replace(gap, first_id=low, last_id=high), why
+            yield gap.part(start, low - 1), REPAIRED
+        yield gap.part(low, high), why
         start = high + 1
     if start <= gap.last_id:
-        yield replace(gap, first_id=start), REPAIRED
+        yield gap.part(start, gap.last_id), REPAIRED
 
 
 def _read_gaps(

@@ -15,8 +15,13 @@ from bintrades.model.gap import (
     UNUSABLE,
     UNWANTED,
     Gap,
+    GapCause,
+    GapKind,
+    GapOutcome,
+    GapSet,
 )
 from bintrades.model.numbers import DECIMAL128, EXACT, plain
+from bintrades.model.series import IdLaw, SeriesKey, TimeUnit
 from bintrades.model.trade import Trade, TradeRange
 
 __all__ = [
@@ -36,6 +41,13 @@ __all__ = [
     "UNWANTED",
     "Bar",
     "Gap",
+    "GapCause",
+    "GapKind",
+    "GapOutcome",
+    "GapSet",
+    "IdLaw",
+    "SeriesKey",
+    "TimeUnit",
     "Trade",
     "TradeRange",
     "plain",

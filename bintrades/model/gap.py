@@ -1,28 +1,77 @@
-"""Gaps: consecutive trade ids that were not received, and how they come and end. Immutable."""
+"""Gaps: trades that were not received, and how gaps come and end. Immutable."""
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 import msgspec
+from msgspec.structs import replace
 
-SKIPPED, RECONNECT, RESTART = "skipped", "reconnect", "restart"
-SILENT_STREAM, UNUSABLE = "silent stream", "unusable message"
-"""Causes of gaps: ids left out on the wire, across a reconnect, across a restart; never sent; sent
-in a message that cannot be used."""
 
-LOST = "lost with a journal"
-"""Cause of gaps that were none until the file which held their bars was spoilt or removed."""
+class GapKind(StrEnum):
+    """What the ids of a gap mean."""
 
-ABSENT, UNWANTED, REPAIRED = "absent", "unwanted", "repaired"
-"""How a gap ends: the exchange has no such ids; they were before the beginning; trades came."""
+    IDS = "ids"
+    """Each id from first_id to last_id is a trade that is missing."""
 
-LATE = "late"
-"""How a gap ends whose trades came when their bar had left the journal: they are in no bar."""
+    BEGINNING = "beginning"
+    """All trades since since_ms, however many: some of the ids up to last_id."""
 
-RENUMBERED = "renumbered"
-"""Cause and end of gaps where the exchange has begun its ids anew, as its test networks do."""
+    UNNUMBERED = "unnumbered"
+    """Trades whose number and ids nobody knows. first_id and last_id are a negative number that
+    no other gap of its symbol has."""
 
-START = "start"
-"""Cause of the gap before the first trade ever, which reaches back to its interval's open."""
+
+class GapCause(StrEnum):
+    """Where a gap comes from, as it is stored and shown."""
+
+    SKIPPED = "skipped"
+    """Ids were left out on the wire."""
+
+    RECONNECT = "reconnect"
+    RESTART = "restart"
+
+    SILENT_STREAM = "silent stream"
+    """The exchange has trades that its stream did not send."""
+
+    UNUSABLE = "unusable message"
+    """Sent in a message that cannot be used."""
+
+    LOST = "lost with a journal"
+    """Received, until the file that held their bars was damaged or removed."""
+
+    START = "start"
+    """Before the first trade ever, since its interval opened."""
+
+    RENUMBERED = "renumbered"
+    """The exchange has begun its ids anew, as its test networks do."""
+
+
+class GapOutcome(StrEnum):
+    """How a gap ends, as it is stored and shown."""
+
+    REPAIRED = "repaired"
+    """Its trades came."""
+
+    ABSENT = "absent"
+    """The exchange has no trades with these ids."""
+
+    UNWANTED = "unwanted"
+    """They were before the beginning."""
+
+    LATE = "late"
+    """Its trades came when their bar had left the journal: they are in no bar."""
+
+    RENUMBERED = "renumbered"
+    """The exchange has begun its ids anew: nobody can be asked for the old ones."""
+
+
+SKIPPED, RECONNECT, RESTART = GapCause.SKIPPED, GapCause.RECONNECT, GapCause.RESTART
+SILENT_STREAM, UNUSABLE = GapCause.SILENT_STREAM, GapCause.UNUSABLE
+LOST, START = GapCause.LOST, GapCause.START
+ABSENT, UNWANTED, REPAIRED = GapOutcome.ABSENT, GapOutcome.UNWANTED, GapOutcome.REPAIRED
+LATE = GapOutcome.LATE
+RENUMBERED = GapCause.RENUMBERED
 
 
 class Gap(msgspec.Struct, frozen=True, gc=False):
@@ -36,12 +85,50 @@ class Gap(msgspec.Struct, frozen=True, gc=False):
     last_id: int
     since_ms: int
     until_ms: int
-    cause: str
+    cause: GapCause
     attempts: int = 0  # requests to the exchange that concerned it
     last_error: str | None = None  # why the last one brought nothing
     is_abandoned: bool = False  # it is not asked for any more, but its trades are still welcome
     absent_at: int = 0  # when the exchange had confirmed, on its clock, that there are no such ids
     looks: int = 0  # how often that was confirmed once more, later
+    kind: GapKind = GapKind.IDS
+
+    @classmethod
+    def beginning(
+        cls, last_id: int, since_ms: int, until_ms: int, last_error: str | None = None
+    ) -> Gap:
+        """Return the gap of all trades since *since_ms* with ids up to *last_id*."""
+        return cls(
+            0,
+            last_id,
+            since_ms,
+            until_ms,
+            GapCause.START,
+            last_error=last_error,
+            kind=GapKind.BEGINNING,
+        )
+
+    @classmethod
+    def unnumbered(
+        cls,
+        since_ms: int,
+        until_ms: int,
+        cause: GapCause,
+        *,
+        number: int = 1,
+        last_error: str | None = None,
+    ) -> Gap:
+        """Return the record of trades that nobody can be asked for, the *number*-th of a symbol."""
+        return cls(
+            -number,
+            -number,
+            since_ms,
+            until_ms,
+            cause,
+            last_error=last_error,
+            is_abandoned=True,
+            kind=GapKind.UNNUMBERED,
+        )
 
     @property
     def is_absent(self) -> bool:
@@ -51,13 +138,33 @@ class Gap(msgspec.Struct, frozen=True, gc=False):
     @property
     def is_start(self) -> bool:
         """Whether it stands for all trades since since_ms, however many: their ids are unknown."""
-        return self.first_id == 0 and self.cause == START
+        return self.kind is GapKind.BEGINNING
+
+    @property
+    def has_ids(self) -> bool:
+        """Whether its trades have ids that they can be told by."""
+        return self.kind is not GapKind.UNNUMBERED
 
     @property
     def size(self) -> int:
         """Number of missing ids."""
         return self.last_id - self.first_id + 1
 
+    def part(self, first_id: int, last_id: int) -> Gap:
+        """Return the gap of some of its ids: behind the first ones no beginning is unknown."""
+        is_behind = self.kind is GapKind.BEGINNING and first_id > self.first_id
+        kind = GapKind.IDS if is_behind else self.kind
+        return replace(self, first_id=first_id, last_id=last_id, kind=kind)
+
     def touches(self, open_time_ms: int, interval_ms: int) -> bool:
         """Whether a trade in the gap may belong to the interval that opens at *open_time_ms*."""
         return self.since_ms < open_time_ms + interval_ms and self.until_ms >= open_time_ms
+
+
+class GapSet(msgspec.Struct, frozen=True):
+    """What is missing of one symbol: a value, made by its ledger alone."""
+
+    symbol: str
+    missing: tuple[Gap, ...] = ()  # lowest ids first
+    absent: tuple[Gap, ...] = ()  # ids that the exchange does not have, lowest first
+    answers: int = 0  # results of the backfill that the ledger had taken when it said so

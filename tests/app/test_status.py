@@ -33,7 +33,7 @@ from bintrades.exchange.binance.history import History
 from bintrades.exchange.binance.markets import MARKETS
 from bintrades.exchange.binance.rest import RestClient
 from bintrades.journal.reader import Cursor
-from bintrades.model import ABSENT, Gap, Trade, utc
+from bintrades.model import ABSENT, Gap, GapCause, Trade, utc
 from bintrades.net.dialing import Dialer
 from bintrades.net.tls import Certificates
 from bintrades.pipeline.delivery import Delivery
@@ -165,7 +165,7 @@ def test_the_figures_of_a_collector_say_what_it_has_done(path: Path) -> None:
 
 
 def test_the_summary_tells_of_gaps_and_of_bars_that_wait_as_well(path: Path) -> None:
-    gap = Gap(10, 14, OPEN_TIME_MS, OPEN_TIME_MS, "skipped")
+    gap = Gap(10, 14, OPEN_TIME_MS, OPEN_TIME_MS, GapCause.SKIPPED)
     with journal_at(path) as journal:
         collector = Collector(path, journal)
         journal.write(finished(*sample_bars(3), BTCUSDT=LedgerState(20, 9, (gap,))), OPEN_TIME_MS)
@@ -343,8 +343,8 @@ def test_asking_keeps_no_collector_from_starting(path: Path) -> None:
 
 def test_what_waits_and_lacks_is_told(path: Path) -> None:
     first, lacking, half = sample_bars(3)
-    gap = Gap(10, 14, lacking.open_time_ms, lacking.open_time_ms, "skipped")
-    ended = Gap(7, 8, OPEN_TIME_MS, OPEN_TIME_MS, "skipped")
+    gap = Gap(10, 14, lacking.open_time_ms, lacking.open_time_ms, GapCause.SKIPPED)
+    ended = Gap(7, 8, OPEN_TIME_MS, OPEN_TIME_MS, GapCause.SKIPPED)
     old = replace(gap, first_id=2, last_id=3, is_abandoned=True)
     with journal_at(path) as journal:
         journal.write(finished(BTCUSDT=LedgerState(20, OPEN_TIME_MS, (ended, gap))), OPEN_TIME_MS)

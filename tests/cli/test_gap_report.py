@@ -13,7 +13,7 @@ from bintrades.cli.gap_report import gap_pieces, gap_rows, gap_table
 from bintrades.core.ledger import LedgerState
 from bintrades.errors import JournalError
 from bintrades.journal.reader import JournalReader
-from bintrades.model import ABSENT, START, Gap
+from bintrades.model import ABSENT, Gap, GapCause
 from bintrades.util.text import as_json
 from tests.journals import finished, journal_at
 from tests.strategies import START as NOON
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-OPEN = Gap(40, 41, NOON + 4_000, NOON + 4_005, "skipped", 3, "GET https://...: 500")
-OLD = Gap(30, 34, NOON - 9_000, NOON - 5_000, "restart", is_abandoned=True)
-ENDED = Gap(10, 19, NOON + 1_000, NOON + 1_500, "reconnect", 1)
+OPEN = Gap(40, 41, NOON + 4_000, NOON + 4_005, GapCause.SKIPPED, 3, "GET https://...: 500")
+OLD = Gap(30, 34, NOON - 9_000, NOON - 5_000, GapCause.RESTART, is_abandoned=True)
+ENDED = Gap(10, 19, NOON + 1_000, NOON + 1_500, GapCause.RECONNECT, 1)
 UNICODE = "币安人生USDT"
 
 
@@ -32,7 +32,7 @@ UNICODE = "币安人生USDT"
 def path(tmp_path: Path) -> Path:
     """Return a journal that knows of a gap of each kind."""
     path = tmp_path / "bars.journal"
-    first = Gap(0, 98, NOON, NOON + 3_000, START)
+    first = Gap.beginning(98, NOON, NOON + 3_000)
     with journal_at(path) as journal:
         states = {
             "BTCUSDT": LedgerState(100, NOON, (ENDED, OLD, OPEN)),
@@ -166,7 +166,9 @@ def test_thousands_are_all_listed_in_order_though_many_began_at_once(
     count = 2_500
     path = tmp_path / "journal"
     with journal_at(path) as journal:
-        gaps = tuple(Gap(3 * n, 3 * n, NOON + n // 900, NOON + n, "x") for n in range(2 * count))
+        gaps = tuple(
+            Gap(3 * n, 3 * n, NOON + n // 900, NOON + n, GapCause.SKIPPED) for n in range(2 * count)
+        )
         states = {name: LedgerState(10 * count, NOON, gaps) for name in ("BTCUSDT", "ETHUSDT")}
         journal.write(finished(**states), NOON)
         states = {
@@ -188,7 +190,7 @@ def test_the_table_is_printed_as_it_is_read_in_the_memory_that_few_gaps_need(
     peaks = {}
     for count in (2_000, 40_000):
         path = tmp_path / f"{count}.journal"
-        gaps = tuple(Gap(3 * n, 3 * n, NOON + n, NOON + n, "x") for n in range(count))
+        gaps = tuple(Gap(3 * n, 3 * n, NOON + n, NOON + n, GapCause.SKIPPED) for n in range(count))
         with journal_at(path) as journal:
             journal.write(finished(BTCUSDT=LedgerState(10 * count, NOON, gaps)), NOON)
         del gaps

@@ -27,7 +27,7 @@ from bintrades.config.schema import example_text
 from bintrades.core.ledger import LedgerState
 from bintrades.core.write_batch import Checkpoint, WriteBatch
 from bintrades.journal.reader import Cursor, JournalReader
-from bintrades.model import Gap
+from bintrades.model import Gap, GapCause
 from bintrades.testing.bars import OPEN_TIME_MS, sample_bar, sample_bars
 from bintrades.version import __version__
 from tests.checkout import REPOSITORY
@@ -831,8 +831,8 @@ def test_status_is_a_page_or_json_and_nothing_else(terminal: Terminal) -> None:
 def gaps(config: Path) -> list[Gap]:
     """Return the gaps of one symbol in the journal of *config*; another has none."""
     gaps = [
-        Gap(7, 9, OPEN_TIME_MS, OPEN_TIME_MS + 500, "skipped", 2, "no answer"),
-        Gap(20, 20, OPEN_TIME_MS + 900, OPEN_TIME_MS + 990, "reconnect", is_abandoned=True),
+        Gap(7, 9, OPEN_TIME_MS, OPEN_TIME_MS + 500, GapCause.SKIPPED, 2, "no answer"),
+        Gap(20, 20, OPEN_TIME_MS + 900, OPEN_TIME_MS + 990, GapCause.RECONNECT, is_abandoned=True),
     ]
     states = {
         UNICODE: LedgerState(100, OPEN_TIME_MS, tuple(gaps)),

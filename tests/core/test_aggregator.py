@@ -24,6 +24,7 @@ from bintrades.model import (
     SILENT_STREAM,
     SKIPPED,
     Gap,
+    GapCause,
     TradeRange,
 )
 from tests.strategies import (
@@ -68,7 +69,7 @@ def resumed(written: Written, now: int = 0) -> Aggregator:
 
 def start_gap(last_id: int, since: int, first_time: int) -> Gap:
     """Return the gap from the beginning to a first trade at *first_time*."""
-    return Gap(0, last_id, since, first_time + DISORDER_MS, "start")
+    return Gap.beginning(last_id, since, first_time + DISORDER_MS)
 
 
 def written_after(aggregator: Aggregator, *, is_last: bool = True) -> Written:
@@ -1437,7 +1438,7 @@ def test_repaired_trades_from_before_the_beginning_make_no_bar_of_which_the_rest
         aggregator = resumed(written_after(aggregator))
     early = make_trade(6, START - 5)
 
-    aggregator.repair(BackfillResult(BTC, Gap(6, 6, 0, 0, ""), [run_of(early)]))
+    aggregator.repair(BackfillResult(BTC, Gap(6, 6, 0, 0, GapCause.SKIPPED), [run_of(early)]))
 
     assert [gap.first_id for gap in aggregator.gaps(BTC)] == [0, 8]
     assert aggregator.gaps(BTC)[0].since_ms == START
@@ -1559,7 +1560,9 @@ def test_a_trade_of_an_absent_id_amends_its_bar_exactly_once(
         if is_live:
             aggregator.add([happened[1]], 1)
         else:
-            aggregator.repair(BackfillResult(BTC, Gap(1, 1, 0, 0, ""), [run_of(happened[1])]))
+            aggregator.repair(
+                BackfillResult(BTC, Gap(1, 1, 0, 0, GapCause.SKIPPED), [run_of(happened[1])])
+            )
     changes = aggregator.collect(is_last=True)
 
     assert [(symbol, gap.first_id, gap.last_id) for symbol, gap in changes.reopened] == [

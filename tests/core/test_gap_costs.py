@@ -11,7 +11,7 @@ import pytest
 from bintrades.core.aggregator import Aggregator
 from bintrades.core.ledger import LedgerState
 from bintrades.core.write_batch import Checkpoint
-from bintrades.model import Gap
+from bintrades.model import Gap, GapCause
 from bintrades.pipeline.ingest import Ingest
 from bintrades.testing.bars import OPEN_TIME_MS
 from tests.journals import INTERVAL_MS, finished, journal_at
@@ -32,7 +32,14 @@ class Collector:
         self.next_id = 10 * gap_count + 10
         self.time = START
         gaps = tuple(
-            Gap(10 * n, 10 * n + 1, START - MANY + n, START - MANY + n, "x", is_abandoned=True)
+            Gap(
+                10 * n,
+                10 * n + 1,
+                START - MANY + n,
+                START - MANY + n,
+                GapCause.SKIPPED,
+                is_abandoned=True,
+            )
             for n in range(gap_count)
         )
         with journal_at(path) as journal:
@@ -104,7 +111,7 @@ def test_a_gap_that_changes_costs_little_more_where_there_are_thousands_of_other
 
 
 def test_a_checkpoint_of_the_same_gaps_is_equal_without_a_look_at_them() -> None:
-    gaps = tuple(Gap(10 * n, 10 * n, n, n, "x") for n in range(MANY))
+    gaps = tuple(Gap(10 * n, 10 * n, n, n, GapCause.SKIPPED) for n in range(MANY))
     one, other = (Checkpoint(LedgerState(1, 1, gaps)) for _ in range(2))
 
     started = time.process_time()

@@ -8,13 +8,15 @@ from msgspec.structs import replace
 
 from bintrades.core.gap_times import GapTimes
 from bintrades.core.ledger import changed_part
-from bintrades.model import Gap
+from bintrades.model import Gap, GapCause
 
 INTERVAL = 10
 
 
 def gap_at(first_id: int, since: int, length: int, *, is_abandoned: bool = False) -> Gap:
-    return Gap(first_id, first_id, since, since + length, "x", is_abandoned=is_abandoned)
+    return Gap(
+        first_id, first_id, since, since + length, GapCause.SKIPPED, is_abandoned=is_abandoned
+    )
 
 
 gap_sets = st.lists(

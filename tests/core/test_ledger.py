@@ -18,7 +18,7 @@ from bintrades.core.ledger import (
     changed_spans,
     no_longer_missing,
 )
-from bintrades.model import LOST, RENUMBERED, Gap
+from bintrades.model import LOST, RENUMBERED, Gap, GapCause
 from tests.strategies import START, trades_of
 
 if TYPE_CHECKING:
@@ -40,14 +40,16 @@ def gaps_of(ledger: Ledger) -> tuple[Gap, ...]:
     return ledger.state.gaps if ledger.state else ()
 
 
-def between(first_id: int, last_id: int, before: int, after: int, cause: str = "skipped") -> Gap:
+def between(
+    first_id: int, last_id: int, before: int, after: int, cause: GapCause = GapCause.SKIPPED
+) -> Gap:
     """Return the gap between two trades of such times: `T` may be in disorder."""
     return Gap(first_id, last_id, before - DISORDER_MS, after + DISORDER_MS, cause)
 
 
 def since_the_beginning(last_id: int, since: int, after: int) -> Gap:
     """Return the gap before the first trade, which reaches back to *since* exactly."""
-    return Gap(0, last_id, since, after + DISORDER_MS, "start")
+    return Gap.beginning(last_id, since, after + DISORDER_MS)
 
 
 def missing_ids(ledger: Ledger) -> list[int]:
@@ -121,8 +123,8 @@ def test_skipped_ids_are_a_gap_from_the_trade_before_to_the_trade_after() -> Non
     ledger = Ledger()
     ledger.admit(7, START)
 
-    assert ledger.admit(10, START + 500, cause="reconnect")
-    assert gaps_of(ledger) == (between(8, 9, START, START + 500, "reconnect"),)
+    assert ledger.admit(10, START + 500, cause=GapCause.RECONNECT)
+    assert gaps_of(ledger) == (between(8, 9, START, START + 500, GapCause.RECONNECT),)
 
 
 def test_an_id_inside_a_gap_is_welcome_however_late_and_splits_it() -> None:
@@ -216,7 +218,7 @@ def gap_lists(draw: st.DrawFn) -> list[Gap]:
         if gaps and gaps[-1].last_id == trade_id - 1 and trade_id not in ends:
             gaps[-1] = replace(gaps[-1], last_id=trade_id)
         else:
-            gaps.append(Gap(trade_id, trade_id, START, START + 100, "skipped"))
+            gaps.append(Gap(trade_id, trade_id, START, START + 100, GapCause.SKIPPED))
     return gaps
 
 
@@ -281,7 +283,7 @@ def test_what_is_left_of_the_beginning_still_begins_there() -> None:
     assert ledger.admit(12, START + 40)
     assert ledger.gaps == (
         since_the_beginning(11, START, START + 40),
-        replace(since_the_beginning(20, START, START + 100), first_id=13),
+        since_the_beginning(20, START, START + 100).part(13, 20),
     ), "nothing is wanted of before"
 
 
@@ -387,7 +389,7 @@ def test_a_gap_that_is_abandoned_in_part_is_divided_at_the_oldest_moment() -> No
 
 
 def test_a_trade_of_an_abandoned_gap_is_still_welcome() -> None:
-    ledger = with_gaps([Gap(5, 6, START, START + 100, "restart", is_abandoned=True)])
+    ledger = with_gaps([Gap(5, 6, START, START + 100, GapCause.RESTART, is_abandoned=True)])
 
     assert ledger.admit(5, START + 1)
     assert ledger.admit_run(6, 6, START + 2)
@@ -396,12 +398,12 @@ def test_a_trade_of_an_abandoned_gap_is_still_welcome() -> None:
 
 def test_what_was_before_the_beginning_is_forgotten_and_no_other_gap_with_it() -> None:
     start, later = (
-        Gap(0, 9, START, START + 5, "start"),
-        Gap(12, 14, START + 5, START + 9, "skipped"),
+        Gap.beginning(9, START, START + 5),
+        Gap(12, 14, START + 5, START + 9, GapCause.SKIPPED),
     )
 
     for begins_at, left in (
-        (7, (replace(start, first_id=7), later)),
+        (7, (start.part(7, 9), later)),
         (10, (later,)),
         (13, (later,)),
     ):
@@ -419,7 +421,7 @@ def test_a_trade_that_never_came_is_a_gap_up_to_itself() -> None:
 
     ledger.on_latest_trade(9, START + 50)
 
-    assert ledger.gaps == (between(6, 9, START, START + 50, "silent stream"),)
+    assert ledger.gaps == (between(6, 9, START, START + 50, GapCause.SILENT_STREAM),)
     assert not ledger.admit(5, START)
     assert ledger.admit(9, START + 50)
     assert ledger.admit(10, START + 60)
@@ -431,7 +433,7 @@ def test_a_single_trade_that_never_came_is_noted_as_well() -> None:
 
     ledger.on_latest_trade(6, START + 50)
 
-    assert ledger.gaps == (between(6, 6, START, START + 50, "silent stream"),)
+    assert ledger.gaps == (between(6, 6, START, START + 50, GapCause.SILENT_STREAM),)
 
 
 def test_before_the_first_trade_ever_it_reaches_back_to_the_beginning() -> None:
@@ -476,7 +478,9 @@ def test_bars_outside_of_the_changed_spans_are_touched_as_before(
 
 
 def test_an_attempt_is_noted_with_the_gap_that_it_concerned() -> None:
-    ledger = with_gaps([Gap(5, 6, START, START, "skipped"), Gap(9, 9, START, START, "skipped")])
+    ledger = with_gaps(
+        [Gap(5, 6, START, START, GapCause.SKIPPED), Gap(9, 9, START, START, GapCause.SKIPPED)]
+    )
 
     ledger.record_attempt(9, "no answer")
     ledger.record_attempt(9, None)

@@ -22,7 +22,7 @@ from bintrades.errors import JournalDamaged
 from bintrades.journal.reader import Cursor, JournalReader
 from bintrades.journal.wal import WAL_LIMIT
 from bintrades.journal.writer import PRUNE_BATCH
-from bintrades.model import ABSENT, Gap
+from bintrades.model import ABSENT, Gap, GapCause
 from bintrades.testing.bars import sample_bar, sample_bars
 from tests.journals import (
     INTERVAL_MS,
@@ -85,7 +85,7 @@ def lose_and_find(journal: Journal) -> None:
     Some of its ids are absent, until a trade of theirs comes.
     """
     before = journal.checkpoints[ALWAYS].ledger
-    gap = Gap(8_000_000, 8_000_010, END_MS - 60_000, END_MS, "skipped")
+    gap = Gap(8_000_000, 8_000_010, END_MS - 60_000, END_MS, GapCause.SKIPPED)
     absent = replace(gap, last_id=8_000_003, absent_at=1)
     wrong = replace(absent, first_id=8_000_002)
     missing_again = replace(wrong, absent_at=0)

@@ -18,7 +18,7 @@ from bintrades.errors import ConfigError, JournalError
 from bintrades.exchange.ban import BLOCKED_UNTIL
 from bintrades.journal.reader import Cursor, JournalReader
 from bintrades.journal.writer import Journal
-from bintrades.model import Gap
+from bintrades.model import Gap, GapCause
 from bintrades.testing.bars import OPEN_TIME_MS, sample_bars
 from tests.journals import finished, journal_at, stored
 
@@ -76,13 +76,13 @@ MENDED_IN_PASSING = (
 def path(tmp_path: Path) -> Path:
     """Return where a journal is of which a store has a half, but for one bar that it refused."""
     path = tmp_path / "bars.journal"
-    absent = Gap(1, 1, OPEN_TIME_MS, OPEN_TIME_MS, "skipped", absent_at=NOW, looks=1)
-    gap = Gap(2, 2, OPEN_TIME_MS - 9, OPEN_TIME_MS - 8, "skipped", is_abandoned=True)
+    absent = Gap(1, 1, OPEN_TIME_MS, OPEN_TIME_MS, GapCause.SKIPPED, absent_at=NOW, looks=1)
+    gap = Gap(2, 2, OPEN_TIME_MS - 9, OPEN_TIME_MS - 8, GapCause.SKIPPED, is_abandoned=True)
     state = LedgerState(BARS[-1].last_trade_id + 1, BARS[-1].last_trade_time_ms, (gap,), (absent,))
     changes = finished(*BARS)
     changes.checkpoints["BTCUSDT"] = Checkpoint(state, closed_through=BARS[-1].open_time_ms)
     with journal_at(path) as journal:
-        passing = Gap(3, 3, OPEN_TIME_MS - 9, OPEN_TIME_MS - 8, "skipped")
+        passing = Gap(3, 3, OPEN_TIME_MS - 9, OPEN_TIME_MS - 8, GapCause.SKIPPED)
         journal.write(finished(BTCUSDT=replace(state, gaps=(passing,))), NOW)
         journal.write(changes, NOW)
     cursor = Cursor(path, STORE)

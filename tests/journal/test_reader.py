@@ -19,7 +19,7 @@ from bintrades.errors import ConfigError, JournalError
 from bintrades.journal.file import connect
 from bintrades.journal.reader import Cursor, JournalReader, StoreState
 from bintrades.journal.schema import create_schema
-from bintrades.model import Gap
+from bintrades.model import Gap, GapCause
 from bintrades.testing.bars import OPEN_TIME_MS, sample_bar, sample_bars
 from tests.journals import by_key, checkpoints, finished, journal_at, open_journal
 
@@ -293,7 +293,7 @@ def test_the_newest_bars_of_a_span_are_found_wherever_they_lie(
 
 def test_the_contents_are_counted(journal: Journal, path: Path) -> None:
     closed, lacking, half = sample_bars(3)
-    gap = Gap(5, 6, lacking.open_time_ms, lacking.open_time_ms, "skipped")
+    gap = Gap(5, 6, lacking.open_time_ms, lacking.open_time_ms, GapCause.SKIPPED)
     journal.write(
         WriteBatch(
             finished=by_key([closed, lacking]),

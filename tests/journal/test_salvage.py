@@ -27,7 +27,7 @@ from bintrades.journal.salvage import salvage_file
 from bintrades.journal.schema import BLOCK_MS
 from bintrades.journal.spare import spare_file
 from bintrades.journal.writer import Journal
-from bintrades.model import LOST, START, Gap
+from bintrades.model import LOST, START, Gap, GapCause
 from bintrades.testing.bars import OPEN_TIME_MS, sample_bar, sample_bars
 from tests.journals import (
     INTERVAL_MS,
@@ -56,7 +56,9 @@ COUNT = 300
 def made(path: Path, symbols: Iterable[str] = SYMBOLS, count: int = COUNT) -> dict[str, list[Bar]]:
     """Write a journal of bars that join, all of them closed, and return them."""
     bars = {symbol: sample_bars(count, symbol=symbol) for symbol in symbols}
-    first = Gap(0, 0, OPEN_TIME_MS - 100, OPEN_TIME_MS - 50, "skipped", last_error="no answer")
+    first = Gap(
+        0, 0, OPEN_TIME_MS - 100, OPEN_TIME_MS - 50, GapCause.SKIPPED, last_error="no answer"
+    )
     with journal_at(path) as journal:
         for start in range(0, count, 50):
             batch = [bar for each in bars.values() for bar in each[start : start + 50]]
@@ -207,7 +209,7 @@ def test_rows_that_are_gone_without_any_error_are_missing_again_after_a_salvage(
 
 def test_a_salvage_asks_for_nothing_where_ids_are_known_not_to_exist(path: Path) -> None:
     before, _, after = sample_bars(3)
-    absent = Gap(4, 6, before.open_time_ms, after.end_time_ms, "skipped", absent_at=NOW)
+    absent = Gap(4, 6, before.open_time_ms, after.end_time_ms, GapCause.SKIPPED, absent_at=NOW)
     state = LedgerState(after.last_trade_id + 1, after.last_trade_time_ms, (), (absent,))
     with journal_at(path) as journal:
         journal.write(
@@ -360,8 +362,8 @@ def test_a_lost_bar_beside_one_whose_missing_ids_are_known_leads_to_no_other_gap
 ) -> None:
     first, second, third = sample_bars(3)  # of the ids 1 to 3, 4 to 6, 7 to 9
     first, third = (replace(bar, trade_count=2) for bar in (first, third))
-    missing = Gap(2, 2, first.open_time_ms, first.end_time_ms, "skipped")
-    absent = Gap(8, 8, third.open_time_ms, third.end_time_ms, "skipped", absent_at=NOW)
+    missing = Gap(2, 2, first.open_time_ms, first.end_time_ms, GapCause.SKIPPED)
+    absent = Gap(8, 8, third.open_time_ms, third.end_time_ms, GapCause.SKIPPED, absent_at=NOW)
     state = LedgerState(10, third.last_trade_time_ms, (missing,), (absent,))
     lost = [(second.open_time_ms, "spoilt")]
     with journal_at(path) as journal, closing(sqlite3.connect(path)) as connection:
@@ -476,8 +478,15 @@ def test_a_journal_that_is_gone_at_the_start_goes_on_before_the_bars_that_were_o
 ) -> None:
     bars = sample_bars(3)
     still_open = replace(bars[2], is_closed=False)
-    gap = Gap(2, 2, bars[0].open_time_ms + 1, bars[0].open_time_ms + 2, "x", is_abandoned=True)
-    later = Gap(8, 8, bars[2].open_time_ms + 1, bars[2].open_time_ms + 2, "skipped")
+    gap = Gap(
+        2,
+        2,
+        bars[0].open_time_ms + 1,
+        bars[0].open_time_ms + 2,
+        GapCause.SKIPPED,
+        is_abandoned=True,
+    )
+    later = Gap(8, 8, bars[2].open_time_ms + 1, bars[2].open_time_ms + 2, GapCause.SKIPPED)
     state = LedgerState(10, bars[2].last_trade_time_ms, (gap, later))
     saved = {"BTCUSDT": Checkpoint(state, (still_open,), bars[1].open_time_ms)}
     with journal_at(path) as journal:
@@ -502,7 +511,7 @@ def test_a_journal_that_is_gone_at_the_start_goes_on_before_the_bars_that_were_o
 
 def test_a_journal_that_is_gone_at_the_start_goes_on_before_what_was_missing(path: Path) -> None:
     bars = sample_bars(4)
-    gap = Gap(5, 5, bars[1].open_time_ms + 1, bars[1].open_time_ms + 2, "skipped")
+    gap = Gap(5, 5, bars[1].open_time_ms + 1, bars[1].open_time_ms + 2, GapCause.SKIPPED)
     saved = {
         "BTCUSDT": Checkpoint(
             LedgerState(13, bars[3].last_trade_time_ms, (gap,)), (), bars[3].open_time_ms
@@ -678,7 +687,7 @@ def test_a_symbol_whose_checkpoint_is_gone_goes_on_behind_its_newest_bar(
     path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     bars = made(path)["BTCUSDT"]
-    absent = Gap(4, 6, OPEN_TIME_MS, bars[1].end_time_ms, "skipped", absent_at=NOW)
+    absent = Gap(4, 6, OPEN_TIME_MS, bars[1].end_time_ms, GapCause.SKIPPED, absent_at=NOW)
     known = LedgerState(3 * COUNT + 1, bars[-1].last_trade_time_ms, (), (absent,))
     with journal_at(path) as journal:
         journal.write(WriteBatch(checkpoints={"BTCUSDT": Checkpoint(known)}), NOW)
@@ -832,7 +841,7 @@ def test_ids_beyond_where_a_symbol_goes_on_again_are_not_kept_as_absent_or_missi
 ) -> None:
     first, second, third = sample_bars(3)  # of the ids 1 to 3, 4 to 6, 7 to 9
     still_open = replace(third, first_trade_id=13, last_trade_id=15, is_closed=False)
-    absent = Gap(7, 9, second.open_time_ms, third.end_time_ms, "skipped", absent_at=NOW)
+    absent = Gap(7, 9, second.open_time_ms, third.end_time_ms, GapCause.SKIPPED, absent_at=NOW)
     gap = replace(absent, first_id=10, last_id=12, absent_at=0)
     state = LedgerState(16, third.last_trade_time_ms, (gap,), (absent,))
     with journal_at(path) as journal:

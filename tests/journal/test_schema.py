@@ -24,7 +24,7 @@ from bintrades.errors import JournalError
 from bintrades.journal.file import connect
 from bintrades.journal.reader import Cursor, JournalReader, StoreState
 from bintrades.journal.schema import LADDER, SCHEMA_VERSION, _statements, transaction
-from bintrades.model import ABSENT, Gap
+from bintrades.model import ABSENT, Gap, GapCause
 from bintrades.testing.bars import OPEN_TIME_MS, sample_bar, sample_bars
 from tests.journals import (
     INTERVAL_MS,
@@ -203,7 +203,7 @@ def gaps_in(indices: Any, *, is_abandoned: bool = False) -> LedgerState:
             10 * n + 5,
             BARS[n].open_time_ms,
             BARS[n].open_time_ms,
-            "x",
+            GapCause.SKIPPED,
             0,
             None,
             is_abandoned,

@@ -28,7 +28,18 @@ from bintrades.journal.lock import identity
 from bintrades.journal.meta import REOPENED
 from bintrades.journal.reader import Cursor, JournalReader
 from bintrades.journal.writer import PRUNE_BATCH, Journal
-from bintrades.model import ABSENT, LATE, LOST, REPAIRED, START, UNWANTED, Bar, Gap
+from bintrades.model import (
+    ABSENT,
+    LATE,
+    LOST,
+    REPAIRED,
+    START,
+    UNWANTED,
+    Bar,
+    Gap,
+    GapCause,
+    GapOutcome,
+)
 from bintrades.testing.bars import OPEN_TIME_MS, sample_bar, sample_bars
 from tests.checkout import REPOSITORY
 from tests.journals import (
@@ -53,7 +64,7 @@ NOW = OPEN_TIME_MS + 60_000
 
 
 def gap_within(bar: Bar, first_id: int = 7, last_id: int = 9) -> Gap:
-    return Gap(first_id, last_id, bar.open_time_ms + 100, bar.open_time_ms + 200, "skipped")
+    return Gap(first_id, last_id, bar.open_time_ms + 100, bar.open_time_ms + 200, GapCause.SKIPPED)
 
 
 def ledger(*gaps: Gap) -> LedgerState:
@@ -90,7 +101,7 @@ bars = st.builds(
 def ledgers(draw: st.DrawFn) -> LedgerState:
     edges = sorted(draw(st.sets(st.integers(0, 2**62), max_size=6)))
     gaps = [
-        Gap(first, last, since, since + draw(times), draw(st.text(max_size=5)))
+        Gap(first, last, since, since + draw(times), draw(st.sampled_from(GapCause)))
         for first, last in zip(edges[::2], edges[1::2], strict=False)
         for since in [draw(times)]
     ]
@@ -282,7 +293,7 @@ def test_a_gap_that_grows_smaller_frees_the_bars_it_no_longer_touches(
     journal: Journal, path: Path
 ) -> None:
     first, second = sample_bars(2)
-    wide = Gap(7, 9, first.open_time_ms + 5, second.open_time_ms + 5, "skipped")
+    wide = Gap(7, 9, first.open_time_ms + 5, second.open_time_ms + 5, GapCause.SKIPPED)
     narrow = replace(wide, first_id=9, since_ms=second.open_time_ms)
 
     journal.write(finished(first, second, BTCUSDT=ledger(wide)), NOW)
@@ -304,7 +315,9 @@ def test_what_a_reopened_journal_knows_of_gaps_still_counts(path: Path) -> None:
 
 gap_lists = st.lists(
     st.tuples(st.integers(0, 39_999), st.integers(0, 15_000)).map(
-        lambda pair: Gap(pair[0], pair[0], OPEN_TIME_MS + pair[0], OPEN_TIME_MS + sum(pair), "x")
+        lambda pair: Gap(
+            pair[0], pair[0], OPEN_TIME_MS + pair[0], OPEN_TIME_MS + sum(pair), GapCause.SKIPPED
+        )
     ),
     max_size=3,
     unique_by=lambda gap: gap.first_id,
@@ -927,7 +940,7 @@ def test_a_trade_that_comes_when_its_bar_has_left_makes_no_lesser_one_but_is_on_
 ) -> None:
     bar, newer = sample_bars(2)
     late = replace(bar, first_trade_id=2, last_trade_id=2, trade_count=1)
-    missing = Gap(2, 2, newer.open_time_ms + 1, newer.open_time_ms + 2, "skipped")
+    missing = Gap(2, 2, newer.open_time_ms + 1, newer.open_time_ms + 2, GapCause.SKIPPED)
     state = replace(ledger_through([newer]), last_time=NOW, gaps=(missing,))
     journal = open_journal(path)
     journal.write(finished(bar, newer, BTCUSDT=state), NOW)
@@ -953,7 +966,7 @@ def test_ids_that_turn_out_to_exist_when_their_bars_have_left_are_late_one_after
 ) -> None:
     first, second = sample_bars(2)
     span = (first.open_time_ms + 1, second.open_time_ms + 9)
-    absent = Gap(61, 64, *span, "skipped", absent_at=NOW)
+    absent = Gap(61, 64, *span, GapCause.SKIPPED, absent_at=NOW)
     state = replace(ledger_through([second]), next_id=1_000, last_time=NOW, absent=(absent,))
     journal = open_journal(path)
     journal.write(finished(first, second, BTCUSDT=state), NOW)
@@ -962,7 +975,7 @@ def test_ids_that_turn_out_to_exist_when_their_bars_have_left_are_late_one_after
     reopened = [("BTCUSDT", absent)]
     for trade_id, bar in ((61, first), (62, first), (63, second), (64, second)):
         part = replace(bar, first_trade_id=trade_id, last_trade_id=trade_id, trade_count=1)
-        left = (Gap(trade_id + 1, 64, *span, "skipped"),) if trade_id < 64 else ()
+        left = (Gap(trade_id + 1, 64, *span, GapCause.SKIPPED),) if trade_id < 64 else ()
         ledgers = checkpoints(BTCUSDT=replace(state, absent=(), gaps=left))
         journal.write(
             WriteBatch(amendments=by_key([part]), checkpoints=ledgers, reopened=reopened), NOW + 2
@@ -983,7 +996,7 @@ def test_ids_that_turn_out_to_exist_make_a_bar_where_another_gap_shows_that_ther
 ) -> None:
     quiet, bar = sample_bars(2)
     span = (quiet.open_time_ms + 1, bar.open_time_ms + 9)
-    absent = Gap(61, 62, *span, "skipped", absent_at=NOW)
+    absent = Gap(61, 62, *span, GapCause.SKIPPED, absent_at=NOW)
     missing = gap_within(quiet, 71, 72)
     state = replace(ledger_through([bar]), next_id=1_000, last_time=NOW, gaps=(missing,))
     journal.write(finished(bar, BTCUSDT=replace(state, absent=(absent,))), NOW)
@@ -992,7 +1005,7 @@ def test_ids_that_turn_out_to_exist_make_a_bar_where_another_gap_shows_that_ther
     reopened = [("BTCUSDT", absent)]
     for trade_id, its_bar in ((61, bar), (62, quiet)):
         part = replace(its_bar, first_trade_id=trade_id, last_trade_id=trade_id, trade_count=1)
-        left = (Gap(62, 62, *span, "skipped"),) if trade_id == 61 else ()
+        left = (Gap(62, 62, *span, GapCause.SKIPPED),) if trade_id == 61 else ()
         ledgers = checkpoints(BTCUSDT=replace(state, gaps=(*left, missing)))
         journal.write(
             WriteBatch(amendments=by_key([part]), checkpoints=ledgers, reopened=reopened), NOW + 2
@@ -1124,11 +1137,11 @@ def past(path: Path) -> list[tuple[int, int, str]]:
 def write_gaps(journal: Journal, *gaps: Gap, now: int = NOW, **resolved: tuple[int, int]) -> None:
     """Write what is missing of one symbol now, and why ids are missing no longer."""
     changes = finished(BTCUSDT=ledger(*gaps))
-    changes.resolved = [("BTCUSDT", *span, why) for why, span in resolved.items()]
+    changes.resolved = [("BTCUSDT", *span, GapOutcome(why)) for why, span in resolved.items()]
     journal.write(changes, now)
 
 
-GAP = Gap(10, 29, NOW, NOW + 500, "reconnect", attempts=2, last_error="no answer")
+GAP = Gap(10, 29, NOW, NOW + 500, GapCause.RECONNECT, attempts=2, last_error="no answer")
 
 
 def test_a_gap_that_has_filled_stays_on_record_as_repaired(journal: Journal, path: Path) -> None:

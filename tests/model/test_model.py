@@ -13,7 +13,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from bintrades.model import EXACT, Bar, Gap, Trade, plain, utc
+from bintrades.model import EXACT, Bar, Gap, GapCause, Trade, plain, utc
 from bintrades.testing.bars import sample_bar
 from tests.strategies import INTERVAL, START, bar_of, decimals, make_trade, trades_of
 
@@ -192,7 +192,7 @@ def test_a_gap_touches_the_intervals_in_which_its_trades_may_have_been(
     since: int, until: int, interval: int
 ) -> None:
     assume(since <= until)
-    gap = Gap(1, 2, since, until, "skipped")
+    gap = Gap(1, 2, since, until, GapCause.SKIPPED)
     opened = interval * INTERVAL
 
     may_hold = any(opened <= time < opened + INTERVAL for time in (since, until)) or (

@@ -52,7 +52,7 @@ def gap(
 
 
 def start_gap(last_id: int, *, since: int = NOON) -> Gap:
-    return Gap(0, last_id, since, since + 5_000, START)
+    return Gap.beginning(last_id, since, since + 5_000)
 
 
 def rows(*ids: int, time: int = NOON) -> list[TradeRange]:
@@ -391,7 +391,7 @@ def test_only_the_first_page_tells_where_the_first_interval_begins() -> None:
     assert isinstance(task, AggregatesRequest)
     page = aggregates(*((i, i) for i in range(5)))
     assert plan.aggregates_came(task, page, now=0).begins_at == 0
-    plan.update(BTC, [Gap(0, 99, NOON, NOON + 5_000, START, 1)], now=0)
+    plan.update(BTC, [replace(Gap.beginning(99, NOON, NOON + 5_000), attempts=1)], now=0)
     task = task_of(plan)
     assert isinstance(task, AggregatesRequest)
     assert task.from_id == 105
