@@ -118,4 +118,6 @@ def _guarded(job: Callable[[], None]) -> None:
     try:
         job()
     except Exception:
-        log.exception("a periodic job failed; it runs again at its next time")
+        log.exception(
+            "a periodic job failed; it runs again at its next time", extra={"event": "job_failed"}
+        )

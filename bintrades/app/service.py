@@ -106,7 +106,7 @@ def _remembered_ban(journal: Journal) -> Ban:
         log.warning(
             "for how long the exchange wants no requests is nonsense in the journal and is"
             " forgotten; if it still wants none, it will say so again",
-            extra={"value": text},
+            extra={"event": "ban_unreadable", "value": text},
         )
         return Ban.read(None)
 
@@ -141,7 +141,9 @@ def _open_journal(config: Config, reasons: StopReasons) -> Journal | None:
             )
         except JournalInUse as error:
             limited.warning(
-                "waiting for the journal, which has one collector at a time", error=str(error)
+                "journal_locked",
+                "waiting for the journal, which has one collector at a time",
+                error=str(error),
             )
         if reasons.wait(_IN_USE_EVERY_S):
             return None
@@ -242,7 +244,7 @@ class Service:
         log.info(
             "starting; %s",
             self._config.when_bars_leave,
-            extra={"journal": str(self._config.journal.path)},
+            extra={"event": "collector_started", "journal": str(self._config.journal.path)},
         )
         for delivery in self._deliveries:
             delivery.start()
@@ -280,20 +282,30 @@ class Service:
             self._ingest_thread.force_stop()
             if not self._wait_for([self._ingest_thread], within_s):
                 self._reasons.fail("the aggregator did not end; what it held is lost")
-                log.error("the aggregator did not end; what it held is lost")
+                log.error(
+                    "the aggregator did not end; what it held is lost",
+                    extra={"event": "ingest_abandoned"},
+                )
                 self._journal.abandon()
         for delivery in self._deliveries:
             delivery.finish(within_s)
         if not self._wait_for(self._deliveries, min(within_s, _FORCED_WITHIN_S)):
-            log.info("the stores have %g s to take what is left; a signal ends that", within_s)
+            log.info(
+                "the stores have %g s to take what is left; a signal ends that",
+                within_s,
+                extra={"event": "shutdown_waiting"},
+            )
         self._wait_for(self._deliveries, within_s)
         for delivery in self._deliveries:
             if not delivery.has_taken_all and self._lacks_bars(delivery.store_name):
                 log.warning(
                     "store %s has not taken all bars; what it lacks stays in the journal",
                     delivery.store_name,
+                    extra={"event": "store_left_behind"},
                 )
-        log.info("stopped", extra=self._status.figures(self._ingest))
+        log.info(
+            "stopped", extra={"event": "collector_stopped", **self._status.figures(self._ingest)}
+        )
 
     def _lacks_bars(self, store: str) -> bool:
         """Whether bars wait for a store, as far as that can be known."""
@@ -347,9 +359,9 @@ class Service:
                 self._inbox.put(RateLimited(Ban.for_the_next(banned_for, utc_ms())))
             log.warning(
                 "the symbols cannot be checked against the exchange's list; collecting goes on",
-                extra={"error": str(error)},
+                extra={"event": "symbol_check_failed", "error": str(error)},
             )
 
     def _log_summary(self) -> None:
         path = self._config.journal.path
-        log.info("summary", extra=self._status.summary(self._ingest, path))
+        log.info("summary", extra={"event": "summary", **self._status.summary(self._ingest, path)})

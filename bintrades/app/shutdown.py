@@ -59,7 +59,7 @@ class StopReasons:
                 if left_s <= _LOOK_EVERY_S:
                     return False
             else:
-                log.info("stopping: %s", reason)
+                log.info("stopping: %s", reason, extra={"event": "shutdown_requested"})
                 return True
 
     def fail(self, failure: str) -> None:

@@ -233,7 +233,7 @@ def _figures(text: str | None) -> dict[str, Any] | None:
     except ValueError as error:
         log.warning(
             "what the collector has said last is nonsense in the journal",
-            extra={"error": str(error)},
+            extra={"event": "status_unreadable", "error": str(error)},
         )
         return None
     return figures if isinstance(figures, dict) and figures.keys() >= _NEEDED else None

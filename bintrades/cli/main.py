@@ -397,7 +397,11 @@ def _run(options: argparse.Namespace) -> int:
     except BintradesError as error:
         return _leave(1, [str(error)])
     except Exception:
-        log.critical("the collector failed, which is a bug", exc_info=True)
+        log.critical(
+            "the collector failed, which is a bug",
+            exc_info=True,
+            extra={"event": "collector_failed"},
+        )
         return _leave(1)
 
 

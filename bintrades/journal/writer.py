@@ -740,6 +740,7 @@ class Journal:
             write_spare(self.path, Spare(*self._kind, checkpoints))
         except OSError as error:
             self._limited.warning(
+                "spare_file_failed",
                 "what is known of the symbols cannot be kept beside the journal as well",
                 file=str(spare_file(self.path)),
                 error=str(error),
@@ -981,6 +982,7 @@ class Journal:
             since, until = sorted((part.first_trade_time_ms, part.last_trade_time_ms))
             self._put_past_gap(part.symbol, Gap(first_id, last_id, since, until, cause), LATE, at)
             self._limited.warning(
+                "late_trades_recorded",
                 "trades came when their bar had left the journal: they are in no bar, but on record"
                 " as late",
                 symbol=part.symbol,

@@ -52,10 +52,13 @@ class Certificates:
             log.warning(
                 "the certificates to trust have changed and cannot be read; "
                 "those of before serve on",
-                extra={"file": self._file, "error": str(error)},
+                extra={"event": "certificates_unreadable", "file": self._file, "error": str(error)},
             )
         else:
-            log.info("the certificates to trust have changed; new connections use them")
+            log.info(
+                "the certificates to trust have changed; new connections use them",
+                extra={"event": "certificates_reloaded"},
+            )
 
 
 def tls_context() -> ssl.SSLContext:

@@ -205,6 +205,7 @@ class Ingest:
         for payload, reason in decoded.bad:
             self.bad_count += 1
             self._limited.warning(
+                "message_rejected",
                 "a message cannot be used and is skipped",
                 reason=reason,
                 start=payload[:_SHOWN_BYTES].decode(errors="replace"),
@@ -212,6 +213,7 @@ class Ingest:
         for payload in decoded.unknown:
             self.unknown_count += 1
             self._limited.warning(
+                "message_ignored",
                 "a message of an unknown kind is ignored",
                 start=payload[:_SHOWN_BYTES].decode(errors="replace"),
             )
@@ -230,6 +232,7 @@ class Ingest:
         if not self._aggregator.on_latest_trade(symbol, trade_id, newest.time, newest.at):
             return
         self._limited.warning(
+            "stream_stalled",
             "a stream is dead: the exchange has trades that it did not send; asking for it again",
             symbol=symbol,
             trade_id=trade_id,
@@ -249,10 +252,11 @@ class Ingest:
 
     def _log_gaps(self, symbol: str, told: Sequence[Gap], gaps: Sequence[Gap]) -> None:
         if told and not gaps:
-            self._limited.info("nothing is missing any longer", symbol=symbol)
+            self._limited.info("gap_closed", "nothing is missing any longer", symbol=symbol)
         new = bisect_right(gaps, told[-1].last_id, key=_first_id) if told else 0
         for gap in gaps[new:]:
             self._limited.info(
+                "gap_opened",
                 "trades are missing",
                 symbol=symbol,
                 first_id=gap.first_id,
@@ -316,6 +320,7 @@ class Ingest:
             self._publish_gaps(symbol)
         for symbol, gap in changes.reopened:
             self._limited.info(
+                "gap_reopened",
                 "a trade came of ids that the exchange had said to be absent; they are asked for",
                 symbol=symbol,
                 first_id=gap.first_id,
@@ -369,7 +374,7 @@ class Ingest:
         if self._pruning is None or self._aggregator.waiting_bar_count:
             return  # of thousands that close at one moment the last should not wait for it
         if count := self._pruning.prune_if_due(exchange_ms, now):
-            self._limited.info("old bars have left the journal", bars=count)
+            self._limited.info("bars_pruned", "old bars have left the journal", bars=count)
 
     def _record_success(self) -> None:
         if self.journal_error is not None:
@@ -380,6 +385,7 @@ class Ingest:
         self.journal_error = str(error)
         self._retry_at = now + _RETRY_MS
         self._limited.warning(
+            "journal_failed",
             "the journal cannot be written; collecting goes on, its bars wait in memory",
             error=str(error),
             waiting_bars=self.waiting_bars,

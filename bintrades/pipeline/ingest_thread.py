@@ -67,7 +67,8 @@ class IngestThread(Worker):
                 if self._forced.is_set():
                     break
                 self._limited.warning(
-                    "too many bars wait for the journal: reading stops until it is well"
+                    "ingest_paused",
+                    "too many bars wait for the journal: reading stops until it is well",
                 )
                 time.sleep(_LONGEST_WAIT_S)
             else:

@@ -205,6 +205,7 @@ class QueueingHandler(logging.Handler):
         record = logging.LogRecord(
             __name__, logging.WARNING, __file__, 0, "lines of the log were lost: %d", (count,), None
         )
+        record.event = "log_lines_lost"
         return _encoded(self.format(record))
 
     def _complain(self, error: Exception) -> None:

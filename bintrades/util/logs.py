@@ -63,15 +63,21 @@ def _bad_file_named(config: LoggingConfig) -> Iterator[None]:
 
 
 def log_what_python_would_print() -> None:
-    """Have warnings, and exceptions that nobody catches, in the log: to print them may block."""
+    """Log warnings, and exceptions that nobody catches: printing them may block."""
     logging.captureWarnings(capture=True)
-    sys.excepthook = lambda *error: log.critical("the collector failed", exc_info=error)
+    sys.excepthook = lambda *error: log.critical(
+        "the collector failed", exc_info=error, extra={"event": "exception_uncaught"}
+    )
     threading.excepthook = lambda error: log.error(
         "a thread failed",
         exc_info=(error.exc_type, error.exc_value or error.exc_type(), error.exc_traceback),
+        extra={"event": "thread_failed"},
     )
     sys.unraisablehook = lambda error: log.error(
-        "an exception was ignored: %s", error.err_msg or error.object, exc_info=error.exc_value
+        "an exception was ignored: %s",
+        error.err_msg or error.object,
+        exc_info=error.exc_value,
+        extra={"event": "exception_ignored"},
     )
 
 
@@ -124,6 +130,7 @@ class _TextFormatter(logging.Formatter):
 class LimitedLog:
     """Logs the first of many like events at once and then at most one in *every_s*, with a count.
 
+    The count of those left out in between is the field `suppressed` (and `untold`, its old name).
     Belongs to one thread.
     """
 
@@ -134,26 +141,26 @@ class LimitedLog:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._logger = logger
-        self._every = every_s
+        self._every_s = every_s
         self._clock = clock
-        self._last: dict[str, float] = {}
+        self._last_s: dict[str, float] = {}
         self._suppressed: dict[str, int] = {}
 
-    def warning(self, message: str, **extra: Any) -> None:
-        """Log *message* unless it was logged a short while ago; messages are told apart by text."""
-        self._log(logging.WARNING, message, extra)
+    def warning(self, event: str, message: str, **extra: Any) -> None:
+        """Log *message* unless the last line of *event* was a short while ago."""
+        self._log(logging.WARNING, event, message, extra)
 
-    def info(self, message: str, **extra: Any) -> None:
-        """The same for what is no cause for worry."""
-        self._log(logging.INFO, message, extra)
+    def info(self, event: str, message: str, **extra: Any) -> None:
+        """Do the same at level INFO."""
+        self._log(logging.INFO, event, message, extra)
 
-    def _log(self, level: int, message: str, extra: dict[str, Any]) -> None:
-        now = self._clock()
-        last = self._last.get(message)
-        if last is not None and now - last < self._every:
-            self._suppressed[message] = self._suppressed.get(message, 0) + 1
+    def _log(self, level: int, event: str, message: str, extra: dict[str, Any]) -> None:
+        now_s = self._clock()
+        last_s = self._last_s.get(event)
+        if last_s is not None and now_s - last_s < self._every_s:
+            self._suppressed[event] = self._suppressed.get(event, 0) + 1
             return
-        self._last[message] = now
-        self._logger.log(
-            level, message, extra={**extra, "untold": self._suppressed.pop(message, 0)}
-        )
+        self._last_s[event] = now_s
+        count = self._suppressed.pop(event, 0)
+        fields = {"event": event, **extra, "suppressed": count, "untold": count}
+        self._logger.log(level, message, extra=fields)

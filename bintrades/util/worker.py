@@ -59,6 +59,6 @@ class Worker(ABC):
             self.run()
         except BaseException:  # SystemExit as well: threading would swallow it without a word
             try:
-                log.exception("%s failed", self.name)
+                log.exception("%s failed", self.name, extra={"event": "worker_failed"})
             finally:  # not even a log that fails may keep this from stopping the process
                 self._on_failure(f"{self.name} failed")

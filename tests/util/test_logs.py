@@ -602,44 +602,60 @@ def clock() -> Clock:
     return Clock()
 
 
-def told(caplog: pytest.LogCaptureFixture) -> list[tuple[str, int]]:
-    """Return each line with the number of those that were left out before it."""
-    return [(record.getMessage(), vars(record)["untold"]) for record in caplog.records]
+def logged(caplog: pytest.LogCaptureFixture) -> list[tuple[str, int]]:
+    """Return the event of each line, and how many were suppressed before it."""
+    lines = [vars(record) for record in caplog.records]
+    assert all(line["suppressed"] == line["untold"] for line in lines)
+    return [(line["event"], line["suppressed"]) for line in lines]
 
 
-def test_of_many_like_events_the_first_is_told_and_then_one_a_while_with_the_number_left_out(
+def test_of_many_like_events_the_first_is_logged_and_then_one_a_while_with_the_number_left_out(
     caplog: pytest.LogCaptureFixture, clock: Clock
 ) -> None:
     limited = LimitedLog(log, every_s=10, clock=clock)
 
     for clock.now in (0, 0.1, 9.9, 10, 10.1, 25, 40):
-        limited.warning("again")
+        limited.warning("tested", "again")
 
-    assert told(caplog) == [("again", 0), ("again", 2), ("again", 1), ("again", 0)]
+    assert logged(caplog) == [("tested", 0), ("tested", 2), ("tested", 1), ("tested", 0)]
     assert all(record.levelno == logging.WARNING for record in caplog.records)
+    assert {record.getMessage() for record in caplog.records} == {"again"}
 
 
-def test_events_of_another_kind_are_told_at_once(
+def test_events_of_another_kind_are_logged_at_once(
     caplog: pytest.LogCaptureFixture, clock: Clock
 ) -> None:
     limited = LimitedLog(log, clock=clock)
 
-    limited.warning("one", symbol="BTCUSDT")
-    limited.warning("one", symbol="ETHUSDT")
-    limited.warning("other")
+    limited.warning("first_tested", "one", symbol="BTCUSDT")
+    limited.warning("first_tested", "one", symbol="ETHUSDT")
+    limited.warning("second_tested", "other")
 
-    assert told(caplog) == [("one", 0), ("other", 0)]
+    assert logged(caplog) == [("first_tested", 0), ("second_tested", 0)]
     assert vars(caplog.records[0])["symbol"] == "BTCUSDT"
 
 
-def test_an_event_in_a_loop_is_told_a_few_times_only(
+def test_an_event_in_a_loop_is_logged_a_few_times_only(
     caplog: pytest.LogCaptureFixture, clock: Clock
 ) -> None:
     limited = LimitedLog(log, clock=clock)
 
     for tick in range(60_000):
         clock.now = tick / 1_000
-        limited.warning("bad message")
+        limited.warning("tested", "bad message")
 
     assert len(caplog.records) == 6
-    assert sum(untold for _, untold in told(caplog)) == 50_001 - 6
+    assert sum(suppressed for _, suppressed in logged(caplog)) == 50_001 - 6
+
+
+@pytest.mark.parametrize(
+    ("format_", "shown"),
+    [("json", '"message": "again", "event": "tested", "symbol"'), ("text", "again event=tested s")],
+)
+def test_the_event_stands_beside_the_message(file: Path, format_: str, shown: str) -> None:
+    set_up_logging(LoggingConfig(format=format_, file=file))
+
+    LimitedLog(log).warning("tested", "again", symbol="BTCUSDT")
+    log.warning("again", extra={"event": "tested", "symbol": "BTCUSDT"})
+
+    assert [shown in line for line in content(file).splitlines()] == [True, True]

@@ -149,7 +149,9 @@ class Backfill:
         if error.status in BANS:
             self._put(RateLimited(Ban.for_the_next(self._budget.banned_for(now), self._utc())))
         self._limited.warning(
-            "a request for lost trades failed; it is made again", error=str(error)
+            "backfill_failed",
+            "a request for lost trades failed; it is made again",
+            error=str(error),
         )
 
     def _wait_for_budget(self, weight: int) -> int:
@@ -157,6 +159,7 @@ class Backfill:
         wait = self._budget.wait_ms(weight, self._now())
         if wait > _MINUTE_MS:
             self._limited.warning(
+                "backfill_rate_limited",
                 "no lost trades are asked for, since the exchange refuses requests",
                 seconds=wait // 1000,
                 error=self._budget.last_error,

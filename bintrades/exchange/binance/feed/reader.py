@@ -156,7 +156,11 @@ class Reader(Worker):
             self.beat()
             wait_ms = self._attempts.wait_ms(now_ms())
             if wait_ms:
-                self._limited.warning("too many attempts to connect; waiting", wait_ms=wait_ms)
+                self._limited.warning(
+                    "connection_attempts_limited",
+                    "too many attempts to connect; waiting",
+                    wait_ms=wait_ms,
+                )
                 self._stopping.wait(min(wait_ms / 1000, _LONGEST_WAIT_S))
                 continue
             connections = self.connection_count
@@ -220,6 +224,8 @@ class Reader(Worker):
                 if self._stopping.is_set():
                     log.warning("stopped while the inbox was full; what was not read is a gap")
                     return
-                self._limited.warning("the inbox is full: reading waits for the aggregator")
+                self._limited.warning(
+                    "inbox_full", "the inbox is full: reading waits for the aggregator"
+                )
             else:
                 return

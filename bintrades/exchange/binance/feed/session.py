@@ -145,6 +145,7 @@ class Session:
             raise ConnectionError(f"closed by the exchange: {code} {reason}".rstrip())
         elif frame.opcode is Opcode.BINARY:
             self._limited.warning(
+                "binary_message_ignored",
                 "a binary message is ignored: nothing that was asked for is binary",
                 start=frame.payload[:40].hex(),
             )
