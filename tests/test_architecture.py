@@ -44,26 +44,11 @@ MAY_IMPORT = {
 exchange never the journal or the configuration, a store never the configuration or an exchange,
 nothing but __main__ the commands."""
 
-OFFENDERS = {
-    "app.service -> exchange.binance.backfill",
-    "app.service -> exchange.binance.backfill_plan",
-    "app.service -> exchange.binance.backfill_thread",
-    "app.service -> exchange.binance.budget",
-    "app.service -> exchange.binance.catalog",
-    "app.service -> exchange.binance.feed.pool",
-    "app.service -> exchange.binance.feed.reader",
-    "app.service -> exchange.binance.feed.session",
-    "app.service -> exchange.binance.history",
-    "app.service -> exchange.binance.market",
-    "app.service -> exchange.binance.markets",
-    "app.service -> exchange.binance.rest",
+OFFENDERS: set[str] = {
     "app.status -> exchange.binance.backfill_thread",
-    "app.status -> exchange.binance.budget",
-    "app.status -> exchange.binance.feed.pool",
     "cli.main -> testing.simulate",
-    "exchange.binance.catalog -> config.loader",
-    "exchange.binance.catalog -> journal.writer",
     "exchange.events -> exchange.binance.messages",
+    "exchange.port -> exchange.binance.backfill_thread",
     "pipeline.ingest -> exchange.binance.messages",
     "util.logs -> config.loader",
 }

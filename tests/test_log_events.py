@@ -24,7 +24,6 @@ LEVELS = {
 }
 
 TO_DO: set[str] = {
-    "bintrades/exchange/binance/catalog.py",
     "bintrades/exchange/binance/feed/pool.py",
     "bintrades/exchange/binance/feed/reader.py",
     "bintrades/exchange/binance/feed/session.py",
