@@ -45,7 +45,6 @@ exchange never the journal or the configuration, a store never the configuration
 nothing but __main__ the commands."""
 
 OFFENDERS: set[str] = {
-    "app.status -> exchange.binance.backfill_thread",
     "cli.main -> testing.simulate",
     "exchange.events -> exchange.binance.messages",
     "exchange.port -> exchange.binance.backfill_thread",

@@ -1,37 +1,33 @@
-"""The whole service on one page: what there is, how it is wired, how it starts and stops.
+"""The life of a collector: open what it works with, start its workers, wait, stop them.
 
-Started from the last stage to the first and stopped from the first to the last, so that nothing is
-handed to somebody who is not there. The main thread waits for a reason to stop: a signal, or the
-word that a worker has failed.
+The workers start from the last stage to the first and stop from the first to the last, so that
+nothing is handed to one that does not run. The main thread waits for a reason to stop: a signal or
+the failure of a worker.
 """
 
 from __future__ import annotations
 
 import logging
-import queue
 import sys
 import time
 from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING
 
+from bintrades.app.collector import Collector, Resources
+from bintrades.app.figures import Process
 from bintrades.app.health import RUNNING, STOPPING
 from bintrades.app.scheduler import Scheduler, Ticker
-from bintrades.app.status import Process, Status
+from bintrades.app.status import with_journal_figures
 from bintrades.app.symbol_list import choose_symbols, unlisted_symbols
-from bintrades.core.aggregator import Aggregator
 from bintrades.errors import ConfigError, ExchangeError, JournalError, JournalInUse
 from bintrades.exchange.ban import BLOCKED_UNTIL, Ban
 from bintrades.exchange.events import RateLimited
 from bintrades.exchange.registry import EXCHANGES
-from bintrades.journal.reader import Cursor, JournalReader
+from bintrades.journal.reader import JournalReader
 from bintrades.journal.writer import MARK_EVERY_MS, Journal
 from bintrades.net.dialing import Dialer
 from bintrades.net.tls import Certificates
-from bintrades.pipeline.delivery import Delivery
-from bintrades.pipeline.ingest import FEW_SYMBOLS, Ingest
-from bintrades.pipeline.ingest_thread import INBOX_SIZE, IngestThread
-from bintrades.pipeline.pruning import Pruning
 from bintrades.util.clocks import now_ms, utc_ms
 from bintrades.util.logs import LimitedLog
 
@@ -40,10 +36,7 @@ if TYPE_CHECKING:
 
     from bintrades.app.shutdown import StopReasons
     from bintrades.config.loader import Config
-    from bintrades.core.write_batch import Key
-    from bintrades.exchange.events import Event
     from bintrades.exchange.port import Exchange
-    from bintrades.model import Gap
     from bintrades.stores.loader import Store
     from bintrades.util.worker import Worker
 
@@ -74,7 +67,7 @@ def run(config: Config, stores: Sequence[Store], reasons: StopReasons) -> int:
     if journal is None:
         return 0  # told to stop while another collector had it
     process = Process()
-    process.tell(journal)
+    process.publish(journal)
     with closing(journal), closing(_open_exchange(config, journal)) as exchange:
         try:
             wait = partial(_wait_with_heartbeat, process, journal, reasons)
@@ -84,8 +77,9 @@ def run(config: Config, stores: Sequence[Store], reasons: StopReasons) -> int:
             raise ConfigError(f"{config.path}: {error}; {allowed}") from error
         if not symbols:
             return 0  # told to stop before the exchange had answered
-        service = Service(config, symbols, stores, journal, exchange, reasons, process)
-        return service.run()
+        resources = Resources(journal, exchange, stores, process, reasons)
+        collector = Collector(config, symbols, resources)
+        return Service(config, collector, resources, reasons).run()
 
 
 def _open_exchange(config: Config, journal: Journal) -> Exchange:
@@ -117,7 +111,7 @@ def _wait_with_heartbeat(
     """Wait for a reason to stop, leaving signs of life; return whether there is one."""
     deadline = time.monotonic() + timeout_s
     while (left := deadline - time.monotonic()) > 0:
-        process.tell(journal)
+        process.publish(journal)
         if reasons.wait(min(left, _WORD_EVERY_S)):
             return True
     return False
@@ -150,90 +144,26 @@ def _open_journal(config: Config, reasons: StopReasons) -> Journal | None:
 
 
 class Service:
-    """All workers of one collector."""
+    """Starts the workers of a collector, waits for a reason to stop, and stops them."""
 
     def __init__(
-        self,
-        config: Config,
-        symbols: Sequence[str],
-        stores: Sequence[Store],
-        journal: Journal,
-        exchange: Exchange,
-        reasons: StopReasons,
-        process: Process,
+        self, config: Config, collector: Collector, resources: Resources, reasons: StopReasons
     ) -> None:
         self._config = config
-        self._process = process
+        self._collector = collector
+        self._exchange = resources.exchange
+        self._journal = resources.journal
+        self._process = resources.process
         self._reasons = reasons
-        self._exchange = exchange
-        self._journal = journal
         self._is_forced = False
-        self._inbox: queue.Queue[Event] = queue.Queue(INBOX_SIZE)
-        self._deliveries = [
-            Delivery(
-                store,
-                config.store_options[store.name],
-                Cursor(config.journal.path, store.name, self._save_readable, self._lose_unreadable),
-                on_failure=reasons.fail,
-                on_bad_options=partial(self._refuse_options, store.name),
-            )
-            for store in stores
-        ]
-        aggregator = Aggregator(
-            symbols,
-            market=exchange.market.name,
-            interval_ms=config.bars.interval_ms,
-            grace_ms=config.bars.grace_ms,
-        )
-        journal.release(symbols, utc_ms())
-        aggregator.resume(journal.checkpoints)
-        self._backfill = None
-        if config.repair.enabled:
-            self._backfill = exchange.make_backfill(
-                config.repair.max_age_ms,
-                self._inbox.put,
-                clock=lambda: aggregator.clock(now_ms()),
-                on_failure=reasons.fail,
-            )
-        self._ingest = Ingest(
-            aggregator,
-            journal,
-            checkpoint_every_ms=config.journal.checkpoint_every_ms,
-            is_sparing=config.repair.enabled and len(symbols) > FEW_SYMBOLS,
-            now=now_ms(),
-            clock=utc_ms,
-            status=lambda: self._status.text(self._ingest),
-            on_bars=self._announce_bars,
-            on_gaps=self._announce_gaps,
-            on_idle_symbols=self._check_idle_symbols,
-            pruning=self._make_pruning(),
-        )
-        self._ingest_thread = IngestThread(self._inbox, self._ingest, on_failure=reasons.fail)
-        self._feed = exchange.make_feed(symbols, self._inbox, reasons.fail)
-        self._status = Status(
-            process,
-            symbols,
-            self._inbox,
-            aggregator,
-            self._feed,
-            self._backfill,
-            exchange.budget,
-            self._deliveries,
-        )
         # Apart from what is scheduled: an exchange that says goodbye waits for no summary.
         self._rotation = Ticker(
             "rotation", _ROTATION_EVERY_S, self._maintain_connections, reasons.fail
         )
         self._scheduler = Scheduler(reasons.fail)
-        self._status.watch(self._rotation, self._scheduler)
-        self._scheduler.once(self._check_listing)
+        self._scheduler.once(self._check_symbols)
         self._scheduler.every(_SUMMARY_EVERY_S, self._log_summary)
-
-    def _make_pruning(self) -> Pruning | None:
-        retention_ms = self._config.retention_ms
-        if retention_ms is None:
-            return None
-        return Pruning(self._journal, self._config.stores.enabled, retention_ms)
+        collector.watch(self._rotation, self._scheduler)
 
     def run(self) -> int:
         """Start everything, wait for a reason to stop, stop everything; return the exit status.
@@ -246,66 +176,74 @@ class Service:
             self._config.when_bars_leave,
             extra={"event": "collector_started", "journal": str(self._config.journal.path)},
         )
-        for delivery in self._deliveries:
+        collector = self._collector
+        for delivery in collector.deliveries:
             delivery.start()
-        for delivery in self._deliveries:
+        for delivery in collector.deliveries:
             delivery.wait_until_tried(_STORES_OPEN_WITHIN_S)
-            self._process.tell(self._journal)
+            self._process.publish(self._journal)
         if not self._reasons.bad_options:
             self._process.state = RUNNING
-            self._ingest_thread.start()
-            if self._backfill is not None:
-                self._backfill.start()
-            self._feed.start()
+            collector.ingest_thread.start()
+            if collector.backfill is not None:
+                collector.backfill.start()
+            collector.feed.start()
             self._rotation.start()
             self._scheduler.start()
             self._reasons.wait()
         self._stop()
         if self._reasons.bad_options:
             raise ConfigError(*self._reasons.bad_options)
-        return 1 if self._reasons.failures or self._ingest_thread.lost_bar_count else 0
+        return 1 if self._reasons.failures or collector.ingest_thread.lost_bar_count else 0
 
     def _stop(self) -> None:
         self._process.state = STOPPING
-        self._scheduler.stop()
-        self._rotation.stop()
-        self._wait_for([self._scheduler, self._rotation], _READERS_STOP_WITHIN_S)
-        sources: list[Worker] = [*self._feed.readers]
-        if self._backfill is not None:
-            sources.append(self._backfill)
-        for source in sources:
-            source.stop()
-        self._wait_for(sources, _READERS_STOP_WITHIN_S)
         within_s = self._config.stores.shutdown_timeout_ms / 1000
-        self._ingest_thread.stop()
-        if not self._wait_for([self._ingest_thread], within_s):
-            self._ingest_thread.force_stop()
-            if not self._wait_for([self._ingest_thread], within_s):
-                self._reasons.fail("the aggregator did not end; what it held is lost")
-                log.error(
-                    "the aggregator did not end; what it held is lost",
-                    extra={"event": "ingest_abandoned"},
-                )
-                self._journal.abandon()
-        for delivery in self._deliveries:
+        self._stop_workers([self._scheduler, self._rotation])
+        self._stop_workers(self._collector.sources)
+        self._stop_ingest(within_s)
+        self._stop_deliveries(within_s)
+        log.info("stopped", extra={"event": "collector_stopped", **self._collector.figures()})
+
+    def _stop_workers(self, workers: Sequence[Worker]) -> None:
+        for worker in workers:
+            worker.stop()
+        self._wait_for(workers, _READERS_STOP_WITHIN_S)
+
+    def _stop_ingest(self, within_s: float) -> None:
+        """Have all that has come written to the journal, the open bars as well."""
+        ingest_thread = self._collector.ingest_thread
+        ingest_thread.stop()
+        if self._wait_for([ingest_thread], within_s):
+            return
+        ingest_thread.force_stop()
+        if not self._wait_for([ingest_thread], within_s):
+            self._reasons.fail("the aggregator did not end; what it held is lost")
+            log.error(
+                "the aggregator did not end; what it held is lost",
+                extra={"event": "ingest_abandoned"},
+            )
+            self._journal.abandon()
+
+    def _stop_deliveries(self, within_s: float) -> None:
+        """Give the stores some time for what is left; what they do not take the journal keeps."""
+        deliveries = self._collector.deliveries
+        for delivery in deliveries:
             delivery.finish(within_s)
-        if not self._wait_for(self._deliveries, min(within_s, _FORCED_WITHIN_S)):
+        if not self._wait_for(deliveries, min(within_s, _FORCED_WITHIN_S)):
             log.info(
                 "the stores have %g s to take what is left; a signal ends that",
                 within_s,
                 extra={"event": "shutdown_waiting"},
             )
-        self._wait_for(self._deliveries, within_s)
-        for delivery in self._deliveries:
+        self._wait_for(deliveries, within_s)
+        for delivery in deliveries:
             if not delivery.has_taken_all and self._lacks_bars(delivery.store_name):
                 log.warning(
                     "store %s has not taken all bars; what it lacks stays in the journal",
                     delivery.store_name,
-                    extra={"event": "store_left_behind"},
+                    extra={"event": "store_left_behind", "store": delivery.store_name},
                 )
-        log.info(
-            "stopped", extra={"event": "collector_stopped", **self._status.figures(self._ingest)}
-        )
 
     def _lacks_bars(self, store: str) -> bool:
         """Whether bars wait for a store, as far as that can be known."""
@@ -326,42 +264,21 @@ class Service:
                 deadline = time.monotonic() + _FORCED_WITHIN_S
         return True
 
-    def _refuse_options(self, store: str, problems: str) -> None:
-        for problem in problems.splitlines():
-            self._reasons.refuse(f"{self._config.path}: [store:{store}] {problem}")
-
-    def _save_readable(self, reason: str, file: tuple[int, int]) -> None:
-        self._ingest.save_readable(reason, file)
-
-    def _lose_unreadable(self, keys: Sequence[Key]) -> None:
-        self._ingest.lose_unreadable(keys)
-
-    def _announce_bars(self) -> None:
-        for delivery in self._deliveries:
-            delivery.notify()
-
-    def _announce_gaps(self, symbol: str, gaps: Sequence[Gap]) -> None:
-        if self._backfill is not None:
-            self._backfill.tell(symbol, gaps)
-
-    def _check_idle_symbols(self, symbols: Sequence[str]) -> None:
-        if self._backfill is not None:
-            self._backfill.check_idle(symbols)
-
     def _maintain_connections(self) -> None:
-        self._feed.maintain(now_ms())
+        self._collector.feed.maintain(now_ms())
 
-    def _check_listing(self) -> None:
+    def _check_symbols(self) -> None:
+        catalog, budget = self._exchange.catalog, self._exchange.budget
         try:
-            self._status.unlisted = unlisted_symbols(self._config.symbols, self._exchange.catalog)
+            self._collector.unlisted = unlisted_symbols(self._config.symbols, catalog)
         except ExchangeError as error:
-            if banned_for := self._exchange.budget.banned_for(now_ms()):
-                self._inbox.put(RateLimited(Ban.for_the_next(banned_for, utc_ms())))
+            if banned_for := budget.banned_for(now_ms()):
+                self._collector.inbox.put(RateLimited(Ban.for_the_next(banned_for, utc_ms())))
             log.warning(
                 "the symbols cannot be checked against the exchange's list; collecting goes on",
                 extra={"event": "symbol_check_failed", "error": str(error)},
             )
 
     def _log_summary(self) -> None:
-        path = self._config.journal.path
-        log.info("summary", extra={"event": "summary", **self._status.summary(self._ingest, path)})
+        figures = with_journal_figures(self._collector.figures(), self._config.journal.path)
+        log.info("summary", extra={"event": "summary", **figures})

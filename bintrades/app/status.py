@@ -1,4 +1,4 @@
-"""What the collector has, waits for and lacks: gathered while running, printed by a command."""
+"""What `bintrades status` shows of a collector: read from its journal."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import json
 import logging
 import os
 import time
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from bintrades.app.figures import STATUS
 from bintrades.app.health import (
     NEVER_RUN,
     NOT_RESPONDING,
@@ -25,176 +25,33 @@ from bintrades.journal.lock import holder, is_in_use
 from bintrades.journal.reader import JournalReader
 from bintrades.journal.wal import WAL_LIMIT, reading_processes, wal_bytes
 from bintrades.model import ABSENT, LATE, REPAIRED, utc
-from bintrades.util.clocks import now_ms, utc_ms
-from bintrades.util.log_writer import lost_lines
-from bintrades.util.text import as_json, redact, redacted, showable
-from bintrades.version import __version__
+from bintrades.util.clocks import now_ms
+from bintrades.util.text import redact, showable
 
 if TYPE_CHECKING:
-    import queue
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
-    from bintrades.core.aggregator import Aggregator
-    from bintrades.exchange.binance.backfill_thread import BackfillThread
-    from bintrades.exchange.events import Event
-    from bintrades.exchange.port import Feed, RateBudget
-    from bintrades.journal.writer import Journal
-    from bintrades.pipeline.delivery import Delivery
-    from bintrades.pipeline.ingest import Ingest
-    from bintrades.util.worker import Worker
-
 log = logging.getLogger(__name__)
-
-STATUS = "status"
-"""Name of the fact in the journal that is the last word of its collector."""
-
 
 _NEEDED = {"pid", "started_at", "updated_at"}  # what every word of a collector has
 _NUMBER_WITHIN_S = 0.1  # of taking the journal, a collector has put its number down
 
 
-class Process:
-    """Who the collector is, since when, and what it is about to do; state is one of health's."""
+def with_journal_figures(figures: dict[str, Any], journal: Path) -> dict[str, Any]:
+    """Return *figures* of a collector and what its journal says of gaps and of bars that wait.
 
-    def __init__(self) -> None:
-        self.state = STARTING
-        self._started_at = utc_ms()
-        self._started_ms = now_ms()
-
-    def figures(self) -> dict[str, Any]:
-        """Return its last word so far."""
-        return {
-            "version": __version__,
-            "pid": os.getpid(),
-            "state": self.state,
-            "started_at": utc(self._started_at).isoformat(),
-            "updated_at": utc(utc_ms()).isoformat(),
-            "started_ms": self._started_ms,
-            "beat_ms": now_ms(),
-        }
-
-    def tell(self, journal: Journal) -> None:
-        """Leave a word in the journal, where others do not do so yet, and if it takes one."""
-        with suppress(JournalError):
-            journal.set_meta(STATUS, as_json(self.figures()))
-
-
-class Status:
-    """The figures of a running collector. Filled in by service, read from any thread."""
-
-    def __init__(
-        self,
-        process: Process,
-        symbols: Sequence[str],
-        inbox: queue.Queue[Event],
-        aggregator: Aggregator,
-        feed: Feed,
-        repairer: BackfillThread | None,
-        budget: RateBudget,
-        deliveries: Sequence[Delivery],
-    ) -> None:
-        self.unlisted: list[str] = []  # configured names that the exchange does not list
-        self._process = process
-        self._symbols = symbols
-        self._inbox = inbox
-        self._aggregator = aggregator
-        self._feed = feed
-        self._backfill = repairer
-        self._budget = budget
-        self._deliveries = deliveries
-        self._others: Sequence[Worker] = ()
-
-    def watch(self, *workers: Worker) -> None:
-        """Tell of *workers* as well whether they move. Call it before anybody asks."""
-        self._others = workers
-
-    def figures(self, recording: Ingest) -> dict[str, Any]:
-        """Return everything worth knowing, without secrets; counts are since the start."""
-        now = now_ms()
-        figures: dict[str, Any] = {
-            **self._process.figures(),
-            "symbols": len(self._symbols),
-            "unlisted_symbols": redacted(self.unlisted),
-            "trades": self._aggregator.trade_count,
-            "duplicates": self._aggregator.duplicate_count,
-            "repaired_trades": self._aggregator.repaired_count,
-            "foreign_trades": self._aggregator.foreign_count,
-            "bad_messages": recording.bad_count,
-            "unknown_messages": recording.unknown_count,
-            "bars": self._aggregator.bar_count,
-            "open_bars": self._aggregator.open_bar_count,
-            "lag_ms": recording.lag_ms,
-            "delay_ms": recording.delay_ms,
-            "queue": self._inbox.qsize(),
-            "journal_error": _redacted(recording.journal_error),
-            "log_lines_lost": lost_lines(),
-            "connections": [
-                {
-                    "name": connection.name,
-                    "state": connection.state,
-                    "symbols": connection.symbols,
-                    "connections": connection.connection_count,
-                    "error": _redacted(connection.error),
-                    "down_ms": connection.down_ms,
-                }
-                for connection in self._feed.snapshot(now)
-            ],
-            "repair": self._repair_figures(utc_ms()),
-            "stores": [
-                {
-                    "name": delivery.store_name,
-                    "delivered": delivery.delivered_count,
-                    "error": _redacted(delivery.last_error),
-                    "behind_ms": now - delivery.caught_up_at,
-                }
-                for delivery in self._deliveries
-            ],
-        }
-        figures["workers"] = [
-            {"name": worker.name, "idle_ms": now - worker.moved_at}
-            for worker in self._workers()
-            if worker.is_alive
-        ]
-        return figures
-
-    def _workers(self) -> Iterator[Worker]:
-        yield from self._feed.readers
-        yield from self._deliveries
-        if self._backfill is not None:
-            yield self._backfill
-        yield from self._others
-
-    def text(self, recording: Ingest) -> str:
-        """Return the figures as they are kept in the journal."""
-        return as_json(self.figures(recording))
-
-    def summary(self, recording: Ingest, journal: Path) -> dict[str, Any]:
-        """Return the figures, and what the journal says of gaps and of bars that wait.
-
-        Where it cannot be read, its error.
-        """
-        figures = self.figures(recording)
-        reader = JournalReader(journal)
-        try:
-            figures["gaps"] = _gap_figures(reader)
-            for store in figures["stores"]:
-                store.update(_store_figures(reader, store["name"]))
-            figures |= _sizes(journal)
-        except (JournalError, OSError) as error:
-            figures["journal_error"] = figures["journal_error"] or str(error)
-        return figures
-
-    def _repair_figures(self, now: int) -> dict[str, Any]:
-        blocked_for = self._budget.blocked_for(now_ms())
-        return {
-            "is_enabled": self._backfill is not None,
-            "requests": self._backfill.request_count if self._backfill else 0,
-            "blocked_until": utc(now + blocked_for).isoformat() if blocked_for else None,
-            "error": _redacted(
-                self._budget.last_error
-            ),  # of any request, that for the list of symbols too
-        }
+    Where it cannot be read, its error.
+    """
+    reader = JournalReader(journal)
+    try:
+        figures["gaps"] = _gap_figures(reader)
+        for store in figures["stores"]:
+            store.update(_store_figures(reader, store["name"]))
+        figures |= _sizes(journal)
+    except (JournalError, OSError) as error:
+        figures["journal_error"] = figures["journal_error"] or str(error)
+    return figures
 
 
 def read_status(journal: Path, stores: Sequence[str]) -> dict[str, Any]:

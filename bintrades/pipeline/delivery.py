@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bintrades.errors import ConfigError, JournalError, RejectedBars
@@ -36,6 +37,16 @@ _SURELY_A_TIMEOUT_S = 10.0  # whatever a failure that took so long is called
 _MOST_OF_A_REASON = 1_000  # characters
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 30.0
 _LOOK_EVERY_S = 10.0  # for what no other thread announced, such as bars sent again on request
+
+
+@dataclass(frozen=True, slots=True)
+class DeliverySnapshot:
+    """What is known of the bars for one store."""
+
+    store: str
+    delivered_count: int  # since the start
+    error: str | None  # None: the store is well
+    behind_ms: int  # since nothing was left for it
 
 
 class Delivery(Worker):
@@ -75,6 +86,12 @@ class Delivery(Worker):
     def store_name(self) -> str:
         """The plugin's name."""
         return self._store.name
+
+    def snapshot(self, now: int) -> DeliverySnapshot:
+        """Return how far the store is. Any thread."""
+        return DeliverySnapshot(
+            self._store.name, self.delivered_count, self.last_error, now - self.caught_up_at
+        )
 
     def notify(self) -> None:
         """Say that the journal holds new bars. Any thread."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from bisect import bisect_right
 from collections import deque
+from dataclasses import dataclass
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
@@ -58,13 +59,30 @@ _SHOWN_BYTES = 200
 _first_id = attrgetter("first_id")
 
 
+@dataclass(frozen=True, slots=True)
+class IngestSnapshot:
+    """What is known of the trades and bars of a collector; counts are since the start."""
+
+    trade_count: int
+    duplicate_count: int
+    repaired_count: int
+    foreign_count: int
+    bad_count: int
+    unknown_count: int
+    bar_count: int
+    open_bar_count: int
+    lag_ms: int
+    delay_ms: int
+    journal_error: str | None
+
+
 class Ingest:
     """Records events. Every call comes from one thread; *now* is milliseconds, monotonic.
 
     on_bars is called after each commit that holds bars for the stores, on_gaps with what is
     missing of a symbol, and which ids are absent, when that has changed, on_quiet with symbols
-    whose streams may be dead; status() gives what is written beside the bars, and clock() the
-    time for their updated_at.
+    whose streams may be dead; status() gives what is written beside the bars, from a snapshot of
+    this moment, and clock() the time for their updated_at.
 
     Every checkpoint_every_ms all that changed is saved or, where *is_sparing*, only what has
     changed enough: with many symbols that is most of the cost, and a crash makes each of them ask
@@ -80,7 +98,7 @@ class Ingest:
         is_sparing: bool = False,
         now: int,
         clock: Callable[[], int],
-        status: Callable[[], str],
+        status: Callable[[IngestSnapshot], str],
         on_bars: Callable[[], None],
         on_gaps: Callable[[str, Sequence[Gap]], None],
         on_idle_symbols: Callable[[Sequence[str]], None],
@@ -124,6 +142,23 @@ class Ingest:
     def is_full(self) -> bool:
         """Whether too many bars wait for any more to be made."""
         return self.waiting_bars > MAX_WAITING_BARS
+
+    def snapshot(self) -> IngestSnapshot:
+        """Return the figures of this moment."""
+        aggregator = self._aggregator
+        return IngestSnapshot(
+            trade_count=aggregator.trade_count,
+            duplicate_count=aggregator.duplicate_count,
+            repaired_count=aggregator.repaired_count,
+            foreign_count=aggregator.foreign_count,
+            bad_count=self.bad_count,
+            unknown_count=self.unknown_count,
+            bar_count=aggregator.bar_count,
+            open_bar_count=aggregator.open_bar_count,
+            lag_ms=self.lag_ms,
+            delay_ms=self.delay_ms,
+            journal_error=self.journal_error,
+        )
 
     def save_readable(self, reason: str, file: tuple[int, int]) -> None:
         """Have what can be read of a damaged journal saved at the next write. Any thread.
@@ -345,7 +380,7 @@ class Ingest:
             self._journal.write(
                 self._pending,
                 clock,
-                self._status() if is_due else None,
+                self._status(self.snapshot()) if is_due else None,
                 exchange_ms=exchange_ms,
             )
             self._pending = WriteBatch()

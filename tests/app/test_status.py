@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import queue
 import re
 import sqlite3
 from contextlib import closing
@@ -15,29 +14,28 @@ from unittest.mock import ANY
 import pytest
 from msgspec.structs import replace
 
+from bintrades.app.collector import Collector, Resources, Supervisor
+from bintrades.app.figures import Process
 from bintrades.app.health import RUNNING, STARTING, STOPPING
 from bintrades.app.scheduler import Ticker
-from bintrades.app.status import Process, Status, format_health, read_status, tell
-from bintrades.core.aggregator import Aggregator
+from bintrades.app.status import format_health, read_status, tell, with_journal_figures
+from bintrades.config.loader import (
+    BinanceConfig,
+    Config,
+    JournalConfig,
+    RepairConfig,
+    StoresConfig,
+)
 from bintrades.core.ledger import LedgerState
 from bintrades.core.write_batch import WriteBatch
 from bintrades.errors import JournalError
-from bintrades.exchange.binance.backfill import Backfill
-from bintrades.exchange.binance.backfill_plan import BackfillPlan
-from bintrades.exchange.binance.backfill_thread import BackfillThread
 from bintrades.exchange.binance.budget import Budget
-from bintrades.exchange.binance.feed.pool import ConnectionPool
-from bintrades.exchange.binance.feed.reader import AttemptLimit, Reader
-from bintrades.exchange.binance.feed.session import StreamOptions
-from bintrades.exchange.binance.history import History
-from bintrades.exchange.binance.markets import MARKETS
-from bintrades.exchange.binance.rest import RestClient
+from bintrades.exchange.binance.feed.reader import Reader
+from bintrades.exchange.registry import EXCHANGES
 from bintrades.journal.reader import Cursor
 from bintrades.model import ABSENT, Gap, GapCause, Trade, utc
 from bintrades.net.dialing import Dialer
 from bintrades.net.tls import Certificates
-from bintrades.pipeline.delivery import Delivery
-from bintrades.pipeline.ingest import Ingest
 from bintrades.stores.loader import load_stores
 from bintrades.testing.bars import OPEN_TIME_MS, sample_bar, sample_bars
 from bintrades.util.clocks import now_ms, utc_ms
@@ -49,86 +47,56 @@ from tests.journals import by_key, checkpoints, finished, journal_at, open_journ
 from tests.strategies import make_trade
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
-    from bintrades.exchange.events import Event
     from bintrades.journal.writer import Journal
 
 
-class Collector:
-    """The workers of a collector, none of them started, and their figures."""
+class NeverAsked(Supervisor):
+    """Fails the test that ends the collector."""
+
+    def fail(self, failure: str) -> None:
+        """Fail."""
+        pytest.fail(failure)
+
+    def refuse(self, problem: str) -> None:
+        """Fail."""
+        pytest.fail(problem)
+
+
+class Stage:
+    """A collector of which no worker is started, and the parts that a test changes by hand."""
 
     def __init__(self, path: Path, journal: Journal, *, is_repairing: bool = True) -> None:
-        inbox: queue.Queue[Event] = queue.Queue()
-        failures: list[str] = []
-        self.aggregator = Aggregator(["BTCUSDT"], market="spot", interval_ms=10_000, grace_ms=500)
-        options = StreamOptions(
-            "ws://127.0.0.1:9", MARKETS["spot"], Dialer(Certificates().context), 10
+        config = Config(
+            path=path.with_name("bintrades.ini"),
+            folder=path.parent,
+            binance=BinanceConfig(stream_url="ws://127.0.0.1:9", rest_url="http://127.0.0.1:9"),
+            repair=RepairConfig(enabled=is_repairing),
+            journal=JournalConfig(path=path),
+            stores=StoresConfig(enabled=("jsonl",)),
+            store_options={"jsonl": {}},
         )
-
-        def make_reader(number: int, symbols: Sequence[str], copy: int) -> Reader:
-            return Reader(
-                number,
-                symbols,
-                inbox,
-                options,
-                AttemptLimit(options.market),
-                copy=copy,
-                silence_timeout_ms=1_000,
-                on_failure=failures.append,
-            )
-
-        connections = ConnectionPool(
-            ["BTCUSDT"], make_reader, group_size=400, redundancy=1, rotate_after_ms=1_000
+        self.exchange = EXCHANGES["binance"].open(
+            config.binance, Dialer(Certificates().context), weight_share=50, banned_for_ms=0
         )
-        (self.reader,) = connections.readers
-        rest = RestClient("http://127.0.0.1:9", options.market)
-        self.budget = Budget(6_000, 50)
-        self.repairing = Backfill(
-            rest,
-            History(rest, options.market),
-            BackfillPlan(0, trades_page=1, aggregates_page=1),
-            self.budget,
-            put=inbox.put,
-            clock=lambda: 0,
-        )
-        (store,) = load_stores(["jsonl"], REPOSITORY / "plugins")
-        self.delivery = Delivery(
-            store,
-            {},
-            Cursor(path, "jsonl"),
-            on_failure=failures.append,
-            on_bad_options=failures.append,
-        )
-        self.process = Process()
-        self.process.state = RUNNING
-        self.status = Status(
-            self.process,
-            ["BTCUSDT"],
-            inbox,
-            self.aggregator,
-            connections,
-            BackfillThread(self.repairing, on_failure=failures.append) if is_repairing else None,
-            self.budget,
-            [self.delivery],
-        )
-        self.recording = Ingest(
-            self.aggregator,
-            journal,
-            checkpoint_every_ms=1_000,
-            now=now_ms(),
-            clock=utc_ms,
-            status=lambda: "",
-            on_bars=lambda: None,
-            on_gaps=lambda *_: None,
-            on_idle_symbols=lambda *_: None,
-        )
+        process = Process()
+        process.state = RUNNING
+        stores = load_stores(["jsonl"], REPOSITORY / "plugins")
+        resources = Resources(journal, self.exchange, stores, process, NeverAsked())
+        self.collector = Collector(config, ["BTCUSDT"], resources)
+        self.aggregator = self.collector.ingest._aggregator
+        (self.delivery,) = self.collector.deliveries
+        (reader,) = self.collector.feed.readers
+        assert isinstance(reader, Reader)
+        self.reader = reader
+        assert isinstance(self.exchange.budget, Budget)
+        self.budget = self.exchange.budget
 
     @property
     def figures(self) -> dict[str, Any]:
         """What it says of itself."""
-        return self.status.figures(self.recording)
+        return self.collector.figures()
 
 
 def trades(*ids: int) -> list[Trade]:
@@ -137,9 +105,9 @@ def trades(*ids: int) -> list[Trade]:
 
 def test_the_figures_of_a_collector_say_what_it_has_done(path: Path) -> None:
     with journal_at(path) as journal:
-        collector = Collector(path, journal)
-        collector.aggregator.add([*trades(1, 2, 2), make_trade(7, symbol="XRPUSDT")], now=0)
-        figures = collector.figures
+        stage = Stage(path, journal)
+        stage.aggregator.add([*trades(1, 2, 2), make_trade(7, symbol="XRPUSDT")], now=0)
+        figures = stage.figures
 
     assert (figures["version"], figures["pid"]) == (__version__, os.getpid())
     assert [figures[name] for name in ("trades", "duplicates", "foreign_trades")] == [2, 1, 1]
@@ -167,9 +135,9 @@ def test_the_figures_of_a_collector_say_what_it_has_done(path: Path) -> None:
 def test_the_summary_tells_of_gaps_and_of_bars_that_wait_as_well(path: Path) -> None:
     gap = Gap(10, 14, OPEN_TIME_MS, OPEN_TIME_MS, GapCause.SKIPPED)
     with journal_at(path) as journal:
-        collector = Collector(path, journal)
+        stage = Stage(path, journal)
         journal.write(finished(*sample_bars(3), BTCUSDT=LedgerState(20, 9, (gap,))), OPEN_TIME_MS)
-        figures = collector.status.summary(collector.recording, path)
+        figures = with_journal_figures(stage.figures, path)
         size = path.stat().st_size
 
     assert figures["gaps"] == {"open": 1, "abandoned": 0, "repaired": 0, "absent": 0, "late": 0}
@@ -182,8 +150,8 @@ def test_the_summary_tells_of_gaps_and_of_bars_that_wait_as_well(path: Path) -> 
 
 def test_the_summary_of_a_journal_that_cannot_be_read_says_so(path: Path, tmp_path: Path) -> None:
     with journal_at(path) as journal:
-        collector = Collector(path, journal)
-        figures = collector.status.summary(collector.recording, tmp_path / "gone")
+        stage = Stage(path, journal)
+        figures = with_journal_figures(stage.figures, tmp_path / "gone")
 
     assert "there is no journal yet" in figures["journal_error"]
 
@@ -205,7 +173,7 @@ def test_a_journal_in_which_no_collector_has_written_yet(path: Path) -> None:
 
 def test_a_collector_is_running_as_long_as_it_has_the_journal_open(path: Path) -> None:
     with journal_at(path) as journal:
-        figures = Collector(path, journal).figures
+        figures = Stage(path, journal).figures
         journal.write(WriteBatch(), OPEN_TIME_MS, json.dumps(figures))
         running = read_status(path, [])
     stopped = read_status(path, [])
@@ -219,7 +187,7 @@ def test_a_collector_is_running_as_long_as_it_has_the_journal_open(path: Path) -
 
 def word(path: Path, journal: Journal, **changed: Any) -> dict[str, Any]:
     """Have a collector that runs leave a word that differs so; return what is then known of it."""
-    figures = {**Collector(path, journal).figures, **changed}
+    figures = {**Stage(path, journal).figures, **changed}
     journal.write(WriteBatch(), OPEN_TIME_MS, json.dumps(figures))
     return read_status(path, ["jsonl"])
 
@@ -278,7 +246,7 @@ def test_the_figures_of_a_version_without_signs_of_life_are_not_those_of_one_tha
     path: Path,
 ) -> None:
     with journal_at(path) as journal:
-        figures = Collector(path, journal).figures
+        figures = Stage(path, journal).figures
         del figures["beat_ms"], figures["state"], figures["started_ms"], figures["workers"]
         journal.write(WriteBatch(), OPEN_TIME_MS, json.dumps(figures))
         starting = read_status(path, [])
@@ -293,7 +261,7 @@ def test_one_that_starts_or_stops_says_so_before_it_has_figures(state: str, path
     with journal_at(path) as journal:
         process = Process()
         process.state = state
-        process.tell(journal)
+        process.publish(journal)
         status = read_status(path, [])
 
     assert tell(status).startswith(f"collector   {state} (process {os.getpid()}, since ")
@@ -304,11 +272,11 @@ def test_one_that_starts_or_stops_says_so_before_it_has_figures(state: str, path
 
 def test_what_keeps_a_collector_from_being_well_is_told_on_the_page_too(path: Path) -> None:
     with journal_at(path) as journal:
-        collector = Collector(path, journal)
-        collector.delivery.caught_up_at -= 400_000
-        collector.delivery.last_error = "OSError: no\nhost"
-        collector.reader._without_streams_since -= 130_000
-        journal.write(finished(*sample_bars(3)), OPEN_TIME_MS, json.dumps(collector.figures))
+        stage = Stage(path, journal)
+        stage.delivery.caught_up_at -= 400_000
+        stage.delivery.last_error = "OSError: no\nhost"
+        stage.reader._without_streams_since -= 130_000
+        journal.write(finished(*sample_bars(3)), OPEN_TIME_MS, json.dumps(stage.figures))
         status = read_status(path, ["jsonl"])
 
     late = "3 bars wait for store jsonl, 6 min by now: OSError: no\\nhost"
@@ -319,13 +287,13 @@ def test_what_keeps_a_collector_from_being_well_is_told_on_the_page_too(path: Pa
 
 def test_threads_that_run_are_watched(path: Path) -> None:
     with journal_at(path) as journal:
-        collector = Collector(path, journal)
+        stage = Stage(path, journal)
         ticker = Ticker("ticker", 3_600, lambda: None, pytest.fail)
-        collector.status.watch(ticker)
-        before = collector.figures["workers"]
+        stage.collector.watch(ticker)
+        before = stage.figures["workers"]
         ticker.start()
         ticker.moved_at -= 5_000
-        (watched,) = collector.figures["workers"]
+        (watched,) = stage.figures["workers"]
         ticker.stop()
 
     assert before == []
@@ -409,13 +377,13 @@ def test_trades_that_came_too_late_for_their_bar_are_told(path: Path) -> None:
 
 def test_every_trouble_is_told(path: Path) -> None:
     with journal_at(path) as journal:
-        collector = Collector(path, journal)
-        collector.reader.last_error = "ConnectionRefusedError: nobody there"
-        collector.delivery.last_error = "OSError: disk on fire"
-        collector.recording.journal_error = "bars.journal: database or disk is full"
-        collector.recording.bad_count = 3
-        collector.status.unlisted = [f"OLD{number}USDT" for number in range(7)]
-        figures = json.dumps(collector.figures)
+        stage = Stage(path, journal)
+        stage.reader.last_error = "ConnectionRefusedError: nobody there"
+        stage.delivery.last_error = "OSError: disk on fire"
+        stage.collector.ingest.journal_error = "bars.journal: database or disk is full"
+        stage.collector.ingest.bad_count = 3
+        stage.collector.unlisted = [f"OLD{number}USDT" for number in range(7)]
+        figures = json.dumps(stage.figures)
         journal.write(finished(sample_bar()), OPEN_TIME_MS, figures)
 
     page = tell(read_status(path, []))
@@ -430,14 +398,12 @@ def test_every_trouble_is_told(path: Path) -> None:
 def test_no_text_of_others_moves_the_cursor_or_makes_a_line(path: Path) -> None:
     forged = "x\x1b[2J\ncollector   running\x9b \udcff ftp://me:hidden@host"
     with journal_at(path) as journal:
-        collector = Collector(path, journal)
-        collector.reader.last_error = forged
-        collector.delivery.last_error = forged
-        collector.budget.last_error = forged
-        collector.status.unlisted = [forged]
-        journal.write(
-            finished(sample_bar()), OPEN_TIME_MS, collector.status.text(collector.recording)
-        )
+        stage = Stage(path, journal)
+        stage.reader.last_error = forged
+        stage.delivery.last_error = forged
+        stage.budget.last_error = forged
+        stage.collector.unlisted = [forged]
+        journal.write(finished(sample_bar()), OPEN_TIME_MS, as_json(stage.figures))
 
     status = read_status(path, [])
     page = tell(status)
@@ -455,9 +421,9 @@ def test_a_secret_that_is_also_the_name_of_a_store_is_hidden_in_what_others_say_
     remember_secrets(["jsonl"])
     try:
         with journal_at(path) as journal:
-            collector = Collector(path, journal)
-            collector.delivery.last_error = "jsonl is full"
-            figures = collector.status.summary(collector.recording, path)
+            stage = Stage(path, journal)
+            stage.delivery.last_error = "jsonl is full"
+            figures = with_journal_figures(stage.figures, path)
     finally:
         remember_secrets([])
 
@@ -468,11 +434,11 @@ def test_a_secret_that_is_also_the_name_of_a_store_is_hidden_in_what_others_say_
 def test_lines_that_the_log_lost_are_told(path: Path) -> None:
     before = lost_lines()
     with journal_at(path) as journal:
-        collector = Collector(path, journal)
-        figures = {**collector.figures, "log_lines_lost": 12}
+        stage = Stage(path, journal)
+        figures = {**stage.figures, "log_lines_lost": 12}
         journal.write(finished(sample_bar()), OPEN_TIME_MS, json.dumps(figures))
 
-    assert collector.figures["log_lines_lost"] == before
+    assert stage.figures["log_lines_lost"] == before
     assert "log         12 lines could not be written" in tell(read_status(path, []))
 
 
@@ -492,33 +458,34 @@ def test_a_last_word_that_no_collector_has_said_is_not_taken_for_one(
     assert format_health(found)
 
 
-def repair_line(path: Path, collector: Collector, journal: Journal) -> str:
+def repair_line(path: Path, stage: Stage, journal: Journal) -> str:
     """Return what the page says of repair."""
-    journal.write(WriteBatch(), OPEN_TIME_MS, json.dumps(collector.figures))
+    journal.write(WriteBatch(), OPEN_TIME_MS, json.dumps(stage.figures))
     (line,) = [line for line in tell(read_status(path, [])).splitlines() if "repair " in line]
     return line
 
 
 def test_what_repair_has_done_and_why_it_does_no_more_is_told(path: Path) -> None:
     with journal_at(path) as journal:
-        collector = Collector(path, journal)
-        collector.repairing.request_count = 123
-        collector.aggregator.repaired_count = 4_567
+        stage = Stage(path, journal)
+        assert stage.collector.backfill is not None
+        stage.collector.backfill._repairing.request_count = 123
+        stage.aggregator.repaired_count = 4_567
         done = "repair      123 requests, 4567 trades fetched"
-        assert repair_line(path, collector, journal) == done
+        assert repair_line(path, stage, journal) == done
 
-        collector.budget.record_failure("GET x: no answer", now_ms())
-        failing = repair_line(path, collector, journal)
+        stage.budget.record_failure("GET x: no answer", now_ms())
+        failing = repair_line(path, stage, journal)
         assert failing == f"{done}; the last request failed: GET x: no answer"
 
-        collector.budget.record_failure("GET x: 451 forbidden", now_ms() - 300_000, 451)
-        assert collector.figures["repair"]["blocked_until"] is None
-        collector.budget.record_answer(now_ms())
-        assert repair_line(path, collector, journal) == done
+        stage.budget.record_failure("GET x: 451 forbidden", now_ms() - 300_000, 451)
+        assert stage.figures["repair"]["blocked_until"] is None
+        stage.budget.record_answer(now_ms())
+        assert repair_line(path, stage, journal) == done
 
         before = utc(utc_ms())
-        collector.budget.record_failure("GET x: 451 forbidden", now_ms(), 451)
-        told = repair_line(path, collector, journal)
+        stage.budget.record_failure("GET x: 451 forbidden", now_ms(), 451)
+        told = repair_line(path, stage, journal)
         found = re.fullmatch(rf"{done}; no requests until (.+) UTC: GET x: 451 forbidden", told)
         assert found, told
         until = datetime.fromisoformat(f"{found[1]}+00:00")
@@ -528,6 +495,6 @@ def test_what_repair_has_done_and_why_it_does_no_more_is_told(path: Path) -> Non
 
 def test_a_collector_that_is_told_not_to_repair_says_so(path: Path) -> None:
     with journal_at(path) as journal:
-        collector = Collector(path, journal, is_repairing=False)
+        stage = Stage(path, journal, is_repairing=False)
 
-        assert repair_line(path, collector, journal) == "repair      switched off"
+        assert repair_line(path, stage, journal) == "repair      switched off"

@@ -88,7 +88,7 @@ class Desk:
             is_sparing=is_sparing,
             now=now_ms(),
             clock=utc_ms,
-            status=lambda: "fine",
+            status=lambda _: "fine",
             on_bars=lambda: self.commits.put(None),
             on_gaps=lambda *_: None,
             on_idle_symbols=lambda *_: None,
@@ -247,7 +247,7 @@ def test_a_sign_of_life_is_written_every_few_seconds_though_nothing_happens(
     checkpoint_every_ms: int, path: Path, journal: Journal
 ) -> None:
     desk = Desk(journal, checkpoint_every_ms=checkpoint_every_ms)
-    desk.recording._status = lambda: f"{now}"
+    desk.recording._status = lambda _: f"{now}"
     began_at = now_ms()
     written = set()
 
@@ -262,7 +262,7 @@ def test_a_sign_of_life_is_written_every_few_seconds_though_nothing_happens(
 
 def test_the_status_is_not_written_beside_every_bar(path: Path, journal: Journal) -> None:
     desk = Desk(journal, checkpoint_every_ms=10)
-    desk.recording._status = lambda: f"{now}"
+    desk.recording._status = lambda _: f"{now}"
     began_at = now_ms()
     written = set()
 
@@ -279,7 +279,7 @@ def test_the_last_word_is_written_at_the_end_though_nothing_else_is(
     path: Path, journal: Journal
 ) -> None:
     desk = Desk(journal)
-    desk.recording._status = lambda: "the end"
+    desk.recording._status = lambda _: "the end"
 
     assert desk.recording.finish(now_ms())
 
@@ -544,7 +544,7 @@ class Life:
             is_sparing=is_sparing,
             now=now,
             clock=lambda: 1,
-            status=lambda: "{}",
+            status=lambda _: "{}",
             on_bars=self._note_commit,
             on_gaps=lambda *_: None,
             on_idle_symbols=lambda *_: None,
@@ -592,7 +592,7 @@ def test_time_goes_on_while_nothing_but_useless_messages_waits(journal: Journal)
         checkpoint_every_ms=50,
         now=0,
         clock=utc_ms,
-        status=lambda: "fine",
+        status=lambda _: "fine",
         on_bars=lambda: None,
         on_gaps=lambda *_: None,
         on_idle_symbols=found.extend,
@@ -891,7 +891,7 @@ def test_an_error_of_its_own_is_reported_and_stopping_it_then_does_not_hang(
     journal: Journal,
 ) -> None:
     desk = Desk(journal, size=1)
-    desk.recording._status = lambda: str(1 / 0)
+    desk.recording._status = lambda _: str(1 / 0)
     desk.start()
     desk.send(make_trade(0, START))
 

@@ -198,7 +198,7 @@ class Collector:
             is_sparing=schedule.seed % 2 == 1,
             now=clock.now(),
             clock=self._utc,
-            status=lambda: "{}",
+            status=lambda _: "{}",
             on_bars=self._on_bars,
             on_gaps=self._on_gaps,
             on_idle_symbols=self.repairing.check_idle,

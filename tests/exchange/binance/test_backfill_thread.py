@@ -119,7 +119,7 @@ class Collector:
             checkpoint_every_ms=20,
             now=now_ms(),
             clock=utc_ms,
-            status=lambda: "",
+            status=lambda _: "",
             on_bars=lambda: None,
             on_gaps=self.repairer.tell,
             on_idle_symbols=self.repairer.check_idle,

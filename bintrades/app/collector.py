@@ -1,0 +1,197 @@
+"""One collector, assembled: which parts there are and how they are wired. Nothing starts here."""
+
+from __future__ import annotations
+
+import queue
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
+
+from bintrades.app.figures import (
+    BackfillSnapshot,
+    CollectorSnapshot,
+    Process,
+    WorkerSnapshot,
+    collector_figures,
+)
+from bintrades.core.aggregator import Aggregator
+from bintrades.journal.reader import Cursor
+from bintrades.pipeline.delivery import Delivery
+from bintrades.pipeline.ingest import FEW_SYMBOLS, Ingest, IngestSnapshot
+from bintrades.pipeline.ingest_thread import INBOX_SIZE, IngestThread
+from bintrades.pipeline.pruning import Pruning
+from bintrades.util.clocks import now_ms, utc_ms
+from bintrades.util.text import as_json
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bintrades.config.loader import Config
+    from bintrades.core.write_batch import Key
+    from bintrades.exchange.events import Event
+    from bintrades.exchange.port import Exchange
+    from bintrades.journal.writer import Journal
+    from bintrades.model import Gap
+    from bintrades.stores.loader import Store
+    from bintrades.util.worker import Worker
+
+
+class Supervisor(Protocol):
+    """Whoever is told what no worker can go on with. Any thread."""
+
+    def fail(self, failure: str) -> None:
+        """End the collector because of *failure*."""
+
+    def refuse(self, problem: str) -> None:
+        """End the collector because of an option of a store."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What a collector works with, opened by others and closed by them."""
+
+    journal: Journal
+    exchange: Exchange
+    stores: Sequence[Store]
+    process: Process
+    supervisor: Supervisor
+
+
+class Collector:
+    """All workers of one collector, none of them started."""
+
+    def __init__(self, config: Config, symbols: Sequence[str], resources: Resources) -> None:
+        self.unlisted: list[str] = []  # configured names that the exchange does not list
+        self._config = config
+        self._symbols = symbols
+        self._process = resources.process
+        self._supervisor = resources.supervisor
+        self._exchange = exchange = resources.exchange
+        self._others: Sequence[Worker] = ()
+        on_failure = resources.supervisor.fail
+        journal = resources.journal
+        self.inbox: queue.Queue[Event] = queue.Queue(INBOX_SIZE)
+        aggregator = Aggregator(
+            symbols,
+            market=exchange.market.name,
+            interval_ms=config.bars.interval_ms,
+            grace_ms=config.bars.grace_ms,
+        )
+        journal.release(symbols, utc_ms())
+        aggregator.resume(journal.checkpoints)
+        self.feed = exchange.make_feed(symbols, self.inbox, on_failure)
+        self.backfill = None
+        if config.repair.enabled:
+            self.backfill = exchange.make_backfill(
+                config.repair.max_age_ms,
+                self.inbox.put,
+                clock=lambda: aggregator.clock(now_ms()),
+                on_failure=on_failure,
+            )
+        self.deliveries = [self._make_delivery(store) for store in resources.stores]
+        self.ingest = Ingest(
+            aggregator,
+            journal,
+            checkpoint_every_ms=config.journal.checkpoint_every_ms,
+            is_sparing=config.repair.enabled and len(symbols) > FEW_SYMBOLS,
+            now=now_ms(),
+            clock=utc_ms,
+            status=self._publish,
+            on_bars=self._notify_deliveries,
+            on_gaps=self._backfill_gaps,
+            on_idle_symbols=self._check_idle_symbols,
+            pruning=self._make_pruning(journal),
+        )
+        self.ingest_thread = IngestThread(self.inbox, self.ingest, on_failure=on_failure)
+        self._ingest_snapshot = self.ingest.snapshot()  # replaced by the thread that ingests
+
+    def _make_delivery(self, store: Store) -> Delivery:
+        return Delivery(
+            store,
+            self._config.store_options[store.name],
+            Cursor(
+                self._config.journal.path, store.name, self._save_readable, self._lose_unreadable
+            ),
+            on_failure=self._supervisor.fail,
+            on_bad_options=partial(self._refuse_options, store.name),
+        )
+
+    def _make_pruning(self, journal: Journal) -> Pruning | None:
+        retention_ms = self._config.retention_ms
+        if retention_ms is None:
+            return None
+        return Pruning(journal, self._config.stores.enabled, retention_ms)
+
+    def watch(self, *workers: Worker) -> None:
+        """Have the figures show whether *workers* move as well. Call it before anybody asks."""
+        self._others = workers
+
+    @property
+    def sources(self) -> list[Worker]:
+        """The workers that put events into the inbox."""
+        readers = list(self.feed.readers)
+        return readers if self.backfill is None else [*readers, self.backfill]
+
+    def snapshot(self) -> CollectorSnapshot:
+        """Return the state of every part. Any thread."""
+        now = now_ms()
+        budget = self._exchange.budget
+        return CollectorSnapshot(
+            symbols=len(self._symbols),
+            unlisted=tuple(self.unlisted),
+            ingest=self._latest_ingest(),
+            queue=self.inbox.qsize(),
+            connections=self.feed.snapshot(now),
+            backfill=BackfillSnapshot(
+                is_enabled=self.backfill is not None,
+                request_count=self.backfill.request_count if self.backfill else 0,
+                blocked_for_ms=budget.blocked_for(now),
+                error=budget.last_error,
+            ),
+            deliveries=[delivery.snapshot(now) for delivery in self.deliveries],
+            workers=[
+                WorkerSnapshot(worker.name, now - worker.moved_at)
+                for worker in self._workers()
+                if worker.is_alive
+            ],
+        )
+
+    def _latest_ingest(self) -> IngestSnapshot:
+        """Return what the thread that ingests has published, or how it is while there is none."""
+        if not self.ingest_thread.is_alive:
+            self._ingest_snapshot = self.ingest.snapshot()
+        return self._ingest_snapshot
+
+    def figures(self) -> dict[str, Any]:
+        """Return the snapshot of this moment for people and programs. Any thread."""
+        return collector_figures(self._process, self.snapshot())
+
+    def _workers(self) -> list[Worker]:
+        return [*self.sources, *self.deliveries, *self._others]
+
+    def _publish(self, ingest: IngestSnapshot) -> str:
+        """Take a snapshot of the ingest, on its thread; return the figures for the journal."""
+        self._ingest_snapshot = ingest
+        return as_json(self.figures())
+
+    def _notify_deliveries(self) -> None:
+        for delivery in self.deliveries:
+            delivery.notify()
+
+    def _backfill_gaps(self, symbol: str, gaps: Sequence[Gap]) -> None:
+        if self.backfill is not None:
+            self.backfill.tell(symbol, gaps)
+
+    def _check_idle_symbols(self, symbols: Sequence[str]) -> None:
+        if self.backfill is not None:
+            self.backfill.check_idle(symbols)
+
+    def _save_readable(self, reason: str, file: tuple[int, int]) -> None:
+        self.ingest.save_readable(reason, file)
+
+    def _lose_unreadable(self, keys: Sequence[Key]) -> None:
+        self.ingest.lose_unreadable(keys)
+
+    def _refuse_options(self, store: str, problems: str) -> None:
+        for problem in problems.splitlines():
+            self._supervisor.refuse(f"{self._config.path}: [store:{store}] {problem}")

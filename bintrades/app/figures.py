@@ -1,0 +1,144 @@
+"""The figures of a running collector: from snapshots of its parts to what `status --json` shows."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bintrades.app.health import STARTING
+from bintrades.errors import JournalError
+from bintrades.model import utc
+from bintrades.util.clocks import now_ms, utc_ms
+from bintrades.util.log_writer import lost_lines
+from bintrades.util.text import as_json, redact, redacted
+from bintrades.version import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bintrades.exchange.snapshots import ConnectionSnapshot
+    from bintrades.journal.writer import Journal
+    from bintrades.pipeline.delivery import DeliverySnapshot
+    from bintrades.pipeline.ingest import IngestSnapshot
+
+STATUS = "status"
+"""Name of the fact in the journal that is the last word of its collector."""
+
+
+class Process:
+    """Who the collector is, since when, and what it is about to do; state is one of health's."""
+
+    def __init__(self) -> None:
+        self.state = STARTING
+        self._started_at = utc_ms()
+        self._started_ms = now_ms()
+
+    def figures(self) -> dict[str, Any]:
+        """Return its last word so far."""
+        return {
+            "version": __version__,
+            "pid": os.getpid(),
+            "state": self.state,
+            "started_at": utc(self._started_at).isoformat(),
+            "updated_at": utc(utc_ms()).isoformat(),
+            "started_ms": self._started_ms,
+            "beat_ms": now_ms(),
+        }
+
+    def publish(self, journal: Journal) -> None:
+        """Leave a word in the journal, where others do not do so yet, and if it takes one."""
+        with suppress(JournalError):
+            journal.set_meta(STATUS, as_json(self.figures()))
+
+
+@dataclass(frozen=True, slots=True)
+class BackfillSnapshot:
+    """What is known of the requests for missing trades."""
+
+    is_enabled: bool
+    request_count: int
+    blocked_for_ms: int  # for which no request of any kind may be made
+    error: str | None  # of the last request of any kind, that for the list of symbols too
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSnapshot:
+    """A thread that runs."""
+
+    name: str
+    idle_ms: int  # since its loop last came round
+
+
+@dataclass(frozen=True, slots=True)
+class CollectorSnapshot:
+    """All parts of a collector at a moment; counts are since the start."""
+
+    symbols: int
+    unlisted: Sequence[str]  # configured names that the exchange does not list
+    ingest: IngestSnapshot
+    queue: int  # events that wait
+    connections: Sequence[ConnectionSnapshot]
+    backfill: BackfillSnapshot
+    deliveries: Sequence[DeliverySnapshot]
+    workers: Sequence[WorkerSnapshot]
+
+
+def collector_figures(process: Process, snapshot: CollectorSnapshot) -> dict[str, Any]:
+    """Return everything worth knowing, without secrets."""
+    ingest = snapshot.ingest
+    return {
+        **process.figures(),
+        "symbols": snapshot.symbols,
+        "unlisted_symbols": redacted(list(snapshot.unlisted)),
+        "trades": ingest.trade_count,
+        "duplicates": ingest.duplicate_count,
+        "repaired_trades": ingest.repaired_count,
+        "foreign_trades": ingest.foreign_count,
+        "bad_messages": ingest.bad_count,
+        "unknown_messages": ingest.unknown_count,
+        "bars": ingest.bar_count,
+        "open_bars": ingest.open_bar_count,
+        "lag_ms": ingest.lag_ms,
+        "delay_ms": ingest.delay_ms,
+        "queue": snapshot.queue,
+        "journal_error": _redacted(ingest.journal_error),
+        "log_lines_lost": lost_lines(),
+        "connections": [
+            {
+                "name": each.name,
+                "state": each.state,
+                "symbols": each.symbols,
+                "connections": each.connection_count,
+                "error": _redacted(each.error),
+                "down_ms": each.down_ms,
+            }
+            for each in snapshot.connections
+        ],
+        "repair": _backfill_figures(snapshot.backfill),
+        "stores": [
+            {
+                "name": each.store,
+                "delivered": each.delivered_count,
+                "error": _redacted(each.error),
+                "behind_ms": each.behind_ms,
+            }
+            for each in snapshot.deliveries
+        ],
+        "workers": [{"name": each.name, "idle_ms": each.idle_ms} for each in snapshot.workers],
+    }
+
+
+def _backfill_figures(backfill: BackfillSnapshot) -> dict[str, Any]:
+    blocked_for = backfill.blocked_for_ms
+    return {
+        "is_enabled": backfill.is_enabled,
+        "requests": backfill.request_count,
+        "blocked_until": utc(utc_ms() + blocked_for).isoformat() if blocked_for else None,
+        "error": _redacted(backfill.error),
+    }
+
+
+def _redacted(text: str | None) -> str | None:
+    return text and redact(text)
