@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal  # noqa: TC003 - msgspec reads it at run time
-from typing import Any
+from operator import add, attrgetter, or_
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec.structs import replace
 
+from bintrades.model.bar_fields import FIELDS, RANK, Field, FieldKind, MergeRule
 from bintrades.model.numbers import DECIMAL128, EXACT, plain
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -26,7 +31,7 @@ class Bar(msgspec.Struct, frozen=True, gc=False, array_like=True):
     asset, values (price times quantity, not rounded) in the quote asset. The buy side is the
     taker's: a trade is a buy when the taker bought (`m` is false).
 
-    The attributes and properties named like the fields of a stored bar (see as_dict) are what
+    The attributes and properties named like the fields of a stored bar (see bar_fields) are what
     storage plugins may rely on.
     """
 
@@ -113,7 +118,8 @@ class Bar(msgspec.Struct, frozen=True, gc=False, array_like=True):
         that is complete. The version comes last, since it counts within one journal only: a second
         collector, or one that lost its journal, begins with 1 again.
         """
-        return self.epoch, self.trade_count, self.is_closed, self.is_complete, self.version
+        rank: tuple[int, int, bool, bool, int] = _rank(self)
+        return rank
 
     def merge(self, other: Bar) -> Bar:
         """Return the bar of both sets of trades, which must have no trade in common.
@@ -126,58 +132,45 @@ class Bar(msgspec.Struct, frozen=True, gc=False, array_like=True):
             raise ValueError(f"{self.symbol} {self.open_time} and {other.symbol} {other.open_time}")
         if self.epoch != other.epoch:
             return max(self, other, key=lambda bar: bar.epoch)
-        first = min(self, other, key=lambda bar: bar.first_trade_id)
-        last = max(self, other, key=lambda bar: bar.last_trade_id)
-        return replace(
-            self,
-            trade_count=self.trade_count + other.trade_count,
-            buy_count=self.buy_count + other.buy_count,
-            quantity=EXACT.add(self.quantity, other.quantity),
-            buy_quantity=EXACT.add(self.buy_quantity, other.buy_quantity),
-            value=EXACT.add(self.value, other.value),
-            buy_value=EXACT.add(self.buy_value, other.buy_value),
-            open_price=first.open_price,
-            close_price=last.close_price,
-            min_price=min(self.min_price, other.min_price),
-            max_price=max(self.max_price, other.max_price),
-            first_trade_id=first.first_trade_id,
-            last_trade_id=last.last_trade_id,
-            first_trade_time_ms=first.first_trade_time_ms,
-            last_trade_time_ms=last.last_trade_time_ms,
-            is_closed=self.is_closed or other.is_closed,
-        )
+        first = min(self, other, key=_first_trade_id)
+        last = max(self, other, key=_last_trade_id)
+        fields = {name: getattr(first, name) for name in _OF_FIRST}
+        fields |= {name: getattr(last, name) for name in _OF_LAST}
+        for name, combine in _COMBINED:
+            fields[name] = combine(getattr(self, name), getattr(other, name))
+        return replace(self, **fields)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields of a stored bar under their published names, decimals kept short.
 
         Values are str, int, bool, Decimal and aware datetime: what a store needs and no more.
         """
-        return {
-            "symbol": self.symbol,
-            "market": self.market,
-            "open_time": self.open_time,
-            "interval_seconds": self.interval_seconds,
-            "trade_count": self.trade_count,
-            "buy_count": self.buy_count,
-            "sell_count": self.sell_count,
-            "quantity": plain(self.quantity),
-            "buy_quantity": plain(self.buy_quantity),
-            "sell_quantity": plain(self.sell_quantity),
-            "value": plain(self.value),
-            "buy_value": plain(self.buy_value),
-            "sell_value": plain(self.sell_value),
-            "open_price": plain(self.open_price),
-            "close_price": plain(self.close_price),
-            "min_price": plain(self.min_price),
-            "max_price": plain(self.max_price),
-            "average_price": plain(self.average_price),
-            "first_trade_id": self.first_trade_id,
-            "last_trade_id": self.last_trade_id,
-            "first_trade_time": self.first_trade_time,
-            "last_trade_time": self.last_trade_time,
-            "is_closed": self.is_closed,
-            "is_complete": self.is_complete,
-            "epoch": self.epoch,
-            "version": self.version,
-            "updated_at": self.updated_at,
-        }
+        values = list(_published(self))
+        for index in _DECIMALS:
+            values[index] = plain(values[index])
+        return dict(zip(_NAMES, values, strict=True))
+
+
+_COMBINE: dict[MergeRule, Callable[[Any, Any], Any]] = {
+    MergeRule.SUM: add,
+    MergeRule.MIN: min,
+    MergeRule.MAX: max,
+    MergeRule.ANY: or_,
+}
+
+
+def _combination(field: Field) -> Callable[[Any, Any], Any]:
+    """Return what makes one value of two; sums of decimals are exact."""
+    is_exact = field.rule is MergeRule.SUM and field.kind is FieldKind.DECIMAL
+    return EXACT.add if is_exact else _COMBINE[field.rule]
+
+
+_NAMES = tuple(field.name for field in FIELDS)
+_DECIMALS = tuple(i for i, field in enumerate(FIELDS) if field.kind is FieldKind.DECIMAL)
+_OF_FIRST = tuple(field.attribute for field in FIELDS if field.rule is MergeRule.FIRST)
+_OF_LAST = tuple(field.attribute for field in FIELDS if field.rule is MergeRule.LAST)
+_COMBINED = [(each.attribute, _combination(each)) for each in FIELDS if each.rule in _COMBINE]
+_published = attrgetter(*_NAMES)
+_rank = attrgetter(*RANK)
+_first_trade_id = attrgetter("first_trade_id")
+_last_trade_id = attrgetter("last_trade_id")

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from bintrades.model import EXACT, Bar, Gap, GapCause, Trade, plain, utc
+from bintrades.model.bar_fields import FIELDS, FieldKind
 from bintrades.testing.bars import sample_bar
 from tests.strategies import INTERVAL, START, bar_of, decimals, make_trade, trades_of
 
@@ -115,6 +116,26 @@ def test_every_field_of_a_stored_bar_is_an_attribute_of_the_same_value() -> None
     bar = sample_bar()
 
     assert {name: getattr(bar, name) for name in FIELDS_OF_THE_CONTRACT} == bar.as_dict()
+
+
+def test_the_table_has_every_field_that_a_bar_keeps() -> None:
+    kept = {field.attribute for field in FIELDS if not field.is_derived}
+
+    assert kept - {"interval_seconds"} | {"interval_ms"} == set(Bar.__struct_fields__)
+    assert [field.name for field in FIELDS] == list(FIELDS_OF_THE_CONTRACT)
+
+
+def test_the_table_says_of_what_kind_each_field_is() -> None:
+    types = {
+        FieldKind.TEXT: str,
+        FieldKind.TIME: datetime,
+        FieldKind.INT: int,
+        FieldKind.LONG: int,
+        FieldKind.DECIMAL: Decimal,
+        FieldKind.FLAG: bool,
+    }
+
+    assert {field.name: types[field.kind] for field in FIELDS} == FIELDS_OF_THE_CONTRACT
 
 
 def test_buys_and_sells_add_up_to_all() -> None:

@@ -10,62 +10,47 @@ from __future__ import annotations
 import struct
 from decimal import Decimal
 from functools import lru_cache
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import bson
 from bson.decimal128 import Decimal128
 from bson.int64 import Int64
 
+from bintrades.model.bar_fields import FIELDS, FieldKind
+
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from bintrades.model import Bar
 
     Document = dict[str, Any]
 
-_LONGS = ("trade_count", "buy_count", "sell_count", "first_trade_id", "last_trade_id")
+_TYPES = {
+    FieldKind.TIME: ("\x09", "Q"),
+    FieldKind.INT: ("\x10", "i"),
+    FieldKind.LONG: ("\x12", "q"),
+    FieldKind.DECIMAL: ("\x13", "16s"),
+    FieldKind.FLAG: ("\x08", "?"),
+}
+"""For each kind of field the tag of its type in BSON, and how struct writes it."""
 
-_DATE, _INT, _LONG, _DECIMAL, _BOOL = (
-    ("\x09", "q"),
-    ("\x10", "i"),
-    ("\x12", "q"),
-    ("\x13", "16s"),
-    ("\x08", "?"),
-)
-"""For each type of BSON its tag, and how struct writes it."""
+_DECIMAL = FieldKind.DECIMAL
+_LONGS = frozenset(field.name for field in FIELDS if field.kind is FieldKind.LONG)
+_TEXTS = FIELDS[:2]  # symbol and market, which alone have no fixed length
+_REST = FIELDS[len(_TEXTS) :]
+_KINDS = [field.kind for field in _REST]
+_DECIMALS = slice(_KINDS.index(_DECIMAL), len(_KINDS) - _KINDS[::-1].index(_DECIMAL))
+"""Where the decimals are: side by side, since to gather them one by one takes longer."""
 
-_LAYOUT = (
-    ("open_time", _DATE),
-    ("interval_seconds", _INT),
-    ("trade_count", _LONG),
-    ("buy_count", _LONG),
-    ("sell_count", _LONG),
-    ("quantity", _DECIMAL),
-    ("buy_quantity", _DECIMAL),
-    ("sell_quantity", _DECIMAL),
-    ("value", _DECIMAL),
-    ("buy_value", _DECIMAL),
-    ("sell_value", _DECIMAL),
-    ("open_price", _DECIMAL),
-    ("close_price", _DECIMAL),
-    ("min_price", _DECIMAL),
-    ("max_price", _DECIMAL),
-    ("average_price", _DECIMAL),
-    ("first_trade_id", _LONG),
-    ("last_trade_id", _LONG),
-    ("first_trade_time", _DATE),
-    ("last_trade_time", _DATE),
-    ("is_closed", _BOOL),
-    ("is_complete", _BOOL),
-    ("epoch", _INT),
-    ("version", _INT),
-    ("updated_at", _DATE),
-)
-"""The fields after symbol and market, which alone have no fixed length."""
+_values = attrgetter(*(field.attribute for field in _REST))
+_times = attrgetter(*(field.attribute for field in _REST if field.kind is FieldKind.TIME))
 
-_HEADERS = [f"{tag}{name}\0".encode() for name, (tag, _) in _LAYOUT]
-_FORMS = [form for _, (_, form) in _LAYOUT]
-_REST = struct.Struct("<" + "".join(map("{0}s{1}".format, map(len, _HEADERS), _FORMS)) + "x")
+_HEADERS = [f"{_TYPES[field.kind][0]}{field.name}\0".encode() for field in _REST]
+_FORMS = [_TYPES[kind][1] for kind in _KINDS]
+_PACKED = struct.Struct("<" + "".join(map("{0}s{1}".format, map(len, _HEADERS), _FORMS)) + "x")
 _ARGUMENTS: list[object] = [argument for header in _HEADERS for argument in (header, None)]
-"""What _REST packs: each header, and a place for its value."""
+"""What _PACKED packs: each header, and a place for its value."""
 
 _LENGTH = struct.Struct("<i")
 
@@ -100,44 +85,13 @@ def encode(bar: Bar) -> bytes:
 
 
 def _encode(bar: Bar) -> bytes:
-    if not (
-        0 <= bar.open_time_ms <= _LAST_MS
-        and 0 <= bar.first_trade_time_ms <= _LAST_MS
-        and 0 <= bar.last_trade_time_ms <= _LAST_MS
-        and 0 <= bar.updated_at_ms <= _LAST_MS
-    ):
+    if max(_times(bar)) > _LAST_MS:
         raise ValueError("a time that may be none")
+    values = list(_values(bar))
+    values[_DECIMALS] = _encode_decimals(values[_DECIMALS])
     arguments = _ARGUMENTS.copy()
-    arguments[1::2] = (
-        bar.open_time_ms,
-        bar.interval_seconds,
-        bar.trade_count,
-        bar.buy_count,
-        bar.sell_count,
-        *_decimals(
-            bar.quantity,
-            bar.buy_quantity,
-            bar.sell_quantity,
-            bar.value,
-            bar.buy_value,
-            bar.sell_value,
-            bar.open_price,
-            bar.close_price,
-            bar.min_price,
-            bar.max_price,
-            bar.average_price,
-        ),
-        bar.first_trade_id,
-        bar.last_trade_id,
-        bar.first_trade_time_ms,
-        bar.last_trade_time_ms,
-        bar.is_closed,
-        bar.is_complete,
-        bar.epoch,
-        bar.version,
-        bar.updated_at_ms,
-    )
-    body = _names(bar.symbol, bar.market) + _REST.pack(*arguments)
+    arguments[1::2] = values
+    body = _names(bar.symbol, bar.market) + _PACKED.pack(*arguments)
     return _LENGTH.pack(_LENGTH.size + len(body)) + body
 
 
@@ -148,22 +102,24 @@ def _names(symbol: str, market: str) -> bytes:
     return b"".join(header + _LENGTH.pack(len(text) + 1) + text + b"\0" for header, text in fields)
 
 
-def _decimals(*values: Decimal) -> list[bytes]:
+def _encode_decimals(values: Iterable[Decimal]) -> list[bytes]:
     """Return the bytes of each value as a Decimal128, trailing zeros gone.
 
     The form is the binary integer one of IEEE 754: an exponent, and the digits as an integer.
     Raises ValueError for what does not fit, or needs a closer look.
     """
+    texts = list(map(str, values))
+    if "E" in "".join(texts):
+        texts = [format(value, "f") for value in values]
+    if "-" in "".join(texts):
+        raise ValueError("is negative")
     encoded = []
-    for value in values:
-        text = str(value)
-        if "E" in text:
-            text = format(value, "f")
+    for text in texts:
         whole, _, fraction = text.partition(".")
         fraction = fraction.rstrip("0")
         number = int(whole + fraction)
-        if number >= _TOO_LARGE or text[0] == "-":
-            raise ValueError("is negative or has too many digits")
+        if number >= _TOO_LARGE:
+            raise ValueError("has too many digits")
         encoded.append((_EXPONENTS[len(fraction)] | number).to_bytes(16, "little"))
     return encoded
 

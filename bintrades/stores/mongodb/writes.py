@@ -23,6 +23,7 @@ from pymongo.errors import (
 )
 
 from bintrades.errors import BintradesError
+from bintrades.model.bar_fields import FIELDS, RANK, FieldKind
 from bintrades.stores.mongodb.bar_bson import encode
 
 if TYPE_CHECKING:
@@ -88,22 +89,16 @@ class _Write:
         A document that is not a bar (it has no trade_count) does not match. The upsert then fails
         at the unique index, and the document stays.
         """
-        stored = [
-            _or("$epoch", 0),  # documents of old have none
-            "$trade_count",
-            _or("$is_closed", False),
-            _or("$is_complete", False),
-            _or("$version", 0),
-        ]
-        is_lower = {"$lt": [stored, list(self.bar.rank)]}
+        is_lower = {"$lt": [_STORED_RANK, list(self.bar.rank)]}
         better = {"$cond": [is_lower, {"$literal": self.document}, "$$ROOT"]}
         return UpdateOne(
             self.key | {"trade_count": {"$type": "number"}}, [{"$replaceWith": better}], upsert=True
         )
 
 
-def _or(field: str, default: object) -> Document:
-    return {"$ifNull": [field, default]}
+_FLAGS = {field.name for field in FIELDS if field.kind is FieldKind.FLAG}
+_STORED_RANK = [{"$ifNull": [f"${name}", False if name in _FLAGS else 0]} for name in RANK]
+"""What Bar.rank is of a stored document; those of earlier versions have no epoch."""
 
 
 def write_bars(collection: Bars, bars: Sequence[Bar]) -> Rejected:
