@@ -68,9 +68,7 @@ def _advice(status: str, port: int) -> str:
     if status == "407":
         return "; put its user and password into the address"
     if port not in _PORTS_ALLOWED_EVERYWHERE:
-        return (
-            f"; many proxies refuse port {port}: wss://stream.binance.com:443 has the same streams"
-        )
+        return f"; many proxies refuse port {port}: use an address of the same host with port 443"
     return ""
 
 

@@ -15,6 +15,7 @@ from bintrades.exchange.binance.feed.connection import Connection
 from bintrades.exchange.binance.markets import MARKETS
 from bintrades.exchange.binance.rest import RestClient
 from bintrades.net.dialing import Dialer
+from bintrades.net.network import SystemNetwork
 from bintrades.net.sockets import Allowance
 from bintrades.testing.exchange import ExchangeSimulator
 from tests.servers import SocksProxy, name_addresses, say_nothing, server, swallowing
@@ -77,7 +78,7 @@ def test_streams_and_rest_reach_a_host_whose_first_addresses_are_dead(
     with swallowing("127.0.0.2", port_of(url)), swallowing("127.0.0.2", port_of(rest_url)):
         connection = Connection(f"{url}/stream", dialer, receive_timeout_s=0.2)
         connection.close()
-        with RestClient(rest_url, MARKETS["spot"], dialer=dialer) as rest:
+        with RestClient(rest_url, MARKETS["spot"], SystemNetwork(dialer)) as rest:
             assert rest.exchange_symbols()
     assert connection.peer.startswith("127.0.0.1 ")
 
@@ -117,7 +118,7 @@ def test_an_address_that_lets_in_and_then_says_nothing_is_not_taken_again(
         RestClient(
             rest_url.replace("127.0.0.1", "exchange.test"),
             MARKETS["spot"],
-            dialer=dialer,
+            SystemNetwork(dialer),
             timeout_s=1.5,
         ) as rest,
     ):
@@ -165,7 +166,7 @@ def test_where_every_address_is_dead_each_is_named(monkeypatch: pytest.MonkeyPat
         )
         url = f"http://exchange.test:{port}"
         with (
-            RestClient(url, MARKETS["spot"], dialer=make_dialer(), timeout_s=0.5) as rest,
+            RestClient(url, MARKETS["spot"], SystemNetwork(make_dialer()), timeout_s=0.5) as rest,
             pytest.raises(ExchangeError, match=rf"Connection timed out: 127.0.0.2 port {port}$"),
         ):
             rest.exchange_symbols()

@@ -15,6 +15,7 @@ from bintrades.exchange.binance.feed.session import StreamOptions
 from bintrades.exchange.binance.history import History
 from bintrades.exchange.binance.markets import MARKETS
 from bintrades.exchange.binance.rest import RestClient
+from bintrades.net.network import SystemNetwork
 from bintrades.util.clocks import now_ms
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class BinanceExchange:
         self.budget = Budget(weight, weight_share, banned_for_ms, now_ms())
         self._options = options
         self._dialer = dialer
-        self._rest = RestClient(options.rest_url, self.market, dialer=dialer)
+        self._rest = RestClient(options.rest_url, self.market, SystemNetwork(dialer))
         self.catalog = Catalog(self._rest, self.budget)
 
     def close(self) -> None:

@@ -10,14 +10,11 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlencode, urlsplit
 
 import msgspec
-import urllib3
 
 from bintrades.errors import ConfigError, ExchangeError
 from bintrades.exchange.binance.budget import MINUTE_MS
 from bintrades.exchange.symbols import SymbolInfo
-from bintrades.net.dialing import Dialer
-from bintrades.net.http_pool import http_pool
-from bintrades.net.tls import Certificates
+from bintrades.net.http_pool import AnswerTooLongError, HttpLimits
 from bintrades.util.clocks import utc_ms
 from bintrades.util.text import one_line
 from bintrades.version import __version__
@@ -26,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from bintrades.exchange.binance.market import Endpoint, Market
+    from bintrades.net.network import HttpAnswer, Network
 
 T = TypeVar("T")
 
@@ -33,8 +31,7 @@ MAX_ANSWER_BYTES = 64 * 1024 * 1024
 """Longest answer that is read; the list of all symbols has some 10 MiB."""
 
 _SHOWN_BYTES = 200
-_PART_BYTES = 64 * 1024
-_MAX_HEAD_BYTES = 1024 * 1024
+_REDIRECTS = {301, 302, 303, 307, 308}
 _DELISTED = "BREAK"
 _BANNED = re.compile(r"banned until ([0-9]{13})\b")  # milliseconds UTC
 _ADVICE = {
@@ -86,39 +83,29 @@ class _ExchangeInfo(msgspec.Struct):
 class RestClient:
     """The REST side of one market, over connections that are kept open between requests.
 
-    Callable from any thread; *dialer* opens the connections, one of its own by default. Making one
-    raises ConfigError for certificates that cannot be read; every failure of a request is a
-    RestError. A request fails when nothing comes for timeout_s, when no connection is made in that
-    time, or when its answer is not whole after answer_timeout_s in all.
+    Callable from any thread; every failure of a request is a RestError. A request fails when
+    nothing comes for timeout_s, when no connection is made in that time, or when its answer is not
+    whole after answer_timeout_s in all.
     """
 
     def __init__(
         self,
         rest_url: str,
         market: Market,
+        network: Network,
         *,
-        dialer: Dialer | None = None,
         timeout_s: float = 10.0,
         answer_timeout_s: float = 60.0,
         max_answer_bytes: int = MAX_ANSWER_BYTES,
     ) -> None:
         self._rest_url = rest_url.rstrip("/")
         self.market = market
-        self._max_answer_bytes = max_answer_bytes
         self.used_weight: int | None = None  # of this minute, as the exchange last counted it
         self.minute_left_ms: int | None = None  # at most, as the exchange last said
-        self._pool = http_pool(
+        self._http = network.open_http(
             rest_url,
-            dialer or Dialer(Certificates().context),
-            headers={
-                "Host": _host(rest_url),
-                "User-Agent": f"bintrades/{__version__}",
-                "Accept-Encoding": "gzip",
-            },
-            timeout_s=timeout_s,
-            answer_timeout_s=answer_timeout_s,
-            # Compressed data may be no larger; what stands around it is not ours to decide.
-            max_bytes=2 * max_answer_bytes + _MAX_HEAD_BYTES,
+            {"User-Agent": f"bintrades/{__version__}", "Accept-Encoding": "gzip"},
+            HttpLimits(timeout_s, answer_timeout_s, max_answer_bytes),
         )
 
     def __enter__(self) -> RestClient:
@@ -129,7 +116,7 @@ class RestClient:
 
     def close(self) -> None:
         """Close the connections; a request under way in another thread ends by itself."""
-        self._pool.close()
+        self._http.close()
 
     def exchange_symbols(self) -> list[SymbolInfo]:
         """Return every symbol that the market lists, delisted ones included."""
@@ -152,21 +139,15 @@ class RestClient:
         parts = urlsplit(url)
         target = f"{parts.path}?{parts.query}" if parts.query else parts.path
         try:
-            response = self._pool.urlopen(
-                "GET", target, redirect=False, retries=False, preload_content=False
-            )
-            try:
-                self._record_weight(response.headers)
-                body = self._read(url, response)
-            except BaseException:
-                response.close()
-                raise
-            finally:
-                response.release_conn()
-        except (urllib3.exceptions.HTTPError, OSError, ConfigError) as error:
-            raise RestError(f"GET {url}: no answer: {_reason(error)}") from error
-        if response.status != HTTPStatus.OK:
-            raise _refused(url, response, body)
+            answer = self._http.get(target)
+            self._record_weight(answer.headers)
+            body = answer.read()
+        except AnswerTooLongError as error:
+            raise RestError(f"GET {url}: {error}") from error
+        except (OSError, ConfigError) as error:
+            raise RestError(f"GET {url}: no answer: {one_line(str(error), 500)}") from error
+        if answer.status != HTTPStatus.OK:
+            raise _refused(url, answer, body)
         return body
 
     def _record_weight(self, headers: Mapping[str, str]) -> None:
@@ -176,35 +157,10 @@ class RestClient:
             self.minute_left_ms = None if said_at is None else MINUTE_MS - said_at % MINUTE_MS
             self.used_weight = int(used[:9])
 
-    def _read(self, url: str, response: urllib3.BaseHTTPResponse) -> bytes:
-        body = bytearray()
-        for part in response.stream(_PART_BYTES):
-            body += part
-            if len(body) > self._max_answer_bytes:
-                raise RestError(f"GET {url}: more than {self._max_answer_bytes} bytes came")
-        return bytes(body)
 
-
-def _host(url: str) -> str:
-    """Return the header Host: what the address has, in the letters of name services."""
-    place = urlsplit(url).netloc.rpartition("@")[2]
-    return place if place.isascii() else place.encode("idna").decode()
-
-
-def _reason(error: BaseException) -> str:
-    """Return what was the matter: urllib3 packs errors into its own."""
-    while isinstance(error, urllib3.exceptions.HTTPError):
-        packed = [each for each in error.args if isinstance(each, Exception)]
-        inner = error.__cause__ or next(iter(packed), None)
-        if inner is None:
-            break
-        error = inner
-    return one_line(str(error), 500) or type(error).__name__
-
-
-def _refused(url: str, response: urllib3.BaseHTTPResponse, body: bytes) -> RestError:
+def _refused(url: str, answer: HttpAnswer, body: bytes) -> RestError:
     """Make the error for an answer that is not 200: what was asked, what came, what to do."""
-    status = response.status
+    status = answer.status
     try:
         refusal = msgspec.json.decode(body, type=_Refusal)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -212,10 +168,10 @@ def _refused(url: str, response: urllib3.BaseHTTPResponse, body: bytes) -> RestE
     said = _start(body)
     if refusal.code is not None:
         said = f"code {refusal.code}: {_start(refusal.msg.encode())}"
-    if location := response.get_redirect_location():
+    if status in _REDIRECTS and (location := answer.headers.get("Location")):
         said = f"it points to {_start(location.encode())}"
-    retry_after_s = _retry_after_s(response.headers, refusal.msg)
-    reason = _start((response.reason or "").encode())
+    retry_after_s = _retry_after_s(answer.headers, refusal.msg)
+    reason = _start(answer.reason.encode())
     parts = [f"GET {url}: {status} {reason}".rstrip(), said, _ADVICE.get(status)]
     if retry_after_s is not None:
         parts.append(f"wait {retry_after_s} s")

@@ -31,6 +31,7 @@ from bintrades.pipeline.ingest_thread import IngestThread
 from bintrades.testing.exchange import ExchangeSimulator
 from bintrades.util.clocks import now_ms, utc_ms
 from tests.journals import INTERVAL_MS, open_journal, stored
+from tests.networks import system_network
 from tests.strategies import START, bars_of, raw_message
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ class Collector:
         self.journal = open_journal(path)
         self.aggregator = Aggregator(symbols, market="spot", interval_ms=INTERVAL_MS, grace_ms=50)
         self.aggregator.resume(self.journal.checkpoints)
-        self.rest = RestClient(exchange.rest_url, SPOT, timeout_s=5.0)
+        self.rest = RestClient(exchange.rest_url, SPOT, system_network(), timeout_s=5.0)
         banned_for = Ban.read(self.journal.get_meta(BLOCKED_UNTIL)).left_ms(utc())
         self.budget = Budget(SPOT.weight_per_minute, 50, banned_for, now())
         self.repairing = Backfill(

@@ -14,6 +14,7 @@ from bintrades.exchange.binance.markets import MARKETS
 from bintrades.exchange.binance.rest import RestClient, RestError
 from bintrades.model import RESTART, Gap, TradeRange
 from bintrades.testing.exchange import ExchangeSimulator
+from tests.networks import system_network
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,7 +39,7 @@ def exchange() -> Iterator[ExchangeSimulator]:
 
 @pytest.fixture(scope="module")
 def history(exchange: ExchangeSimulator) -> Iterator[History]:
-    with RestClient(exchange.rest_url, SPOT) as rest:
+    with RestClient(exchange.rest_url, SPOT, system_network()) as rest:
         yield History(rest, SPOT)
 
 

@@ -22,7 +22,9 @@ from bintrades.exchange.binance.markets import MARKETS
 from bintrades.exchange.binance.rest import RestClient, RestError
 from bintrades.exchange.symbols import SymbolInfo
 from bintrades.net.dialing import Dialer
+from bintrades.net.network import SystemNetwork
 from bintrades.util.clocks import utc_ms
+from tests.networks import system_network
 from tests.servers import HttpProxy, SocksProxy, dripping, flooding, say_nothing, server
 
 if TYPE_CHECKING:
@@ -110,7 +112,7 @@ def exchange() -> Iterator[Exchange]:
 
 @pytest.fixture
 def client(exchange: Exchange) -> Iterator[RestClient]:
-    with RestClient(exchange.url, SPOT) as client:
+    with RestClient(exchange.url, SPOT, system_network()) as client:
         yield client
 
 
@@ -158,7 +160,7 @@ def test_an_encrypted_connection_is_used_again() -> None:
     exchange = Exchange(body=json.dumps({"symbols": [{"symbol": "x" * 300_000}]}).encode())
     with (
         serve(exchange, theirs),
-        RestClient(exchange.url, SPOT, dialer=Dialer(lambda: ours)) as client,
+        RestClient(exchange.url, SPOT, SystemNetwork(Dialer(lambda: ours))) as client,
     ):
         for _ in range(3):
             assert len(client.exchange_symbols()[0].symbol) == 300_000
@@ -181,7 +183,7 @@ def test_a_request_is_typed_and_its_parameters_are_encoded(
 
 def test_the_address_may_have_a_path(exchange: Exchange) -> None:
     exchange.body = b'{"symbols": []}'
-    with RestClient(exchange.url + "/binance/", SPOT) as client:
+    with RestClient(exchange.url + "/binance/", SPOT, system_network()) as client:
         client.exchange_symbols()
 
     assert exchange.paths == ["/binance/api/v3/exchangeInfo?showPermissionSets=false"]
@@ -308,20 +310,20 @@ def test_a_strange_retry_after_is_left_out(exchange: Exchange, client: RestClien
 def test_an_endless_answer_is_cut_off(exchange: Exchange) -> None:
     exchange.body = gzip.compress(b" " * 10_000_000)
     exchange.headers = {"Content-Encoding": "gzip"}
-    with RestClient(exchange.url, SPOT, max_answer_bytes=1_000) as client:
+    with RestClient(exchange.url, SPOT, system_network(), max_answer_bytes=1_000) as client:
         assert str(failure(client)).endswith("more than 1000 bytes came")
 
 
 def test_an_answer_that_comes_drop_by_drop_is_cut_off(exchange: Exchange) -> None:
     exchange.headers = {"Content-Length": "1000000"}
     exchange.drip.set()
-    with RestClient(exchange.url, SPOT, answer_timeout_s=0.2) as client:
+    with RestClient(exchange.url, SPOT, system_network(), answer_timeout_s=0.2) as client:
         assert "not whole after 0.2 s" in str(failure(client))
 
 
 def test_a_silent_server_is_a_failure_in_time(exchange: Exchange) -> None:
     exchange.is_silent = True
-    with RestClient(exchange.url, SPOT, timeout_s=0.1) as client:
+    with RestClient(exchange.url, SPOT, system_network(), timeout_s=0.1) as client:
         assert "no answer: timed out" in str(failure(client))
 
 
@@ -340,7 +342,7 @@ def test_nobody_listening_is_a_failure() -> None:
     exchange = Exchange()
     with serve(exchange):
         pass
-    with RestClient(exchange.url, SPOT) as client:
+    with RestClient(exchange.url, SPOT, system_network()) as client:
         assert "no answer: " in str(failure(client))
 
 
@@ -359,7 +361,7 @@ def test_the_proxy_of_the_environment_is_used(
 
     with server(proxy.serve) as port:
         monkeypatch.setenv(variable, f"http://me:secret@127.0.0.1:{port}")
-        with RestClient("http://exchange.example", SPOT) as client:
+        with RestClient("http://exchange.example", SPOT, system_network()) as client:
             assert client.exchange_symbols() == []
             assert client.exchange_symbols() == []
 
@@ -377,7 +379,7 @@ def test_a_socks_proxy_of_the_environment_is_used(
 
     with server(proxy.serve) as port:
         monkeypatch.setenv("ALL_PROXY", f"socks5://127.0.0.1:{port}")
-        with RestClient("http://exchange.example", SPOT) as client:
+        with RestClient("http://exchange.example", SPOT, system_network()) as client:
             assert client.exchange_symbols() == []
 
     assert proxy.requests == [("exchange.example", 80)]
@@ -386,7 +388,7 @@ def test_a_socks_proxy_of_the_environment_is_used(
 def test_a_proxy_that_cannot_be_used_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALL_PROXY", "carrier-pigeon://x")
 
-    with RestClient("http://exchange.example", SPOT) as client:
+    with RestClient("http://exchange.example", SPOT, system_network()) as client:
         assert "no answer: ALL_PROXY=carrier-pigeon://x: no proxy of the kind" in str(
             failure(client)
         )
@@ -395,7 +397,7 @@ def test_a_proxy_that_cannot_be_used_is_told(monkeypatch: pytest.MonkeyPatch) ->
 def test_a_proxy_that_refuses_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     with server(HttpProxy(0, "407 Proxy Authentication Required").serve) as port:
         monkeypatch.setenv("ALL_PROXY", f"http://127.0.0.1:{port}")
-        with RestClient("http://exchange.example", SPOT) as client:
+        with RestClient("http://exchange.example", SPOT, system_network()) as client:
             assert str(failure(client)).endswith(
                 f"no answer: http://127.0.0.1:{port} (ALL_PROXY) refuses a way to "
                 "exchange.example:80: 407 Proxy Authentication Required; put its user and "
@@ -419,7 +421,7 @@ def test_an_answer_before_the_answer_does_not_keep_it_waiting_for_ever(exchange:
     sent: list[int] = []
     with server(flooding(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 1_000, sent)) as port:
         url = f"http://127.0.0.1:{port}"
-        with RestClient(url, SPOT, max_answer_bytes=100_000) as client:
+        with RestClient(url, SPOT, system_network(), max_answer_bytes=100_000) as client:
             assert str(failure(client)).endswith("no answer: more than 1248576 bytes came")
     assert sum(sent) < 20_000_000
 
@@ -455,7 +457,7 @@ def test_whatever_comes_drop_by_drop_is_cut_off(is_encrypted: bool, first: bytes
         with RestClient(
             f"{scheme}://127.0.0.1:{port}",
             SPOT,
-            dialer=Dialer(lambda: ours),
+            SystemNetwork(Dialer(lambda: ours)),
             timeout_s=5.0,
             answer_timeout_s=1.5,
         ) as client:
@@ -466,7 +468,7 @@ def test_a_handshake_of_tls_that_comes_drop_by_drop_is_cut_off() -> None:
     record = b"\x16\x03\x03\x40\x00\x02\x00\x3f\xfc"  # a ServerHello of 16 KiB begins
     with (
         server(dripping(record)) as port,
-        RestClient(f"https://127.0.0.1:{port}", SPOT, timeout_s=0.5) as client,
+        RestClient(f"https://127.0.0.1:{port}", SPOT, system_network(), timeout_s=0.5) as client,
     ):
         assert "no answer: timed out: not whole after 0.5 s" in str(failure(client))
 
@@ -474,7 +476,7 @@ def test_a_handshake_of_tls_that_comes_drop_by_drop_is_cut_off() -> None:
 def test_a_small_answer_that_unpacks_without_end_takes_no_memory(exchange: Exchange) -> None:
     exchange.body = gzip.compress(b" " * 200_000_000)
     exchange.headers = {"Content-Encoding": "gzip"}
-    with RestClient(exchange.url, SPOT, max_answer_bytes=1_000_000) as client:
+    with RestClient(exchange.url, SPOT, system_network(), max_answer_bytes=1_000_000) as client:
         tracemalloc.start()
         try:
             assert str(failure(client)).endswith("more than 1000000 bytes came")
@@ -505,7 +507,7 @@ def test_a_failed_request_leaves_a_client_that_works(
 
 def test_each_request_has_a_deadline_of_its_own(exchange: Exchange) -> None:
     exchange.body = b'{"symbols": []}'
-    with RestClient(exchange.url, SPOT, answer_timeout_s=2.0) as client:
+    with RestClient(exchange.url, SPOT, system_network(), answer_timeout_s=2.0) as client:
         for _ in range(2):
             assert client.exchange_symbols() == []
             threading.Event().wait(2.1)
@@ -526,7 +528,9 @@ def test_after_an_answer_that_was_too_long_the_next_one_is_read_from_its_beginni
 
     with (
         server(serve) as port,
-        RestClient(f"http://127.0.0.1:{port}", SPOT, max_answer_bytes=1_000) as client,
+        RestClient(
+            f"http://127.0.0.1:{port}", SPOT, system_network(), max_answer_bytes=1_000
+        ) as client,
     ):
         assert "more than 1000 bytes came" in str(failure(client))
         assert client.exchange_symbols() == []
@@ -541,7 +545,10 @@ def test_the_host_is_said_as_the_address_has_it(host: str) -> None:
 
     listens_on = "::1" if host == "[::1]" else "127.0.0.1"
     try:
-        with server(serve, listens_on) as port, RestClient(f"http://{host}:{port}", SPOT) as client:
+        with (
+            server(serve, listens_on) as port,
+            RestClient(f"http://{host}:{port}", SPOT, system_network()) as client,
+        ):
             assert "Remote end closed connection" in str(failure(client))
     except OSError:
         pytest.skip("this machine has no ::1")
@@ -550,7 +557,7 @@ def test_the_host_is_said_as_the_address_has_it(host: str) -> None:
 
 
 def test_a_host_beyond_ascii_is_said_as_name_services_have_it() -> None:
-    with RestClient("http://börse.invalid", SPOT) as client:
+    with RestClient("http://börse.invalid", SPOT, system_network()) as client:
         assert "no answer: " in str(failure(client))
 
 
@@ -560,6 +567,6 @@ def test_certificates_are_verified() -> None:
 
     with (
         server(lambda accepted: tls.wrap_socket(accepted, server_side=True).close()) as port,
-        RestClient(f"https://127.0.0.1:{port}", SPOT) as client,
+        RestClient(f"https://127.0.0.1:{port}", SPOT, system_network()) as client,
     ):
         assert "no answer: [SSL: CERTIFICATE_VERIFY_FAILED]" in str(failure(client))
