@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 BAR_COLUMNS = (
     "symbol, open_time, version, updated_at, is_closed, is_complete, trade_count, buy_count,"
     " quantity, buy_quantity, value, buy_value, open_price, close_price, min_price, max_price,"
-    " first_trade_id, last_trade_id, first_trade_time, last_trade_time"
+    " first_trade_id, last_trade_id, first_trade_time, last_trade_time, epoch"
 )
 
 _PLACES = ", ".join("?" * (BAR_COLUMNS.count(",") + 2))
@@ -30,11 +30,13 @@ _UPDATES = ", ".join(
 PUT_BAR = (
     f"INSERT INTO bars ({BAR_COLUMNS}, sequence) VALUES ({_PLACES})"  # noqa: S608 - constants
     f" ON CONFLICT (open_time, symbol) DO UPDATE SET version = bars.version + 1, {_UPDATES}"
-    " WHERE (excluded.trade_count, excluded.is_closed) >= (bars.trade_count, bars.is_closed)"
+    " WHERE (excluded.epoch, excluded.trade_count, excluded.is_closed)"
+    " >= (bars.epoch, bars.trade_count, bars.is_closed)"
 )
 """Takes a row of BAR_COLUMNS and a sequence number; a bar that is there gets its next version.
 
-Never back: one with fewer trades, or one of as many that is not closed, changes nothing.
+Never back: one that ranks below it (see Bar.rank) changes nothing. Of two that differ in nothing
+but is_complete the new one is taken, since the gaps on record say which is right.
 """
 
 GET_BAR = f"SELECT {BAR_COLUMNS} FROM bars WHERE symbol = ? AND open_time = ?"  # noqa: S608

@@ -27,6 +27,7 @@ _INTEGERS = (
     "last_trade_id",
     "first_trade_time",
     "last_trade_time",
+    "epoch",
 )
 _DECIMALS = (
     "quantity",
@@ -51,6 +52,7 @@ _CAN_BE = " AND ".join(
         "first_trade_time - open_time BETWEEN 0 AND :interval - 1",
         "last_trade_time - open_time BETWEEN 0 AND :interval - 1",
         "buy_count BETWEEN 0 AND trade_count",
+        "epoch >= 0",
         "trade_count BETWEEN 1 AND last_trade_id - first_trade_id + 1",
     ]
 )

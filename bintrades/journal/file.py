@@ -196,13 +196,14 @@ def bar_row(bar: Bar, updated_at: int, *, is_complete: bool) -> tuple[Any, ...]:
         bar.last_trade_id,
         bar.first_trade_time_ms,
         bar.last_trade_time_ms,
+        bar.epoch,
     )
 
 
 def bar_from_row(row: tuple[Any, ...], market: str, interval_ms: int) -> Bar:
     """Return the bar of a row selected by journal_bars.BAR_COLUMNS. Raises UnreadableRow."""
     try:
-        sum(row[16:20], sum(row[1:8]))  # whole numbers, or it raises
+        sum(row[16:21], sum(row[1:8]))  # whole numbers, or it raises
         if not isinstance(row[0], str):
             raise TypeError("a symbol is no text")
         return Bar(  # by place, which costs less than by name: for each of millions of bars
@@ -228,6 +229,7 @@ def bar_from_row(row: tuple[Any, ...], market: str, interval_ms: int) -> Bar:
             bool(row[5]),
             row[2],
             row[3],
+            row[20],
         )
     except _SPOILT as error:
         raise UnreadableRow(f"a row cannot be read: {error!r}") from error

@@ -41,21 +41,43 @@ FOUND_DAMAGED = "found_damaged"
 LAST_SEQUENCE = 2**53
 """No journal gives as many numbers."""
 
-_CAN_BE = {"market": r"spot|usdm|coinm|us", "interval_ms": r"[1-9][0-9]{0,4}000"}
+_NAME = r"[a-zA-Z][a-zA-Z0-9_-]*"
+_CAN_BE = {
+    "exchange": _NAME,
+    "market": _NAME,
+    "stream": _NAME,
+    "interval_ms": r"[1-9][0-9]{0,4}000",
+}
 _PLACE = """
 SELECT sequence, (SELECT CAST(value AS INTEGER) FROM facts WHERE name = 'sequence')
 FROM cursors WHERE store = ?
 """
 
 
-def read_kind(connection: sqlite3.Connection) -> tuple[str, int]:
-    """Return the market and the interval in milliseconds of all bars. Raises sqlite3.Error."""
-    facts: dict[str, str] = dict(
-        connection.execute("SELECT name, value FROM facts WHERE name IN ('market', 'interval_ms')")
-    )
+class Kind(msgspec.Struct, frozen=True):
+    """What all bars of a journal have in common."""
+
+    market: str
+    interval_ms: int
+    exchange: str = "binance"  # of journals that do not say
+    stream: str = "trade"
+
+
+def read_kind(connection: sqlite3.Connection) -> Kind:
+    """Return the kind of the bars. Raises sqlite3.Error."""
+    facts: dict[str, str] = {
+        "exchange": "binance",
+        "stream": "trade",
+        **dict(
+            connection.execute(
+                "SELECT name, value FROM facts"
+                " WHERE name IN ('exchange', 'market', 'stream', 'interval_ms')"
+            )
+        ),
+    }
     if not all(_can_be(name, facts.get(name)) for name in _CAN_BE):
         raise UnreadableRow(f"market and interval of the bars are nonsense: {facts}")
-    return facts["market"], int(facts["interval_ms"])
+    return Kind(facts["market"], int(facts["interval_ms"]), facts["exchange"], facts["stream"])
 
 
 def read_found_damaged(connection: sqlite3.Connection) -> str | None:
@@ -64,12 +86,13 @@ def read_found_damaged(connection: sqlite3.Connection) -> str | None:
     return None if row is None else str(row[0])
 
 
-def keep_kind(connection: sqlite3.Connection, market: str, interval_ms: int) -> None:
-    """Refuse to mix bars of another market or another length into one journal.
+def keep_kind(connection: sqlite3.Connection, kind: Kind) -> None:
+    """Refuse to mix bars of another kind into one journal.
 
     Raises ConfigError without naming the file, and sqlite3.Error.
     """
-    for name, here in (("market", market), ("interval_ms", str(interval_ms))):
+    for name, value in msgspec.structs.asdict(kind).items():
+        here = str(value)
         row = connection.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
         there = here if row is None else row[0]
         if there != here and _can_be(name, there):

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_VERSION, _TRADE_COUNT = 2, 6  # in a row
+_VERSION, _TRADE_COUNT, _EPOCH = 2, 6, 20  # in a row
 _GAPS = "gaps "
 
 
@@ -126,7 +126,8 @@ class JournalReader:
     def kind(self) -> tuple[str, int]:
         """Return the market and the interval in milliseconds of all bars."""
         with self._reading() as connection:
-            return read_kind(connection)
+            kind = read_kind(connection)
+            return kind.market, kind.interval_ms
 
     def newest_open_time_ms(self, symbol: str) -> int | None:
         """Return the open time of the symbol's newest bar, if it has one."""
@@ -365,11 +366,13 @@ class Cursor(JournalReader):
             return self._readable(connection, again), position
 
     def _readable(self, connection: sqlite3.Connection, rows: list[tuple[Any, ...]]) -> list[Bar]:
-        kind = read_kind(connection) if rows else ("", 0)
+        if not rows:
+            return []
+        kind = read_kind(connection)
         bars = []
         for row in rows:
             try:
-                bars.append(bar_from_row(row, *kind))
+                bars.append(bar_from_row(row, kind.market, kind.interval_ms))
             except UnreadableRow as error:
                 if not (isinstance(row[0], str) and isinstance(row[1], int)):
                     raise  # nobody could tell whose trades they are: the rows beside it may
@@ -436,7 +439,7 @@ def _newer(stored: Row | None, bar: Bar) -> Row:
     row = bar_row(bar, bar.updated_at_ms, is_complete=False)
     if stored is None:
         return row
-    if stored[_TRADE_COUNT] >= bar.trade_count:
+    if (stored[_EPOCH], stored[_TRADE_COUNT]) >= (bar.epoch, bar.trade_count):
         return stored
     return (*row[:_VERSION], stored[_VERSION] + 1, *row[_VERSION + 1 :])
 

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 from bintrades.journal.check import BarCheck, lacks_gaps, spoilt_bars
 from bintrades.journal.file import is_damaged
 from bintrades.journal.meta import FOUND_DAMAGED, LAST_SEQUENCE
-from bintrades.journal.schema import BLOCK_MS, climb, create_first_version, transaction
+from bintrades.journal.schema import BLOCK_MS, count_rows, create_uncounted, transaction
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -48,6 +48,7 @@ _BARS = (
     " first_trade_id, last_trade_id, first_trade_time, last_trade_time, sequence"
 )
 _COPY = f"INSERT INTO main.bars ({_BARS}) SELECT {_BARS} FROM damaged.bars WHERE"  # noqa: S608
+_COPY_WITH_EPOCH = _COPY.replace(_BARS, f"{_BARS}, epoch")
 _SMALL = {  # tables of every version: how many columns are the key, and all of them
     "facts": (1, "name, value"),
     "cursors": (1, "store, sequence"),
@@ -122,6 +123,7 @@ class Salvage:
         self._interval = interval_ms
         self._symbols = set(symbols)
         self._tables: set[str] = set()
+        self._copy_where = _COPY
         self._stopping = threading.Event()
         self._said_at = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="salvage", daemon=True)
@@ -188,12 +190,14 @@ class Salvage:
                 raise  # the disk may have no room for SQLite's own files beside it
             reason = str(error)
         if "bars" in self._tables:
+            if _has_epochs(connection):
+                self._copy_where = _COPY_WITH_EPOCH
             return True
         log.error("nothing of the damaged journal can be read", extra={"error": reason})
         return False
 
     def _copy(self, connection: sqlite3.Connection, damaged: sqlite3.Connection) -> None:
-        create_first_version(connection)
+        create_uncounted(connection)
         connection.execute("DELETE FROM main.facts")
         connection.execute("CREATE TEMP TABLE lost (symbol, open_time, reason)")
         self._find_symbols(connection)
@@ -209,7 +213,7 @@ class Salvage:
                 "INSERT OR REPLACE INTO facts VALUES (?, ?)", (GAPS_UNREADABLE, unreadable["gaps"])
             )
         self._save_sequence(connection)
-        climb(connection)
+        count_rows(connection)
         unreadable |= self._copy_tables(connection, damaged, _LATER)
         connection.execute("INSERT OR IGNORE INTO main.lost_bars SELECT * FROM temp.lost")
         connection.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (SALVAGED, _REASON))
@@ -312,7 +316,7 @@ class Salvage:
         try:
             with transaction(connection):
                 rows = connection.execute(
-                    f"{_COPY} open_time >= ? AND open_time < ?", (since, until)
+                    f"{self._copy_where} open_time >= ? AND open_time < ?", (since, until)
                 ).rowcount
             self.bars += rows
         except _ERRORS as error:
@@ -330,7 +334,7 @@ class Salvage:
         for symbol in self._symbols_of(connection, open_time):
             try:
                 self.bars += connection.execute(
-                    f"{_COPY} open_time = ? AND symbol = ?", (open_time, symbol)
+                    f"{self._copy_where} open_time = ? AND symbol = ?", (open_time, symbol)
                 ).rowcount
             except _ERRORS as error:
                 if not _is_of_the_file(error):
@@ -460,6 +464,17 @@ def _tables_there(connection: sqlite3.Connection) -> tuple[set[str], str]:
                 raise
             reason = str(error)
     return found, reason
+
+
+def _has_epochs(connection: sqlite3.Connection) -> bool:
+    """Whether the damaged file's bars have epochs, or may be read as if they had."""
+    try:
+        connection.execute("SELECT epoch FROM damaged.bars LIMIT 0").fetchall()
+    except _ERRORS as error:
+        if not _is_of_the_file(error):
+            raise
+        return False
+    return True
 
 
 def _rows(damaged: sqlite3.Connection, select: str, *values: str) -> Iterator[tuple[Any, ...]]:

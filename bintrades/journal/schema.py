@@ -24,7 +24,7 @@ import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 log = logging.getLogger(__name__)
 
@@ -268,8 +268,15 @@ CREATE TABLE written (at INTEGER PRIMARY KEY, sequence INTEGER NOT NULL) WITHOUT
 CREATE TABLE pruned (symbol TEXT PRIMARY KEY, through INTEGER NOT NULL) WITHOUT ROWID;
 """
 
-LADDER = (_VERSION_1, _VERSION_2, _VERSION_3)
+_VERSION_4 = """
+ALTER TABLE bars ADD COLUMN epoch INTEGER NOT NULL DEFAULT 0;
+"""
+
+LADDER = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4)
 """What makes each version of the one before. A released step is never changed: add another."""
+
+_UNCOUNTED = (_VERSION_1, _VERSION_4)  # the second only adds a column to a table of the first
+_COUNTING = (_VERSION_2, _VERSION_3)
 
 SCHEMA_VERSION = len(LADDER)
 
@@ -289,30 +296,30 @@ def create_schema(connection: sqlite3.Connection) -> None:
             "the journal is brought up to date, which takes some seconds for each million bars",
             extra={"from_version": version, "to_version": SCHEMA_VERSION},
         )
-    climb(connection)
+    _apply(connection, LADDER[version:], SCHEMA_VERSION)
 
 
-def climb(connection: sqlite3.Connection) -> None:
-    """Make today's tables of whatever the file has, in one transaction. Raises sqlite3.Error."""
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    _climb(connection, version, SCHEMA_VERSION)
+def create_uncounted(connection: sqlite3.Connection) -> None:
+    """Make the table of bars as it is today in an empty file, with nothing counted yet.
 
-
-def create_first_version(connection: sqlite3.Connection) -> None:
-    """Make the tables of an empty file as they were at first, with nothing counted yet.
-
-    Where many rows are to be put in, counting them all at the end costs less. Raises sqlite3.Error.
+    Where many rows are to be put in, to count them all at the end, by count_rows(), costs less
+    than to count each. Raises sqlite3.Error.
     """
-    _climb(connection, 0, 1)
+    _apply(connection, _UNCOUNTED, 0)
 
 
-def _climb(connection: sqlite3.Connection, version: int, until: int) -> None:
+def count_rows(connection: sqlite3.Connection) -> None:
+    """Make all else of today's schema after create_uncounted(). Raises sqlite3.Error."""
+    _apply(connection, _COUNTING, SCHEMA_VERSION)
+
+
+def _apply(connection: sqlite3.Connection, steps: Iterable[str], version: int) -> None:
     with transaction(connection):
-        for step in LADDER[version:until]:
+        for step in steps:
             for statement in _statements(step):
                 connection.execute(statement)
         connection.execute(f"PRAGMA main.application_id = {APPLICATION_ID}")
-        connection.execute(f"PRAGMA main.user_version = {until}")
+        connection.execute(f"PRAGMA main.user_version = {version}")
 
 
 @contextlib.contextmanager

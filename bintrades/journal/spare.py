@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from bintrades.core.ledger import LedgerState
 from bintrades.core.write_batch import Checkpoint
 from bintrades.journal.file import with_kind
+from bintrades.journal.meta import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +36,18 @@ class Spare(msgspec.Struct, frozen=True):
     market: str
     interval_ms: int
     checkpoints: dict[str, Checkpoint]
+    exchange: str = "binance"
+    stream: str = "trade"
+
+    @classmethod
+    def of(cls, kind: Kind, checkpoints: dict[str, Checkpoint]) -> Spare:
+        """Return the spare of a journal of that kind."""
+        return cls(kind.market, kind.interval_ms, checkpoints, kind.exchange, kind.stream)
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of its journal."""
+        return Kind(self.market, self.interval_ms, self.exchange, self.stream)
 
 
 def spare_file(journal: Path) -> Path:

@@ -63,6 +63,7 @@ from bintrades.journal.lost import (
 from bintrades.journal.meta import (
     LOST_THROUGH,
     REOPENED,
+    Kind,
     checked_place,
     forget_nonsense,
     keep_kind,
@@ -140,7 +141,14 @@ class Journal:
     """
 
     def __init__(
-        self, path: Path, *, market: str, interval_ms: int, mark_every_ms: int = MARK_EVERY_MS
+        self,
+        path: Path,
+        *,
+        market: str,
+        interval_ms: int,
+        exchange: str = "binance",
+        stream: str = "trade",
+        mark_every_ms: int = MARK_EVERY_MS,
     ) -> None:
         self.path = path
         self._mark_every = mark_every_ms
@@ -148,7 +156,7 @@ class Journal:
         self._pruned_through: dict[str, int] = {}  # newest open time of a bar that has left
         self._reopened: dict[str, list[IdRange]] = {}  # missing again when bars may have left
         self._interval = interval_ms
-        self._kind = (market, interval_ms)
+        self._kind = Kind(market, interval_ms, exchange, stream)
         self._checkpoints: dict[str, Checkpoint] = {}
         self._last_sequence = 0
         self._lost_through: dict[str, int] = {}  # open time of each symbol's newest lost bar
@@ -449,7 +457,7 @@ class Journal:
                     symbol,
                     gaps.get(symbol, ()),
                     absent.get(symbol, ()),
-                    *self._kind,
+                    self._kind,
                 )
             self._checkpoints[symbol] = found or spared.get(symbol) or _begun_with_a_gap(reason)
 
@@ -457,7 +465,7 @@ class Journal:
         """Return what is known of the symbols of this journal beside its file."""
         with suppress(ValueError, OSError):
             spare = read_spare(self.path)
-            if spare is not None and (spare.market, spare.interval_ms) == self._kind:
+            if spare is not None and spare.kind == self._kind:
                 return spare.checkpoints
         return {}
 
@@ -504,7 +512,7 @@ class Journal:
         except (ValueError, OSError) as error:
             reason = reason or f"its file is gone, and {spare_file(self.path)} is spoilt: {error}"
             spare = None
-        if spare is not None and (spare.market, spare.interval_ms) != self._kind:
+        if spare is not None and spare.kind != self._kind:
             return  # of another journal that was here
         if spare is None and reason is not None:
             log.error(
@@ -593,7 +601,7 @@ class Journal:
 
     def _keep_kind(self, connection: sqlite3.Connection) -> None:
         try:
-            keep_kind(connection, *self._kind)
+            keep_kind(connection, self._kind)
         except ConfigError as error:
             raise ConfigError(f"{self.path}: {error}") from error
 
@@ -737,7 +745,7 @@ class Journal:
             for symbol, checkpoint in self._checkpoints.items()
         }
         try:
-            write_spare(self.path, Spare(*self._kind, checkpoints))
+            write_spare(self.path, Spare.of(self._kind, checkpoints))
         except OSError as error:
             self._limited.warning(
                 "spare_file_failed",
@@ -773,7 +781,7 @@ class Journal:
 
     def _is_stored(self, bar: Bar) -> bool:
         stored = self._get((bar.symbol, bar.open_time_ms))
-        return stored is not None and stored.trade_count >= bar.trade_count
+        return stored is not None and _progress(stored) >= _progress(bar)
 
     def _prune(
         self, stores: Sequence[str], before_ms: int, had_for_a_while: Callable[[int], int]
@@ -870,6 +878,8 @@ class Journal:
                 stored = self._get(key)
                 if stored is None and self._has_left(key):
                     late.append(part)  # in a bar of its own it would be taken for all of it
+                elif stored is not None and stored.epoch > part.epoch:
+                    self._report_refused(part, stored)  # a rebuilt bar has all of its trades
                 else:
                     finished[key] = part if stored is None else stored.merge(part)
             changed = self._changed_gaps(changes)
@@ -879,16 +889,15 @@ class Journal:
                 ):
                     finished[key] = _continued(stored, checkpoints)
             bars = sorted(finished.values(), key=lambda bar: (bar.open_time_ms, bar.symbol))
-            self._connection.executemany(
-                PUT_BAR,
-                [
-                    (
-                        *bar_row(bar, now_ms, is_complete=self._is_complete(bar, checkpoints)),
-                        next(sequence),
-                    )
-                    for bar in bars
-                ],
-            )
+            rows = [
+                (
+                    *bar_row(bar, now_ms, is_complete=self._is_complete(bar, checkpoints)),
+                    next(sequence),
+                )
+                for bar in bars
+            ]
+            if self._connection.executemany(PUT_BAR, rows).rowcount < len(rows):
+                self._report_all_refused(bars)
             told = self._record_late(late, changes, at or now_ms)
             reopened_ids = self._record_reopened(changes, changed, checkpoints)
             for symbol, (before, after) in changed.items():
@@ -915,6 +924,25 @@ class Journal:
             marked_at = self._mark(at)
         self._reopened = reopened_ids
         return marked_at
+
+    def _report_all_refused(self, bars: Iterable[Bar]) -> None:
+        """Say which of *bars*, just written, were not taken."""
+        for bar in bars:
+            stored = self._get((bar.symbol, bar.open_time_ms))
+            if stored is not None and stored.rank[:3] > bar.rank[:3]:
+                self._report_refused(bar, stored)
+
+    def _report_refused(self, bar: Bar, stored: Bar) -> None:
+        self._limited.warning(
+            "bar_refused",
+            "a version of a bar is refused: the journal has one that ranks above it",
+            symbol=bar.symbol,
+            open_time=bar.open_time_ms,
+            epoch=bar.epoch,
+            trade_count=bar.trade_count,
+            stored_epoch=stored.epoch,
+            stored_trade_count=stored.trade_count,
+        )
 
     def _mark(self, at: int) -> int:
         """Note now and then how far the sequence has come; return when that was last done."""
@@ -1169,7 +1197,7 @@ class Journal:
 
     def _bar(self, row: tuple[Any, ...]) -> Bar:
         try:
-            return bar_from_row(row, *self._kind)
+            return bar_from_row(row, self._kind.market, self._interval)
         except UnreadableRow as error:
             error.key = (row[0], row[1])
             raise
@@ -1181,10 +1209,15 @@ def _is_any_within(gaps: Sequence[Gap], first_id: int, last_id: int) -> bool:
     return index < len(gaps) and gaps[index].last_id <= last_id
 
 
+def _progress(bar: Bar) -> tuple[int, int]:
+    """Return how far a version of a bar has come."""
+    return bar.epoch, bar.trade_count
+
+
 def _continued(stored: Bar, checkpoints: Mapping[str, Checkpoint]) -> Bar:
     """Return what there is of a bar that goes on after a shutdown, or *stored* if it does not."""
     for bar in checkpoints[stored.symbol].open_bars:
-        if bar.open_time_ms == stored.open_time_ms and bar.trade_count >= stored.trade_count:
+        if bar.open_time_ms == stored.open_time_ms and _progress(bar) >= _progress(stored):
             return bar
     return stored
 

@@ -34,6 +34,8 @@ STORE = "shelf"
 
 FACTS = {
     "market": ("s~ot", ""),
+    "exchange": ("b~nance", ""),
+    "stream": ("", "7"),
     "interval_ms": ("1x000", "0", "-10000"),
     "sequence": ("x", "-1", "7", "9" * 20, "9" * 5_000),
     "lost_through": ("{", "[1]", '{"BTCUSDT": "x"}'),
@@ -199,6 +201,12 @@ def test_a_last_word_of_a_collector_that_is_nonsense_is_as_none(path: Path, valu
 
 
 def test_a_journal_of_another_market_or_interval_is_refused_as_ever(path: Path) -> None:
-    for market, interval in (("usdm", 10_000), ("spot", 60_000)):
+    spot = {"market": "spot", "interval_ms": 10_000}
+    for other in (
+        {"market": "usdm"},
+        {"interval_ms": 60_000},
+        {"exchange": "kraken"},
+        {"stream": "aggTrade"},
+    ):
         with pytest.raises(ConfigError, match=r"holds bars of"):
-            Journal(path, market=market, interval_ms=interval)
+            Journal(path, **{**spot, **other})  # type: ignore[arg-type]

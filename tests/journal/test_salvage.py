@@ -596,6 +596,7 @@ def test_a_commit_survives_a_loss_of_power_however_the_journal_was_opened(path: 
         connection.execute("PRAGMA user_version = 2")  # the next opening climbs
         for table in ("lost_bars", "written", "pruned"):
             connection.execute(f"DROP TABLE {table}")
+        connection.execute("ALTER TABLE bars DROP COLUMN epoch")
     with journal_at(path) as journal:
         assert setting(journal) == full, "after a migration"
         spoil_pages(path, pages_of(path, "bars")[5:6])

@@ -63,6 +63,12 @@ COUNTED = {
 }
 """What each table of counts has to hold, by counting."""
 
+BESIDE = (
+    *("absent", "blocks", "checkpoints", "counts", "cursors", "facts", "gaps", "lost_bars"),
+    *("past_gaps", "pruned", "rejected", "written"),
+)
+"""All tables but that of the bars."""
+
 WAIT_S = 20.0
 
 
@@ -125,6 +131,45 @@ def test_a_journal_of_an_earlier_version_becomes_one_of_today_with_all_it_holds(
     assert reader.store("jsonl") == StoreState(8, 0, None)
     assert len(Cursor(path, "jsonl").next_bars(10)[0]) == 2, "what is due comes first"
     assert len(Cursor(path, "mongodb").next_bars(10)[0]) == 6
+
+
+def test_what_a_journal_of_version_3_knew_beside_its_bars_is_known_to_that_of_today(
+    path: Path,
+) -> None:
+    journal_of_old(path, 3)
+    with closing(sqlite3.connect(path)) as connection:
+        known = {table: set(connection.execute(f"SELECT * FROM {table}")) for table in BESIDE}  # noqa: S608
+        assert all(known.values()), "each table has some"
+
+    with journal_at(path) as journal:
+        (absent,) = journal.checkpoints["ETHUSDT"].ledger.absent
+    with closing(sqlite3.connect(path)) as connection:
+        left = {table: set(connection.execute(f"SELECT * FROM {table}")) for table in BESIDE}  # noqa: S608
+        epochs = {epoch for (epoch,) in connection.execute("SELECT epoch FROM bars")}
+
+    assert (absent.first_id, absent.last_id, absent.looks) == (400, 409, 1)
+    assert epochs == {0}
+    known["facts"] |= {("exchange", "binance"), ("stream", "trade")}
+    assert left == known
+    assert JournalReader(path).store("shelf").resending_from_ms == OPEN_TIME_MS + 2 * INTERVAL_MS
+
+
+@pytest.mark.parametrize("version", range(1, SCHEMA_VERSION))
+def test_a_damaged_journal_of_an_earlier_version_is_salvaged(path: Path, version: int) -> None:
+    journal_of_old(path, version)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE facts SET value = 'x' WHERE name = 'sequence'")
+
+    with journal_at(path):
+        pass
+
+    assert list(path.parent.glob(f"{path.name}.damaged-*"))
+    assert_counts_are_exact(path)
+    assert [(bar.epoch, bar.trade_count) for bar in stored(path, "ETHUSDT")] == [
+        (0, 4),
+        (0, 3),
+        (0, 3),
+    ]
 
 
 @pytest.mark.parametrize("version", range(1, SCHEMA_VERSION))
