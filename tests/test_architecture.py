@@ -47,7 +47,6 @@ nothing but __main__ the commands."""
 OFFENDERS: set[str] = {
     "cli.main -> testing.simulate",
     "exchange.events -> exchange.binance.messages",
-    "exchange.port -> exchange.binance.backfill_thread",
     "pipeline.ingest -> exchange.binance.messages",
     "util.logs -> config.loader",
 }
@@ -59,8 +58,11 @@ PURE = (
         "pipeline.delivered",
         "model",
         "core.backfill_result",
+        "core.absence",
+        "core.gap_queue",
         "core.ledger",
         "core.gap_times",
+        "core.unknown_ids",
         "core.bucket",
         "core.write_batch",
         "core.aggregator",

@@ -16,6 +16,8 @@ from bintrades.app.figures import (
 )
 from bintrades.core.aggregator import Aggregator
 from bintrades.journal.reader import Cursor
+from bintrades.pipeline.backfill import Backfill
+from bintrades.pipeline.backfill_thread import BackfillThread
 from bintrades.pipeline.delivery import Delivery
 from bintrades.pipeline.ingest import FEW_SYMBOLS, Ingest, IngestSnapshot
 from bintrades.pipeline.ingest_thread import INBOX_SIZE, IngestThread
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     from bintrades.exchange.events import Event
     from bintrades.exchange.port import Exchange
     from bintrades.journal.writer import Journal
-    from bintrades.model import Gap
+    from bintrades.model import GapSet
     from bintrades.stores.loader import Store
     from bintrades.util.worker import Worker
 
@@ -82,12 +84,13 @@ class Collector:
         self.feed = exchange.make_feed(symbols, self.inbox, on_failure)
         self.backfill = None
         if config.repair.enabled:
-            self.backfill = exchange.make_backfill(
-                config.repair.max_age_ms,
-                self.inbox.put,
+            backfill = Backfill(
+                exchange.make_history(config.repair.max_age_ms),
+                exchange.budget,
+                put=self.inbox.put,
                 clock=lambda: aggregator.clock(now_ms()),
-                on_failure=on_failure,
             )
+            self.backfill = BackfillThread(backfill, on_failure=on_failure)
         self.deliveries = [self._make_delivery(store) for store in resources.stores]
         self.ingest = Ingest(
             aggregator,
@@ -178,9 +181,9 @@ class Collector:
         for delivery in self.deliveries:
             delivery.notify()
 
-    def _backfill_gaps(self, symbol: str, gaps: Sequence[Gap]) -> None:
+    def _backfill_gaps(self, gaps: GapSet) -> None:
         if self.backfill is not None:
-            self.backfill.tell(symbol, gaps)
+            self.backfill.update(gaps)
 
     def _check_idle_symbols(self, symbols: Sequence[str]) -> None:
         if self.backfill is not None:

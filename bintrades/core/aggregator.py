@@ -366,6 +366,7 @@ class Aggregator:
         """
         series = self._series[repaired.symbol]
         series.answers += 1
+        series.ledger.gaps_changed = True
         if repaired.gap.last_id >= (series.ledger.next_id or 0):
             return  # asked before the ids began anew: nothing of it concerns the new ones
         self._unsaved[series.symbol] = series
@@ -501,6 +502,14 @@ class Aggregator:
         """Return what is missing of *symbol*, and which ids are absent."""
         series = self._series[symbol]
         return GapSet(symbol, series.ledger.gaps, series.ledger.absent, series.answers)
+
+    def take_gap_set(self, symbol: str) -> GapSet | None:
+        """Return what is missing of *symbol* if it has changed since this was called; else None."""
+        ledger = self._series[symbol].ledger
+        if not ledger.gaps_changed:
+            return None
+        ledger.gaps_changed = False
+        return self.gap_set(symbol)
 
     def absent(self, symbol: str) -> tuple[Gap, ...]:
         """Return which ids of *symbol* the exchange does not have."""

@@ -176,7 +176,15 @@ class Ledger:
     theirs comes after all, the exchange was wrong about them, and they are missing again.
     """
 
-    __slots__ = ("_absent", "_gaps", "_published", "last_time", "next_id", "reopened")
+    __slots__ = (
+        "_absent",
+        "_gaps",
+        "_published",
+        "gaps_changed",
+        "last_time",
+        "next_id",
+        "reopened",
+    )
 
     def __init__(self, state: LedgerState | None = None) -> None:
         self.next_id = state.next_id if state else None  # None: no trade was ever seen
@@ -185,6 +193,7 @@ class Ledger:
         self._gaps = list(state.gaps) if state else []  # lowest first, never adjacent by accident
         self._published = state.gaps if state else None  # the same; None: they have changed since
         self._absent = state.absent if state else ()
+        self.gaps_changed = bool(self._gaps or self._absent)  # since they were published
         self.reopened: list[Gap] = []  # absent ids that are missing again, for whoever tells of it
 
     @classmethod
@@ -327,6 +336,7 @@ class Ledger:
         state = LedgerState(self.next_id, self.last_time, self.gaps, self._absent)
         state = with_lost(state, in_numbering(self.next_id, lost))
         self._gaps, self._published = list(state.gaps), None
+        self.gaps_changed = True
 
     def close_absent(self, first_id: int, last_id: int, at: int) -> None:
         """Note that the exchange has no trades with these ids: they are missing no longer.
@@ -347,6 +357,7 @@ class Ledger:
             index += 1
         newest = sorted(known, key=_absent_at)[-MOST_ABSENT:]
         self._absent = tuple(sorted(newest, key=_first_id))
+        self.gaps_changed = True
         self._subtract(first_id, last_id)
 
     def forget_below(self, first_id: int) -> None:
@@ -451,6 +462,7 @@ class Ledger:
             self.reopened.append(gap)
             insort(self._gaps, replace(gap, absent_at=0, looks=0), key=_first_id)
             self._published = None
+            self.gaps_changed = True
 
     def _first_from(self, trade_id: int) -> int:
         """Return the place of the first gap that does not end before *trade_id*."""
@@ -485,10 +497,12 @@ class Ledger:
     def _append(self, gap: Gap) -> None:
         self._gaps.append(gap)
         self._published = None
+        self.gaps_changed = True
 
     def _replace(self, index: int, *parts: Gap) -> None:
         self._gaps[index : index + 1] = parts
         self._published = None
+        self.gaps_changed = True
 
     def _subtract(self, first_id: int, last_id: int) -> None:
         if first_id > last_id:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 if TYPE_CHECKING:
     import queue
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from bintrades.core.backfill_result import BackfillResult
-    from bintrades.exchange.binance.backfill_thread import BackfillThread
     from bintrades.exchange.events import Event
     from bintrades.exchange.snapshots import ConnectionSnapshot
     from bintrades.exchange.symbols import SymbolInfo
-    from bintrades.model import Gap, TradeRange
+    from bintrades.model import GapSet, TradeRange
     from bintrades.util.worker import Worker
 
 RequestT = TypeVar("RequestT")
@@ -119,8 +118,12 @@ class RateBudget(Protocol):
 class BackfillPlan(Protocol[RequestT]):
     """Which request to make next for which gap. Pure; *clock* is the exchange's time."""
 
-    def update(self, symbol: str, gaps: Iterable[Gap], now: int) -> None:
-        """Take over what is missing of *symbol*, and which ids are absent."""
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is missing that will be asked for, and nothing of old is remembered."""
+
+    def update(self, gaps: GapSet, now: int) -> None:
+        """Take over what is missing of a symbol, and which ids are absent."""
 
     def next_request(self, now: int, clock: int) -> RequestT | BackfillResult | None:
         """Return what to ask next, or a result that needs no request; None: nothing is due."""
@@ -173,14 +176,8 @@ class Exchange(Protocol):
     ) -> Feed:
         """Return the streams of *symbols*, not started yet."""
 
-    def make_backfill(
-        self,
-        max_age_ms: int,
-        put: Callable[[Event], None],
-        clock: Callable[[], int],
-        on_failure: Callable[[str], None],
-    ) -> BackfillThread:
-        """Return what asks for missing trades, not started yet."""
+    def make_history(self, max_age_ms: int) -> History[Any]:
+        """Return the past trades; those older than *max_age_ms* are not asked for."""
 
     def close(self) -> None:
         """Close the connections of the REST side."""

@@ -28,13 +28,13 @@ from bintrades.exchange.events import (
 from bintrades.util.logs import LimitedLog
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from bintrades.core.aggregator import Aggregator
     from bintrades.core.write_batch import Key
     from bintrades.exchange.events import Source
     from bintrades.journal.writer import Journal
-    from bintrades.model import Gap
+    from bintrades.model import GapSet
     from bintrades.pipeline.pruning import Pruning
 
 log = logging.getLogger(__name__)
@@ -79,10 +79,10 @@ class IngestSnapshot:
 class Ingest:
     """Records events. Every call comes from one thread; *now* is milliseconds, monotonic.
 
-    on_bars is called after each commit that holds bars for the stores, on_gaps with what is
-    missing of a symbol, and which ids are absent, when that has changed, on_quiet with symbols
-    whose streams may be dead; status() gives what is written beside the bars, from a snapshot of
-    this moment, and clock() the time for their updated_at.
+    on_bars is called after each commit that holds bars for the stores, on_gaps with the gaps of a
+    symbol when they have changed and after each answer of the backfill, on_idle_symbols with
+    symbols whose streams may be dead; status() gives what is written beside the bars, from a
+    snapshot of this moment, and clock() the time for their updated_at.
 
     Every checkpoint_every_ms all that changed is saved or, where *is_sparing*, only what has
     changed enough: with many symbols that is most of the cost, and a crash makes each of them ask
@@ -100,7 +100,7 @@ class Ingest:
         clock: Callable[[], int],
         status: Callable[[IngestSnapshot], str],
         on_bars: Callable[[], None],
-        on_gaps: Callable[[str, Sequence[Gap]], None],
+        on_gaps: Callable[[GapSet], None],
         on_idle_symbols: Callable[[Sequence[str]], None],
         pruning: Pruning | None = None,
     ) -> None:
@@ -121,7 +121,7 @@ class Ingest:
         self._pruning = pruning
         self._sources: list[Source] = []  # connected now
         self._pending = WriteBatch()
-        self._published: dict[str, tuple[tuple[Gap, ...], tuple[Gap, ...]]] = {}
+        self._newest_gaps: dict[str, int] = {}  # their last ids, of symbols with gaps in the log
         self._heard_at = self._suspected_at = now
         self._written_at = self._checkpointed_at = now
         self._status_at = now - _STATUS_REST_MS  # when the status was last written
@@ -130,8 +130,7 @@ class Ingest:
         self._damage: tuple[str, tuple[int, int]] | None = None  # that a reader has found
         self._unreadable: deque[Key] = deque()  # bars of which a reader has found spoilt rows
         self._limited = LimitedLog(log)
-        for symbol in journal.checkpoints.keys() & aggregator.symbols:
-            self._publish_gaps(symbol)
+        self._publish_gaps(aggregator.symbols)
 
     @property
     def waiting_bars(self) -> int:
@@ -186,7 +185,7 @@ class Ingest:
                 pass  # stopped while the inbox was full, so that no word came of its beginning
             case BackfillResult(symbol):
                 self._aggregator.repair(event)
-                self._publish_gaps(symbol, even_if_same=True)
+                self._publish_gaps([symbol])
             case LatestTrade():
                 self._check_stream(event)
             case RateLimited(ban):
@@ -276,20 +275,22 @@ class Ingest:
             if symbol in source.symbols:
                 source.subscribe_again(symbol)
 
-    def _publish_gaps(self, symbol: str, *, even_if_same: bool = False) -> None:
-        gaps, absent = self._aggregator.gaps(symbol), self._aggregator.absent(symbol)
-        told, told_absent = self._published.get(symbol, ((), ()))
-        is_same = gaps is told and absent is told_absent  # tuples compare item by item
-        if even_if_same or not (is_same or (gaps, absent) == (told, told_absent)):
-            self._log_gaps(symbol, told, gaps)
-            self._published[symbol] = (gaps, absent)
-            self._on_gaps(symbol, sorted((*gaps, *absent), key=_first_id) if absent else gaps)
+    def _publish_gaps(self, symbols: Iterable[str]) -> None:
+        """Hand on the gaps of *symbols* that have changed since they were handed on."""
+        for symbol in symbols:
+            gaps = self._aggregator.take_gap_set(symbol)
+            if gaps is not None:
+                self._log_gaps(gaps)
+                self._on_gaps(gaps)
 
-    def _log_gaps(self, symbol: str, told: Sequence[Gap], gaps: Sequence[Gap]) -> None:
-        if told and not gaps:
+    def _log_gaps(self, gaps: GapSet) -> None:
+        """Log gaps beyond the newest one in the log, and when the last one has closed."""
+        symbol, missing = gaps.symbol, gaps.missing
+        newest = self._newest_gaps.pop(symbol, None)
+        if newest is not None and not missing:
             self._limited.info("gap_closed", "nothing is missing any longer", symbol=symbol)
-        new = bisect_right(gaps, told[-1].last_id, key=_first_id) if told else 0
-        for gap in gaps[new:]:
+        new = 0 if newest is None else bisect_right(missing, newest, key=_first_id)
+        for gap in missing[new:]:
             self._limited.info(
                 "gap_opened",
                 "trades are missing",
@@ -298,6 +299,8 @@ class Ingest:
                 last_id=gap.last_id,
                 cause=gap.cause,
             )
+        if missing:
+            self._newest_gaps[symbol] = missing[-1].last_id
 
     def _check_idle(self, now: int) -> None:
         if now - self._suspected_at >= _SUSPECT_EVERY_MS:
@@ -351,8 +354,7 @@ class Ingest:
 
         Where there is nothing, the status is written if it is old, or the last one.
         """
-        for symbol in changes.checkpoints:
-            self._publish_gaps(symbol)
+        self._publish_gaps(changes.checkpoints)
         for symbol, gap in changes.reopened:
             self._limited.info(
                 "gap_reopened",
@@ -402,8 +404,6 @@ class Ingest:
         for symbol, gaps in self._journal.take_lost().items():
             self._pending.lose(symbol, gaps)
             self._aggregator.lose(symbol, gaps)
-            if symbol in self._aggregator.symbols:
-                self._publish_gaps(symbol)
 
     def _prune(self, exchange_ms: int, now: int) -> None:
         if self._pruning is None or self._aggregator.waiting_bar_count:

@@ -469,7 +469,7 @@ def test_what_repair_has_done_and_why_it_does_no_more_is_told(path: Path) -> Non
     with journal_at(path) as journal:
         stage = Stage(path, journal)
         assert stage.collector.backfill is not None
-        stage.collector.backfill._repairing.request_count = 123
+        stage.collector.backfill._backfill.request_count = 123
         stage.aggregator.repaired_count = 4_567
         done = "repair      123 requests, 4567 trades fetched"
         assert repair_line(path, stage, journal) == done

@@ -58,7 +58,7 @@ class Collector:
             clock=lambda: self.time,
             status=str,
             on_bars=lambda: None,
-            on_gaps=lambda _symbol, _gaps: None,
+            on_gaps=lambda _gaps: None,
             on_idle_symbols=lambda _symbols: None,
         )
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from bintrades.core.aggregator import Aggregator
+from bintrades.core.gap_queue import FIRST_RETRY_S, LONGEST_RETRY_S
 from bintrades.errors import ProtocolError
 from bintrades.exchange.ban import BLOCKED_UNTIL, Ban
-from bintrades.exchange.binance.backfill import Backfill
-from bintrades.exchange.binance.backfill_plan import BackfillPlan
+from bintrades.exchange.binance.backfill_plan import BackfillPlan, Request
 from bintrades.exchange.binance.budget import Budget
 from bintrades.exchange.binance.feed.pool import ConnectionPool
 from bintrades.exchange.binance.feed.session import Session, StreamOptions
@@ -21,6 +21,7 @@ from bintrades.exchange.binance.messages import decode
 from bintrades.exchange.events import Payloads
 from bintrades.journal.reader import Cursor
 from bintrades.journal.writer import Journal
+from bintrades.pipeline.backfill import Backfill
 from bintrades.pipeline.delivery import Delivery
 from bintrades.pipeline.ingest import Ingest
 from bintrades.pipeline.pruning import Pruning
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from bintrades.exchange.binance.market import Market
     from bintrades.exchange.binance.rest import RestClient
     from bintrades.exchange.events import Event
-    from bintrades.model import Gap
+    from bintrades.model import GapSet
     from bintrades.net.dialing import Dialer
     from bintrades.stores.loader import Store
     from tests.simulation.exchange import Connection as StreamConnection
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 
 _SHARE = 50
 _LOOKS_EVERY_MS = 10_000  # a delivery that nobody has called
-_MOST_STEPS = 200  # of the repairing without time passing: more means that it spins
+_MOST_STEPS = 200  # of the backfill without time passing: more means that it spins
 
 
 def market_of(page: int, weight_per_minute: int) -> Market:
@@ -156,7 +157,7 @@ class Collector:
         self.unseen = set(schedule.symbols)  # of which no trade was handled yet
         self.first_times: dict[str, int] = {}
         self._under_way: deque[tuple[int, Event]] = deque()  # answers of the REST side
-        self._updates: deque[tuple[str, Sequence[Gap]]] = deque()
+        self._updates: deque[GapSet] = deque()
         self._has_news = True
         self._not_before: dict[str, int] = {}
         self._asks_at = 0
@@ -177,14 +178,13 @@ class Collector:
         banned_for = Ban.read(self.journal.get_meta(BLOCKED_UNTIL)).left_ms(clock.utc())
         self.budget = Budget(schedule.weight_per_minute, _SHARE, banned_for, clock.now())
         rest = cast("RestClient", world.rest)
-        self.repairing = Backfill(
-            rest,
-            History(rest, world.market),
-            BackfillPlan(
-                schedule.max_age,
-                trades_page=market.historical_trades.max_rows,
-                aggregates_page=market.aggregate_trades.max_rows,
-            ),
+        plan = BackfillPlan(
+            market,
+            schedule.max_age,
+            lambda: Backoff(FIRST_RETRY_S, LONGEST_RETRY_S, world.rng),
+        )
+        self.backfill: Backfill[Request] = Backfill(
+            History(rest, world.market, plan, self.budget, clock.now),
             self.budget,
             put=self._put_later,
             clock=lambda: self.aggregator.clock(clock.now()),
@@ -201,7 +201,7 @@ class Collector:
             status=lambda _: "{}",
             on_bars=self._on_bars,
             on_gaps=self._on_gaps,
-            on_idle_symbols=self.repairing.check_idle,
+            on_idle_symbols=self.backfill.check_idle,
             pruning=self._make_pruning(),
         )
         self.readers: list[SteppedReader] = []
@@ -280,7 +280,7 @@ class Collector:
         """What waits anywhere, or is remembered for nothing; most often empty."""
         found = {
             "inbox": len(self.inbox) + len(self._under_way) + len(self._updates),
-            "repairing": not self.repairing.is_idle,
+            "backfill": not self.backfill.is_idle,
             "open bars": self.aggregator.open_bar_count,
             "bars": self.aggregator.waiting_bar_count or self.recording.waiting_bars,
             "stores": [each.last_error for _, each in self.deliveries if each.last_error],
@@ -317,16 +317,16 @@ class Collector:
 
     def _repair(self) -> None:
         while self._updates:
-            self.repairing.tell(*self._updates.popleft())
+            self.backfill.update(self._updates.popleft())
         now = self.world.clock.now()
         if now < self._asks_at or len(self.inbox) >= self.world.schedule.inbox_size:
             return
         for _ in range(_MOST_STEPS):
-            wait = self.repairing.step()
+            wait = self.backfill.step()
             if wait:
                 self._asks_at = now + wait
                 return
-        raise AssertionError("the repairing never rests")
+        raise AssertionError("the backfill never rests")
 
     def _deliver(self) -> None:
         now = self.world.clock.now()
@@ -374,6 +374,6 @@ class Collector:
                 rest = self.world.rng.choice([0, 1_000, 2_000])
                 self._not_before[store.name] = self.world.clock.now() + rest
 
-    def _on_gaps(self, symbol: str, gaps: Sequence[Gap]) -> None:
-        self._updates.append((symbol, gaps))
-        self.world.see_gaps(symbol, gaps)
+    def _on_gaps(self, gaps: GapSet) -> None:
+        self._updates.append(gaps)
+        self.world.see_gaps(gaps)

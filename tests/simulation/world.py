@@ -42,9 +42,7 @@ from tests.simulation.schedule import START_MS, Schedule, make_schedule
 from tests.simulation.stores import FaultyStore, OtherClient
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from bintrades.model import Gap
+    from bintrades.model import GapSet
 
 _REST_WITHIN_MS = 90 * 60_000
 _SOON_MS = 60_000
@@ -169,21 +167,21 @@ class World:
                 self._seams_left = -1
                 raise Killed
 
-    def see_gaps(self, symbol: str, gaps: Sequence[Gap]) -> None:
+    def see_gaps(self, gaps: GapSet) -> None:
         """Check what the ledger says is missing: nothing young is abandoned."""
         oldest = self.clock.exchange() - self.schedule.max_age
-        for gap in gaps:
+        for gap in gaps.missing:
             # After a wipe nobody can ask for what was before, nor for ids that are not known.
             is_lost = self.harshness.wiped_at is not None or (self.is_harsh and gap.first_id < 0)
             if gap.is_abandoned and not is_lost and gap.until_ms - DISORDER_MS > oldest:
-                self.errors.append(f"{symbol}: abandoned before its time: {gap}")
+                self.errors.append(f"{gaps.symbol}: abandoned before its time: {gap}")
         if self.trace is not None:
             text = "; ".join(
                 f"{gap.first_id}-{gap.last_id} {gap.cause} {gap.since_ms - START_MS}"
                 f"..{gap.until_ms - START_MS}{' abandoned' if gap.is_abandoned else ''}"
-                for gap in gaps
+                for gap in gaps.missing
             )
-            self.note(f"{symbol} lacks {text or 'nothing'}")
+            self.note(f"{gaps.symbol} lacks {text or 'nothing'}")
 
     def run(self) -> None:
         """Live until rest; raises AssertionError for what must not be."""

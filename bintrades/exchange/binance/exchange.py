@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import random
 from typing import TYPE_CHECKING
 
-from bintrades.exchange.binance.backfill import Backfill
+from bintrades.core.gap_queue import FIRST_RETRY_S, LONGEST_RETRY_S
 from bintrades.exchange.binance.backfill_plan import BackfillPlan
-from bintrades.exchange.binance.backfill_thread import BackfillThread
 from bintrades.exchange.binance.budget import Budget
 from bintrades.exchange.binance.catalog import Catalog
 from bintrades.exchange.binance.feed.pool import ConnectionPool
@@ -16,6 +16,7 @@ from bintrades.exchange.binance.history import History
 from bintrades.exchange.binance.markets import MARKETS
 from bintrades.exchange.binance.rest import RestClient
 from bintrades.net.network import SystemNetwork
+from bintrades.util.backoff import Backoff
 from bintrades.util.clocks import now_ms
 
 if TYPE_CHECKING:
@@ -83,19 +84,10 @@ class BinanceExchange:
             rotate_after_ms=options.rotate_after_ms,
         )
 
-    def make_backfill(
-        self,
-        max_age_ms: int,
-        put: Callable[[Event], None],
-        clock: Callable[[], int],
-        on_failure: Callable[[str], None],
-    ) -> BackfillThread:
-        """Return what asks for missing trades, not started yet."""
+    def make_history(self, max_age_ms: int) -> History:
+        """Return the past trades; those older than *max_age_ms* are not asked for."""
+        rng = random.Random()  # noqa: S311 - spreads attempts, keeps no secret
         plan = BackfillPlan(
-            max_age_ms,
-            trades_page=self.market.historical_trades.max_rows,
-            aggregates_page=self.market.aggregate_trades.max_rows,
+            self.market, max_age_ms, lambda: Backoff(FIRST_RETRY_S, LONGEST_RETRY_S, rng)
         )
-        history = History(self._rest, self.market)
-        backfill = Backfill(self._rest, history, plan, self.budget, put=put, clock=clock)
-        return BackfillThread(backfill, on_failure=on_failure)
+        return History(self._rest, self.market, plan, self.budget)

@@ -1,161 +1,89 @@
-"""Past trades over REST, as runs of ids (docs: "Old trade lookup", "Aggregate trades list")."""
+"""Past trades of one market: the plan's requests made over REST, within the rate limit."""
 
 from __future__ import annotations
 
-from decimal import Decimal, DecimalException
-from itertools import pairwise
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, TypeVar
 
-import msgspec
-
-from bintrades.exchange.binance.backfill_plan import Aggregate, AggregatesRequest, TradesRequest
-from bintrades.exchange.binance.messages import (
-    LARGEST,
-    MAX_TRADE_BYTES,
-    SMALLEST,
-    Time,
-    TradeId,
-    milliseconds,
-)
-from bintrades.exchange.binance.numbers import PlainNumber  # noqa: TC001 - msgspec reads the annotations
+from bintrades.exchange.binance.backfill_plan import TradesRequest
+from bintrades.exchange.binance.past_trades import PastTrades
 from bintrades.exchange.binance.rest import RestError
-from bintrades.model import TradeRange
+from bintrades.util.clocks import now_ms
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable
 
+    from bintrades.core.backfill_result import BackfillResult
+    from bintrades.exchange.binance.backfill_plan import BackfillPlan, Request
+    from bintrades.exchange.binance.budget import Budget
     from bintrades.exchange.binance.market import Market
     from bintrades.exchange.binance.rest import RestClient
+    from bintrades.model import TradeRange
 
+T = TypeVar("T")
 
-_NOTHING = -1
-"""First and last id of an aggregate that the exchange has marked invalid; its p and q are 0."""
-
-_IdOrNothing = Annotated[int, msgspec.Meta(ge=_NOTHING, le=2**63 - 2)]
-
-
-class _TradeRow(msgspec.Struct):
-    trade_id: TradeId = msgspec.field(name="id")
-    price: PlainNumber
-    quantity: PlainNumber = msgspec.field(name="qty")
-    time: Time
-    is_buyer_maker: bool = msgspec.field(name="isBuyerMaker")
-
-
-class _AggregateRow(msgspec.Struct):
-    aggregate_id: TradeId = msgspec.field(name="a")
-    price: PlainNumber = msgspec.field(name="p")
-    quantity: PlainNumber = msgspec.field(name="q")
-    first_id: _IdOrNothing = msgspec.field(name="f")
-    last_id: _IdOrNothing = msgspec.field(name="l")
-    time: Time = msgspec.field(name="T")
-    is_buyer_maker: bool = msgspec.field(name="m")
+_NOT_FOUND = 404
 
 
 class History:
-    """Asks for the trades that a repair needs.
+    """A History, see exchange.port. Every call comes from one thread."""
 
-    Every call may raise RestError, also for an answer that cannot be: what is there must not be
-    taken for absent. Rows may come in any order, and twice if they are the same.
-    """
-
-    def __init__(self, rest: RestClient, market: Market) -> None:
+    def __init__(
+        self,
+        rest: RestClient,
+        market: Market,
+        plan: BackfillPlan,
+        budget: Budget,
+        now: Callable[[], int] = now_ms,
+    ) -> None:
+        self.plan = plan
         self._rest = rest
         self._market = market
+        self._budget = budget
+        self._now = now
+        self._past_trades = PastTrades(rest, market)
 
-    def weight(self, task: TradesRequest | AggregatesRequest) -> int:
-        """Return what *task* costs of the minute's weight."""
-        if isinstance(task, TradesRequest):
+    @property
+    def latest_trade_weight(self) -> int:
+        """Weight of latest_trade()."""
+        return self._market.aggregate_trades.weight
+
+    def weight(self, request: Request) -> int:
+        """Return what *request* costs of the minute's weight."""
+        if isinstance(request, TradesRequest):
             return self._market.historical_trades.weight
         return self._market.aggregate_trades.weight
 
-    @property
-    def newest_weight(self) -> int:
-        """What newest() costs."""
-        return self._market.aggregate_trades.weight
+    def fetch(self, request: Request) -> BackfillResult:
+        """Make *request* and return what the answer means. Raises RestError."""
+        if isinstance(request, TradesRequest):
+            return self.plan.on_trades(request, self._fetch_trades(request), self._now())
+        rows = self._ask(lambda: self._past_trades.aggregates(request))
+        return self.plan.on_aggregates(request, rows, self._now())
 
-    def trades(self, task: TradesRequest) -> list[TradeRange]:
-        """Return single trades from task.from_id on, lowest id first."""
-        rows = self._rest.get(
-            self._market.historical_trades,
-            {"symbol": task.symbol, "fromId": task.from_id, "limit": task.limit},
-            list[_TradeRow],
-        )
-        # A set, since equal rows are one trade.
-        found = (_trade(task.symbol, row) for row in rows if row.trade_id >= task.from_id)
-        runs = {run for run in found if run is not None}
-        in_order = sorted(runs, key=lambda run: run.first_id)
-        _check_order(task.symbol, in_order)
-        return in_order
+    def latest_trade(self, symbol: str) -> TradeRange | None:
+        """Return the newest trade of *symbol*. Raises RestError."""
+        return self._ask(lambda: self._past_trades.latest(symbol))
 
-    def aggregates(self, task: AggregatesRequest) -> list[Aggregate]:
-        """Return a page of aggregates, by id or by time, oldest first."""
-        start: dict[str, int] = (
-            {"fromId": task.from_id}
-            if task.from_id is not None
-            else {"startTime": task.start_ms or 0}
-        )
-        limit = self._market.aggregate_trades.max_rows
-        return self._aggregates(task.symbol, {**start, "limit": limit})
+    def _fetch_trades(self, request: TradesRequest) -> list[TradeRange]:
+        try:
+            return self._ask(lambda: self._past_trades.trades(request))
+        except RestError as error:
+            if error.status == _NOT_FOUND:
+                self.plan.record_missing_endpoint(self._now())
+            raise
 
-    def newest(self, symbol: str) -> TradeRange | None:
-        """Return the last aggregate of *symbol*, the cheapest question there is."""
-        runs = [run for _, run in self._aggregates(symbol, {"limit": 1}) if run is not None]
-        return runs[-1] if runs else None
-
-    def _aggregates(self, symbol: str, params: dict[str, int]) -> list[Aggregate]:
-        rows = self._rest.get(
-            self._market.aggregate_trades, {"symbol": symbol, **params}, list[_AggregateRow]
-        )
-        aggregates = {Aggregate(row.aggregate_id, _run(symbol, row)) for row in rows}
-        in_order = sorted(aggregates, key=lambda aggregate: aggregate.id)
-        for (earlier, _), (later, _) in pairwise(in_order):
-            if later == earlier:
-                raise RestError(f"{symbol}: the answer has two aggregates {later}")
-        _check_order(symbol, [run for _, run in in_order if run is not None])
-        return in_order
-
-
-def _trade(symbol: str, row: _TradeRow) -> TradeRange | None:
-    return _checked(symbol, row, row.trade_id, row.trade_id)
-
-
-def _run(symbol: str, row: _AggregateRow) -> TradeRange | None:
-    return None if row.first_id == _NOTHING else _checked(symbol, row, row.first_id, row.last_id)
-
-
-def _checked(
-    symbol: str, row: _TradeRow | _AggregateRow, first_id: int, last_id: int
-) -> TradeRange | None:
-    """Return the run of *row*; None if the exchange has marked it invalid, as in old data.
-
-    Raises RestError if it has numbers that are none.
-    """
-    try:
-        price, quantity = Decimal(row.price), Decimal(row.quantity)
-        if not (price and quantity):
-            return None
-        time = milliseconds(row.time)
-    except (ValueError, DecimalException) as error:
-        raise RestError(f"{symbol}: the answer has a number that cannot be: {error}") from error
-    run = TradeRange(first_id, last_id, price, quantity, time, row.is_buyer_maker)
-    if run.last_id < run.first_id or not (_is_usable(run.price) and _is_usable(run.quantity)):
-        raise RestError(f"{symbol}: the answer has a row that cannot be: {run}"[:500])
-    return run
-
-
-def _check_order(symbol: str, runs: Sequence[TradeRange]) -> None:
-    """Raise RestError if one of *runs* does not begin after the one before it ends."""
-    for earlier, later in pairwise(runs):
-        if later.first_id <= earlier.last_id:
-            raise RestError(
-                f"{symbol}: the answer has trade {later.first_id} after {earlier.last_id}"
-            )
-
-
-def _is_usable(number: Decimal) -> bool:
-    return (
-        number.is_finite()
-        and SMALLEST <= number <= LARGEST
-        and len(number.as_tuple().digits) <= MAX_TRADE_BYTES
-    )
+    def _ask(self, request: Callable[[], T]) -> T:
+        """Make *request* and tell the budget what came of it; raises RestError."""
+        self._rest.used_weight = None  # an old count is not that of this minute
+        try:
+            answer = request()
+        except RestError as error:
+            self._budget.record_failure(str(error), self._now(), error.status, error.retry_after_s)
+            raise
+        finally:
+            if self._rest.used_weight is not None:
+                self._budget.record_weight(
+                    self._rest.used_weight, self._now(), self._rest.minute_left_ms
+                )
+        self._budget.record_answer(self._now())
+        return answer

@@ -12,12 +12,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bintrades.core.aggregator import Aggregator
+from bintrades.core.gap_queue import BackfillTiming
 from bintrades.exchange.ban import BLOCKED_UNTIL, Ban
-from bintrades.exchange.binance import backfill as backfill_module
-from bintrades.exchange.binance import backfill_plan as repair
-from bintrades.exchange.binance.backfill import Backfill
-from bintrades.exchange.binance.backfill_plan import BackfillPlan
-from bintrades.exchange.binance.backfill_thread import BackfillThread
+from bintrades.exchange.binance.backfill_plan import BackfillPlan, Request
 from bintrades.exchange.binance.budget import Budget
 from bintrades.exchange.binance.history import History
 from bintrades.exchange.binance.markets import MARKETS
@@ -26,9 +23,12 @@ from bintrades.exchange.binance.rest import RestClient
 from bintrades.exchange.events import Connected, Event, LatestTrade, Payloads
 from bintrades.journal.reader import JournalReader
 from bintrades.model import ABSENT, REPAIRED, Trade
+from bintrades.pipeline.backfill import Backfill
+from bintrades.pipeline.backfill_thread import BackfillThread
 from bintrades.pipeline.ingest import Ingest
 from bintrades.pipeline.ingest_thread import IngestThread
 from bintrades.testing.exchange import ExchangeSimulator
+from bintrades.util.backoff import Backoff
 from bintrades.util.clocks import now_ms, utc_ms
 from tests.journals import INTERVAL_MS, open_journal, stored
 from tests.networks import system_network
@@ -45,16 +45,8 @@ if TYPE_CHECKING:
 SPOT = MARKETS["spot"]
 SYMBOLS = ["BTCUSDT", "ETHUSDT"]
 WAIT_S = 20.0
+QUICK = BackfillTiming(first_request_after_ms=20, confirm_absence_after_ms=(100, 200))
 HISTORY, AGGREGATES = "/api/v3/historicalTrades", "/api/v3/aggTrades"
-
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Shorten the waits, but for none of what is tested."""
-    monkeypatch.setattr(repair, "FIRST_LOOK_MS", 20)
-    monkeypatch.setattr(repair, "_FIRST_WAIT_MS", 20)
-    monkeypatch.setattr(repair, "_SAID_AGAIN_AFTER_MS", (100, 200))
-    monkeypatch.setattr(backfill_module, "LOOK_EVERY_MS", 20)
 
 
 @pytest.fixture
@@ -92,6 +84,7 @@ class Collector:
         max_age_ms: int = 3_600_000,
         now: Callable[[], int] = now_ms,
         utc: Callable[[], int] = utc_ms,
+        timing: BackfillTiming = QUICK,
     ) -> None:
         self.path = path
         self.ear = Ear(symbols)
@@ -103,17 +96,17 @@ class Collector:
         self.rest = RestClient(exchange.rest_url, SPOT, system_network(), timeout_s=5.0)
         banned_for = Ban.read(self.journal.get_meta(BLOCKED_UNTIL)).left_ms(utc())
         self.budget = Budget(SPOT.weight_per_minute, 50, banned_for, now())
-        self.repairing = Backfill(
-            self.rest,
-            History(self.rest, SPOT),
-            BackfillPlan(max_age_ms, trades_page=1_000, aggregates_page=1_000),
+        plan = BackfillPlan(SPOT, max_age_ms, lambda: Backoff(0.02, 300.0), timing)
+        self.backfill: Backfill[Request] = Backfill(
+            History(self.rest, SPOT, plan, self.budget, now),
             self.budget,
             put=self.inbox.put,
             clock=lambda: self.aggregator.clock(now_ms()),
             now=now,
             utc=utc,
+            poll_every_ms=20,
         )
-        self.repairer = BackfillThread(self.repairing, on_failure=self.failures.append)
+        self.backfill_thread = BackfillThread(self.backfill, on_failure=self.failures.append)
         self.recording = Ingest(
             self.aggregator,
             self.journal,
@@ -122,19 +115,19 @@ class Collector:
             clock=utc_ms,
             status=lambda _: "",
             on_bars=lambda: None,
-            on_gaps=self.repairer.tell,
-            on_idle_symbols=self.repairer.check_idle,
+            on_gaps=self.backfill_thread.update,
+            on_idle_symbols=self.backfill_thread.check_idle,
         )
         self.recorder = IngestThread(self.inbox, self.recording, on_failure=self.failures.append)
 
     def __enter__(self) -> Self:
         self.recorder.start()
-        self.repairer.start()
+        self.backfill_thread.start()
         self.inbox.put(Connected(self.ear, now_ms()))
         return self
 
     def __exit__(self, *_error: object) -> None:
-        for worker in (self.repairer, self.recorder):
+        for worker in (self.backfill_thread, self.recorder):
             worker.stop()
             assert worker.join(WAIT_S)
         self.journal.close()
@@ -352,7 +345,7 @@ def test_live_trades_do_not_wait_for_a_slow_answer(exchange: ExchangeSimulator, 
     exchange.rest_delay(2.0)
     with Collector(path, exchange) as collector:
         collector.hear(trades[0], trades[9])
-        wait_until(lambda: collector.repairer.request_count)
+        wait_until(lambda: collector.backfill_thread.request_count)
         collector.hear(*trades[10:])
         wait_until(lambda: collector.aggregator.trade_count == 22)
 
@@ -400,7 +393,7 @@ def test_a_ban_stops_every_request_says_why_and_holds_over_a_restart(
     assert gap.attempts <= 1
     with Collector(path, exchange) as collector:
         collector.hear(trades[20])
-        collector.repairer.check_idle(["ETHUSDT"])
+        collector.backfill_thread.check_idle(["ETHUSDT"])
         wait_until(lambda: len(collector.aggregator.gaps("BTCUSDT")) == 2)
         threading.Event().wait(0.3)
 
@@ -423,7 +416,7 @@ def test_a_firewall_stops_every_request_for_minutes_and_says_why(
     exchange.rest_answer(status)
     with Collector(path, exchange, now=lambda: now_ms() + ahead[0]) as collector:
         collector.hear(trades[0], trades[-1])
-        collector.repairer.check_idle(["ETHUSDT"])
+        collector.backfill_thread.check_idle(["ETHUSDT"])
         wait_until(lambda: warnings_of(caplog, "the exchange refuses requests"))
         ahead[0] += 270_000
         threading.Event().wait(0.3)
@@ -548,12 +541,9 @@ def test_ids_that_the_exchange_answers_around_are_absent_and_the_bar_is_complete
     assert_exact(path, trades)
 
 
-def test_a_frame_out_of_order_costs_no_request(
-    exchange: ExchangeSimulator, path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(repair, "FIRST_LOOK_MS", 1_000)
+def test_a_frame_out_of_order_costs_no_request(exchange: ExchangeSimulator, path: Path) -> None:
     trades = trade_on(exchange, 5)
-    with Collector(path, exchange) as collector:
+    with Collector(path, exchange, timing=BackfillTiming()) as collector:
         collector.hear(trades[0], *trades[2:])
         wait_until(lambda: collector.aggregator.gaps("BTCUSDT"))
         collector.hear(trades[1])
@@ -624,7 +614,7 @@ def test_a_trade_that_the_stream_never_brought_is_found_and_the_stream_asked_for
         collector.hear(*trades[:10])
         collector.hear(later)
         wait_until(lambda: collector.aggregator.trade_count == 11)
-        collector.repairer.check_idle(SYMBOLS)
+        collector.backfill_thread.check_idle(SYMBOLS)
         wait_until(lambda: len(stored(path)) == 1 and stored(path)[0].trade_count == 30)
 
         assert collector.ear.asked_again == ["BTCUSDT"]
@@ -638,8 +628,8 @@ def test_the_newest_trade_is_the_last_one_of_the_newest_aggregate(
         exchange.record("BTCUSDT", "7", "0.1", time_ms=START)
     collector = Collector(path, exchange)
     with contextlib.closing(collector.journal), contextlib.closing(collector.rest):
-        collector.repairing.check_idle(["BTCUSDT"])
-        collector.repairing.step()
+        collector.backfill.check_idle(["BTCUSDT"])
+        collector.backfill.step()
 
         newest = collector.inbox.get_nowait()
     assert isinstance(newest, LatestTrade)

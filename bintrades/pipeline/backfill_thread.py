@@ -1,0 +1,63 @@
+"""The backfill thread: has the Backfill ask for what is missing."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from typing import TYPE_CHECKING, Any
+
+from bintrades.pipeline.backfill import POLL_EVERY_MS
+from bintrades.util.worker import Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from bintrades.model import GapSet
+    from bintrades.pipeline.backfill import Backfill
+
+
+class BackfillThread(Worker):
+    """Asks for what is missing, one request at a time, until stopped."""
+
+    def __init__(self, backfill: Backfill[Any], *, on_failure: Callable[[str], None]) -> None:
+        super().__init__("repairer", on_failure)
+        self._backfill = backfill
+        self._gaps: queue.SimpleQueue[GapSet | None] = queue.SimpleQueue()
+        self._idle_symbols: queue.SimpleQueue[Sequence[str]] = queue.SimpleQueue()
+        self._stopping = threading.Event()
+
+    @property
+    def request_count(self) -> int:
+        """Requests made since the start. Any thread."""
+        return self._backfill.request_count
+
+    def update(self, gaps: GapSet) -> None:
+        """Say what is missing of a symbol now. Any thread."""
+        self._gaps.put(gaps)
+
+    def check_idle(self, symbols: Sequence[str]) -> None:
+        """Have the exchange asked whether *symbols* are idle or their streams dead. Any thread."""
+        self._idle_symbols.put(symbols)
+
+    def stop(self) -> None:
+        """End after the request that is under way. Any thread."""
+        self._stopping.set()
+        self._gaps.put(None)
+
+    def run(self) -> None:
+        """Ask, one request at a time, until stopped."""
+        while not self._stopping.is_set():
+            self.beat()
+            self._take_updates(self._backfill.step())
+
+    def _take_updates(self, wait_ms: int) -> None:
+        """Take over what has come, waiting for something to come for up to *wait_ms*."""
+        try:
+            gaps = self._gaps.get(timeout=min(wait_ms, POLL_EVERY_MS) / 1000)
+            while gaps is not None:
+                self._backfill.update(gaps)
+                gaps = self._gaps.get_nowait()
+        except queue.Empty:
+            pass
+        while not self._idle_symbols.empty():
+            self._backfill.check_idle(self._idle_symbols.get())
