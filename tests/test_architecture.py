@@ -45,7 +45,6 @@ exchange never the journal or the configuration, a store never the configuration
 nothing but __main__ the commands."""
 
 OFFENDERS: set[str] = {
-    "cli.main -> testing.simulate",
     "exchange.events -> exchange.binance.messages",
     "pipeline.ingest -> exchange.binance.messages",
     "util.logs -> config.loader",

@@ -18,7 +18,8 @@ from bintrades.app.collector import Collector, Resources, Supervisor
 from bintrades.app.figures import Process
 from bintrades.app.health import RUNNING, STARTING, STOPPING
 from bintrades.app.scheduler import Ticker
-from bintrades.app.status import format_health, read_status, tell, with_journal_figures
+from bintrades.app.status import read_status, with_journal_figures
+from bintrades.cli.status_text import format_health, format_status
 from bintrades.config.loader import (
     BinanceConfig,
     Config,
@@ -163,8 +164,8 @@ def test_without_a_journal_there_is_nothing_to_tell(path: Path) -> None:
 
 def test_a_journal_in_which_no_collector_has_written_yet(path: Path) -> None:
     with journal_at(path):
-        starting = tell(read_status(path, ["mongodb"]))
-    never = tell(read_status(path, ["mongodb"]))
+        starting = format_status(read_status(path, ["mongodb"]))
+    never = format_status(read_status(path, ["mongodb"]))
 
     assert starting.startswith("collector   is starting\n")
     assert never.startswith("collector   has not run yet\n")
@@ -179,9 +180,9 @@ def test_a_collector_is_running_as_long_as_it_has_the_journal_open(path: Path) -
     stopped = read_status(path, [])
 
     assert running["collector"] == stopped["collector"] == figures
-    assert f"collector   running (process {os.getpid()}, since " in tell(running)
+    assert f"collector   running (process {os.getpid()}, since " in format_status(running)
     # This process lives on, as any other with the number of a dead collector may.
-    assert f"collector   stopped (process {os.getpid()}, since " in tell(stopped)
+    assert f"collector   stopped (process {os.getpid()}, since " in format_status(stopped)
     assert not stopped["is_running"]
 
 
@@ -220,7 +221,7 @@ def test_a_collector_without_a_word_of_late_is_not_running(path: Path) -> None:
 
     assert not status["is_running"]
     assert re.match(r"not responding: no word for \d+ s: it is frozen, or ", format_health(status))
-    page = tell(status)
+    page = format_status(status)
     assert page.startswith("collector   not responding since 20")
     assert f" UTC (process {os.getpid()}, since " in page
     assert re.search(r"trouble     no word for \d+ s", page)
@@ -238,7 +239,7 @@ def test_the_figures_of_an_earlier_collector_are_not_those_of_one_that_starts(
         status = word(path, journal, **other)
 
     assert (status["state"], status["collector"]) == ("starting", None)
-    assert tell(status).startswith("collector   is starting\n")
+    assert format_status(status).startswith("collector   is starting\n")
     assert format_health(status) == "starting: well"
 
 
@@ -253,7 +254,7 @@ def test_the_figures_of_a_version_without_signs_of_life_are_not_those_of_one_tha
     stopped = read_status(path, [])
 
     assert (starting["state"], starting["collector"]) == ("starting", None)
-    assert "collector   stopped" in tell(stopped)
+    assert "collector   stopped" in format_status(stopped)
 
 
 @pytest.mark.parametrize("state", [STARTING, STOPPING])
@@ -264,7 +265,7 @@ def test_one_that_starts_or_stops_says_so_before_it_has_figures(state: str, path
         process.publish(journal)
         status = read_status(path, [])
 
-    assert tell(status).startswith(f"collector   {state} (process {os.getpid()}, since ")
+    assert format_status(status).startswith(f"collector   {state} (process {os.getpid()}, since ")
     assert format_health(status) == f"{state}: " + (
         "well" if state == STARTING else "it is about to end"
     )
@@ -282,7 +283,7 @@ def test_what_keeps_a_collector_from_being_well_is_told_on_the_page_too(path: Pa
     late = "3 bars wait for store jsonl, 6 min by now: OSError: no\\nhost"
     down = "reader-1 has had no streams for 2 min"
     assert format_health(status) == f"running: {down}; {late}"
-    assert f"trouble     {down}\ntrouble     {late}\n" in tell(status)
+    assert f"trouble     {down}\ntrouble     {late}\n" in format_status(status)
 
 
 def test_threads_that_run_are_watched(path: Path) -> None:
@@ -357,7 +358,7 @@ def test_what_waits_and_lacks_is_told(path: Path) -> None:
         "mongodb": {"waiting_bars": 2, "rejected_bars": 0, "last_reason": None},
         "jsonl": {"waiting_bars": 1, "rejected_bars": 1, "last_reason": "far too ugly"},
     }
-    page = tell(status)
+    page = format_status(status)
     assert "bars        3, of 3 symbols; 1 still open, 1 lack trades" in page
     assert "gaps        2 open, 1 repaired, 1 absent, 1 abandoned (`bintrades gaps`" in page
     assert "store       jsonl: 1 bars wait, 1 refused (far too ugly)" in page
@@ -372,7 +373,7 @@ def test_trades_that_came_too_late_for_their_bar_are_told(path: Path) -> None:
     status = read_status(path, [])
 
     assert status["gaps"]["late"] == 1
-    assert "0 abandoned, 1 late (`bintrades gaps` lists them)" in tell(status)
+    assert "0 abandoned, 1 late (`bintrades gaps` lists them)" in format_status(status)
 
 
 def test_every_trouble_is_told(path: Path) -> None:
@@ -386,7 +387,7 @@ def test_every_trouble_is_told(path: Path) -> None:
         figures = json.dumps(stage.figures)
         journal.write(finished(sample_bar()), OPEN_TIME_MS, figures)
 
-    page = tell(read_status(path, []))
+    page = format_status(read_status(path, []))
 
     assert "0 duplicates dropped, 3 bad messages" in page
     assert "reader-1: disconnected, 1 symbols, connected 0 times; ConnectionRefusedError" in page
@@ -406,7 +407,7 @@ def test_no_text_of_others_moves_the_cursor_or_makes_a_line(path: Path) -> None:
         journal.write(finished(sample_bar()), OPEN_TIME_MS, as_json(stage.figures))
 
     status = read_status(path, [])
-    page = tell(status)
+    page = format_status(status)
 
     assert all(line.isprintable() for line in page.split("\n"))
     assert sum(line.startswith("collector") for line in page.split("\n")) == 1
@@ -439,7 +440,7 @@ def test_lines_that_the_log_lost_are_told(path: Path) -> None:
         journal.write(finished(sample_bar()), OPEN_TIME_MS, json.dumps(figures))
 
     assert stage.figures["log_lines_lost"] == before
-    assert "log         12 lines could not be written" in tell(read_status(path, []))
+    assert "log         12 lines could not be written" in format_status(read_status(path, []))
 
 
 @pytest.mark.parametrize("word", ['{"a": 1}', '{"pid": 1}', "[]", "7", "{"])
@@ -454,14 +455,15 @@ def test_a_last_word_that_no_collector_has_said_is_not_taken_for_one(
     found = found or read_status(path, [])
 
     assert found["collector"] is None
-    assert tell(found)
+    assert format_status(found)
     assert format_health(found)
 
 
 def repair_line(path: Path, stage: Stage, journal: Journal) -> str:
     """Return what the page says of repair."""
     journal.write(WriteBatch(), OPEN_TIME_MS, json.dumps(stage.figures))
-    (line,) = [line for line in tell(read_status(path, [])).splitlines() if "repair " in line]
+    page = format_status(read_status(path, []))
+    (line,) = [line for line in page.splitlines() if "repair " in line]
     return line
 
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bintrades.app.status import read_status, tell
+from bintrades.app.status import read_status
+from bintrades.cli.status_text import format_status
 from bintrades.core.write_batch import WriteBatch
 from bintrades.journal.wal import AT_REST_PAGES, WAL_LIMIT, reading_processes, wal_bytes
 from bintrades.testing.bars import sample_bars
@@ -91,10 +92,11 @@ def test_a_log_that_another_program_keeps_long_is_told_with_its_process_and_cut_
     assert status["journal"]["wal_bytes"] == size
     assert status["journal"]["bytes"] == path.stat().st_size + size
     assert {record.__dict__["journal"] for record in told} == {str(path)}
-    assert "keeps a transaction open on it; end that, or the disk will be full" in tell(status)
+    page = format_status(status)
+    assert "keeps a transaction open on it; end that, or the disk will be full" in page
     if Path("/proc/locks").exists():
         assert [record.__dict__["held_by"] for record in told] == [[process]] * 2
-        assert f"process {process} keeps a transaction open" in tell(status)
+        assert f"process {process} keeps a transaction open" in page
 
     write(journal, PIECE)
     assert wal_bytes(path) <= WAL_LIMIT, "nobody is in the way any more"

@@ -1,0 +1,69 @@
+"""What the commands share of the command line: parsers, their options and types of values."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from bintrades.cli.exit_status import EXIT_CODES
+from bintrades.cli.output import print_text
+from bintrades.options.types import symbols
+from bintrades.util.text import did_you_mean, showable_input
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+DEFAULT_CONFIG = Path("etc/bintrades.ini")
+_SYMBOLS = symbols(required=True)
+
+
+class Parser(argparse.ArgumentParser):
+    """Prints as print_text() does, and complains in one line."""
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        if file is sys.stdout:
+            print_text(message.removesuffix("\n"))
+        else:
+            super()._print_message(message, file)
+
+    def error(self, message: str) -> NoReturn:
+        """End with the usage, *message* and status 2."""
+        super().error(showable_input(message))
+
+    def refuse(self, unknown: Sequence[str]) -> NoReturn:
+        """End with status 2 because of *unknown* arguments, and the option that is nearest."""
+        options = [name for action in self._actions for name in action.option_strings]
+        known = [name for name in options if name.startswith("--")]
+        name = next((word for word in unknown if word.startswith("--")), "")
+        hint = did_you_mean(name.partition("=")[0], known) if name else ""
+        self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+
+
+def add_command(commands: Any, name: str, summary: str) -> argparse.ArgumentParser:
+    """Return the parser of a command that reads the configuration."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=summary,
+        description=f"{summary[0].upper()}{summary[1:]}.",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--config",
+        type=Path,
+        default=DEFAULT_CONFIG,
+        metavar="FILE",
+        help="the configuration (default: %(default)s)",
+    )
+    return parser
+
+
+def symbol(text: str) -> str:
+    """Return the symbol that *text* means, in capitals. Raises argparse.ArgumentTypeError."""
+    try:
+        (found,) = _SYMBOLS.parse(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} cannot be a symbol") from None
+    return str(found)

@@ -1,0 +1,53 @@
+"""`bintrades check`: every problem of the configuration and of its plugins, without a network."""
+
+from __future__ import annotations
+
+import signal
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from bintrades.app.preflight import prepare
+from bintrades.cli.arguments import add_command
+from bintrades.cli.exit_status import FAILURE, OK
+from bintrades.cli.output import print_problems, print_text
+from bintrades.errors import ConfigError
+from bintrades.util.logs import check_logging
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+
+_EXIT_CODES = """\
+exit status: 0 nothing is wrong; 1 bad configuration, each problem a line; 2 bad command line"""
+
+
+def add_parser(commands: Any, summary: str) -> None:
+    """Describe the command."""
+    parser = add_command(commands, "check", summary)
+    parser.description = "Say every problem of the file and of its plugins; needs no network."
+    parser.epilog = _EXIT_CODES
+
+
+def execute(options: argparse.Namespace) -> int:
+    """Print the problems, or that there is none."""
+    try:
+        with _ended_by_ctrl_c():
+            config, stores = prepare(options.config, check_logging)
+    except ConfigError as error:
+        print_problems(error.problems)
+        return FAILURE
+    names = ", ".join(store.name for store in stores) or "the journal only"
+    print_text(f"{options.config}: no problem found (stores: {names})")
+    if not stores:
+        print_text(f"{options.config}: {config.when_bars_leave}")
+    return OK
+
+
+@contextmanager
+def _ended_by_ctrl_c() -> Iterator[None]:
+    """Let SIGINT end the process: a KeyboardInterrupt would be taken for one of a plugin."""
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

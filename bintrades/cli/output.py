@@ -1,0 +1,61 @@
+"""What the commands print, and how: at once, escaped, and without a traceback when nobody reads."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from bintrades.errors import BintradesError
+from bintrades.util.text import showable_input
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+
+def prepare_output() -> None:
+    """Make stdout and stderr accept any text, and reopen closed ones on /dev/null.
+
+    Otherwise a file of ours could get descriptor 0 to 2, and be written to as stdout or stderr.
+    """
+    sys.stdout = sys.stdout or os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+    sys.stderr = sys.stderr or os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # symbols go beyond what some can show
+
+
+def print_text(text: str) -> None:
+    """Print a text and flush it. Raises BintradesError where that fails."""
+    print_pieces([f"{text}\n"])
+
+
+def print_pieces(pieces: Iterable[str]) -> None:
+    """Print and flush pieces of a text as they come, however many. Raises BintradesError."""
+    for piece in pieces:
+        try:
+            sys.stdout.write(piece)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise BintradesError(f"the output cannot be written: {error.strerror}") from error
+
+
+def print_problems(problems: Sequence[str]) -> None:
+    """Print each problem on a line of stderr, whatever a plugin or a shell put into it."""
+    with suppress(OSError):
+        for problem in problems:
+            print(f"bintrades: {showable_input(problem)}", file=sys.stderr)
+
+
+def flush_output() -> None:
+    """Flush stdout and stderr; discard what nobody takes, so that Python's exit does not fail."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            with suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
