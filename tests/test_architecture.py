@@ -45,8 +45,6 @@ exchange never the journal or the configuration, a store never the configuration
 nothing but __main__ the commands."""
 
 OFFENDERS: set[str] = {
-    "exchange.events -> exchange.binance.messages",
-    "pipeline.ingest -> exchange.binance.messages",
     "util.logs -> config.loader",
 }
 """Imports against the rules that are still there. It only shrinks: what is mended must leave."""
@@ -68,6 +66,9 @@ PURE = (
         "exchange.binance.backfill_plan",
     ),
     *(
+        "exchange.batch",
+        "exchange.events",
+        "exchange.binance.feed.control",
         "exchange.binance.feed.frames",
         "exchange.binance.messages",
         "exchange.binance.numbers",

@@ -24,9 +24,6 @@ LEVELS = {
 }
 
 TO_DO: set[str] = {
-    "bintrades/exchange/binance/feed/pool.py",
-    "bintrades/exchange/binance/feed/reader.py",
-    "bintrades/exchange/binance/feed/session.py",
     "bintrades/journal/meta.py",
     "bintrades/journal/reader.py",
     "bintrades/journal/resend.py",
@@ -35,8 +32,6 @@ TO_DO: set[str] = {
     "bintrades/journal/wal.py",
     "bintrades/journal/writer.py",
     "bintrades/pipeline/delivery.py",
-    "bintrades/pipeline/ingest.py",
-    "bintrades/pipeline/ingest_thread.py",
     "bintrades/stores/loader.py",
     "bintrades/stores/mongodb/store.py",
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import queue
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
@@ -19,8 +18,9 @@ from bintrades.journal.reader import Cursor
 from bintrades.pipeline.backfill import Backfill
 from bintrades.pipeline.backfill_thread import BackfillThread
 from bintrades.pipeline.delivery import Delivery
+from bintrades.pipeline.inbox import Inbox
 from bintrades.pipeline.ingest import FEW_SYMBOLS, Ingest, IngestSnapshot
-from bintrades.pipeline.ingest_thread import INBOX_SIZE, IngestThread
+from bintrades.pipeline.ingest_thread import IngestThread
 from bintrades.pipeline.pruning import Pruning
 from bintrades.util.clocks import now_ms, utc_ms
 from bintrades.util.text import as_json
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
     from bintrades.config.loader import Config
     from bintrades.core.write_batch import Key
-    from bintrades.exchange.events import Event
     from bintrades.exchange.port import Exchange
     from bintrades.journal.writer import Journal
     from bintrades.model import GapSet
@@ -72,7 +71,7 @@ class Collector:
         self._others: Sequence[Worker] = ()
         on_failure = resources.supervisor.fail
         journal = resources.journal
-        self.inbox: queue.Queue[Event] = queue.Queue(INBOX_SIZE)
+        self.inbox = Inbox()
         aggregator = Aggregator(
             symbols,
             market=exchange.market.name,
@@ -95,6 +94,7 @@ class Collector:
         self.ingest = Ingest(
             aggregator,
             journal,
+            decode=exchange.decode,
             checkpoint_every_ms=config.journal.checkpoint_every_ms,
             is_sparing=config.repair.enabled and len(symbols) > FEW_SYMBOLS,
             now=now_ms(),
@@ -103,6 +103,7 @@ class Collector:
             on_bars=self._notify_deliveries,
             on_gaps=self._backfill_gaps,
             on_idle_symbols=self._check_idle_symbols,
+            on_dead_stream=self.feed.resubscribe,
             pruning=self._make_pruning(journal),
         )
         self.ingest_thread = IngestThread(self.inbox, self.ingest, on_failure=on_failure)

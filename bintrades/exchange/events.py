@@ -1,9 +1,9 @@
-"""What comes through the inbox: from connections and from the repairer."""
+"""The events of the inbox, from the feed and from the backfill. Values only."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from bintrades.core.backfill_result import BackfillResult
 
@@ -11,62 +11,43 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bintrades.exchange.ban import Ban
-    from bintrades.exchange.binance.messages import Answer, Batch
-
-
-class Source(Protocol):
-    """A connection, as whoever decodes its messages sees it."""
-
-    @property
-    def symbols(self) -> Sequence[str]:
-        """What it carries."""
-
-    def take_answers(self, answers: Sequence[Answer]) -> None:
-        """Hand over answers found among the payloads."""
-
-    def on_data(self, at: int) -> None:
-        """Note that trades came at *at*, milliseconds, monotonic."""
-
-    def on_shutdown(self) -> None:
-        """Note that the exchange is about to close the connection."""
-
-    def subscribe_again(self, symbol: str) -> None:
-        """Ask for the stream of *symbol* once more: it is dead."""
+    from bintrades.exchange.batch import Batch
 
 
 @dataclass(frozen=True, slots=True)
 class Payloads:
-    """Text messages as they came."""
+    """Messages of a connection's streams, undecoded."""
 
-    source: Source
+    connection: str  # unique within the process, as in Connected
     batch: Batch
     received_at: int  # milliseconds, monotonic
 
 
 @dataclass(frozen=True, slots=True)
 class Connected:
-    """Every stream of the connection was asked for and answered."""
+    """A connection has asked for every stream and got every answer."""
 
-    source: Source
-    at: int
+    connection: str
+    symbols: Sequence[str]
+    at: int  # milliseconds, monotonic
 
 
 @dataclass(frozen=True, slots=True)
 class Disconnected:
     """A connection that was Connected is gone."""
 
-    source: Source
-    at: int
+    connection: str
+    at: int  # milliseconds, monotonic
 
 
 @dataclass(frozen=True, slots=True)
 class LatestTrade:
-    """The newest trade of a symbol that was suspiciously quiet, as REST has it."""
+    """The newest trade of a suspiciously idle symbol, as REST has it."""
 
     symbol: str
     trade_id: int
     time: int
-    at: int  # when REST said so, milliseconds, monotonic
+    at: int  # of the answer, milliseconds, monotonic
 
 
 @dataclass(frozen=True, slots=True)

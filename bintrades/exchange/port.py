@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from bintrades.core.backfill_result import BackfillResult
+    from bintrades.exchange.batch import Batch, Decoded
     from bintrades.exchange.events import Event
     from bintrades.exchange.snapshots import ConnectionSnapshot
     from bintrades.exchange.symbols import SymbolInfo
@@ -81,6 +82,9 @@ class Feed(Protocol):
     @property
     def readers(self) -> Sequence[Worker]:
         """The threads that read, those about to take over or to end included. Any thread."""
+
+    def resubscribe(self, symbol: str) -> None:
+        """Ask for the stream of *symbol* once more: it is dead. Any thread."""
 
     def start(self) -> None:
         """Open all connections."""
@@ -170,6 +174,10 @@ class Exchange(Protocol):
     @property
     def budget(self) -> RateBudget:
         """What may be asked of its REST side."""
+
+    @property
+    def decode(self) -> Callable[[Batch], Decoded]:
+        """Decodes what its streams bring; never raises for what messages contain. Any thread."""
 
     def make_feed(
         self, symbols: Sequence[str], inbox: queue.Queue[Event], on_failure: Callable[[str], None]

@@ -16,7 +16,6 @@ from bintrades.core.backfill_result import BackfillResult
 from bintrades.core.write_batch import WriteBatch
 from bintrades.errors import JournalError
 from bintrades.exchange.ban import BLOCKED_UNTIL
-from bintrades.exchange.binance.messages import decode
 from bintrades.exchange.events import (
     Connected,
     Disconnected,
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
 
     from bintrades.core.aggregator import Aggregator
     from bintrades.core.write_batch import Key
-    from bintrades.exchange.events import Source
+    from bintrades.exchange.batch import Batch, Decoded
     from bintrades.journal.writer import Journal
     from bintrades.model import GapSet
     from bintrades.pipeline.pruning import Pruning
@@ -81,8 +80,9 @@ class Ingest:
 
     on_bars is called after each commit that holds bars for the stores, on_gaps with the gaps of a
     symbol when they have changed and after each answer of the backfill, on_idle_symbols with
-    symbols whose streams may be dead; status() gives what is written beside the bars, from a
-    snapshot of this moment, and clock() the time for their updated_at.
+    symbols whose streams may be dead, on_dead_stream with one whose stream is; decode() is the
+    exchange's, status() gives what is written beside the bars, from a snapshot of this moment, and
+    clock() the time for their updated_at.
 
     Every checkpoint_every_ms all that changed is saved or, where *is_sparing*, only what has
     changed enough: with many symbols that is most of the cost, and a crash makes each of them ask
@@ -94,6 +94,7 @@ class Ingest:
         aggregator: Aggregator,
         journal: Journal,
         *,
+        decode: Callable[[Batch], Decoded],
         checkpoint_every_ms: int,
         is_sparing: bool = False,
         now: int,
@@ -102,6 +103,7 @@ class Ingest:
         on_bars: Callable[[], None],
         on_gaps: Callable[[GapSet], None],
         on_idle_symbols: Callable[[Sequence[str]], None],
+        on_dead_stream: Callable[[str], None],
         pruning: Pruning | None = None,
     ) -> None:
         self.bad_count = 0
@@ -111,6 +113,7 @@ class Ingest:
         self.journal_error: str | None = None  # None: the journal is well
         self._aggregator = aggregator
         self._journal = journal
+        self._decode = decode
         self._checkpoint_every = checkpoint_every_ms
         self._is_sparing = is_sparing
         self._clock = clock
@@ -118,8 +121,9 @@ class Ingest:
         self._on_bars = on_bars
         self._on_gaps = on_gaps
         self._on_idle_symbols = on_idle_symbols
+        self._on_dead_stream = on_dead_stream
         self._pruning = pruning
-        self._sources: list[Source] = []  # connected now
+        self._connected: dict[str, Sequence[str]] = {}  # the symbols of each connection
         self._pending = WriteBatch()
         self._newest_gaps: dict[str, int] = {}  # their last ids, of symbols with gaps in the log
         self._heard_at = self._suspected_at = now
@@ -175,14 +179,13 @@ class Ingest:
         match event:
             case Payloads():
                 self._take(event)
-            case Connected(source, at):
-                self._sources.append(source)
-                self._aggregator.connected(source.symbols, at)
-            case Disconnected(source, at) if source in self._sources:
-                self._sources.remove(source)
-                self._aggregator.disconnected(source.symbols, at)
-            case Disconnected():
-                pass  # stopped while the inbox was full, so that no word came of its beginning
+            case Connected(connection, symbols, at):
+                self._connected[connection] = symbols
+                self._aggregator.connected(symbols, at)
+            case Disconnected(connection, at):
+                # Unknown if its reader was stopped while the inbox was full.
+                if symbols := self._connected.pop(connection, ()):
+                    self._aggregator.disconnected(symbols, at)
             case BackfillResult(symbol):
                 self._aggregator.repair(event)
                 self._publish_gaps([symbol])
@@ -222,25 +225,20 @@ class Ingest:
         return self._write(now, self._aggregator.collect(is_last=True), is_last=True)
 
     def _take(self, event: Payloads) -> None:
-        decoded = decode(event.batch)
+        decoded = self._decode(event.batch)
         self._heard_at = event.received_at  # whatever it was: time has come as far as that
-        if decoded.trades or decoded.unusable:
-            event.source.on_data(event.received_at)  # the stream lives, be it of use or not
         if decoded.trades:
             self._aggregator.add(decoded.trades, event.received_at)
             self.lag_ms = self._clock() - decoded.trades[-1].event_time
             self._log_renumbered()
         for symbol, trade_id in decoded.unusable:
             self._aggregator.on_unusable(symbol, trade_id, event.received_at)
-        if decoded.answers:
-            event.source.take_answers(decoded.answers)
-        if decoded.is_shutdown_announced:
-            event.source.on_shutdown()
         for payload, reason in decoded.bad:
             self.bad_count += 1
             self._limited.warning(
                 "message_rejected",
                 "a message cannot be used and is skipped",
+                connection=event.connection,
                 reason=reason,
                 start=payload[:_SHOWN_BYTES].decode(errors="replace"),
             )
@@ -249,6 +247,7 @@ class Ingest:
             self._limited.warning(
                 "message_ignored",
                 "a message of an unknown kind is ignored",
+                connection=event.connection,
                 start=payload[:_SHOWN_BYTES].decode(errors="replace"),
             )
 
@@ -257,7 +256,7 @@ class Ingest:
             log.error(
                 "the exchange has begun the trade ids of a symbol anew, as its test networks do;"
                 " bars around that moment are incomplete for good",
-                extra={"symbol": self._aggregator.renumbered.pop()},
+                extra={"event": "trade_ids_restarted", "symbol": self._aggregator.renumbered.pop()},
             )
 
     def _check_stream(self, newest: LatestTrade) -> None:
@@ -271,9 +270,7 @@ class Ingest:
             symbol=symbol,
             trade_id=trade_id,
         )
-        for source in self._sources:
-            if symbol in source.symbols:
-                source.subscribe_again(symbol)
+        self._on_dead_stream(symbol)
 
     def _publish_gaps(self, symbols: Iterable[str]) -> None:
         """Hand on the gaps of *symbols* that have changed since they were handed on."""
@@ -413,7 +410,7 @@ class Ingest:
 
     def _record_success(self) -> None:
         if self.journal_error is not None:
-            log.info("the journal is well again")
+            log.info("the journal is well again", extra={"event": "journal_recovered"})
             self.journal_error = None
 
     def _record_failure(self, now: int, error: JournalError) -> None:

@@ -1,4 +1,4 @@
-"""The aggregator thread: drains the inbox into the Recording.
+"""The aggregator thread: drains the inbox into the Ingest.
 
 When too many bars wait for the journal, the inbox is no longer drained: the readers stop reading,
 and memory stays bounded.
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-INBOX_SIZE = 64
-"""Batches of at most 256 KiB of payloads each: some 20 MiB when full."""
-
 _LONGEST_WAIT_S = 0.2  # for an event, while nothing is due
 _REST_S = 0.08  # while nothing waits: waking up for every read would cost more than the trades
 _SHORTEST_REST_S = 0.01  # as long as something is due only a moment later
@@ -35,19 +32,19 @@ _RETRY_S = 1.0
 
 
 class IngestThread(Worker):
-    """Hands events to *recording* until stopped, then has it finish."""
+    """Hands events to *ingest* until stopped, then has it finish."""
 
     def __init__(
         self,
         inbox: queue.Queue[Event],
-        recording: Ingest,
+        ingest: Ingest,
         *,
         on_failure: Callable[[str], None],
     ) -> None:
         super().__init__("aggregator", on_failure)
         self.lost_bar_count = 0
         self._inbox = inbox
-        self._ingest = recording
+        self._ingest = ingest
         self._stopping = threading.Event()
         self._forced = threading.Event()
         self._limited = LimitedLog(log)
@@ -88,7 +85,7 @@ class IngestThread(Worker):
         return min(max(idle_s, _SHORTEST_REST_S), longest_s) if idle_s else 0.0
 
     def _finish(self) -> None:
-        """Write the open bars as well, trying again until told to hurry."""
+        """Write the open bars as well, trying again until forced to stop."""
         while not self._ingest.finish(now_ms()) and not self._forced.wait(_RETRY_S):
             pass
         self.lost_bar_count = self._ingest.waiting_bars
@@ -96,5 +93,5 @@ class IngestThread(Worker):
             log.error(
                 "%d bars were lost, since the journal could not be written",
                 self.lost_bar_count,
-                extra={"error": self._ingest.journal_error},
+                extra={"event": "bars_lost", "error": self._ingest.journal_error},
             )

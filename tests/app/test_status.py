@@ -276,7 +276,7 @@ def test_what_keeps_a_collector_from_being_well_is_told_on_the_page_too(path: Pa
         stage = Stage(path, journal)
         stage.delivery.caught_up_at -= 400_000
         stage.delivery.last_error = "OSError: no\nhost"
-        stage.reader._without_streams_since -= 130_000
+        stage.reader._unsubscribed_since -= 130_000
         journal.write(finished(*sample_bars(3)), OPEN_TIME_MS, json.dumps(stage.figures))
         status = read_status(path, ["jsonl"])
 

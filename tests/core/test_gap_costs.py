@@ -11,6 +11,7 @@ import pytest
 from bintrades.core.aggregator import Aggregator
 from bintrades.core.ledger import LedgerState
 from bintrades.core.write_batch import Checkpoint
+from bintrades.exchange.binance.messages import decode
 from bintrades.model import Gap, GapCause
 from bintrades.pipeline.ingest import Ingest
 from bintrades.testing.bars import OPEN_TIME_MS
@@ -53,6 +54,7 @@ class Collector:
         self.recording = Ingest(
             self.aggregator,
             self.journal,
+            decode=decode,
             checkpoint_every_ms=0,
             now=START,
             clock=lambda: self.time,
@@ -60,6 +62,7 @@ class Collector:
             on_bars=lambda: None,
             on_gaps=lambda _gaps: None,
             on_idle_symbols=lambda _symbols: None,
+            on_dead_stream=lambda _symbol: None,
         )
 
     def record(self, *, skip: int = 0, late: Gap | None = None) -> float:

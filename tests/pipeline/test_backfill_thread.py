@@ -14,11 +14,12 @@ import pytest
 from bintrades.core.aggregator import Aggregator
 from bintrades.core.gap_queue import BackfillTiming
 from bintrades.exchange.ban import BLOCKED_UNTIL, Ban
+from bintrades.exchange.batch import Batch
 from bintrades.exchange.binance.backfill_plan import BackfillPlan, Request
 from bintrades.exchange.binance.budget import Budget
 from bintrades.exchange.binance.history import History
 from bintrades.exchange.binance.markets import MARKETS
-from bintrades.exchange.binance.messages import Batch
+from bintrades.exchange.binance.messages import decode
 from bintrades.exchange.binance.rest import RestClient
 from bintrades.exchange.events import Connected, Event, LatestTrade, Payloads
 from bintrades.journal.reader import JournalReader
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Self
 
-    from bintrades.exchange.binance.messages import Answer
     from bintrades.testing.market import SimulatedTrade
 
 SPOT = MARKETS["spot"]
@@ -53,23 +53,6 @@ HISTORY, AGGREGATES = "/api/v3/historicalTrades", "/api/v3/aggTrades"
 def exchange() -> Iterator[ExchangeSimulator]:
     with ExchangeSimulator(SYMBOLS, first_trade_id=0) as simulator:
         yield simulator
-
-
-class Ear:
-    """A connection as the recording sees it; keeps what it is told to ask for again."""
-
-    def __init__(self, symbols: Sequence[str]) -> None:
-        self.symbols = symbols
-        self.asked_again: list[str] = []
-
-    def take_answers(self, answers: Sequence[Answer]) -> None: ...
-
-    def on_data(self, at: int) -> None: ...
-
-    def on_shutdown(self) -> None: ...
-
-    def subscribe_again(self, symbol: str) -> None:
-        self.asked_again.append(symbol)
 
 
 class Collector:
@@ -87,7 +70,8 @@ class Collector:
         timing: BackfillTiming = QUICK,
     ) -> None:
         self.path = path
-        self.ear = Ear(symbols)
+        self.dead_streams: list[str] = []
+        self.symbols = symbols
         self.failures: list[str] = []
         self.inbox: queue.Queue[Event] = queue.Queue(64)
         self.journal = open_journal(path)
@@ -110,6 +94,7 @@ class Collector:
         self.recording = Ingest(
             self.aggregator,
             self.journal,
+            decode=decode,
             checkpoint_every_ms=20,
             now=now_ms(),
             clock=utc_ms,
@@ -117,13 +102,14 @@ class Collector:
             on_bars=lambda: None,
             on_gaps=self.backfill_thread.update,
             on_idle_symbols=self.backfill_thread.check_idle,
+            on_dead_stream=self.dead_streams.append,
         )
         self.recorder = IngestThread(self.inbox, self.recording, on_failure=self.failures.append)
 
     def __enter__(self) -> Self:
         self.recorder.start()
         self.backfill_thread.start()
-        self.inbox.put(Connected(self.ear, now_ms()))
+        self.inbox.put(Connected("reader-1.1", self.symbols, now_ms()))
         return self
 
     def __exit__(self, *_error: object) -> None:
@@ -145,7 +131,7 @@ class Collector:
     def hear(self, *trades: SimulatedTrade) -> None:
         """Have the streams bring *trades*."""
         self.inbox.put(
-            Payloads(self.ear, Batch([raw_message(as_trade(t)) for t in trades]), now_ms())
+            Payloads("reader-1.1", Batch([raw_message(as_trade(t)) for t in trades]), now_ms())
         )
 
     def wait_until_whole(self) -> None:
@@ -617,7 +603,7 @@ def test_a_trade_that_the_stream_never_brought_is_found_and_the_stream_asked_for
         collector.backfill_thread.check_idle(SYMBOLS)
         wait_until(lambda: len(stored(path)) == 1 and stored(path)[0].trade_count == 30)
 
-        assert collector.ear.asked_again == ["BTCUSDT"]
+        assert collector.dead_streams == ["BTCUSDT"]
         assert collector.past[0] == (10, 29, REPAIRED)
 
 

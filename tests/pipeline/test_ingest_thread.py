@@ -22,8 +22,8 @@ from msgspec.structs import replace
 from bintrades.core.aggregator import Aggregator
 from bintrades.core.ledger import LedgerState
 from bintrades.errors import JournalError
-from bintrades.exchange.binance.feed.session import Session
-from bintrades.exchange.binance.messages import Batch
+from bintrades.exchange.batch import Batch
+from bintrades.exchange.binance.messages import decode
 from bintrades.exchange.events import Connected, Disconnected, Event, LatestTrade, Payloads
 from bintrades.journal.reader import Cursor, JournalReader
 from bintrades.journal.wal import wal_bytes
@@ -39,28 +39,11 @@ from tests.strategies import SYMBOLS as MARKET
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from bintrades.exchange.binance.messages import Answer
     from bintrades.model import Trade
 
 WAIT_S = 20.0
 SYMBOLS = ["BTCUSDT", "ETHUSDT"]
-
-
-class Ear(Session):
-    """The recorder's side of a session: keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.symbols = SYMBOLS
-        self.answers: list[Answer] = []
-        self.data_at: list[int] = []
-
-    def take_answers(self, answers: Sequence[Answer]) -> None:
-        """Keep *answers*."""
-        self.answers += answers
-
-    def on_data(self, at: int) -> None:
-        """Keep *at*."""
-        self.data_at.append(at)
+CONNECTION = "reader-1.1"
 
 
 class Desk:
@@ -75,7 +58,7 @@ class Desk:
         size: int = 64,
         pruning: Pruning | None = None,
     ) -> None:
-        self.session = Ear()
+        self.dead_streams: list[str] = []
         self.inbox: queue.Queue[Event] = queue.Queue(size)
         self.failures: list[str] = []
         self.commits: queue.SimpleQueue[None] = queue.SimpleQueue()
@@ -84,6 +67,7 @@ class Desk:
         self.recording = Ingest(
             self.aggregator,
             journal,
+            decode=decode,
             checkpoint_every_ms=checkpoint_every_ms,
             is_sparing=is_sparing,
             now=now_ms(),
@@ -92,6 +76,7 @@ class Desk:
             on_bars=lambda: self.commits.put(None),
             on_gaps=lambda *_: None,
             on_idle_symbols=lambda *_: None,
+            on_dead_stream=self.dead_streams.append,
             pruning=pruning,
         )
         self.recorder = IngestThread(self.inbox, self.recording, on_failure=self.failures.append)
@@ -99,7 +84,7 @@ class Desk:
     def start(self) -> Desk:
         """Begin, with a connection."""
         self.recorder.start()
-        self.inbox.put(Connected(self.session, now_ms()))
+        self.inbox.put(Connected(CONNECTION, SYMBOLS, now_ms()))
         return self
 
     def send(self, *trades: Trade) -> None:
@@ -108,7 +93,7 @@ class Desk:
 
     def send_raw(self, *payloads: bytes) -> None:
         """Have it send these."""
-        self.inbox.put(Payloads(self.session, Batch(payloads), now_ms()), timeout=WAIT_S)
+        self.inbox.put(Payloads(CONNECTION, Batch(payloads), now_ms()), timeout=WAIT_S)
 
     def wait_for_commit(self) -> None:
         """Wait until bars for the stores are committed."""
@@ -184,7 +169,7 @@ def test_the_log_tells_when_trades_are_missing_and_when_they_are_no_longer(
 
 
 def test_a_connection_may_end_without_a_word_of_its_beginning(desk: Desk) -> None:
-    desk.inbox.put(Disconnected(Ear(), now_ms()))
+    desk.inbox.put(Disconnected("unknown", now_ms()))
     desk.send(make_trade(7, START + 1))
 
     wait_until(lambda: desk.aggregator.trade_count)
@@ -218,11 +203,11 @@ def test_the_bar_of_a_symbol_that_falls_silent_is_committed_too(desk: Desk, path
 
 def test_no_bar_closes_by_the_clock_while_no_connection_is_live(desk: Desk, path: Path) -> None:
     desk.send(make_trade(0, START + 9_900))
-    desk.inbox.put(Disconnected(desk.session, now_ms()))
+    desk.inbox.put(Disconnected(CONNECTION, now_ms()))
 
     with pytest.raises(queue.Empty):
         desk.commits.get(timeout=0.8)
-    desk.inbox.put(Connected(desk.session, now_ms()))
+    desk.inbox.put(Connected(CONNECTION, SYMBOLS, now_ms()))
     desk.wait_for_commit()
 
     assert summary(path) == [(0, 1, 1, True)]
@@ -268,7 +253,7 @@ def test_the_status_is_not_written_beside_every_bar(path: Path, journal: Journal
 
     for now in range(began_at, began_at + 10_000, 100):
         trade = make_trade(now - began_at, START + now - began_at)
-        desk.recording.handle(Payloads(desk.session, Batch([raw_message(trade)]), now))
+        desk.recording.handle(Payloads(CONNECTION, Batch([raw_message(trade)]), now))
         desk.recording.tick(now, is_caught_up=True)
         written.add(JournalReader(path).get_meta("status"))
 
@@ -289,7 +274,7 @@ def test_the_last_word_is_written_at_the_end_though_nothing_else_is(
 def test_how_long_what_comes_waits_is_known(journal: Journal) -> None:
     desk = Desk(journal)
     now = now_ms()
-    desk.recording.handle(Payloads(desk.session, Batch([raw_message(make_trade(1))]), now))
+    desk.recording.handle(Payloads(CONNECTION, Batch([raw_message(make_trade(1))]), now))
 
     desk.recording.tick(now + 7_000, is_caught_up=False)
     assert desk.recording.delay_ms == 7_000
@@ -540,6 +525,7 @@ class Life:
         self.recording = Ingest(
             self.aggregator,
             self.journal,
+            decode=decode,
             checkpoint_every_ms=checkpoint_every_ms,
             is_sparing=is_sparing,
             now=now,
@@ -548,6 +534,7 @@ class Life:
             on_bars=self._note_commit,
             on_gaps=lambda *_: None,
             on_idle_symbols=lambda *_: None,
+            on_dead_stream=lambda _: None,
         )
 
     def _note_commit(self) -> None:
@@ -580,7 +567,6 @@ def test_trades_in_messages_that_cannot_be_used_are_missing_at_once(desk: Desk, 
     assert (gap.first_id, gap.last_id, gap.cause) == (2, 199, "unusable message")
     wait_until(lambda: JournalReader(path).gaps() == {"BTCUSDT": [gap]})
     assert gap.touches(START + INTERVAL_MS, INTERVAL_MS), "the bar is incomplete"
-    assert len(desk.session.data_at) == 2, "the stream lives"
 
 
 def test_time_goes_on_while_nothing_but_useless_messages_waits(journal: Journal) -> None:
@@ -589,6 +575,7 @@ def test_time_goes_on_while_nothing_but_useless_messages_waits(journal: Journal)
     recording = Ingest(
         aggregator,
         journal,
+        decode=decode,
         checkpoint_every_ms=50,
         now=0,
         clock=utc_ms,
@@ -596,12 +583,14 @@ def test_time_goes_on_while_nothing_but_useless_messages_waits(journal: Journal)
         on_bars=lambda: None,
         on_gaps=lambda *_: None,
         on_idle_symbols=found.extend,
+        on_dead_stream=lambda _: None,
     )
-    ear = Ear()
-    recording.handle(Connected(ear, 0))
-    recording.handle(Payloads(ear, Batch([raw_message(make_trade(1))]), 0))
+    recording.handle(Connected(CONNECTION, SYMBOLS, 0))
+    recording.handle(Payloads(CONNECTION, Batch([raw_message(make_trade(1))]), 0))
     for second in range(61):
-        recording.handle(Payloads(ear, Batch([b'{"neither":"use nor ornament"}']), second * 1_000))
+        recording.handle(
+            Payloads(CONNECTION, Batch([b'{"neither":"use nor ornament"}']), second * 1_000)
+        )
         recording.tick(second * 1_000, is_caught_up=False)
 
     assert "BTCUSDT" in found
@@ -634,19 +623,6 @@ def test_bad_and_unknown_messages_cost_only_themselves_and_are_counted(
     assert summary(path) == [(0, 1, 1, True), (1, 1, 1, True)]
     assert (desk.recording.bad_count, desk.recording.unknown_count) == (80, 60)
     assert len(caplog.records) <= 2, "each kind once, however many there are"
-
-
-def test_answers_and_signs_of_data_are_handed_back_to_the_session(desk: Desk) -> None:
-    desk.send_raw(b'{"result":null,"id":3}', b'{"code":2,"msg":"Invalid request"}')
-    desk.send(make_trade(1, START))
-
-    wait_until(lambda: desk.session.data_at)
-
-    assert [(answer.id, answer.error is None) for answer in desk.session.answers] == [
-        (3, True),
-        (None, False),
-    ]
-    assert len(desk.session.data_at) == 1, "an answer is no data"
 
 
 def test_a_full_disk_loses_nothing_and_collecting_goes_on(desk: Desk, path: Path) -> None:
@@ -702,7 +678,7 @@ def test_reading_stops_when_too_many_bars_wait_and_nothing_is_lost_when_it_goes_
 
     with full_disk(path), contextlib.suppress(queue.Full):
         for trade in trades:
-            event = Payloads(desk.session, Batch([raw_message(trade)]), now_ms())
+            event = Payloads(CONNECTION, Batch([raw_message(trade)]), now_ms())
             desk.inbox.put(event, timeout=2.5)
             sent += 1
             if sent == 8:
@@ -940,7 +916,7 @@ def test_stopping_ends_although_the_journal_takes_nothing_and_the_inbox_is_full(
         desk.send(*one_trade_a_bar(8))
         wait_until(lambda: desk.recording.is_full)
         with contextlib.suppress(queue.Full):
-            desk.inbox.put(Payloads(desk.session, Batch([]), now_ms()), timeout=1)
+            desk.inbox.put(Payloads(CONNECTION, Batch([]), now_ms()), timeout=1)
         desk.recorder.stop()
         desk.recorder.force_stop()
 

@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING, cast
 
 from bintrades.core.aggregator import Aggregator
 from bintrades.core.gap_queue import FIRST_RETRY_S, LONGEST_RETRY_S
-from bintrades.errors import ProtocolError
 from bintrades.exchange.ban import BLOCKED_UNTIL, Ban
 from bintrades.exchange.binance.backfill_plan import BackfillPlan, Request
 from bintrades.exchange.binance.budget import Budget
 from bintrades.exchange.binance.feed.pool import ConnectionPool
-from bintrades.exchange.binance.feed.session import Session, StreamOptions
-from bintrades.exchange.binance.feed.stall import StallDetector
+from bintrades.exchange.binance.feed.reader import AttemptLimit, Reader, StreamOptions
 from bintrades.exchange.binance.history import History
 from bintrades.exchange.binance.markets import MARKETS
 from bintrades.exchange.binance.messages import decode
@@ -28,16 +26,14 @@ from bintrades.pipeline.pruning import Pruning
 from bintrades.util.backoff import Backoff
 
 if TYPE_CHECKING:
+    import queue
     from collections.abc import Sequence
     from pathlib import Path
 
-    from bintrades.exchange.binance.feed.connection import Connection
-    from bintrades.exchange.binance.feed.reader import Reader
     from bintrades.exchange.binance.market import Market
     from bintrades.exchange.binance.rest import RestClient
     from bintrades.exchange.events import Event
     from bintrades.model import GapSet
-    from bintrades.net.dialing import Dialer
     from bintrades.stores.loader import Store
     from tests.simulation.exchange import Connection as StreamConnection
     from tests.simulation.stores import FaultyStore, OtherClient
@@ -59,90 +55,50 @@ def market_of(page: int, weight_per_minute: int) -> Market:
     )
 
 
-class SteppedReader:
-    """In the place of the feed's Reader: its loop, one round at a time."""
+class SteppedReader(Reader):
+    """A reader without a thread: one step at a time, by the clock of the world."""
 
     def __init__(
         self, collector: Collector, number: int, symbols: Sequence[str], copy: int
     ) -> None:
-        self.name = f"reader-{number}"
-        self.symbols = symbols
-        self.is_alive = False
-        self._collector = collector
         self._world = collector.world
-        self._copy = copy % 2  # rotation goes on counting
-        self._session: Session | None = None
-        self.connection: StreamConnection | None = None
-        self._silence = StallDetector(self._world.schedule.silence_timeout, self._world.clock.now())
-        self._backoff = Backoff(0.5, 30.0, self._world.rng)
+        self._collector = collector
+        self._is_started = False
         self._not_before = 0
-
-    @property
-    def opened_at(self) -> int | None:
-        return self._session.opened_at if self._session else None
-
-    @property
-    def subscribed_at(self) -> int | None:
-        return self._session.subscribed_at if self._session else None
-
-    @property
-    def first_data_at(self) -> int | None:
-        return self._session.first_data_at if self._session else None
-
-    @property
-    def last_data_at(self) -> int:
-        return self._silence.since
-
-    @property
-    def is_leaving(self) -> bool:
-        return self._session is not None and self._session.is_shutdown_announced
-
-    def start(self) -> None:
-        self.is_alive = True
-
-    def stop(self) -> None:
-        self.is_alive = False
-        if self._session is not None:
-            self._end("stopped")
-
-    def step(self) -> None:
-        """Do one round of Reader.run."""
-        if not self.is_alive or self._world.clock.now() < self._not_before:
-            return
-        try:
-            if self._session is None:
-                self._connect()
-            else:
-                self._session.step()
-        except (OSError, ProtocolError) as error:
-            wait_ms = int(self._backoff.next_wait_s() * 1000)
-            self._not_before = self._world.clock.now() + wait_ms
-            self._world.note(f"{self.name}: {type(error).__name__}: {error}")
-            if self._session is not None:
-                self._end("given up")
-
-    def _connect(self) -> None:
-        delays = self._world.schedule.delays
-        self.connection = self._world.streams.connect(self._copy, delays[self._copy])
-        self._world.note(f"{self.name} connects for {', '.join(self.symbols)}")
-        self._session = Session(
-            cast("Connection", self.connection),
-            self.symbols,
-            self._collector.stream_options,
-            self._silence,
-            self._collector.put,
-            self._world.clock.now,
+        self.connection: StreamConnection | None = None
+        super().__init__(
+            number,
+            symbols,
+            cast("queue.Queue[Event]", collector),
+            replace(collector.stream_options, connect=self._open),
+            collector.attempts,
+            copy=copy % 2,  # rotation goes on counting
+            on_failure=self._world.errors.append,
         )
 
-    def _end(self, how: str) -> None:
-        assert self._session is not None
-        self._world.note(f"{self.name} {how}")
-        session, self._session = self._session, None
-        assert self.connection is not None
-        self.connection.is_closed = True
-        if session.first_data_at is not None:
-            self._backoff.reset()
-        session.end()
+    @property
+    def is_alive(self) -> bool:
+        return self._is_started
+
+    def start(self) -> None:
+        self._is_started = True
+
+    def stop(self) -> None:
+        self._is_started = False
+        self._world.note(f"{self.name} stopped")
+        self.disconnect()
+
+    def step_if_due(self) -> None:
+        """Do a step, unless it rests or is stopped."""
+        if self._is_started and self._world.clock.now() >= self._not_before:
+            self._not_before = self._world.clock.now() + int(self.step() * 1000)
+            if self.last_error is not None:
+                self._world.note(f"{self.name}: {self.last_error}")
+
+    def _open(self, copy: int) -> StreamConnection:
+        self._world.note(f"{self.name} connects for {', '.join(self.symbols)}")
+        self.connection = self._world.streams.connect(copy, self._world.schedule.delays[copy])
+        return self.connection
 
 
 class Collector:
@@ -163,7 +119,16 @@ class Collector:
         self._asks_at = 0
         self._looks_at = 0
         market = market_of(schedule.page, schedule.weight_per_minute)
-        self.stream_options = StreamOptions("ws://", market, cast("Dialer", None), 0)
+        self.stream_options = StreamOptions(
+            "ws://simulation",
+            market,
+            connect=world.streams.connect,
+            coalesce_ms=0,
+            silence_timeout_ms=schedule.silence_timeout,
+            now=clock.now,
+            rng=world.rng,
+        )
+        self.attempts = AttemptLimit(market)
         self.journal = Journal(
             path, market="spot", interval_ms=schedule.interval, mark_every_ms=500
         )
@@ -194,6 +159,7 @@ class Collector:
         self.recording = Ingest(
             self.aggregator,
             self.journal,
+            decode=decode,
             checkpoint_every_ms=schedule.checkpoint_every,
             is_sparing=schedule.seed % 2 == 1,
             now=clock.now(),
@@ -202,6 +168,7 @@ class Collector:
             on_bars=self._on_bars,
             on_gaps=self._on_gaps,
             on_idle_symbols=self.backfill.check_idle,
+            on_dead_stream=lambda symbol: self.connections.resubscribe(symbol),
             pruning=self._make_pruning(),
         )
         self.readers: list[SteppedReader] = []
@@ -240,7 +207,7 @@ class Collector:
         """The connections to the exchange that its readers have now."""
         return [reader.connection for reader in self.readers if reader.connection is not None]
 
-    def put(self, event: Event) -> None:
+    def put(self, event: Event, timeout: float = 0.0) -> None:  # noqa: ARG002 - as a queue has it
         """Put *event* into the inbox; a reader whose inbox is full is not stepped."""
         self.inbox.append(event)
 
@@ -293,7 +260,7 @@ class Collector:
         self.world.rng.shuffle(alive)
         for reader in alive:
             if len(self.inbox) < self.world.schedule.inbox_size:
-                reader.step()
+                reader.step_if_due()
 
     def _record(self) -> None:
         now = self.world.clock.now()
@@ -353,7 +320,7 @@ class Collector:
     def _make_reader(self, number: int, symbols: Sequence[str], copy: int) -> Reader:
         reader = SteppedReader(self, number, symbols, copy)
         self.readers.append(reader)
-        return cast("Reader", reader)
+        return reader
 
     def _put_later(self, event: Event) -> None:
         """Take an answer of the REST side, which was a while under way."""

@@ -87,8 +87,20 @@ class Connection:
         answer = {"result": None, "id": request["id"]}
         self._push(json.dumps(answer).encode())
 
-    def pong(self, data: bytes) -> None:
+    @property
+    def peer(self) -> str:
+        """The address at the other end."""
+        return "the simulated exchange"
+
+    def pong(self, payload: bytes) -> None:
         """Take a pong."""
+
+    def avoid(self) -> None:
+        """Have another address tried: there is none."""
+
+    def close(self) -> None:
+        """Let go of it."""
+        self.is_closed = True
 
     def publish(self, trade: Trade) -> None:
         """Bring *trade* to the client, as well as the network does."""
@@ -150,7 +162,7 @@ class Streams:
         """Whether every trade was published."""
         return not self._trades
 
-    def connect(self, copy: int, delay: int) -> Connection:
+    def connect(self, copy: int, delay: int = 0) -> Connection:
         """Return a new connection; raises ConnectionError."""
         if self._faults.active("stream", "refuse", copy):
             raise ConnectionRefusedError("refused")

@@ -10,10 +10,10 @@ from bintrades.exchange.binance.backfill_plan import BackfillPlan
 from bintrades.exchange.binance.budget import Budget
 from bintrades.exchange.binance.catalog import Catalog
 from bintrades.exchange.binance.feed.pool import ConnectionPool
-from bintrades.exchange.binance.feed.reader import AttemptLimit, Reader
-from bintrades.exchange.binance.feed.session import StreamOptions
+from bintrades.exchange.binance.feed.reader import AttemptLimit, Reader, StreamOptions, connector
 from bintrades.exchange.binance.history import History
 from bintrades.exchange.binance.markets import MARKETS
+from bintrades.exchange.binance.messages import decode
 from bintrades.exchange.binance.rest import RestClient
 from bintrades.net.network import SystemNetwork
 from bintrades.util.backoff import Backoff
@@ -35,6 +35,8 @@ class BinanceExchange:
     *banned_for_ms* for how long an earlier process was told to make no requests. Raises
     ConfigError for certificates that cannot be read.
     """
+
+    decode = staticmethod(decode)
 
     def __init__(
         self, options: ExchangeOptions, dialer: Dialer, *, weight_share: int, banned_for_ms: int
@@ -60,8 +62,9 @@ class BinanceExchange:
         stream_options = StreamOptions(
             stream_url=options.stream_url,
             market=self.market,
-            dialer=self._dialer,
+            connect=connector(options.stream_url, self._dialer),
             coalesce_ms=options.coalesce_ms,
+            silence_timeout_ms=options.silence_timeout_ms,
         )
 
         def make_reader(number: int, group: Sequence[str], copy: int) -> Reader:
@@ -72,7 +75,6 @@ class BinanceExchange:
                 stream_options,
                 attempts,
                 copy=copy,
-                silence_timeout_ms=options.silence_timeout_ms,
                 on_failure=on_failure,
             )
 

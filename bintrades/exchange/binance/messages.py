@@ -1,4 +1,4 @@
-"""What the exchange says on a stream, decoded in batches (docs: "WebSocket Streams for Binance").
+"""Decoding of the messages of trade streams, in batches (docs: "WebSocket Streams for Binance").
 
 One decoder call for a whole batch costs a fraction of one call a message. When a batch holds
 anything but good trades it is halved until the culprit stands alone, so that one bad message costs
@@ -9,18 +9,14 @@ from __future__ import annotations
 
 import decimal
 import string
-from dataclasses import dataclass, field
 from decimal import Decimal
-from itertools import accumulate
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import msgspec
 
+from bintrades.exchange.batch import Batch, Decoded, Unusable
 from bintrades.exchange.binance.numbers import check_numbers
 from bintrades.model import Trade
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 MAX_TRADE_BYTES = 1_000
 """No trade is longer. A longer message is never taken for one, so its numbers stay short."""
@@ -79,56 +75,6 @@ class _Combined(msgspec.Struct, gc=False):
 
 _combined = msgspec.json.Decoder(list[_Combined])
 _anything = msgspec.json.Decoder()
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What came back for a control message."""
-
-    id: int | str | None  # None where the exchange left it out
-    result: object = None
-    error: str | None = None
-
-
-class Unusable(NamedTuple):
-    """What can be told of a message of a trade that cannot be used."""
-
-    symbol: str
-    trade_id: int | None  # None: not even that
-
-
-@dataclass(slots=True)
-class Decoded:
-    """A batch of messages, sorted by kind."""
-
-    trades: list[Trade] = field(default_factory=list)
-    answers: list[Answer] = field(default_factory=list)
-    unknown: list[bytes] = field(default_factory=list)  # well-formed, but nothing that we use
-    bad: list[tuple[bytes, str]] = field(default_factory=list)  # with the reason
-    unusable: list[Unusable] = field(default_factory=list)  # trades among the bad
-    is_shutdown_announced: bool = False
-
-
-class Batch:
-    """Text messages of one connection, in order, joined into one JSON array.
-
-    They are joined by the thread that read them, while they are in its processor's cache: one
-    large object goes from thread to thread much faster than thousands of small ones.
-    """
-
-    __slots__ = ("array", "lengths")
-
-    def __init__(self, payloads: Sequence[bytes]) -> None:
-        self.array = b"[" + b",".join(payloads) + b"]"
-        self.lengths = list(map(len, payloads))
-
-    @property
-    def payloads(self) -> list[bytes]:
-        """The messages as they came."""
-        ends = [end + index for index, end in enumerate(accumulate(self.lengths), 1)]
-        return [
-            self.array[end - length : end] for end, length in zip(ends, self.lengths, strict=True)
-        ]
 
 
 def milliseconds(time: int) -> int:
@@ -195,14 +141,10 @@ def _decode_other(payload: bytes, reason: str, decoded: Decoded) -> None:
         return
     event = message.get("data", message)
     kind = event.get("e") if isinstance(event, dict) else None
-    if kind == "serverShutdown" or message.get("stream") == "!serverShutdown":
-        decoded.is_shutdown_announced = True
-    elif kind == "trade" and event is message:
+    if kind == "trade" and event is message:
         _decode_raw_trade(payload, message, decoded)
     elif kind == "trade":
         _record_bad_trade(payload, reason, message, decoded)
-    elif (answer := _answer(message)) is not None:
-        decoded.answers.append(answer)
     else:
         decoded.unknown.append(payload)
 
@@ -227,21 +169,3 @@ def _record_bad_trade(
     if isinstance(symbol, str):
         has_id = type(trade_id) is int and 0 <= trade_id <= LARGEST_ID
         decoded.unusable.append(Unusable(symbol, trade_id if has_id else None))
-
-
-def _answer(message: dict[str, Any]) -> Answer | None:
-    """Return the answer to a control message, if it is one; errors come in two shapes.
-
-    Documented: {"code": 2, "msg": "..."}; seen: {"error": {"code": 2, "msg": "..."}, "id": 1}.
-    """
-    request = message.get("id")
-    if not isinstance(request, int | str):
-        request = None
-    error = message.get("error", message if "code" in message and "msg" in message else None)
-    if error is not None:
-        if isinstance(error, dict):
-            error = f"{error.get('msg')} (code {error.get('code')})"
-        return Answer(request, error=str(error))
-    if "result" in message:
-        return Answer(request, result=message["result"])
-    return None

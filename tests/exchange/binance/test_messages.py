@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bintrades.exchange.batch import Batch, Decoded
 from bintrades.exchange.binance import messages
-from bintrades.exchange.binance.messages import MAX_TRADE_BYTES, Answer, Batch, Decoded
+from bintrades.exchange.binance.messages import MAX_TRADE_BYTES
 from tests.strategies import START, make_trade, message, raw_message, trades
 
 if TYPE_CHECKING:
@@ -302,7 +303,7 @@ def test_two_messages_in_one_do_not_make_up_for_an_empty_one() -> None:
 def test_no_bytes_make_decoding_raise_and_none_go_unnoticed(payloads: list[bytes]) -> None:
     decoded = decode(payloads)
 
-    noticed = [*decoded.trades, *decoded.answers, *decoded.unknown, *decoded.bad]
+    noticed = [*decoded.trades, *decoded.unknown, *decoded.bad]
     assert len(noticed) == len(payloads)
 
 
@@ -355,51 +356,3 @@ def test_what_is_of_no_use_is_ignored_and_counted(payload: bytes) -> None:
     assert decoded.unknown == [payload]
     assert len(decoded.trades) == 2
     assert not decoded.bad
-
-
-@pytest.mark.parametrize(
-    ("payload", "answer"),
-    [
-        (b'{"result":null,"id":1}', Answer(1)),
-        (b'{"id":3,"result":["btcusdt@trade"]}', Answer(3, ["btcusdt@trade"])),
-        (b'{"result":null,"id":"abc"}', Answer("abc")),
-        (b'{"result":null,"id":null}', Answer(None)),
-        (b'{"result":null}', Answer(None)),
-        (b'{"error":null,"result":null,"id":4}', Answer(4)),
-        (b'{"code":2,"msg":"Invalid request"}', Answer(None, error="Invalid request (code 2)")),
-        (b'{"code":0,"msg":"Unknown","id":5}', Answer(5, error="Unknown (code 0)")),
-        (
-            b'{"error":{"code":2,"msg":"Invalid request: invalid stream"},"id":2}',
-            Answer(2, error="Invalid request: invalid stream (code 2)"),
-        ),
-        (
-            b'{"error":{"code":3,"msg":"Invalid JSON"}}',
-            Answer(None, error="Invalid JSON (code 3)"),
-        ),
-        (b'{"error":"no","id":6}', Answer(6, error="no")),
-    ],
-)
-def test_answers_are_read_in_every_shape(payload: bytes, answer: Answer) -> None:
-    decoded = decode([GOOD, payload, GOOD])
-
-    assert decoded.answers == [answer]
-    assert len(decoded.trades) == 2
-    assert not decoded.bad
-    assert not decoded.unknown
-
-
-@pytest.mark.parametrize(
-    "payload",
-    [
-        b'{"e":"serverShutdown","E":1770123456789}',
-        b'{"stream":"!serverShutdown","data":{"e":"serverShutdown","E":1770123456789}}',
-        b'{"stream":"!serverShutdown","data":{}}',
-    ],
-    ids=["raw", "combined", "only the name"],
-)
-def test_the_end_of_the_server_is_noticed_among_trades(payload: bytes) -> None:
-    decoded = decode([GOOD, payload, GOOD])
-
-    assert decoded.is_shutdown_announced
-    assert len(decoded.trades) == 2
-    assert not decode([GOOD]).is_shutdown_announced

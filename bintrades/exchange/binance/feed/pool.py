@@ -79,6 +79,12 @@ class ConnectionPool:
         for place in self._places:
             place.reader.start()
 
+    def resubscribe(self, symbol: str) -> None:
+        """Ask for the stream of *symbol* once more on every connection: it is dead. Any thread."""
+        for reader in self.readers:
+            if symbol in reader.symbols:
+                reader.resubscribe(symbol)
+
     def maintain(self, now: int) -> None:
         """Begin and finish the rotations that are due; call it about once a second."""
         self._retired = [reader for reader in self._retired if reader.is_alive]
@@ -88,7 +94,12 @@ class ConnectionPool:
         for place in self._places:
             if place.successor is None and self._is_due(place, now):
                 place.successor = self._new_reader(place.symbols, place.copy)
-                log.info("%s takes over from %s", place.successor.name, place.reader.name)
+                log.info(
+                    "%s takes over from %s",
+                    place.successor.name,
+                    place.reader.name,
+                    extra={"event": "rotation_started"},
+                )
                 place.successor.start()
 
     def _is_due(self, place: _Place, now: int) -> bool:
@@ -114,8 +125,13 @@ class ConnectionPool:
 
 
 def _has_taken_over(new: Reader, old: Reader, now: int) -> bool:
-    """Whether *new* has delivered for a while, or there is nothing to deliver to either."""
+    """Whether *new* has delivered for a while, or there is nothing to deliver to either.
+
+    What *old* has got before *new* was subscribed must be read: a full inbox may hold up both.
+    """
     if new.subscribed_at is None:
+        return False
+    if old.read_until is not None and old.read_until < new.subscribed_at:
         return False
     if new.first_data_at is not None:
         return now - max(new.first_data_at, new.subscribed_at) >= _OVERLAP_MS

@@ -9,11 +9,14 @@ from __future__ import annotations
 import collections
 import logging
 import queue
+import random
 import threading
+import time
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from bintrades.exchange.binance.feed.connection import Connection
-from bintrades.exchange.binance.feed.session import Session, StreamOptions
+from bintrades.exchange.binance.feed.session import FLOOD_BYTES, Session
 from bintrades.exchange.binance.feed.stall import StallDetector
 from bintrades.exchange.snapshots import ConnectionSnapshot
 from bintrades.util.backoff import Backoff
@@ -25,8 +28,10 @@ from bintrades.util.worker import Worker
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from bintrades.exchange.binance.feed.connection import StreamConnection
     from bintrades.exchange.binance.market import Market
     from bintrades.exchange.events import Event
+    from bintrades.net.dialing import Dialer
 
 log = logging.getLogger(__name__)
 
@@ -57,8 +62,31 @@ class AttemptLimit:
             return 0
 
 
+@dataclass(frozen=True, slots=True)
+class StreamOptions:
+    """What all readers have in common.
+
+    *connect* opens a connection for one copy of a group of symbols, see Reader; it raises whatever
+    went wrong. *now* is the monotonic clock in milliseconds, *rng* spreads attempts to connect.
+    """
+
+    stream_url: str
+    market: Market
+    connect: Callable[[int], StreamConnection]
+    coalesce_ms: int
+    silence_timeout_ms: int
+    now: Callable[[], int] = now_ms
+    rng: random.Random = field(default_factory=random.Random)
+
+
+def connector(stream_url: str, dialer: Dialer) -> Callable[[int], StreamConnection]:
+    """Return what opens connections to combined streams at *stream_url*."""
+    url = stream_url.rstrip("/") + "/stream"
+    return lambda copy: Connection(url, dialer, receive_timeout_s=_RECEIVE_TIMEOUT_S, copy=copy)
+
+
 class Reader(Worker):
-    """Keeps a connection for *symbols* and puts its Events into *inbox*.
+    """Keeps a connection for *symbols* and puts its events into *inbox*.
 
     *copy* tells the connections of one group of symbols apart: they go to different addresses of
     the exchange where it has several.
@@ -76,22 +104,22 @@ class Reader(Worker):
         attempts: AttemptLimit,
         *,
         copy: int = 0,
-        silence_timeout_ms: int,
         on_failure: Callable[[str], None],
     ) -> None:
         super().__init__(f"reader-{number}", on_failure)
         self.symbols = symbols
         self.connection_count = 0
         self.last_error: str | None = None  # None: connected
-        self._without_streams_since = now_ms()
         self._inbox = inbox
         self._options = options
         self._attempts = attempts
         self._copy = copy
+        self._now = options.now
+        self._unsubscribed_since = self._now()
         self._stopping = threading.Event()
         self._session: Session | None = None
-        self._silence = StallDetector(silence_timeout_ms, now_ms())
-        self._backoff = Backoff(_FIRST_WAIT_S, _LONGEST_WAIT_S)
+        self._stall = StallDetector(options.silence_timeout_ms, self._now())
+        self._backoff = Backoff(_FIRST_WAIT_S, _LONGEST_WAIT_S, options.rng)
         self._limited = LimitedLog(log)
 
     @property
@@ -104,7 +132,7 @@ class Reader(Worker):
 
     def down_ms(self, now: int) -> int:
         """Return for how long there have been no subscribed streams, 0 while there are."""
-        return 0 if self.state == "subscribed" else now - self._without_streams_since
+        return 0 if self.state == "subscribed" else now - self._unsubscribed_since
 
     def snapshot(self, now: int) -> ConnectionSnapshot:
         """Return the state of the connection. Any thread."""
@@ -138,7 +166,13 @@ class Reader(Worker):
     @property
     def last_data_at(self) -> int:
         """When any connection of this reader last delivered. Any thread."""
-        return self._silence.since
+        return self._stall.last_data_at
+
+    @property
+    def read_until(self) -> int | None:
+        """Up to when all that has come is read, None while there is no connection. Any thread."""
+        session = self._session
+        return None if session is None else session.read_until
 
     @property
     def is_leaving(self) -> bool:
@@ -146,73 +180,116 @@ class Reader(Worker):
         session = self._session
         return session is not None and session.is_shutdown_announced
 
+    def resubscribe(self, symbol: str) -> None:
+        """Ask for the stream of *symbol* once more: it is dead. Any thread."""
+        session = self._session
+        if session is not None:
+            session.resubscribe(symbol)
+
     def stop(self) -> None:
         """Close the connection and end. Any thread."""
         self._stopping.set()
 
     def run(self) -> None:
         """Connect and read, again and again, until stopped."""
-        while not self._stopping.is_set():
-            self.beat()
-            wait_ms = self._attempts.wait_ms(now_ms())
-            if wait_ms:
-                self._limited.warning(
-                    "connection_attempts_limited",
-                    "too many attempts to connect; waiting",
-                    wait_ms=wait_ms,
-                )
-                self._stopping.wait(min(wait_ms / 1000, _LONGEST_WAIT_S))
-                continue
-            connections = self.connection_count
-            try:
-                self._connect_and_serve()
-            except Exception as error:  # whatever it was: there is always another attempt
-                self.last_error = one_line(f"{type(error).__name__}: {error}", 500)
-                was_connected = self.connection_count > connections
-                self._stopping.wait(self._record_loss(was_connected=was_connected))
+        try:
+            while not self._stopping.is_set():
+                self.beat()
+                wait_s = self.step()
+                if self._session is None:
+                    self._stopping.wait(wait_s)
+                elif wait_s:
+                    time.sleep(wait_s)  # cheaper, and too short for stop() to mind
+        finally:
+            self.disconnect()
 
-    def _connect_and_serve(self) -> None:
-        """Serve one connection until the reader is stopped, or raise what ended it."""
-        url = self._options.stream_url.rstrip("/") + "/stream"
-        connection = Connection(
-            url, self._options.dialer, receive_timeout_s=_RECEIVE_TIMEOUT_S, copy=self._copy
-        )
-        log.info(
-            "connected",
-            extra={"url": url, "address": connection.peer, "symbols": len(self.symbols)},
-        )
+    def step(self) -> float:
+        """Connect, or read once; return how many seconds to wait before the next step.
+
+        Never raises an Exception: whatever it was, there is always another attempt.
+        """
+        session = self._session
+        try:
+            if session is None:
+                return self._connect()
+            received = session.step()
+        except Exception as error:
+            self.last_error = one_line(f"{type(error).__name__}: {error}", 500)
+            if session is not None and session.first_data_at is None:
+                session.connection.avoid()
+            self.disconnect()
+            return self._record_loss(was_connected=session is not None)
+        # Waking up costs more than a trade: let frames gather, unless more is waiting already.
+        return self._options.coalesce_ms / 1000 if 0 < received < FLOOD_BYTES else 0.0
+
+    def disconnect(self) -> None:
+        """Close the connection, if there is one. Only the thread that calls step()."""
+        session = self._session
+        if session is None:
+            return
+        if session.first_data_at is not None:
+            self._backoff.reset()
+        if session.subscribed_at is not None:
+            self._unsubscribed_since = self._now()
+        self._session = None
+        session.connection.close()
+        session.end()
+
+    def _connect(self) -> float:
+        """Open a connection; return how many seconds to wait before the next step."""
+        wait_ms = self._attempts.wait_ms(self._now())
+        if wait_ms:
+            self._limited.warning(
+                "connection_attempts_limited",
+                "too many attempts to connect; waiting",
+                wait_ms=wait_ms,
+            )
+            return min(wait_ms / 1000, _LONGEST_WAIT_S)
+        connection = self._options.connect(self._copy)
         self.connection_count += 1
         self.last_error = None
-        session = self._session = Session(
-            connection, self.symbols, self._options, self._silence, self._put
+        name = f"{self.name}.{self.connection_count}"
+        log.info(
+            "connected",
+            extra={
+                "event": "connection_opened",
+                "connection": name,
+                "url": self._options.stream_url,
+                "address": connection.peer,
+                "symbols": len(self.symbols),
+            },
         )
-        try:
-            session.serve(self._stopping, self.beat)
-        except Exception:
-            if session.first_data_at is None:
-                connection.avoid()
-            raise
-        finally:
-            if session.first_data_at is not None:
-                self._backoff.reset()
-            if session.subscribed_at is not None:
-                self._without_streams_since = now_ms()
-            self._session = None
-            connection.close()
+        self._session = Session(
+            name,
+            connection,
+            self.symbols,
+            self._options.market,
+            self._stall,
+            self._put,
+            self._now,
+        )
+        return 0.0
 
     def _record_loss(self, *, was_connected: bool) -> float:
         """Log the loss and return the seconds to wait before the next attempt."""
         wait_s = self._backoff.next_wait_s()
-        log.warning(
-            "%s; next attempt in %.1f s",
-            "the connection is lost" if was_connected else "the exchange cannot be reached",
-            wait_s,
-            extra={
-                "url": self._options.stream_url,
-                "error": self.last_error,
-                "failures": self._backoff.failures,
-            },
-        )
+        facts = {
+            "url": self._options.stream_url,
+            "error": self.last_error,
+            "failures": self._backoff.failures,
+        }
+        if was_connected:
+            log.warning(
+                "the connection is lost; next attempt in %.1f s",
+                wait_s,
+                extra={"event": "connection_lost", **facts},
+            )
+        else:
+            log.warning(
+                "the exchange cannot be reached; next attempt in %.1f s",
+                wait_s,
+                extra={"event": "connection_failed", **facts},
+            )
         return wait_s
 
     def _put(self, event: Event) -> None:
@@ -222,7 +299,10 @@ class Reader(Worker):
                 self._inbox.put(event, timeout=_RECEIVE_TIMEOUT_S)
             except queue.Full:
                 if self._stopping.is_set():
-                    log.warning("stopped while the inbox was full; what was not read is a gap")
+                    log.warning(
+                        "stopped while the inbox was full; what was not read is a gap",
+                        extra={"event": "reader_stopped_unread"},
+                    )
                     return
                 self._limited.warning(
                     "inbox_full", "the inbox is full: reading waits for the aggregator"

@@ -1,47 +1,63 @@
-"""How long a connection may be without data before it is held to be dead. Pure.
+"""Detection of a stalled connection: one that is open and has been without data for too long. Pure.
 
 A fixed limit would replace a connection of rarely traded symbols again and again, so the limit
-grows with the silences that ended by themselves, and with every new connection that stays mute
-from its beginning: then it is the market that is quiet, or nothing that we do helps.
+grows with the idle times that ended by themselves, and with every new connection that brings
+nothing from its beginning: then the market is idle, or a new connection does not help.
 """
 
 from __future__ import annotations
 
-_LONGEST_MS = 3_600_000
+_MAX_LIMIT_MS = 3_600_000
 
 
 class StallDetector:
-    """What the connections of one reader have taught. Times: milliseconds, monotonic."""
+    """What the connections of one reader have taught. Times: milliseconds, monotonic.
+
+    Only time during which the reader found nothing to read counts as idle: while the reader itself
+    is held up, data may wait in its socket.
+    """
 
     def __init__(self, timeout_ms: int, now: int) -> None:
-        self._timeout = timeout_ms
-        self._habit = 0  # the longest silence of late that ended by itself
-        self._mute_count = 0  # connections in a row that brought nothing at all
+        self.last_data_at = now
+        self._timeout_ms = timeout_ms
+        self._typical_idle_ms = 0  # the longest idle time of late that ended by itself
+        self._empty_connections = 0  # in a row that brought nothing at all
         self._opened_at = now
-        self.since = now  # when data last came
+        self._idle_until = now
 
     @property
-    def limit(self) -> int:
-        """A silence that lasts longer means that the connection is dead, milliseconds."""
-        wanted = max(self._timeout, 2 * self._habit) << min(self._mute_count, 20)
-        return min(wanted, max(self._timeout, _LONGEST_MS))
+    def limit_ms(self) -> int:
+        """The longest time a working connection is idle."""
+        wanted = max(self._timeout_ms, 2 * self._typical_idle_ms)
+        return min(wanted << min(self._empty_connections, 20), max(self._timeout_ms, _MAX_LIMIT_MS))
 
-    def quiet_for(self, now: int) -> int:
-        """Return how long the present connection has been without data."""
-        return now - max(self.since, self._opened_at)
+    @property
+    def idle_ms(self) -> int:
+        """How long the present connection has been idle, 0 if it is not."""
+        return max(0, self._idle_until - max(self.last_data_at, self._opened_at))
+
+    @property
+    def is_stalled(self) -> bool:
+        """Whether the present connection has been idle for too long."""
+        return self.idle_ms >= self.limit_ms
 
     def on_opened(self, now: int) -> None:
-        """Note a new connection: the time without one was no silence."""
+        """Record a new connection: the time without one was no idle time."""
         self._opened_at = now
 
-    def on_data(self, now: int) -> None:
-        """Note that data came: a long silence before it becomes a habit, which fades."""
-        quiet = self.quiet_for(now)
-        if 2 * quiet >= self._timeout:
-            self._habit = max(quiet, self._habit // 2)
-        self._mute_count = 0
-        self.since = now
+    def on_nothing(self, now: int) -> None:
+        """Record that all that came until *now* is read."""
+        self._idle_until = max(self._idle_until, now)
 
-    def mark_dead(self) -> None:
-        """Note that the present connection was given up."""
-        self._mute_count = self._mute_count + 1 if self.since < self._opened_at else 0
+    def on_data(self, now: int) -> None:
+        """Record data. A long idle time before it becomes typical; that fades."""
+        idle_ms = self.idle_ms
+        if 2 * idle_ms >= self._timeout_ms:
+            self._typical_idle_ms = max(idle_ms, self._typical_idle_ms // 2)
+        self._empty_connections = 0
+        self.last_data_at = now
+
+    def on_stalled(self) -> None:
+        """Record that the present connection is given up."""
+        is_empty = self.last_data_at < self._opened_at
+        self._empty_connections = self._empty_connections + 1 if is_empty else 0

@@ -1,4 +1,4 @@
-"""Asking for streams: in paced batches, and what to make of the answers. Pure.
+"""Subscribing to streams in paced batches, and the answers to that. Pure.
 
 The limits are those of the market: too many messages a second close the connection (1008), too
 long a message is not answered at all.
@@ -14,15 +14,15 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from bintrades.exchange.binance.feed.control import Answer
     from bintrades.exchange.binance.market import Market
-    from bintrades.exchange.binance.messages import Answer
 
 ANSWER_TIMEOUT_MS = 10_000
 _SUBSCRIBE, _UNSUBSCRIBE = "SUBSCRIBE", "UNSUBSCRIBE"
 
 
 class Subscription:
-    """What one connection asks for. Times are milliseconds on a clock that never goes back."""
+    """The subscriptions of one connection. Times: milliseconds, monotonic."""
 
     def __init__(self, names: Sequence[str], market: Market) -> None:
         self._market = market
@@ -47,8 +47,8 @@ class Subscription:
         self._next_at = now + self._market.control_spacing_ms
         return _message(method, names, self._last_id)
 
-    def ask_again(self, name: str) -> None:
-        """Have *name* given up and asked for once more: asking alone may change nothing."""
+    def resubscribe(self, name: str) -> None:
+        """Unsubscribe and subscribe *name* again: subscribing alone may change nothing."""
         self._waiting.extend(((_UNSUBSCRIBE, [name]), (_SUBSCRIBE, [name])))
 
     def probe(self, now: int) -> str:
@@ -58,8 +58,8 @@ class Subscription:
         self._next_at = now + self._market.control_spacing_ms
         return msgspec.json.encode({"method": "LIST_SUBSCRIPTIONS", "id": self._last_id}).decode()
 
-    def take(self, answer: Answer) -> list[str]:
-        """Note an answer; return the names that are now refused for good.
+    def on_answer(self, answer: Answer) -> list[str]:
+        """Record an answer; return the names that are now refused for good.
 
         One bad name fails its whole batch, so a refused batch is asked for again in halves until
         the culprit stands alone. An error without an id is about the oldest question.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import queue
 import random
 import socket
@@ -18,12 +19,12 @@ from bintrades.exchange.binance.feed import pool as pool_module
 from bintrades.exchange.binance.feed import reader as reader_module
 from bintrades.exchange.binance.feed.connection import Connection
 from bintrades.exchange.binance.feed.pool import ConnectionPool
-from bintrades.exchange.binance.feed.reader import AttemptLimit, Reader
-from bintrades.exchange.binance.feed.session import StreamOptions
+from bintrades.exchange.binance.feed.reader import AttemptLimit, Reader, StreamOptions, connector
 from bintrades.exchange.binance.markets import MARKETS
 from bintrades.exchange.binance.messages import decode
 from bintrades.exchange.events import Connected, Disconnected, Event, Payloads
 from bintrades.net.dialing import Dialer
+from bintrades.pipeline.inbox import MAX_INBOX_BYTES, Inbox
 from bintrades.testing.exchange import ExchangeSimulator
 from bintrades.util.clocks import now_ms
 from tests.servers import name_addresses
@@ -64,6 +65,7 @@ class Rig:
         redundancy: int = 1,
         rotate_after_ms: int = 3_600_000,
         silence_timeout_ms: int = 30_000,
+        inbox_bytes: int = MAX_INBOX_BYTES,
     ) -> None:
         self.failures: list[str] = []
         self.copies: list[tuple[int, tuple[str, ...], int]] = []
@@ -72,10 +74,17 @@ class Rig:
         self.lost = 0
         self.connected = 0
         self.ledgers = {symbol: Ledger() for symbol in symbols}
-        self.inbox: queue.Queue[Event] = queue.Queue(64)
-        self._options = StreamOptions(url, SPOT, Dialer(ssl.create_default_context), coalesce_ms=1)
+        self.inbox = Inbox(inbox_bytes)
+        self.is_taking = threading.Event()
+        self.is_taking.set()
+        self._options = StreamOptions(
+            url,
+            SPOT,
+            connector(url, Dialer(ssl.create_default_context)),
+            coalesce_ms=1,
+            silence_timeout_ms=silence_timeout_ms,
+        )
         self._attempts = AttemptLimit(SPOT)
-        self._silence_timeout_ms = silence_timeout_ms
         self.connections = ConnectionPool(
             symbols,
             self._make_reader,
@@ -135,7 +144,6 @@ class Rig:
             self._options,
             self._attempts,
             copy=copy,
-            silence_timeout_ms=self._silence_timeout_ms,
             on_failure=self.failures.append,
         )
 
@@ -147,6 +155,7 @@ class Rig:
         while not (
             self._is_ended.is_set() and not any(each.is_alive for each in self.connections.readers)
         ):
+            self.is_taking.wait()
             try:
                 self._hear(self.inbox.get(timeout=0.05))
             except queue.Empty:
@@ -159,11 +168,6 @@ class Rig:
             self.lost += 1
         elif isinstance(event, Payloads):
             decoded = decode(event.batch)
-            event.source.take_answers(decoded.answers)
-            if decoded.is_shutdown_announced:
-                event.source.on_shutdown()
-            if decoded.trades:
-                event.source.on_data(event.received_at)
             for trade in decoded.trades:
                 ledger = self.ledgers[trade.symbol]
                 if ledger.admit(trade.trade_id, trade.time):
@@ -225,6 +229,37 @@ def test_a_rotation_loses_no_trade(
         rig.until(lambda: rig.is_whole)
         assert rig.duplicates > 0, "both delivered for a while"
         rig.until(lambda: len(exchange.connections) <= 2)
+
+
+def test_a_rotation_loses_no_trade_while_the_inbox_is_full(exchange: ExchangeSimulator) -> None:
+    """What the old connection has got waits in its socket, unread."""
+    with Rig(exchange.stream_url, rotate_after_ms=1_000, inbox_bytes=5_000) as rig:
+        rig.until_subscribed(1)
+        with Market(exchange, "S0USDT") as market:
+            rig.until(lambda: rig.counted["S0USDT"] > 20)
+            rig.is_taking.clear()
+            rig.until(lambda: any(place.successor for place in rig.places))
+            threading.Event().wait(1.0)
+            old = [place.reader for place in rig.places]
+            rig.is_taking.set()
+            rig.until(lambda: not any(reader.is_alive for reader in old))
+        rig.until(lambda: rig.counted["S0USDT"] == market.count)
+
+        rig.until(lambda: rig.is_whole)
+
+
+def test_a_stream_is_asked_for_again_on_every_connection_that_has_it(
+    exchange: ExchangeSimulator,
+) -> None:
+    with Rig(exchange.stream_url, NAMES, group_size=3, redundancy=2) as rig:
+        rig.until_subscribed(4)
+        before = len(exchange.received)
+        rig.connections.resubscribe("S1USDT")
+        rig.until(lambda: len(exchange.received) == before + 4)
+
+    asked = [json.loads(message.payload) for message in exchange.received[before : before + 4]]
+    assert all(message["params"] == ["s1usdt@trade"] for message in asked)
+    assert Counter(message["method"] for message in asked) == {"SUBSCRIBE": 2, "UNSUBSCRIBE": 2}
 
 
 def test_the_old_connection_stays_until_the_new_one_has_delivered(

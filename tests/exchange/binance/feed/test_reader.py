@@ -17,12 +17,12 @@ import pytest
 from bintrades.core.ledger import Ledger
 from bintrades.exchange.binance.feed import reader as reader_module
 from bintrades.exchange.binance.feed import subscription as subscription_module
-from bintrades.exchange.binance.feed.reader import AttemptLimit, Reader
-from bintrades.exchange.binance.feed.session import StreamOptions
+from bintrades.exchange.binance.feed.reader import AttemptLimit, Reader, StreamOptions, connector
 from bintrades.exchange.binance.markets import MARKETS
 from bintrades.exchange.binance.messages import decode
 from bintrades.exchange.events import Connected, Disconnected, Event, Payloads
 from bintrades.net.dialing import Dialer
+from bintrades.pipeline.inbox import MAX_INBOX_BYTES, Inbox
 from bintrades.testing.exchange import ExchangeSimulator, combined_payload
 from bintrades.testing.frames import BINARY, CONTINUATION, PING, PONG, TEXT, encode_frame
 
@@ -60,20 +60,25 @@ class Listening:
         url: str,
         *symbols: str,
         silence_ms: int = 30_000,
-        inbox_size: int = 64,
+        inbox_bytes: int = MAX_INBOX_BYTES,
         market: Market = SPOT,
     ) -> None:
         self.events: list[Event] = []
         self.trades: list[Trade] = []
         self.failures: list[str] = []
-        self._inbox: queue.Queue[Event] = queue.Queue(inbox_size)
+        self.inbox = Inbox(inbox_bytes)
         self.reader = Reader(
             1,
             symbols or ("BTCUSDT",),
-            self._inbox,
-            StreamOptions(url, market, Dialer(ssl.create_default_context), coalesce_ms=1),
+            self.inbox,
+            StreamOptions(
+                url,
+                market,
+                connector(url, Dialer(ssl.create_default_context)),
+                coalesce_ms=1,
+                silence_timeout_ms=silence_ms,
+            ),
             AttemptLimit(SPOT),
-            silence_timeout_ms=silence_ms,
             on_failure=self.failures.append,
         )
 
@@ -97,7 +102,7 @@ class Listening:
         while not is_met():
             assert time.monotonic() < deadline, f"{self.trades} {self.reader.last_error}"
             try:
-                event = self._inbox.get(timeout=0.01)
+                event = self.inbox.get(timeout=0.01)
             except queue.Empty:
                 continue
             self._take(event)
@@ -111,9 +116,13 @@ class Listening:
         if isinstance(event, Payloads):
             decoded = decode(event.batch)
             self.trades += decoded.trades
-            event.source.take_answers(decoded.answers)
-            if decoded.trades:
-                event.source.on_data(event.received_at)
+
+
+def wait_until(holds: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < deadline, "it never came true"
+        time.sleep(0.01)
 
 
 def failures_in(caplog: pytest.LogCaptureFixture) -> list[int]:
@@ -423,10 +432,79 @@ def test_a_refused_stream_leaves_the_others(
     assert refusal.__dict__["error"] == "Invalid request: invalid stream (code 2)"
 
 
+class Trading:
+    """A trade every few milliseconds, on a thread of its own."""
+
+    def __init__(self, exchange: ExchangeSimulator) -> None:
+        self._exchange = exchange
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._trade)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._is_over.set()
+        self._thread.join()
+
+    def _trade(self) -> None:
+        while not self._is_over.wait(0.02):
+            self._exchange.publish("BTCUSDT", "1", "1")
+
+
+def test_what_concerns_the_connection_is_settled_though_nobody_takes_events(
+    exchange: ExchangeSimulator,
+) -> None:
+    with Listening(exchange.stream_url) as listening:
+        wait_until(lambda: listening.reader.state == "subscribed")
+        exchange.publish("BTCUSDT", "1", "1")
+        wait_until(lambda: listening.reader.first_data_at is not None)
+        exchange.server_shutdown()
+        wait_until(lambda: listening.reader.is_leaving)
+
+        assert listening.events == []
+
+
+@pytest.mark.parametrize("inbox_bytes", [MAX_INBOX_BYTES, 2_000], ids=["with room", "full"])
+def test_events_that_nobody_takes_for_long_cost_no_connection(
+    inbox_bytes: int, exchange: ExchangeSimulator
+) -> None:
+    """A journal on a bad disk holds up the aggregator: the exchange has nothing to do with it."""
+    with Listening(exchange.stream_url, silence_ms=500, inbox_bytes=inbox_bytes) as listening:
+        listening.until_subscribed()
+        with Trading(exchange):
+            listening.until(lambda: len(listening.trades) >= 5)
+            threading.Event().wait(2.0)  # nobody takes anything, four times as long as may be
+        held_up = listening.inbox.full()
+        listening.until(lambda: listening.ids[-1] == exchange.market.recorded)
+
+        assert held_up == (inbox_bytes < MAX_INBOX_BYTES)
+        assert listening.ids == list(range(1, exchange.market.recorded + 1))
+        assert listening.reader.connection_count == 1
+
+
+def test_time_with_a_full_inbox_is_not_held_to_be_typical_of_the_market(
+    exchange: ExchangeSimulator,
+) -> None:
+    """Else a connection that dies later is noticed later, up to an hour."""
+    with Listening(exchange.stream_url, silence_ms=300, inbox_bytes=2_000) as listening:
+        listening.until_subscribed()
+        with Trading(exchange):
+            wait_until(listening.inbox.full)
+            threading.Event().wait(3.0)
+            listening.until(lambda: listening.ids[-1:] == [exchange.market.recorded])
+        exchange.connections[0].stall(pings=True)
+        stalled_at = time.monotonic()
+        listening.until_subscribed(2)
+
+        assert time.monotonic() - stalled_at < 3.0, "not twice the time that the inbox was full"
+
+
 def test_a_reader_that_cannot_keep_up_waits_and_what_is_cut_off_is_a_gap() -> None:
     with (
         ExchangeSimulator(slow_client_s=0.3) as exchange,
-        Listening(exchange.stream_url, inbox_size=2) as listening,
+        Listening(exchange.stream_url, inbox_bytes=400_000) as listening,
     ):
         listening.until_subscribed()
         flood = threading.Thread(target=flood_until_cut_off, args=(exchange,))
@@ -454,7 +532,7 @@ def flood_until_cut_off(exchange: ExchangeSimulator) -> None:
 def test_stopping_is_quick(condition: str, exchange: ExchangeSimulator) -> None:
     if condition == "refused":
         exchange.refuse()
-    listening = Listening(exchange.stream_url, inbox_size=1)
+    listening = Listening(exchange.stream_url, inbox_bytes=1)
     with listening:
         if condition == "subscribed":
             listening.until_subscribed()

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bintrades.exchange.binance.feed.control import Answer
 from bintrades.exchange.binance.feed.subscription import ANSWER_TIMEOUT_MS, Subscription
 from bintrades.exchange.binance.markets import MARKETS
-from bintrades.exchange.binance.messages import Answer
 
 if TYPE_CHECKING:
     from bintrades.exchange.binance.market import Market
@@ -126,7 +126,7 @@ def test_a_subscription_is_complete_when_everything_was_answered() -> None:
     request = ask(subscription)["id"]
     assert not subscription.is_complete
 
-    assert subscription.take(Answer(request)) == []
+    assert subscription.on_answer(Answer(request)) == []
     assert subscription.is_complete
 
 
@@ -144,10 +144,10 @@ def test_a_bad_name_is_found_and_takes_no_good_one_with_it(
         now += SPACING
         number = request["id"] if data.draw(st.booleans()) else None
         if bad & set(request["params"]):
-            refused += subscription.take(Answer(number, error="Invalid request (code 2)"))
+            refused += subscription.on_answer(Answer(number, error="Invalid request (code 2)"))
         else:
             granted += request["params"]
-            assert subscription.take(Answer(number)) == []
+            assert subscription.on_answer(Answer(number)) == []
 
     assert sorted(granted) == sorted(set(names) - bad)
     assert sorted(refused) == sorted(bad)
@@ -156,7 +156,7 @@ def test_a_bad_name_is_found_and_takes_no_good_one_with_it(
 
 def test_a_refused_batch_is_asked_for_in_halves_half_a_second_apart() -> None:
     subscription = Subscription(["a", "b", "c"], SPOT)
-    subscription.take(Answer(ask(subscription)["id"], error="no"))
+    subscription.on_answer(Answer(ask(subscription)["id"], error="no"))
 
     assert subscription.next_message(SPACING - 1) is None
     assert ask(subscription, SPACING)["params"] == ["a"]
@@ -169,23 +169,23 @@ def test_an_answer_without_an_id_is_about_the_oldest_question() -> None:
     first = ask(subscription)
     second = ask(subscription, SPACING)
 
-    assert subscription.take(Answer(None, error="no")) == first["params"]
-    assert subscription.take(Answer(second["id"])) == []
+    assert subscription.on_answer(Answer(None, error="no")) == first["params"]
+    assert subscription.on_answer(Answer(second["id"])) == []
     assert subscription.is_complete
 
 
 def test_answers_to_questions_that_nobody_asked_mean_nothing() -> None:
     subscription = Subscription(["a"], SPOT)
     for answer in (Answer(1, error="no"), Answer(None, error="no"), Answer("1"), Answer(99)):
-        assert subscription.take(answer) == []
+        assert subscription.on_answer(answer) == []
 
     request = ask(subscription)["id"]
     for answer in (Answer(str(request), error="no"), Answer(request + 1, error="no")):
-        assert subscription.take(answer) == []
+        assert subscription.on_answer(answer) == []
 
     assert not subscription.is_complete
-    assert subscription.take(Answer(request)) == []
-    assert subscription.take(Answer(request, error="no")) == []
+    assert subscription.on_answer(Answer(request)) == []
+    assert subscription.on_answer(Answer(request, error="no")) == []
     assert subscription.refused == {}
 
 
@@ -197,20 +197,20 @@ def test_a_question_without_an_answer_is_overdue_after_a_while() -> None:
 
     assert not subscription.is_overdue(1_000 + ANSWER_TIMEOUT_MS)
     assert subscription.is_overdue(1_000 + ANSWER_TIMEOUT_MS + 1)
-    subscription.take(Answer(request))
+    subscription.on_answer(Answer(request))
     assert not subscription.is_overdue(10 * ANSWER_TIMEOUT_MS)
 
 
 def test_a_probe_is_a_question_like_any_other() -> None:
     subscription = Subscription(["a"], SPOT)
-    subscription.take(Answer(ask(subscription)["id"]))
+    subscription.on_answer(Answer(ask(subscription)["id"]))
 
     probe = json.loads(subscription.probe(5_000))
 
     assert probe["method"] == "LIST_SUBSCRIPTIONS"
     assert not subscription.is_complete
     assert subscription.is_overdue(5_000 + ANSWER_TIMEOUT_MS + 1)
-    assert subscription.take(Answer(probe["id"], ["a"])) == []
+    assert subscription.on_answer(Answer(probe["id"], ["a"])) == []
     assert subscription.is_complete
 
 
@@ -218,7 +218,7 @@ def test_a_refused_probe_refuses_no_stream() -> None:
     subscription = Subscription([], SPOT)
     probe = json.loads(subscription.probe(0))
 
-    assert subscription.take(Answer(probe["id"], error="no")) == []
+    assert subscription.on_answer(Answer(probe["id"], error="no")) == []
     assert subscription.is_complete
 
 
@@ -232,7 +232,7 @@ def test_after_a_probe_the_next_message_keeps_its_distance() -> None:
 
 def test_a_stream_that_is_asked_for_again_is_given_up_first() -> None:
     subscription = Subscription([], SPOT)
-    subscription.ask_again("btcusdt@trade")
+    subscription.resubscribe("btcusdt@trade")
     messages = [json.loads(subscription.next_message(now) or "") for now in (0, 500)]
 
     assert [message["method"] for message in messages] == ["UNSUBSCRIBE", "SUBSCRIBE"]
