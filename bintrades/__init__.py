@@ -5,7 +5,20 @@ What storage plugins import is here; everything else is found by its module's na
 
 from bintrades.errors import BintradesError, ConfigError, RejectedBars
 from bintrades.model import Bar
+from bintrades.options import types as option_types
+from bintrades.options.option import Option
+from bintrades.options.types import OptionType
 from bintrades.stores.hookspecs import hookimpl
 from bintrades.version import __version__
 
-__all__ = ["Bar", "BintradesError", "ConfigError", "RejectedBars", "__version__", "hookimpl"]
+__all__ = [
+    "Bar",
+    "BintradesError",
+    "ConfigError",
+    "Option",
+    "OptionType",
+    "RejectedBars",
+    "__version__",
+    "hookimpl",
+    "option_types",
+]

@@ -4,7 +4,7 @@
     enabled = mongodb, jsonl
 
     [store:jsonl]
-    path = var/bars.jsonl        ; relative to the configuration's folder; must end with .jsonl
+    path = var/bars.jsonl        ; relative to the configuration's folder
 
 A line has the fields of Bar.as_dict(): numbers with a fraction are strings, so that no reader
 makes floats of them, and times are ISO 8601 in UTC. Nothing is ever changed in place, so a bar
@@ -21,59 +21,59 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from bintrades import Bar, ConfigError, hookimpl
+from bintrades import Bar, Option, OptionType, hookimpl
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-_file: BinaryIO | None = None
+
+def _jsonl_path(text: str) -> Path:
+    if not text.endswith(".jsonl"):
+        raise ValueError("must end with .jsonl")  # what ends otherwise may not be ours to cut
+    return Path(text)
 
 
-@hookimpl
-def check_store(options: dict[str, str]) -> None:
-    """Refuse what open_store could not use; no file is touched."""
-    problems = [f"{name}: unknown option; allowed: path" for name in options if name != "path"]
-    if not _path(options).name.endswith(".jsonl"):
-        problems.append(f"path = {options['path']}: must end with .jsonl")
-    if problems:
-        raise ConfigError(*problems)
+class Store:
+    """One file. A section [store:NAME] with `plugin = jsonl` is another one, of its own."""
 
+    OPTIONS = (
+        Option(
+            "path",
+            "var/bars.jsonl",
+            "the file to append to",
+            OptionType(_jsonl_path, "a path that ends with .jsonl"),
+        ),
+    )
 
-@hookimpl
-def open_store(options: dict[str, str]) -> None:
-    """Open the file for appending, and make it and its folder if they are not there."""
-    global _file
-    check_store(options)
-    close_store()
-    path = _path(options)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _file = path.open("ab+", buffering=0)
-    _drop_half_a_line(_file)
+    def __init__(self) -> None:
+        self._file: BinaryIO | None = None
 
+    @hookimpl
+    def open_store(self, options: dict[str, str]) -> None:
+        """Open the file for appending, and make it and its folder if they are not there."""
+        self.close_store()
+        path = Path(options["path"])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("ab+", buffering=0)
+        _drop_half_a_line(self._file)
 
-@hookimpl
-def store_bars(bars: Sequence[Bar]) -> None:
-    """Append the bars and return once they are on the disk, not only on their way to it."""
-    if _file is None:
-        raise RuntimeError("open_store comes before store_bars")
-    rest = memoryview("".join(map(_line, bars)).encode())
-    while rest:
-        rest = rest[_file.write(rest) :]
-    os.fsync(_file.fileno())
+    @hookimpl
+    def store_bars(self, bars: Sequence[Bar]) -> None:
+        """Append the bars and return once they are on the disk, not only on their way to it."""
+        if self._file is None:
+            raise RuntimeError("open_store comes before store_bars")
+        rest = memoryview("".join(map(_line, bars)).encode())
+        while rest:
+            rest = rest[self._file.write(rest) :]
+        os.fsync(self._file.fileno())
 
-
-@hookimpl
-def close_store() -> None:
-    """Close the file; called at the end, and before the file is opened again after a failure."""
-    global _file
-    if _file is not None:
-        _file.close()
-        _file = None
-
-
-def _path(options: dict[str, str]) -> Path:
-    return Path(options.get("path", "var/bars.jsonl"))
+    @hookimpl
+    def close_store(self) -> None:
+        """Close the file; called at the end, and before it is opened again after a failure."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
 
 def _line(bar: Bar) -> str:

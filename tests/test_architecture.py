@@ -37,7 +37,7 @@ MAY_IMPORT = {
     },
     "cli": {"errors", "model", "util", "version", "options", "journal", "config", "app", "testing"},
     "testing": {"errors", "model", "util", "version", "net", "stores"},
-    "__init__": {"errors", "model", "stores", "version"},
+    "__init__": {"errors", "model", "options", "stores", "version"},
     "__main__": {"cli"},
 }
 """Which packages a package may import, for annotations too. So: the core knows nothing above it, an

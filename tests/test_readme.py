@@ -20,12 +20,12 @@ from bintrades.cli.main import main
 from bintrades.config.loader import load_config
 from bintrades.config.schema import OPTIONS
 from bintrades.model.bar_fields import FIELDS, FieldKind
-from bintrades.stores.mongodb import store as mongodb
+from bintrades.stores.mongodb.store import MongoStore
 from bintrades.testing.bars import sample_bar
 from bintrades.testing.store_contract import StoreContract
 
 if TYPE_CHECKING:
-    from bintrades.config.schema import Option
+    from bintrades.options.option import Option
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PAGES = {
@@ -46,7 +46,7 @@ def blocks(language: str) -> list[str]:
 def row(section: str, option: Option) -> str:
     """Return the line of the documented table of options."""
     default = f"`{option.default}`" if option.default else "nothing"
-    allowed = option.kind.allowed.replace("*", r"\*")
+    allowed = option.type.allowed.replace("*", r"\*")
     return f"| [{section}] {option.name} | {default} | {option.meaning} | {allowed} |"
 
 
@@ -63,8 +63,9 @@ def test_the_table_of_options_is_that_of_the_program() -> None:
 
 
 def test_the_defaults_of_the_mongodb_store_are_told() -> None:
-    for name, default in mongodb.DEFAULTS.items():
-        assert re.search(rf"`{name}` \((default )?`{re.escape(default)}`", README), name
+    for option in MongoStore.OPTIONS:
+        told = rf"`{option.name}` \((default )?`{re.escape(option.default)}`"
+        assert re.search(told, README), option.name
 
 
 def table_of_fields() -> str:

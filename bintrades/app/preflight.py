@@ -13,14 +13,15 @@ from bintrades.config.loader import read_config
 from bintrades.errors import ConfigError
 from bintrades.net.proxies import proxy_for
 from bintrades.net.tls import BUNDLE_VARIABLE, tls_context
-from bintrades.stores.loader import find_stores, without_secrets
+from bintrades.stores.loader import find_stores
+from bintrades.util.text import remember_more_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from bintrades.config.loader import Config, LoggingConfig
-    from bintrades.stores.loader import Store
+    from bintrades.stores.store import Store
 
 _VARIABLES_WITH_PATHS = ("SSL_CERT_FILE", "SSL_CERT_DIR", BUNDLE_VARIABLE)
 
@@ -41,8 +42,11 @@ def prepare(
         start_logging(config.logging)
     except ConfigError as error:
         problems += _in_file(path, *error.problems)
-    stores, unusable = find_stores(config.stores.enabled, config.plugins.path)
+    names = [name for name in config.stores.enabled if name in config.store_plugins]
+    stores, unusable = find_stores(names, config.plugins.path, config.store_plugins)
     problems += _in_file(path, *unusable)
+    for store in stores:
+        remember_more_secrets(store.secrets(config.store_options.get(store.name, {})))
     for store in stores:
         if (options := config.store_options.get(store.name)) is not None:
             found = _problems_of(store, options)
@@ -85,7 +89,7 @@ def _problems_of(store: Store, options: Mapping[str, str]) -> list[str]:
     except ConfigError as error:
         return [line for text in error.problems for line in text.splitlines()]
     except Exception as error:
-        return [f"cannot be checked: {without_secrets(repr(error), options)}"]
+        return [f"cannot be checked: {store.without_secrets(repr(error), options)}"]
     return []
 
 

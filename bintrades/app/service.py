@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from bintrades.app.shutdown import StopReasons
     from bintrades.config.loader import Config
     from bintrades.exchange.port import Exchange
-    from bintrades.stores.loader import Store
+    from bintrades.stores.store import Store
     from bintrades.util.worker import Worker
 
 log = logging.getLogger(__name__)

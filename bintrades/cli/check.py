@@ -36,6 +36,9 @@ def execute(options: argparse.Namespace) -> int:
     except ConfigError as error:
         print_problems(error.problems)
         return FAILURE
+    for store in stores:
+        if shown := store.shown(config.store_options[store.name]):
+            print_text(f"{options.config}: [store:{store.name}] {shown}")
     names = ", ".join(store.name for store in stores) or "the journal only"
     print_text(f"{options.config}: no problem found (stores: {names})")
     if not stores:

@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from bintrades.config.ini import Entry, Header, Ini, read_ini
 from bintrades.config.schema import (
+    BINANCE,
+    DEFAULT_MARKET,
     OPTIONS,
+    PLUGIN,
     SECTIONS,
     BarsConfig,
     BinanceConfig,
@@ -21,6 +24,8 @@ from bintrades.config.schema import (
     RepairConfig,
     StoresConfig,
     SymbolsConfig,
+    options_of,
+    plugin_name,
 )
 from bintrades.errors import ConfigError
 from bintrades.exchange.symbols import is_pattern, select
@@ -30,6 +35,8 @@ from bintrades.util.text import did_you_mean, one_line, passwords_of_uris, remem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from bintrades.exchange.port import MarketFacts
 
 __all__ = [
     "BarsConfig",
@@ -47,6 +54,7 @@ __all__ = [
 
 _STORE = "store:"
 _VARIABLE = re.compile(r"\$\{(?:([^{}]*)\})?")
+_PLUGIN_NAME = plugin_name()
 _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -56,7 +64,9 @@ class Config:
 
     folder is where relative paths start: that of the file, or its parent when that is called etc.
     store_options has, for each enabled store and no other, its section as it stands in the file,
-    with the environment variables put in; a store without a section has no options.
+    with the environment variables put in but without `plugin`, which is in store_plugins: of which
+    plugin the store is, which is the one of its name unless its section says otherwise. A store
+    without a section has no options.
     """
 
     path: Path
@@ -70,6 +80,7 @@ class Config:
     stores: StoresConfig = dataclasses.field(default_factory=StoresConfig)
     logging: LoggingConfig = dataclasses.field(default_factory=LoggingConfig)
     store_options: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)
+    store_plugins: dict[str, str] = dataclasses.field(default_factory=dict)
     given: frozenset[tuple[str, str]] = dataclasses.field(default_factory=frozenset, compare=False)
     """Sections and names of the options that stand in the file."""
 
@@ -109,7 +120,8 @@ def load_config(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
 def read_config(path: Path, environ: Mapping[str, str] = os.environ) -> tuple[Config, list[str]]:
     """Return as much of the configuration as is right, and all that load_config would raise.
 
-    What is wrong has its default; a store whose section lacks a variable has no store_options.
+    What is wrong has its default; a store whose section lacks a variable has no store_options, and
+    one whose plugin cannot be one has no store_plugins.
     Raises ConfigError for a file that cannot be read. The secrets of the stores' sections are from
     here on in no log, status or message: what came from a variable, and the passwords of URIs.
     """
@@ -150,10 +162,12 @@ class _Loader:
         self._environ = environ
         self.secrets: set[str] = set()
         self._problems = list(ini.problems)
+        self._options = OPTIONS
         self._values: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
         self._lines: dict[tuple[str, str], Entry] = {}
 
     def load(self) -> Config:
+        self._options = options_of(self._market())
         for entry in self._ini.entries:
             if entry.section in SECTIONS:
                 self._read(entry)
@@ -165,13 +179,26 @@ class _Loader:
         self._check_symbols()
         self._check_paths()
         store_options = {name: self._store_options(name) for name in enabled}
+        store_plugins = {name: self._store_plugin(name) for name in enabled}
         return Config(
             path=self._path,
             folder=self._folder,
             store_options={name: each for name, each in store_options.items() if each is not None},
+            store_plugins={name: kind for name, kind in store_plugins.items() if kind is not None},
             given=frozenset(self._lines),
             **{section: self._section(section) for section in SECTIONS},
         )
+
+    def _market(self) -> MarketFacts:
+        """Return the market that the file names, wherever in it; what is wrong is said later."""
+        named = [
+            entry
+            for entry in self._ini.entries
+            if (entry.section, entry.option) == ("binance", "market")
+        ]
+        text = named[-1].value if named else DEFAULT_MARKET.name
+        expanded = _VARIABLE.sub(lambda match: self._environ.get(match[1] or "", ""), text)
+        return BINANCE.get(expanded.lower(), DEFAULT_MARKET)
 
     def problems(self) -> list[str]:
         """What load() found, in the file's order."""
@@ -179,24 +206,25 @@ class _Loader:
         return [f"{self._path}: {text}" for _, text in self._problems]
 
     def _read(self, entry: Entry) -> None:
-        option = OPTIONS[entry.section].get(entry.option)
+        options = self._options[entry.section]
+        option = options.get(entry.option)
         if option is None:
-            hint = did_you_mean(entry.option, OPTIONS[entry.section])
-            allowed = ", ".join(OPTIONS[entry.section])
+            hint = did_you_mean(entry.option, options)
+            allowed = ", ".join(options)
             self._problem(entry, f"unknown option{hint}; allowed: {allowed}", show_value=False)
             return
         text = self._expand(entry, show_value=True)
         if text is None:
             return
         try:
-            self._values[entry.section][entry.option] = option.kind.parse(text)
+            self._values[entry.section][entry.option] = option.type.parse(text)
             self._lines[entry.section, entry.option] = entry
         except BadWordsError as error:
             self._values[entry.section][entry.option] = error.good
             for fault in error.faults:
-                self._problem(entry, f"{fault}; allowed: {option.kind.allowed}")
+                self._problem(entry, f"{fault}; allowed: {option.type.allowed}")
         except ValueError as error:
-            self._problem(entry, f"{error}; allowed: {option.kind.allowed}")
+            self._problem(entry, f"{error}; allowed: {option.type.allowed}")
 
     def _check_header(self, header: Header, enabled: tuple[str, ...]) -> None:
         section = header.section
@@ -257,7 +285,11 @@ class _Loader:
         ):
             entry = self._lines.get((section, option))
             value = self._value(section, option)
-            if entry is None or value is None or str(value) == OPTIONS[section][option].default:
+            if (
+                entry is None
+                or value is None
+                or str(value) == self._options[section][option].default
+            ):
                 continue
             if problem := obstacle(self._absolute(section, value)):
                 self._problem(entry, problem)
@@ -265,7 +297,7 @@ class _Loader:
 
     def _store_options(self, name: str) -> dict[str, str] | None:
         """Return the section of a store; None when one of its variables is missing."""
-        entries = [entry for entry in self._ini.entries if entry.section == _STORE + name]
+        entries = [entry for entry in self._entries(name) if entry.option != PLUGIN]
         texts = [self._expand(entry, show_value=False) for entry in entries]
         options = {
             entry.option: text
@@ -276,6 +308,25 @@ class _Loader:
         self.secrets.update(self._environ.get(name, "") for name in names if name)
         self.secrets.update(*map(passwords_of_uris, options.values()))
         return None if None in texts else options
+
+    def _store_plugin(self, name: str) -> str | None:
+        """Return of which plugin a store is; None when what its section says of that is wrong."""
+        named = name
+        for entry in self._entries(name):
+            if entry.option != PLUGIN:
+                continue
+            text = self._expand(entry, show_value=True)
+            if text is None:
+                return None
+            try:
+                named = str(_PLUGIN_NAME.parse(text))
+            except ValueError as error:
+                self._problem(entry, f"{error}; allowed: {_PLUGIN_NAME.allowed}")
+                return None
+        return named
+
+    def _entries(self, store: str) -> list[Entry]:
+        return [entry for entry in self._ini.entries if entry.section == _STORE + store]
 
     def _expand(self, entry: Entry, *, show_value: bool) -> str | None:
         """Put the environment variables in; None when one of them is missing."""
@@ -305,8 +356,8 @@ class _Loader:
         self._problems.append((entry.line, f"{where}: {text}"))
 
     def _value(self, section: str, option: str) -> Any:
-        known = OPTIONS[section][option]
-        return self._values[section].get(option, known.kind.parse(known.default))
+        known = self._options[section][option]
+        return self._values[section].get(option, known.type.parse(known.default))
 
     def _section(self, section: str) -> Any:
         kind = SECTIONS[section]

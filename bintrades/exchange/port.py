@@ -36,6 +36,14 @@ class MarketFacts(Protocol):
         """Where its REST side is, if nothing else is configured."""
 
     @property
+    def added_paths(self) -> tuple[str, ...]:
+        """Paths that are put after an address, and so may not end it."""
+
+    @property
+    def connection_life(self) -> str:
+        """After how long the exchange cuts a connection, as a duration such as 24h."""
+
+    @property
     def max_streams(self) -> int:
         """The most symbols of one connection."""
 

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 from bintrades.errors import ConfigError, JournalError, RejectedBars
 from bintrades.pipeline.batch_size import BatchSize
-from bintrades.stores.loader import without_secrets
 from bintrades.util.backoff import Backoff
 from bintrades.util.clocks import now_ms
 from bintrades.util.text import storable
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 
     from bintrades.journal.reader import Cursor
     from bintrades.model import Bar
-    from bintrades.stores.loader import Store
+    from bintrades.stores.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -261,7 +260,7 @@ class Delivery(Worker):
 
     def _without_secrets(self, text: str) -> str:
         """Return what a plugin said as it may stand in the journal and in the log."""
-        return storable(without_secrets(text, self._options))[:_MOST_OF_A_REASON]
+        return storable(self._store.without_secrets(text, self._options))[:_MOST_OF_A_REASON]
 
     def _close(self) -> None:
         self._is_open = False

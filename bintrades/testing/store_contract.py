@@ -30,13 +30,14 @@ import pytest
 from msgspec.structs import replace
 
 from bintrades.errors import ConfigError
-from bintrades.stores.loader import Store, load_stores
+from bintrades.stores.loader import load_stores
 from bintrades.testing.bars import sample_bar, sample_bars
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from bintrades.model import Bar
+    from bintrades.stores.store import Store
 
 _LONGEST = Decimal("9999999999999999.999999999999999999")
 """34 significant digits: what every store should hold exactly."""

@@ -38,6 +38,7 @@ _ASSIGNED = re.compile(
 )
 _nothing = re.compile(r"(?!)")
 _secrets = _nothing
+_remembered: set[str] = set()
 
 
 def remember_secrets(values: Iterable[str]) -> None:
@@ -45,16 +46,20 @@ def remember_secrets(values: Iterable[str]) -> None:
 
     Values that are too short or too common to be hidden everywhere are left out.
     """
+    _remembered.clear()
+    remember_more_secrets(values)
+
+
+def remember_more_secrets(values: Iterable[str]) -> None:
+    """Have redact() hide *values* as well. Any thread."""
     global _secrets  # a process has one configuration, and one log
-    secrets = {
-        form
-        for value in values
-        for meant in (value, unquote(value))  # as a URI has it, servers and libraries decode it
-        if len(meant) >= _SHORTEST_SECRET and meant not in _NO_SECRETS
-        for form in _forms(meant)
-    }
-    longest_first = sorted(secrets, key=lambda secret: (-len(secret), secret))
-    _secrets = re.compile("|".join(map(_pattern, longest_first))) if secrets else _nothing
+    _remembered.update(value for value in values if unquote(value) not in _NO_SECRETS)
+    _secrets = _pattern_of(_remembered)
+
+
+def hide(text: str, values: Iterable[str]) -> str:
+    """Return *text* with *** for each of *values*, however it is quoted or encoded there."""
+    return _pattern_of(values).sub(HIDDEN, text)
 
 
 def passwords_of_uris(text: str) -> set[str]:
@@ -138,6 +143,19 @@ def _escaped(line: str) -> str:
         char if char.isprintable() else json.dumps(char)[1:-1].replace("\x7f", r"\u007f")
         for char in line
     )
+
+
+def _pattern_of(values: Iterable[str]) -> re.Pattern[str]:
+    """Return what finds each of *values* that is long enough to be hidden."""
+    secrets = {
+        form
+        for value in values
+        for meant in (value, unquote(value))  # as a URI has it, servers and libraries decode it
+        if len(meant) >= _SHORTEST_SECRET
+        for form in _forms(meant)
+    }
+    longest_first = sorted(secrets, key=lambda secret: (-len(secret), secret))
+    return re.compile("|".join(map(_pattern, longest_first))) if secrets else _nothing
 
 
 def _forms(secret: str) -> Iterable[str]:

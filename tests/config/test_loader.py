@@ -19,6 +19,7 @@ from bintrades.config.loader import Config, load_config, read_config
 from bintrades.config.schema import OPTIONS, SECTIONS, example_text
 from bintrades.errors import ConfigError
 from bintrades.exchange.registry import EXCHANGES
+from bintrades.stores.loader import built_in_options
 from bintrades.util.durations import format_duration
 from bintrades.util.text import redact, remember_secrets
 
@@ -58,7 +59,7 @@ def test_the_example_shows_every_option_with_its_default_and_what_it_may_be() ->
         for section, options in OPTIONS.items()
         for option in options.values()
     }
-    assert EXAMPLE.read_text(encoding="utf-8") == example_text()
+    assert EXAMPLE.read_text(encoding="utf-8") == example_text(built_in_options())
 
 
 def test_whoever_only_empties_enabled_in_the_example_keeps_every_bar(tmp_path: Path) -> None:
@@ -118,6 +119,7 @@ def test_the_defaults_are_those_that_users_were_promised(tmp_path: Path) -> None
         "stores": {"enabled": ("mongodb",), "shutdown_timeout_ms": 10_000},
         "logging": {"level": "INFO", "format": "json", "file": None},
         "store_options": {"mongodb": {}},
+        "store_plugins": {"mongodb": "mongodb"},
         "given": frozenset(),
     }
 

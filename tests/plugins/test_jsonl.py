@@ -12,12 +12,14 @@ import pytest
 from msgspec.structs import replace
 
 from bintrades import ConfigError
-from bintrades.stores.loader import Store, load_stores
+from bintrades.stores.loader import load_stores
 from bintrades.testing.bars import sample_bar, sample_bars
 from bintrades.testing.store_contract import StoreContract
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from bintrades.stores.store import Store
 
 PLUGINS = Path(__file__).parents[2] / "plugins"
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from bintrades.exchange.binance.rest import RestClient
     from bintrades.exchange.events import Event
     from bintrades.model import GapSet
-    from bintrades.stores.loader import Store
+    from bintrades.stores.store import Store
     from tests.simulation.exchange import Connection as StreamConnection
     from tests.simulation.stores import FaultyStore, OtherClient
     from tests.simulation.world import World

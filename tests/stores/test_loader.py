@@ -8,12 +8,13 @@ import os
 import sys
 import textwrap
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from bintrades import BintradesError, ConfigError, RejectedBars
-from bintrades.stores.loader import Store, available, find_stores, load_stores, without_secrets
+from bintrades.stores.loader import available, find_stores, load_stores
+from bintrades.stores.store import Store, without_secrets
 from bintrades.testing.bars import sample_bar, sample_bars
 
 if TYPE_CHECKING:
@@ -345,9 +346,7 @@ def test_a_plugin_that_would_not_work_is_refused_with_hook_and_reason(
     assert all("\n" not in line for line in said)
 
 
-def test_an_entry_point_may_be_an_object_but_not_its_class(
-    tmp_path: Path, install: Install
-) -> None:
+def test_an_entry_point_may_be_an_object_or_a_class(tmp_path: Path, install: Install) -> None:
     code = """
         class Shop:
             @hookimpl
@@ -356,14 +355,227 @@ def test_an_entry_point_may_be_an_object_but_not_its_class(
 
         shop = Shop()
     """
-    install("acme_object", "good", code, ":shop")
-    install("acme_class", "bad", code, ":Shop")
+    install("acme_object", "one", code, ":shop")
+    install("acme_class", "many", code, ":Shop")
 
-    (store,) = load(tmp_path, "good")
-    store.write([sample_bar()])
+    for store in load(tmp_path, "one", "many"):
+        store.write([sample_bar()])
 
     assert sys.modules["acme_object"].shop.taken == [sample_bar()]
-    assert "is a class; allowed: a module, or an instance" in problem(tmp_path, "bad")
+    assert not hasattr(sys.modules["acme_class"].shop, "taken")
+
+
+CLASS = """
+    made = []
+
+    class Store:
+        def __init__(self):
+            self.taken = []
+            made.append(self)
+
+        @hookimpl
+        def open_store(self, options):
+            self.options = options
+
+        @hookimpl
+        def store_bars(self, bars):
+            self.taken.extend(bars)
+"""
+
+
+def made(name: str) -> list[Any]:
+    """Return the objects that were made of the class in the drop-in plugin *name*."""
+    return list(sys.modules[f"_bintrades_plugin_{name}"].made)
+
+
+def test_of_a_class_each_store_has_an_object_of_its_own(tmp_path: Path, write: Write) -> None:
+    write("mine", CLASS)
+
+    stores = load_stores(["mine", "other"], tmp_path, {"other": "mine"})
+    for store in stores:
+        store.open({"of": store.name})
+        store.write([sample_bar(symbol=store.name)])
+
+    assert [(store.name, store.plugin) for store in stores] == [("mine", "mine"), ("other", "mine")]
+    assert [(each.options, each.taken) for each in made("mine")] == [
+        ({"of": name}, [sample_bar(symbol=name)]) for name in ("mine", "other")
+    ]
+
+
+def test_an_installed_class_is_made_for_each_store(tmp_path: Path, install: Install) -> None:
+    install("acme_class", "acme", CLASS, ":Store")
+
+    load_stores(["a", "b"], tmp_path, {"a": "acme", "b": "acme"})
+
+    assert len(sys.modules["acme_class"].made) == 2
+
+
+@pytest.mark.parametrize("code", [GOOD, f"{CLASS}\n    taken = []\n    {GOOD.strip()}"])
+def test_a_module_with_hook_functions_is_one_plugin_whatever_classes_it_has(
+    tmp_path: Path, write: Write, code: str
+) -> None:
+    write("mine", code)
+
+    said = problems_of(tmp_path, ["mine", "other"], {"other": "mine"})
+    (store,) = load(tmp_path, "mine")
+    store.write([sample_bar()])
+
+    assert taken("mine") == [sample_bar()]
+    assert said == [
+        "[store:other] plugin: mine is already registered, for the store mine: there is one of it"
+        " only, since it has plain hook functions, or is one object; allowed: one store of it, or a"
+        " plugin with a class Store, which is made for each"
+    ]
+
+
+def problems_of(folder: Path, names: list[str], plugins: dict[str, str]) -> list[str]:
+    with pytest.raises(ConfigError) as refused:
+        load_stores(names, folder, plugins)
+    return list(refused.value.problems)
+
+
+def test_a_plugin_that_a_section_names_and_that_is_not_there_is_said_in_its_place(
+    tmp_path: Path, write: Write
+) -> None:
+    write("broken", "1 / 0")
+
+    missing, broken = problems_of(tmp_path, ["a", "b"], {"a": "mongdb", "b": "broken"})
+
+    assert missing.startswith("[store:a] plugin: there is no plugin 'mongdb'; did you mean 'mongo")
+    assert broken.startswith("[store:b] plugin: broken cannot be imported: ")
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("class Store: pass", "has no store_bars"),
+        ("class Store:\n  def store_bars(self, bars): pass", "store_bars lacks @hookimpl"),
+        ("class Store:\n  def __init__(self): 1 / 0", "cannot be made: "),
+        ("class Store:\n  def __init__(self): sys.exit(1)", "SystemExit: 1"),
+        ("class Store:\n  def __init__(self, options): pass", "TypeError: "),
+        (
+            "class Store:\n  @hookimpl\n  def store_bars(self, bar): pass",
+            "store_bars has no argument 'bar'; did you mean 'bars'?",
+        ),
+        (
+            "class Store:\n  OPTIONS = ('path',)\n  @hookimpl\n  def store_bars(self, bars): pass",
+            "OPTIONS holds what is no Option; allowed: a tuple of Option",
+        ),
+        (
+            "class Store:\n  OPTIONS = (Option('a', '', ''), Option('a', '', ''))\n"
+            "  @hookimpl\n  def store_bars(self, bars): pass",
+            "OPTIONS declares a more than once",
+        ),
+        (
+            "class Store:\n  OPTIONS = (Option('plugin', '', ''),)\n"
+            "  @hookimpl\n  def store_bars(self, bars): pass",
+            "OPTIONS declares plugin, which names a section's plugin",
+        ),
+    ],
+)
+def test_a_class_that_would_not_work_is_refused_with_its_reason(
+    tmp_path: Path, write: Write, code: str, reason: str
+) -> None:
+    path = write("bad", f"from bintrades import Option\n{code}")
+
+    said = problems(tmp_path, "bad")
+
+    assert [line for line in said if reason in line and str(path) in line], said
+
+
+DECLARED = """
+    from bintrades import Option, OptionType, option_types
+
+    def even(text):
+        if int(text) % 2:
+            raise ValueError(f"{text} is odd")
+        return int(text)
+
+    class Store:
+        OPTIONS = (
+            Option("path", "", "where", option_types.path()),
+            Option("size", "2", "how many", OptionType(even, "an even number")),
+            Option("level", "low", "how loud", option_types.choice("low", "high")),
+            Option("password", "none", "what lets us in", option_types.text(), is_secret=True),
+            Option("pin", "", "a short secret", OptionType(even, "even"), is_secret=True),
+        )
+
+        @hookimpl
+        def check_store(self, options):
+            seen.append(options)
+
+        @hookimpl
+        def open_store(self, options):
+            seen.append(options)
+
+        @hookimpl
+        def store_bars(self, bars): pass
+
+    seen = []
+"""
+
+
+def declared(folder: Path, write: Write) -> Store:
+    """Return a store that declares its options."""
+    write("mine", DECLARED)
+    (store,) = load(folder, "mine")
+    return store
+
+
+def test_hooks_get_declared_options_as_text_with_the_defaults_of_those_left_out(
+    tmp_path: Path, write: Write
+) -> None:
+    store = declared(tmp_path, write)
+
+    store.check({"path": "x", "pin": "4"})
+    store.open({"path": "x", "pin": "4", "level": "HIGH"})
+
+    every = {"path": "x", "size": "2", "level": "low", "password": "none", "pin": "4"}
+    assert sys.modules["_bintrades_plugin_mine"].seen == [every, every | {"level": "HIGH"}]
+
+
+def test_hooks_of_a_plugin_that_declares_nothing_get_the_section_as_it_is(
+    tmp_path: Path, write: Write
+) -> None:
+    write("mine", CLASS + "\n    OPTIONS = {'something': 'else'}")
+    (store,) = load(tmp_path, "mine")
+
+    store.open({"Any": "thing", "x": ""})
+
+    assert made("mine")[0].options == {"Any": "thing", "x": ""}
+
+
+@pytest.mark.parametrize("call", ["check", "open"])
+def test_everything_that_is_wrong_with_declared_options_is_said_before_a_hook_is_called(
+    tmp_path: Path, write: Write, call: str
+) -> None:
+    store = declared(tmp_path, write)
+
+    with pytest.raises(ConfigError) as refused:
+        getattr(store, call)(
+            {"pth": "x", "size": "3", "level": "hi", "password": "s3cr3t", "pin": "7"}
+        )
+
+    assert list(refused.value.problems) == [
+        "pth: unknown option; did you mean 'path'?; allowed: path, size, level, password, pin",
+        "path: must be given; allowed: a path, relative to the configuration's folder",
+        "size = 3: 3 is odd; allowed: an even number",
+        "level = hi: not one of these; did you mean 'high'?; allowed: low, high",
+        "pin: is wrong; allowed: even",
+    ]
+    assert sys.modules["_bintrades_plugin_mine"].seen == []
+
+
+def test_a_declared_secret_is_never_told(tmp_path: Path, write: Write) -> None:
+    store = declared(tmp_path, write)
+    options = {"path": "there", "password": "s3cr3t/w0rd", "pin": "42"}
+
+    assert store.secrets(options) == {"s3cr3t/w0rd", "42"}
+    assert store.secrets({"password": "none"}) == set(), "what everybody knows"
+    assert store.without_secrets("'s3cr3t/w0rd' s3cr3t%2Fw0rd there", options) == "'***' *** there"
+    assert store.shown(options) == (
+        "path = there, size = 2, level = low, password = ***, pin = ***"
+    )
 
 
 def test_hooks_may_ask_for_fewer_arguments_and_be_left_out(tmp_path: Path, write: Write) -> None:
@@ -463,7 +675,17 @@ def test_one_module_under_two_names_is_refused(tmp_path: Path, install: Install)
     assert "already registered" in problem(tmp_path, "acme", "again")
 
 
-def test_a_second_mongodb_is_a_plugin_of_a_few_lines(tmp_path: Path, write: Write) -> None:
+def test_a_second_mongodb_is_a_section(tmp_path: Path) -> None:
+    first, second = load_stores(["mongodb", "archive"], tmp_path, {"archive": "mongodb"})
+
+    assert (first.name, second.name) == ("mongodb", "archive")
+    with pytest.raises(ConfigError, match="colour: unknown option"):
+        second.check({"colour": "red"})
+
+
+def test_a_second_mongodb_may_be_a_plugin_of_a_few_lines_as_it_was(
+    tmp_path: Path, write: Write
+) -> None:
     write(
         "archive",
         """
@@ -477,3 +699,5 @@ def test_a_second_mongodb_is_a_plugin_of_a_few_lines(tmp_path: Path, write: Writ
     first, second = load(tmp_path, "mongodb", "archive")
 
     assert (first.name, second.name) == ("mongodb", "archive")
+    with pytest.raises(ConfigError, match="colour: unknown option"):
+        second.check({"colour": "red"})

@@ -23,6 +23,10 @@ class Market:
     name: str
     stream_url: str
     rest_url: str
+    added_paths: tuple[str, ...]
+    """What comes after either address, and is no part of it."""
+    connection_life: str
+    """After how long the exchange cuts a connection, as a duration."""
     exchange_info: Endpoint
     historical_trades: Endpoint
     aggregate_trades: Endpoint

@@ -8,6 +8,8 @@ SPOT = Market(
     name="spot",
     stream_url="wss://stream.binance.com:9443",
     rest_url="https://api.binance.com",
+    added_paths=("ws", "stream", "api", "api/v3"),
+    connection_life="24h",
     exchange_info=Endpoint("/api/v3/exchangeInfo", weight=20),
     historical_trades=Endpoint("/api/v3/historicalTrades", weight=25, max_rows=1_000),
     aggregate_trades=Endpoint("/api/v3/aggTrades", weight=4, max_rows=1_000),

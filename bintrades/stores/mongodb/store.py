@@ -1,12 +1,9 @@
 """Stores bars in MongoDB, one document per symbol and interval; the default store.
 
-Options of [store:mongodb]: uri, database, collection. Everything that MongoDB lets a URI say (TLS,
-authentication, replica set, write concern, timeouts) is passed through. Where the URI does not
-say, a write is acknowledged once a majority of the replica set has it in its journal (a server that
-stands alone is its own majority), and nothing waits for ever. The user needs the role readWrite
-on the database.
-
-To store into a second server, bind a second MongoStore in a drop-in plugin, as this module does.
+Everything that MongoDB lets a URI say (TLS, authentication, replica set, write concern, timeouts)
+is passed through. Where the URI does not say, a write is acknowledged once a majority of the
+replica set has it in its journal (a server that stands alone is its own majority), and nothing
+waits for ever. The user needs the role readWrite on the database.
 """
 
 from __future__ import annotations
@@ -18,15 +15,16 @@ import pymongo
 from pymongo.errors import DuplicateKeyError, OperationFailure, ServerSelectionTimeoutError
 from pymongo.read_preferences import ReadPreference
 
-from bintrades.errors import BintradesError, ConfigError, RejectedBars
+from bintrades.errors import BintradesError, RejectedBars
+from bintrades.options.option import Option, checked
 from bintrades.stores.hookspecs import hookimpl
 from bintrades.stores.mongodb.durability import bounded, unsafe_on, unsafe_options
+from bintrades.stores.mongodb.option_types import collection_name, database_name, uri
 from bintrades.stores.mongodb.uri import client_of
 from bintrades.stores.mongodb.writes import KEY, write_bars
-from bintrades.util.text import did_you_mean, one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from pymongo.collection import Collection
 
@@ -37,25 +35,22 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-DEFAULTS = {
-    "uri": "mongodb://127.0.0.1:27017",
-    "database": "bintrades",
-    "collection": "bars",
-}
-"""The options and their defaults."""
-
 INDEX_NAME = "symbol_open_time"
 """Name of the unique index that keeps each bar single."""
 
+_URI_MEANING = "the servers; with TLS, user, replica set, write concern and timeouts"
 _INDEX_KEYS = [(field, pymongo.ASCENDING) for field in KEY]
 _INDEX_CONFLICTS = frozenset({85, 86})  # IndexOptionsConflict, IndexKeySpecsConflict
-_NOT_IN_A_DATABASE = '/\\."$'
-_LONGEST_DATABASE = 63  # bytes
-_LONGEST_COLLECTION = 255 - _LONGEST_DATABASE - len(".")  # "database.collection" has 255 at most
 
 
 class MongoStore:
     """One collection of bars. All calls but check_store belong to one thread."""
+
+    OPTIONS = (
+        Option("uri", "mongodb://127.0.0.1:27017", _URI_MEANING, uri(), is_secret=True),
+        Option("database", "bintrades", "the database of the bars", database_name()),
+        Option("collection", "bars", "their collection", collection_name()),
+    )
 
     def __init__(self) -> None:
         self._client: pymongo.MongoClient[Document] | None = None
@@ -124,62 +119,16 @@ class MongoStore:
         self._warning = warning
 
 
-_store = MongoStore()
-check_store = _store.check_store
-open_store = _store.open_store
-store_bars = _store.store_bars
-close_store = _store.close_store
+Store = MongoStore  # the name by which each section gets one
 
 
 def _connect(options: Mapping[str, str]) -> tuple[pymongo.MongoClient[Document], Bars]:
     """Return client and collection, not connected yet; raises ConfigError with every problem."""
-    problems = list(_unknown(options))
-    settings = DEFAULTS | dict(options)
-    try:
-        client = client_of(settings["uri"])
-    except ConfigError as error:
-        problems.extend(error.problems)
-        client = client_of(DEFAULTS["uri"])  # the names are to be checked all the same
-    database, collection = settings["database"], settings["collection"]
-    if fault := _database_fault(database):
-        allowed = f"1 to {_LONGEST_DATABASE} bytes, no space and none of {_NOT_IN_A_DATABASE}"
-        problems.append(f"database = {one_line(database)}: {fault}; allowed: {allowed}")
-    if fault := _collection_fault(collection):
-        allowed = f"1 to {_LONGEST_COLLECTION} bytes, no $, no . at an end or beside another"
-        problems.append(f"collection = {one_line(collection)}: {fault}; allowed: {allowed}")
-    if problems:
-        client.close()
-        raise ConfigError(*problems)
-    in_database = client.get_database(database, read_preference=ReadPreference.PRIMARY)
-    return client, in_database.get_collection(collection, write_concern=bounded(client))
-
-
-def _unknown(options: Mapping[str, str]) -> Iterator[str]:
-    for name in options:
-        if name not in DEFAULTS:
-            hint = did_you_mean(name, DEFAULTS)
-            yield f"{name}: unknown option{hint}; allowed: {', '.join(DEFAULTS)}"
-
-
-def _database_fault(name: str) -> str | None:
-    """Return why a server would not take the name; pymongo lets some of it pass."""
-    if strange := [char for char in name if char in f" \0{_NOT_IN_A_DATABASE}"]:
-        return f"{strange[0]!r} cannot be in it"
-    return _length_fault(name, _LONGEST_DATABASE)
-
-
-def _collection_fault(name: str) -> str | None:
-    if strange := [char for char in name if char in "$\0"]:
-        return f"{strange[0]!r} cannot be in it"
-    if name.startswith(".") or name.endswith(".") or ".." in name:
-        return "has a . where none can be"
-    return _length_fault(name, _LONGEST_COLLECTION)
-
-
-def _length_fault(name: str, longest: int) -> str | None:
-    if not name:
-        return "is empty"
-    return "is too long" if len(name.encode(errors="replace")) > longest else None
+    settings = checked(MongoStore.OPTIONS, options)
+    client = client_of(settings["uri"])
+    database = client.get_database(settings["database"], read_preference=ReadPreference.PRIMARY)
+    bars = database.get_collection(settings["collection"], write_concern=bounded(client))
+    return client, bars
 
 
 def _make_index(bars: Bars) -> None:

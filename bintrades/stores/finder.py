@@ -1,0 +1,137 @@
+"""Finds plugins by their names and imports them, if nobody else may change their code."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+import stat
+import sys
+import traceback
+from collections import defaultdict
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bintrades.errors import ConfigError
+from bintrades.stores.hookspecs import PROJECT
+from bintrades.util.text import did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+log = logging.getLogger(__name__)
+
+BUILT_IN = EntryPoint("mongodb", "bintrades.stores.mongodb.store", PROJECT)
+"""An entry point in setup.cfg; here too, so that a checkout runs without being installed."""
+
+
+class Finder:
+    """Finds and imports plugins by name; a drop-in file wins over an installed package."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._drop_ins = drop_ins(folder)
+        self._installed = installed()
+
+    def load(self, name: str) -> object:
+        """Return what the file or the entry point gives; raises ConfigError."""
+        path = self._drop_ins.get(name)
+        points = self._installed.get(name, [])
+        if path is not None:
+            if place := _anybodys(path):
+                raise ConfigError(
+                    f"{name} is not run: everybody may change {place}; allowed:"
+                    " code that only its owner may change, as after chmod -R o-w"
+                )
+            if points:
+                log.warning("plugin %s: %s is used instead of %s", name, path, points[0].value)
+            return guarded(name, "imported", lambda: _import_file(name, path))
+        if len(points) > 1:
+            modules = " and ".join(point.value for point in points)
+            raise ConfigError(f"{name} is offered by {modules}; uninstall all but one")
+        if not points:
+            raise ConfigError(self._unknown(name))
+        return guarded(name, "imported", points[0].load)
+
+    def _unknown(self, name: str) -> str:
+        names = sorted({*self._drop_ins, *self._installed})
+        return (
+            f"there is no plugin {name!r}{did_you_mean(name, names)}; allowed, "
+            f"from {self._folder} and installed packages: {', '.join(names)}"
+        )
+
+
+def drop_ins(folder: Path) -> dict[str, Path]:
+    """Return the plugins that are files in *folder*, by their names."""
+    return {path.stem: path for path in folder.glob("*.py") if not path.name.startswith(("_", "."))}
+
+
+def _anybodys(path: Path) -> Path | None:
+    """Return by which place everybody may change the code in *path*, if by one.
+
+    That is the file or what Python has compiled of it, or a folder above them, unless nobody may
+    rename there what belongs to others (/tmp).
+    """
+    compiled = Path(importlib.util.cache_from_source(str(path)))
+    for file in (path.absolute(), path.resolve(), compiled.absolute()):
+        owner = None  # of what lies in the place that is looked at
+        for place in (file, *file.parents) if file.exists() else ():
+            found = place.stat()
+            is_safe = found.st_mode & stat.S_ISVTX and owner in (0, os.geteuid())
+            if found.st_mode & stat.S_IWOTH and not is_safe:
+                return place
+            owner = found.st_uid
+    return None
+
+
+def installed() -> dict[str, list[EntryPoint]]:
+    """Return the entry points by name, several only where packages contradict each other."""
+    found: dict[str, dict[str, EntryPoint]] = defaultdict(dict)
+    for point in (BUILT_IN, *entry_points(group=PROJECT)):
+        found[point.name][point.value] = point
+    return {name: list(points.values()) for name, points in found.items()}
+
+
+def _import_file(name: str, path: Path) -> object:
+    """Import *path* under a name that cannot hide, or be hidden by, another module."""
+    module_name = f"_bintrades_plugin_{name}"
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    assert spec is not None  # noqa: S101 - the name ends with .py
+    assert spec.loader is not None  # noqa: S101
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module  # dataclasses and pickle look a class's module up
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[module_name]
+        raise
+    return module
+
+
+def guarded(
+    name: str, done: str, do: Callable[[], object], source: str = "its entry point"
+) -> object:
+    """Return what *do* returns; whatever it raises, sys.exit() included, is a ConfigError."""
+    try:
+        return do()
+    except BaseException as error:
+        raise ConfigError(
+            f"{name} cannot be {done}: {_place(error) or source}:"
+            f" {type(error).__name__}: {error}; allowed: a plugin that can be"
+        ) from error
+
+
+def _place(error: BaseException) -> str | None:
+    """Return file and line, in the plugin rather than in what it calls; None: in neither."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}, line {error.lineno}"
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if frame.filename != __file__ and "importlib" not in frame.filename
+    ]
+    if not frames:
+        return None
+    *_, last = (frame for frame in frames if frame.filename == frames[0].filename)
+    return f"{last.filename}, line {last.lineno}"

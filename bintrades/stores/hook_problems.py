@@ -1,0 +1,66 @@
+"""What is wrong with the hooks of a plugin, said before any of them is called."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+from bintrades.stores import hookspecs
+from bintrades.util.text import did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import pluggy
+
+_SPEC_MARK = f"{hookspecs.PROJECT}_spec"
+
+
+def hook_problems(plugins: pluggy.PluginManager, plugin: object) -> Iterator[str]:
+    """Yield what pluggy would not notice, or would notice only in the middle of the night."""
+    known = {name: spec for name, spec in vars(hookspecs).items() if hasattr(spec, _SPEC_MARK)}
+    can_store = False
+    for attribute in dir(plugin):
+        options = plugins.parse_hookimpl_opts(plugin, attribute)
+        if options is None:
+            continue
+        function = getattr(plugin, attribute)
+        hook = options["specname"] or attribute
+        is_wrapper = options["wrapper"] or options["hookwrapper"]
+        if hook in known:
+            yield from _signature_problems(hook, function, known[hook])
+            if not is_wrapper:
+                yield from _kind_problems(hook, function)
+            can_store = can_store or (hook == "store_bars" and not is_wrapper)
+        elif not options["optionalhook"]:
+            yield f"{hook} is not a hook{did_you_mean(hook, known)}; allowed: {', '.join(known)}"
+    if not can_store:
+        is_there = inspect.isroutine(getattr(plugin, "store_bars", None))
+        is_marked = plugins.parse_hookimpl_opts(plugin, "store_bars") if is_there else None
+        wrong = "store_bars lacks @hookimpl" if is_there and not is_marked else "has no store_bars"
+        yield f"{wrong}; allowed: a plugin with @hookimpl before its store_bars(bars)"
+
+
+def _signature_problems(
+    hook: str, function: Callable[..., Any], spec: Callable[..., Any]
+) -> Iterator[str]:
+    allowed = list(inspect.signature(spec).parameters)
+    given = inspect.signature(function).parameters
+    for parameter in given.values():
+        if parameter.name not in allowed:
+            yield (
+                f"{hook} has no argument {parameter.name!r}"
+                f"{did_you_mean(parameter.name, allowed)}; allowed: {', '.join(allowed) or 'none'}"
+            )
+        elif parameter.default is not parameter.empty:
+            yield f"{hook}: {parameter.name} must not have a default, or it may not be filled in"
+
+
+def _kind_problems(hook: str, function: Callable[..., Any]) -> Iterator[str]:
+    """Yield why calling *function* would do nothing at all, without an error."""
+    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        yield f"{hook} must not be async: nothing awaits it"
+    elif inspect.isgeneratorfunction(function):
+        yield f"{hook} must not yield, unless it is marked as a wrapper"
+    if hook == "store_bars" and "bars" not in inspect.signature(function).parameters:
+        yield "store_bars must take the argument bars"

@@ -1,0 +1,97 @@
+"""One store as the rest of the program sees it: a plugin's hooks, and the options it declares."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from bintrades.errors import BintradesError
+from bintrades.options import option as declared_options
+from bintrades.util.text import hide
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import pluggy
+
+    from bintrades.model import Bar
+    from bintrades.options.option import Option
+
+_SECRET_NAME = re.compile("pass|pwd|secret|token|key|credential|auth", re.IGNORECASE)
+
+
+class Store:
+    """One store: every call reaches its plugin object and no other.
+
+    *plugins* has that object and nothing else. *declared* are the options that its kind declares;
+    they are checked before a hook sees them, and the hook gets the defaults of those that are left
+    out. None: the kind declares nothing, and its hooks get the section as it stands in the file.
+
+    All calls but check() belong to one thread, the store's own. They raise what the plugin
+    raises, except for sys.exit() and its like (a KeyboardInterrupt, too: Ctrl-C is not for
+    plugins), which become a BintradesError.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        plugin: str,
+        plugins: pluggy.PluginManager,
+        declared: Sequence[Option] | None = None,
+    ) -> None:
+        self.name = name
+        self.plugin = plugin
+        self.declared = declared
+        self._hooks = plugins.hook
+
+    def check(self, options: Mapping[str, str]) -> None:
+        """Raise ConfigError if *options* are wrong; touches neither network nor disk."""
+        self._call(self._hooks.check_store, options=self._checked(options))
+
+    def open(self, options: Mapping[str, str]) -> None:
+        """Connect; raise ConfigError for a bad option, anything else for "not reachable now"."""
+        self._call(self._hooks.open_store, options=self._checked(options))
+
+    def write(self, bars: Sequence[Bar]) -> None:
+        """Make *bars* durable; raise RejectedBars for those the store will never take."""
+        self._call(self._hooks.store_bars, bars=bars)
+
+    def close(self) -> None:
+        """Let go of connections and files."""
+        self._call(self._hooks.close_store)
+
+    def secrets(self, options: Mapping[str, str]) -> set[str]:
+        """Return what in *options* is declared secret, to be hidden everywhere."""
+        return declared_options.secrets(self.declared or (), options)
+
+    def without_secrets(self, text: str, options: Mapping[str, str]) -> str:
+        """Return *text*, which the plugin said, with *** for the secrets in *options*."""
+        if self.declared is None:
+            return without_secrets(text, options)
+        return hide(text, self.secrets(options))
+
+    def shown(self, options: Mapping[str, str]) -> str:
+        """Return the declared options as they are where *options* stand in the file, in a line."""
+        values = ((each, options.get(each.name, each.default)) for each in self.declared or ())
+        return ", ".join(f"{each.name} = {each.shown(value)}".rstrip() for each, value in values)
+
+    def _checked(self, options: Mapping[str, str]) -> dict[str, str]:
+        if self.declared is None:
+            return dict(options)
+        return declared_options.checked(self.declared, options)
+
+    def _call(self, hook: pluggy.HookCaller, **arguments: object) -> None:
+        try:
+            hook(**arguments)
+        except Exception:
+            raise
+        except BaseException as error:  # else sys.exit() in a plugin ends a thread of ours
+            raise BintradesError(f"plugin {self.name}: {hook.name} raised {error!r}") from error
+
+
+def without_secrets(text: str, options: Mapping[str, str]) -> str:
+    """Return *text* with *** for what stands in an option whose name speaks of a secret.
+
+    A guess, for plugins that do not declare which of their options are secret.
+    """
+    return hide(text, (value for name, value in options.items() if _SECRET_NAME.search(name)))
