@@ -165,7 +165,7 @@ class Delivery(Worker):
                 "%s cannot use the journal; next attempt in %.1f s",
                 self.name,
                 wait_s,
-                extra={"error": str(error)},
+                extra={"event": "store_journal_failed", "error": str(error)},
             )
             return False, wait_s
         except Exception as error:
@@ -184,7 +184,7 @@ class Delivery(Worker):
                 self._on_bad_options(str(error))
             raise
         self._is_open = True
-        log.info("store %s is open", self._store.name)
+        log.info("store %s is open", self._store.name, extra={"event": "store_opened"})
 
     def _deliver_batch(self) -> bool:
         """Hand one batch to the store; return whether there was one."""
@@ -205,6 +205,7 @@ class Delivery(Worker):
             self._store.name,
             len(bars) - len(rejected),
             extra={
+                "event": "bars_stored",
                 "store": self._store.name,
                 "bars": len(bars) - len(rejected),
                 "rejected": len(rejected),
@@ -216,7 +217,7 @@ class Delivery(Worker):
     def _record_success(self) -> None:
         """Forget earlier failures: also amid a backlog, of which a part has been stored."""
         if self.last_error is not None:
-            log.info("store %s is well again", self._store.name)
+            log.info("store %s is well again", self._store.name, extra={"event": "store_recovered"})
         self._backoff.reset()
         self.last_error = None
 
@@ -231,7 +232,10 @@ class Delivery(Worker):
                 self._store.name,
                 len(error.rejected),
                 self._store.name,
-                extra={"error": self._without_secrets(str(error))},
+                extra={
+                    "event": "bars_rejected",
+                    "error": self._without_secrets(str(error)),
+                },
             )
             return [(bar, self._without_secrets(reason)) for bar, reason in error.rejected]
         except Exception as error:
@@ -249,6 +253,8 @@ class Delivery(Worker):
             self._store.name,
             wait_s,
             extra={
+                "event": "store_failed",
+                "store": self._store.name,
                 "error": self.last_error,
                 "failures": self._backoff.failures,
                 "next_batch": self._batch_size.limit,
@@ -270,7 +276,10 @@ class Delivery(Worker):
             log.warning(
                 "store %s did not close",
                 self._store.name,
-                extra={"error": self._without_secrets(str(error))},
+                extra={
+                    "event": "store_close_failed",
+                    "error": self._without_secrets(str(error)),
+                },
             )
 
 

@@ -45,7 +45,13 @@ class Finder:
                     " code that only its owner may change, as after chmod -R o-w"
                 )
             if points:
-                log.warning("plugin %s: %s is used instead of %s", name, path, points[0].value)
+                log.warning(
+                    "plugin %s: %s is used instead of %s",
+                    name,
+                    path,
+                    points[0].value,
+                    extra={"event": "plugin_overridden"},
+                )
             return guarded(name, "imported", lambda: _import_file(name, path))
         if len(points) > 1:
             modules = " and ".join(point.value for point in points)

@@ -63,7 +63,7 @@ class MongoStore:
         client, _ = _connect(options)
         client.close()
         for warning in unsafe_options(client.write_concern):
-            log.warning(warning)
+            log.warning(warning, extra={"event": "write_concern_unsafe"})
 
     @hookimpl
     def open_store(self, options: dict[str, str]) -> None:
@@ -100,6 +100,7 @@ class MongoStore:
             log.warning(
                 "%s has lost its unique index, or was dropped; the index is made again",
                 self._bars.full_name,
+                extra={"event": "unique_index_lost"},
             )
             _make_index(self._bars)
         if rejected := write_bars(self._bars, bars):
@@ -115,7 +116,7 @@ class MongoStore:
     def _warn(self, warning: str | None) -> None:
         """Log *warning* unless it was the last one; a store is opened after each failure."""
         if warning != self._warning and warning is not None:
-            log.warning(warning)
+            log.warning(warning, extra={"event": "write_concern_unsafe"})
         self._warning = warning
 
 
