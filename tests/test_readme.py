@@ -20,11 +20,14 @@ from bintrades.cli.main import main
 from bintrades.config.loader import load_config
 from bintrades.config.schema import OPTIONS
 from bintrades.model.bar_fields import FIELDS, FieldKind
+from bintrades.stores.loader import built_in_options
 from bintrades.stores.mongodb.store import MongoStore
 from bintrades.testing.bars import sample_bar
 from bintrades.testing.store_contract import StoreContract
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from bintrades.options.option import Option
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -50,16 +53,19 @@ def row(section: str, option: Option) -> str:
     return f"| [{section}] {option.name} | {default} | {option.meaning} | {allowed} |"
 
 
-def table_of_options() -> str:
-    """Return the documented table of options, to be copied there."""
-    rows = [row(section, option) for section in OPTIONS for option in OPTIONS[section].values()]
+def table_of_options(options: Mapping[str, Iterable[Option]]) -> str:
+    """Return the documented table of the options of some sections, to be copied there."""
+    rows = [row(section, option) for section in options for option in options[section]]
     return "\n".join(["| option | default | meaning | allowed |", "|---|---|---|---|", *rows])
 
 
-def test_the_table_of_options_is_that_of_the_program() -> None:
+def test_the_tables_of_options_are_those_of_the_program() -> None:
     page = PAGES[REPOSITORY / "docs" / "configuration.md"]
+    ours = {section: options.values() for section, options in OPTIONS.items()}
+    of_stores = {f"store:{name}": options for name, options in built_in_options().items()}
 
-    assert table_of_options() in page, f"it should have:\n{table_of_options()}"
+    for table in (table_of_options(ours), table_of_options(of_stores)):
+        assert table in page, f"it should have:\n{table}"
 
 
 def test_the_defaults_of_the_mongodb_store_are_told() -> None:
