@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from bintrades.exchange.port import Exchange
     from bintrades.journal.writer import Journal
     from bintrades.model import GapSet
-    from bintrades.stores.loader import Store
+    from bintrades.stores.store import Store
     from bintrades.util.worker import Worker
 
 
