@@ -1,0 +1,53 @@
+"""The promises of a store tell a store that keeps them from one that does not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from bintrades.testing.bars import sample_bar, sample_bars
+from bintrades.testing.store_contract import StoreContract
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class Stored(StoreContract):
+    """The contract of a store that holds the given bars."""
+
+    def __init__(self, bars: Iterable[dict[str, Any]]) -> None:
+        self._bars = list(bars)
+
+    def stored(self) -> list[dict[str, Any]]:
+        return self._bars
+
+
+def without(name: str) -> dict[str, Any]:
+    return {field: value for field, value in sample_bar().as_dict().items() if field != name}
+
+
+def test_a_store_may_leave_out_the_average_price() -> None:
+    Stored([without("average_price")]).assert_stored(sample_bar())
+
+
+@pytest.mark.parametrize("name", sorted(sample_bar().as_dict().keys() - {"average_price"}))
+def test_a_store_may_leave_out_no_other_field(name: str) -> None:
+    with pytest.raises((AssertionError, KeyError)):
+        Stored([without(name)]).assert_stored(sample_bar())
+
+
+def test_an_average_price_that_is_stored_must_be_right() -> None:
+    wrong = sample_bar().as_dict() | {"average_price": sample_bar().open_price}
+
+    with pytest.raises(AssertionError):
+        Stored([wrong]).assert_stored(sample_bar())
+
+
+def test_a_bar_too_many_or_too_few_is_found() -> None:
+    first, second = sample_bars(2)
+
+    with pytest.raises(AssertionError):
+        Stored([first.as_dict()]).assert_stored(first, second)
+    with pytest.raises(AssertionError):
+        Stored([first.as_dict(), second.as_dict()]).assert_stored(first)
