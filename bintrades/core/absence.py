@@ -27,13 +27,11 @@ class Absence:
     def confirm(
         self, endpoint: str, endpoints: frozenset[str], again_after_ms: tuple[int, ...], now: int
     ) -> bool:
-        """Record that *endpoint* says so; return whether it is believed now.
+        """Record that *endpoint* says so, not before `due`; return whether it is believed now.
 
         A round is over when all of *endpoints* have said so; the others follow at *again_after_ms*,
         counted from the end of the first.
         """
-        if now < self.due:
-            return False
         self.confirmed_by.add(endpoint)
         if self.confirmed_by != endpoints:
             return False

@@ -258,7 +258,7 @@ class GapQueue(Generic[ProgressT]):
         if absence is None or absence.first_id != gap.first_id:
             absence = entry.absence = Absence(gap.first_id)
         if now < absence.due:
-            return False
+            return False  # too early to count
         after = bisect_right(rows, gap.first_id, key=first_id_of)
         around = rows[after - 1 : after + 1] if after else ()
         absence.time_before_ms = min(map(_time, around), default=0)

@@ -38,7 +38,7 @@ class UnknownIds:
         return first_id > last_id
 
     def known_id_before(self, first_id: int) -> int:
-        """Return the highest id below *first_id* that is known to exist; -1 if there is none."""
+        """Return the highest id known to exist below the gap that begins at *first_id*, or -1."""
         index = bisect_left(self._gaps, first_id, key=first_id_of)
         while index and self._gaps[index - 1].last_id == first_id - 1:
             index -= 1
