@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from bintrades.exchange.binance.exchange import BinanceExchange
 from bintrades.exchange.binance.markets import MARKETS as BINANCE_MARKETS
 
 if TYPE_CHECKING:
@@ -32,5 +31,14 @@ class ExchangeKind:
     open: OpenExchange
 
 
-EXCHANGES = {"binance": ExchangeKind(BINANCE_MARKETS, BinanceExchange)}
+def _open_binance(
+    options: ExchangeOptions, dialer: Dialer, *, weight_share: int, banned_for_ms: int
+) -> Exchange:
+    # Imported when opened: the commands that only read the configuration need none of it.
+    from bintrades.exchange.binance.exchange import BinanceExchange
+
+    return BinanceExchange(options, dialer, weight_share=weight_share, banned_for_ms=banned_for_ms)
+
+
+EXCHANGES = {"binance": ExchangeKind(BINANCE_MARKETS, _open_binance)}
 """By the name of its section in the configuration."""

@@ -165,6 +165,31 @@ def terminal(config: Path, capsys: pytest.CaptureFixture[str]) -> Terminal:
     return Terminal(config, capsys)
 
 
+@pytest.mark.parametrize("name", ["example", "status", "bars", "gaps", "resend"])
+def test_what_only_reads_imports_neither_the_service_nor_another_command(
+    name: str, tmp_path: Path
+) -> None:
+    script = (
+        "import sys\nfrom bintrades.cli.main import main\n"
+        "main(sys.argv[1:])\nprint(*sys.modules, file=sys.stderr)\n"
+    )
+    words = [name, *{"bars": ["BTCUSDT"], "resend": ["mongodb"]}.get(name, ())]
+    ended = subprocess.run(
+        [sys.executable, "-c", script, *words],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+
+    modules = set(ended.stderr.split())
+    assert f"bintrades.cli.{name}" in modules
+    assert not modules & {f"bintrades.cli.{other}" for other in COMMANDS if other != name}
+    assert not modules & {"bintrades.app.service", "urllib3", "websocket", "pymongo", "wsproto"}
+
+
 def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["--version"])
