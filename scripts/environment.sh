@@ -4,9 +4,9 @@
 #
 # makes a virtual environment in the checkout on first use, installs the package (editable) with the
 # extras of setup.cfg that are named, and puts it first on PATH. It installs nothing while setup.cfg,
-# setup.py, the Python and the extras are as they were, repairs an installation that was
-# interrupted, and may be called by several processes at once. It ends the script with status 1 and
-# a message if there is no usable Python or the installation fails.
+# setup.py, pyproject.toml, the Python and the extras are as they were, repairs an installation
+# that was interrupted, and may be called by several processes at once. It ends the script with
+# status 1 and a message if there is no usable Python or the installation fails.
 #
 #     BINTRADES_VENV    where the environment is instead of .venv in the checkout
 # shellcheck shell=bash
@@ -62,7 +62,7 @@ except BlockingIOError:
 _fingerprint() {
     "$1/bin/python" -I -c 'import sys; print(sys.version, sys.prefix, sep="\n")' 2>/dev/null || return
     printf '%s\n' "$CHECKOUT"
-    cat -- "$CHECKOUT/setup.cfg" "$CHECKOUT/setup.py"
+    cat -- "$CHECKOUT/setup.cfg" "$CHECKOUT/setup.py" "$CHECKOUT/pyproject.toml"
 }
 
 # Whether the environment is finished, as it should be now, and has every extra of $2.

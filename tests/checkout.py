@@ -10,7 +10,10 @@ import venv
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-PARTS = ("bintrades", "etc", "plugins", "scripts", "setup.cfg", "setup.py", "var/.gitignore")
+PARTS = (
+    *("bintrades", "etc", "plugins", "scripts"),
+    *("README.md", "LICENSE", "setup.cfg", "setup.py", "pyproject.toml", "var/.gitignore"),
+)
 
 
 class Checkout:

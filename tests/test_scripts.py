@@ -81,11 +81,12 @@ def test_an_extra_is_added_to_what_is_there_and_stays(checkout: Checkout) -> Non
     assert "installing bintrades[simulator]" in added.stderr
 
 
+@pytest.mark.parametrize("name", ["setup.cfg", "pyproject.toml"])
 def test_of_two_that_find_a_changed_setup_one_installs_and_the_other_waits(
-    checkout: Checkout,
+    checkout: Checkout, name: str
 ) -> None:
-    setup = checkout.folder / "setup.cfg"
-    setup.write_text(setup.read_text(encoding="utf-8") + "\n", encoding="utf-8")
+    setup = checkout.folder / name
+    setup.write_text(setup.read_text(encoding="utf-8") + "# changed\n", encoding="utf-8")
     script = 'source "$0"; use_environment; python -c "import bintrades"'
     command = ["bash", "-c", script, str(checkout.folder / "scripts/environment.sh")]
     both = [
