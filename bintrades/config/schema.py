@@ -164,7 +164,7 @@ class BinanceConfig:
     streams_per_connection: int = _option_of_market(
         lambda market: Option(
             "streams_per_connection",
-            "400",
+            str(min(400, market.max_streams)),
             "symbols of one group",
             types.whole_number(1, market.max_streams),
         )

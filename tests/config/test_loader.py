@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import bintrades
 from bintrades.config.ini import read_ini
 from bintrades.config.loader import Config, load_config, read_config
-from bintrades.config.schema import OPTIONS, SECTIONS, example_text
+from bintrades.config.schema import OPTIONS, SECTIONS, example_text, options_of
 from bintrades.errors import ConfigError
 from bintrades.exchange.registry import EXCHANGES
 from bintrades.stores.loader import built_in_options
@@ -389,6 +389,60 @@ def test_an_enabled_store_without_a_section_has_no_options(tmp_path: Path) -> No
     text = "[stores]\nenabled = jsonl, mongodb\n[store:mongodb]\na = b\n"
 
     assert load(tmp_path, text).store_options == {"jsonl": {}, "mongodb": {"a": "b"}}
+
+
+def test_a_section_may_name_the_plugin_of_its_store_which_does_not_get_that(
+    tmp_path: Path,
+) -> None:
+    text = (
+        "[stores]\nenabled = mongodb, archive, other\n[store:archive]\nplugin = mongodb\nuri = x\n"
+        "[store:other]\nplugin = ${KIND}\n[store:off]\nplugin = -\n"
+    )
+
+    config = load(tmp_path, text, {"KIND": "jsonl"})
+
+    assert config.store_plugins == {"mongodb": "mongodb", "archive": "mongodb", "other": "jsonl"}
+    assert config.store_options == {"mongodb": {}, "archive": {"uri": "x"}, "other": {}}
+
+
+@pytest.mark.parametrize("name", ["", "../mongodb", "a b", "/etc/passwd"])
+def test_what_cannot_name_a_plugin_is_a_problem_and_no_plugin_is_looked_for(
+    tmp_path: Path, name: str
+) -> None:
+    path = tmp_path / "b.ini"
+    path.write_text(f"[stores]\nenabled = archive\n[store:archive]\nplugin = {name}\n")
+
+    config, told = read_config(path, {})
+
+    assert told == [
+        f"{path}: {f'[store:archive] plugin = {name}'.rstrip()}: is not a plugin's name; allowed:"
+        " the name of a plugin, such as mongodb"
+    ]
+    assert config.store_plugins == {}
+
+
+def test_where_the_market_has_other_addresses_and_limits_these_are_defaults_and_bounds() -> None:
+    class Elsewhere:
+        name = "elsewhere"
+        stream_url = "wss://stream.example"
+        rest_url = "https://rest.example"
+        added_paths = ("feed",)
+        connection_life = "2h"
+        max_streams = 7
+
+    options = options_of(Elsewhere())["binance"]
+
+    assert options["stream_url"].default == "wss://stream.example"
+    assert options["rest_url"].default == "https://rest.example"
+    assert options["rest_url"].faults("https://h/api") == []
+    assert options["rest_url"].faults("https://h/feed") == [
+        "ends with a path that is added by itself"
+    ]
+    assert options["streams_per_connection"].type.allowed == "1 to 7"
+    assert options["streams_per_connection"].default == "7"
+    assert options["rotate_after"].type.allowed == "1s to 2h"
+    assert options["rotate_after"].meaning.endswith("the exchange cuts it at 2h")
+    assert options["market"] == OPTIONS["binance"]["market"], "what is the same in all markets"
 
 
 def test_a_variable_may_stand_in_any_value(tmp_path: Path) -> None:

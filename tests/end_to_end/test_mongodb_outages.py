@@ -181,3 +181,65 @@ def test_a_refused_password_is_never_logged_and_collecting_goes_on(
     assert "s3cr" not in shown
     assert "w@rd" not in shown
     assert "w%40rd" not in shown
+
+
+def test_of_two_mongodbs_one_takes_everything_while_the_other_is_away_and_both_end_equal(
+    recorded_frames: Frames,
+    exchange: ExchangeSimulator,
+    server: Mongod,
+    database: Database[dict[str, Any]],
+    mongodb_uri: str,
+    mongodb_database: Database[dict[str, Any]],
+    tmp_path: Path,
+) -> None:
+    """The second one is added later: the first goes on where it was."""
+    away = {"uri": f"{server.uri}?serverSelectionTimeoutMS=300", "database": database.name}
+    archive: Sections = {"store:archive": {"plugin": "mongodb", **away}}
+    half = len(recorded_frames) // 2
+    main = to_mongodb(mongodb_uri, mongodb_database.name)
+    with Collector(tmp_path, exchange, main, archive) as collector:
+        collector.start()
+        exchange.wait_for_subscription(*STREAMS, timeout_s=30)
+        exchange.play(recorded_frames[:half])
+        collector.wait_for_trades(half)
+        assert collector.stop() == 0
+        before = len(documents(mongodb_database))
+
+        server.kill()
+        text = collector.ini.read_text(encoding="utf-8")
+        both = text.replace("enabled = mongodb\n", "enabled = mongodb, archive\n")
+        collector.ini.write_text(both, encoding="utf-8")
+        exchange.wait_until(lambda: not exchange.connections, timeout_s=30)
+        collector.start()
+        exchange.wait_for_subscription(*STREAMS, timeout_s=30)
+        exchange.play(recorded_frames[half:])
+        wait_until_stored(collector, mongodb_database, recorded_frames)
+        collector.wait_for_log("store archive fails", 2)
+        stores = json.loads(collector.command("status", "--json").stdout)["stores"]
+        assert stores["archive"]["waiting_bars"] >= BAR_COUNT - 2
+        assert stores["mongodb"]["waiting_bars"] < BAR_COUNT - before
+        assert "store mongodb fails" not in collector.log
+
+        server.start()
+        wait_until_stored(collector, database, recorded_frames)
+        said = collector.command("resend", "archive", "--since", "1d").stdout
+        assert said.endswith(" will be sent to archive again\n")
+        assert collector.stop() == 0
+        taken = {
+            name: sum(
+                event["bars"]
+                for event in collector.events
+                if event.get("event") == "bars_stored" and event["store"] == name
+            )
+            for name in ("mongodb", "archive")
+        }
+
+    for each in (mongodb_database, database):
+        assert_stored(each, recorded_frames)
+    assert without_ids(database) == without_ids(mongodb_database)
+    assert taken["mongodb"] < taken["archive"], "what is sent again goes to one of them"
+
+
+def without_ids(database: Database[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the stored bars, without the ids that each server gives."""
+    return [{name: bar[name] for name in bar if name != "_id"} for bar in documents(database)]

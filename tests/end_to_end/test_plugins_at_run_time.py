@@ -121,6 +121,64 @@ def test_a_secret_that_a_plugin_tells_is_neither_in_the_log_nor_in_the_journal(
         assert "me:" not in text
 
 
+TELLS_ITS_HANDLE = """\
+import logging
+from bintrades import Option, RejectedBars, hookimpl, option_types
+
+class Store:
+    OPTIONS = (
+        Option("handle", "", "opens the door", option_types.text(required=True), is_secret=True),
+        Option("fails", "no", "whether it fails", option_types.boolean()),
+    )
+
+    @hookimpl
+    def open_store(self, options):
+        self.options = options
+        logging.getLogger("x").error("open with %s", options["handle"])
+
+    @hookimpl
+    def store_bars(self, bars):
+        if self.options["fails"] == "yes":
+            raise OSError(f"not with {self.options['handle']!r}")
+        raise RejectedBars([(bar, f"no {self.options['handle']}") for bar in bars])
+"""
+
+
+def test_what_is_declared_secret_is_hidden_wherever_it_was_written_down(
+    exchange: ExchangeSimulator, tmp_path: Path
+) -> None:
+    """In the file itself, under a name that speaks of no secret; of two stores of one kind."""
+    stores: Sections = {
+        "stores": {"enabled": "first, second", "shutdown_timeout": "1s"},
+        "store:first": {"plugin": "door", "handle": "h!dden1", "fails": "yes"},
+        "store:second": {"plugin": "door", "handle": "h!dden2"},
+    }
+    with Collector(tmp_path, exchange, stores) as collector:
+        (collector.plugins / "door.py").write_text(TELLS_ITS_HANDLE)
+        checked = collector.command("check")
+        collector.start()
+        exchange.wait_for_subscription("btcusdt@trade", timeout_s=30)
+        for second in (0, 20):
+            exchange.publish("BTCUSDT", "60000.1", "0.5", time_ms=START_MS + second * 1_000)
+        collector.wait_for_log("store second refused")
+        collector.wait_for_log("store first fails")
+        collector.wait_until(
+            lambda: any(store["error"] for store in collector.status()["stores"]),
+            lambda: f"{collector.status()}",
+        )
+        shown = collector.command("status").stdout + collector.command("status", "--json").stdout
+        assert collector.stop() == 0
+        kept = b"".join(file.read_bytes() for file in tmp_path.glob("bintrades.journal*"))
+
+    assert checked.returncode == 0, checked.stderr
+    assert "[store:first] handle = ***, fails = yes" in checked.stdout
+    assert "[store:second] handle = ***, fails = no" in checked.stdout
+    assert collector.log.count('"open with ***"') >= 2
+    assert "not with '***'" in shown
+    assert b"no ***" in kept
+    assert "h!dden" not in f"{checked.stdout}{checked.stderr}{shown}{collector.log}{kept!r}"
+
+
 def test_plugins_that_misbehave_keep_no_bar_from_mongodb_and_the_process_alive(
     exchange: ExchangeSimulator,
     mongodb_database: Database[dict[str, Any]],

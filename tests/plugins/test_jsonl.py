@@ -133,3 +133,21 @@ def test_only_a_jsonl_file_is_opened_since_its_end_may_be_cut_off(
         store.open({"path": str(tmp_path / "notes.txt")})
 
     assert not (tmp_path / "notes.txt").exists()
+
+
+def test_two_files_of_one_collector_are_apart(tmp_path: Path) -> None:
+    stores = load_stores(["jsonl", "copy"], PLUGINS, {"copy": "jsonl"})
+    bars = sample_bars(2)
+    for store in stores:
+        store.open({"path": str(tmp_path / f"{store.name}.jsonl")})
+
+    for store, bar in zip(stores, bars, strict=True):
+        store.write([bar])
+    stores[0].close()
+    stores[1].write([bars[0]])
+    stores[1].close()
+
+    assert [typed(bar) for bar in latest(tmp_path / "jsonl.jsonl")] == [bars[0].as_dict()]
+    assert [typed(bar) for bar in latest(tmp_path / "copy.jsonl")] == [
+        bar.as_dict() for bar in (bars[1], bars[0])
+    ]
