@@ -48,10 +48,14 @@ class BackfillThread(Worker):
         """Ask, one request at a time, until stopped."""
         while not self._stopping.is_set():
             self.beat()
-            self._take_updates(self._backfill.step())
+            self.take_updates(self.step())
 
-    def _take_updates(self, wait_ms: int) -> None:
-        """Take over what has come, waiting for something to come for up to *wait_ms*."""
+    def step(self) -> int:
+        """Make one request, if one is due; return how long to wait, milliseconds. Its thread."""
+        return self._backfill.step()
+
+    def take_updates(self, wait_ms: int = 0) -> None:
+        """Take over what has come, waiting for something to come for up to *wait_ms*. Its thread."""
         try:
             gaps = self._gaps.get(timeout=min(wait_ms, POLL_EVERY_MS) / 1000)
             while gaps is not None:
@@ -61,3 +65,8 @@ class BackfillThread(Worker):
             pass
         while not self._idle_symbols.empty():
             self._backfill.check_idle(self._idle_symbols.get())
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing waits to be asked, and no update to be taken over. Its thread."""
+        return self._gaps.empty() and self._idle_symbols.empty() and self._backfill.is_idle

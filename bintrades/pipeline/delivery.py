@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from bintrades.errors import ConfigError, JournalError, RejectedBars
 from bintrades.pipeline.batch_size import BatchSize
 from bintrades.util.backoff import Backoff
-from bintrades.util.clocks import now_ms
+from bintrades.util.runtime import SYSTEM, Runtime
 from bintrades.util.text import storable
 from bintrades.util.worker import Worker
 
@@ -63,18 +63,19 @@ class Delivery(Worker):
         *,
         on_failure: Callable[[str], None],
         on_bad_options: Callable[[str], None],
+        runtime: Runtime = SYSTEM,
     ) -> None:
-        super().__init__(f"deliver-{store.name}", on_failure)
+        super().__init__(f"deliver-{store.name}", on_failure, runtime)
         self.delivered_count = 0
         self.last_error: str | None = None  # None: the store is well
-        self.caught_up_at = now_ms()  # monotonic: when nothing was left for it
+        self.caught_up_at = self._runtime.now()  # monotonic: when nothing was left for it
         self.has_taken_all = False  # at the end, when it has
         self._store = store
         self._options = options
         self._cursor = cursor
         self._on_bad_options = on_bad_options
         self._batch_size = BatchSize(BATCH)
-        self._backoff = Backoff(_FIRST_WAIT_S, _LONGEST_WAIT_S)
+        self._backoff = Backoff(_FIRST_WAIT_S, _LONGEST_WAIT_S, runtime.rng)
         self._wake = threading.Event()
         self._first_opening_ended = threading.Event()
         self._is_open = False
@@ -173,7 +174,7 @@ class Delivery(Worker):
         finally:
             self._first_opening_ended.set()
         self._record_success()
-        self.caught_up_at = now_ms()
+        self.caught_up_at = self._runtime.now()
         return True, 0.0
 
     def _open(self) -> None:
@@ -193,7 +194,7 @@ class Delivery(Worker):
         if not bars:
             return False
         if self._cursor.is_sending_again:
-            self.caught_up_at = now_ms()
+            self.caught_up_at = self._runtime.now()
         started = time.monotonic()
         rejected = self._write(bars)
         self._batch_size.took(len(bars), time.monotonic() - started)

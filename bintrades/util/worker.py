@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-import threading
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
-from bintrades.util.clocks import now_ms
+from bintrades.util.runtime import SYSTEM, Runtime
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,11 +20,14 @@ class Worker(ABC):
     It is a daemon thread: whatever hangs inside it cannot keep the process from ending.
     """
 
-    def __init__(self, name: str, on_failure: Callable[[str], None]) -> None:
+    def __init__(
+        self, name: str, on_failure: Callable[[str], None], runtime: Runtime = SYSTEM
+    ) -> None:
         self.name = name
-        self.moved_at = now_ms()  # monotonic: when its loop last came round
+        self._runtime = runtime
+        self.moved_at = runtime.now()  # monotonic: when its loop last came round
         self._on_failure = on_failure
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread = runtime.make_thread(self._run, name)
 
     @abstractmethod
     def run(self) -> None:
@@ -37,7 +39,7 @@ class Worker(ABC):
 
     def beat(self) -> None:
         """Say that the work goes on; run() calls it each time that its loop comes round."""
-        self.moved_at = now_ms()
+        self.moved_at = self._runtime.now()
 
     def start(self) -> None:
         """Begin."""
