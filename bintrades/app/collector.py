@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -22,7 +22,7 @@ from bintrades.pipeline.inbox import Inbox
 from bintrades.pipeline.ingest import FEW_SYMBOLS, Ingest, IngestSnapshot
 from bintrades.pipeline.ingest_thread import IngestThread
 from bintrades.pipeline.pruning import Pruning
-from bintrades.util.clocks import now_ms, utc_ms
+from bintrades.util.runtime import SYSTEM, Runtime
 from bintrades.util.text import as_json
 
 if TYPE_CHECKING:
@@ -56,29 +56,42 @@ class Resources:
     stores: Sequence[Store]
     process: Process
     supervisor: Supervisor
+    inbox: Inbox = field(default_factory=Inbox)
+    runtime: Runtime = SYSTEM
 
 
 class Collector:
-    """All workers of one collector, none of them started."""
+    """All workers of one collector, none of them started.
 
-    def __init__(self, config: Config, symbols: Sequence[str], resources: Resources) -> None:
+    Of up to *few_symbols* all that changed is saved at each checkpoint, see Ingest.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        symbols: Sequence[str],
+        resources: Resources,
+        *,
+        few_symbols: int = FEW_SYMBOLS,
+    ) -> None:
         self.unlisted: list[str] = []  # configured names that the exchange does not list
         self._config = config
         self._symbols = symbols
         self._process = resources.process
         self._supervisor = resources.supervisor
+        self._runtime = runtime = resources.runtime
         self._exchange = exchange = resources.exchange
         self._others: Sequence[Worker] = ()
         on_failure = resources.supervisor.fail
         journal = resources.journal
-        self.inbox = Inbox()
-        aggregator = Aggregator(
+        self.inbox = resources.inbox
+        self.aggregator = aggregator = Aggregator(
             symbols,
             market=exchange.market.name,
             interval_ms=config.bars.interval_ms,
             grace_ms=config.bars.grace_ms,
         )
-        journal.release(symbols, utc_ms())
+        journal.release(symbols, runtime.utc())
         aggregator.resume(journal.checkpoints)
         self.feed = exchange.make_feed(symbols, self.inbox, on_failure)
         self.backfill = None
@@ -87,7 +100,9 @@ class Collector:
                 exchange.make_history(config.repair.max_age_ms),
                 exchange.budget,
                 put=self.inbox.put,
-                clock=lambda: aggregator.clock(now_ms()),
+                clock=lambda: aggregator.clock(runtime.now()),
+                now=runtime.now,
+                utc=runtime.utc,
             )
             self.backfill = BackfillThread(backfill, on_failure=on_failure)
         self.deliveries = [self._make_delivery(store) for store in resources.stores]
@@ -96,12 +111,12 @@ class Collector:
             journal,
             decode=exchange.decode,
             checkpoint_every_ms=config.journal.checkpoint_every_ms,
-            is_sparing=config.repair.enabled and len(symbols) > FEW_SYMBOLS,
-            now=now_ms(),
-            clock=utc_ms,
+            is_sparing=config.repair.enabled and len(symbols) > few_symbols,
+            now=runtime.now(),
+            clock=runtime.utc,
             status=self._publish,
-            on_bars=self._notify_deliveries,
-            on_gaps=self._backfill_gaps,
+            on_bars=self.notify_deliveries,
+            on_gaps=self.publish_gaps,
             on_idle_symbols=self._check_idle_symbols,
             on_dead_stream=self.feed.resubscribe,
             pruning=self._make_pruning(journal),
@@ -118,6 +133,7 @@ class Collector:
             ),
             on_failure=self._supervisor.fail,
             on_bad_options=partial(self._refuse_options, store.name),
+            runtime=self._runtime,
         )
 
     def _make_pruning(self, journal: Journal) -> Pruning | None:
@@ -138,7 +154,7 @@ class Collector:
 
     def snapshot(self) -> CollectorSnapshot:
         """Return the state of every part. Any thread."""
-        now = now_ms()
+        now = self._runtime.now()
         budget = self._exchange.budget
         return CollectorSnapshot(
             symbols=len(self._symbols),
@@ -178,11 +194,13 @@ class Collector:
         self._ingest_snapshot = ingest
         return as_json(self.figures())
 
-    def _notify_deliveries(self) -> None:
+    def notify_deliveries(self) -> None:
+        """Have the stores given what was committed just now. On the thread that ingests."""
         for delivery in self.deliveries:
             delivery.notify()
 
-    def _backfill_gaps(self, gaps: GapSet) -> None:
+    def publish_gaps(self, gaps: GapSet) -> None:
+        """Have asked for what is missing of a symbol now. On the thread that ingests."""
         if self.backfill is not None:
             self.backfill.update(gaps)
 

@@ -27,6 +27,7 @@ from bintrades.exchange.registry import EXCHANGES
 from bintrades.journal.reader import JournalReader
 from bintrades.journal.writer import MARK_EVERY_MS, Journal
 from bintrades.net.dialing import Dialer
+from bintrades.net.network import SystemNetwork
 from bintrades.net.tls import Certificates
 from bintrades.util.clocks import now_ms, utc_ms
 from bintrades.util.logs import LimitedLog
@@ -85,7 +86,7 @@ def run(config: Config, stores: Sequence[Store], reasons: StopReasons) -> int:
 def _open_exchange(config: Config, journal: Journal) -> Exchange:
     return EXCHANGES["binance"].open(
         config.binance,
-        Dialer(Certificates().context),
+        SystemNetwork(Dialer(Certificates().context)),
         weight_share=config.repair.weight_share,
         banned_for_ms=_remembered_ban(journal).left_ms(utc_ms()),
     )

@@ -11,16 +11,20 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from bintrades.exchange.port import Exchange, ExchangeOptions, MarketFacts
-    from bintrades.net.dialing import Dialer
+    from bintrades.net.network import Network
 
 
 class OpenExchange(Protocol):
     """Assembles one market of an exchange."""
 
     def __call__(
-        self, options: ExchangeOptions, dialer: Dialer, *, weight_share: int, banned_for_ms: int
+        self, options: ExchangeOptions, network: Network, *, weight_share: int, banned_for_ms: int
     ) -> Exchange:
-        """Return the exchange; raises ConfigError for certificates that cannot be read."""
+        """Return the market of *options*.
+
+        *weight_share* is the percentage of the exchange's request weight that may be used, and
+        *banned_for_ms* for how long an earlier process was told to make no requests.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +36,12 @@ class ExchangeKind:
 
 
 def _open_binance(
-    options: ExchangeOptions, dialer: Dialer, *, weight_share: int, banned_for_ms: int
+    options: ExchangeOptions, network: Network, *, weight_share: int, banned_for_ms: int
 ) -> Exchange:
     # Imported when opened: the commands that only read the configuration need none of it.
-    from bintrades.exchange.binance.exchange import BinanceExchange
+    from bintrades.exchange.binance.exchange import open_exchange
 
-    return BinanceExchange(options, dialer, weight_share=weight_share, banned_for_ms=banned_for_ms)
+    return open_exchange(options, network, weight_share=weight_share, banned_for_ms=banned_for_ms)
 
 
 EXCHANGES = {"binance": ExchangeKind(BINANCE_MARKETS, _open_binance)}

@@ -60,15 +60,15 @@ def _open_with_connect(through: Socket, proxy: Proxy, host: str, port: int) -> N
         raise ConnectionError(f"{proxy} answers as no HTTP proxy does: {one_line(first)}")
     if not status.startswith("2"):
         raise ConnectionError(
-            f"{proxy} refuses a way to {place}: {one_line(status)}{_advice(status[:3], port)}"
+            f"{proxy} refuses a way to {place}: {one_line(status)}{_advice(status[:3], host, port)}"
         )
 
 
-def _advice(status: str, port: int) -> str:
+def _advice(status: str, host: str, port: int) -> str:
     if status == "407":
         return "; put its user and password into the address"
     if port not in _PORTS_ALLOWED_EVERYWHERE:
-        return f"; many proxies refuse port {port}: use an address of the same host with port 443"
+        return f"; many proxies refuse port {port}: {host}:443 may have the same"
     return ""
 
 

@@ -55,7 +55,7 @@ class BackfillThread(Worker):
         return self._backfill.step()
 
     def take_updates(self, wait_ms: int = 0) -> None:
-        """Take over what has come, waiting for something to come for up to *wait_ms*. Its thread."""
+        """Take over what has come, waiting for up to *wait_ms* for something. Its thread."""
         try:
             gaps = self._gaps.get(timeout=min(wait_ms, POLL_EVERY_MS) / 1000)
             while gaps is not None:

@@ -35,8 +35,6 @@ from bintrades.exchange.binance.feed.reader import Reader
 from bintrades.exchange.registry import EXCHANGES
 from bintrades.journal.reader import Cursor
 from bintrades.model import ABSENT, Gap, GapCause, Trade, utc
-from bintrades.net.dialing import Dialer
-from bintrades.net.tls import Certificates
 from bintrades.stores.loader import load_stores
 from bintrades.testing.bars import OPEN_TIME_MS, sample_bar, sample_bars
 from bintrades.util.clocks import now_ms, utc_ms
@@ -45,6 +43,7 @@ from bintrades.util.text import as_json, remember_secrets
 from bintrades.version import __version__
 from tests.checkout import REPOSITORY
 from tests.journals import by_key, checkpoints, finished, journal_at, open_journal
+from tests.networks import system_network
 from tests.strategies import make_trade
 
 if TYPE_CHECKING:
@@ -79,7 +78,7 @@ class Stage:
             store_options={"jsonl": {}},
         )
         self.exchange = EXCHANGES["binance"].open(
-            config.binance, Dialer(Certificates().context), weight_share=50, banned_for_ms=0
+            config.binance, system_network(), weight_share=50, banned_for_ms=0
         )
         process = Process()
         process.state = RUNNING

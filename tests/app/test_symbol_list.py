@@ -13,11 +13,10 @@ from bintrades.config.loader import BinanceConfig, SymbolsConfig
 from bintrades.errors import ConfigError, ExchangeError
 from bintrades.exchange.ban import BLOCKED_UNTIL, Ban
 from bintrades.exchange.registry import EXCHANGES
-from bintrades.net.dialing import Dialer
-from bintrades.net.tls import Certificates
 from bintrades.testing.exchange import ExchangeSimulator
 from bintrades.util.clocks import utc_ms
 from tests.journals import journal_at
+from tests.networks import system_network
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,7 +52,7 @@ def opened(exchange: ExchangeSimulator, journal: Journal | None = None) -> Itera
     ban = Ban.read(journal.get_meta(BLOCKED_UNTIL) if journal else None)
     binance = EXCHANGES["binance"].open(
         BinanceConfig(rest_url=exchange.rest_url),
-        Dialer(Certificates().context),
+        system_network(),
         weight_share=50,
         banned_for_ms=ban.left_ms(utc_ms()),
     )

@@ -11,12 +11,12 @@ import pytest
 import trustme
 
 from bintrades.errors import ExchangeError
-from bintrades.exchange.binance.feed.connection import Connection
 from bintrades.exchange.binance.markets import MARKETS
 from bintrades.exchange.binance.rest import RestClient
 from bintrades.net.dialing import Dialer
 from bintrades.net.network import SystemNetwork
 from bintrades.net.sockets import Allowance
+from bintrades.net.websocket import Connection
 from bintrades.testing.exchange import ExchangeSimulator
 from tests.servers import SocksProxy, name_addresses, say_nothing, server, swallowing
 

@@ -1,47 +1,47 @@
-"""One life of the collector: the real core, wired as in bintrades.service, without its threads."""
+"""One life of the collector: assembled as always, stepped instead of run by threads."""
 
 from __future__ import annotations
 
 from collections import deque
 from dataclasses import replace
-from typing import TYPE_CHECKING, cast
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
-from bintrades.core.aggregator import Aggregator
-from bintrades.core.gap_queue import FIRST_RETRY_S, LONGEST_RETRY_S
+from bintrades.app.collector import Collector, Resources, Supervisor
+from bintrades.app.figures import Process
+from bintrades.config.loader import (
+    BarsConfig,
+    BinanceConfig,
+    Config,
+    JournalConfig,
+    RepairConfig,
+    StoresConfig,
+)
 from bintrades.exchange.ban import BLOCKED_UNTIL, Ban
-from bintrades.exchange.binance.backfill_plan import BackfillPlan, Request
 from bintrades.exchange.binance.budget import Budget
-from bintrades.exchange.binance.feed.pool import ConnectionPool
-from bintrades.exchange.binance.feed.reader import AttemptLimit, Reader, StreamOptions
-from bintrades.exchange.binance.history import History
+from bintrades.exchange.binance.exchange import BinanceExchange
 from bintrades.exchange.binance.markets import MARKETS
-from bintrades.exchange.binance.messages import decode
-from bintrades.exchange.events import Payloads
-from bintrades.journal.reader import Cursor
+from bintrades.exchange.events import Connected, Disconnected, Event, Payloads
 from bintrades.journal.writer import Journal
-from bintrades.pipeline.backfill import Backfill
-from bintrades.pipeline.delivery import Delivery
-from bintrades.pipeline.ingest import Ingest
-from bintrades.pipeline.pruning import Pruning
-from bintrades.util.backoff import Backoff
+from bintrades.pipeline.inbox import Inbox
+from bintrades.util.runtime import Runtime
+from tests.simulation.network import SimulatedNetwork
 
 if TYPE_CHECKING:
-    import queue
-    from collections.abc import Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Sequence
 
+    from bintrades.exchange.binance.feed.reader import Reader
     from bintrades.exchange.binance.market import Market
-    from bintrades.exchange.binance.rest import RestClient
-    from bintrades.exchange.events import Event
     from bintrades.model import GapSet
     from bintrades.stores.store import Store
-    from tests.simulation.exchange import Connection as StreamConnection
+    from tests.simulation.schedule import Schedule
     from tests.simulation.stores import FaultyStore, OtherClient
     from tests.simulation.world import World
 
 _SHARE = 50
 _LOOKS_EVERY_MS = 10_000  # a delivery that nobody has called
 _MOST_STEPS = 200  # of the backfill without time passing: more means that it spins
+_FOR_EVER_MS = 100 * 365 * 86_400_000
 
 
 def market_of(page: int, weight_per_minute: int) -> Market:
@@ -55,161 +55,145 @@ def market_of(page: int, weight_per_minute: int) -> Market:
     )
 
 
-class SteppedReader(Reader):
-    """A reader without a thread: one step at a time, by the clock of the world."""
+def config_of(schedule: Schedule, path: Path, stores: Sequence[str]) -> Config:
+    """Return the configuration of a collector whose journal is *path*."""
+    retention_ms = _FOR_EVER_MS if schedule.retention is None else schedule.retention
+    return Config(
+        path=Path("simulation.ini"),
+        folder=path.parent,
+        binance=BinanceConfig(
+            stream_url="ws://simulation",
+            rest_url="http://simulation",
+            redundancy=schedule.redundancy,
+            streams_per_connection=schedule.group_size,
+            rotate_after_ms=schedule.rotate_after,
+            coalesce_ms=0,
+            silence_timeout_ms=schedule.silence_timeout,
+        ),
+        bars=BarsConfig(interval_ms=schedule.interval, grace_ms=schedule.grace),
+        repair=RepairConfig(max_age_ms=schedule.max_age, weight_share=_SHARE),
+        journal=JournalConfig(
+            path=path,
+            retention_ms=retention_ms,
+            checkpoint_every_ms=schedule.checkpoint_every,
+        ),
+        stores=StoresConfig(enabled=tuple(stores)),
+        store_options={store: {} for store in stores},
+    )
 
-    def __init__(
-        self, collector: Collector, number: int, symbols: Sequence[str], copy: int
-    ) -> None:
-        self._world = collector.world
-        self._collector = collector
-        self._is_started = False
-        self._not_before = 0
-        self.connection: StreamConnection | None = None
-        super().__init__(
-            number,
-            symbols,
-            cast("queue.Queue[Event]", collector),
-            replace(collector.stream_options, connect=self._open),
-            collector.attempts,
-            copy=copy % 2,  # rotation goes on counting
-            on_failure=self._world.errors.append,
-        )
 
-    @property
-    def is_alive(self) -> bool:
-        return self._is_started
+class SteppedThread:
+    """In the place of a thread: it only says whether the worker has begun and not yet ended."""
+
+    def __init__(self) -> None:
+        self._is_alive = False
 
     def start(self) -> None:
-        self._is_started = True
+        """Begin."""
+        self._is_alive = True
 
-    def stop(self) -> None:
-        self._is_started = False
-        self._world.note(f"{self.name} stopped")
-        self.disconnect()
+    def end(self) -> None:
+        """End."""
+        self._is_alive = False
 
-    def step_if_due(self) -> None:
-        """Do a step, unless it rests or is stopped."""
-        if self._is_started and self._world.clock.now() >= self._not_before:
-            self._not_before = self._world.clock.now() + int(self.step() * 1000)
-            if self.last_error is not None:
-                self._world.note(f"{self.name}: {self.last_error}")
+    def is_alive(self) -> bool:
+        """Whether it has begun and not yet ended."""
+        return self._is_alive
 
-    def _open(self, copy: int) -> StreamConnection:
-        self._world.note(f"{self.name} connects for {', '.join(self.symbols)}")
-        self.connection = self._world.streams.connect(copy, self._world.schedule.delays[copy])
-        return self.connection
+    def join(self, timeout: float | None = None) -> None:
+        """Wait for nothing."""
 
 
-class Collector:
-    """From start to stop, or to a kill."""
+class WorldInbox(Inbox):
+    """An inbox that what REST brings reaches late: it was a while under way."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        self._world = world
+        self._under_way: deque[tuple[int, Event]] = deque()
+
+    @property
+    def under_way(self) -> int:
+        """Events that have not arrived yet."""
+        return len(self._under_way)
+
+    def put(self, item: Event, block: bool = True, timeout: float | None = None) -> None:
+        """Take an event of the feed at once, and what comes from the REST side later."""
+        if isinstance(item, Payloads | Connected | Disconnected):
+            super().put(item, block, timeout)
+            return
+        self._world.seam()
+        at = self._world.clock.now() + self._world.rng.choice([0, 5, 80, 600])
+        if self._under_way:
+            at = max(at, self._under_way[-1][0])
+        self._under_way.append((at, item))
+
+    def arrive(self, now: int) -> None:
+        """Have arrive what has been under way for long enough."""
+        while self._under_way and self._under_way[0][0] <= now:
+            super().put(self._under_way.popleft()[1])
+
+
+class Failures(Supervisor):
+    """Takes what no worker can go on with for an error of the world."""
+
+    def __init__(self, errors: list[str]) -> None:
+        self._errors = errors
+
+    def fail(self, failure: str) -> None:
+        """Take it for one."""
+        self._errors.append(failure)
+
+    def refuse(self, problem: str) -> None:
+        """Take it for one."""
+        self._errors.append(problem)
+
+
+class SilentProcess(Process):
+    """Says nothing of itself: process number and dates would make every world another one."""
+
+    def figures(self) -> dict[str, Any]:
+        """Return nothing."""
+        return {}
+
+
+class SteppedCollector(Collector):
+    """A collector from start to stop, or to a kill. The world steps its workers."""
 
     def __init__(
         self, world: World, path: Path, stores: Sequence[FaultyStore | OtherClient]
     ) -> None:
         schedule, clock = world.schedule, world.clock
         self.world = world
-        self.inbox: deque[Event] = deque()
         self.unseen = set(schedule.symbols)  # of which no trade was handled yet
         self.first_times: dict[str, int] = {}
-        self._under_way: deque[tuple[int, Event]] = deque()  # answers of the REST side
-        self._updates: deque[GapSet] = deque()
-        self._has_news = True
-        self._not_before: dict[str, int] = {}
+        self.network = SimulatedNetwork(world)
+        self._stores = stores
+        self._readers: list[Reader] = []  # in the order of their last steps
+        self._threads: dict[str, SteppedThread] = {}
+        self._not_before: dict[str, int] = {}  # the next step of a reader or a delivery
         self._asks_at = 0
         self._looks_at = 0
-        market = market_of(schedule.page, schedule.weight_per_minute)
-        self.stream_options = StreamOptions(
-            "ws://simulation",
-            market,
-            connect=world.streams.connect,
-            coalesce_ms=0,
-            silence_timeout_ms=schedule.silence_timeout,
-            now=clock.now,
-            rng=world.rng,
-        )
-        self.attempts = AttemptLimit(market)
         self.journal = Journal(
             path, market="spot", interval_ms=schedule.interval, mark_every_ms=500
         )
-        self.journal.release(schedule.symbols, clock.utc())
-        self.aggregator = Aggregator(
-            schedule.symbols,
-            market="spot",
-            interval_ms=schedule.interval,
-            grace_ms=schedule.grace,
-        )
-        self.aggregator.resume(self.journal.checkpoints)
         banned_for = Ban.read(self.journal.get_meta(BLOCKED_UNTIL)).left_ms(clock.utc())
         self.budget = Budget(schedule.weight_per_minute, _SHARE, banned_for, clock.now())
-        rest = cast("RestClient", world.rest)
-        plan = BackfillPlan(
-            market,
-            schedule.max_age,
-            lambda: Backoff(FIRST_RETRY_S, LONGEST_RETRY_S, world.rng),
-        )
-        self.backfill: Backfill[Request] = Backfill(
-            History(rest, world.market, plan, self.budget, clock.now),
-            self.budget,
-            put=self._put_later,
-            clock=lambda: self.aggregator.clock(clock.now()),
-            now=clock.now,
-            utc=clock.utc,
-        )
-        self.recording = Ingest(
-            self.aggregator,
+        self._arrivals = WorldInbox(world)
+        config = config_of(schedule, path, [store.name for store in stores])
+        runtime = Runtime(clock.now, self._utc, self._make_thread, world.rng)
+        resources = Resources(
             self.journal,
-            decode=decode,
-            checkpoint_every_ms=schedule.checkpoint_every,
-            is_sparing=schedule.seed % 2 == 1,
-            now=clock.now(),
-            clock=self._utc,
-            status=lambda _: "{}",
-            on_bars=self._on_bars,
-            on_gaps=self._on_gaps,
-            on_idle_symbols=self.backfill.check_idle,
-            on_dead_stream=lambda symbol: self.connections.resubscribe(symbol),
-            pruning=self._make_pruning(),
+            BinanceExchange(world.market, config.binance, self.network, self.budget, runtime),
+            cast("Sequence[Store]", stores),
+            SilentProcess(),
+            Failures(world.errors),
+            self._arrivals,
+            runtime,
         )
-        self.readers: list[SteppedReader] = []
-        self.connections = ConnectionPool(
-            schedule.symbols,
-            self._make_reader,
-            group_size=schedule.group_size,
-            redundancy=schedule.redundancy,
-            rotate_after_ms=schedule.rotate_after,
-            rng=world.rng,
-        )
-        self.deliveries = [
-            (
-                store,
-                Delivery(
-                    cast("Store", store),
-                    {},
-                    Cursor(
-                        path,
-                        store.name,
-                        self.recording.save_readable,
-                        self.recording.lose_unreadable,
-                    ),
-                    on_failure=world.errors.append,
-                    on_bad_options=world.errors.append,
-                ),
-            )
-            for store in stores
-        ]
-        for _, delivery in self.deliveries:
-            delivery._backoff = Backoff(0.5, 30.0, world.rng)  # or no world were ever the same
-        self.connections.start()
-
-    @property
-    def stream_connections(self) -> list[StreamConnection]:
-        """The connections to the exchange that its readers have now."""
-        return [reader.connection for reader in self.readers if reader.connection is not None]
-
-    def put(self, event: Event, timeout: float = 0.0) -> None:  # noqa: ARG002 - as a queue has it
-        """Put *event* into the inbox; a reader whose inbox is full is not stepped."""
-        self.inbox.append(event)
+        few_symbols = 0 if schedule.seed % 2 == 1 else len(schedule.symbols)
+        super().__init__(config, schedule.symbols, resources, few_symbols=few_symbols)
+        self.feed.start()
 
     def step(self) -> None:
         """Let every thread that can do something do it, in any order."""
@@ -222,16 +206,17 @@ class Collector:
 
     def stop(self) -> bool:
         """End in good order, as Service does; return whether the journal took everything."""
-        for reader in self.readers:
+        for reader in self._new_order():
             reader.stop()
-        self.inbox.extend(event for _, event in self._under_way)
-        while self.inbox:
+        self._end_stopped_readers()
+        self._arrivals.arrive(2**63)
+        while not self.inbox.empty():
             self._handle_next()
         for _ in range(3):
-            if self.recording.finish(self.world.clock.now()):
+            if self.ingest.finish(self.world.clock.now()):
                 break
-        is_saved = self.recording.waiting_bars == 0
-        for store, delivery in self.deliveries:
+        is_saved = self.ingest.waiting_bars == 0
+        for store, delivery in zip(self._stores, self.deliveries, strict=True):
             if not store.is_hanging:
                 delivery.deliver_all()
             store.close()
@@ -246,47 +231,79 @@ class Collector:
     def waiting(self) -> str:
         """What waits anywhere, or is remembered for nothing; most often empty."""
         found = {
-            "inbox": len(self.inbox) + len(self._under_way) + len(self._updates),
-            "backfill": not self.backfill.is_idle,
+            "inbox": self.inbox.qsize() + self._arrivals.under_way,
+            "backfill": self.backfill is not None and not self.backfill.is_idle,
             "open bars": self.aggregator.open_bar_count,
-            "bars": self.aggregator.waiting_bar_count or self.recording.waiting_bars,
-            "stores": [each.last_error for _, each in self.deliveries if each.last_error],
+            "bars": self.aggregator.waiting_bar_count or self.ingest.waiting_bars,
+            "stores": [each.last_error for each in self.deliveries if each.last_error],
         }
         return ", ".join(f"{name}: {value}" for name, value in found.items() if value)
 
+    def notify_deliveries(self) -> None:
+        """Have the stores given what was committed just now, but not all at once."""
+        self.world.seam()
+        super().notify_deliveries()
+        for delivery in self.deliveries:
+            if not delivery.last_error:  # after a failure nothing cuts the waiting short
+                rest = self.world.rng.choice([0, 1_000, 2_000])
+                self._not_before[delivery.name] = self.world.clock.now() + rest
+
+    def publish_gaps(self, gaps: GapSet) -> None:
+        """Have asked for what is missing of a symbol now, and look at it."""
+        super().publish_gaps(gaps)
+        self.world.see_gaps(gaps)
+
     def _read(self) -> None:
-        alive = [reader for reader in self.readers if reader.is_alive]
-        self.readers = alive
-        self.world.rng.shuffle(alive)
-        for reader in alive:
-            if len(self.inbox) < self.world.schedule.inbox_size:
-                reader.step_if_due()
+        self._readers = self._new_order()
+        self.world.rng.shuffle(self._readers)
+        for reader in self._readers:
+            if self.inbox.qsize() < self.world.schedule.inbox_size:
+                self._step_reader(reader)
+
+    def _new_order(self) -> list[Reader]:
+        """Return the readers that live: those known before in their order, then the new ones."""
+        alive = [reader for reader in self.feed.readers if reader.is_alive]
+        known = [reader for reader in self._readers if reader in alive]
+        return known + [cast("Reader", each) for each in alive if each not in known]
+
+    def _step_reader(self, reader: Reader) -> None:
+        now = self.world.clock.now()
+        if now >= self._not_before.get(reader.name, 0):
+            self._not_before[reader.name] = now + int(reader.step() * 1000)
+            if reader.last_error is not None:
+                self.world.note(f"{reader.name}: {reader.last_error}")
+
+    def _end_stopped_readers(self) -> None:
+        for reader in self._new_order():
+            if reader.is_stopping:
+                self.world.note(f"{reader.name} stopped")
+                reader.disconnect()
+                self._threads[reader.name].end()
 
     def _record(self) -> None:
         now = self.world.clock.now()
-        while self._under_way and self._under_way[0][0] <= now:
-            self.inbox.append(self._under_way.popleft()[1])
-        lowest = len(self.inbox) if self.world.is_calm else 0
-        for _ in range(self.world.rng.randint(lowest, len(self.inbox))):
+        self._arrivals.arrive(now)
+        waiting = self.inbox.qsize()
+        for _ in range(self.world.rng.randint(waiting if self.world.is_calm else 0, waiting)):
             self._handle_next()
-            self.recording.tick(now, is_caught_up=not self.inbox)
-        self.recording.tick(now, is_caught_up=not self.inbox)
+            self.ingest.tick(now, is_caught_up=self.inbox.empty())
+        self.ingest.tick(now, is_caught_up=self.inbox.empty())
 
     def _handle_next(self) -> None:
-        event = self.inbox.popleft()
+        event = self.inbox.get_nowait()
         if self.unseen and isinstance(event, Payloads):
-            for trade in decode(event.batch).trades:
+            for trade in BinanceExchange.decode(event.batch).trades:
                 if trade.symbol in self.unseen:
                     self.unseen.remove(trade.symbol)
                     self.first_times[trade.symbol] = trade.time
-        self.recording.handle(event)
+        self.ingest.handle(event)
         self.world.seam()
 
     def _repair(self) -> None:
-        while self._updates:
-            self.backfill.update(self._updates.popleft())
+        assert self.backfill is not None
+        self.backfill.take_updates()
         now = self.world.clock.now()
-        if now < self._asks_at or len(self.inbox) >= self.world.schedule.inbox_size:
+        if now < self._asks_at or self.inbox.qsize() >= self.world.schedule.inbox_size:
             return
         for _ in range(_MOST_STEPS):
             wait = self.backfill.step()
@@ -297,11 +314,11 @@ class Collector:
 
     def _deliver(self) -> None:
         now = self.world.clock.now()
-        for store, delivery in self.deliveries:
-            if store.is_hanging or now < self._not_before.get(store.name, 0):
+        for store, delivery in zip(self._stores, self.deliveries, strict=True):
+            if store.is_hanging or now < self._not_before.get(delivery.name, 0):
                 continue
             is_caught_up, wait_s = delivery.deliver_all()
-            self._not_before[store.name] = now + (
+            self._not_before[delivery.name] = now + (
                 _LOOKS_EVERY_MS if is_caught_up else int(wait_s * 1000)
             )
 
@@ -309,38 +326,13 @@ class Collector:
         now = self.world.clock.now()
         if now >= self._looks_at:
             self._looks_at = now + 1_000
-            self.connections.maintain(now)
+            self.feed.maintain(now)
+            self._end_stopped_readers()
 
-    def _make_pruning(self) -> Pruning | None:
-        retention_ms = self.world.schedule.retention
-        if retention_ms is None:
-            return None
-        return Pruning(self.journal, [store.name for store in self.world.stores], retention_ms)
-
-    def _make_reader(self, number: int, symbols: Sequence[str], copy: int) -> Reader:
-        reader = SteppedReader(self, number, symbols, copy)
-        self.readers.append(reader)
-        return reader
-
-    def _put_later(self, event: Event) -> None:
-        """Take an answer of the REST side, which was a while under way."""
-        self.world.seam()
-        at = self.world.clock.now() + self.world.rng.choice([0, 5, 80, 600])
-        if self._under_way:
-            at = max(at, self._under_way[-1][0])
-        self._under_way.append((at, event))
+    def _make_thread(self, _run: Callable[[], None], name: str) -> SteppedThread:
+        thread = self._threads[name] = SteppedThread()
+        return thread
 
     def _utc(self) -> int:
         self.world.seam()
         return self.world.clock.utc()
-
-    def _on_bars(self) -> None:
-        self.world.seam()
-        for store, delivery in self.deliveries:
-            if not delivery.last_error:  # after a failure nothing cuts the waiting short
-                rest = self.world.rng.choice([0, 1_000, 2_000])
-                self._not_before[store.name] = self.world.clock.now() + rest
-
-    def _on_gaps(self, gaps: GapSet) -> None:
-        self._updates.append(gaps)
-        self.world.see_gaps(gaps)

@@ -162,7 +162,7 @@ class Streams:
         """Whether every trade was published."""
         return not self._trades
 
-    def connect(self, copy: int, delay: int = 0) -> Connection:
+    def connect(self, copy: int, delay: int) -> Connection:
         """Return a new connection; raises ConnectionError."""
         if self._faults.active("stream", "refuse", copy):
             raise ConnectionRefusedError("refused")

@@ -1,15 +1,14 @@
-"""The REST side of the simulated exchange, in the place of the RestClient."""
+"""The REST side of the simulated exchange, in the place of an HTTP client."""
 
 from __future__ import annotations
 
 import json
 from bisect import bisect_left
+from dataclasses import dataclass
+from email.utils import formatdate
 from itertools import filterfalse, islice
-from typing import TYPE_CHECKING, Any, TypeVar
-
-import msgspec
-
-from bintrades.exchange.binance.rest import RestError
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, urlsplit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -21,13 +20,25 @@ if TYPE_CHECKING:
     from tests.simulation.faults import Faults
     from tests.simulation.market import Aggregate, Tape
 
-T = TypeVar("T")
-
 _LAG_MS = 30  # the database is always a little behind the streams
 _BAN_MS = 120_000
 _PATCHES = 3  # one trade in so many is late in a patchy database
 _LEFT_OUT = 7  # ids in a row
 _GARBAGE = (b"", b"<html>", b"{}", b"[[1]]", b'[{"id":"x"}]', b'[{"a":1}]')
+
+
+@dataclass(frozen=True)
+class Answer:
+    """In the place of an answer of HTTP."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    reason: str = ""
+
+    def read(self) -> bytes:
+        """Return the body."""
+        return self.body
 
 
 class Rest:
@@ -45,12 +56,14 @@ class Rest:
         note: Callable[[str], None],
         is_shared: bool = False,
     ) -> None:
-        self.used_weight: int | None = None
-        self.minute_left_ms: int | None = None
         self.request_count = 0
         self.blocked_until = 0  # by the monotonic clock of the collector's machine
         self._tapes = {tape.symbol: tape for tape in tapes}
         self._market = market
+        self._endpoints = {
+            endpoint.path: endpoint
+            for endpoint in (market.historical_trades, market.aggregate_trades)
+        }
         self._clock = clock
         self._faults = faults
         self._rng = rng
@@ -68,23 +81,33 @@ class Rest:
         """A new process may ask, if it does not know of the refusal."""
         self.blocked_until = 0
 
-    def get(self, endpoint: Endpoint, params: Mapping[str, str | int], answer: type[T]) -> T:
-        """Answer a request as RestClient.get does."""
+    def close(self) -> None:
+        """Close nothing."""
+
+    def get(self, target: str) -> Answer:
+        """Answer a request as the exchange does. Raises OSError where there is no answer."""
         self.request_count += 1
+        parts = urlsplit(target)
+        endpoint = self._endpoints[parts.path]
+        params = dict(parse_qsl(parts.query))
+        answer = self._answer(endpoint, params)
+        said = answer.body[:400].decode(errors="replace")
+        self._note(f"REST {parts.path.rpartition('/')[2]} {params}: {answer.status} {said}")
+        return answer
+
+    def _answer(self, endpoint: Endpoint, params: Mapping[str, str]) -> Answer:
         self._count(endpoint)
-        question = f"{endpoint.path.rpartition('/')[2]} {dict(params)}"
-        try:
-            self._refuse_perhaps()
-            body = self._body(endpoint, params)
-            decoded = msgspec.json.decode(body, type=answer)
-        except msgspec.MsgspecError as error:
-            self._note(f"REST {question}: garbage")
-            raise RestError(f"not the expected answer: {error}", status=200) from error
-        except RestError as error:
-            self._note(f"REST {question}: {error}")
-            raise
-        self._note(f"REST {question}: {body[:400].decode()}")
-        return decoded
+        headers = {
+            "X-MBX-USED-WEIGHT-1M": str(self._weight),
+            "Date": formatdate(self._clock.exchange() // 1000, usegmt=True),
+        }
+        refusal = self._refusal()
+        if refusal is None:
+            return Answer(200, headers, self._body(endpoint, params))
+        status, retry_after = refusal
+        if retry_after is not None:
+            headers["Retry-After"] = str(retry_after)
+        return Answer(status, headers, b"{}")
 
     def _count(self, endpoint: Endpoint) -> None:
         now = self._clock.now()
@@ -94,27 +117,33 @@ class Rest:
         if minute != self._minute:
             self._minute, self._weight = minute, 0
         self._weight += endpoint.weight
-        self.used_weight = self._weight
-        self.minute_left_ms = 60_000 - self._clock.exchange() // 1000 * 1000 % 60_000
 
-    def _refuse_perhaps(self) -> None:
+    def _refusal(self) -> tuple[int, int | None] | None:
+        """Return the status of a refusal, and after how many seconds to come back, if it says so.
+
+        Raises ConnectionError where there is no answer.
+        """
         if self._is_forbidden:
-            raise self._refused(451, None)
+            return self._refused(451, None)
         if self._weight > self._market.weight_per_minute:
-            raise self._refused(429, 60)
+            return self._refused(429, 60)
         for status in (429, 418, 403, 451):
             if self._faults.strikes("rest", str(status)):
-                retry_after = self._rng.choice([None, 1, 5, 30])
-                raise self._refused(status, retry_after)
+                return self._refused(status, self._rng.choice([None, 1, 5, 30]))
         if self._faults.strikes("rest", "error"):
-            raise RestError("no answer", status=self._rng.choice([None, 400, 500, 503]))
+            error = self._rng.choice([None, 400, 500, 503])
+            if error is None:
+                self._note("REST: no answer")
+                raise ConnectionError("no answer")
+            return error, None
+        return None
 
-    def _refused(self, status: int, retry_after: int | None) -> RestError:
+    def _refused(self, status: int, retry_after: int | None) -> tuple[int, int | None]:
         wait = _BAN_MS if retry_after is None else retry_after * 1000
         self.blocked_until = self._clock.now() + wait
-        return RestError(str(status), status=status, retry_after_s=retry_after)
+        return status, retry_after
 
-    def _body(self, endpoint: Endpoint, params: Mapping[str, str | int]) -> bytes:
+    def _body(self, endpoint: Endpoint, params: Mapping[str, str]) -> bytes:
         if self._faults.strikes("rest", "garbage"):
             return self._rng.choice(_GARBAGE)
         tape = self._tapes[str(params["symbol"])]
@@ -155,9 +184,7 @@ class Rest:
         return trade.event_time + left_out.amount >= self._clock.exchange()
 
     @staticmethod
-    def _aggregates(
-        tape: Tape, params: Mapping[str, str | int], end: int, limit: int
-    ) -> list[Aggregate]:
+    def _aggregates(tape: Tape, params: Mapping[str, str], end: int, limit: int) -> list[Aggregate]:
         newest = tape.ids[end - 1] if end else -1
         last = bisect_left(tape.aggregates, newest + 1, key=lambda row: row.trades[-1].trade_id)
         if "fromId" in params:

@@ -25,7 +25,7 @@ from tests.simulation.checks import (
     check_truth,
 )
 from tests.simulation.clock import Clock
-from tests.simulation.collector import Collector, market_of
+from tests.simulation.collector import SteppedCollector, market_of
 from tests.simulation.exchange import Streams
 from tests.simulation.faults import Faults
 from tests.simulation.harsh import (
@@ -130,13 +130,13 @@ class World:
         self._folder = folder
         self._lives = 0
         self._path = folder / "journal-0"
-        self._collector: Collector | None = None
+        self._collector: SteppedCollector | None = None
         self._starts_at = 0
         self._listens_from = 0
         self._seams_left = -1  # until the process is killed inside of what it does
         self._struck: set[int] = set()  # process faults that have happened
         self._page_limit = False
-        self._second: Collector | None = None
+        self._second: SteppedCollector | None = None
         self._is_wiped = False
         self.unseen_at_wipe: set[str] = set()  # of which no trade of before was ever seen
         self._rollbacks = sorted(self.harshness.rollbacks)
@@ -275,7 +275,7 @@ class World:
         if self._second is None:
             self.note("a second collector starts")
             clients = [OtherClient(store) for store in self.stores]
-            self._second = Collector(self, self._folder / "second", clients)
+            self._second = SteppedCollector(self, self._folder / "second", clients)
         self._second.step()
         self._seams_left = seams
 
@@ -300,7 +300,7 @@ class World:
     def _start(self) -> None:
         self.note("the collector starts")
         self._listens_from = self.clock.exchange() + _CONNECTS_WITHIN_MS
-        self._collector = Collector(self, self._path, self.stores)
+        self._collector = SteppedCollector(self, self._path, self.stores)
         if not self.is_harsh:
             self.errors += check_journal(self, JournalReader(self._path), "after the start")
 
@@ -364,7 +364,7 @@ class World:
 
     def _forget_process(self) -> None:
         assert self._collector is not None
-        connections = self._collector.stream_connections
+        connections = self._collector.network.connections
         self._collector = None
         self._page_limit = False
         self._seams_left = -1
@@ -390,7 +390,7 @@ class World:
             return unrest
         return self._unrest_of(self._second) if self._second is not None else ""
 
-    def _unrest_of(self, collector: Collector) -> str:
+    def _unrest_of(self, collector: SteppedCollector) -> str:
         if waiting := collector.waiting:
             return waiting
         ledgers = ledgers_of(collector.journal)
@@ -424,10 +424,10 @@ class World:
         if self._second is not None:
             self._second.stop()
         self.clock.elapsed += 60_000  # any backoff is over
-        for store, delivery in self._collector.deliveries:
+        for delivery in self._collector.deliveries:
             is_caught_up, _ = delivery.deliver_all()
             if not is_caught_up:
-                self.errors.append(f"{store.name}: not caught up: {delivery.last_error}")
+                self.errors.append(f"{delivery.store_name}: not caught up: {delivery.last_error}")
         self._compare(JournalReader(self._path))
         self._collector.journal.close()
 

@@ -9,29 +9,27 @@ from __future__ import annotations
 import collections
 import logging
 import queue
-import random
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bintrades.exchange.binance.feed.connection import Connection
 from bintrades.exchange.binance.feed.session import FLOOD_BYTES, Session
 from bintrades.exchange.binance.feed.stall import StallDetector
 from bintrades.exchange.snapshots import ConnectionSnapshot
 from bintrades.util.backoff import Backoff
-from bintrades.util.clocks import now_ms
 from bintrades.util.logs import LimitedLog
+from bintrades.util.runtime import SYSTEM
 from bintrades.util.text import one_line
 from bintrades.util.worker import Worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from bintrades.exchange.binance.feed.connection import StreamConnection
     from bintrades.exchange.binance.market import Market
     from bintrades.exchange.events import Event
-    from bintrades.net.dialing import Dialer
+    from bintrades.net.network import Network
+    from bintrades.util.runtime import Runtime
 
 log = logging.getLogger(__name__)
 
@@ -64,25 +62,14 @@ class AttemptLimit:
 
 @dataclass(frozen=True, slots=True)
 class StreamOptions:
-    """What all readers have in common.
-
-    *connect* opens a connection for one copy of a group of symbols, see Reader; it raises whatever
-    went wrong. *now* is the monotonic clock in milliseconds, *rng* spreads attempts to connect.
-    """
+    """What all readers have in common."""
 
     stream_url: str
     market: Market
-    connect: Callable[[int], StreamConnection]
+    network: Network
     coalesce_ms: int
     silence_timeout_ms: int
-    now: Callable[[], int] = now_ms
-    rng: random.Random = field(default_factory=random.Random)
-
-
-def connector(stream_url: str, dialer: Dialer) -> Callable[[int], StreamConnection]:
-    """Return what opens connections to combined streams at *stream_url*."""
-    url = stream_url.rstrip("/") + "/stream"
-    return lambda copy: Connection(url, dialer, receive_timeout_s=_RECEIVE_TIMEOUT_S, copy=copy)
+    runtime: Runtime = SYSTEM
 
 
 class Reader(Worker):
@@ -106,7 +93,7 @@ class Reader(Worker):
         copy: int = 0,
         on_failure: Callable[[str], None],
     ) -> None:
-        super().__init__(f"reader-{number}", on_failure)
+        super().__init__(f"reader-{number}", on_failure, options.runtime)
         self.symbols = symbols
         self.connection_count = 0
         self.last_error: str | None = None  # None: connected
@@ -114,12 +101,12 @@ class Reader(Worker):
         self._options = options
         self._attempts = attempts
         self._copy = copy
-        self._now = options.now
+        self._now = options.runtime.now
         self._unsubscribed_since = self._now()
         self._stopping = threading.Event()
         self._session: Session | None = None
         self._stall = StallDetector(options.silence_timeout_ms, self._now())
-        self._backoff = Backoff(_FIRST_WAIT_S, _LONGEST_WAIT_S, options.rng)
+        self._backoff = Backoff(_FIRST_WAIT_S, _LONGEST_WAIT_S, options.runtime.rng)
         self._limited = LimitedLog(log)
 
     @property
@@ -186,6 +173,11 @@ class Reader(Worker):
         if session is not None:
             session.resubscribe(symbol)
 
+    @property
+    def is_stopping(self) -> bool:
+        """Whether it is to end. Any thread."""
+        return self._stopping.is_set()
+
     def stop(self) -> None:
         """Close the connection and end. Any thread."""
         self._stopping.set()
@@ -193,7 +185,7 @@ class Reader(Worker):
     def run(self) -> None:
         """Connect and read, again and again, until stopped."""
         try:
-            while not self._stopping.is_set():
+            while not self.is_stopping:
                 self.beat()
                 wait_s = self.step()
                 if self._session is None:
@@ -245,7 +237,11 @@ class Reader(Worker):
                 wait_ms=wait_ms,
             )
             return min(wait_ms / 1000, _LONGEST_WAIT_S)
-        connection = self._options.connect(self._copy)
+        connection = self._options.network.open_stream(
+            self._options.stream_url.rstrip("/") + "/stream",
+            receive_timeout_s=_RECEIVE_TIMEOUT_S,
+            copy=self._copy,
+        )
         self.connection_count += 1
         self.last_error = None
         name = f"{self.name}.{self.connection_count}"

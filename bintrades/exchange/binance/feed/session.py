@@ -23,9 +23,9 @@ from bintrades.util.logs import LimitedLog
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from bintrades.exchange.binance.feed.connection import StreamConnection
     from bintrades.exchange.binance.feed.stall import StallDetector
     from bintrades.exchange.binance.market import Market
+    from bintrades.net.network import StreamConnection
 
 log = logging.getLogger(__name__)
 

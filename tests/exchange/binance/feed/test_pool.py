@@ -17,13 +17,14 @@ import pytest
 from bintrades.core.ledger import Ledger
 from bintrades.exchange.binance.feed import pool as pool_module
 from bintrades.exchange.binance.feed import reader as reader_module
-from bintrades.exchange.binance.feed.connection import Connection
 from bintrades.exchange.binance.feed.pool import ConnectionPool
-from bintrades.exchange.binance.feed.reader import AttemptLimit, Reader, StreamOptions, connector
+from bintrades.exchange.binance.feed.reader import AttemptLimit, Reader, StreamOptions
 from bintrades.exchange.binance.markets import MARKETS
 from bintrades.exchange.binance.messages import decode
 from bintrades.exchange.events import Connected, Disconnected, Event, Payloads
 from bintrades.net.dialing import Dialer
+from bintrades.net.network import SystemNetwork
+from bintrades.net.websocket import Connection
 from bintrades.pipeline.inbox import MAX_INBOX_BYTES, Inbox
 from bintrades.testing.exchange import ExchangeSimulator
 from bintrades.util.clocks import now_ms
@@ -80,7 +81,7 @@ class Rig:
         self._options = StreamOptions(
             url,
             SPOT,
-            connector(url, Dialer(ssl.create_default_context)),
+            SystemNetwork(Dialer(ssl.create_default_context)),
             coalesce_ms=1,
             silence_timeout_ms=silence_timeout_ms,
         )

@@ -17,11 +17,12 @@ import pytest
 from bintrades.core.ledger import Ledger
 from bintrades.exchange.binance.feed import reader as reader_module
 from bintrades.exchange.binance.feed import subscription as subscription_module
-from bintrades.exchange.binance.feed.reader import AttemptLimit, Reader, StreamOptions, connector
+from bintrades.exchange.binance.feed.reader import AttemptLimit, Reader, StreamOptions
 from bintrades.exchange.binance.markets import MARKETS
 from bintrades.exchange.binance.messages import decode
 from bintrades.exchange.events import Connected, Disconnected, Event, Payloads
 from bintrades.net.dialing import Dialer
+from bintrades.net.network import SystemNetwork
 from bintrades.pipeline.inbox import MAX_INBOX_BYTES, Inbox
 from bintrades.testing.exchange import ExchangeSimulator, combined_payload
 from bintrades.testing.frames import BINARY, CONTINUATION, PING, PONG, TEXT, encode_frame
@@ -74,7 +75,7 @@ class Listening:
             StreamOptions(
                 url,
                 market,
-                connector(url, Dialer(ssl.create_default_context)),
+                SystemNetwork(Dialer(ssl.create_default_context)),
                 coalesce_ms=1,
                 silence_timeout_ms=silence_ms,
             ),

@@ -16,8 +16,8 @@ import pytest
 import trustme
 import websocket
 
-from bintrades.exchange.binance.feed.connection import CONNECT_WITHIN_S, Connection
 from bintrades.net.dialing import Dialer
+from bintrades.net.websocket import CONNECT_WITHIN_S, Connection
 from bintrades.testing.exchange import ExchangeSimulator
 from bintrades.testing.frames import encode_frame
 from bintrades.version import __version__

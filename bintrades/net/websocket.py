@@ -7,7 +7,7 @@ used; what is relied on besides is that it reads no byte after the head of the h
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import websocket
 
@@ -22,32 +22,6 @@ CONNECT_WITHIN_S = 15.0
 
 _SEND_WITHIN_S = 2.0
 _MAX_HANDSHAKE_BYTES = 64 * 1024  # a chain of certificates and an answer have some 10 KiB
-
-
-class StreamConnection(Protocol):
-    """What a session needs of a connection. Belongs to one thread."""
-
-    @property
-    def peer(self) -> str:
-        """The address at the other end."""
-
-    def receive(self) -> bytes | None:
-        """Return what has come, at least a byte, or None if nothing came in time.
-
-        Raises ConnectionError when the other side has closed or reset the connection.
-        """
-
-    def send_text(self, text: str) -> None:
-        """Send a control message."""
-
-    def pong(self, payload: bytes) -> None:
-        """Answer a ping with its own payload."""
-
-    def avoid(self) -> None:
-        """Have other addresses tried before this one: it has brought nothing."""
-
-    def close(self) -> None:
-        """Say goodbye without waiting for the answer."""
 
 
 class Connection:
