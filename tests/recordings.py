@@ -16,8 +16,8 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bintrades.testing.exchange import combined_payload
-from bintrades.testing.market import SimulatedTrade
+from bintrades.testing.exchange_simulator import combined_payload
+from bintrades.testing.simulated_market import SimulatedTrade
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

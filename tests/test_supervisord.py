@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bintrades.testing.exchange import ExchangeSimulator
+from bintrades.testing.exchange_simulator import ExchangeSimulator
 from tests.checkout import REPOSITORY, Checkout
 
 if TYPE_CHECKING:

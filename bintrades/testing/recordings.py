@@ -8,7 +8,7 @@ import random
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
-from bintrades.testing.market import SimulatedTrade
+from bintrades.testing.simulated_market import SimulatedTrade
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING
 
 from bintrades.errors import BintradesError
 from bintrades.testing.amounts import number, whole_number
-from bintrades.testing.exchange import ExchangeSimulator
+from bintrades.testing.exchange_simulator import ExchangeSimulator
 from bintrades.testing.recordings import generate_trades, read_recording
 from bintrades.util.durations import parse_duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bintrades.testing.market import SimulatedTrade
+    from bintrades.testing.simulated_market import SimulatedTrade
 
 _REPORT_S = 5.0
 _STEP_S = 0.02

@@ -20,7 +20,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from bintrades.testing.amounts import number, whole_number
-from bintrades.testing.exchange import ExchangeSimulator
+from bintrades.testing.exchange_simulator import ExchangeSimulator
 from bintrades.testing.mongod import NOT_FOUND, Mongod, find_mongod
 from scripts.soak.market import Market
 from scripts.soak.play import Plan, Soak

@@ -7,7 +7,7 @@ from bisect import bisect
 from dataclasses import dataclass
 from itertools import accumulate
 
-from bintrades.testing.market import SimulatedTrade
+from bintrades.testing.simulated_market import SimulatedTrade
 
 START_MS = 1_767_225_600_000
 """2026-01-01 00:00 UTC: where the market's time begins, whatever the clock of this machine says."""

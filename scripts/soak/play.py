@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
     from pathlib import Path
 
-    from bintrades.testing.exchange import ExchangeSimulator
+    from bintrades.testing.exchange_simulator import ExchangeSimulator
     from bintrades.testing.mongod import Mongod
     from scripts.soak.market import Market
 

@@ -13,7 +13,7 @@ from bintrades.config.loader import BinanceConfig, SymbolsConfig
 from bintrades.errors import ConfigError, ExchangeError
 from bintrades.exchange.ban import BLOCKED_UNTIL, Ban
 from bintrades.exchange.registry import EXCHANGES
-from bintrades.testing.exchange import ExchangeSimulator
+from bintrades.testing.exchange_simulator import ExchangeSimulator
 from bintrades.util.clocks import utc_ms
 from tests.journals import journal_at
 from tests.networks import system_network

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from bintrades.model import Bar
-    from bintrades.testing.exchange import ExchangeSimulator
+    from bintrades.testing.exchange_simulator import ExchangeSimulator
 
     Sections = Mapping[str, Mapping[str, object]]
     Key = tuple[str, int]

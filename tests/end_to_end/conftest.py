@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bintrades.testing.exchange import ExchangeSimulator
+from bintrades.testing.exchange_simulator import ExchangeSimulator
 from bintrades.testing.recordings import read_recording
 from tests.recordings import generate_recording, open_recording, real_folder
 

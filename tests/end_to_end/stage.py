@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bintrades.testing.market import SimulatedTrade
+from bintrades.testing.simulated_market import SimulatedTrade
 from tests.end_to_end.collector import Collector, to_mongodb
 from tests.end_to_end.market import BAR_COUNT, assert_same_bars, documents, in_the_trades
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from pymongo.database import Database
 
     from bintrades.model import Gap
-    from bintrades.testing.exchange import ExchangeSimulator
-    from bintrades.testing.rest import RestRequest
+    from bintrades.testing.exchange_simulator import ExchangeSimulator
+    from bintrades.testing.rest_server import RestRequest
     from tests.end_to_end.collector import Sections
     from tests.end_to_end.market import Fields, Frame, Key
 

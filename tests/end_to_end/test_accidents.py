@@ -12,8 +12,8 @@ import pytest
 import trustme
 
 from bintrades.net.tls import BUNDLE_VARIABLE
-from bintrades.testing.exchange import ExchangeSimulator
-from bintrades.testing.frames import encode_frame
+from bintrades.testing.exchange_simulator import ExchangeSimulator
+from bintrades.testing.server_frames import encode_frame
 from tests.end_to_end.machine.sitecustomize import HOSTS, SPEED
 from tests.end_to_end.stage import (
     Stage,

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bintrades.testing.exchange import ExchangeSimulator
-from bintrades.testing.frames import encode_frame
+from bintrades.testing.exchange_simulator import ExchangeSimulator
+from bintrades.testing.server_frames import encode_frame
 from tests.end_to_end.collector import Collector, to_mongodb
 from tests.end_to_end.market import documents
 from tests.servers import HttpProxy, SocksProxy, server

@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bintrades.testing.frames import encode_frame
+from bintrades.testing.server_frames import encode_frame
 from tests.end_to_end.stage import wait_for_subscription_after
 
 if TYPE_CHECKING:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from pymongo.database import Database
 
-    from bintrades.testing.exchange import ExchangeSimulator
+    from bintrades.testing.exchange_simulator import ExchangeSimulator
     from tests.end_to_end.collector import Sections
 
     Frames = list[tuple[int, bytes]]

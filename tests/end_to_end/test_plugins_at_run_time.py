@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from pymongo.database import Database
 
-    from bintrades.testing.exchange import ExchangeSimulator
+    from bintrades.testing.exchange_simulator import ExchangeSimulator
     from tests.end_to_end.collector import Sections
 
 START_MS = 1_720_000_000_000

@@ -12,7 +12,7 @@ import pytest
 import trustme
 
 from bintrades.net.tls import BUNDLE_VARIABLE
-from bintrades.testing.exchange import ExchangeSimulator
+from bintrades.testing.exchange_simulator import ExchangeSimulator
 from bintrades.testing.recordings import read_recording
 from tests.end_to_end.collector import Collector, to_mongodb
 from tests.end_to_end.market import (

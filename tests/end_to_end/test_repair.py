@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pymongo.database import Database
 
     from bintrades.model import Gap
-    from bintrades.testing.exchange import ExchangeSimulator
+    from bintrades.testing.exchange_simulator import ExchangeSimulator
     from tests.end_to_end.collector import Collector
     from tests.end_to_end.stage import Stage
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from pymongo.database import Database
 
-    from bintrades.testing.exchange import ExchangeSimulator
+    from bintrades.testing.exchange_simulator import ExchangeSimulator
 
     Frames = list[tuple[int, bytes]]
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from bintrades.testing.connection import Connection
+    from bintrades.testing.stream_connection import StreamConnection
     from tests.end_to_end.collector import Collector, Sections
     from tests.end_to_end.stage import Stage
 
@@ -101,7 +101,7 @@ def test_the_cut_after_24_hours_is_repaired_where_it_comes_unannounced(stage: St
     stage.assert_stored()
 
 
-LOSSES: list[Callable[[Connection], None]] = [
+LOSSES: list[Callable[[StreamConnection], None]] = [
     lambda connection: connection.cut(),
     lambda connection: connection.reset(),
     lambda connection: connection.close(1000),
@@ -123,5 +123,5 @@ def test_with_redundancy_the_loss_of_either_connection_costs_no_request(stage: S
             wait_for_subscription_after(stage.exchange, oldest.number)
 
 
-def wait_until_gone(stage: Stage, connection: Connection) -> None:
+def wait_until_gone(stage: Stage, connection: StreamConnection) -> None:
     stage.exchange.wait_until(lambda: not connection.is_open, timeout_s=30)

@@ -10,7 +10,7 @@ from tests.end_to_end.collector import Collector
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from bintrades.testing.exchange import ExchangeSimulator
+    from bintrades.testing.exchange_simulator import ExchangeSimulator
 
 START_MS = 1_720_000_000_000
 

@@ -17,7 +17,7 @@ from bintrades.net.dialing import Dialer
 from bintrades.net.network import SystemNetwork
 from bintrades.net.sockets import Allowance
 from bintrades.net.websocket import Connection
-from bintrades.testing.exchange import ExchangeSimulator
+from bintrades.testing.exchange_simulator import ExchangeSimulator
 from tests.servers import SocksProxy, name_addresses, say_nothing, server, swallowing
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ import websocket
 
 from bintrades.net.dialing import Dialer
 from bintrades.net.websocket import CONNECT_WITHIN_S, Connection
-from bintrades.testing.exchange import ExchangeSimulator
-from bintrades.testing.frames import encode_frame
+from bintrades.testing.exchange_simulator import ExchangeSimulator
+from bintrades.testing.server_frames import encode_frame
 from bintrades.version import __version__
 from tests.servers import HttpProxy, SocksProxy, dripping, flooding, say_nothing, server
 

@@ -28,7 +28,7 @@ from bintrades.pipeline.backfill import Backfill
 from bintrades.pipeline.backfill_thread import BackfillThread
 from bintrades.pipeline.ingest import Ingest
 from bintrades.pipeline.ingest_thread import IngestThread
-from bintrades.testing.exchange import ExchangeSimulator
+from bintrades.testing.exchange_simulator import ExchangeSimulator
 from bintrades.util.backoff import Backoff
 from bintrades.util.clocks import now_ms, utc_ms
 from tests.journals import INTERVAL_MS, open_journal, stored
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Self
 
-    from bintrades.testing.market import SimulatedTrade
+    from bintrades.testing.simulated_market import SimulatedTrade
 
 SPOT = MARKETS["spot"]
 SYMBOLS = ["BTCUSDT", "ETHUSDT"]

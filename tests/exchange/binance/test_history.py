@@ -16,7 +16,7 @@ from bintrades.exchange.binance.history import History
 from bintrades.exchange.binance.rest import RestClient, RestError
 from bintrades.exchange.binance.spot import SPOT
 from bintrades.model import Gap, GapCause, GapSet
-from bintrades.testing.exchange import ExchangeSimulator
+from bintrades.testing.exchange_simulator import ExchangeSimulator
 from bintrades.util.backoff import Backoff
 from tests.networks import system_network
 

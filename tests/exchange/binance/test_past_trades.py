@@ -13,7 +13,7 @@ from bintrades.exchange.binance.markets import MARKETS
 from bintrades.exchange.binance.past_trades import PastTrades
 from bintrades.exchange.binance.rest import RestClient, RestError
 from bintrades.model import RESTART, Gap, TradeRange
-from bintrades.testing.exchange import ExchangeSimulator
+from bintrades.testing.exchange_simulator import ExchangeSimulator
 from tests.networks import system_network
 
 if TYPE_CHECKING:

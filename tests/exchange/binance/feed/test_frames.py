@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from bintrades.errors import ProtocolError
 from bintrades.exchange.binance.feed.frames import MAX_MESSAGE_BYTES, Frame, FrameReader, Opcode
-from bintrades.testing.frames import (
+from bintrades.testing.server_frames import (
     BINARY,
     CLOSE,
     CONTINUATION,

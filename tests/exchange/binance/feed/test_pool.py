@@ -26,7 +26,7 @@ from bintrades.net.dialing import Dialer
 from bintrades.net.network import SystemNetwork
 from bintrades.net.websocket import Connection
 from bintrades.pipeline.inbox import MAX_INBOX_BYTES, Inbox
-from bintrades.testing.exchange import ExchangeSimulator
+from bintrades.testing.exchange_simulator import ExchangeSimulator
 from bintrades.util.clocks import now_ms
 from tests.servers import name_addresses
 

@@ -24,8 +24,8 @@ from bintrades.exchange.events import Connected, Disconnected, Event, Payloads
 from bintrades.net.dialing import Dialer
 from bintrades.net.network import SystemNetwork
 from bintrades.pipeline.inbox import MAX_INBOX_BYTES, Inbox
-from bintrades.testing.exchange import ExchangeSimulator, combined_payload
-from bintrades.testing.frames import BINARY, CONTINUATION, PING, PONG, TEXT, encode_frame
+from bintrades.testing.exchange_simulator import ExchangeSimulator, combined_payload
+from bintrades.testing.server_frames import BINARY, CONTINUATION, PING, PONG, TEXT, encode_frame
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

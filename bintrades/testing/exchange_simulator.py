@@ -9,10 +9,15 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from bintrades.testing.connection import Rules, StreamMessage
-from bintrades.testing.market import Market, SimulatedTrade, stream_name, trade_payload
-from bintrades.testing.rest import RestRequest, RestServer
-from bintrades.testing.streams import StreamServer
+from bintrades.testing.rest_server import RestRequest, RestServer
+from bintrades.testing.simulated_market import (
+    SimulatedMarket,
+    SimulatedTrade,
+    stream_name,
+    trade_payload,
+)
+from bintrades.testing.stream_connection import Rules, StreamMessage
+from bintrades.testing.stream_server import StreamServer
 
 if TYPE_CHECKING:
     import ssl
@@ -20,7 +25,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from bintrades.testing.control import ErrorShape
+    from bintrades.testing.stream_control import ErrorShape
 
 _BATCH = 256
 
@@ -88,7 +93,7 @@ class ExchangeSimulator(StreamServer):
             now_ms=now_ms,
         )
         super().__init__(host, stream_port, tls, rules)
-        self.market = Market(symbols, first_trade_id, history=history)
+        self.market = SimulatedMarket(symbols, first_trade_id, history=history)
         try:
             self.rest = RestServer(host, rest_port, self.market, now_ms, weight_limit)
         except OSError:

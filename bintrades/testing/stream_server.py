@@ -9,7 +9,7 @@ from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from bintrades.testing.connection import Connection, Received, Rules, StreamMessage
+from bintrades.testing.stream_connection import Received, Rules, StreamConnection, StreamMessage
 
 if TYPE_CHECKING:
     import ssl
@@ -30,7 +30,7 @@ class StreamServer:
         self.muted: set[str] = set()
         self._tls = tls
         self._changed = threading.Condition()
-        self._clients: list[Connection] = []
+        self._clients: list[StreamConnection] = []
         self._received: deque[Received] = deque(maxlen=_RECEIVED_ON_RECORD)
         self._accepted = 0
         self._refusal: int | None = None
@@ -48,7 +48,7 @@ class StreamServer:
         return f"{scheme}://{self._address[0]}:{self._address[1]}"
 
     @property
-    def connections(self) -> list[Connection]:
+    def connections(self) -> list[StreamConnection]:
         """The open connections, oldest first."""
         with self._changed:
             return [client for client in self._clients if client.is_open]
@@ -67,7 +67,7 @@ class StreamServer:
         """Cut all connections and close the port."""
         self._stop_accepting()
         self._listener.close()
-        self._end_all(Connection.cut)
+        self._end_all(StreamConnection.cut)
 
     def deliver(self, messages: Iterable[StreamMessage]) -> None:
         """Send messages to those who subscribed to them."""
@@ -112,11 +112,11 @@ class StreamServer:
 
     def cut_all(self) -> None:
         """End all TCP connections without a close frame; returns when they have ended."""
-        self._end_all(Connection.cut)
+        self._end_all(StreamConnection.cut)
 
     def reset_all(self) -> None:
         """End all TCP connections with RST; returns when they have ended."""
-        self._end_all(Connection.reset)
+        self._end_all(StreamConnection.reset)
 
     def stall(self, *, pings: bool = True) -> None:
         """Keep all connections open, new ones too, but send neither data nor answers.
@@ -230,7 +230,7 @@ class StreamServer:
         with self._changed:
             self._clients = [client for client in self._clients if not client.has_ended]
             self._accepted += 1
-            client = Connection(sock, self._accepted, self, self._tls)
+            client = StreamConnection(sock, self._accepted, self, self._tls)
             client.split_writes(self._split_seed)
             if self._stall is not None:
                 client.stall(**self._stall)
@@ -246,7 +246,7 @@ class StreamServer:
         acceptor.join()
         return True
 
-    def _end_all(self, end: Callable[[Connection], None]) -> None:
+    def _end_all(self, end: Callable[[StreamConnection], None]) -> None:
         with self._changed:
             clients = list(self._clients)
         for client in clients:

@@ -48,7 +48,7 @@ def trade_payload(trade: SimulatedTrade) -> bytes:
     ).encode()
 
 
-class Market:
+class SimulatedMarket:
     """The exchange's own record, from which REST answers; `recorded` counts the trades.
 
     It keeps the newest *keep* trades of each symbol, and of *history* trades of all symbols each

@@ -26,10 +26,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from websocket import ABNF
 
-from bintrades.testing.exchange import ExchangeSimulator, combined_payload
-from bintrades.testing.frames import encode_frame
-from bintrades.testing.market import Market, SimulatedTrade
+from bintrades.testing.exchange_simulator import ExchangeSimulator, combined_payload
 from bintrades.testing.recordings import generate_trades, read_recording
+from bintrades.testing.server_frames import encode_frame
+from bintrades.testing.simulated_market import SimulatedMarket, SimulatedTrade
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -552,7 +552,7 @@ def test_generated_trades_come_at_about_their_rate() -> None:
 
 @given(st.permutations(range(10, 30)), st.integers(1, 30))
 def test_market_keeps_trades_by_id_whatever_their_order(ids: list[int], keep: int) -> None:
-    market = Market(["BTCUSDT"], 1)
+    market = SimulatedMarket(["BTCUSDT"], 1)
     for trade_id in [*ids, *ids[:3]]:
         market.record(trade(trade_id))
         market.aggregates("BTCUSDT")
@@ -561,7 +561,7 @@ def test_market_keeps_trades_by_id_whatever_their_order(ids: list[int], keep: in
 
 
 def test_market_forgets_its_oldest_trades_and_keeps_the_ids_of_aggregates() -> None:
-    market = Market(["BTCUSDT"], 1, keep=10)
+    market = SimulatedMarket(["BTCUSDT"], 1, keep=10)
     for number in [*range(1, 15), *range(16, 23)]:
         market.record(trade(number, time_ms=number))
     kept = [12, 13, 14, 16, 17, 18, 19, 20, 21, 22]
@@ -827,7 +827,7 @@ def resident_bytes(pid: int) -> int:
 
 
 def test_a_market_with_a_history_keeps_each_symbols_share_of_it() -> None:
-    market = Market(["AUSDT", "BUSDT"], 1, history=20)
+    market = SimulatedMarket(["AUSDT", "BUSDT"], 1, history=20)
     for number in range(1, 1_001):
         for symbol in ("AUSDT", "BUSDT", "CUSDT"):  # the last is listed by its first trade
             market.record(trade(number, symbol=symbol, time_ms=number))

@@ -18,7 +18,7 @@ from urllib.parse import parse_qsl, urlsplit
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from bintrades.testing.market import Aggregate, Market, SimulatedTrade
+    from bintrades.testing.simulated_market import Aggregate, SimulatedMarket, SimulatedTrade
 
 _MAX_ROWS = 1000
 _REQUESTS_ON_RECORD = 10_000
@@ -73,7 +73,12 @@ class RestServer:
     """
 
     def __init__(
-        self, host: str, port: int, market: Market, now_ms: Callable[[], int], weight_limit: int
+        self,
+        host: str,
+        port: int,
+        market: SimulatedMarket,
+        now_ms: Callable[[], int],
+        weight_limit: int,
     ) -> None:
         self.delay_s = 0.0
         self.hidden_trades = 0

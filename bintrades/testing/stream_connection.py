@@ -28,14 +28,14 @@ from wsproto.events import (
 from wsproto.frame_protocol import CloseReason
 from wsproto.utilities import ProtocolError
 
-from bintrades.testing.control import (
+from bintrades.testing.server_frames import PING, PONG, encode_close, encode_frame
+from bintrades.testing.stream_control import (
     MAX_MESSAGE_BYTES,
     ErrorShape,
     Session,
     TooManyStreamsError,
     answer,
 )
-from bintrades.testing.frames import PING, PONG, encode_close, encode_frame
 from bintrades.testing.transport import TlsTransport, Transport, Turns
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class Host(Protocol):
         """Hear what a client sent."""
 
 
-class Connection:
+class StreamConnection:
     """A connected client. Every public method may be called from any thread.
 
     A send blocks while the client does not read, which is how a flood is held back; a client that
