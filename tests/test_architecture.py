@@ -78,7 +78,7 @@ PURE = (
     *(
         "exchange.binance.feed.subscription",
         "exchange.binance.feed.stall",
-        "exchange.ban",
+        "core.ban",
         "exchange.symbols",
         "net.addresses",
     ),

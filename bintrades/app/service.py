@@ -20,8 +20,8 @@ from bintrades.app.health import RUNNING, STOPPING
 from bintrades.app.scheduler import Scheduler, Ticker
 from bintrades.app.status import with_journal_figures
 from bintrades.app.symbol_list import choose_symbols, unlisted_symbols
+from bintrades.core.ban import Ban
 from bintrades.errors import ConfigError, ExchangeError, JournalError, JournalInUse
-from bintrades.exchange.ban import BLOCKED_UNTIL, Ban
 from bintrades.exchange.events import RateLimited
 from bintrades.exchange.registry import EXCHANGES
 from bintrades.journal.reader import JournalReader
@@ -88,22 +88,8 @@ def _open_exchange(config: Config, journal: Journal) -> Exchange:
         config.binance,
         SystemNetwork(Dialer(Certificates().context)),
         weight_share=config.repair.weight_share,
-        banned_for_ms=_remembered_ban(journal).left_ms(utc_ms()),
+        banned_for_ms=journal.get_ban().left_ms(utc_ms()),
     )
-
-
-def _remembered_ban(journal: Journal) -> Ban:
-    """Return what an earlier process was told of waiting; nothing if that cannot be read."""
-    text = journal.get_meta(BLOCKED_UNTIL)
-    try:
-        return Ban.read(text)
-    except ValueError:
-        log.warning(
-            "for how long the exchange wants no requests is nonsense in the journal and is"
-            " forgotten; if it still wants none, it will say so again",
-            extra={"event": "ban_unreadable", "value": text},
-        )
-        return Ban.read(None)
 
 
 def _wait_with_heartbeat(

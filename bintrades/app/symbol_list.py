@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from bintrades.core.ban import Ban
 from bintrades.errors import ConfigError, ExchangeError
-from bintrades.exchange.ban import BLOCKED_UNTIL, Ban
 from bintrades.exchange.symbols import Selection, SymbolInfo, is_pattern, select
 from bintrades.util.backoff import Backoff
 from bintrades.util.clocks import now_ms, utc_ms
@@ -90,7 +90,7 @@ def _listed(
             listed = exchange.catalog.list_symbols()
         except ExchangeError as error:
             ban = Ban.for_the_next(exchange.budget.banned_for(now_ms()), utc_ms())
-            journal.set_meta(BLOCKED_UNTIL, str(ban))
+            journal.set_ban(ban)
             kept = _kept(journal)
             if kept is not None:
                 log.warning(

@@ -10,7 +10,7 @@ from bintrades.core.backfill_result import BackfillResult
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bintrades.exchange.ban import Ban
+    from bintrades.core.ban import Ban
     from bintrades.exchange.batch import Batch
 
 

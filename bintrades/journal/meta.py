@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from bintrades.core.ban import Ban
 from bintrades.errors import ConfigError
 from bintrades.journal.file import UnreadableRow, reading_rows
 
@@ -29,6 +30,9 @@ LOST_THROUGH = "lost_through"
 
 REOPENED = "reopened"
 """Name of the fact which ids of each symbol are missing again, having been held to be absent."""
+
+RATE_LIMIT_BAN = "rest_blocked_until"
+"""Name of the fact that the exchange wants no requests for a while: a Ban."""
 
 IdRange = tuple[int, int]
 """First and last id."""
@@ -61,6 +65,19 @@ class Kind(msgspec.Struct, frozen=True):
     interval_ms: int
     exchange: str = "binance"  # of journals that do not say
     stream: str = "trade"
+
+
+def decode_ban(text: str | None) -> Ban:
+    """Return the ban that was kept, or one that is over if there is none or it is nonsense."""
+    try:
+        return Ban.read(text)
+    except ValueError:
+        log.warning(
+            "for how long the exchange wants no requests is nonsense in the journal and is"
+            " forgotten; if it still wants none, it will say so again",
+            extra={"event": "ban_unreadable", "value": text},
+        )
+        return Ban.read(None)
 
 
 def read_kind(connection: sqlite3.Connection) -> Kind:

@@ -62,9 +62,11 @@ from bintrades.journal.lost import (
 )
 from bintrades.journal.meta import (
     LOST_THROUGH,
+    RATE_LIMIT_BAN,
     REOPENED,
     Kind,
     checked_place,
+    decode_ban,
     forget_nonsense,
     keep_kind,
     read_found_damaged,
@@ -99,6 +101,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
+    from bintrades.core.ban import Ban
     from bintrades.core.write_batch import Key
     from bintrades.journal.meta import IdRange
     from bintrades.journal.resend import Place
@@ -282,6 +285,17 @@ class Journal:
         """
         names = list(stores)
         return self._with_recovery(lambda: self._prune(names, before_ms, had_for_a_while))
+
+    def get_ban(self) -> Ban:
+        """Return for how long the exchange wants no requests, as was last kept.
+
+        Raises JournalError.
+        """
+        return decode_ban(self.get_meta(RATE_LIMIT_BAN))
+
+    def set_ban(self, ban: Ban) -> None:
+        """Keep for how long the exchange wants no requests. Raises JournalError."""
+        self.set_meta(RATE_LIMIT_BAN, str(ban))
 
     def get_meta(self, name: str) -> str | None:
         """Return what was remembered under *name*, if anything. Raises JournalError."""

@@ -10,8 +10,8 @@ import logging
 from typing import TYPE_CHECKING, Generic
 
 from bintrades.core.backfill_result import BackfillResult
+from bintrades.core.ban import Ban
 from bintrades.errors import ExchangeError
-from bintrades.exchange.ban import Ban
 from bintrades.exchange.events import Event, LatestTrade, RateLimited
 from bintrades.exchange.port import RequestT
 from bintrades.util.clocks import now_ms, utc_ms

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 from bintrades.core.backfill_result import BackfillResult
 from bintrades.core.write_batch import WriteBatch
 from bintrades.errors import JournalError
-from bintrades.exchange.ban import BLOCKED_UNTIL
 from bintrades.exchange.events import (
     Connected,
     Disconnected,
@@ -24,6 +23,7 @@ from bintrades.exchange.events import (
     Payloads,
     RateLimited,
 )
+from bintrades.journal.meta import RATE_LIMIT_BAN
 from bintrades.util.logs import LimitedLog
 
 if TYPE_CHECKING:
@@ -192,7 +192,7 @@ class Ingest:
             case LatestTrade():
                 self._check_stream(event)
             case RateLimited(ban):
-                self._pending.facts[BLOCKED_UNTIL] = str(ban)
+                self._pending.facts[RATE_LIMIT_BAN] = str(ban)
 
     def tick(self, now: int, *, is_caught_up: bool) -> None:
         """Close what is due, write what is due; call it after events and several times a second.

@@ -10,8 +10,8 @@ import pytest
 
 from bintrades.app.symbol_list import choose_symbols, unlisted_symbols
 from bintrades.config.loader import BinanceConfig, SymbolsConfig
+from bintrades.core.ban import Ban
 from bintrades.errors import ConfigError, ExchangeError
-from bintrades.exchange.ban import BLOCKED_UNTIL, Ban
 from bintrades.exchange.registry import EXCHANGES
 from bintrades.testing.exchange_simulator import ExchangeSimulator
 from bintrades.util.clocks import utc_ms
@@ -49,7 +49,7 @@ def _binance(exchange: ExchangeSimulator) -> Iterator[Exchange]:
 @contextmanager
 def opened(exchange: ExchangeSimulator, journal: Journal | None = None) -> Iterator[Exchange]:
     """Open the exchange in a process that begins with what *journal* remembers."""
-    ban = Ban.read(journal.get_meta(BLOCKED_UNTIL) if journal else None)
+    ban = journal.get_ban() if journal else Ban(0, 0)
     binance = EXCHANGES["binance"].open(
         BinanceConfig(rest_url=exchange.rest_url),
         system_network(),
@@ -136,7 +136,7 @@ def test_an_exchange_that_wants_no_requests_gets_none_over_a_restart_too(
         return True
 
     assert choose_symbols(DOLLARS, binance, journal, stop_next_time) == ()
-    assert Ban.read(journal.get_meta(BLOCKED_UNTIL)).left_ms(utc_ms()) > 500_000
+    assert journal.get_ban().left_ms(utc_ms()) > 500_000
     with (
         opened(exchange, journal) as restarted,
         pytest.raises(ExchangeError, match=r"not asked: .* before the restart"),

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING
 import pytest
 from msgspec.structs import replace
 
-from bintrades.app.service import _remembered_ban
 from bintrades.app.status import read_status
 from bintrades.core.ledger import LedgerState
 from bintrades.core.write_batch import Checkpoint
 from bintrades.errors import ConfigError, JournalError
-from bintrades.exchange.ban import BLOCKED_UNTIL
+from bintrades.journal.meta import RATE_LIMIT_BAN
 from bintrades.journal.reader import Cursor, JournalReader
 from bintrades.journal.writer import Journal
 from bintrades.model import Gap, GapCause
@@ -183,9 +182,9 @@ def test_a_ban_that_is_nonsense_keeps_no_collector_from_starting(
     path: Path, value: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with journal_at(path) as journal:
-        journal.set_meta(BLOCKED_UNTIL, value)
+        journal.set_meta(RATE_LIMIT_BAN, value)
 
-        assert _remembered_ban(journal).left_ms(0) == 0
+        assert journal.get_ban().left_ms(0) == 0
     assert bool(value) == ("is nonsense in the journal" in caplog.text)
 
 

@@ -13,7 +13,6 @@ import pytest
 
 from bintrades.core.aggregator import Aggregator
 from bintrades.core.gap_queue import BackfillTiming
-from bintrades.exchange.ban import BLOCKED_UNTIL, Ban
 from bintrades.exchange.batch import Batch
 from bintrades.exchange.binance.backfill_plan import BackfillPlan, Request
 from bintrades.exchange.binance.budget import Budget
@@ -22,6 +21,7 @@ from bintrades.exchange.binance.markets import MARKETS
 from bintrades.exchange.binance.messages import decode
 from bintrades.exchange.binance.rest import RestClient
 from bintrades.exchange.events import Connected, Event, LatestTrade, Payloads
+from bintrades.journal.meta import RATE_LIMIT_BAN
 from bintrades.journal.reader import JournalReader
 from bintrades.model import ABSENT, REPAIRED, Trade
 from bintrades.pipeline.backfill import Backfill
@@ -78,7 +78,7 @@ class Collector:
         self.aggregator = Aggregator(symbols, market="spot", interval_ms=INTERVAL_MS, grace_ms=50)
         self.aggregator.resume(self.journal.checkpoints)
         self.rest = RestClient(exchange.rest_url, SPOT, system_network(), timeout_s=5.0)
-        banned_for = Ban.read(self.journal.get_meta(BLOCKED_UNTIL)).left_ms(utc())
+        banned_for = self.journal.get_ban().left_ms(utc())
         self.budget = Budget(SPOT.weight_per_minute, 50, banned_for, now())
         plan = BackfillPlan(SPOT, max_age_ms, lambda: Backoff(0.02, 300.0), timing)
         self.backfill: Backfill[Request] = Backfill(
@@ -371,11 +371,11 @@ def test_a_ban_stops_every_request_says_why_and_holds_over_a_restart(
     exchange.rest_answer(status, headers)
     with Collector(path, exchange) as collector:
         collector.hear(trades[0], trades[10])
-        wait_until(lambda: collector.journal.get_meta(BLOCKED_UNTIL))
+        wait_until(lambda: collector.journal.get_meta(RATE_LIMIT_BAN))
         (gap,) = collector.journal.checkpoints["BTCUSDT"].ledger.gaps
 
         assert reason in (collector.budget.last_error or "")
-        assert Ban.read(collector.journal.get_meta(BLOCKED_UNTIL)).left_ms(utc_ms()) > 60_000
+        assert collector.journal.get_ban().left_ms(utc_ms()) > 60_000
     assert gap.attempts <= 1
     with Collector(path, exchange) as collector:
         collector.hear(trades[20])
@@ -490,7 +490,7 @@ def test_a_ban_said_while_the_local_clock_was_days_ahead_lasts_no_days_after_a_r
     exchange.rest_answer(429, {"Retry-After": "2"})
     with Collector(path, exchange, utc=lambda: utc_ms() + HOURS_AHEAD) as collector:
         collector.hear(trades[0], trades[-1])
-        wait_until(lambda: collector.journal.get_meta(BLOCKED_UNTIL))
+        wait_until(lambda: collector.journal.get_meta(RATE_LIMIT_BAN))
     with Collector(path, exchange) as collector:
         collector.hear(trades[-1])
         collector.wait_until_whole()

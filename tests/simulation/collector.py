@@ -17,7 +17,6 @@ from bintrades.config.loader import (
     RepairConfig,
     StoresConfig,
 )
-from bintrades.exchange.ban import BLOCKED_UNTIL, Ban
 from bintrades.exchange.binance.budget import Budget
 from bintrades.exchange.binance.exchange import BinanceExchange
 from bintrades.exchange.binance.markets import MARKETS
@@ -177,7 +176,7 @@ class SteppedCollector(Collector):
         self.journal = Journal(
             path, market="spot", interval_ms=schedule.interval, mark_every_ms=500
         )
-        banned_for = Ban.read(self.journal.get_meta(BLOCKED_UNTIL)).left_ms(clock.utc())
+        banned_for = self.journal.get_ban().left_ms(clock.utc())
         self.budget = Budget(schedule.weight_per_minute, _SHARE, banned_for, clock.now())
         self._arrivals = WorldInbox(world)
         config = config_of(schedule, path, [store.name for store in stores])

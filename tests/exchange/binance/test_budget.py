@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bintrades.exchange.ban import Ban
+from bintrades.core.ban import Ban
 from bintrades.exchange.binance.budget import Budget
 
 MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000

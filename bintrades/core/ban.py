@@ -7,9 +7,6 @@ from dataclasses import dataclass
 LONGEST_MS = 3 * 86_400_000
 """The longest that an exchange is taken at its word."""
 
-BLOCKED_UNTIL = "rest_blocked_until"
-"""Name of the fact that the exchange wants no requests for a while: a Ban."""
-
 
 @dataclass(frozen=True, slots=True)
 class Ban:
