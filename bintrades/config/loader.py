@@ -255,7 +255,7 @@ class _Loader:
             self._problem(entry, f"longer than the interval; allowed: {allowed}")
 
     def _check_retention(self) -> None:
-        """A late repair must find its bar: one that is gone would be begun anew, and stay small."""
+        """A late backfill must find its bar: else the late trades would be a bar of their own."""
         if not self._value("repair", "enabled"):
             return
         max_age_ms = self._value("repair", "max_age")

@@ -166,7 +166,11 @@ class Delivery(Worker):
                 "%s cannot use the journal; next attempt in %.1f s",
                 self.name,
                 wait_s,
-                extra={"event": "store_journal_failed", "error": str(error)},
+                extra={
+                    "event": "store_journal_failed",
+                    "store": self._store.name,
+                    "error": str(error),
+                },
             )
             return False, wait_s
         except Exception as error:
@@ -185,7 +189,11 @@ class Delivery(Worker):
                 self._on_bad_options(str(error))
             raise
         self._is_open = True
-        log.info("store %s is open", self._store.name, extra={"event": "store_opened"})
+        log.info(
+            "store %s is open",
+            self._store.name,
+            extra={"event": "store_opened", "store": self._store.name},
+        )
 
     def _deliver_batch(self) -> bool:
         """Hand one batch to the store; return whether there was one."""
@@ -218,7 +226,11 @@ class Delivery(Worker):
     def _record_success(self) -> None:
         """Forget earlier failures: also amid a backlog, of which a part has been stored."""
         if self.last_error is not None:
-            log.info("store %s is well again", self._store.name, extra={"event": "store_recovered"})
+            log.info(
+                "store %s is well again",
+                self._store.name,
+                extra={"event": "store_recovered", "store": self._store.name},
+            )
         self._backoff.reset()
         self.last_error = None
 
@@ -235,6 +247,7 @@ class Delivery(Worker):
                 self._store.name,
                 extra={
                     "event": "bars_rejected",
+                    "store": self._store.name,
                     "error": self._without_secrets(str(error)),
                 },
             )
@@ -279,6 +292,7 @@ class Delivery(Worker):
                 self._store.name,
                 extra={
                     "event": "store_close_failed",
+                    "store": self._store.name,
                     "error": self._without_secrets(str(error)),
                 },
             )

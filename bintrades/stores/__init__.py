@@ -1,1 +1,1 @@
-"""Stores that come with bintrades; each is a plugin like any other."""
+"""The storage plugin interface, and the stores that come with bintrades, which are plugins too."""

@@ -64,7 +64,8 @@ class Finder:
         names = sorted({*self._drop_ins, *self._installed})
         return (
             f"there is no plugin {name!r}{did_you_mean(name, names)}; allowed, "
-            f"from {self._folder} and installed packages: {', '.join(names)}"
+            f"from {self._folder} and installed packages: {', '.join(names)};"
+            " a store of another name has plugin = one of these in its section"
         )
 
 

@@ -1,7 +1,11 @@
 """The storage plugin interface (pluggy, project name "bintrades").
 
-A plugin is a module or an object that implements store_bars and, where it needs them, the others.
-Every call of one plugin comes from one thread, its own, except check_store. The working directory
+A plugin is a class called Store, made for each section [store:NAME] of the configuration, with
+these hooks as methods; or a module with them as functions, or an object, of which there is one. It
+implements store_bars and, where it needs them, the others. See stores.kind for how it is found, and
+options.option for options that are declared.
+
+Every call of one store comes from one thread, its own, except check_store. The working directory
 is the configuration's folder (its parent when that is called etc), so relative paths in the
 options of a store start where all others do.
 """
@@ -25,16 +29,19 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 @hookspec
 def check_store(options: dict[str, str]) -> None:
-    """Say what is wrong with *options* without touching the network or the disk.
+    """Check *options* without touching the network or the disk.
 
     Called by `bintrades check` and before the first open_store, on the main thread. Raise
-    ConfigError with every problem. A plugin may leave it out.
+    ConfigError with every problem. Options that the plugin declares have been checked before, each
+    by itself. A plugin may leave it out.
     """
 
 
 @hookspec
 def open_store(options: dict[str, str]) -> None:
-    """Connect, with the options of the section [store:<name>].
+    """Connect, with the options of the section [store:<name>]: text, as it stands in the file.
+
+    Where the plugin declares its options, they are right, and those left out have their defaults.
 
     Called before the first bar, and again after a failure. Raise ConfigError for a bad option: the
     collector refuses to start. Raise anything else for "not reachable now": it is tried again

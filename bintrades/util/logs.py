@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from pythonjsonlogger.json import JsonFormatter
 
@@ -18,9 +18,8 @@ from bintrades.util.text import as_json, redacted, showable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
     from typing import Any
-
-    from bintrades.config.loader import LoggingConfig
 
 _TEXT = "%(asctime)s %(levelname)-7s %(threadName)s %(name)s: %(message)s"
 _OURS = frozenset({"time", "level", "thread", "logger"})
@@ -29,7 +28,23 @@ _OWN_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asct
 log = logging.getLogger(__name__)
 
 
-def set_up_logging(config: LoggingConfig) -> None:
+class LoggingOptions(Protocol):
+    """What the section [logging] says."""
+
+    @property
+    def level(self) -> str:
+        """The least severe level to write."""
+
+    @property
+    def format(self) -> str:
+        """The format of a line: json or text."""
+
+    @property
+    def file(self) -> Path | None:
+        """Where lines go; None: to stderr."""
+
+
+def set_up_logging(config: LoggingOptions) -> None:
     """Send the log to the configured file, or to stderr. Raises ConfigError if it cannot.
 
     A file may be renamed while in use, as logrotate does: it is opened again by its name. From here
@@ -44,7 +59,7 @@ def set_up_logging(config: LoggingConfig) -> None:
         logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLogger().level))
 
 
-def check_logging(config: LoggingConfig) -> None:
+def check_logging(config: LoggingOptions) -> None:
     """Raise the ConfigError that set_up_logging would; make and change nothing."""
     if config.file is not None:
         with _bad_file_named(config):
@@ -52,7 +67,7 @@ def check_logging(config: LoggingConfig) -> None:
 
 
 @contextmanager
-def _bad_file_named(config: LoggingConfig) -> Iterator[None]:
+def _bad_file_named(config: LoggingOptions) -> Iterator[None]:
     try:
         yield
     except OSError as error:
