@@ -34,7 +34,7 @@ _SEED = 20240808
 
 
 @dataclass(frozen=True)
-class Ingest:
+class Recording:
     """The files of one recording; the session has more than trades for one of them."""
 
     trades: tuple[Path, ...]
@@ -76,17 +76,17 @@ def real_folder() -> Path | None:
     return None
 
 
-def open_recording(folder: Path) -> Ingest:
+def open_recording(folder: Path) -> Recording:
     """Return the files of a recording's folder."""
     trades = tuple(sorted(folder.glob("*.trades.gz")))
     sessions = {path.name.removesuffix(".session.gz"): path for path in folder.glob("*.session.gz")}
-    return Ingest(
+    return Recording(
         trades,
         tuple(sessions.get(path.name.removesuffix(".trades.gz"), path) for path in trades),
     )
 
 
-def generate_recording(folder: Path, seed: int = _SEED) -> Ingest:
+def generate_recording(folder: Path, seed: int = _SEED) -> Recording:
     """Write a recording of two symbols in eleven minutes into *folder*; the same for each *seed*.
 
     It has what the real one has: ids one after the other, orders that sweep up to hundreds of

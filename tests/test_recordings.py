@@ -12,7 +12,7 @@ import pytest
 from bintrades.testing.recordings import read_recording
 from tests.recordings import (
     FOLDER_VARIABLE,
-    Ingest,
+    Recording,
     generate_recording,
     open_recording,
     real_folder,
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="module", params=["generated", *(["real"] if real_folder() else [])])
-def recording(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Ingest:
+def recording(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Recording:
     """Return each recording that there is: what is said of one is to be so of the other."""
     folder = real_folder() if request.param == "real" else None
     if folder is None:
@@ -39,13 +41,13 @@ def trades(path: Path) -> list[dict[str, Any]]:
     return events
 
 
-def by_symbol(recording: Ingest) -> list[list[dict[str, Any]]]:
+def by_symbol(recording: Recording) -> list[list[dict[str, Any]]]:
     """Return the trades of each symbol over both days."""
     first, second, third, fourth = map(trades, recording.trades)
     return [first + second, third + fourth]
 
 
-def test_ids_follow_each_other_over_midnight(recording: Ingest) -> None:
+def test_ids_follow_each_other_over_midnight(recording: Recording) -> None:
     for events in by_symbol(recording):
         ids = [event["t"] for event in events]
         assert ids == list(range(ids[0], ids[0] + len(ids)))
@@ -53,7 +55,7 @@ def test_ids_follow_each_other_over_midnight(recording: Ingest) -> None:
         assert len(ids) > 10_000
 
 
-def test_hundreds_of_trades_share_a_millisecond_and_most_do_not(recording: Ingest) -> None:
+def test_hundreds_of_trades_share_a_millisecond_and_most_do_not(recording: Recording) -> None:
     for events in by_symbol(recording):
         sizes = Counter(Counter(event["T"] for event in events).values())
         assert max(sizes) > 200
@@ -61,7 +63,7 @@ def test_hundreds_of_trades_share_a_millisecond_and_most_do_not(recording: Inges
 
 
 def test_every_interval_has_trades_and_some_are_far_busier_than_others(
-    recording: Ingest,
+    recording: Recording,
 ) -> None:
     for events in by_symbol(recording):
         counts = Counter(event["T"] // 10_000 for event in events)
@@ -69,7 +71,7 @@ def test_every_interval_has_trades_and_some_are_far_busier_than_others(
         assert max(counts.values()) > 5 * min(counts.values())
 
 
-def test_some_trades_are_reported_when_their_interval_is_over(recording: Ingest) -> None:
+def test_some_trades_are_reported_when_their_interval_is_over(recording: Recording) -> None:
     for events in by_symbol(recording):
         lags = [event["E"] - event["T"] for event in events]
         assert min(lags) == 0
@@ -77,7 +79,7 @@ def test_some_trades_are_reported_when_their_interval_is_over(recording: Ingest)
         assert any(event["T"] // 10_000 < event["E"] // 10_000 for event in events)
 
 
-def test_the_recorders_clock_is_behind_and_symbols_take_turns(recording: Ingest) -> None:
+def test_the_recorders_clock_is_behind_and_symbols_take_turns(recording: Recording) -> None:
     frames = list(read_recording(*recording.trades))
     times = [time_ns for time_ns, _ in frames]
     assert times == sorted(times)
@@ -89,7 +91,7 @@ def test_the_recorders_clock_is_behind_and_symbols_take_turns(recording: Ingest)
 
 
 def test_a_session_has_the_same_trades_among_several_times_as_much_else(
-    recording: Ingest,
+    recording: Recording,
 ) -> None:
     (session,) = set(recording.session) - set(recording.trades)
     messages = [json.loads(frame) for _, frame in read_recording(session)]

@@ -101,8 +101,7 @@ class Collector:
                 exchange.budget,
                 put=self.inbox.put,
                 clock=lambda: aggregator.clock(runtime.now()),
-                now=runtime.now,
-                utc=runtime.utc,
+                runtime=runtime,
             )
             self.backfill = BackfillThread(backfill, on_failure=on_failure)
         self.deliveries = [self._make_delivery(store) for store in resources.stores]

@@ -78,7 +78,7 @@ def _work_in(folder: Path) -> None:
 
 
 def _problems_of_environment(config: Config) -> Iterator[str]:
-    for url in (config.binance.stream_url, config.binance.rest_url):
+    for url in (config.exchange_options.stream_url, config.exchange_options.rest_url):
         try:
             proxy_for(url, os.environ)
         except ConfigError as error:

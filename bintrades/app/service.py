@@ -84,8 +84,8 @@ def run(config: Config, stores: Sequence[Store], reasons: StopReasons) -> int:
 
 
 def _open_exchange(config: Config, journal: Journal) -> Exchange:
-    return EXCHANGES["binance"].open(
-        config.binance,
+    return EXCHANGES[config.exchange].open(
+        config.exchange_options,
         SystemNetwork(Dialer(Certificates().context)),
         weight_share=config.repair.weight_share,
         banned_for_ms=journal.get_ban().left_ms(utc_ms()),
@@ -116,8 +116,10 @@ def _open_journal(config: Config, reasons: StopReasons) -> Journal | None:
         try:
             return Journal(
                 config.journal.path,
-                market=config.binance.market,
+                market=config.exchange_options.market,
                 interval_ms=config.bars.interval_ms,
+                exchange=config.exchange,
+                stream=config.exchange_options.stream,
                 mark_every_ms=min(MARK_EVERY_MS, config.journal.retention_ms // 10),
             )
         except JournalInUse as error:

@@ -85,6 +85,16 @@ class Config:
     """Sections and names of the options that stand in the file."""
 
     @property
+    def exchange(self) -> str:
+        """The exchange that is collected from, by the name of its section."""
+        return "binance"
+
+    @property
+    def exchange_options(self) -> BinanceConfig:
+        """The section of that exchange."""
+        return self.binance
+
+    @property
     def retention_ms(self) -> int | None:
         """How long bars stay in the journal; None: for ever, since nobody else has them."""
         is_wanted = self.stores.enabled or ("journal", "retention") in self.given

@@ -14,8 +14,8 @@ from bintrades.core.ban import Ban
 from bintrades.errors import ExchangeError
 from bintrades.exchange.events import Event, LatestTrade, RateLimited
 from bintrades.exchange.port import RequestT
-from bintrades.util.clocks import now_ms, utc_ms
 from bintrades.util.logs import LimitedLog
+from bintrades.util.runtime import SYSTEM, Runtime
 from bintrades.util.text import storable
 
 if TYPE_CHECKING:
@@ -36,8 +36,7 @@ _LONG_WAIT_MS = 60_000
 class Backfill(Generic[RequestT]):
     """Asks for what is missing. Every call comes from one thread.
 
-    *clock* gives the exchange's time, 0 while unknown; *now* the monotonic and *utc* the local
-    clock.
+    *clock* gives the exchange's time, 0 while unknown.
     """
 
     def __init__(
@@ -47,8 +46,7 @@ class Backfill(Generic[RequestT]):
         *,
         put: Callable[[Event], None],
         clock: Callable[[], int],
-        now: Callable[[], int] = now_ms,
-        utc: Callable[[], int] = utc_ms,
+        runtime: Runtime = SYSTEM,
         poll_every_ms: int = POLL_EVERY_MS,
     ) -> None:
         self.request_count = 0
@@ -57,8 +55,8 @@ class Backfill(Generic[RequestT]):
         self._budget = budget
         self._put = put
         self._clock = clock
-        self._now = now
-        self._utc = utc
+        self._now = runtime.now
+        self._utc = runtime.utc
         self._poll_every = poll_every_ms
         self._idle_symbols: dict[str, None] = {}
         self._idle_check_at = 0

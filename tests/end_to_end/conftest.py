@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from tests.end_to_end.market import Fields, Key
     from tests.end_to_end.stage import Stage
-    from tests.recordings import Ingest
+    from tests.recordings import Recording
 
 pytest.register_assert_rewrite("tests.end_to_end.market", "tests.end_to_end.stage")
 
@@ -27,7 +27,7 @@ STREAMS = ("btcusdt@trade", "ethusdt@trade")
 
 
 @pytest.fixture(scope="session", params=["generated", *(["real"] if real_folder() else [])])
-def recorded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Ingest:
+def recorded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Recording:
     """Return a recording of eleven minutes; every test runs on each one that there is."""
     if request.param == "generated":
         return generate_recording(tmp_path_factory.mktemp("recorded") / "spot_20240808")
@@ -37,7 +37,7 @@ def recorded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 
 @pytest.fixture(scope="session")
-def recorded_frames(recorded: Ingest) -> list[tuple[int, bytes]]:
+def recorded_frames(recorded: Recording) -> list[tuple[int, bytes]]:
     """Return the trades of BTCUSDT and ETHUSDT in eleven minutes around a midnight, as received."""
     return list(read_recording(*recorded.trades))
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from pymongo.database import Database
 
-    from tests.recordings import Ingest
+    from tests.recordings import Recording
 
     Frames = list[tuple[int, bytes]]
 
@@ -140,7 +140,7 @@ def test_junk_between_the_trades_costs_only_itself_and_does_not_flood_the_log(
 
 
 def test_a_whole_session_with_depth_and_tickers_among_the_trades_makes_the_same_bars(
-    recorded: Ingest,
+    recorded: Recording,
     recorded_frames: Frames,
     exchange: ExchangeSimulator,
     mongodb_database: Database[dict[str, Any]],

@@ -31,6 +31,7 @@ from bintrades.pipeline.ingest_thread import IngestThread
 from bintrades.testing.exchange_simulator import ExchangeSimulator
 from bintrades.util.backoff import Backoff
 from bintrades.util.clocks import now_ms, utc_ms
+from bintrades.util.runtime import Runtime
 from tests.journals import INTERVAL_MS, open_journal, stored
 from tests.networks import system_network
 from tests.strategies import START, bars_of, raw_message
@@ -86,8 +87,7 @@ class Collector:
             self.budget,
             put=self.inbox.put,
             clock=lambda: self.aggregator.clock(now_ms()),
-            now=now,
-            utc=utc,
+            runtime=Runtime(now, utc),
             poll_every_ms=20,
         )
         self.backfill_thread = BackfillThread(self.backfill, on_failure=self.failures.append)
