@@ -1,4 +1,4 @@
-"""What a test may change of the machine that a collector runs on: name service and clock.
+"""What a test may change of the machine that a collector runs on: name service, clock and disk.
 
 Python imports this module by itself at the start of a process that has its folder on PYTHONPATH.
 """
@@ -6,8 +6,10 @@ Python imports this module by itself at the start of a process that has its fold
 from __future__ import annotations
 
 import datetime
+import functools
 import os
 import socket
+import sqlite3
 import time
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,9 @@ SPEED = "BINTRADES_TEST_SPEED"
 
 CLOCK = "BINTRADES_TEST_CLOCK"
 """Names a file of the seconds by which this machine's clock is wrong now."""
+
+HANGING_DISK = "BINTRADES_TEST_HANGING_DISK"
+"""Names a file; while it is there, no commit of SQLite comes to its end."""
 
 _LOOPBACK = "127.0.0.1"
 _getaddrinfo = socket.getaddrinfo
@@ -52,6 +57,18 @@ def time_ns() -> int:
     return _time_ns() + int(Path(os.environ[CLOCK]).read_text(encoding="utf-8")) * 10**9
 
 
+class ConnectionToHangingDisk(sqlite3.Connection):
+    """Commits when the disk takes something again."""
+
+    def execute(self, sql: str, *args: Any) -> sqlite3.Cursor:
+        """Execute a statement."""
+        while sql == "COMMIT" and Path(os.environ[HANGING_DISK]).exists():
+            time.sleep(0.01)
+        return super().execute(sql, *args)
+
+
+if HANGING_DISK in os.environ:
+    sqlite3.connect = functools.partial(sqlite3.connect, factory=ConnectionToHangingDisk)  # type: ignore[assignment]
 if CLOCK in os.environ:
     time.time_ns = time_ns
     time.time = lambda: time_ns() / 1e9
