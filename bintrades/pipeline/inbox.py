@@ -40,11 +40,11 @@ class Inbox(queue.Queue["Event"]):
         return self.bytes
 
     def _put(self, item: Event) -> None:
-        super()._put(item)
+        self.queue.append(item)
         self.bytes += size_of(item)
 
     def _get(self) -> Event:
-        item = super()._get()
+        item = self.queue.popleft()
         self.bytes -= size_of(item)
         return item
 

@@ -174,11 +174,12 @@ class Session:
 
         A connection may be open, answer pings and questions, and yet deliver nothing for ever.
         """
-        if self._subscription.is_overdue(now):
+        if not self._subscription.is_complete and self._subscription.is_overdue(now):
             raise ProtocolError("the exchange does not answer; only a new connection helps")
-        self._stall.on_nothing(now)
-        if self.subscribed_at is not None:
-            self._check_stall(now)
+        if self._stall.last_data_at < now:
+            self._stall.on_nothing(now)
+            if self.subscribed_at is not None:
+                self._check_stall(now)
 
     def _check_stall(self, now: int) -> None:
         """Ask a connection without data something; give it up when it stays without."""

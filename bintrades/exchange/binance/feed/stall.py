@@ -36,26 +36,25 @@ class StallDetector:
         """How long the present connection has been idle, 0 if it is not."""
         return max(0, self._idle_until - max(self.last_data_at, self._opened_at))
 
-    @property
-    def is_stalled(self) -> bool:
-        """Whether the present connection has been idle for too long."""
-        return self.idle_ms >= self.limit_ms
-
     def on_opened(self, now: int) -> None:
         """Record a new connection: the time without one was no idle time."""
         self._opened_at = now
 
     def on_nothing(self, now: int) -> None:
         """Record that all that came until *now* is read."""
-        self._idle_until = max(self._idle_until, now)
+        self._idle_until = now
 
     def on_data(self, now: int) -> None:
         """Record data. A long idle time before it becomes typical; that fades."""
+        if self._idle_until > self.last_data_at:
+            self._end_idle_time()
+        self._empty_connections = 0
+        self.last_data_at = now
+
+    def _end_idle_time(self) -> None:
         idle_ms = self.idle_ms
         if 2 * idle_ms >= self._timeout_ms:
             self._typical_idle_ms = max(idle_ms, self._typical_idle_ms // 2)
-        self._empty_connections = 0
-        self.last_data_at = now
 
     def on_stalled(self) -> None:
         """Record that the present connection is given up."""
