@@ -44,7 +44,7 @@ class Inbox(queue.Queue["Event"]):
         self.bytes += size_of(item)
 
     def _get(self) -> Event:
-        item = self.queue.popleft()
+        item: Event = self.queue.popleft()
         self.bytes -= size_of(item)
         return item
 

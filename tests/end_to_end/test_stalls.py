@@ -6,7 +6,7 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from bintrades.testing.frames import encode_frame
+from bintrades.testing.server_frames import encode_frame
 from tests.end_to_end.machine.sitecustomize import HANGING_DISK
 from tests.end_to_end.stage import let_pass
 from tests.end_to_end.test_floods import flood
