@@ -19,7 +19,7 @@ from bintrades.pipeline.backfill import Backfill
 from bintrades.pipeline.backfill_thread import BackfillThread
 from bintrades.pipeline.delivery import Delivery
 from bintrades.pipeline.inbox import Inbox
-from bintrades.pipeline.ingest import FEW_SYMBOLS, Ingest, IngestSnapshot
+from bintrades.pipeline.ingest import FEW_SYMBOLS, Ingest, IngestHooks, IngestSnapshot
 from bintrades.pipeline.ingest_thread import IngestThread
 from bintrades.pipeline.pruning import Pruning
 from bintrades.util.runtime import SYSTEM, Runtime
@@ -105,19 +105,22 @@ class Collector:
             )
             self.backfill = BackfillThread(backfill, on_failure=on_failure)
         self.deliveries = [self._make_delivery(store) for store in resources.stores]
-        self.ingest = Ingest(
-            aggregator,
-            journal,
-            decode=exchange.decode,
-            checkpoint_every_ms=config.journal.checkpoint_every_ms,
-            is_sparing=config.repair.enabled and len(symbols) > few_symbols,
-            now=runtime.now(),
-            clock=runtime.utc,
+        hooks = IngestHooks(
             status=self._publish,
             on_bars=self.notify_deliveries,
             on_gaps=self.publish_gaps,
             on_idle_symbols=self._check_idle_symbols,
             on_dead_stream=self.feed.resubscribe,
+        )
+        self.ingest = Ingest(
+            aggregator,
+            journal,
+            hooks,
+            decode=exchange.decode,
+            checkpoint_every_ms=config.journal.checkpoint_every_ms,
+            is_sparing=config.repair.enabled and len(symbols) > few_symbols,
+            now=runtime.now(),
+            clock=runtime.utc,
             pruning=self._make_pruning(journal),
         )
         self.ingest_thread = IngestThread(self.inbox, self.ingest, on_failure=on_failure)

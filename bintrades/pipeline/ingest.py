@@ -75,14 +75,30 @@ class IngestSnapshot:
     journal_error: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class IngestHooks:
+    """What an Ingest calls, on its thread."""
+
+    status: Callable[[IngestSnapshot], str]
+    """Returns what is written beside the bars."""
+
+    on_bars: Callable[[], None]
+    """A commit holds bars for the stores."""
+
+    on_gaps: Callable[[GapSet], None]
+    """What is missing of a symbol has changed, or an answer about it was counted."""
+
+    on_idle_symbols: Callable[[Sequence[str]], None]
+    """The streams of these symbols may be dead."""
+
+    on_dead_stream: Callable[[str], None]
+    """The stream of this symbol is dead."""
+
+
 class Ingest:
     """Records events. Every call comes from one thread; *now* is milliseconds, monotonic.
 
-    on_bars is called after each commit that holds bars for the stores, on_gaps with the gaps of a
-    symbol when they have changed and after each answer of the backfill, on_idle_symbols with
-    symbols whose streams may be dead, on_dead_stream with one whose stream is; decode() is the
-    exchange's, status() gives what is written beside the bars, from a snapshot of this moment, and
-    clock() the time for their updated_at.
+    decode() is the exchange's, clock() the local time for the updated_at of bars.
 
     Every checkpoint_every_ms all that changed is saved or, where *is_sparing*, only what has
     changed enough: with many symbols that is most of the cost, and a crash makes each of them ask
@@ -93,17 +109,13 @@ class Ingest:
         self,
         aggregator: Aggregator,
         journal: Journal,
+        hooks: IngestHooks,
         *,
         decode: Callable[[Batch], Decoded],
         checkpoint_every_ms: int,
         is_sparing: bool = False,
         now: int,
         clock: Callable[[], int],
-        status: Callable[[IngestSnapshot], str],
-        on_bars: Callable[[], None],
-        on_gaps: Callable[[GapSet], None],
-        on_idle_symbols: Callable[[Sequence[str]], None],
-        on_dead_stream: Callable[[str], None],
         pruning: Pruning | None = None,
     ) -> None:
         self.bad_count = 0
@@ -117,11 +129,7 @@ class Ingest:
         self._checkpoint_every = checkpoint_every_ms
         self._is_sparing = is_sparing
         self._clock = clock
-        self._status = status
-        self._on_bars = on_bars
-        self._on_gaps = on_gaps
-        self._on_idle_symbols = on_idle_symbols
-        self._on_dead_stream = on_dead_stream
+        self._hooks = hooks
         self._pruning = pruning
         self._connected: dict[str, Sequence[str]] = {}  # the symbols of each connection
         self._pending = WriteBatch()
@@ -270,7 +278,7 @@ class Ingest:
             symbol=symbol,
             trade_id=trade_id,
         )
-        self._on_dead_stream(symbol)
+        self._hooks.on_dead_stream(symbol)
 
     def _publish_gaps(self, symbols: Iterable[str]) -> None:
         """Hand on the gaps of *symbols* that have changed since they were handed on."""
@@ -278,7 +286,7 @@ class Ingest:
             gaps = self._aggregator.take_gap_set(symbol)
             if gaps is not None:
                 self._log_gaps(gaps)
-                self._on_gaps(gaps)
+                self._hooks.on_gaps(gaps)
 
     def _log_gaps(self, gaps: GapSet) -> None:
         """Log gaps beyond the newest one in the log, and when the last one has closed."""
@@ -302,7 +310,7 @@ class Ingest:
     def _check_idle(self, now: int) -> None:
         if now - self._suspected_at >= _SUSPECT_EVERY_MS:
             self._suspected_at = now
-            self._on_idle_symbols(self._aggregator.idle_symbols(now))
+            self._hooks.on_idle_symbols(self._aggregator.idle_symbols(now))
 
     def _write_if_due(self, now: int, *, is_caught_up: bool) -> None:
         """Save what is due now and then, and commit bars soon after they close."""
@@ -379,7 +387,7 @@ class Ingest:
             self._journal.write(
                 self._pending,
                 clock,
-                self._status(self.snapshot()) if is_due else None,
+                self._hooks.status(self.snapshot()) if is_due else None,
                 exchange_ms=exchange_ms,
             )
             self._pending = WriteBatch()
@@ -387,7 +395,7 @@ class Ingest:
             if is_due:
                 self._status_at = now
             if has_bars:
-                self._on_bars()
+                self._hooks.on_bars()
             self._prune(exchange_ms, now)
         except JournalError as error:
             self._record_failure(now, error)

@@ -13,7 +13,7 @@ from bintrades.core.ledger import LedgerState
 from bintrades.core.write_batch import Checkpoint
 from bintrades.exchange.binance.messages import decode
 from bintrades.model import Gap, GapCause
-from bintrades.pipeline.ingest import Ingest
+from bintrades.pipeline.ingest import Ingest, IngestHooks
 from bintrades.testing.bars import OPEN_TIME_MS
 from tests.journals import INTERVAL_MS, finished, journal_at
 from tests.strategies import make_trade
@@ -54,15 +54,17 @@ class Collector:
         self.recording = Ingest(
             self.aggregator,
             self.journal,
+            IngestHooks(
+                status=str,
+                on_bars=lambda: None,
+                on_gaps=lambda _gaps: None,
+                on_idle_symbols=lambda _symbols: None,
+                on_dead_stream=lambda _symbol: None,
+            ),
             decode=decode,
             checkpoint_every_ms=0,
             now=START,
             clock=lambda: self.time,
-            status=str,
-            on_bars=lambda: None,
-            on_gaps=lambda _gaps: None,
-            on_idle_symbols=lambda _symbols: None,
-            on_dead_stream=lambda _symbol: None,
         )
 
     def record(self, *, skip: int = 0, late: Gap | None = None) -> float:

@@ -26,7 +26,7 @@ from bintrades.journal.reader import JournalReader
 from bintrades.model import ABSENT, REPAIRED, Trade
 from bintrades.pipeline.backfill import Backfill
 from bintrades.pipeline.backfill_thread import BackfillThread
-from bintrades.pipeline.ingest import Ingest
+from bintrades.pipeline.ingest import Ingest, IngestHooks
 from bintrades.pipeline.ingest_thread import IngestThread
 from bintrades.testing.exchange_simulator import ExchangeSimulator
 from bintrades.util.backoff import Backoff
@@ -94,15 +94,17 @@ class Collector:
         self.recording = Ingest(
             self.aggregator,
             self.journal,
+            IngestHooks(
+                status=lambda _: "",
+                on_bars=lambda: None,
+                on_gaps=self.backfill_thread.update,
+                on_idle_symbols=self.backfill_thread.check_idle,
+                on_dead_stream=self.dead_streams.append,
+            ),
             decode=decode,
             checkpoint_every_ms=20,
             now=now_ms(),
             clock=utc_ms,
-            status=lambda _: "",
-            on_bars=lambda: None,
-            on_gaps=self.backfill_thread.update,
-            on_idle_symbols=self.backfill_thread.check_idle,
-            on_dead_stream=self.dead_streams.append,
         )
         self.recorder = IngestThread(self.inbox, self.recording, on_failure=self.failures.append)
 

@@ -12,7 +12,7 @@ from bintrades.exchange.batch import Batch
 from bintrades.exchange.binance.messages import decode
 from bintrades.exchange.events import Connected, Payloads
 from bintrades.model import Gap, GapCause, GapSet, TradeRange
-from bintrades.pipeline.ingest import Ingest
+from bintrades.pipeline.ingest import Ingest, IngestHooks
 from tests.journals import INTERVAL_MS, finished, journal_at
 from tests.strategies import START, make_trade, raw_message
 
@@ -39,15 +39,17 @@ class Desk:
         self.ingest = Ingest(
             self.aggregator,
             journal,
+            IngestHooks(
+                status=lambda _: "fine",
+                on_bars=lambda: None,
+                on_gaps=self.published.append,
+                on_idle_symbols=lambda _: None,
+                on_dead_stream=lambda _: None,
+            ),
             decode=decode,
             checkpoint_every_ms=CHECKPOINT_EVERY_MS,
             now=self.now,
             clock=lambda: START + self.now,
-            status=lambda _: "fine",
-            on_bars=lambda: None,
-            on_gaps=self.published.append,
-            on_idle_symbols=lambda _: None,
-            on_dead_stream=lambda _: None,
         )
         self.ingest.handle(Connected("reader-1.1", [BTC], self.now))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 import logging
 import queue
@@ -28,7 +29,7 @@ from bintrades.exchange.events import Connected, Disconnected, Event, LatestTrad
 from bintrades.journal.reader import Cursor, JournalReader
 from bintrades.journal.wal import wal_bytes
 from bintrades.journal.writer import Journal
-from bintrades.pipeline.ingest import Ingest
+from bintrades.pipeline.ingest import Ingest, IngestHooks
 from bintrades.pipeline.ingest_thread import IngestThread
 from bintrades.pipeline.pruning import Pruning
 from bintrades.util.clocks import now_ms, utc_ms
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from bintrades.model import Trade
+    from bintrades.pipeline.ingest import IngestSnapshot
 
 WAIT_S = 20.0
 SYMBOLS = ["BTCUSDT", "ETHUSDT"]
@@ -67,19 +69,25 @@ class Desk:
         self.recording = Ingest(
             self.aggregator,
             journal,
+            IngestHooks(
+                status=lambda _: "fine",
+                on_bars=lambda: self.commits.put(None),
+                on_gaps=lambda *_: None,
+                on_idle_symbols=lambda *_: None,
+                on_dead_stream=self.dead_streams.append,
+            ),
             decode=decode,
             checkpoint_every_ms=checkpoint_every_ms,
             is_sparing=is_sparing,
             now=now_ms(),
             clock=utc_ms,
-            status=lambda _: "fine",
-            on_bars=lambda: self.commits.put(None),
-            on_gaps=lambda *_: None,
-            on_idle_symbols=lambda *_: None,
-            on_dead_stream=self.dead_streams.append,
             pruning=pruning,
         )
         self.recorder = IngestThread(self.inbox, self.recording, on_failure=self.failures.append)
+
+    def write_status(self, status: Callable[[IngestSnapshot], str]) -> None:
+        """Have *status* written beside the bars."""
+        self.recording._hooks = dataclasses.replace(self.recording._hooks, status=status)
 
     def start(self) -> Desk:
         """Begin, with a connection."""
@@ -232,7 +240,7 @@ def test_a_sign_of_life_is_written_every_few_seconds_though_nothing_happens(
     checkpoint_every_ms: int, path: Path, journal: Journal
 ) -> None:
     desk = Desk(journal, checkpoint_every_ms=checkpoint_every_ms)
-    desk.recording._status = lambda _: f"{now}"
+    desk.write_status(lambda _: f"{now}")
     began_at = now_ms()
     written = set()
 
@@ -247,7 +255,7 @@ def test_a_sign_of_life_is_written_every_few_seconds_though_nothing_happens(
 
 def test_the_status_is_not_written_beside_every_bar(path: Path, journal: Journal) -> None:
     desk = Desk(journal, checkpoint_every_ms=10)
-    desk.recording._status = lambda _: f"{now}"
+    desk.write_status(lambda _: f"{now}")
     began_at = now_ms()
     written = set()
 
@@ -264,7 +272,7 @@ def test_the_last_word_is_written_at_the_end_though_nothing_else_is(
     path: Path, journal: Journal
 ) -> None:
     desk = Desk(journal)
-    desk.recording._status = lambda _: "the end"
+    desk.write_status(lambda _: "the end")
 
     assert desk.recording.finish(now_ms())
 
@@ -525,16 +533,18 @@ class Life:
         self.recording = Ingest(
             self.aggregator,
             self.journal,
+            IngestHooks(
+                status=lambda _: "{}",
+                on_bars=self._note_commit,
+                on_gaps=lambda *_: None,
+                on_idle_symbols=lambda *_: None,
+                on_dead_stream=lambda _: None,
+            ),
             decode=decode,
             checkpoint_every_ms=checkpoint_every_ms,
             is_sparing=is_sparing,
             now=now,
             clock=lambda: 1,
-            status=lambda _: "{}",
-            on_bars=self._note_commit,
-            on_gaps=lambda *_: None,
-            on_idle_symbols=lambda *_: None,
-            on_dead_stream=lambda _: None,
         )
 
     def _note_commit(self) -> None:
@@ -575,15 +585,17 @@ def test_time_goes_on_while_nothing_but_useless_messages_waits(journal: Journal)
     recording = Ingest(
         aggregator,
         journal,
+        IngestHooks(
+            status=lambda _: "fine",
+            on_bars=lambda: None,
+            on_gaps=lambda *_: None,
+            on_idle_symbols=found.extend,
+            on_dead_stream=lambda _: None,
+        ),
         decode=decode,
         checkpoint_every_ms=50,
         now=0,
         clock=utc_ms,
-        status=lambda _: "fine",
-        on_bars=lambda: None,
-        on_gaps=lambda *_: None,
-        on_idle_symbols=found.extend,
-        on_dead_stream=lambda _: None,
     )
     recording.handle(Connected(CONNECTION, SYMBOLS, 0))
     recording.handle(Payloads(CONNECTION, Batch([raw_message(make_trade(1))]), 0))
@@ -867,7 +879,7 @@ def test_an_error_of_its_own_is_reported_and_stopping_it_then_does_not_hang(
     journal: Journal,
 ) -> None:
     desk = Desk(journal, size=1)
-    desk.recording._status = lambda _: str(1 / 0)
+    desk.write_status(lambda _: str(1 / 0))
     desk.start()
     desk.send(make_trade(0, START))
 
