@@ -106,17 +106,6 @@ def test_every_command_is_in_the_table_and_no_other(capsys: pytest.CaptureFixtur
     assert re.findall(r"^\| `bintrades ([a-z]+)", README, re.MULTILINE) == there
 
 
-def test_the_modules_that_it_names_are_there() -> None:
-    architecture = EVERYTHING.partition("## Architecture")[2].partition("\n## ")[0]
-    named = re.findall(r"`([a-z_.]+)`", architecture)
-    named += re.findall(r"\b(?:core|journal|pipeline|stores)\.[a-z_]+", architecture)
-
-    assert len(named) > 10
-    for name in named:
-        path = REPOSITORY / "bintrades" / name.replace(".", "/")
-        assert path.is_dir() or path.with_suffix(".py").exists(), name
-
-
 def anchors(page: str) -> set[str]:
     """Return what #... may name on a page: its headings, as they are made into addresses."""
     headings = re.findall(r"^#+ (.+)$", FENCED.sub("", page), re.MULTILINE)
