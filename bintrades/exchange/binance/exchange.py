@@ -8,8 +8,10 @@ from bintrades.core.gap_queue import FIRST_RETRY_S, LONGEST_RETRY_S
 from bintrades.exchange.binance.backfill_plan import BackfillPlan
 from bintrades.exchange.binance.budget import Budget
 from bintrades.exchange.binance.catalog import Catalog
+from bintrades.exchange.binance.feed.attempts import AttemptLimit
+from bintrades.exchange.binance.feed.options import StreamOptions
 from bintrades.exchange.binance.feed.pool import ConnectionPool
-from bintrades.exchange.binance.feed.reader import AttemptLimit, Reader, StreamOptions
+from bintrades.exchange.binance.feed.reader import Reader
 from bintrades.exchange.binance.history import History
 from bintrades.exchange.binance.markets import MARKETS
 from bintrades.exchange.binance.messages import decode

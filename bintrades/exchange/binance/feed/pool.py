@@ -11,6 +11,8 @@ import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bintrades.exchange.binance.feed.options import DEFAULT_TIMING, FeedTiming
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
@@ -19,8 +21,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_OVERLAP_MS = 5_000  # both connections run for at least so long
-_QUIET_AFTER_MS = 60_000  # a new connection without data is as good as an old one without
 _EARLIEST = 0.9  # of the age at which a connection is replaced: never all at once
 
 
@@ -50,10 +50,12 @@ class ConnectionPool:
         group_size: int,
         redundancy: int,
         rotate_after_ms: int,
+        timing: FeedTiming = DEFAULT_TIMING,
         rng: random.Random | None = None,
     ) -> None:
         self._make_reader = make_reader
-        self._rotate_after = rotate_after_ms
+        self._rotate_after_ms = rotate_after_ms
+        self._timing = timing
         self._rng = rng or random.Random()  # noqa: S311 - spreads rotations, keeps no secret
         self._count = 0
         self._retired: list[Reader] = []
@@ -108,10 +110,10 @@ class ConnectionPool:
         opened_at = place.reader.opened_at
         if opened_at is None or any(other.successor for other in self._places):
             return False
-        return now - opened_at >= place.share * self._rotate_after
+        return now - opened_at >= place.share * self._rotate_after_ms
 
     def _finish_rotation(self, place: _Place, successor: Reader, now: int) -> None:
-        if _has_taken_over(successor, place.reader, now):
+        if _has_taken_over(successor, place.reader, self._timing, now):
             place.reader.stop()
             self._retired.append(place.reader)
             place.reader, place.successor, place.share = successor, None, self._share()
@@ -124,7 +126,7 @@ class ConnectionPool:
         return self._rng.uniform(_EARLIEST, 1.0)
 
 
-def _has_taken_over(new: Reader, old: Reader, now: int) -> bool:
+def _has_taken_over(new: Reader, old: Reader, timing: FeedTiming, now: int) -> bool:
     """Whether *new* has delivered for a while, or there is nothing to deliver to either.
 
     What *old* has got before *new* was subscribed must be read: a full inbox may hold up both.
@@ -134,8 +136,9 @@ def _has_taken_over(new: Reader, old: Reader, now: int) -> bool:
     if old.read_until is not None and old.read_until < new.subscribed_at:
         return False
     if new.first_data_at is not None:
-        return now - max(new.first_data_at, new.subscribed_at) >= _OVERLAP_MS
-    return now - new.subscribed_at >= _QUIET_AFTER_MS and old.last_data_at <= new.subscribed_at
+        return now - max(new.first_data_at, new.subscribed_at) >= timing.overlap_ms
+    is_idle = old.last_data_at <= new.subscribed_at
+    return is_idle and now - new.subscribed_at >= timing.idle_takeover_ms
 
 
 def _groups(symbols: Sequence[str], size: int) -> Iterator[Sequence[str]]:

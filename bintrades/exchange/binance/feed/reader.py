@@ -6,12 +6,10 @@ is given up and another one made.
 
 from __future__ import annotations
 
-import collections
 import logging
 import queue
 import threading
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bintrades.exchange.binance.feed.session import FLOOD_BYTES, Session
@@ -19,57 +17,17 @@ from bintrades.exchange.binance.feed.stall import StallDetector
 from bintrades.exchange.snapshots import ConnectionSnapshot
 from bintrades.util.backoff import Backoff
 from bintrades.util.logs import LimitedLog
-from bintrades.util.runtime import SYSTEM
 from bintrades.util.text import one_line
 from bintrades.util.worker import Worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from bintrades.exchange.binance.market import Market
+    from bintrades.exchange.binance.feed.attempts import AttemptLimit
+    from bintrades.exchange.binance.feed.options import StreamOptions
     from bintrades.exchange.events import Event
-    from bintrades.net.network import Network
-    from bintrades.util.runtime import Runtime
 
 log = logging.getLogger(__name__)
-
-_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 30.0
-_RECEIVE_TIMEOUT_S = 0.25  # how soon a reader with nothing to read notices that it is to stop
-
-
-class AttemptLimit:
-    """Keeps all readers together within the exchange's limit of connection attempts per address.
-
-    Thread-safe. Two thirds of the limit are used: other programs may share the address.
-    """
-
-    def __init__(self, market: Market) -> None:
-        self._window = market.attempts_window_ms
-        self._most = market.max_attempts * 2 // 3
-        self._attempts: collections.deque[int] = collections.deque(maxlen=self._most)
-        self._lock = threading.Lock()
-
-    def wait_ms(self, now: int) -> int:
-        """Return how long to wait before an attempt; 0 means go, and counts one."""
-        with self._lock:
-            if len(self._attempts) == self._most:
-                wait = self._attempts[0] + self._window - now
-                if wait > 0:
-                    return wait
-            self._attempts.append(now)
-            return 0
-
-
-@dataclass(frozen=True, slots=True)
-class StreamOptions:
-    """What all readers have in common."""
-
-    stream_url: str
-    market: Market
-    network: Network
-    coalesce_ms: int
-    silence_timeout_ms: int
-    runtime: Runtime = SYSTEM
 
 
 class Reader(Worker):
@@ -106,7 +64,8 @@ class Reader(Worker):
         self._stopping = threading.Event()
         self._session: Session | None = None
         self._stall = StallDetector(options.silence_timeout_ms, self._now())
-        self._backoff = Backoff(_FIRST_WAIT_S, _LONGEST_WAIT_S, options.runtime.rng)
+        self._timing = timing = options.timing
+        self._backoff = Backoff(timing.first_retry_s, timing.longest_retry_s, options.runtime.rng)
         self._limited = LimitedLog(log)
 
     @property
@@ -236,10 +195,10 @@ class Reader(Worker):
                 "too many attempts to connect; waiting",
                 wait_ms=wait_ms,
             )
-            return min(wait_ms / 1000, _LONGEST_WAIT_S)
+            return min(wait_ms / 1000, self._timing.longest_retry_s)
         connection = self._options.network.open_stream(
             self._options.stream_url.rstrip("/") + "/stream",
-            receive_timeout_s=_RECEIVE_TIMEOUT_S,
+            receive_timeout_s=self._timing.receive_timeout_s,
             copy=self._copy,
         )
         self.connection_count += 1
@@ -256,13 +215,7 @@ class Reader(Worker):
             },
         )
         self._session = Session(
-            name,
-            connection,
-            self.symbols,
-            self._options.market,
-            self._stall,
-            self._put,
-            self._now,
+            name, connection, self.symbols, self._options, self._stall, self._put
         )
         return 0.0
 
@@ -292,7 +245,7 @@ class Reader(Worker):
         """Put *event* into the inbox, waiting while it is full, unless told to stop."""
         while True:
             try:
-                self._inbox.put(event, timeout=_RECEIVE_TIMEOUT_S)
+                self._inbox.put(event, timeout=self._timing.receive_timeout_s)
             except queue.Full:
                 if self._stopping.is_set():
                     log.warning(

@@ -23,8 +23,8 @@ from bintrades.util.logs import LimitedLog
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from bintrades.exchange.binance.feed.options import StreamOptions
     from bintrades.exchange.binance.feed.stall import StallDetector
-    from bintrades.exchange.binance.market import Market
     from bintrades.net.network import StreamConnection
 
 log = logging.getLogger(__name__)
@@ -45,13 +45,13 @@ class Session:
         name: str,
         connection: StreamConnection,
         symbols: Sequence[str],
-        market: Market,
+        options: StreamOptions,
         stall: StallDetector,
         put: Callable[[Event], None],
-        now: Callable[[], int],
     ) -> None:
         self.connection = connection
-        self.opened_at = now()
+        self._now = options.runtime.now
+        self.opened_at = self._now()
         self.subscribed_at: int | None = None  # every name was asked for and answered
         self.first_data_at: int | None = None  # only data proves a stream
         self.read_until = self.opened_at  # all that had come by then is read and handed on
@@ -59,9 +59,10 @@ class Session:
         self._name = name
         self._symbols = symbols
         self._put = put
-        self._now = now
         self._frames = FrameReader()
-        self._subscription = Subscription(list(map(stream_name, symbols)), market)
+        self._subscription = Subscription(
+            list(map(stream_name, symbols)), options.market, options.timing.answer_timeout_ms
+        )
         self._resubscriptions: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._stall = stall
         stall.on_opened(self.opened_at)

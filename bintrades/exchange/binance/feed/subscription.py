@@ -17,20 +17,20 @@ if TYPE_CHECKING:
     from bintrades.exchange.binance.feed.control import Answer
     from bintrades.exchange.binance.market import Market
 
-ANSWER_TIMEOUT_MS = 10_000
 _SUBSCRIBE, _UNSUBSCRIBE = "SUBSCRIBE", "UNSUBSCRIBE"
 
 
 class Subscription:
     """The subscriptions of one connection. Times: milliseconds, monotonic."""
 
-    def __init__(self, names: Sequence[str], market: Market) -> None:
+    def __init__(self, names: Sequence[str], market: Market, answer_timeout_ms: int) -> None:
         self._market = market
+        self._answer_timeout_ms = answer_timeout_ms
         self._waiting = deque((_SUBSCRIBE, batch) for batch in _batches(names, market))
         self._asked: dict[int, tuple[list[str], int]] = {}  # by request: the names, and when
         self._last_id = 0
         self._next_at = 0
-        self.refused: dict[str, str] = {}  # names the exchange will not give, and what it said
+        self.refused: dict[str, str] = {}  # by name: the reason that the exchange gave
 
     @property
     def is_complete(self) -> bool:
@@ -79,7 +79,7 @@ class Subscription:
 
     def is_overdue(self, now: int) -> bool:
         """Whether a question has had no answer for too long."""
-        return any(now - asked > ANSWER_TIMEOUT_MS for _, asked in self._asked.values())
+        return any(now - asked > self._answer_timeout_ms for _, asked in self._asked.values())
 
 
 def _batches(names: Sequence[str], market: Market) -> list[list[str]]:

@@ -10,15 +10,16 @@ import ssl
 import threading
 import time
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from bintrades.core.ledger import Ledger
-from bintrades.exchange.binance.feed import pool as pool_module
-from bintrades.exchange.binance.feed import reader as reader_module
+from bintrades.exchange.binance.feed.attempts import AttemptLimit
+from bintrades.exchange.binance.feed.options import FeedTiming, StreamOptions
 from bintrades.exchange.binance.feed.pool import ConnectionPool
-from bintrades.exchange.binance.feed.reader import AttemptLimit, Reader, StreamOptions
+from bintrades.exchange.binance.feed.reader import Reader
 from bintrades.exchange.binance.markets import MARKETS
 from bintrades.exchange.binance.messages import decode
 from bintrades.exchange.events import Connected, Disconnected, Event, Payloads
@@ -35,17 +36,9 @@ if TYPE_CHECKING:
     from typing import Self
 
 SPOT = MARKETS["spot"]
+QUICK = FeedTiming(first_retry_s=0.02, receive_timeout_s=0.05, overlap_ms=100, idle_takeover_ms=300)
 WAIT_S = 20.0
 NAMES = tuple(f"S{number}USDT" for number in range(6))
-
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Shorten the waits, but for none of what is tested."""
-    monkeypatch.setattr(reader_module, "_FIRST_WAIT_S", 0.02)
-    monkeypatch.setattr(reader_module, "_RECEIVE_TIMEOUT_S", 0.05)
-    monkeypatch.setattr(pool_module, "_OVERLAP_MS", 100)
-    monkeypatch.setattr(pool_module, "_QUIET_AFTER_MS", 300)
 
 
 @pytest.fixture
@@ -67,6 +60,7 @@ class Rig:
         rotate_after_ms: int = 3_600_000,
         silence_timeout_ms: int = 30_000,
         inbox_bytes: int = MAX_INBOX_BYTES,
+        timing: FeedTiming = QUICK,
     ) -> None:
         self.failures: list[str] = []
         self.copies: list[tuple[int, tuple[str, ...], int]] = []
@@ -84,6 +78,7 @@ class Rig:
             SystemNetwork(Dialer(ssl.create_default_context)),
             coalesce_ms=1,
             silence_timeout_ms=silence_timeout_ms,
+            timing=timing,
         )
         self._attempts = AttemptLimit(SPOT)
         self.connections = ConnectionPool(
@@ -92,6 +87,7 @@ class Rig:
             group_size=group_size,
             redundancy=redundancy,
             rotate_after_ms=rotate_after_ms,
+            timing=timing,
             rng=random.Random(1),
         )
         self._is_ended = threading.Event()
@@ -264,10 +260,10 @@ def test_a_stream_is_asked_for_again_on_every_connection_that_has_it(
 
 
 def test_the_old_connection_stays_until_the_new_one_has_delivered(
-    exchange: ExchangeSimulator, monkeypatch: pytest.MonkeyPatch
+    exchange: ExchangeSimulator,
 ) -> None:
-    monkeypatch.setattr(pool_module, "_QUIET_AFTER_MS", 600_000)
-    with Rig(exchange.stream_url, rotate_after_ms=300) as rig:
+    timing = replace(QUICK, idle_takeover_ms=600_000)
+    with Rig(exchange.stream_url, rotate_after_ms=300, timing=timing) as rig:
         rig.until_subscribed(2)
         threading.Event().wait(0.5)
         assert rig.lost == 0, "nothing proves that the new one delivers"
@@ -278,10 +274,10 @@ def test_the_old_connection_stays_until_the_new_one_has_delivered(
 
 
 def test_both_connections_run_for_a_while_after_the_new_one_has_begun_to_deliver(
-    exchange: ExchangeSimulator, monkeypatch: pytest.MonkeyPatch
+    exchange: ExchangeSimulator,
 ) -> None:
-    monkeypatch.setattr(pool_module, "_OVERLAP_MS", 600_000)
-    with Rig(exchange.stream_url, rotate_after_ms=300) as rig:
+    timing = replace(QUICK, overlap_ms=600_000)
+    with Rig(exchange.stream_url, rotate_after_ms=300, timing=timing) as rig:
         rig.until_subscribed(2)
         with Market(exchange, "S0USDT"):
             rig.until(lambda: rig.duplicates > 100)
@@ -338,10 +334,13 @@ def test_connections_of_one_moment_are_not_replaced_at_one_moment() -> None:
 
 
 def test_an_announced_shutdown_replaces_every_connection_at_once(
-    exchange: ExchangeSimulator, monkeypatch: pytest.MonkeyPatch
+    exchange: ExchangeSimulator,
 ) -> None:
-    monkeypatch.setattr(pool_module, "_OVERLAP_MS", 2_000)
-    with Rig(exchange.stream_url, NAMES, group_size=2) as rig, Market(exchange, *NAMES) as market:
+    timing = replace(QUICK, overlap_ms=2_000)
+    with (
+        Rig(exchange.stream_url, NAMES, group_size=2, timing=timing) as rig,
+        Market(exchange, *NAMES) as market,
+    ):
         rig.until_subscribed(3)
         rig.until(lambda: len(rig.counted) == len(NAMES))
         old = exchange.connections

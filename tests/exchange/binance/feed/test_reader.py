@@ -15,9 +15,9 @@ import msgspec
 import pytest
 
 from bintrades.core.ledger import Ledger
-from bintrades.exchange.binance.feed import reader as reader_module
-from bintrades.exchange.binance.feed import subscription as subscription_module
-from bintrades.exchange.binance.feed.reader import AttemptLimit, Reader, StreamOptions
+from bintrades.exchange.binance.feed.attempts import AttemptLimit
+from bintrades.exchange.binance.feed.options import FeedTiming, StreamOptions
+from bintrades.exchange.binance.feed.reader import Reader
 from bintrades.exchange.binance.markets import MARKETS
 from bintrades.exchange.binance.messages import decode
 from bintrades.exchange.events import Connected, Disconnected, Event, Payloads
@@ -37,14 +37,7 @@ if TYPE_CHECKING:
 START_MS = 1_720_000_000_000
 STREAM = "btcusdt@trade"
 SPOT = MARKETS["spot"]
-
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Shorten the waits, but for none of what is tested."""
-    monkeypatch.setattr(reader_module, "_FIRST_WAIT_S", 0.02)
-    monkeypatch.setattr(reader_module, "_RECEIVE_TIMEOUT_S", 0.05)
-    monkeypatch.setattr(subscription_module, "ANSWER_TIMEOUT_MS", 400)
+QUICK = FeedTiming(first_retry_s=0.02, receive_timeout_s=0.05, answer_timeout_ms=400)
 
 
 @pytest.fixture
@@ -78,6 +71,7 @@ class Listening:
                 SystemNetwork(Dialer(ssl.create_default_context)),
                 coalesce_ms=1,
                 silence_timeout_ms=silence_ms,
+                timing=QUICK,
             ),
             AttemptLimit(SPOT),
             on_failure=self.failures.append,

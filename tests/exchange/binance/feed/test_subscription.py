@@ -12,14 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bintrades.exchange.binance.feed.control import Answer
-from bintrades.exchange.binance.feed.subscription import ANSWER_TIMEOUT_MS, Subscription
+from bintrades.exchange.binance.feed.subscription import Subscription
 from bintrades.exchange.binance.markets import MARKETS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from bintrades.exchange.binance.market import Market
 
 SPOT = MARKETS["spot"]
 SPACING = 500
+ANSWER_TIMEOUT_MS = 10_000
 
 names = st.lists(
     st.text('abc0123456789币安人生"\\é@', min_size=1, max_size=60), unique=True, max_size=500
@@ -32,6 +35,10 @@ markets = st.builds(
     st.integers(300, 1_000),
 )
 """Markets with narrow limits, so that a few names reach them."""
+
+
+def subscribe(names: Sequence[str], market: Market) -> Subscription:
+    return Subscription(names, market, ANSWER_TIMEOUT_MS)
 
 
 def requests(subscription: Subscription, until: int = 60_000) -> list[tuple[int, str]]:
@@ -55,7 +62,7 @@ def ask(subscription: Subscription, now: int = 0) -> dict[str, Any]:
 def test_every_name_is_asked_for_once_in_order_and_within_the_limits(
     names: list[str], market: Market
 ) -> None:
-    messages = [message for _, message in requests(Subscription(names, market))]
+    messages = [message for _, message in requests(subscribe(names, market))]
 
     contents = [json.loads(message) for message in messages]
     assert [name for content in contents for name in content["params"]] == names
@@ -67,7 +74,7 @@ def test_every_name_is_asked_for_once_in_order_and_within_the_limits(
 
 @given(names, markets)
 def test_no_message_is_needlessly_small(names: list[str], market: Market) -> None:
-    contents = [json.loads(message) for _, message in requests(Subscription(names, market))]
+    contents = [json.loads(message) for _, message in requests(subscribe(names, market))]
 
     for content, following in pairwise(contents):
         longer = content | {"params": content["params"] + following["params"][:1]}
@@ -82,7 +89,7 @@ def test_the_whole_market_is_asked_for_in_messages_of_200_names_and_3900_bytes(
 ) -> None:
     names = [f"{symbol}{number}usdt@trade" for number in range(1_024)]
 
-    messages = [message for _, message in requests(Subscription(names, SPOT))]
+    messages = [message for _, message in requests(subscribe(names, SPOT))]
 
     sizes = [len(message.encode()) for message in messages]
     counts = [len(json.loads(message)["params"]) for message in messages]
@@ -93,7 +100,7 @@ def test_the_whole_market_is_asked_for_in_messages_of_200_names_and_3900_bytes(
 
 
 def test_messages_are_half_a_second_apart() -> None:
-    subscription = Subscription([f"{number}usdt@trade" for number in range(1_000)], SPOT)
+    subscription = subscribe([f"{number}usdt@trade" for number in range(1_000)], SPOT)
 
     times = [now for now, _ in requests(subscription)]
 
@@ -104,7 +111,7 @@ def test_messages_are_half_a_second_apart() -> None:
 def test_the_limits_are_those_of_the_market() -> None:
     market = replace(SPOT, max_subscribe_names=2, control_spacing_ms=2_000)
 
-    sent = requests(Subscription(["a", "b", "c"], market))
+    sent = requests(subscribe(["a", "b", "c"], market))
 
     assert [(now, json.loads(message)["params"]) for now, message in sent] == [
         (0, ["a", "b"]),
@@ -113,14 +120,14 @@ def test_the_limits_are_those_of_the_market() -> None:
 
 
 def test_nothing_to_ask_for_is_complete_at_once() -> None:
-    subscription = Subscription([], SPOT)
+    subscription = subscribe([], SPOT)
 
     assert subscription.is_complete
     assert subscription.next_message(0) is None
 
 
 def test_a_subscription_is_complete_when_everything_was_answered() -> None:
-    subscription = Subscription(["a", "b"], SPOT)
+    subscription = subscribe(["a", "b"], SPOT)
     assert not subscription.is_complete
 
     request = ask(subscription)["id"]
@@ -135,7 +142,7 @@ def test_a_bad_name_is_found_and_takes_no_good_one_with_it(
     data: st.DataObject, names: list[str]
 ) -> None:
     bad = set(data.draw(st.lists(st.sampled_from(names)))) if names else set()
-    subscription = Subscription(names, replace(SPOT, max_subscribe_names=20))
+    subscription = subscribe(names, replace(SPOT, max_subscribe_names=20))
     granted: list[str] = []
     refused: list[str] = []
     now = 0
@@ -155,7 +162,7 @@ def test_a_bad_name_is_found_and_takes_no_good_one_with_it(
 
 
 def test_a_refused_batch_is_asked_for_in_halves_half_a_second_apart() -> None:
-    subscription = Subscription(["a", "b", "c"], SPOT)
+    subscription = subscribe(["a", "b", "c"], SPOT)
     subscription.on_answer(Answer(ask(subscription)["id"], error="no"))
 
     assert subscription.next_message(SPACING - 1) is None
@@ -165,7 +172,7 @@ def test_a_refused_batch_is_asked_for_in_halves_half_a_second_apart() -> None:
 
 
 def test_an_answer_without_an_id_is_about_the_oldest_question() -> None:
-    subscription = Subscription(["a", "b"], replace(SPOT, max_subscribe_names=1))
+    subscription = subscribe(["a", "b"], replace(SPOT, max_subscribe_names=1))
     first = ask(subscription)
     second = ask(subscription, SPACING)
 
@@ -175,7 +182,7 @@ def test_an_answer_without_an_id_is_about_the_oldest_question() -> None:
 
 
 def test_answers_to_questions_that_nobody_asked_mean_nothing() -> None:
-    subscription = Subscription(["a"], SPOT)
+    subscription = subscribe(["a"], SPOT)
     for answer in (Answer(1, error="no"), Answer(None, error="no"), Answer("1"), Answer(99)):
         assert subscription.on_answer(answer) == []
 
@@ -190,7 +197,7 @@ def test_answers_to_questions_that_nobody_asked_mean_nothing() -> None:
 
 
 def test_a_question_without_an_answer_is_overdue_after_a_while() -> None:
-    subscription = Subscription(["a"], SPOT)
+    subscription = subscribe(["a"], SPOT)
     assert not subscription.is_overdue(10 * ANSWER_TIMEOUT_MS)
 
     request = ask(subscription, 1_000)["id"]
@@ -202,7 +209,7 @@ def test_a_question_without_an_answer_is_overdue_after_a_while() -> None:
 
 
 def test_a_probe_is_a_question_like_any_other() -> None:
-    subscription = Subscription(["a"], SPOT)
+    subscription = subscribe(["a"], SPOT)
     subscription.on_answer(Answer(ask(subscription)["id"]))
 
     probe = json.loads(subscription.probe(5_000))
@@ -215,7 +222,7 @@ def test_a_probe_is_a_question_like_any_other() -> None:
 
 
 def test_a_refused_probe_refuses_no_stream() -> None:
-    subscription = Subscription([], SPOT)
+    subscription = subscribe([], SPOT)
     probe = json.loads(subscription.probe(0))
 
     assert subscription.on_answer(Answer(probe["id"], error="no")) == []
@@ -223,7 +230,7 @@ def test_a_refused_probe_refuses_no_stream() -> None:
 
 
 def test_after_a_probe_the_next_message_keeps_its_distance() -> None:
-    subscription = Subscription(["a"], SPOT)
+    subscription = subscribe(["a"], SPOT)
     subscription.probe(1_000)
 
     assert subscription.next_message(1_000 + SPACING - 1) is None
@@ -231,7 +238,7 @@ def test_after_a_probe_the_next_message_keeps_its_distance() -> None:
 
 
 def test_a_stream_that_is_asked_for_again_is_given_up_first() -> None:
-    subscription = Subscription([], SPOT)
+    subscription = subscribe([], SPOT)
     subscription.resubscribe("btcusdt@trade")
     messages = [json.loads(subscription.next_message(now) or "") for now in (0, 500)]
 

@@ -1,0 +1,45 @@
+"""What all connections of a feed have in common."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bintrades.util.runtime import SYSTEM, Runtime
+
+if TYPE_CHECKING:
+    from bintrades.exchange.binance.market import Market
+    from bintrades.net.network import Network
+
+
+@dataclass(frozen=True, slots=True)
+class FeedTiming:
+    """How long connections are waited for."""
+
+    first_retry_s: float = 0.5
+    longest_retry_s: float = 30.0
+    """Of the backoff between two attempts to connect."""
+    receive_timeout_s: float = 0.25
+    """How soon a reader with nothing to read notices that it is to stop."""
+    answer_timeout_ms: int = 10_000
+    """A connection on which a question is not answered for so long is dead."""
+    overlap_ms: int = 5_000
+    """How long a new connection delivers before the old one is closed."""
+    idle_takeover_ms: int = 60_000
+    """How long neither delivers before a new connection is as good as the old one."""
+
+
+DEFAULT_TIMING = FeedTiming()
+
+
+@dataclass(frozen=True, slots=True)
+class StreamOptions:
+    """Where the streams are, and how their connections are kept."""
+
+    stream_url: str
+    market: Market
+    network: Network
+    coalesce_ms: int
+    silence_timeout_ms: int
+    timing: FeedTiming = DEFAULT_TIMING
+    runtime: Runtime = SYSTEM
