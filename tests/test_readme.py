@@ -20,7 +20,7 @@ from bintrades.cli.main import main
 from bintrades.config.loader import load_config
 from bintrades.config.schema import OPTIONS
 from bintrades.model.bar_fields import FIELDS, FieldKind
-from bintrades.stores.loader import built_in_options
+from bintrades.stores.built_in import OPTIONS_OF_STORES
 from bintrades.stores.mongodb.store import MongoStore
 from bintrades.testing.bars import sample_bar
 from bintrades.testing.store_contract import StoreContract
@@ -62,7 +62,7 @@ def table_of_options(options: Mapping[str, Iterable[Option]]) -> str:
 def test_the_tables_of_options_are_those_of_the_program() -> None:
     page = PAGES[REPOSITORY / "docs" / "configuration.md"]
     ours = {section: options.values() for section, options in OPTIONS.items()}
-    of_stores = {f"store:{name}": options for name, options in built_in_options().items()}
+    of_stores = {f"store:{name}": options for name, options in OPTIONS_OF_STORES.items()}
 
     for table in (table_of_options(ours), table_of_options(of_stores)):
         assert table in page, f"it should have:\n{table}"

@@ -10,11 +10,10 @@ import os
 from typing import TYPE_CHECKING
 
 from bintrades.config.loader import read_config
-from bintrades.config.schema import example_text
 from bintrades.errors import ConfigError
 from bintrades.net.proxies import proxy_for
 from bintrades.net.tls import BUNDLE_VARIABLE, tls_context
-from bintrades.stores.loader import built_in_options, find_stores
+from bintrades.stores.loader import find_stores
 from bintrades.util.text import remember_more_secrets
 
 if TYPE_CHECKING:
@@ -25,11 +24,6 @@ if TYPE_CHECKING:
     from bintrades.stores.store import Store
 
 _VARIABLES_WITH_PATHS = ("SSL_CERT_FILE", "SSL_CERT_DIR", BUNDLE_VARIABLE)
-
-
-def example() -> str:
-    """Return a configuration file with every option, those of the built-in stores included."""
-    return example_text(built_in_options())
 
 
 def prepare(

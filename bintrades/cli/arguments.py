@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from bintrades.cli.exit_status import EXIT_CODES
 from bintrades.cli.output import print_text
-from bintrades.config.schema import symbols
+from bintrades.config.types import symbols
 from bintrades.util.text import did_you_mean, showable_input
 
 if TYPE_CHECKING:

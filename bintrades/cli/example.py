@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from bintrades.app.preflight import example
 from bintrades.cli.exit_status import EXIT_CODES, OK
 from bintrades.cli.output import print_text
+from bintrades.config.example import example_text
 
 
 def add_parser(commands: Any, summary: str) -> None:
@@ -23,5 +23,5 @@ def add_parser(commands: Any, summary: str) -> None:
 
 def execute(_options: argparse.Namespace) -> int:
     """Print the example."""
-    print_text(example().removesuffix("\n"))
+    print_text(example_text().removesuffix("\n"))
     return OK

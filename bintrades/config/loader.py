@@ -14,7 +14,6 @@ from bintrades.config.schema import (
     BINANCE,
     DEFAULT_MARKET,
     OPTIONS,
-    PLUGIN,
     SECTIONS,
     BarsConfig,
     BinanceConfig,
@@ -25,10 +24,11 @@ from bintrades.config.schema import (
     StoresConfig,
     SymbolsConfig,
     options_of,
-    plugin_name,
 )
+from bintrades.config.types import plugin_name
 from bintrades.errors import ConfigError
 from bintrades.exchange.symbols import is_pattern, select
+from bintrades.options.option import PLUGIN
 from bintrades.options.types import BadWordsError
 from bintrades.util.durations import format_duration
 from bintrades.util.text import did_you_mean, one_line, passwords_of_uris, remember_secrets

@@ -7,51 +7,26 @@ the fields below. Addresses and limits of a market are the exchange's own: see o
 from __future__ import annotations
 
 import dataclasses
-import re
-import unicodedata
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from bintrades.config import types as own
 from bintrades.exchange.registry import EXCHANGES
 from bintrades.options import types
 from bintrades.options.option import Option
-from bintrades.options.types import BadWordsError, OptionType
-from bintrades.util.durations import UNITS_MS, format_duration
-from bintrades.util.text import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from bintrades.exchange.port import MarketFacts
+    from bintrades.options.types import OptionType
 
 BINANCE = EXCHANGES["binance"].markets
 """The markets that [binance] market may name."""
 
 DEFAULT_MARKET = BINANCE["spot"]
-
-PLUGIN = "plugin"
-"""The option of a store's section that is ours: it names the plugin whose object the store is."""
-
-_SEPARATORS = re.compile(r"[\s,]+")
-_PLUGIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
-_DAY_MS = UNITS_MS["d"]
-_ASCII_UPPER = {lower: lower - 32 for lower in range(ord("a"), ord("z") + 1)}
-
-_EXAMPLE_HEAD = """\
-; The configuration of bintrades: every option, each with its default.
-;
-; Durations are whole numbers with ms, s, m, h or d, lists have commas, spaces or lines between.
-; ${NAME} in a value is the environment variable NAME: a place for passwords. What comes from one
-; in the section of a store is shown as *** in the log and everywhere else.
-; Relative paths start at the folder of this file, or at its parent when that folder is called etc;
-; also in the sections of stores.
-"""
-_EXAMPLE_STORES = """\
-; One section for each store. The store NAME is one of the plugin NAME; with plugin = KIND in its
-; section it is one of the plugin KIND, so that a plugin can store into several places.
-"""
 
 
 def _option(
@@ -70,70 +45,6 @@ def _field(option: Option, of_market: Callable[[MarketFacts], Option] | None = N
         default_factory=partial(option.type.parse, option.default),
         metadata={"option": option, "of_market": of_market},
     )
-
-
-def interval() -> OptionType:
-    """The length of a bar in milliseconds: whole seconds, and a day is whole bars."""
-    within_a_day = types.duration("1s", "1d")
-
-    def parse(text: str) -> int:
-        value_ms = int(within_a_day.parse(text))
-        if value_ms % 1_000 or _DAY_MS % value_ms:
-            raise ValueError(f"a day is not a whole number of {format_duration(value_ms)}")
-        return value_ms
-
-    return OptionType(parse, "1s to 1d, whole seconds that divide a day")
-
-
-def symbols(*, required: bool) -> OptionType:
-    """Symbols and patterns, ASCII letters made upper-case, each once, in their order."""
-
-    def parse(text: str) -> tuple[str, ...]:
-        names = _words(text.translate(_ASCII_UPPER))
-        if required and not names:
-            raise ValueError("names no symbol")
-        strange = {name: _strange_character(name) for name in names}
-        faults = [
-            f"{one_line(name, 40)!r}: {char!r} cannot be in a symbol"
-            for name, char in strange.items()
-            if char
-        ]
-        good = tuple(name for name, char in strange.items() if not char)
-        if faults:
-            raise BadWordsError(faults, good)
-        return good
-
-    return OptionType(parse, "symbols or patterns with * and ?, such as BTCUSDT, *USDC")
-
-
-def plugin_name() -> OptionType:
-    """The name of a storage plugin."""
-
-    def parse(text: str) -> str:
-        if not _PLUGIN_NAME.fullmatch(text):
-            raise ValueError("is not a plugin's name")
-        return text
-
-    return OptionType(parse, "the name of a plugin, such as mongodb")
-
-
-def store_names() -> OptionType:
-    """Names of stores, in any number."""
-
-    def parse(text: str) -> tuple[str, ...]:
-        names = _words(text)
-        good = tuple(name for name in dict.fromkeys(names) if _PLUGIN_NAME.fullmatch(name))
-        faults = [
-            f"{one_line(name, 40)!r} is not a plugin's name"
-            for name in dict.fromkeys(names)
-            if name not in good
-        ]
-        faults += [f"{name!r} is there more than once" for name in good if names.count(name) > 1]
-        if faults:
-            raise BadWordsError(faults, good)
-        return good
-
-    return OptionType(parse, "names of plugins, such as mongodb, each once, or nothing")
 
 
 @dataclass(frozen=True)
@@ -197,10 +108,10 @@ class SymbolsConfig:
     """The section [symbols]: names and patterns, ASCII letters upper-case."""
 
     include: tuple[str, ...] = _option(
-        "include", "BTCUSDT, ETHUSDT", symbols(required=True), "the symbols to collect"
+        "include", "BTCUSDT, ETHUSDT", own.symbols(required=True), "the symbols to collect"
     )
     exclude: tuple[str, ...] = _option(
-        "exclude", "", symbols(required=False), "symbols to leave out of those"
+        "exclude", "", own.symbols(required=False), "symbols to leave out of those"
     )
 
 
@@ -208,7 +119,7 @@ class SymbolsConfig:
 class BarsConfig:
     """The section [bars]."""
 
-    interval_ms: int = _option("interval", "10s", interval(), "the length of a bar")
+    interval_ms: int = _option("interval", "10s", own.interval(), "the length of a bar")
     grace_ms: int = _option(
         "grace",
         "500ms",
@@ -274,7 +185,7 @@ class StoresConfig:
     """The section [stores]."""
 
     enabled: tuple[str, ...] = _option(
-        "enabled", "mongodb", store_names(), "where bars go, besides the journal"
+        "enabled", "mongodb", own.store_names(), "where bars go, besides the journal"
     )
     shutdown_timeout_ms: int = _option(
         "shutdown_timeout",
@@ -329,41 +240,3 @@ def _declared(section: type[Any], market: MarketFacts) -> Iterator[Option]:
 
 OPTIONS = options_of(DEFAULT_MARKET)
 """Every option as it is for the default market, for documentation."""
-
-
-def example_text(stores: Mapping[str, Sequence[Option]]) -> str:
-    """Return a configuration file with every option, what it means and may be, and its default.
-
-    *stores* has the options that each store to be shown declares, by its name.
-    """
-    parts = [_EXAMPLE_HEAD]
-    parts += [_example_section(section, OPTIONS[section].values()) for section in OPTIONS]
-    parts.append(_EXAMPLE_STORES)
-    parts += [_example_section(f"store:{name}", stores[name]) for name in stores]
-    return "\n".join(parts)
-
-
-def _example_section(section: str, options: Iterable[Option]) -> str:
-    return f"[{section}]\n" + "\n".join(map(_example_of, options))
-
-
-def _example_of(option: Option) -> str:
-    setting = f"{option.name} = {option.default}".rstrip()
-    if option.is_commented_out:
-        setting = f"; default: {option.default}\n;{setting}"
-    return f"; {option.meaning}\n; allowed: {option.type.allowed}\n{setting}\n"
-
-
-def _words(text: str) -> list[str]:
-    return [word for word in _SEPARATORS.split(text) if word]
-
-
-def _strange_character(name: str) -> str:
-    """Return the first character of *name* that no symbol and no pattern has, or nothing."""
-    return next((char for char in name if not _may_be_in_a_pattern(char)), "")
-
-
-def _may_be_in_a_pattern(char: str) -> bool:
-    if char.isascii():
-        return char.isalnum() or char in "-_.*?"
-    return unicodedata.category(char)[0] in "LMNS"

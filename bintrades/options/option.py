@@ -12,6 +12,9 @@ from bintrades.util.text import HIDDEN, did_you_mean, hide, one_line
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+PLUGIN = "plugin"
+"""The option of each store's section that names its plugin: no plugin declares it, or gets it."""
+
 _WIDTH = 200  # of a value in a message: paths are long
 
 

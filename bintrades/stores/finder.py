@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bintrades.errors import ConfigError
+from bintrades.stores.built_in import ENTRY_POINTS
 from bintrades.stores.hookspecs import PROJECT
 from bintrades.util.text import did_you_mean
 
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 log = logging.getLogger(__name__)
-
-BUILT_IN = EntryPoint("mongodb", "bintrades.stores.mongodb.store", PROJECT)
-"""An entry point in setup.cfg; here too, so that a checkout runs without being installed."""
 
 
 class Finder:
@@ -95,7 +93,7 @@ def _anybodys(path: Path) -> Path | None:
 def installed() -> dict[str, list[EntryPoint]]:
     """Return the entry points by name, several only where packages contradict each other."""
     found: dict[str, dict[str, EntryPoint]] = defaultdict(dict)
-    for point in (BUILT_IN, *entry_points(group=PROJECT)):
+    for point in (*ENTRY_POINTS, *entry_points(group=PROJECT)):
         found[point.name][point.value] = point
     return {name: list(points.values()) for name, points in found.items()}
 

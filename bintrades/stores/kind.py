@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pluggy
 
 from bintrades.errors import ConfigError
-from bintrades.options.option import Option
+from bintrades.options.option import PLUGIN, Option
 from bintrades.stores import hookspecs
 from bintrades.stores.finder import guarded
 from bintrades.stores.hook_problems import hook_problems
@@ -27,8 +27,6 @@ CLASS = "Store"
 
 OPTIONS = "OPTIONS"
 """Where a class, a module or an object declares its options: a tuple of Option."""
-
-_RESERVED = "plugin"  # names the plugin of a section, and so never reaches it
 
 
 class Kind:
@@ -109,5 +107,5 @@ def _declaration_problems(options: Sequence[Option]) -> Iterator[str]:
     names = [option.name for option in options]
     for name in sorted({name for name in names if names.count(name) > 1}):
         yield f"{OPTIONS} declares {name} more than once; allowed: each option once"
-    if _RESERVED in names:
-        yield f"{OPTIONS} declares {_RESERVED}, which names a section's plugin; allowed: others"
+    if PLUGIN in names:
+        yield f"{OPTIONS} declares {PLUGIN}, which names a section's plugin; allowed: others"

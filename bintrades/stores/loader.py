@@ -6,14 +6,13 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from bintrades.errors import ConfigError
-from bintrades.stores.finder import BUILT_IN, Finder, drop_ins, installed
+from bintrades.stores.finder import Finder, drop_ins, installed
 from bintrades.stores.kind import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from bintrades.options.option import Option
     from bintrades.stores.store import Store
 
 _OF_THEIR_NAMES: Mapping[str, str] = {}
@@ -22,11 +21,6 @@ _OF_THEIR_NAMES: Mapping[str, str] = {}
 def available(folder: Path) -> list[str]:
     """Return the names of all plugins that can be enabled, in alphabetical order."""
     return sorted({*drop_ins(folder), *installed()})
-
-
-def built_in_options() -> dict[str, Sequence[Option]]:
-    """Return the options of the stores that come with bintrades, by their names."""
-    return {BUILT_IN.name: Kind(BUILT_IN.name, BUILT_IN.load()).declared or ()}
 
 
 def load_stores(

@@ -23,12 +23,11 @@ import trustme
 from msgspec.structs import replace
 
 from bintrades.cli.main import main
-from bintrades.config.schema import example_text
+from bintrades.config.example import example_text
 from bintrades.core.ledger import LedgerState
 from bintrades.core.write_batch import Checkpoint, WriteBatch
 from bintrades.journal.reader import Cursor, JournalReader
 from bintrades.model import Gap, GapCause
-from bintrades.stores.loader import built_in_options
 from bintrades.testing.bars import OPEN_TIME_MS, sample_bar, sample_bars
 from bintrades.version import __version__
 from tests.checkout import REPOSITORY
@@ -961,7 +960,7 @@ def test_a_configuration_to_begin_with_is_printed_and_is_right(tmp_path: Path) -
     printed = command("example")
     (tmp_path / "bintrades.ini").write_text(printed.out, encoding="utf-8")
 
-    assert (printed.status, printed.out) == (0, example_text(built_in_options()))
+    assert (printed.status, printed.out) == (0, example_text())
     assert command("check", "--config", "bintrades.ini", cwd=tmp_path).status == 0
 
 

@@ -14,12 +14,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import bintrades
+from bintrades.config.example import example_text
 from bintrades.config.ini import read_ini
 from bintrades.config.loader import Config, load_config, read_config
-from bintrades.config.schema import OPTIONS, SECTIONS, example_text, options_of
+from bintrades.config.schema import OPTIONS, SECTIONS, options_of
 from bintrades.errors import ConfigError
 from bintrades.exchange.registry import EXCHANGES
-from bintrades.stores.loader import built_in_options
 from bintrades.util.durations import format_duration
 from bintrades.util.text import redact, remember_secrets
 
@@ -59,7 +59,7 @@ def test_the_example_shows_every_option_with_its_default_and_what_it_may_be() ->
         for section, options in OPTIONS.items()
         for option in options.values()
     }
-    assert EXAMPLE.read_text(encoding="utf-8") == example_text(built_in_options())
+    assert EXAMPLE.read_text(encoding="utf-8") == example_text()
 
 
 def test_whoever_only_empties_enabled_in_the_example_keeps_every_bar(tmp_path: Path) -> None:

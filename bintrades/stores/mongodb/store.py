@@ -16,10 +16,10 @@ from pymongo.errors import DuplicateKeyError, OperationFailure, ServerSelectionT
 from pymongo.read_preferences import ReadPreference
 
 from bintrades.errors import BintradesError, RejectedBars
-from bintrades.options.option import Option, checked
+from bintrades.options.option import checked
 from bintrades.stores.hookspecs import hookimpl
 from bintrades.stores.mongodb.durability import bounded, unsafe_on, unsafe_options
-from bintrades.stores.mongodb.option_types import collection_name, database_name, uri
+from bintrades.stores.mongodb.options import OPTIONS
 from bintrades.stores.mongodb.uri import client_of
 from bintrades.stores.mongodb.writes import KEY, write_bars
 
@@ -38,7 +38,6 @@ log = logging.getLogger(__name__)
 INDEX_NAME = "symbol_open_time"
 """Name of the unique index that keeps each bar single."""
 
-_URI_MEANING = "the servers; with TLS, user, replica set, write concern and timeouts"
 _INDEX_KEYS = [(field, pymongo.ASCENDING) for field in KEY]
 _INDEX_CONFLICTS = frozenset({85, 86})  # IndexOptionsConflict, IndexKeySpecsConflict
 
@@ -46,11 +45,7 @@ _INDEX_CONFLICTS = frozenset({85, 86})  # IndexOptionsConflict, IndexKeySpecsCon
 class MongoStore:
     """One collection of bars. All calls but check_store belong to one thread."""
 
-    OPTIONS = (
-        Option("uri", "mongodb://127.0.0.1:27017", _URI_MEANING, uri(), is_secret=True),
-        Option("database", "bintrades", "the database of the bars", database_name()),
-        Option("collection", "bars", "their collection", collection_name()),
-    )
+    OPTIONS = OPTIONS
 
     def __init__(self) -> None:
         self._client: pymongo.MongoClient[Document] | None = None
@@ -125,7 +120,7 @@ Store = MongoStore  # the name by which each section gets one
 
 def _connect(options: Mapping[str, str]) -> tuple[pymongo.MongoClient[Document], Bars]:
     """Return client and collection, not connected yet; raises ConfigError with every problem."""
-    settings = checked(MongoStore.OPTIONS, options)
+    settings = checked(OPTIONS, options)
     client = client_of(settings["uri"])
     database = client.get_database(settings["database"], read_preference=ReadPreference.PRIMARY)
     bars = database.get_collection(settings["collection"], write_concern=bounded(client))

@@ -1,10 +1,10 @@
-"""What the options of the MongoDB store may be: what no server would take is said at once."""
+"""The options of the MongoDB store: what no server would take is refused at once."""
 
 from __future__ import annotations
 
 from bintrades.errors import ConfigError
+from bintrades.options.option import Option
 from bintrades.options.types import BadWordsError, OptionType
-from bintrades.stores.mongodb.uri import client_of
 
 _NOT_IN_A_DATABASE = '/\\."$'
 _LONGEST_DATABASE = 63  # bytes
@@ -15,6 +15,8 @@ def uri() -> OptionType:
     """A URI as MongoDB has it."""
 
     def parse(text: str) -> str:
+        from bintrades.stores.mongodb.uri import client_of  # and pymongo, once it is needed
+
         try:
             client_of(text).close()
         except ConfigError as error:
@@ -56,3 +58,16 @@ def _of_length(name: str, longest: int) -> str:
     if len(name.encode(errors="replace")) > longest:
         raise ValueError("is too long")
     return name
+
+
+OPTIONS = (
+    Option(
+        "uri",
+        "mongodb://127.0.0.1:27017",
+        "the servers; with TLS, user, replica set, write concern and timeouts",
+        uri(),
+        is_secret=True,  # a password may stand in it
+    ),
+    Option("database", "bintrades", "the database of the bars", database_name()),
+    Option("collection", "bars", "their collection", collection_name()),
+)

@@ -1,0 +1,94 @@
+"""Types of options that only the configuration has: intervals, symbols, names of stores."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+from bintrades.options.types import BadWordsError, OptionType, duration
+from bintrades.util.durations import UNITS_MS, format_duration
+from bintrades.util.text import one_line
+
+_SEPARATORS = re.compile(r"[\s,]+")
+_PLUGIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+_DAY_MS = UNITS_MS["d"]
+_ASCII_UPPER = {lower: lower - 32 for lower in range(ord("a"), ord("z") + 1)}
+
+
+def interval() -> OptionType:
+    """The length of a bar in milliseconds: whole seconds, and a day is whole bars."""
+    within_a_day = duration("1s", "1d")
+
+    def parse(text: str) -> int:
+        value_ms = int(within_a_day.parse(text))
+        if value_ms % 1_000 or _DAY_MS % value_ms:
+            raise ValueError(f"a day is not a whole number of {format_duration(value_ms)}")
+        return value_ms
+
+    return OptionType(parse, "1s to 1d, whole seconds that divide a day")
+
+
+def symbols(*, required: bool) -> OptionType:
+    """Symbols and patterns, ASCII letters made upper-case, each once, in their order."""
+
+    def parse(text: str) -> tuple[str, ...]:
+        names = _words(text.translate(_ASCII_UPPER))
+        if required and not names:
+            raise ValueError("names no symbol")
+        strange = {name: _strange_character(name) for name in names}
+        faults = [
+            f"{one_line(name, 40)!r}: {char!r} cannot be in a symbol"
+            for name, char in strange.items()
+            if char
+        ]
+        good = tuple(name for name, char in strange.items() if not char)
+        if faults:
+            raise BadWordsError(faults, good)
+        return good
+
+    return OptionType(parse, "symbols or patterns with * and ?, such as BTCUSDT, *USDC")
+
+
+def plugin_name() -> OptionType:
+    """The name of a storage plugin."""
+
+    def parse(text: str) -> str:
+        if not _PLUGIN_NAME.fullmatch(text):
+            raise ValueError("is not a plugin's name")
+        return text
+
+    return OptionType(parse, "the name of a plugin, such as mongodb")
+
+
+def store_names() -> OptionType:
+    """Names of stores, in any number."""
+
+    def parse(text: str) -> tuple[str, ...]:
+        names = _words(text)
+        good = tuple(name for name in dict.fromkeys(names) if _PLUGIN_NAME.fullmatch(name))
+        faults = [
+            f"{one_line(name, 40)!r} is not a plugin's name"
+            for name in dict.fromkeys(names)
+            if name not in good
+        ]
+        faults += [f"{name!r} is there more than once" for name in good if names.count(name) > 1]
+        if faults:
+            raise BadWordsError(faults, good)
+        return good
+
+    return OptionType(parse, "names of plugins, such as mongodb, each once, or nothing")
+
+
+def _words(text: str) -> list[str]:
+    return [word for word in _SEPARATORS.split(text) if word]
+
+
+def _strange_character(name: str) -> str:
+    """Return the first character of *name* that no symbol and no pattern has, or nothing."""
+    return next((char for char in name if not _may_be_in_a_pattern(char)), "")
+
+
+def _may_be_in_a_pattern(char: str) -> bool:
+    if char.isascii():
+        return char.isalnum() or char in "-_.*?"
+    return unicodedata.category(char)[0] in "LMNS"
