@@ -291,7 +291,7 @@ class SteppedCollector(Collector):
     def _handle_next(self) -> None:
         event = self.inbox.get_nowait()
         if self.unseen and isinstance(event, Payloads):
-            for trade in BinanceExchange.decode(event.batch).trades:
+            for trade in self.world.market.decode(event.batch).trades:
                 if trade.symbol in self.unseen:
                     self.unseen.remove(trade.symbol)
                     self.first_times[trade.symbol] = trade.time

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bintrades.core.gap_queue import FIRST_RETRY_S, LONGEST_RETRY_S
-from bintrades.exchange.binance.backfill_plan import BackfillPlan
 from bintrades.exchange.binance.budget import Budget
 from bintrades.exchange.binance.catalog import Catalog
 from bintrades.exchange.binance.feed.attempts import AttemptLimit
@@ -14,7 +13,6 @@ from bintrades.exchange.binance.feed.pool import ConnectionPool
 from bintrades.exchange.binance.feed.reader import Reader
 from bintrades.exchange.binance.history import History
 from bintrades.exchange.binance.markets import MARKETS
-from bintrades.exchange.binance.messages import decode
 from bintrades.exchange.binance.rest import RestClient
 from bintrades.util.backoff import Backoff
 from bintrades.util.clocks import now_ms
@@ -34,8 +32,6 @@ if TYPE_CHECKING:
 class BinanceExchange:
     """An Exchange, see exchange.port."""
 
-    decode = staticmethod(decode)
-
     def __init__(
         self,
         market: Market,
@@ -45,6 +41,7 @@ class BinanceExchange:
         runtime: Runtime = SYSTEM,
     ) -> None:
         self.market = market
+        self.decode = market.decode
         self.budget = budget
         self._options = options
         self._network = network
@@ -94,7 +91,7 @@ class BinanceExchange:
     def make_history(self, max_age_ms: int) -> History:
         """Return the past trades; those older than *max_age_ms* are not asked for."""
         rng = self._runtime.rng
-        plan = BackfillPlan(
+        plan = self.market.make_plan(
             self.market, max_age_ms, lambda: Backoff(FIRST_RETRY_S, LONGEST_RETRY_S, rng)
         )
         return History(self._rest, self.market, plan, self.budget, self._runtime.now)

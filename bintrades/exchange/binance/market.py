@@ -1,8 +1,16 @@
-"""What a market of Binance is: where it is, and what it lets one do."""
+"""What a market of Binance is: its facts, its messages and its plan of backfill."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bintrades.core.gap_queue import Backoff
+    from bintrades.exchange.batch import Batch, Decoded
+    from bintrades.exchange.binance.backfill_plan import BackfillPlan
 
 _ASCII_LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 
@@ -18,9 +26,16 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Market:
-    """Addresses and limits of one market; a limit is the exchange's unless it says otherwise."""
+    """All that tells one market from another.
+
+    A limit is the exchange's unless it says otherwise.
+    """
 
     name: str
+    decode: Callable[[Batch], Decoded]
+    """Decodes what its streams bring; never raises for what messages contain."""
+    make_plan: Callable[[Market, int, Callable[[], Backoff]], BackfillPlan]
+    """Makes the plan of its backfill, given itself, the greatest age and what makes a backoff."""
     stream_url: str
     rest_url: str
     added_paths: tuple[str, ...]

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from bintrades.exchange.binance.backfill_plan import BackfillPlan
 from bintrades.exchange.binance.market import Endpoint, Market
+from bintrades.exchange.binance.messages import decode
 
 SPOT = Market(
     name="spot",
+    decode=decode,
+    make_plan=BackfillPlan,
     stream_url="wss://stream.binance.com:9443",
     rest_url="https://api.binance.com",
     added_paths=("ws", "stream", "api", "api/v3"),
