@@ -6,7 +6,8 @@ import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from bintrades.journal.schema import APPLICATION_ID, BLOCK_MS, LADDER, _statements
+from bintrades.journal.migrations import statements
+from bintrades.journal.schema import APPLICATION_ID, BLOCK_MS, LADDER
 from tests.journals import INTERVAL_MS, journal_at
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def make_journal(path: Path, bars: int) -> None:
         connection.execute("PRAGMA synchronous = OFF")
         connection.execute("BEGIN")
         for script in (LADDER[0], _BARS + ";", _BESIDE):
-            for statement in _statements(script):
+            for statement in statements(script):
                 connection.execute(statement, {"bars": bars} if ":bars" in statement else {})
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute("PRAGMA user_version = 1")

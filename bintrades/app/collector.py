@@ -14,7 +14,7 @@ from bintrades.app.figures import (
     collector_figures,
 )
 from bintrades.core.aggregator import Aggregator
-from bintrades.journal.reader import Cursor
+from bintrades.journal.cursor import Cursor
 from bintrades.pipeline.backfill import Backfill
 from bintrades.pipeline.backfill_thread import BackfillThread
 from bintrades.pipeline.delivery import Delivery
@@ -91,7 +91,7 @@ class Collector:
             interval_ms=config.bars.interval_ms,
             grace_ms=config.bars.grace_ms,
         )
-        journal.release(symbols, runtime.utc())
+        journal.flush_removed_symbols(symbols, runtime.utc())
         aggregator.resume(journal.checkpoints)
         self.feed = exchange.make_feed(symbols, self.inbox, on_failure)
         self.backfill = None

@@ -24,8 +24,9 @@ from bintrades.core.ban import Ban
 from bintrades.errors import ConfigError, ExchangeError, JournalError, JournalInUse
 from bintrades.exchange.events import RateLimited
 from bintrades.exchange.registry import EXCHANGES
+from bintrades.journal.pruning import MARK_EVERY_MS
 from bintrades.journal.reader import JournalReader
-from bintrades.journal.writer import MARK_EVERY_MS, Journal
+from bintrades.journal.writer import Journal
 from bintrades.net.dialing import Dialer
 from bintrades.net.network import SystemNetwork
 from bintrades.net.tls import Certificates
@@ -212,7 +213,7 @@ class Service:
                 "the aggregator did not end; what it held is lost",
                 extra={"event": "ingest_abandoned"},
             )
-            self._journal.abandon()
+            self._journal.leak()
 
     def _stop_deliveries(self, within_s: float) -> None:
         """Give the stores some time for what is left; what they do not take the journal keeps."""

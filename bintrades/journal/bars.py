@@ -1,4 +1,4 @@
-"""How bars are found in the journal: by key, by sequence, and by symbol and time.
+"""Table `bars`: how bars are written and found, by key, by sequence, and by symbol and time.
 
 Everything here costs in proportion to what it returns, however many bars there are.
 """
@@ -7,19 +7,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bintrades.journal.file import UnreadableRow, fetch_rows
+from bintrades.journal.connection import fetch_rows
+from bintrades.journal.damage import UnreadableRow
+from bintrades.journal.rows import BAR_COLUMNS, bar_from_row
 from bintrades.journal.schema import BLOCK_MS
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterator
-    from typing import Any
 
-BAR_COLUMNS = (
-    "symbol, open_time, version, updated_at, is_closed, is_complete, trade_count, buy_count,"
-    " quantity, buy_quantity, value, buy_value, open_price, close_price, min_price, max_price,"
-    " first_trade_id, last_trade_id, first_trade_time, last_trade_time, epoch"
-)
+    from bintrades.core.write_batch import Key
+    from bintrades.journal.meta import Kind
+    from bintrades.journal.rows import Row
+    from bintrades.model import Bar
 
 _PLACES = ", ".join("?" * (BAR_COLUMNS.count(",") + 2))
 _UPDATES = ", ".join(
@@ -41,11 +41,19 @@ but is_complete the new one is taken, since the gaps on record say which is righ
 
 GET_BAR = f"SELECT {BAR_COLUMNS} FROM bars WHERE symbol = ? AND open_time = ?"  # noqa: S608
 
+DELETE_BAR = "DELETE FROM bars WHERE symbol = ? AND open_time = ?"
+
 BARS_AFTER = (
     f"SELECT {BAR_COLUMNS}, sequence FROM bars"  # noqa: S608 - constants
     " WHERE sequence > ? ORDER BY sequence LIMIT ?"
 )
 """What was written after a sequence number, oldest version first."""
+
+BARS_FROM = (
+    f"SELECT {BAR_COLUMNS} FROM bars"  # noqa: S608 - constants
+    " WHERE (open_time, symbol) > (?, ?) ORDER BY open_time, symbol LIMIT ?"
+)
+"""What is to be sent again after a Place, in the order of the table."""
 
 BARS_DUE = (
     f"SELECT {BAR_COLUMNS} FROM rejected CROSS JOIN bars USING (symbol, open_time)"  # noqa: S608
@@ -61,6 +69,11 @@ PRUNABLE = (
 )
 """Of bars between two sequence numbers: key, number, and whether no store and no trade waits for
 the row."""
+
+_COUNT_SINCE = """
+SELECT (SELECT count(*) FROM bars WHERE open_time >= :since AND open_time < :next)
+    + (SELECT coalesce(sum(bars), 0) FROM blocks WHERE block >= :next / :block)
+"""
 
 _IN_BLOCK = f"""
 WITH RECURSIVE times (open_time) AS (
@@ -89,7 +102,6 @@ WHERE symbol = :symbol AND open_time < :until LIMIT 1
 """  # noqa: S608 - constants
 """The oldest of them."""
 
-Row = tuple["Any", ...]
 _PAGE_ROWS = 1_000
 _END = 2**62
 _LAST_BLOCK = _END // BLOCK_MS
@@ -149,6 +161,42 @@ def newest(
             return times[count - limit], limit
         count += len(times)
     return since_ms, count
+
+
+def read_bar(row: Row, kind: Kind) -> Bar:
+    """Return the bar of a row selected by BAR_COLUMNS. Raises UnreadableRow with its key."""
+    try:
+        return bar_from_row(row, kind.market, kind.interval_ms)
+    except UnreadableRow as error:
+        error.key = (row[0], row[1])
+        raise
+
+
+def get_bar(connection: sqlite3.Connection, kind: Kind, key: Key) -> Bar | None:
+    """Return the stored bar of *key*, if there is one. Raises UnreadableRow, sqlite3.Error."""
+    row = connection.execute(GET_BAR, key).fetchone()
+    return None if row is None else read_bar(row, kind)
+
+
+def count_since(connection: sqlite3.Connection, since_ms: int) -> int:
+    """Return how many bars open then or later. Raises sqlite3.Error."""
+    span = {"since": since_ms, "next": (since_ms // BLOCK_MS + 1) * BLOCK_MS, "block": BLOCK_MS}
+    (count,) = connection.execute(_COUNT_SINCE, span).fetchone()
+    return int(count)
+
+
+def is_unclosed(connection: sqlite3.Connection, key: Key) -> bool:
+    """Whether an orderly stop has written the bar, so that it is counted. Raises sqlite3.Error."""
+    row = connection.execute(
+        "SELECT is_closed FROM bars WHERE symbol = ? AND open_time = ?", key
+    ).fetchone()
+    return row is not None and not row[0]
+
+
+def newest_open_time(connection: sqlite3.Connection) -> int | None:
+    """Return the open time of the newest bar of any symbol. Raises sqlite3.Error."""
+    (newest,) = connection.execute("SELECT max(open_time) FROM bars").fetchone()
+    return None if newest is None else int(newest)
 
 
 def neighbours(

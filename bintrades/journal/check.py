@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bintrades.journal.damage import UnreadableRow
 from bintrades.journal.schema import BLOCK_MS
 
 if TYPE_CHECKING:
@@ -56,10 +57,10 @@ _CAN_BE = " AND ".join(
         "trade_count BETWEEN 1 AND last_trade_id - first_trade_id + 1",
     ]
 )
-_SPOILT = f"SELECT symbol, open_time FROM main.bars WHERE ({_CAN_BE}) IS NOT 1"  # noqa: S608
+_CORRUPT = f"SELECT symbol, open_time FROM main.bars WHERE ({_CAN_BE}) IS NOT 1"  # noqa: S608
 
 _COUNTED = ("bars", "unclosed", "incomplete", "gaps open", "gaps abandoned")
-_NONSENSE = f"""
+_CORRUPT_COUNTS = f"""
 SELECT (SELECT count(*) FROM counts WHERE name IN {_COUNTED}) < {len(_COUNTED)}
     OR EXISTS (SELECT 1 FROM counts WHERE typeof(value) <> 'integer')
     OR EXISTS (SELECT 1 FROM cursors WHERE typeof(waiting) <> 'integer'
@@ -67,15 +68,22 @@ SELECT (SELECT count(*) FROM counts WHERE name IN {_COUNTED}) < {len(_COUNTED)}
 """  # noqa: S608 - constants
 
 
-def spoilt_bars(connection: sqlite3.Connection, interval_ms: int) -> list[tuple[Any, Any]]:
+def corrupt_bars(connection: sqlite3.Connection, interval_ms: int) -> list[tuple[Any, Any]]:
     """Return symbol and open time of the rows that no bar can have. Raises sqlite3.Error."""
-    return connection.execute(_SPOILT, {"interval": interval_ms}).fetchall()
+    return connection.execute(_CORRUPT, {"interval": interval_ms}).fetchall()
 
 
-def has_nonsense_counts(connection: sqlite3.Connection) -> bool:
+def has_corrupt_counts(connection: sqlite3.Connection) -> bool:
     """Whether what is counted as it is written cannot be. Raises sqlite3.Error."""
-    (is_nonsense,) = connection.execute(_NONSENSE).fetchone()
-    return bool(is_nonsense)
+    (is_corrupt,) = connection.execute(_CORRUPT_COUNTS).fetchone()
+    return bool(is_corrupt)
+
+
+def read_counts(connection: sqlite3.Connection) -> dict[str, int]:
+    """Return what is counted as it is written, by name. Raises sqlite3.Error."""
+    if has_corrupt_counts(connection):
+        raise UnreadableRow("what is counted is nonsense")
+    return dict(connection.execute("SELECT name, value FROM counts"))
 
 
 def lacks_gaps(connection: sqlite3.Connection, counted_in: str = "main") -> bool:

@@ -1,4 +1,4 @@
-"""Keeps two collectors from one journal, and tells whether one is at work on it.
+"""Keeps two collectors from one journal, and says whether one is at work on it.
 
 Two locks: one on a file beside the journal, which is there before the journal is and says whose it
 is, and one on the journal itself, which nobody can take away by removing a file.

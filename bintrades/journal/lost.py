@@ -1,4 +1,4 @@
-"""What was lost with rows of a damaged journal, told by the rows beside them.
+"""Table `lost_bars`, and what was lost with rows of a damaged journal, by the rows beside them.
 
 Bars of a symbol join: the ids between the last of one and the first of the next are those of the
 bars that lay between them. They become missing again, and are asked for like any others.
@@ -6,13 +6,14 @@ bars that lay between them. They become missing again, and are asked for like an
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bintrades.core.ledger import DISORDER_MS, LedgerState, span_between, with_lost
 from bintrades.core.write_batch import Checkpoint
 from bintrades.journal.bars import GET_BAR, neighbours, newest, pages
-from bintrades.journal.file import bar_from_row
+from bintrades.journal.rows import bar_from_row
 from bintrades.model import LOST, RENUMBERED, Gap
 
 if TYPE_CHECKING:
@@ -40,6 +41,25 @@ class _Span:
 
     def holds(self, open_time: int) -> bool:
         return self.after is None or open_time < self.after[1]
+
+
+def read_lost_bars(
+    connection: sqlite3.Connection,
+) -> Iterator[tuple[str, Iterator[tuple[int, str]]]]:
+    """Yield each symbol with open time and reason of what could not be salvaged, ascending.
+
+    Raises sqlite3.Error.
+    """
+    rows = connection.execute(
+        "SELECT symbol, open_time, reason FROM lost_bars ORDER BY symbol, open_time"
+    )
+    for symbol, group in itertools.groupby(rows, key=lambda row: str(row[0])):
+        yield symbol, ((open_time, reason) for _, open_time, reason in group)
+
+
+def delete_lost_bars(connection: sqlite3.Connection) -> None:
+    """Delete what is on record as gaps now. Raises sqlite3.Error."""
+    connection.execute("DELETE FROM lost_bars")
 
 
 def lost_gaps(
@@ -72,7 +92,7 @@ def lost_gaps(
         yield from _gaps(span, checkpoint, interval_ms)
 
 
-def spoilt_beside(connection: sqlite3.Connection, symbol: str, open_time: int) -> int | None:
+def corrupt_beside(connection: sqlite3.Connection, symbol: str, open_time: int) -> int | None:
     """Return the open time of a bar beside a lost one that cannot tell what was lost, if any.
 
     Its ids, or its count, are nonsense: it is lost as well. Raises sqlite3.Error.
@@ -208,7 +228,7 @@ def rebuilt(
     absent: Sequence[Gap],
     kind: Kind,
 ) -> Checkpoint | None:
-    """Return where to go on with *symbol*, told by its newest bars; None if it has none.
+    """Return where to go on with *symbol*, by its newest bars; None if it has none.
 
     What came after those is thereby missing again. Only the checkpoint had the trades that came for
     a bar that was still open: what of them is before the newest id is missing, too, with ids where

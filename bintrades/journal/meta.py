@@ -1,11 +1,13 @@
-"""What single facts and places of the journal may say, and what becomes of those that cannot be.
+"""The journal's metadata: table `facts`, one accessor for each thing that it holds.
 
-SQLite finds no fault with a value that is nonsense. Where others tell it as well it is mended, else
-forgotten, with a word in the log: the collector never stands still for it.
+SQLite finds no fault with a value that is nonsense. Where other tables say it as well it is mended,
+else forgotten, with a line in the log: the collector never stands still for it.
 """
 
 from __future__ import annotations
 
+import contextlib
+import json
 import logging
 import re
 from typing import TYPE_CHECKING
@@ -14,36 +16,32 @@ import msgspec
 
 from bintrades.core.ban import Ban
 from bintrades.errors import ConfigError
-from bintrades.journal.file import UnreadableRow, reading_rows
+from bintrades.journal.damage import UnreadableRow, reading_rows
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from typing import Any
 
     from bintrades.core.write_batch import Checkpoint
 
 log = logging.getLogger(__name__)
 
-LOST_THROUGH = "lost_through"
-"""Name of the fact up to which open time bars of each symbol were lost with an earlier file."""
-
-REOPENED = "reopened"
-"""Name of the fact which ids of each symbol are missing again, having been held to be absent."""
-
 RATE_LIMIT_BAN = "rest_blocked_until"
-"""Name of the fact that the exchange wants no requests for a while: a Ban."""
+"""Name of a Ban: for how long the exchange wants no requests."""
 
 IdRange = tuple[int, int]
 """First and last id."""
 
-_ANY_ID: IdRange = (0, 2**63 - 1)
-
-FOUND_DAMAGED = "found_damaged"
-"""Name of the fact that somebody has met damage where the collector never looks, and which."""
+Place = tuple[int, str]
+"""Open time and symbol of a bar; what comes after it is still to be sent."""
 
 LAST_SEQUENCE = 2**53
 """No journal gives as many numbers."""
+
+_SEQUENCE, _LOST_THROUGH, _REOPENED = "sequence", "lost_through", "reopened"
+_FOUND_DAMAGED, _TOTAL_LOSS = "found_damaged", "lost"
+_SALVAGED, _GAPS_UNREADABLE = "salvaged", "gaps_unreadable"
 
 _NAME = r"[a-zA-Z][a-zA-Z0-9_-]*"
 _CAN_BE = {
@@ -52,10 +50,10 @@ _CAN_BE = {
     "stream": _NAME,
     "interval_ms": r"[1-9][0-9]{0,4}000",
 }
-_PLACE = """
-SELECT sequence, (SELECT CAST(value AS INTEGER) FROM facts WHERE name = 'sequence')
-FROM cursors WHERE store = ?
-"""
+_ANY_ID: IdRange = (0, 2**63 - 1)
+_BEGINNING: Place = (0, "")
+_NEVER_MS = 10**15
+_place = msgspec.json.Decoder(tuple[int, str])
 
 
 class Kind(msgspec.Struct, frozen=True):
@@ -65,6 +63,131 @@ class Kind(msgspec.Struct, frozen=True):
     interval_ms: int
     exchange: str = "binance"  # of journals that do not say
     stream: str = "trade"
+
+
+def get(connection: sqlite3.Connection, name: str) -> str | None:
+    """Return what is kept under *name*, if anything. Raises sqlite3.Error."""
+    row = connection.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
+    return None if row is None else str(row[0])
+
+
+def put(connection: sqlite3.Connection, name: str, value: str) -> None:
+    """Keep *value* under *name*. Raises sqlite3.Error."""
+    connection.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
+
+
+def _delete(connection: sqlite3.Connection, *names: str) -> None:
+    connection.executemany("DELETE FROM facts WHERE name = ?", [(name,) for name in names])
+
+
+def clear(connection: sqlite3.Connection) -> None:
+    """Delete all metadata. Raises sqlite3.Error."""
+    connection.execute("DELETE FROM main.facts")
+
+
+def read_kind(connection: sqlite3.Connection) -> Kind:
+    """Return the kind of the bars. Raises sqlite3.Error."""
+    rows = connection.execute(
+        "SELECT name, value FROM facts"
+        " WHERE name IN ('exchange', 'market', 'stream', 'interval_ms')"
+    )
+    facts: dict[str, Any] = {"exchange": "binance", "stream": "trade", **dict(rows)}
+    if not all(_can_be(name, facts.get(name)) for name in _CAN_BE):
+        raise UnreadableRow(f"market and interval of the bars are nonsense: {facts}")
+    return Kind(facts["market"], int(facts["interval_ms"]), facts["exchange"], facts["stream"])
+
+
+def keep_kind(connection: sqlite3.Connection, kind: Kind) -> None:
+    """Refuse to mix bars of another kind into one journal.
+
+    Raises ConfigError without naming the file, and sqlite3.Error.
+    """
+    for name, value in msgspec.structs.asdict(kind).items():
+        here = str(value)
+        there = get(connection, name)
+        if there == here:
+            continue
+        if _can_be(name, there):
+            raise ConfigError(
+                f"holds bars of {name} {there}, the configuration says {here};"
+                " set [journal] path to another file"
+            )
+        if there is not None:
+            log_mended(name, there)
+        put(connection, name, here)
+
+
+def read_sequence(connection: sqlite3.Connection) -> int:
+    """Return the last number of the sequence that was given. Raises sqlite3.Error."""
+    value, newest = connection.execute(
+        "SELECT (SELECT value FROM facts WHERE name = ?), (SELECT max(sequence) FROM bars)",
+        (_SEQUENCE,),
+    ).fetchone()
+    with reading_rows():
+        if not (newest or 0) <= int(value) <= LAST_SEQUENCE:
+            raise ValueError(f"the sequence is at {value}, a bar has number {newest}")
+        return int(value)
+
+
+def put_sequence(connection: sqlite3.Connection, sequence: int) -> None:
+    """Keep which number of the sequence was given last. Raises sqlite3.Error."""
+    put(connection, _SEQUENCE, str(sequence))
+
+
+def restore_sequence(connection: sqlite3.Connection) -> None:
+    """Have the sequence of a salvaged file go on after every number that can have been given.
+
+    No store has more than there is: one that seems to gets all bars again. Raises sqlite3.Error.
+    """
+    connection.execute(
+        "DELETE FROM facts WHERE name = 'sequence' AND CAST(value AS INTEGER) NOT BETWEEN 0 AND ?",
+        (LAST_SEQUENCE,),
+    )
+    connection.execute(
+        "DELETE FROM cursors WHERE sequence NOT BETWEEN 0 AND coalesce("
+        " (SELECT CAST(value AS INTEGER) FROM facts WHERE name = 'sequence'), ?)",
+        (LAST_SEQUENCE,),
+    )
+    connection.execute(
+        "INSERT OR REPLACE INTO facts SELECT 'sequence', max("
+        " coalesce((SELECT CAST(value AS INTEGER) FROM facts WHERE name = 'sequence'), 0),"
+        " coalesce((SELECT max(sequence) FROM main.bars), 0),"
+        " coalesce((SELECT max(sequence) FROM main.cursors), 0))"
+    )
+
+
+def read_lost_through(
+    connection: sqlite3.Connection, checkpoints: Mapping[str, Checkpoint]
+) -> dict[str, int]:
+    """Return up to which open time bars were lost with an earlier file. Raises sqlite3.Error."""
+    text = get(connection, _LOST_THROUGH)
+    try:
+        return {} if text is None else msgspec.json.decode(text, type=dict[str, int])
+    except msgspec.DecodeError:  # any bar may be among them
+        log_mended(_LOST_THROUGH, text)
+        return {symbol: each.closed_through for symbol, each in checkpoints.items()}
+
+
+def put_lost_through(connection: sqlite3.Connection, lost_through: Mapping[str, int]) -> None:
+    """Keep up to which open time bars of each symbol were lost. Raises sqlite3.Error."""
+    put(connection, _LOST_THROUGH, msgspec.json.encode(lost_through).decode())
+
+
+def read_reopened(
+    connection: sqlite3.Connection, checkpoints: Mapping[str, Checkpoint]
+) -> dict[str, list[IdRange]]:
+    """Return which ids were held to be absent while bars of theirs left. Raises sqlite3.Error."""
+    text = get(connection, _REOPENED)
+    try:
+        return {} if text is None else msgspec.json.decode(text, type=dict[str, list[IdRange]])
+    except msgspec.DecodeError:  # any id may be among them
+        log_mended(_REOPENED, text)
+        return {symbol: [_ANY_ID] for symbol, each in checkpoints.items() if each.ledger.gaps}
+
+
+def put_reopened(connection: sqlite3.Connection, reopened: Mapping[str, Iterable[IdRange]]) -> None:
+    """Keep which ids are missing again, having been held to be absent. Raises sqlite3.Error."""
+    put(connection, _REOPENED, msgspec.json.encode(reopened).decode())
 
 
 def decode_ban(text: str | None) -> Ban:
@@ -80,138 +203,90 @@ def decode_ban(text: str | None) -> Ban:
         return Ban.read(None)
 
 
-def read_kind(connection: sqlite3.Connection) -> Kind:
-    """Return the kind of the bars. Raises sqlite3.Error."""
-    facts: dict[str, str] = {
-        "exchange": "binance",
-        "stream": "trade",
-        **dict(
-            connection.execute(
-                "SELECT name, value FROM facts"
-                " WHERE name IN ('exchange', 'market', 'stream', 'interval_ms')"
-            )
-        ),
-    }
-    if not all(_can_be(name, facts.get(name)) for name in _CAN_BE):
-        raise UnreadableRow(f"market and interval of the bars are nonsense: {facts}")
-    return Kind(facts["market"], int(facts["interval_ms"]), facts["exchange"], facts["stream"])
-
-
 def read_found_damaged(connection: sqlite3.Connection) -> str | None:
     """Return which damage others have met, if any. Raises sqlite3.Error."""
-    row = connection.execute("SELECT value FROM facts WHERE name = ?", (FOUND_DAMAGED,)).fetchone()
-    return None if row is None else str(row[0])
+    return get(connection, _FOUND_DAMAGED)
 
 
-def keep_kind(connection: sqlite3.Connection, kind: Kind) -> None:
-    """Refuse to mix bars of another kind into one journal.
-
-    Raises ConfigError without naming the file, and sqlite3.Error.
-    """
-    for name, value in msgspec.structs.asdict(kind).items():
-        here = str(value)
-        row = connection.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
-        there = here if row is None else row[0]
-        if there != here and _can_be(name, there):
-            raise ConfigError(
-                f"holds bars of {name} {there}, the configuration says {here};"
-                " set [journal] path to another file"
-            )
-        if there != here:
-            _say_mended(name, there)
-        if row is None or there != here:
-            connection.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, here))
+def put_found_damaged(connection: sqlite3.Connection, damage: str) -> None:
+    """Keep which damage a command has met where the collector never looks. Raises sqlite3.Error."""
+    put(connection, _FOUND_DAMAGED, damage)
 
 
-def read_sequence(connection: sqlite3.Connection) -> int:
-    """Return the last number of the sequence that was given. Raises sqlite3.Error."""
-    value, newest = connection.execute(
-        "SELECT (SELECT value FROM facts WHERE name = 'sequence'), (SELECT max(sequence) FROM bars)"
-    ).fetchone()
-    with reading_rows():
-        if not (newest or 0) <= int(value) <= LAST_SEQUENCE:
-            raise ValueError(f"the sequence is at {value}, a bar has number {newest}")
-        return int(value)
+def put_salvaged(connection: sqlite3.Connection, reason: str, gaps_unreadable: str | None) -> None:
+    """Mark a file as salvaged: its losses are no gaps yet. Raises sqlite3.Error."""
+    put(connection, _SALVAGED, reason)
+    if gaps_unreadable is not None:
+        put(connection, _GAPS_UNREADABLE, gaps_unreadable)
+    _delete(connection, _FOUND_DAMAGED)
 
 
-def read_lost_through(
-    connection: sqlite3.Connection, checkpoints: Mapping[str, Checkpoint]
-) -> dict[str, int]:
-    """Return up to which open time bars were lost with an earlier file. Raises sqlite3.Error."""
-    row = connection.execute("SELECT value FROM facts WHERE name = ?", (LOST_THROUGH,)).fetchone()
-    try:
-        return {} if row is None else msgspec.json.decode(row[0], type=dict[str, int])
-    except (TypeError, msgspec.DecodeError):  # any bar may be among them
-        _say_mended(LOST_THROUGH, row[0])
-        return {symbol: each.closed_through for symbol, each in checkpoints.items()}
-
-
-def read_pruned(
-    connection: sqlite3.Connection, checkpoints: Mapping[str, Checkpoint]
-) -> dict[str, int]:
-    """Return up to which open time bars of each symbol have left. Raises sqlite3.Error."""
-    pruned = dict(connection.execute("SELECT symbol, through FROM pruned"))
-    for symbol, through in pruned.items():
-        if not isinstance(through, int):  # any bar may be among them
-            _say_mended(f"pruned {symbol}", through)
-            checkpoint = checkpoints.get(symbol)
-            pruned[symbol] = checkpoint.closed_through if checkpoint is not None else -1
-    return pruned
-
-
-def read_reopened(
-    connection: sqlite3.Connection, checkpoints: Mapping[str, Checkpoint]
-) -> dict[str, list[IdRange]]:
-    """Return which ids were held to be absent while bars of theirs left. Raises sqlite3.Error."""
-    row = connection.execute("SELECT value FROM facts WHERE name = ?", (REOPENED,)).fetchone()
-    try:
-        return {} if row is None else msgspec.json.decode(row[0], type=dict[str, list[IdRange]])
-    except (TypeError, msgspec.DecodeError):  # any id may be among them
-        _say_mended(REOPENED, row[0])
-        return {symbol: [_ANY_ID] for symbol, each in checkpoints.items() if each.ledger.gaps}
-
-
-def forget_nonsense(connection: sqlite3.Connection, last_sequence: int) -> None:
-    """Take out times and places that cannot be; a store without a place gets all bars again.
+def read_salvaged(connection: sqlite3.Connection) -> tuple[bool, bool]:
+    """Return whether a file has been salvaged, and whether gaps may be missing from it.
 
     Raises sqlite3.Error.
     """
-    wrong = connection.execute(
-        "DELETE FROM written WHERE typeof(at) <> 'integer' OR typeof(sequence) <> 'integer'"
-        " RETURNING 'written', at, sequence"
-    ).fetchall()
-    wrong += connection.execute(
-        "DELETE FROM cursors WHERE typeof(sequence) <> 'integer'"
-        " OR sequence NOT BETWEEN 0 AND ? RETURNING 'cursors', store, sequence",
-        (last_sequence,),
-    ).fetchall()
-    for table, *values in wrong:
-        log.error(
-            "a row of the journal cannot be and is forgotten",
-            extra={"table": table, "values": str(values)},
-        )
+    return (
+        get(connection, _SALVAGED) is not None,
+        get(connection, _GAPS_UNREADABLE) is not None,
+    )
 
 
-def place_of(connection: sqlite3.Connection, store: str) -> int:
-    """Return which number of the sequence a store has come to. Raises sqlite3.Error."""
-    row = connection.execute(_PLACE, (store,)).fetchone()
-    return 0 if row is None else checked_place(store, *row)
+def delete_salvaged(connection: sqlite3.Connection) -> None:
+    """Unmark a file whose losses are gaps now. Raises sqlite3.Error."""
+    _delete(connection, _SALVAGED, _GAPS_UNREADABLE)
 
 
-def checked_place(store: str, place: Any, last_sequence: int) -> int:
-    """Return *place*; raise UnreadableRow where no store can have come so far."""
-    with reading_rows():
-        if not (isinstance(place, int) and 0 <= place <= last_sequence):
-            raise ValueError(f"store {store} has come to {place} of {last_sequence}")
-        return place
+def read_total_loss(connection: sqlite3.Connection) -> str | None:
+    """Return why all that was known of the symbols is lost, if it is. Raises sqlite3.Error."""
+    return get(connection, _TOTAL_LOSS)
+
+
+def put_total_loss(connection: sqlite3.Connection, reason: str) -> None:
+    """Keep why all that was known of the symbols is lost. Raises sqlite3.Error."""
+    put(connection, _TOTAL_LOSS, reason)
+
+
+def delete_total_loss(connection: sqlite3.Connection) -> None:
+    """Forget a loss that is a gap of each symbol now. Raises sqlite3.Error."""
+    _delete(connection, _TOTAL_LOSS)
+
+
+def read_resend_place(connection: sqlite3.Connection, store: str) -> Place | None:
+    """Return after which bar all are to be sent to *store* again, if any. Raises sqlite3.Error."""
+    text = get(connection, _resend(store))
+    if text is None:
+        return None
+    with contextlib.suppress(msgspec.DecodeError):
+        place = _place.decode(text)
+        if abs(place[0]) < _NEVER_MS:
+            return place
+    log.warning(
+        "where sending bars again has come to is nonsense: it begins with the oldest",
+        extra={"event": "resend_place_corrupt", "store": store, "value": text},
+    )
+    return _BEGINNING
+
+
+def put_resend_place(connection: sqlite3.Connection, store: str, place: Place | None) -> None:
+    """Keep after which bar all are to be sent to *store* again. Raises sqlite3.Error."""
+    if place is None:
+        _delete(connection, _resend(store))
+    else:
+        put(connection, _resend(store), json.dumps(place))
+
+
+def _resend(store: str) -> str:
+    return f"resend {store}"
 
 
 def _can_be(name: str, value: Any) -> bool:
     return isinstance(value, str) and re.fullmatch(_CAN_BE[name], value) is not None
 
 
-def _say_mended(name: str, value: Any) -> None:
+def log_mended(name: str, value: Any) -> None:
+    """Log that a value of nonsense is replaced."""
     log.error(
         "a fact of the journal is nonsense and is made anew",
-        extra={"fact": name, "value": str(value)},
+        extra={"event": "journal_metadata_corrupt", "fact": name, "value": str(value)},
     )

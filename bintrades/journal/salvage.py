@@ -1,6 +1,6 @@
 """Saves what can be read of a damaged journal into a new file, and names what cannot.
 
-Bars are copied by spans of time. A span in which SQLite meets a spoilt page is halved until a
+Bars are copied by spans of time. A span in which SQLite meets a corrupt page is halved until a
 single open time is left, of which each symbol is tried alone: what then fails is put into the new
 file's table lost_bars, by symbol and open time. Everything else is small and copied row by row from
 both ends. The damaged file is only read. Memory does not grow with the number of bars.
@@ -21,10 +21,12 @@ from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING
 
-from bintrades.journal.check import BarCheck, lacks_gaps, spoilt_bars
-from bintrades.journal.file import is_damaged
-from bintrades.journal.meta import FOUND_DAMAGED, LAST_SEQUENCE
-from bintrades.journal.schema import BLOCK_MS, count_rows, create_uncounted, transaction
+from bintrades.journal import meta
+from bintrades.journal.check import BarCheck, corrupt_bars, lacks_gaps
+from bintrades.journal.connection import transaction
+from bintrades.journal.damage import is_damaged
+from bintrades.journal.migrations import count_rows, create_uncounted
+from bintrades.journal.schema import BLOCK_MS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -33,14 +35,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SALVAGED = "salvaged"
-"""Name of the fact that a file has been salvaged and its losses are not on record yet."""
-
-GAPS_UNREADABLE = "gaps_unreadable"
-"""Name of the fact that gaps may be missing from the new file, and why."""
-
 _SPAN_INTERVALS = 60  # copied at a time: 180,000 bars where 3,000 symbols trade all the time
-_SAY_EVERY_S = 10.0
+_LOG_EVERY_S = 10.0
 
 _BARS = (
     "symbol, open_time, version, updated_at, is_closed, is_complete, trade_count, buy_count,"
@@ -74,7 +70,7 @@ _LATER = {  # tables of later versions, copied once the new file has them
     ),
 }
 _ERRORS = (sqlite3.Error, UnicodeDecodeError)
-"""What SQLite raises, and Python where a spoilt name is in what SQLite says."""
+"""What SQLite raises, and Python where a corrupt name is in what SQLite says."""
 
 _OF_THE_MACHINE = {
     sqlite3.SQLITE_FULL,
@@ -125,7 +121,7 @@ class Salvage:
         self._tables: set[str] = set()
         self._copy_where = _COPY
         self._stopping = threading.Event()
-        self._said_at = time.monotonic()
+        self._logged_at = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="salvage", daemon=True)
 
     def start(self) -> None:
@@ -157,7 +153,10 @@ class Salvage:
             self.error = str(error)
         except BaseException as error:
             self.error = repr(error)
-            log.exception("what can be read of the damaged journal could not be saved")
+            log.exception(
+                "what can be read of the damaged journal could not be saved",
+                extra={"event": "salvage_failed"},
+            )
 
     def _connect(self) -> sqlite3.Connection:
         os.close(os.open(self._new, os.O_CREAT | os.O_RDWR, 0o600))
@@ -193,12 +192,15 @@ class Salvage:
             if _has_epochs(connection):
                 self._copy_where = _COPY_WITH_EPOCH
             return True
-        log.error("nothing of the damaged journal can be read", extra={"error": reason})
+        log.error(
+            "nothing of the damaged journal can be read",
+            extra={"event": "salvage_empty", "error": reason},
+        )
         return False
 
     def _copy(self, connection: sqlite3.Connection, damaged: sqlite3.Connection) -> None:
         create_uncounted(connection)
-        connection.execute("DELETE FROM main.facts")
+        meta.clear(connection)
         connection.execute("CREATE TEMP TABLE lost (symbol, open_time, reason)")
         self._find_symbols(connection)
         unreadable = self._copy_tables(connection, damaged, _SMALL)
@@ -208,20 +210,15 @@ class Salvage:
         with contextlib.suppress(*_ERRORS):
             if "gaps" not in unreadable and lacks_gaps(connection, "damaged"):
                 unreadable["gaps"] = "some are missing without any error"
-        if "gaps" in unreadable:
-            connection.execute(
-                "INSERT OR REPLACE INTO facts VALUES (?, ?)", (GAPS_UNREADABLE, unreadable["gaps"])
-            )
-        self._save_sequence(connection)
+        meta.restore_sequence(connection)
         count_rows(connection)
         unreadable |= self._copy_tables(connection, damaged, _LATER)
         connection.execute("INSERT OR IGNORE INTO main.lost_bars SELECT * FROM temp.lost")
-        connection.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (SALVAGED, _REASON))
-        connection.execute("DELETE FROM facts WHERE name = ?", (FOUND_DAMAGED,))
+        meta.put_salvaged(connection, _REASON, unreadable.get("gaps"))
         for table, reason in unreadable.items():
             log.error(
                 "a table of the damaged journal cannot be read whole",
-                extra={"table": table, "error": reason},
+                extra={"event": "salvage_table_incomplete", "table": table, "error": reason},
             )
         self.is_readable = True
 
@@ -255,7 +252,7 @@ class Salvage:
         reason = None
         types = _types_of(connection, table, names)
         with transaction(connection):
-            for direction in ("ASC", "DESC"):  # from both ends, up to what is spoilt
+            for direction in ("ASC", "DESC"):  # from both ends, up to what is corrupt
                 order = ", ".join(f"{name} {direction}" for name in names[:keys])
                 rows = _rows(damaged, f"{select} ORDER BY {order}")
                 reason = _copy_rows(rows, connection, insert, types)
@@ -297,7 +294,7 @@ class Salvage:
                 self._lose(connection, sorted(self._symbols), 0, "not all bars can be found")
                 return
             self._copy_span(connection, since, min(since + step, last + self._interval))
-            self._say(since - first, last - first)
+            self._log_progress(since - first, last - first)
             before, since = since, self._next_bar(connection, since + step)
             blind_ms += step if since == before + step else 0
 
@@ -343,7 +340,7 @@ class Salvage:
 
     def _check_bars(self, connection: sqlite3.Connection) -> None:
         """Lose the rows that are no bars, and those that are missing though nothing was wrong."""
-        for symbol, open_time in spoilt_bars(connection, self._interval):
+        for symbol, open_time in corrupt_bars(connection, self._interval):
             self.bars -= connection.execute(
                 "DELETE FROM main.bars WHERE symbol IS ? AND open_time IS ?", (symbol, open_time)
             ).rowcount
@@ -388,35 +385,17 @@ class Salvage:
         self.lost_bars += len(rows)
         connection.executemany("INSERT INTO temp.lost VALUES (?, ?, ?)", rows)
 
-    def _save_sequence(self, connection: sqlite3.Connection) -> None:
-        """Have the sequence go on after every number that was given, as far as can be known.
-
-        No store has more than there is: one that seems to gets all bars again.
-        """
-        connection.execute(
-            "DELETE FROM facts WHERE name = 'sequence'"
-            " AND CAST(value AS INTEGER) NOT BETWEEN 0 AND ?",
-            (LAST_SEQUENCE,),
-        )
-        connection.execute(
-            "DELETE FROM cursors WHERE sequence NOT BETWEEN 0 AND coalesce("
-            " (SELECT CAST(value AS INTEGER) FROM facts WHERE name = 'sequence'), ?)",
-            (LAST_SEQUENCE,),
-        )
-        connection.execute(
-            "INSERT OR REPLACE INTO facts SELECT 'sequence', max("
-            " coalesce((SELECT CAST(value AS INTEGER) FROM facts WHERE name = 'sequence'), 0),"
-            " coalesce((SELECT max(sequence) FROM main.bars), 0),"
-            " coalesce((SELECT max(sequence) FROM main.cursors), 0))"
-        )
-
-    def _say(self, done_ms: int, all_ms: int) -> None:
-        if time.monotonic() - self._said_at >= _SAY_EVERY_S:
-            self._said_at = time.monotonic()
+    def _log_progress(self, done_ms: int, all_ms: int) -> None:
+        if time.monotonic() - self._logged_at >= _LOG_EVERY_S:
+            self._logged_at = time.monotonic()
             log.info(
                 "saving what can be read of the damaged journal; %d%% done",
                 100 * done_ms // max(1, all_ms),
-                extra={"bars": self.bars, "unreadable_bars": self.lost_bars},
+                extra={
+                    "event": "salvage_continued",
+                    "bars": self.bars,
+                    "unreadable_bars": self.lost_bars,
+                },
             )
 
 
@@ -433,7 +412,7 @@ def take_over_finished(journal: Path) -> None:
     """Finish or forget what a process that was killed has left of a salvage. Raises OSError."""
     new = salvage_file(journal)
     if new.exists() and not journal.exists() and _is_finished(new):
-        new.rename(journal)  # the damaged file was set aside just before
+        new.rename(journal)  # the damaged file was quarantined just before
     else:
         remove(new)
 
@@ -441,7 +420,7 @@ def take_over_finished(journal: Path) -> None:
 def _is_finished(path: Path) -> bool:
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as found:
-            return bool(found.execute("SELECT 1 FROM facts WHERE name = ?", (SALVAGED,)).fetchone())
+            return meta.read_salvaged(found)[0]
     except _ERRORS:
         return False
 
@@ -521,7 +500,7 @@ def _copy_rows(
 def _is_of_the_file(error: Exception) -> bool:
     """Whether *error* lies in what is read, and not in the machine.
 
-    A spoilt schema or row may lead to nearly any error.
+    A corrupt schema or row may lead to nearly any error.
     """
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
     return code & 0xFF not in _OF_THE_MACHINE or is_damaged(error)

@@ -17,22 +17,9 @@ proportion to what is stored, whoever writes:
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import sqlite3
-import time
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-log = logging.getLogger(__name__)
-
 APPLICATION_ID = 0x62746A31  # "btj1", so that a stranger's database is not taken for a journal
 BLOCK_MS = 3_600_000
 """Length of a block: the SQL below has it in figures."""
-
-_LOOK_EVERY_S = 0.001  # whether the write lock is free
 
 _VERSION_1 = """
 CREATE TABLE bars (
@@ -275,101 +262,8 @@ ALTER TABLE bars ADD COLUMN epoch INTEGER NOT NULL DEFAULT 0;
 LADDER = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4)
 """What makes each version of the one before. A released step is never changed: add another."""
 
-_UNCOUNTED = (_VERSION_1, _VERSION_4)  # the second only adds a column to a table of the first
-_COUNTING = (_VERSION_2, _VERSION_3)
+UNCOUNTED = (_VERSION_1, _VERSION_4)  # the second only adds a column to a table of the first
+COUNTING = (_VERSION_2, _VERSION_3)
+"""The same schema in two parts: the table of bars as it is today, and what counts its rows."""
 
 SCHEMA_VERSION = len(LADDER)
-
-
-def create_schema(connection: sqlite3.Connection) -> None:
-    """Make the tables of an empty file; bring those of an earlier version up to date.
-
-    All steps are one transaction. Raises sqlite3.Error.
-    """
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")  # a commit survives a loss of power
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version >= SCHEMA_VERSION:
-        return
-    if version:
-        log.info(
-            "the journal is brought up to date, which takes some seconds for each million bars",
-            extra={"from_version": version, "to_version": SCHEMA_VERSION},
-        )
-    _apply(connection, LADDER[version:], SCHEMA_VERSION)
-
-
-def create_uncounted(connection: sqlite3.Connection) -> None:
-    """Make the table of bars as it is today in an empty file, with nothing counted yet.
-
-    Where many rows are to be put in, to count them all at the end, by count_rows(), costs less
-    than to count each. Raises sqlite3.Error.
-    """
-    _apply(connection, _UNCOUNTED, 0)
-
-
-def count_rows(connection: sqlite3.Connection) -> None:
-    """Make all else of today's schema after create_uncounted(). Raises sqlite3.Error."""
-    _apply(connection, _COUNTING, SCHEMA_VERSION)
-
-
-def _apply(connection: sqlite3.Connection, steps: Iterable[str], version: int) -> None:
-    with transaction(connection):
-        for step in steps:
-            for statement in _statements(step):
-                connection.execute(statement)
-        connection.execute(f"PRAGMA main.application_id = {APPLICATION_ID}")
-        connection.execute(f"PRAGMA main.user_version = {version}")
-
-
-@contextlib.contextmanager
-def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """All or nothing, holding the write lock from the start."""
-    if connection.in_transaction:  # an earlier one that could not even be rolled back
-        connection.execute("ROLLBACK")
-    _begin(connection)
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        # A commit that failed for want of space may have ended the transaction already.
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
-
-
-def _begin(connection: sqlite3.Connection) -> None:
-    """Take the write lock as soon as it is free, or raise sqlite3.Error after busy_timeout.
-
-    SQLite itself looks less and less often, up to ten times a second. Between two commits of one
-    who writes thousands of bars the lock is free for a few milliseconds, and a store that has
-    stored some of them would wait for the last of them all the same.
-    """
-    (wait_ms,) = connection.execute("PRAGMA busy_timeout").fetchone()
-    deadline = time.monotonic() + wait_ms / 1_000
-    connection.execute("PRAGMA busy_timeout = 0")
-    try:
-        while not _has_begun(connection, is_last_try=time.monotonic() >= deadline):
-            time.sleep(_LOOK_EVERY_S)
-    finally:
-        connection.execute(f"PRAGMA busy_timeout = {wait_ms}")
-
-
-def _has_begun(connection: sqlite3.Connection, *, is_last_try: bool) -> bool:
-    try:
-        connection.execute("BEGIN IMMEDIATE")
-    except sqlite3.OperationalError as error:
-        if is_last_try or error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
-            raise
-        return False
-    return True
-
-
-def _statements(script: str) -> Iterator[str]:
-    """Yield the statements of *script*, the bodies of triggers whole."""
-    statement = ""
-    for line in script.splitlines(keepends=True):
-        statement += line
-        if sqlite3.complete_statement(statement):
-            yield statement
-            statement = ""

@@ -1,13 +1,16 @@
-"""What is known of each symbol's trade ids, once more beside the journal: a little, each minute.
+"""The spare file: the checkpoints of all symbols once more beside the journal, each minute.
 
-It tells that a journal was begun here, so that a removed or destroyed one is not taken for a first
-start, and where to go on: from the beginning of the bars that were open when it was written.
+It proves that there was a journal, so that a removed or destroyed one is not taken for a first
+start, and says where to go on: at the beginning of the bars that were open when it was written.
 """
 
 from __future__ import annotations
 
+import logging
 import os
+import time
 import zlib
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -15,15 +18,19 @@ from msgspec.structs import replace
 
 from bintrades.core.ledger import LedgerState
 from bintrades.core.write_batch import Checkpoint
-from bintrades.journal.file import with_kind
 from bintrades.journal.meta import Kind
+from bintrades.journal.rows import with_kind
+from bintrades.util.logs import LimitedLog
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from bintrades.model import Bar
 
+log = logging.getLogger(__name__)
+
+_EVERY_S = 60.0
 _ABOUT = (
     b"bintrades keeps this file beside its journal, to go on where it was should the journal be"
     b" lost. To begin anew, delete it together with the journal.\n"
@@ -50,6 +57,42 @@ class Spare(msgspec.Struct, frozen=True):
         return Kind(self.market, self.interval_ms, self.exchange, self.stream)
 
 
+class SpareKeeper:
+    """Writes the spare of one journal. Belongs to the writer's thread."""
+
+    def __init__(self, journal: Path, kind: Kind) -> None:
+        self._journal = journal
+        self._kind = kind
+        self._written_at: float | None = None
+        self._limited = LimitedLog(log, every_s=_EVERY_S)
+
+    def save_if_due(
+        self, checkpoints: Mapping[str, Checkpoint], bar_at: Callable[[str, int], Bar | None]
+    ) -> None:
+        """Save once a minute; see save()."""
+        if self._written_at is None or time.monotonic() - self._written_at >= _EVERY_S:
+            self.save(checkpoints, bar_at)
+
+    def save(
+        self, checkpoints: Mapping[str, Checkpoint], bar_at: Callable[[str, int], Bar | None]
+    ) -> None:
+        """Save where to go on; *bar_at* returns the stored bar of a symbol and an open time."""
+        self._written_at = time.monotonic()
+        before = {
+            symbol: before_unfinished(checkpoint, partial(bar_at, symbol), self._kind.interval_ms)
+            for symbol, checkpoint in checkpoints.items()
+        }
+        try:
+            write_spare(self._journal, Spare.of(self._kind, before))
+        except OSError as error:
+            self._limited.warning(
+                "spare_file_failed",
+                "what is known of the symbols cannot be kept beside the journal as well",
+                file=str(spare_file(self._journal)),
+                error=str(error),
+            )
+
+
 def spare_file(journal: Path) -> Path:
     """Return where the spare of *journal* is."""
     return journal.with_name(journal.name + ".spare")
@@ -71,7 +114,7 @@ def write_spare(journal: Path, spare: Spare) -> None:
 def read_spare(journal: Path) -> Spare | None:
     """Return what the spare of *journal* holds; None when there is none.
 
-    Raises ValueError for one that is spoilt, and OSError.
+    Raises ValueError for a corrupt one, and OSError.
     """
     try:
         lines = spare_file(journal).read_bytes().split(b"\n")

@@ -1,4 +1,4 @@
-"""Keeps the journal's write-ahead log short, and tells what keeps it long.
+"""Keeps the journal's write-ahead log short, and says what keeps it long.
 
 What is committed goes into that log first and is moved from there into the file (a checkpoint, in
 SQLite's words) a few megabytes at a time. What a reader's transaction may still look at cannot be
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 WAL_LIMIT = 16 * 1024 * 1024
-"""Bytes to which the log is cut when SQLite begins it anew, and above which it is emptied."""
+"""Bytes to which the log is cut when SQLite restarts it, and above which it is emptied."""
 
 AUTOCHECKPOINT_PAGES, AT_REST_PAGES = 3_400, 2_000
 """Pages in the log from which a commit moves them into the file: any, and one without bars.
@@ -54,6 +54,7 @@ class WalLimit:
                 "the journal's write-ahead log grows, because another program keeps a transaction"
                 " open on it: end that, or the disk will be full",
                 extra={
+                    "event": "wal_growing",
                     "journal": str(self._journal),
                     "wal_bytes": size,
                     "held_by": reading_processes(self._journal),

@@ -23,7 +23,7 @@ from bintrades.util.worker import Worker
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from bintrades.journal.reader import Cursor
+    from bintrades.journal.cursor import Cursor
     from bintrades.model import Bar
     from bintrades.stores.store import Store
 

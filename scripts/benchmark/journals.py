@@ -15,7 +15,7 @@ import pymongo
 from msgspec.structs import replace
 
 from bintrades.core.write_batch import WriteBatch
-from bintrades.journal.reader import Cursor
+from bintrades.journal.cursor import Cursor
 from bintrades.journal.writer import Journal
 from bintrades.model import Bar
 from scripts.benchmark.collector import command, show_log, write_configuration

@@ -22,7 +22,7 @@ from bintrades.cli.status_text import format_health, format_status
 from bintrades.core.ledger import LedgerState
 from bintrades.core.write_batch import WriteBatch
 from bintrades.errors import JournalError
-from bintrades.journal.reader import Cursor
+from bintrades.journal.cursor import Cursor
 from bintrades.model import ABSENT, Gap, GapCause, Trade, utc
 from bintrades.testing.bars import OPEN_TIME_MS, sample_bar, sample_bars
 from bintrades.util.clocks import now_ms, utc_ms

@@ -22,7 +22,7 @@ from bintrades.cli.bar_text import FIELDS, FORMS, csv_pieces, json_pieces
 from bintrades.core.ledger import LedgerState
 from bintrades.core.write_batch import Checkpoint, WriteBatch
 from bintrades.errors import JournalError
-from bintrades.journal.file import bar_from_row, bar_row
+from bintrades.journal.rows import bar_from_row, bar_row
 from bintrades.testing.bars import OPEN_TIME_MS, sample_bar, sample_bars
 from bintrades.util.text import as_json
 from tests.checkout import REPOSITORY

@@ -26,7 +26,8 @@ from bintrades.cli.main import main
 from bintrades.config.example import example_text
 from bintrades.core.ledger import LedgerState
 from bintrades.core.write_batch import Checkpoint, WriteBatch
-from bintrades.journal.reader import Cursor, JournalReader
+from bintrades.journal.cursor import Cursor
+from bintrades.journal.reader import JournalReader
 from bintrades.model import Gap, GapCause
 from bintrades.testing.bars import OPEN_TIME_MS, sample_bar, sample_bars
 from bintrades.version import __version__

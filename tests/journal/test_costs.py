@@ -19,9 +19,10 @@ from bintrades.cli.gap_report import gap_pieces, gap_rows
 from bintrades.core.ledger import LedgerState
 from bintrades.core.write_batch import WriteBatch
 from bintrades.errors import JournalDamaged
-from bintrades.journal.reader import Cursor, JournalReader
+from bintrades.journal.cursor import Cursor
+from bintrades.journal.pruning import PRUNE_BATCH
+from bintrades.journal.reader import JournalReader
 from bintrades.journal.wal import WAL_LIMIT
-from bintrades.journal.writer import PRUNE_BATCH
 from bintrades.model import ABSENT, Gap, GapCause
 from bintrades.testing.bars import sample_bar, sample_bars
 from tests.journals import (
@@ -106,7 +107,7 @@ def stop_and_release(journal: Journal) -> None:
     open_bars = [replace(latest_bar(symbol), is_closed=False) for symbol in (ALWAYS, RARE)]
     ledgers = {bar.symbol: journal.checkpoints[bar.symbol].ledger for bar in open_bars}
     journal.write(WriteBatch(checkpoints=checkpoints(*open_bars, **ledgers)), END_MS)
-    journal.release([], END_MS)
+    journal.flush_removed_symbols([], END_MS)
 
 
 def prune(journal: Journal) -> None:
@@ -227,7 +228,7 @@ def survive_damage(path: Path) -> None:
         file.unlink()
     path.write_bytes(b"no database at all" * 300)
     with journal_at(path) as journal:
-        journal.release(["BTCUSDT"], 0)
+        journal.flush_removed_symbols(["BTCUSDT"], 0)
 
 
 def spoil(path: Path, statement: str) -> None:

@@ -11,8 +11,8 @@ from msgspec.structs import replace
 
 from bintrades.core.ledger import LedgerState
 from bintrades.core.write_batch import WriteBatch
+from bintrades.journal.cursor import Cursor
 from bintrades.journal.lock import identity
-from bintrades.journal.reader import Cursor
 from bintrades.model import Gap, GapCause
 from bintrades.testing.bars import OPEN_TIME_MS, sample_bar, sample_bars
 from tests.journals import (

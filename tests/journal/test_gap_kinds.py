@@ -10,7 +10,7 @@ import pytest
 
 from bintrades.core.ledger import LedgerState
 from bintrades.core.write_batch import Checkpoint
-from bintrades.journal.file import gap_from_row, gap_row
+from bintrades.journal.rows import gap_from_row, gap_row
 from bintrades.journal.spare import Spare, read_spare, spare_file, write_spare
 from bintrades.model import Gap, GapCause
 

@@ -14,8 +14,9 @@ from bintrades.app.status import read_status
 from bintrades.core.ledger import LedgerState
 from bintrades.core.write_batch import Checkpoint
 from bintrades.errors import ConfigError, JournalError
+from bintrades.journal.cursor import Cursor
 from bintrades.journal.meta import RATE_LIMIT_BAN
-from bintrades.journal.reader import Cursor, JournalReader
+from bintrades.journal.reader import JournalReader
 from bintrades.journal.writer import Journal
 from bintrades.model import Gap, GapCause
 from bintrades.testing.bars import OPEN_TIME_MS, sample_bars

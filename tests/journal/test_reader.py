@@ -16,9 +16,10 @@ from msgspec.structs import replace
 from bintrades.core.ledger import LedgerState
 from bintrades.core.write_batch import WriteBatch
 from bintrades.errors import ConfigError, JournalError
-from bintrades.journal.file import connect
-from bintrades.journal.reader import Cursor, JournalReader, StoreState
-from bintrades.journal.schema import create_schema
+from bintrades.journal.connection import connect
+from bintrades.journal.cursor import Cursor
+from bintrades.journal.migrations import create_schema
+from bintrades.journal.reader import JournalReader, StoreState
 from bintrades.model import Gap, GapCause
 from bintrades.testing.bars import OPEN_TIME_MS, sample_bar, sample_bars
 from tests.journals import by_key, checkpoints, finished, journal_at, open_journal

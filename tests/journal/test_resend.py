@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import pytest
 from msgspec.structs import replace
 
-from bintrades.journal import resend as journal_resend
-from bintrades.journal.file import connect
-from bintrades.journal.reader import Cursor, JournalReader
+from bintrades.journal.bars import BARS_FROM
+from bintrades.journal.connection import connect
+from bintrades.journal.cursor import Cursor
+from bintrades.journal.reader import JournalReader
 from bintrades.testing.bars import OPEN_TIME_MS, sample_bar, sample_bars
 from tests.journals import finished, journal_at
 
@@ -207,7 +208,7 @@ def test_bars_that_a_store_of_old_was_to_get_again_may_leave(journal: Journal, p
 def test_the_next_bars_are_found_without_looking_at_others(path: Path) -> None:
     connection = connect(path, is_read_only=True)
     plan = connection.execute(
-        f"EXPLAIN QUERY PLAN {journal_resend.BARS_FROM}", (OPEN_TIME_MS, "ETHUSDT", 4)
+        f"EXPLAIN QUERY PLAN {BARS_FROM}", (OPEN_TIME_MS, "ETHUSDT", 4)
     ).fetchall()
     connection.close()
 

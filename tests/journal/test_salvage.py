@@ -18,11 +18,12 @@ from msgspec.structs import replace
 from bintrades.core.ledger import Ledger, LedgerState
 from bintrades.core.write_batch import Checkpoint, WriteBatch
 from bintrades.errors import JournalDamaged, JournalError
-from bintrades.journal import writer as journal_module
+from bintrades.journal import recovery
 from bintrades.journal.bars import neighbours
+from bintrades.journal.cursor import Cursor
 from bintrades.journal.lock import identity
 from bintrades.journal.lost import is_outdated, lost_gaps
-from bintrades.journal.reader import Cursor, JournalReader
+from bintrades.journal.reader import JournalReader
 from bintrades.journal.salvage import salvage_file
 from bintrades.journal.schema import BLOCK_MS
 from bintrades.journal.spare import spare_file
@@ -143,7 +144,7 @@ def test_whatever_pages_are_spoilt_each_bar_is_there_or_on_record_as_missing(
         else:
             spoil_pages(path, pages)
             with journal_at(path) as journal:
-                journal.release(SYMBOLS, NOW)
+                journal.flush_removed_symbols(SYMBOLS, NOW)
                 journal.save_readable("a reader says so", identity(path))
 
         assert unexplained(path, bars) == []
@@ -438,10 +439,10 @@ def test_while_much_is_being_saved_the_journal_takes_nothing_and_then_all(
     changes = WriteBatch(finished=by_key([sample_bar(symbol="LTCUSDT")]))
     with journal_at(path) as journal:
         spoil_pages(path, pages_of(path, "bars")[5:6])
-        monkeypatch.setattr(journal_module, "_STAND_STILL_S", 0.0)
+        monkeypatch.setattr(recovery, "_SALVAGE_WAIT_S", 0.0)
         with pytest.raises(JournalError, match=r"is damaged .* is being saved"):
             journal.save_readable("a reader says so", identity(path))
-        monkeypatch.setattr(journal_module, "_STAND_STILL_S", 60.0)
+        monkeypatch.setattr(recovery, "_SALVAGE_WAIT_S", 60.0)
 
         journal.write(changes, NOW)
 
@@ -539,7 +540,7 @@ def test_of_a_journal_that_is_gone_with_all_that_was_known_each_symbol_begins_wi
 
     for _ in range(2):  # it stays on record, once
         with journal_at(path) as journal:
-            journal.release(["BTCUSDT", "LTCUSDT"], NOW)
+            journal.flush_removed_symbols(["BTCUSDT", "LTCUSDT"], NOW)
             states = ledgers_of(journal)
 
             assert states.keys() == {"BTCUSDT", "LTCUSDT"}
@@ -551,14 +552,14 @@ def test_of_a_journal_that_is_gone_with_all_that_was_known_each_symbol_begins_wi
 
 def test_a_first_start_and_one_without_either_file_begin_without_a_gap(path: Path) -> None:
     with journal_at(path) as journal:
-        journal.release(["BTCUSDT"], NOW)
+        journal.flush_removed_symbols(["BTCUSDT"], NOW)
         assert journal.checkpoints == {}
     made(path)
     remove(path)
     spare_file(path).unlink()
 
     with journal_at(path) as journal:
-        journal.release(["BTCUSDT"], NOW)
+        journal.flush_removed_symbols(["BTCUSDT"], NOW)
         assert journal.checkpoints == {}
 
 
@@ -584,7 +585,7 @@ def test_a_damaged_journal_is_told_with_what_to_do(path: Path) -> None:
 def test_a_commit_survives_a_loss_of_power_however_the_journal_was_opened(path: Path) -> None:
     def setting(journal: Journal) -> tuple[object, object]:
         return tuple(
-            journal._connection.execute(f"PRAGMA {name}").fetchone()[0]
+            journal._file.connection.execute(f"PRAGMA {name}").fetchone()[0]
             for name in ("synchronous", "journal_mode")
         )
 

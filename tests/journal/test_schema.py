@@ -21,9 +21,11 @@ from msgspec.structs import replace
 from bintrades.core.ledger import LedgerState
 from bintrades.core.write_batch import WriteBatch
 from bintrades.errors import JournalError
-from bintrades.journal.file import connect
-from bintrades.journal.reader import Cursor, JournalReader, StoreState
-from bintrades.journal.schema import LADDER, SCHEMA_VERSION, _statements, transaction
+from bintrades.journal.connection import connect, transaction
+from bintrades.journal.cursor import Cursor
+from bintrades.journal.migrations import statements
+from bintrades.journal.reader import JournalReader, StoreState
+from bintrades.journal.schema import LADDER, SCHEMA_VERSION
 from bintrades.model import ABSENT, Gap, GapCause
 from bintrades.testing.bars import OPEN_TIME_MS, sample_bar, sample_bars
 from tests.journals import (
@@ -205,7 +207,7 @@ def test_a_journal_whose_taking_over_fails_is_as_it_was_and_is_taken_over_later(
 def test_every_step_of_the_ladder_has_a_journal_to_try_it_on() -> None:
     assert len(list(OF_OLD.glob("version_*.sql"))) >= SCHEMA_VERSION - 1
     assert all(sqlite3.complete_statement(step) for step in LADDER)
-    assert all(statement.strip() for step in LADDER for statement in _statements(step))
+    assert all(statement.strip() for step in LADDER for statement in statements(step))
 
 
 index_sets = st.sets(st.integers(0, 7), min_size=1)

@@ -24,10 +24,11 @@ from bintrades.core.ledger import LedgerState
 from bintrades.core.write_batch import Checkpoint, WriteBatch
 from bintrades.errors import ConfigError, JournalError
 from bintrades.exchange.binance.messages import LARGEST_ID
+from bintrades.journal.cursor import Cursor
 from bintrades.journal.lock import identity
-from bintrades.journal.meta import REOPENED
-from bintrades.journal.reader import Cursor, JournalReader
-from bintrades.journal.writer import PRUNE_BATCH, Journal
+from bintrades.journal.pruning import PRUNE_BATCH
+from bintrades.journal.reader import JournalReader
+from bintrades.journal.writer import Journal
 from bintrades.model import (
     ABSENT,
     LATE,
@@ -372,10 +373,10 @@ def test_open_bars_of_symbols_no_longer_configured_go_to_the_stores_as_they_are(
         journal.write(WriteBatch(checkpoints=checkpoints(kept, gone)), NOW)
 
     with journal_at(path) as journal:
-        journal.release(["BTCUSDT"], NOW)
+        journal.flush_removed_symbols(["BTCUSDT"], NOW)
         delivered, sequence = Cursor(path, "store").next_bars(10)
         Cursor(path, "store").move(sequence, delivered)
-        journal.release(["BTCUSDT"], NOW)
+        journal.flush_removed_symbols(["BTCUSDT"], NOW)
         assert journal.checkpoints["LUNAUSDT"].open_bars == (gone,), "it may be continued one day"
 
     assert [(bar.symbol, bar.is_closed) for bar in delivered] == [("LUNAUSDT", False)]
@@ -387,7 +388,7 @@ def test_an_open_bar_that_the_stores_have_is_not_given_to_them_again(path: Path)
     with journal_at(path) as journal:
         journal.write(WriteBatch(finished=by_key([half]), checkpoints=checkpoints(half)), NOW)
 
-        journal.release([], NOW)
+        journal.flush_removed_symbols([], NOW)
 
     assert [bar.version for bar in stored(path)] == [1]
 
@@ -987,7 +988,7 @@ def test_ids_that_turn_out_to_exist_when_their_bars_have_left_are_late_one_after
 
     assert stored(path) == []
     assert past(path) == [(61, 64, LATE)]
-    assert journal.get_meta(REOPENED) == "{}", "nothing of them is missing any more"
+    assert journal.get_meta("reopened") == "{}", "nothing of them is missing any more"
     journal.close()
 
 

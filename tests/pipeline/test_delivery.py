@@ -16,7 +16,8 @@ from msgspec.structs import replace
 
 from bintrades import ConfigError, RejectedBars
 from bintrades.core.write_batch import WriteBatch
-from bintrades.journal.reader import Cursor, JournalReader, StoreState
+from bintrades.journal.cursor import Cursor
+from bintrades.journal.reader import JournalReader, StoreState
 from bintrades.pipeline.batch_size import BatchSize
 from bintrades.pipeline.delivery import Delivery
 from bintrades.stores.loader import load_stores

@@ -26,7 +26,8 @@ from bintrades.errors import JournalError
 from bintrades.exchange.batch import Batch
 from bintrades.exchange.binance.messages import decode
 from bintrades.exchange.events import Connected, Disconnected, Event, LatestTrade, Payloads
-from bintrades.journal.reader import Cursor, JournalReader
+from bintrades.journal.cursor import Cursor
+from bintrades.journal.reader import JournalReader
 from bintrades.journal.wal import wal_bytes
 from bintrades.journal.writer import Journal
 from bintrades.pipeline.ingest import Ingest, IngestHooks
@@ -664,7 +665,7 @@ def test_a_full_disk_loses_nothing_and_collecting_goes_on(desk: Desk, path: Path
 def test_a_journal_that_another_program_holds_is_waited_for(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bintrades.journal.file._LOCK_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("bintrades.journal.connection._LOCK_TIMEOUT_S", 0.05)
     with journal_at(path) as journal:
         desk = Desk(journal).start()
         holder = sqlite3.connect(path, isolation_level=None)

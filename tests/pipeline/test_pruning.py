@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bintrades.core.ledger import LedgerState
-from bintrades.journal.reader import Cursor
-from bintrades.journal.writer import PRUNE_BATCH, Journal
+from bintrades.journal.cursor import Cursor
+from bintrades.journal.pruning import PRUNE_BATCH
 from bintrades.pipeline.pruning import DELIVERED, Pruning
 from bintrades.testing.bars import sample_bar, sample_bars
 from tests.journals import finished, open_journal, stored
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from bintrades.journal.writer import Journal
 
 NOW = 1_700_000_000_000
 MINUTE_MS, HOUR_MS, DAY_MS = 60_000, 3_600_000, 86_400_000

@@ -307,7 +307,7 @@ class World:
     def _strike(self) -> None:
         """Have the disk and the process suffer what is due."""
         assert self._collector is not None
-        connection = self._collector.journal._connection
+        connection = self._collector.journal._file.connection
         connection.set_progress_handler(None, 0)
         if self.faults.active("journal", "full disk"):
             if not self._page_limit:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pymongo
 import pytest
 
-from bintrades.journal.reader import Cursor, JournalReader
+from bintrades.journal.cursor import Cursor
+from bintrades.journal.reader import JournalReader
 from bintrades.pipeline.delivery import Delivery
 from bintrades.stores.loader import load_stores
 from bintrades.stores.mongodb.store import MongoStore

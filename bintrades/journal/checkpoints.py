@@ -1,0 +1,82 @@
+"""Table `checkpoints`: where each symbol was, with the bars that still take trades.
+
+All functions may raise sqlite3.Error.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from bintrades.journal.damage import UnreadableRow, reading_rows
+from bintrades.journal.rows import (
+    CHECKPOINT_COLUMNS,
+    checkpoint_from_row,
+    checkpoint_row,
+    decode_open_bars,
+)
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from bintrades.core.write_batch import Checkpoint
+    from bintrades.model import Bar, Gap
+
+_SELECT = f"SELECT symbol, {CHECKPOINT_COLUMNS} FROM checkpoints"  # noqa: S608 - constants
+
+
+def put_checkpoints(
+    connection: sqlite3.Connection, checkpoints: Mapping[str, Checkpoint], now_ms: int
+) -> None:
+    """Replace the checkpoints of these symbols; their gaps are in tables of their own."""
+    connection.executemany(
+        "INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?, ?, ?, ?)",
+        [
+            (symbol, *checkpoint_row(checkpoint), now_ms)
+            for symbol, checkpoint in checkpoints.items()
+        ],
+    )
+
+
+def read_checkpoints(
+    connection: sqlite3.Connection,
+    gaps: Mapping[str, Sequence[Gap]],
+    absent: Mapping[str, tuple[Gap, ...]],
+) -> tuple[dict[str, Checkpoint], dict[str, str]]:
+    """Return the checkpoint of each symbol, and which symbols have an unreadable one, and why."""
+    checkpoints = {}
+    corrupt = {}
+    for symbol, *row in connection.execute(_SELECT).fetchall():
+        known = tuple(gaps.get(symbol, ()))
+        try:
+            checkpoints[symbol] = checkpoint_from_row(symbol, row, known, absent.get(symbol, ()))
+        except UnreadableRow as error:
+            corrupt[symbol] = str(error)
+    return checkpoints, corrupt
+
+
+def read_closed_through(connection: sqlite3.Connection, symbol: str) -> int | None:
+    """Return the newest open time of which a bar may be stored, if there is one."""
+    row = connection.execute(
+        "SELECT closed_through FROM checkpoints WHERE symbol = ?", (symbol,)
+    ).fetchone()
+    with reading_rows():
+        return int(row[0]) if row is not None and row[0] >= 0 else None
+
+
+def open_bars(connection: sqlite3.Connection, symbol: str | None = None) -> Iterator[Bar]:
+    """Yield the bars, of one symbol or of all, that still take trades, as last saved."""
+    for text, updated_at in connection.execute(
+        "SELECT open_bars, updated_at FROM checkpoints WHERE symbol = ? OR ? IS NULL",
+        (symbol, symbol),
+    ):
+        for bar in decode_open_bars(text):
+            yield replace(bar, is_complete=False, updated_at_ms=updated_at)
+
+
+def symbols_seen(connection: sqlite3.Connection) -> list[str]:
+    """Return the symbols of which a trade was ever seen."""
+    rows = connection.execute("SELECT symbol FROM checkpoints WHERE next_id IS NOT NULL")
+    return [symbol for (symbol,) in rows]

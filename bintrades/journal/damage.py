@@ -1,0 +1,57 @@
+"""How damage of the journal's file shows, and where a damaged file is put."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+_UNREADABLE = {sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_CORRUPTFS}  # a bad sector
+
+NOT_UTF8 = "Could not decode to UTF-8"
+"""Python's own words for a corrupt text: SQLite does not look into one."""
+
+WRONG_VALUES = (ArithmeticError, TypeError, ValueError, msgspec.DecodeError)
+"""What values of a wrong kind raise."""
+
+
+class UnreadableRow(sqlite3.DatabaseError):
+    """A row that SQLite finds nothing wrong with, but whose values are not what was written."""
+
+    key: tuple[str, int] | None = None  # symbol and open time, of a bar
+
+
+@contextlib.contextmanager
+def reading_rows() -> Iterator[None]:
+    """Raise UnreadableRow for whatever values of a wrong kind raise."""
+    try:
+        yield
+    except WRONG_VALUES as error:
+        raise UnreadableRow(f"a row cannot be read: {error!r}") from error
+
+
+def is_damaged(error: BaseException | None) -> bool:
+    """Whether *error* says that the file itself is corrupt, so that a retry is no use."""
+    if isinstance(error, UnreadableRow) or NOT_UTF8 in str(error):
+        return True
+    code = getattr(error, "sqlite_errorcode", 0) or 0
+    return code & 0xFF in _DAMAGED or code in _UNREADABLE
+
+
+def quarantine(path: Path) -> Path:
+    """Rename a damaged journal and its companions, for whoever wants to recover what is in it."""
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")
+    aside = path.with_name(f"{path.name}.damaged-{stamp}")
+    for suffix in ("", "-wal", "-shm"):
+        companion = path.with_name(path.name + suffix)
+        if companion.exists():
+            companion.rename(aside.with_name(aside.name + suffix))
+    return aside

@@ -1,0 +1,166 @@
+"""Deletes old bars that every store has. Tables `written` and `pruned`: how old bars are.
+
+All functions may raise sqlite3.Error.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, NamedTuple
+
+from bintrades.core.ledger import DISORDER_MS
+from bintrades.journal.bars import DELETE_BAR, PRUNABLE
+from bintrades.journal.connection import transaction
+from bintrades.journal.damage import UnreadableRow, reading_rows
+from bintrades.journal.gaps import delete_past_gaps
+from bintrades.journal.meta import log_mended
+from bintrades.journal.positions import first_position
+from bintrades.journal.resend import earliest_place
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable, Mapping, Sequence
+
+    from bintrades.core.write_batch import Checkpoint
+    from bintrades.journal.meta import Place
+    from bintrades.journal.state import JournalState
+
+log = logging.getLogger(__name__)
+
+PRUNE_BATCH = 2_000
+"""Rows looked at, and deleted, at a time, so that nobody waits long for the file's write lock."""
+
+MARK_EVERY_MS = 60_000
+"""How often the end of the sequence is marked, by which the age of bars is known."""
+
+_LOOK_AGAIN = 500  # rows that had to stay, looked at each time, round and round
+_END = 2**62
+
+_Prunable = tuple[str, int, int, int]
+"""What PRUNABLE selects: symbol, open time, sequence, whether nobody needs the row."""
+
+
+class Pruned(NamedTuple):
+    """What a call of prune() did."""
+
+    bars: int
+    has_more: bool  # bars that may leave at once as well
+
+
+def prune(
+    connection: sqlite3.Connection,
+    state: JournalState,
+    interval_ms: int,
+    stores: Sequence[str],
+    before_ms: int,
+    had_for_a_while: Callable[[int], int],
+) -> Pruned:
+    """Delete a batch of bars last written before *before_ms* that each of *stores* has.
+
+    The arguments are those of Journal.prune(). Bars are looked at in the order of writing: each
+    time the next ones, and again some of those that had to stay before.
+    """
+    with transaction(connection):
+        delete_past_gaps(connection, before_ms, PRUNE_BATCH)
+        taken = first_position(connection, stores, state.last_sequence)
+        through = _END if taken is None else had_for_a_while(taken)
+        through = min(through, _written_before(connection, before_ms))
+
+        before = state.looked_through
+        new = _bars_between(connection, before, through, PRUNE_BATCH)
+        again = _bars_between(connection, state.looked_again, min(before, through), _LOOK_AGAIN)
+
+        resent_from = earliest_place(connection, stores)
+        old = [row[:2] for row in (*again, *new) if _may_go(row, state, interval_ms, resent_from)]
+        connection.executemany(DELETE_BAR, old)
+        left = dict(state.pruned_through)
+        for symbol, open_time in old:
+            left[symbol] = max(open_time, left.get(symbol, -1))
+        changed = {symbol: left[symbol] for symbol, _ in old}
+        connection.executemany("INSERT OR REPLACE INTO pruned VALUES (?, ?)", changed.items())
+
+    state.pruned_through = left
+    if new:
+        state.looked_through = new[-1][2]
+    state.looked_again = again[-1][2] if len(again) == _LOOK_AGAIN else 0
+    has_room = len(old) > _LOOK_AGAIN // 2  # what had to stay is leaving now
+    return Pruned(len(old), len(new) == PRUNE_BATCH or (bool(again) and has_room))
+
+
+def _bars_between(
+    connection: sqlite3.Connection, after: int, through: int, limit: int
+) -> list[_Prunable]:
+    """Return what PRUNABLE selects, in the order of writing."""
+    rows: list[_Prunable] = connection.execute(PRUNABLE, (after, through, limit)).fetchall()
+    for symbol, open_time, *_ in rows:
+        if not (isinstance(symbol, str) and isinstance(open_time, int)):
+            # Nobody could say whose bar it is: the rows beside it may.
+            raise UnreadableRow(f"a row cannot be read: {symbol!r} has a bar of {open_time!r}")
+    return rows
+
+
+def _may_go(
+    row: _Prunable, state: JournalState, interval_ms: int, resent_from: Place | None
+) -> bool:
+    """Whether no trade is missing that may belong to the bar of *row*, nor will be soon.
+
+    Nor may a store have to get it again: all bars after *resent_from* are.
+    """
+    symbol, open_time, _, is_free = row
+    if resent_from is not None and (open_time, symbol) > resent_from:
+        return False
+    checkpoint = state.checkpoints.get(symbol)
+    if not is_free or checkpoint is None:
+        return bool(is_free)
+    is_newest = checkpoint.ledger.last_time < open_time + interval_ms + DISORDER_MS
+    return not is_newest and not state.has_gap_in(symbol, checkpoint, open_time, interval_ms)
+
+
+def mark(connection: sqlite3.Connection, at: int, sequence: int) -> None:
+    """Mark that bars up to *sequence* were written by *at*, on the exchange's clock."""
+    connection.execute("DELETE FROM written WHERE at > ?", (at,))  # a bad clock's
+    connection.execute("INSERT OR REPLACE INTO written VALUES (?, ?)", (at, sequence))
+
+
+def newest_mark(connection: sqlite3.Connection) -> int:
+    """Return when the end of the sequence was last marked; 0 for never."""
+    (at,) = connection.execute("SELECT max(at) FROM written").fetchone()
+    return at or 0
+
+
+def _written_before(connection: sqlite3.Connection, before_ms: int) -> int:
+    """Return up to which number of the sequence all was written before then."""
+    row = connection.execute(
+        "SELECT at, sequence FROM written WHERE at < ? ORDER BY at DESC LIMIT 1", (before_ms,)
+    ).fetchone()
+    if row is None:
+        return 0
+    connection.execute("DELETE FROM written WHERE at < ?", (row[0],))
+    with reading_rows():
+        return int(row[1])
+
+
+def delete_corrupt_marks(connection: sqlite3.Connection) -> None:
+    """Delete marks that cannot be; bars stay a while longer."""
+    wrong = connection.execute(
+        "DELETE FROM written WHERE typeof(at) <> 'integer' OR typeof(sequence) <> 'integer'"
+        " RETURNING at, sequence"
+    ).fetchall()
+    for values in wrong:
+        log.error(
+            "a mark of the age of bars cannot be right and is forgotten",
+            extra={"event": "journal_mark_corrupt", "values": str(values)},
+        )
+
+
+def read_pruned(
+    connection: sqlite3.Connection, checkpoints: Mapping[str, Checkpoint]
+) -> dict[str, int]:
+    """Return up to which open time bars of each symbol have left."""
+    pruned = dict(connection.execute("SELECT symbol, through FROM pruned"))
+    for symbol, through in pruned.items():
+        if not isinstance(through, int):  # any bar may be among them
+            log_mended(f"pruned {symbol}", through)
+            checkpoint = checkpoints.get(symbol)
+            pruned[symbol] = checkpoint.closed_through if checkpoint is not None else -1
+    return pruned

@@ -1,0 +1,165 @@
+"""Rows of the journal's tables from and to values: the one place that knows their columns."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec.structs import replace
+
+from bintrades.core.ledger import LedgerState
+from bintrades.core.write_batch import Checkpoint
+from bintrades.journal.damage import WRONG_VALUES, UnreadableRow, reading_rows
+from bintrades.model import Bar, Gap, GapCause, GapKind
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+Row = tuple[Any, ...]
+
+BAR_COLUMNS = (
+    "symbol, open_time, version, updated_at, is_closed, is_complete, trade_count, buy_count,"
+    " quantity, buy_quantity, value, buy_value, open_price, close_price, min_price, max_price,"
+    " first_trade_id, last_trade_id, first_trade_time, last_trade_time, epoch"
+)
+
+GAP_COLUMNS = "first_id, last_id, since, until, cause, attempts, last_error, is_abandoned"
+
+CHECKPOINT_COLUMNS = "next_id, last_time, open_bars, closed_through"
+
+_open_bars = msgspec.json.Decoder(tuple[Bar, ...])
+_CAUSES = frozenset(GapCause)
+
+
+def bar_row(bar: Bar, updated_at: int, *, is_complete: bool) -> Row:
+    """Return *bar* in the order of BAR_COLUMNS, as version 1."""
+    return (
+        bar.symbol,
+        bar.open_time_ms,
+        1,
+        updated_at,
+        bar.is_closed,
+        is_complete,
+        bar.trade_count,
+        bar.buy_count,
+        str(bar.quantity),
+        str(bar.buy_quantity),
+        str(bar.value),
+        str(bar.buy_value),
+        str(bar.open_price),
+        str(bar.close_price),
+        str(bar.min_price),
+        str(bar.max_price),
+        bar.first_trade_id,
+        bar.last_trade_id,
+        bar.first_trade_time_ms,
+        bar.last_trade_time_ms,
+        bar.epoch,
+    )
+
+
+def bar_from_row(row: Row, market: str, interval_ms: int) -> Bar:
+    """Return the bar of a row selected by BAR_COLUMNS. Raises UnreadableRow."""
+    try:
+        sum(row[16:21], sum(row[1:8]))  # whole numbers, or it raises
+        if not isinstance(row[0], str):
+            raise TypeError("a symbol is no text")
+        return Bar(  # by place, which costs less than by name: for each of millions of bars
+            row[0],
+            market,
+            row[1],
+            interval_ms,
+            row[6],
+            row[7],
+            Decimal(row[8]),
+            Decimal(row[9]),
+            Decimal(row[10]),
+            Decimal(row[11]),
+            Decimal(row[12]),
+            Decimal(row[13]),
+            Decimal(row[14]),
+            Decimal(row[15]),
+            row[16],
+            row[17],
+            row[18],
+            row[19],
+            bool(row[4]),
+            bool(row[5]),
+            row[2],
+            row[3],
+            row[20],
+        )
+    except WRONG_VALUES as error:
+        raise UnreadableRow(f"a row cannot be read: {error!r}") from error
+
+
+def encode_open_bars(bars: tuple[Bar, ...]) -> str:
+    """Return *bars* as one JSON text, each an array of its fields in the order of Bar."""
+    return msgspec.json.encode(bars).decode()
+
+
+def decode_open_bars(text: str) -> tuple[Bar, ...]:
+    """Return what encode_open_bars was given. Raises UnreadableRow for anything else."""
+    with reading_rows():
+        return _open_bars.decode(text)
+
+
+def gap_row(gap: Gap) -> Row:
+    """Return *gap* in the order of GAP_COLUMNS."""
+    return (
+        gap.first_id,
+        gap.last_id,
+        gap.since_ms,
+        gap.until_ms,
+        gap.cause,
+        gap.attempts,
+        gap.last_error,
+        gap.is_abandoned,
+    )
+
+
+def gap_from_row(row: Row) -> Gap:
+    """Return the gap of a row selected by GAP_COLUMNS. Raises UnreadableRow."""
+    first_id, last_id, since, until, cause, attempts, last_error, is_abandoned = row
+    with reading_rows():
+        sum((first_id, last_id, since, until, attempts))  # whole numbers, or it raises
+        known_cause = GapCause(cause) if cause in _CAUSES else GapCause.LOST
+    return with_kind(
+        Gap(
+            *(first_id, last_id, since, until, known_cause, attempts, last_error),
+            is_abandoned=bool(is_abandoned),
+        )
+    )
+
+
+def with_kind(gap: Gap) -> Gap:
+    """Return a gap that was stored, of the kind that its key and its cause stand for."""
+    if gap.first_id < 0:
+        return replace(gap, kind=GapKind.UNNUMBERED)
+    if gap.first_id == 0 and gap.cause == GapCause.START:
+        return replace(gap, kind=GapKind.BEGINNING)
+    return gap
+
+
+def checkpoint_row(checkpoint: Checkpoint) -> Row:
+    """Return *checkpoint* in the order of CHECKPOINT_COLUMNS."""
+    ledger = checkpoint.ledger
+    open_bars = encode_open_bars(checkpoint.open_bars)
+    return ledger.next_id, ledger.last_time, open_bars, checkpoint.closed_through
+
+
+def checkpoint_from_row(
+    symbol: str, row: Sequence[Any], gaps: tuple[Gap, ...], absent: tuple[Gap, ...]
+) -> Checkpoint:
+    """Return the checkpoint of a row selected by CHECKPOINT_COLUMNS. Raises UnreadableRow."""
+    next_id, last_time, open_bars, closed_through = row
+    bars = decode_open_bars(open_bars)
+    with reading_rows():
+        sum((next_id or 0, last_time, closed_through))  # whole numbers, or it raises
+        if any(bar.symbol != symbol for bar in bars):
+            raise ValueError(f"open bars of another symbol than {symbol}")
+        beyond = [gap for gap in (*gaps, *absent) if gap.last_id >= (next_id or gap.last_id + 1)]
+        if beyond:
+            raise ValueError(f"at id {next_id}, although {beyond[0]} was known")
+    return Checkpoint(LedgerState(next_id, last_time, gaps, absent), bars, closed_through)

@@ -1,0 +1,104 @@
+"""What the writer knows of its file without asking it: read at the opening, moved on by commits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from bintrades.core.gap_times import GapTimes
+from bintrades.journal.check import has_corrupt_counts, lacks_gaps
+from bintrades.journal.checkpoints import read_checkpoints
+from bintrades.journal.damage import UnreadableRow
+from bintrades.journal.gaps import read_absent, read_gaps
+from bintrades.journal.meta import (
+    read_found_damaged,
+    read_lost_through,
+    read_reopened,
+    read_sequence,
+)
+from bintrades.journal.positions import delete_corrupt_positions
+from bintrades.journal.pruning import delete_corrupt_marks, newest_mark, read_pruned
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from bintrades.core.write_batch import Checkpoint
+    from bintrades.journal.meta import IdRange
+    from bintrades.model import Bar, Gap
+
+
+@dataclass(slots=True)
+class JournalState:
+    """The memory of one opened file. Belongs to the writer's thread."""
+
+    last_sequence: int
+    checkpoints: dict[str, Checkpoint] = field(default_factory=dict)
+    lost_through: dict[str, int] = field(default_factory=dict)
+    """Open time of each symbol's newest bar that was lost with an earlier file."""
+
+    pruned_through: dict[str, int] = field(default_factory=dict)
+    """Newest open time of each symbol of which a bar was pruned."""
+
+    reopened: dict[str, list[IdRange]] = field(default_factory=dict)
+    """Ids that are missing again after they were held to be absent, when bars may have left."""
+
+    marked_at: int = 0  # when the age of bars was last marked, on the exchange's clock
+    looked_through: int = 0  # sequence up to which bars were pruned, or had to stay
+    looked_again: int = 0  # up to which those that had to stay were looked at again
+    corrupt: dict[str, str] = field(default_factory=dict)
+    """Symbols whose checkpoint cannot be read, and why."""
+
+    corrupt_gaps: dict[str, str] = field(default_factory=dict)
+    """Symbols with gaps that cannot be read, and why."""
+
+    _gap_times: dict[str, GapTimes] = field(default_factory=dict)
+
+    def gaps_of(self, symbol: str) -> tuple[Gap, ...]:
+        """Return what is missing of a symbol, as last committed."""
+        checkpoint = self.checkpoints.get(symbol)
+        return checkpoint.ledger.gaps if checkpoint else ()
+
+    def absent_of(self, symbol: str) -> tuple[Gap, ...]:
+        """Return what does not exist of a symbol, as last committed."""
+        checkpoint = self.checkpoints.get(symbol)
+        return checkpoint.ledger.absent if checkpoint else ()
+
+    def has_gap_in(
+        self, symbol: str, checkpoint: Checkpoint, open_time_ms: int, interval_ms: int
+    ) -> bool:
+        """Whether a gap of *checkpoint* touches the interval that opens then."""
+        times = self._gap_times.get(symbol)
+        if times is None:
+            times = self._gap_times[symbol] = GapTimes()
+        times.update(checkpoint.ledger.gaps)
+        return times.touch(open_time_ms, interval_ms)
+
+    def is_complete(self, bar: Bar, checkpoints: dict[str, Checkpoint]) -> bool:
+        """Whether no gap of *checkpoints* touches *bar*, and none of it may have been lost."""
+        if bar.open_time_ms <= self.lost_through.get(bar.symbol, -1):
+            return False
+        checkpoint = checkpoints.get(bar.symbol)
+        return checkpoint is None or not self.has_gap_in(
+            bar.symbol, checkpoint, bar.open_time_ms, bar.interval_ms
+        )
+
+
+def read_state(connection: sqlite3.Connection) -> JournalState:
+    """Return the state of a file. Raises UnreadableRow where salvage is needed, sqlite3.Error."""
+    state = JournalState(read_sequence(connection))
+    delete_corrupt_marks(connection)
+    delete_corrupt_positions(connection, state.last_sequence)
+    if found := read_found_damaged(connection):
+        raise UnreadableRow(found)
+    if has_corrupt_counts(connection):
+        raise UnreadableRow("what is counted is nonsense")
+    if lacks_gaps(connection):
+        raise UnreadableRow("gaps are missing that were counted")
+    gaps, state.corrupt_gaps = read_gaps(connection)
+    absent = read_absent(connection)
+    state.checkpoints, state.corrupt = read_checkpoints(connection, gaps, absent)
+    state.lost_through = read_lost_through(connection, state.checkpoints)
+    state.pruned_through = read_pruned(connection, state.checkpoints)
+    state.reopened = read_reopened(connection, state.checkpoints)
+    state.marked_at = newest_mark(connection)
+    return state
