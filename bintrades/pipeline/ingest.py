@@ -183,10 +183,10 @@ class Ingest:
         self._unreadable.extend(keys)
 
     def handle(self, event: Event) -> None:
-        """Take what a connection or the repairer brings."""
+        """Apply an event of the feed or of the backfill."""
         match event:
             case Payloads():
-                self._take(event)
+                self._take_payloads(event)
             case Connected(connection, symbols, at):
                 self._connected[connection] = symbols
                 self._aggregator.connected(symbols, at)
@@ -232,7 +232,7 @@ class Ingest:
         """Write the open bars as well; return whether nothing waits. May be called again."""
         return self._write(now, self._aggregator.collect(is_last=True), is_last=True)
 
-    def _take(self, event: Payloads) -> None:
+    def _take_payloads(self, event: Payloads) -> None:
         decoded = self._decode(event.batch)
         self._heard_at = event.received_at  # whatever it was: time has come as far as that
         if decoded.trades:
@@ -268,7 +268,7 @@ class Ingest:
             )
 
     def _check_stream(self, newest: LatestTrade) -> None:
-        """Ask for a stream again that has failed to bring a trade of a while ago."""
+        """Have a stream subscribed again that failed to bring a trade."""
         symbol, trade_id = newest.symbol, newest.trade_id
         if not self._aggregator.on_latest_trade(symbol, trade_id, newest.time, newest.at):
             return

@@ -50,7 +50,7 @@ CONNECTION = "reader-1.1"
 
 
 class Desk:
-    """A recorder with its inbox, its aggregator and a real journal."""
+    """An ingest thread with its inbox, its aggregator and a real journal."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class Desk:
         self.commits: queue.SimpleQueue[None] = queue.SimpleQueue()
         self.aggregator = Aggregator(SYMBOLS, market="spot", interval_ms=INTERVAL_MS, grace_ms=50)
         self.aggregator.resume(journal.checkpoints)
-        self.recording = Ingest(
+        self.ingest = Ingest(
             self.aggregator,
             journal,
             IngestHooks(
@@ -84,15 +84,15 @@ class Desk:
             clock=utc_ms,
             pruning=pruning,
         )
-        self.recorder = IngestThread(self.inbox, self.recording, on_failure=self.failures.append)
+        self.ingest_thread = IngestThread(self.inbox, self.ingest, on_failure=self.failures.append)
 
     def write_status(self, status: Callable[[IngestSnapshot], str]) -> None:
         """Have *status* written beside the bars."""
-        self.recording._hooks = dataclasses.replace(self.recording._hooks, status=status)
+        self.ingest._hooks = dataclasses.replace(self.ingest._hooks, status=status)
 
     def start(self) -> Desk:
         """Begin, with a connection."""
-        self.recorder.start()
+        self.ingest_thread.start()
         self.inbox.put(Connected(CONNECTION, SYMBOLS, now_ms()))
         return self
 
@@ -110,8 +110,8 @@ class Desk:
 
     def stop(self) -> None:
         """Stop in order."""
-        self.recorder.stop()
-        assert self.recorder.join(WAIT_S)
+        self.ingest_thread.stop()
+        assert self.ingest_thread.join(WAIT_S)
         assert self.failures == []
 
 
@@ -124,10 +124,10 @@ def wait_until(holds: Callable[[], object]) -> None:
 
 @pytest.fixture
 def desk(journal: Journal) -> Iterator[Desk]:
-    """Return a recorder at work, stopped at the end."""
+    """Return an ingest thread at work, stopped at the end."""
     desk = Desk(journal).start()
     yield desk
-    desk.recorder.force_stop()
+    desk.ingest_thread.force_stop()
     desk.stop()
 
 
@@ -246,7 +246,7 @@ def test_a_sign_of_life_is_written_every_few_seconds_though_nothing_happens(
     written = set()
 
     for now in range(began_at, began_at + 30_000, 100):
-        desk.recording.tick(now, is_caught_up=True)
+        desk.ingest.tick(now, is_caught_up=True)
         written.add(JournalReader(path).get_meta("status"))
 
     words = sorted(int(word) for word in written if word)
@@ -262,8 +262,8 @@ def test_the_status_is_not_written_beside_every_bar(path: Path, journal: Journal
 
     for now in range(began_at, began_at + 10_000, 100):
         trade = make_trade(now - began_at, START + now - began_at)
-        desk.recording.handle(Payloads(CONNECTION, Batch([raw_message(trade)]), now))
-        desk.recording.tick(now, is_caught_up=True)
+        desk.ingest.handle(Payloads(CONNECTION, Batch([raw_message(trade)]), now))
+        desk.ingest.tick(now, is_caught_up=True)
         written.add(JournalReader(path).get_meta("status"))
 
     assert len(written) == 10
@@ -275,7 +275,7 @@ def test_the_last_word_is_written_at_the_end_though_nothing_else_is(
     desk = Desk(journal)
     desk.write_status(lambda _: "the end")
 
-    assert desk.recording.finish(now_ms())
+    assert desk.ingest.finish(now_ms())
 
     assert JournalReader(path).get_meta("status") == "the end"
 
@@ -283,12 +283,12 @@ def test_the_last_word_is_written_at_the_end_though_nothing_else_is(
 def test_how_long_what_comes_waits_is_known(journal: Journal) -> None:
     desk = Desk(journal)
     now = now_ms()
-    desk.recording.handle(Payloads(CONNECTION, Batch([raw_message(make_trade(1))]), now))
+    desk.ingest.handle(Payloads(CONNECTION, Batch([raw_message(make_trade(1))]), now))
 
-    desk.recording.tick(now + 7_000, is_caught_up=False)
-    assert desk.recording.delay_ms == 7_000
-    desk.recording.tick(now + 8_000, is_caught_up=True)
-    assert desk.recording.delay_ms == 0
+    desk.ingest.tick(now + 7_000, is_caught_up=False)
+    assert desk.ingest.delay_ms == 7_000
+    desk.ingest.tick(now + 8_000, is_caught_up=True)
+    assert desk.ingest.delay_ms == 0
 
 
 def test_of_many_symbols_what_has_hardly_changed_is_not_written(
@@ -321,13 +321,13 @@ def test_a_kill_at_any_point_doubles_no_trade_and_loses_none(
         for step in steps:
             life.aggregator.add(step.trades, now)
             now += step.pause_ms
-            life.recording.tick(now, is_caught_up=True)
+            life.ingest.tick(now, is_caught_up=True)
             if step.is_restarted:
                 life.journal.close()
                 life = Life(path, now, is_sparing=is_sparing)
         for step in steps:  # what a kill has lost is asked for again
             life.aggregator.add(step.trades, now)
-        assert life.recording.finish(now)
+        assert life.ingest.finish(now)
         life.journal.close()
 
         found = {
@@ -352,16 +352,16 @@ def test_bars_that_close_one_after_the_other_are_committed_together(
 ) -> None:
     life = Life(path, 0, is_sparing=True)
     life.aggregator.add(closing(0), 200)
-    life.recording.tick(200, is_caught_up=is_caught_up)
+    life.ingest.tick(200, is_caught_up=is_caught_up)
     assert life.commits == [1], "the first does not wait"
 
     life.aggregator.add(closing(1), 201)
-    life.recording.tick(201, is_caught_up=is_caught_up)
-    assert life.recording.idle_ms(201) == 49
+    life.ingest.tick(201, is_caught_up=is_caught_up)
+    assert life.ingest.idle_ms(201) == 49
     life.aggregator.add(closing(2), 202)
-    life.recording.tick(200 + gathers_ms - 1, is_caught_up=is_caught_up)
+    life.ingest.tick(200 + gathers_ms - 1, is_caught_up=is_caught_up)
     assert life.commits == [1]
-    life.recording.tick(200 + gathers_ms, is_caught_up=is_caught_up)
+    life.ingest.tick(200 + gathers_ms, is_caught_up=is_caught_up)
 
     assert life.commits == [1, 2]
     life.journal.close()
@@ -372,21 +372,21 @@ def test_the_first_bars_wait_a_moment_for_those_that_are_about_to_close(path: Pa
     one, other, *_ = MARKET
     due = INTERVAL_MS + 500
     life.aggregator.add([make_trade(0, START, symbol=symbol) for symbol in (one, other)], 0)
-    life.recording.tick(0, is_caught_up=True)
-    life.recording.tick(due - 500, is_caught_up=True)  # what is saved now and then
+    life.ingest.tick(0, is_caught_up=True)
+    life.ingest.tick(due - 500, is_caught_up=True)  # what is saved now and then
     life.aggregator.add([make_trade(1, START + due - 60, symbol=other)], due - 60)
     life.aggregator.add([make_trade(1, START + due, symbol=one)], due)
 
-    life.recording.tick(due, is_caught_up=True)
-    assert life.recording.idle_ms(due) == 20
-    life.recording.tick(due + 19, is_caught_up=True)
+    life.ingest.tick(due, is_caught_up=True)
+    assert life.ingest.idle_ms(due) == 20
+    life.ingest.tick(due + 19, is_caught_up=True)
     assert life.commits == []
-    life.recording.tick(due + 20, is_caught_up=True)
+    life.ingest.tick(due + 20, is_caught_up=True)
     assert life.commits == [1]
 
-    life.recording.tick(due + 69, is_caught_up=True)  # closes the other one
+    life.ingest.tick(due + 69, is_caught_up=True)  # closes the other one
     assert life.commits == [1]
-    life.recording.tick(due + 70, is_caught_up=True)
+    life.ingest.tick(due + 70, is_caught_up=True)
     assert life.commits == [1, 1]
     life.journal.close()
 
@@ -394,10 +394,10 @@ def test_the_first_bars_wait_a_moment_for_those_that_are_about_to_close(path: Pa
 def test_many_bars_are_a_commit_of_their_own_at_once(path: Path) -> None:
     life = Life(path, 0, is_sparing=True)
     life.aggregator.add(closing(0), 200)
-    life.recording.tick(200, is_caught_up=True)
+    life.ingest.tick(200, is_caught_up=True)
 
     life.aggregator.add([trade for number in range(1, 501) for trade in closing(number)], 201)
-    life.recording.tick(201, is_caught_up=True)
+    life.ingest.tick(201, is_caught_up=True)
 
     assert life.commits == [1, 500]
     life.journal.close()
@@ -419,7 +419,7 @@ class Crowd:
         for now in range(self.now + 5, until + 1, 5):
             if now % 25 == 0:
                 self.life.aggregator.add(self._batch(now), now)
-            self.life.recording.tick(now, is_caught_up=True)
+            self.life.ingest.tick(now, is_caught_up=True)
         self.now = until
 
     def _batch(self, now: int) -> list[Trade]:
@@ -465,7 +465,7 @@ def test_what_is_saved_now_and_then_waits_for_the_bars_that_close(path: Path) ->
     waiting = life.aggregator.waiting_bar_count
     assert waiting > 500
 
-    life.recording.tick(INTERVAL_MS + 1_000, is_caught_up=True)  # a second after the last save
+    life.ingest.tick(INTERVAL_MS + 1_000, is_caught_up=True)  # a second after the last save
 
     assert life.commits == [500]
     life.journal.close()
@@ -480,10 +480,10 @@ def test_the_last_bars_of_a_burst_wait_for_those_that_close_late(path: Path) -> 
     assert life.aggregator.waiting_bar_count == len(CROWD)
 
     for passed in (0, 60, 65, 109):  # as commits take their time
-        life.recording.tick(begun + passed, is_caught_up=True)
+        life.ingest.tick(begun + passed, is_caught_up=True)
     assert life.commits == [500, 500]
     life.aggregator.add([make_trade(10, START + 2 * INTERVAL_MS, symbol="C0000USDT")], begun + 109)
-    life.recording.tick(begun + 115, is_caught_up=True)
+    life.ingest.tick(begun + 115, is_caught_up=True)
 
     assert life.commits == [500, 500, 200]
     life.journal.close()
@@ -503,12 +503,12 @@ def test_of_bars_that_close_together_hardly_more_is_written_than_their_rows(path
 
 def test_one_is_told_how_long_nothing_will_be_due(path: Path) -> None:
     life = Life(path, 0, is_sparing=True)
-    assert life.recording.idle_ms(0) > 3_600_000
+    assert life.ingest.idle_ms(0) > 3_600_000
 
     life.aggregator.add([make_trade(0, START + 4_000)], 0)
-    life.recording.tick(0, is_caught_up=True)
-    assert 6_500 <= life.recording.idle_ms(0) <= 6_510
-    life.recording.tick(6_510, is_caught_up=True)
+    life.ingest.tick(0, is_caught_up=True)
+    assert 6_500 <= life.ingest.idle_ms(0) <= 6_510
+    life.ingest.tick(6_510, is_caught_up=True)
 
     assert life.commits == [1]
     life.journal.close()
@@ -531,7 +531,7 @@ class Life:
         self.aggregator = Aggregator(symbols, market="spot", interval_ms=INTERVAL_MS, grace_ms=500)
         self.aggregator.resume(self.journal.checkpoints)
         self.aggregator.connected(symbols, now)
-        self.recording = Ingest(
+        self.ingest = Ingest(
             self.aggregator,
             self.journal,
             IngestHooks(
@@ -572,7 +572,7 @@ def test_trades_in_messages_that_cannot_be_used_are_missing_at_once(desk: Desk, 
         raw_message(make_trade(10**15, START), T="never mind"),
         raw_message(make_trade(5, START, symbol="FOREIGNUSDT"), T="not asked for"),
     )
-    wait_until(lambda: desk.recording.bad_count == 201)
+    wait_until(lambda: desk.ingest.bad_count == 201)
 
     (gap,) = desk.aggregator.gaps("BTCUSDT")
     assert (gap.first_id, gap.last_id, gap.cause) == (2, 199, "unusable message")
@@ -583,7 +583,7 @@ def test_trades_in_messages_that_cannot_be_used_are_missing_at_once(desk: Desk, 
 def test_time_goes_on_while_nothing_but_useless_messages_waits(journal: Journal) -> None:
     found: list[str] = []
     aggregator = Aggregator(SYMBOLS, market="spot", interval_ms=INTERVAL_MS, grace_ms=50)
-    recording = Ingest(
+    ingest = Ingest(
         aggregator,
         journal,
         IngestHooks(
@@ -598,13 +598,13 @@ def test_time_goes_on_while_nothing_but_useless_messages_waits(journal: Journal)
         now=0,
         clock=utc_ms,
     )
-    recording.handle(Connected(CONNECTION, SYMBOLS, 0))
-    recording.handle(Payloads(CONNECTION, Batch([raw_message(make_trade(1))]), 0))
+    ingest.handle(Connected(CONNECTION, SYMBOLS, 0))
+    ingest.handle(Payloads(CONNECTION, Batch([raw_message(make_trade(1))]), 0))
     for second in range(61):
-        recording.handle(
+        ingest.handle(
             Payloads(CONNECTION, Batch([b'{"neither":"use nor ornament"}']), second * 1_000)
         )
-        recording.tick(second * 1_000, is_caught_up=False)
+        ingest.tick(second * 1_000, is_caught_up=False)
 
     assert "BTCUSDT" in found
 
@@ -634,7 +634,7 @@ def test_bad_and_unknown_messages_cost_only_themselves_and_are_counted(
         desk.wait_for_commit()
 
     assert summary(path) == [(0, 1, 1, True), (1, 1, 1, True)]
-    assert (desk.recording.bad_count, desk.recording.unknown_count) == (80, 60)
+    assert (desk.ingest.bad_count, desk.ingest.unknown_count) == (80, 60)
     assert len(caplog.records) <= 2, "each kind once, however many there are"
 
 
@@ -645,8 +645,8 @@ def test_a_full_disk_loses_nothing_and_collecting_goes_on(desk: Desk, path: Path
 
     with full_disk(path):
         desk.send(*one_trade_a_bar(20, first=3))
-        wait_until(lambda: desk.recording.journal_error)
-        assert "bars.journal" in str(desk.recording.journal_error)
+        wait_until(lambda: desk.ingest.journal_error)
+        assert "bars.journal" in str(desk.ingest.journal_error)
         desk.send(
             make_trade(23, START + 7_000),
             make_trade(24, START + 5 * INTERVAL_MS),
@@ -656,7 +656,7 @@ def test_a_full_disk_loses_nothing_and_collecting_goes_on(desk: Desk, path: Path
         assert len(stored(path)) == 3
     desk.wait_for_commit()
 
-    assert desk.recording.journal_error is None
+    assert desk.ingest.journal_error is None
     late = {0: (2, 2), 5: (2, 1)}
     bars = [(number, count, version) for number, count, version, _ in summary(path)]
     assert bars == [(number, *late.get(number, (1, 1))) for number in range(23)]
@@ -672,8 +672,8 @@ def test_a_journal_that_another_program_holds_is_waited_for(
         with contextlib.closing(holder):
             holder.execute("BEGIN IMMEDIATE")
             desk.send(*one_trade_a_bar(5))
-            wait_until(lambda: desk.recording.journal_error)
-            assert "locked" in str(desk.recording.journal_error)
+            wait_until(lambda: desk.ingest.journal_error)
+            assert "locked" in str(desk.ingest.journal_error)
         desk.wait_for_commit()
         desk.stop()
 
@@ -695,14 +695,14 @@ def test_reading_stops_when_too_many_bars_wait_and_nothing_is_lost_when_it_goes_
             desk.inbox.put(event, timeout=2.5)
             sent += 1
             if sent == 8:
-                wait_until(lambda: desk.recording.journal_error)
+                wait_until(lambda: desk.ingest.journal_error)
     assert 8 <= sent < 60, "a reader is made to wait"
     for trade in trades[sent:]:
         desk.send(trade)
     desk.stop()
 
     assert summary(path) == [(number, 1, 1, True) for number in range(59)]
-    assert desk.recorder.lost_bar_count == 0
+    assert desk.ingest_thread.lost_bar_count == 0
 
 
 def test_stopping_drains_the_inbox_and_gives_the_open_bars_to_the_stores(
@@ -745,12 +745,12 @@ def test_a_journal_that_stays_full_at_the_end_is_tried_until_told_to_hurry(
 
     with full_disk(path):
         desk.send(*one_trade_a_bar(4))
-        desk.recorder.stop()
-        assert not desk.recorder.join(0.3)
-        desk.recorder.force_stop()
-        assert desk.recorder.join(WAIT_S)
+        desk.ingest_thread.stop()
+        assert not desk.ingest_thread.join(0.3)
+        desk.ingest_thread.force_stop()
+        assert desk.ingest_thread.join(WAIT_S)
 
-    assert desk.recorder.lost_bar_count == 4
+    assert desk.ingest_thread.lost_bar_count == 4
     assert "4 bars were lost" in caplog.text
 
 
@@ -760,11 +760,11 @@ def test_a_journal_that_recovers_at_the_end_gets_everything(journal: Journal, pa
 
     with full_disk(path):
         desk.send(*one_trade_a_bar(4))
-        desk.recorder.stop()
-        wait_until(lambda: desk.recording.journal_error)
+        desk.ingest_thread.stop()
+        wait_until(lambda: desk.ingest.journal_error)
     desk.stop()
 
-    assert desk.recorder.lost_bar_count == 0
+    assert desk.ingest_thread.lost_bar_count == 0
     assert len(stored(path)) == 4
 
 
@@ -792,15 +792,15 @@ def test_bars_of_an_hour_ago_stay_though_the_newest_trade_of_a_halted_symbol_is_
     lives = [range(5), range(5, 10)]
     for numbers in lives:
         life = Life(path, 0, is_sparing=True)
-        life.recording._pruning = Pruning(life.journal, [], 3 * day)
+        life.ingest._pruning = Pruning(life.journal, [], 3 * day)
         if numbers[0]:
-            life.recording.handle(LatestTrade(halted, 7, START - 4 * day, 0))
-        life.recording.tick(6_000, is_caught_up=True)  # it writes how it is
+            life.ingest.handle(LatestTrade(halted, 7, START - 4 * day, 0))
+        life.ingest.tick(6_000, is_caught_up=True)  # it writes how it is
         for trade in one_trade_a_bar(5, numbers[0], symbol):
             now = 7_000 + 1_000 * (trade.trade_id - numbers[0])
             life.aggregator.add([trade], now)
-            life.recording.tick(now, is_caught_up=True)
-        life.recording.finish(20_000)
+            life.ingest.tick(now, is_caught_up=True)
+        life.ingest.finish(20_000)
         life.journal.close()
 
     assert len(stored(path, symbol)) == 10
@@ -809,15 +809,15 @@ def test_bars_of_an_hour_ago_stay_though_the_newest_trade_of_a_halted_symbol_is_
 def test_no_bar_leaves_while_others_wait_to_be_committed(path: Path) -> None:
     life = Life(path, 0, is_sparing=True, symbols=CROWD)
     pruning = WatchedPruning(life.journal, life.aggregator)
-    life.recording._pruning = pruning
+    life.ingest._pruning = pruning
     ends = START + INTERVAL_MS + 600
     life.aggregator.add([make_trade(0, START + 1, symbol=symbol) for symbol in CROWD], 0)
     for now in (0, INTERVAL_MS - 100):  # the beginning, and what is saved now and then
-        life.recording.tick(now, is_caught_up=True)
+        life.ingest.tick(now, is_caught_up=True)
     life.aggregator.add([make_trade(1, ends, symbol=symbol) for symbol in CROWD], INTERVAL_MS)
 
     for now in range(INTERVAL_MS, INTERVAL_MS + 500, 5):
-        life.recording.tick(now, is_caught_up=True)
+        life.ingest.tick(now, is_caught_up=True)
 
     assert life.commits[0] < len(CROWD) == sum(life.commits)
     assert pruning.waiting
@@ -832,17 +832,17 @@ def test_what_waits_for_the_journal_does_not_take_back_that_trades_were_lost_mea
     symbol = MARKET[0]
     for number in range(3):
         life.aggregator.add(closing(number), 100 * number)
-        life.recording.tick(100 * number + 50, is_caught_up=True)
+        life.ingest.tick(100 * number + 50, is_caught_up=True)
     with contextlib.closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("UPDATE bars SET value = 'x' WHERE open_time = ?", (START,))
     life.aggregator.add(closing(3), 500)  # what is to be written, with a checkpoint
-    life.recording.lose_unreadable([(symbol, START)])
+    life.ingest.lose_unreadable([(symbol, START)])
 
     with monkeypatch.context() as patch:
         patch.setattr(Journal, "write", no_space)
-        life.recording.tick(550, is_caught_up=True)
-    assert life.recording.journal_error
-    life.recording.tick(6_000, is_caught_up=True)  # the same again, and how it is
+        life.ingest.tick(550, is_caught_up=True)
+    assert life.ingest.journal_error
+    life.ingest.tick(6_000, is_caught_up=True)  # the same again, and how it is
     life.journal.close()  # as it would be after kill -9
 
     (gap,) = JournalReader(path).gaps()[symbol]
@@ -885,8 +885,8 @@ def test_an_error_of_its_own_is_reported_and_stopping_it_then_does_not_hang(
     desk.send(make_trade(0, START))
 
     wait_until(lambda: desk.failures)
-    assert desk.recorder.join(WAIT_S)
-    desk.recorder.stop()
+    assert desk.ingest_thread.join(WAIT_S)
+    desk.ingest_thread.stop()
 
     assert desk.failures == ["aggregator failed"]
 
@@ -912,7 +912,7 @@ def test_a_failing_prune_does_not_have_changes_written_twice(path: Path) -> None
     desk.wait_for_commit()
     pruning.fails = True
     desk.send(make_trade(1, START + 9_999))
-    wait_until(lambda: desk.recording.journal_error)
+    wait_until(lambda: desk.ingest.journal_error)
     desk.stop()
     journal.close()
 
@@ -927,10 +927,10 @@ def test_stopping_ends_although_the_journal_takes_nothing_and_the_inbox_is_full(
     wait_until(desk.inbox.empty)
     with full_disk(path):
         desk.send(*one_trade_a_bar(8))
-        wait_until(lambda: desk.recording.is_full)
+        wait_until(lambda: desk.ingest.is_full)
         with contextlib.suppress(queue.Full):
             desk.inbox.put(Payloads(CONNECTION, Batch([]), now_ms()), timeout=1)
-        desk.recorder.stop()
-        desk.recorder.force_stop()
+        desk.ingest_thread.stop()
+        desk.ingest_thread.force_stop()
 
-        assert desk.recorder.join(WAIT_S)
+        assert desk.ingest_thread.join(WAIT_S)

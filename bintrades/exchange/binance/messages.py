@@ -19,10 +19,10 @@ from bintrades.exchange.binance.numbers import check_numbers
 from bintrades.model import Trade
 
 MAX_TRADE_BYTES = 1_000
-"""No trade is longer. A longer message is never taken for one, so its numbers stay short."""
+"""Limit of a trade message. A longer one is rejected, so that its numbers stay short."""
 
 LARGEST, SMALLEST = Decimal(10) ** 18, Decimal(10) ** -18
-"""No price and no quantity lies beyond."""
+"""Limits of prices and quantities."""
 
 Time = Annotated[int, msgspec.Meta(ge=10**12, lt=10**16)]
 """2001 to 2286, in milliseconds or in microseconds; what lies between and seconds are neither."""
@@ -68,7 +68,7 @@ class _StreamTrade(
 
 
 class _Combined(msgspec.Struct, gc=False):
-    """The wrapper of a combined stream, without the name, which says nothing new."""
+    """The wrapper of a combined stream; the stream's name is left out."""
 
     data: _StreamTrade
 
@@ -130,7 +130,7 @@ def _decode_trades(batch: Batch) -> list[_StreamTrade]:
 
 
 def _decode_other(payload: bytes, reason: str, decoded: Decoded) -> None:
-    """Sort one message that is not a good trade of a combined stream."""
+    """Decode one message that is not a good trade of a combined stream."""
     try:
         message: Any = _anything.decode(payload)
     except (ValueError, RecursionError) as error:
@@ -160,7 +160,7 @@ def _decode_raw_trade(payload: bytes, message: dict[str, Any], decoded: Decoded)
 def _record_bad_trade(
     payload: bytes, reason: str, message: dict[str, Any], decoded: Decoded
 ) -> None:
-    """Set a message apart, and say of which trade it should have told."""
+    """Record a message that cannot be used, and the symbol and id of its trade."""
     decoded.bad.append((payload, reason))
     event, stream = message.get("data", message), message.get("stream")
     symbol, trade_id = event.get("s"), event.get("t")

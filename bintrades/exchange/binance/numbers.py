@@ -1,9 +1,9 @@
-"""What may be a number in a message. Pure.
+"""Strict spelling of the numbers in a message. Pure.
 
-Python's Decimal takes more for one than any exchange writes: underscores, spaces around it, digits
-of all scripts. To look at each number would cost as much as all the rest of decoding, and no
-message holds what would be needed for such a one, except in the names of a few symbols. So it is
-looked first whether a whole batch could have any.
+Python's Decimal accepts more than any exchange writes: underscores, spaces around a number, digits
+of all scripts. Checking each number would cost as much as all the rest of decoding, and the
+characters of such a spelling occur in no message but in the names of a few symbols. So a whole
+batch is searched for them first.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Annotated
 import msgspec
 
 PlainNumber = Annotated[str, msgspec.Meta(pattern=r"^[0-9.eE+-]+\Z")]
-"""The text of a number as it may be: ASCII digits with a point, perhaps an exponent."""
+"""The text of a number: ASCII digits with a point, perhaps an exponent."""
 
 _STRANGE_ASCII = b"_ \\"  # an underscore, a space, or a backslash, which could be any of them
 _NO_DIGITS = bytes(
@@ -39,7 +39,7 @@ _combined = msgspec.json.Decoder(list[_Combined])
 
 
 def check_numbers(array: bytes) -> None:
-    """Raise ValueError if a price or quantity in *array* is written as no exchange does it.
+    """Raise ValueError for a price or quantity in *array* that is not spelt strictly.
 
     *array* is JSON, a list of good trades of a combined stream.
     """

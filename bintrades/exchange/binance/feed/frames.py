@@ -57,7 +57,7 @@ class FrameReader:
     """
 
     def __init__(self) -> None:
-        self._waiting: list[bytes] = []  # what has come of a frame that is not whole yet
+        self._waiting: list[bytes] = []  # parts of a frame that is not complete yet
         self._waiting_bytes = 0
         self._needed = 0  # bytes that must wait before walking them again is worthwhile
         self._fragments = bytearray()  # not a list: fragments may be empty, and without end
@@ -66,9 +66,9 @@ class FrameReader:
     def feed(self, received: bytes) -> tuple[list[bytes], list[Frame]]:
         """Return the payloads of the text messages now complete, in order, and the other frames.
 
-        A large frame that trickles in is neither walked nor copied again until it is whole.
-        Raises ProtocolError when the bytes cannot come from a working server; what was complete
-        before the fault is lost with the connection and is asked for again like any other gap.
+        A large frame that trickles in is neither walked nor copied again until it is complete.
+        Raises ProtocolError when the bytes cannot come from a working server; messages before the
+        fault are lost with the connection: a gap like any other.
         """
         self._waiting.append(received)
         self._waiting_bytes += len(received)

@@ -114,7 +114,7 @@ class Session:
             self._put(Payloads(self._name, batch, now))
 
     def _settle_control_messages(self, texts: list[bytes], now: int) -> Batch:
-        """Return what is left for others."""
+        """Settle control messages; return the batch of all others."""
         found = sort(texts)
         if found.has_stream_data:
             self._on_data(now)

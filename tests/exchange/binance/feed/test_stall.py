@@ -1,4 +1,4 @@
-"""How long a connection may be without data."""
+"""When a connection without data is stalled."""
 
 from __future__ import annotations
 
