@@ -29,7 +29,7 @@ from bintrades.config.types import plugin_name
 from bintrades.errors import ConfigError
 from bintrades.exchange.symbols import is_pattern, select
 from bintrades.options.option import PLUGIN
-from bintrades.options.types import BadWordsError
+from bintrades.options.types import FaultyValueError
 from bintrades.util.durations import format_duration
 from bintrades.util.text import did_you_mean, one_line, passwords_of_uris, remember_secrets
 
@@ -229,7 +229,7 @@ class _Loader:
         try:
             self._values[entry.section][entry.option] = option.type.parse(text)
             self._lines[entry.section, entry.option] = entry
-        except BadWordsError as error:
+        except FaultyValueError as error:
             self._values[entry.section][entry.option] = error.good
             for fault in error.faults:
                 self._problem(entry, f"{fault}; allowed: {option.type.allowed}")

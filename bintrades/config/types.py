@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from bintrades.options.types import BadWordsError, OptionType, duration
+from bintrades.options.types import FaultyValueError, OptionType, duration
 from bintrades.util.durations import UNITS_MS, format_duration
 from bintrades.util.text import one_line
 
@@ -43,7 +43,7 @@ def symbols(*, required: bool) -> OptionType:
         ]
         good = tuple(name for name, char in strange.items() if not char)
         if faults:
-            raise BadWordsError(faults, good)
+            raise FaultyValueError(faults, good)
         return good
 
     return OptionType(parse, "symbols or patterns with * and ?, such as BTCUSDT, *USDC")
@@ -73,7 +73,7 @@ def store_names() -> OptionType:
         ]
         faults += [f"{name!r} is there more than once" for name in good if names.count(name) > 1]
         if faults:
-            raise BadWordsError(faults, good)
+            raise FaultyValueError(faults, good)
         return good
 
     return OptionType(parse, "names of plugins, such as mongodb, each once, or nothing")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from bintrades.errors import ConfigError
-from bintrades.options.types import BadWordsError, OptionType, text
+from bintrades.options.types import FaultyValueError, OptionType, text
 from bintrades.util.text import HIDDEN, did_you_mean, hide, one_line
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Option:
         """Return everything that is wrong with *value*, without saying what is allowed."""
         try:
             self.type.parse(value)
-        except BadWordsError as error:
+        except FaultyValueError as error:
             return list(error.faults)
         except ValueError as error:
             return [str(error)]

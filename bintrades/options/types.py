@@ -29,14 +29,14 @@ _BOOLEANS = {"yes": True, "true": True, "on": True, "1": True} | {
 class OptionType:
     """What an option may be; parse returns the value or raises ValueError with what is wrong.
 
-    Where several things are wrong, that may be BadWordsError.
+    Where several things are wrong, that may be a FaultyValueError.
     """
 
     parse: Callable[[str], Any]
     allowed: str
 
 
-class BadWordsError(ValueError):
+class FaultyValueError(ValueError):
     """Several things are wrong; of a list, good has the words that are right."""
 
     def __init__(self, faults: Sequence[str], good: tuple[str, ...] = ()) -> None:

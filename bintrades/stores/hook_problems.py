@@ -38,7 +38,8 @@ def hook_problems(plugins: pluggy.PluginManager, plugin: object) -> Iterator[str
         is_there = inspect.isroutine(getattr(plugin, "store_bars", None))
         is_marked = plugins.parse_hookimpl_opts(plugin, "store_bars") if is_there else None
         wrong = "store_bars lacks @hookimpl" if is_there and not is_marked else "has no store_bars"
-        yield f"{wrong}; allowed: a plugin with @hookimpl before its store_bars(bars)"
+        where = "of the module or of its class Store"
+        yield f"{wrong}; allowed: @hookimpl before the store_bars(bars) {where}"
 
 
 def _signature_problems(

@@ -43,7 +43,7 @@ def test_of_a_kind_without_options_none_is_known() -> None:
 
 def test_each_fault_of_a_value_is_a_problem_of_its_own() -> None:
     def parse(text: str) -> str:
-        raise option_types.BadWordsError([f"{word} is wrong" for word in text.split()])
+        raise option_types.FaultyValueError([f"{word} is wrong" for word in text.split()])
 
     option = Option("words", "", "some", OptionType(parse, "none"))
 

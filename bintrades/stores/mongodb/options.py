@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bintrades.errors import ConfigError
 from bintrades.options.option import Option
-from bintrades.options.types import BadWordsError, OptionType
+from bintrades.options.types import FaultyValueError, OptionType
 
 _NOT_IN_A_DATABASE = '/\\."$'
 _LONGEST_DATABASE = 63  # bytes
@@ -20,7 +20,9 @@ def uri() -> OptionType:
         try:
             client_of(text).close()
         except ConfigError as error:
-            raise BadWordsError([each.removeprefix("uri: ") for each in error.problems]) from None
+            raise FaultyValueError(
+                [each.removeprefix("uri: ") for each in error.problems]
+            ) from None
         return text
 
     return OptionType(parse, "mongodb:// or mongodb+srv://, servers, /?options as MongoDB has them")
