@@ -126,13 +126,10 @@ class BackfillPlan:
             if entry.gap.until_ms < oldest:
                 return self._abandon(entry, oldest)
             return self._request(entry, now, oldest)
-        if (
-            clock
-            and now >= self._no_trades_until
-            and (entry := self._queue.take_absent(now, clock))
-        ):
-            return self._trades_request(entry, oldest=0)
-        return None
+        if not clock or now < self._no_trades_until:
+            return None
+        entry = self._queue.take_absent(now, clock)
+        return None if entry is None else self._trades_request(entry, oldest=0)
 
     def put_back(self, request: Request) -> None:
         """Take back *request*, which cannot be made now: by then it may be another one."""

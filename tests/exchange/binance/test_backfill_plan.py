@@ -354,6 +354,25 @@ def test_a_gap_at_the_end_of_a_full_page_of_trades_is_asked_for_again_at_once() 
     assert request_of(plan).gap == gap(9, 9)
 
 
+def test_a_page_has_as_many_rows_as_its_endpoint_answers() -> None:
+    market = dataclasses.replace(
+        SPOT,
+        historical_trades=dataclasses.replace(SPOT.historical_trades, max_rows=500),
+        aggregate_trades=dataclasses.replace(SPOT.aggregate_trades, max_rows=300),
+    )
+    plan = BackfillPlan(market, HOUR, lambda: Backoff(1.0, 300.0))
+    update(plan, BTC, [gap(10, 508)], now=-FIRST_REQUEST_AFTER_MS)
+    assert request_of(plan) == TradesRequest(BTC, gap(10, 508), from_id=9, limit=500)
+
+    update(plan, ETH, [gap(10, 2_009)], now=-FIRST_REQUEST_AFTER_MS)
+    request = request_of(plan)
+    assert isinstance(request, AggregatesRequest)
+    full = aggregates(*((i, i) for i in range(10, 310)))
+    assert plan.on_aggregates(request, full, now=0).error is None
+    update(plan, ETH, [gap(310, 2_009)], now=0)
+    assert request_of(plan) == AggregatesRequest(ETH, gap(310, 2_009), 400, None)
+
+
 def test_aggregates_are_paged_by_their_own_id_and_never_by_time() -> None:
     plan = plan_of(gap(5, 40))
     first = request_of(plan)
