@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from bintrades.core.write_batch import WriteBatch
-from bintrades.model import EXACT, Bar, Trade
+from bintrades.model import EXACT, Bar, SeriesKey, Trade
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -30,6 +30,11 @@ decimals = st.decimals(
     min_value=Decimal("0.00000001"), max_value=Decimal(10_000_000), places=8
 ) | st.sampled_from([Decimal("0.1"), Decimal("0.2"), Decimal("1E-8"), Decimal("1E+7")])
 """Prices and quantities, among them those that floats get wrong."""
+
+
+def spot_series(symbols: Iterable[str]) -> list[SeriesKey]:
+    """Return the series of *symbols* on a spot market."""
+    return [SeriesKey("binance", "spot", symbol) for symbol in symbols]
 
 
 def make_trade(

@@ -86,8 +86,7 @@ class Collector:
         journal = resources.journal
         self.inbox = resources.inbox
         self.aggregator = aggregator = Aggregator(
-            symbols,
-            market=exchange.market.name,
+            map(exchange.series, symbols),
             interval_ms=config.bars.interval_ms,
             grace_ms=config.bars.grace_ms,
         )

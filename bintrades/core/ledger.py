@@ -1,7 +1,7 @@
 """Which trade ids of a symbol were seen and which are missing.
 
-Spot trade ids are consecutive per symbol (protocol: "trade id"), so one number and the list of
-holes below it tell everything: whether a trade is new, whether it was had before, what was lost.
+Where each trade has the id of the one before plus one (IdLaw.DENSE), one number and the list of
+gaps below it tell everything: whether a trade is new, whether it was had before, what was lost.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec.structs import replace
 
-from bintrades.model import Gap, GapCause
+from bintrades.model import Gap, GapCause, IdLaw
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -176,11 +176,13 @@ class Ledger:
     theirs comes after all, the exchange was wrong about them, and they are missing again.
     """
 
+    LAW = IdLaw.DENSE
+    """The law of ids that it counts by."""
+
     __slots__ = (
         "_absent",
         "_gaps",
         "_published",
-        "gaps_changed",
         "last_time",
         "next_id",
         "reopened",
@@ -193,7 +195,6 @@ class Ledger:
         self._gaps = list(state.gaps) if state else []  # lowest first, never adjacent by accident
         self._published = state.gaps if state else None  # the same; None: they have changed since
         self._absent = state.absent if state else ()
-        self.gaps_changed = bool(self._gaps or self._absent)  # since they were published
         self.reopened: list[Gap] = []  # absent ids that are missing again, for whoever tells of it
 
     @classmethod
@@ -336,7 +337,6 @@ class Ledger:
         state = LedgerState(self.next_id, self.last_time, self.gaps, self._absent)
         state = with_lost(state, in_numbering(self.next_id, lost))
         self._gaps, self._published = list(state.gaps), None
-        self.gaps_changed = True
 
     def close_absent(self, first_id: int, last_id: int, at: int) -> None:
         """Note that the exchange has no trades with these ids: they are missing no longer.
@@ -357,7 +357,6 @@ class Ledger:
             index += 1
         newest = sorted(known, key=_absent_at)[-MOST_ABSENT:]
         self._absent = tuple(sorted(newest, key=_first_id))
-        self.gaps_changed = True
         self._subtract(first_id, last_id)
 
     def forget_below(self, first_id: int) -> None:
@@ -462,7 +461,6 @@ class Ledger:
             self.reopened.append(gap)
             insort(self._gaps, replace(gap, absent_at=0, looks=0), key=_first_id)
             self._published = None
-            self.gaps_changed = True
 
     def _first_from(self, trade_id: int) -> int:
         """Return the place of the first gap that does not end before *trade_id*."""
@@ -497,12 +495,10 @@ class Ledger:
     def _append(self, gap: Gap) -> None:
         self._gaps.append(gap)
         self._published = None
-        self.gaps_changed = True
 
     def _replace(self, index: int, *parts: Gap) -> None:
         self._gaps[index : index + 1] = parts
         self._published = None
-        self.gaps_changed = True
 
     def _subtract(self, first_id: int, last_id: int) -> None:
         if first_id > last_id:

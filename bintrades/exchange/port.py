@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from bintrades.exchange.events import Event
     from bintrades.exchange.snapshots import ConnectionSnapshot
     from bintrades.exchange.symbols import SymbolInfo
-    from bintrades.model import GapSet, TradeRange
+    from bintrades.model import GapSet, IdLaw, SeriesKey, TimeUnit, TradeRange
     from bintrades.util.worker import Worker
 
 RequestT = TypeVar("RequestT")
@@ -26,6 +26,14 @@ class MarketFacts(Protocol):
     @property
     def name(self) -> str:
         """As the configuration and every bar spell it."""
+
+    @property
+    def id_law(self) -> IdLaw:
+        """How its trade ids follow each other."""
+
+    @property
+    def time_unit(self) -> TimeUnit:
+        """The unit of its times on the wire."""
 
     @property
     def stream_url(self) -> str:
@@ -182,6 +190,9 @@ class Exchange(Protocol):
     @property
     def budget(self) -> RateBudget:
         """What may be asked of its REST side."""
+
+    def series(self, symbol: str) -> SeriesKey:
+        """Return which series the trades of *symbol* are."""
 
     @property
     def decode(self) -> Callable[[Batch], Decoded]:

@@ -38,5 +38,3 @@ class TimeUnit(StrEnum):
 
     MILLISECONDS = "ms"
     """Binance's spot streams and REST, unless microseconds are asked for."""
-
-    MICROSECONDS = "us"

@@ -1,4 +1,4 @@
-"""Trades: one match each, or a range of them as one row. Immutable by agreement, exact."""
+"""Trades: one match each, or a range of them as one row. Immutable, exact."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from decimal import Decimal  # noqa: TC003 - msgspec reads it at run time
 import msgspec
 
 
-class Trade(msgspec.Struct, gc=False):
+class Trade(msgspec.Struct, frozen=True, gc=False):
     """One match, as the exchange reported it; times are milliseconds on its clock.
 
     A msgspec struct, because decoding makes one of these for every trade of the market.

@@ -20,6 +20,7 @@ from bintrades.config.loader import Config, load_config, read_config
 from bintrades.config.schema import OPTIONS, SECTIONS, options_of
 from bintrades.errors import ConfigError
 from bintrades.exchange.registry import EXCHANGES
+from bintrades.model import IdLaw, TimeUnit
 from bintrades.util.durations import format_duration
 from bintrades.util.text import redact, remember_secrets
 
@@ -424,6 +425,8 @@ def test_what_cannot_name_a_plugin_is_a_problem_and_no_plugin_is_looked_for(
 def test_where_the_market_has_other_addresses_and_limits_these_are_defaults_and_bounds() -> None:
     class Elsewhere:
         name = "elsewhere"
+        id_law = IdLaw.DENSE
+        time_unit = TimeUnit.MILLISECONDS
         stream_url = "wss://stream.example"
         rest_url = "https://rest.example"
         added_paths = ("feed",)

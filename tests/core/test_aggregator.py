@@ -37,6 +37,7 @@ from tests.strategies import (
     bar_of,
     bars_of,
     make_trade,
+    spot_series,
     trades,
 )
 
@@ -54,14 +55,14 @@ BTC, ETH, UNICODE = SYMBOLS
 
 def new_aggregator(now: int = 0) -> Aggregator:
     """Return an aggregator with one connection that carries all symbols."""
-    aggregator = Aggregator(SYMBOLS, market="spot", interval_ms=INTERVAL, grace_ms=GRACE)
+    aggregator = Aggregator(spot_series(SYMBOLS), interval_ms=INTERVAL, grace_ms=GRACE)
     aggregator.connected(SYMBOLS, now)
     return aggregator
 
 
 def resumed(written: Written, now: int = 0) -> Aggregator:
     """Return an aggregator that goes on from what was written."""
-    aggregator = Aggregator(SYMBOLS, market="spot", interval_ms=INTERVAL, grace_ms=GRACE)
+    aggregator = Aggregator(spot_series(SYMBOLS), interval_ms=INTERVAL, grace_ms=GRACE)
     aggregator.resume(written.checkpoints)
     aggregator.connected(SYMBOLS, now)
     return aggregator
@@ -383,7 +384,7 @@ def test_the_clock_stands_still_while_there_is_no_connection() -> None:
 
 
 def test_a_symbol_whose_connection_is_gone_keeps_its_bars_open() -> None:
-    aggregator = Aggregator(SYMBOLS, market="spot", interval_ms=INTERVAL, grace_ms=GRACE)
+    aggregator = Aggregator(spot_series(SYMBOLS), interval_ms=INTERVAL, grace_ms=GRACE)
     aggregator.connected([BTC], 0)
     aggregator.connected([ETH], 0)
     aggregator.add([make_trade(1), make_trade(1, symbol=ETH)], 0)
@@ -404,7 +405,7 @@ def test_a_symbol_on_two_connections_goes_on_with_the_one_that_is_left() -> None
 
 
 def test_after_a_reconnect_a_symbol_gets_the_grace_to_speak_before_its_bars_close() -> None:
-    aggregator = Aggregator(SYMBOLS, market="spot", interval_ms=INTERVAL, grace_ms=GRACE)
+    aggregator = Aggregator(spot_series(SYMBOLS), interval_ms=INTERVAL, grace_ms=GRACE)
     aggregator.connected([BTC], 0)
     aggregator.connected([ETH], 0)
     aggregator.add([make_trade(1), make_trade(1, symbol=ETH)], 0)
@@ -420,7 +421,7 @@ def test_after_a_reconnect_a_symbol_gets_the_grace_to_speak_before_its_bars_clos
 
 
 def test_a_bar_that_was_due_without_a_connection_closes_once_there_is_one_again() -> None:
-    aggregator = Aggregator(SYMBOLS, market="spot", interval_ms=INTERVAL, grace_ms=GRACE)
+    aggregator = Aggregator(spot_series(SYMBOLS), interval_ms=INTERVAL, grace_ms=GRACE)
     aggregator.connected([BTC], 0)
     aggregator.connected([ETH], 0)
     aggregator.add([make_trade(1)], 0)
@@ -466,7 +467,7 @@ def test_a_bar_closes_at_its_end_and_grace_though_its_symbol_spoke_a_moment_befo
 
 def test_of_thousands_of_bars_that_close_together_the_first_do_not_wait_for_the_last() -> None:
     symbols = [f"C{number}USDT" for number in range(1_000)]
-    aggregator = Aggregator(symbols, market="spot", interval_ms=INTERVAL, grace_ms=GRACE)
+    aggregator = Aggregator(spot_series(symbols), interval_ms=INTERVAL, grace_ms=GRACE)
     aggregator.connected(symbols, 0)
     aggregator.add([make_trade(1, symbol=symbol) for symbol in symbols], 0)
     assert aggregator.next_look_in(0) >= INTERVAL + GRACE
@@ -658,7 +659,7 @@ def test_what_is_wanted_of_symbols_that_have_not_traded_yet_outlasts_a_crash() -
 
 
 def test_a_symbol_added_later_is_wanted_from_then_on() -> None:
-    before = Aggregator([BTC], market="spot", interval_ms=INTERVAL, grace_ms=GRACE)
+    before = Aggregator(spot_series([BTC]), interval_ms=INTERVAL, grace_ms=GRACE)
     before.add([make_trade(7, START + 1)], 0)
     written = written_after(before)
 
@@ -1010,7 +1011,7 @@ def test_a_bar_that_closes_leaves_the_checkpoint_though_no_trade_comes() -> None
 
 def with_bars_of(symbols: list[str]) -> Aggregator:
     """Return an aggregator in which a bar of each of *symbols* has closed."""
-    aggregator = Aggregator(symbols, market="spot", interval_ms=INTERVAL, grace_ms=GRACE)
+    aggregator = Aggregator(spot_series(symbols), interval_ms=INTERVAL, grace_ms=GRACE)
     aggregator.connected(symbols, 0)
     for symbol in symbols:
         close_another(aggregator, symbol, 0)
@@ -1098,7 +1099,7 @@ def test_a_symbol_is_saved_within_a_minute_of_its_first_trade_that_is_not() -> N
 
 def test_symbols_that_are_saved_because_a_minute_has_passed_are_not_saved_all_at_once() -> None:
     symbols = [f"C{number}USDT" for number in range(3_000)]
-    aggregator = Aggregator(symbols, market="spot", interval_ms=86_400_000, grace_ms=GRACE)
+    aggregator = Aggregator(spot_series(symbols), interval_ms=86_400_000, grace_ms=GRACE)
     aggregator.connected(symbols, 0)
     for trade_id in (1, 2):
         aggregator.add([make_trade(trade_id, symbol=symbol) for symbol in symbols], 0)
@@ -1191,7 +1192,7 @@ def lines_run(function: Callable[[], object]) -> int:
 def cost_of_three_bars(symbol_count: int) -> int:
     """Return what it costs to look 300 times, in 30 s, after 10 symbols that trade among many."""
     symbols = [f"C{number}USDT" for number in range(symbol_count)]
-    aggregator = Aggregator(symbols, market="spot", interval_ms=INTERVAL, grace_ms=GRACE)
+    aggregator = Aggregator(spot_series(symbols), interval_ms=INTERVAL, grace_ms=GRACE)
     aggregator.connected(symbols, 0)
     aggregator.add([make_trade(1, symbol=symbol) for symbol in symbols], 0)
     while aggregator.next_look_in(MINUTE) == 0:
@@ -1278,7 +1279,7 @@ def test_what_is_known_of_a_symbol_no_longer_collected_is_left_alone() -> None:
     before.add([make_trade(1, symbol=ETH)], 0)
     written = written_after(before)
 
-    after = Aggregator([BTC], market="spot", interval_ms=INTERVAL, grace_ms=GRACE)
+    after = Aggregator(spot_series([BTC]), interval_ms=INTERVAL, grace_ms=GRACE)
     after.resume(written.checkpoints)
 
     assert not after.collect(is_last=True)

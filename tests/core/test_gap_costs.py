@@ -16,7 +16,7 @@ from bintrades.model import Gap, GapCause
 from bintrades.pipeline.ingest import Ingest, IngestHooks
 from bintrades.testing.bars import OPEN_TIME_MS
 from tests.journals import INTERVAL_MS, finished, journal_at
-from tests.strategies import make_trade
+from tests.strategies import make_trade, spot_series
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,9 +47,7 @@ class Collector:
             journal.write(finished(BTCUSDT=LedgerState(self.next_id, START, gaps)), START)
         self.context = journal_at(path)
         self.journal = self.context.__enter__()
-        self.aggregator = Aggregator(
-            ["BTCUSDT"], market="spot", interval_ms=INTERVAL_MS, grace_ms=0
-        )
+        self.aggregator = Aggregator(spot_series(["BTCUSDT"]), interval_ms=INTERVAL_MS, grace_ms=0)
         self.aggregator.resume(self.journal.checkpoints)
         self.recording = Ingest(
             self.aggregator,

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, NoReturn
 import pytest
 
 from bintrades.config.loader import BinanceConfig
+from bintrades.core.ledger import Ledger
 from bintrades.exchange.registry import EXCHANGES
+from bintrades.model import SeriesKey
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,3 +61,21 @@ def test_an_exchange_opens_each_of_its_markets_and_asks_nothing(exchange: str, m
     assert opened.budget.banned_for(0) > 6_000 or opened.budget.last_error is None
     opened.close()
     assert network.http.is_closed
+
+
+@pytest.mark.parametrize(("exchange", "market"), EVERY_MARKET)
+def test_the_trade_ids_of_each_market_follow_a_law_that_the_ledger_counts_by(
+    exchange: str, market: str
+) -> None:
+    assert EXCHANGES[exchange].markets[market].id_law is Ledger.LAW
+
+
+@pytest.mark.parametrize(("exchange", "market"), EVERY_MARKET)
+def test_a_series_is_named_by_its_exchange_market_symbol_and_stream(
+    exchange: str, market: str
+) -> None:
+    options = BinanceConfig(market=market)
+    opened = EXCHANGES[exchange].open(options, NoNetwork(), weight_share=50, banned_for_ms=0)
+
+    assert opened.series("BTCUSDT") == SeriesKey(exchange, market, "BTCUSDT", "trade")
+    opened.close()

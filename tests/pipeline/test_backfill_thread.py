@@ -34,7 +34,7 @@ from bintrades.util.clocks import now_ms, utc_ms
 from bintrades.util.runtime import Runtime
 from tests.journals import INTERVAL_MS, open_journal, stored
 from tests.networks import system_network
-from tests.strategies import START, bars_of, raw_message
+from tests.strategies import START, bars_of, raw_message, spot_series
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -76,7 +76,7 @@ class Collector:
         self.failures: list[str] = []
         self.inbox: queue.Queue[Event] = queue.Queue(64)
         self.journal = open_journal(path)
-        self.aggregator = Aggregator(symbols, market="spot", interval_ms=INTERVAL_MS, grace_ms=50)
+        self.aggregator = Aggregator(spot_series(symbols), interval_ms=INTERVAL_MS, grace_ms=50)
         self.aggregator.resume(self.journal.checkpoints)
         self.rest = RestClient(exchange.rest_url, SPOT, system_network(), timeout_s=5.0)
         banned_for = self.journal.get_ban().left_ms(utc())

@@ -14,7 +14,7 @@ from bintrades.exchange.events import Connected, Payloads
 from bintrades.model import Gap, GapCause, GapSet, TradeRange
 from bintrades.pipeline.ingest import Ingest, IngestHooks
 from tests.journals import INTERVAL_MS, finished, journal_at
-from tests.strategies import START, make_trade, raw_message
+from tests.strategies import START, make_trade, raw_message, spot_series
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,7 +34,7 @@ class Desk:
     def __init__(self, journal: Journal) -> None:
         self.now = 0
         self.published: list[GapSet] = []
-        self.aggregator = Aggregator([BTC], market="spot", interval_ms=INTERVAL_MS, grace_ms=50)
+        self.aggregator = Aggregator(spot_series([BTC]), interval_ms=INTERVAL_MS, grace_ms=50)
         self.aggregator.resume(journal.checkpoints)
         self.ingest = Ingest(
             self.aggregator,

@@ -35,7 +35,7 @@ from bintrades.pipeline.ingest_thread import IngestThread
 from bintrades.pipeline.pruning import Pruning
 from bintrades.util.clocks import now_ms, utc_ms
 from tests.journals import INTERVAL_MS, full_disk, journal_at, open_journal, stored
-from tests.strategies import START, arrivals, bars_of, make_trade, raw_message, trades
+from tests.strategies import START, arrivals, bars_of, make_trade, raw_message, spot_series, trades
 from tests.strategies import SYMBOLS as MARKET
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Desk:
         self.inbox: queue.Queue[Event] = queue.Queue(size)
         self.failures: list[str] = []
         self.commits: queue.SimpleQueue[None] = queue.SimpleQueue()
-        self.aggregator = Aggregator(SYMBOLS, market="spot", interval_ms=INTERVAL_MS, grace_ms=50)
+        self.aggregator = Aggregator(spot_series(SYMBOLS), interval_ms=INTERVAL_MS, grace_ms=50)
         self.aggregator.resume(journal.checkpoints)
         self.ingest = Ingest(
             self.aggregator,
@@ -528,7 +528,7 @@ class Life:
     ) -> None:
         self.commits: list[int] = []  # how many bars each had
         self.journal = open_journal(path)
-        self.aggregator = Aggregator(symbols, market="spot", interval_ms=INTERVAL_MS, grace_ms=500)
+        self.aggregator = Aggregator(spot_series(symbols), interval_ms=INTERVAL_MS, grace_ms=500)
         self.aggregator.resume(self.journal.checkpoints)
         self.aggregator.connected(symbols, now)
         self.ingest = Ingest(
@@ -582,7 +582,7 @@ def test_trades_in_messages_that_cannot_be_used_are_missing_at_once(desk: Desk, 
 
 def test_time_goes_on_while_nothing_but_useless_messages_waits(journal: Journal) -> None:
     found: list[str] = []
-    aggregator = Aggregator(SYMBOLS, market="spot", interval_ms=INTERVAL_MS, grace_ms=50)
+    aggregator = Aggregator(spot_series(SYMBOLS), interval_ms=INTERVAL_MS, grace_ms=50)
     ingest = Ingest(
         aggregator,
         journal,
@@ -612,7 +612,7 @@ def test_time_goes_on_while_nothing_but_useless_messages_waits(journal: Journal)
 def test_a_symbol_whose_unusable_messages_do_not_tell_an_id_is_suspected_at_once(
     journal: Journal,
 ) -> None:
-    aggregator = Aggregator(SYMBOLS, market="spot", interval_ms=INTERVAL_MS, grace_ms=50)
+    aggregator = Aggregator(spot_series(SYMBOLS), interval_ms=INTERVAL_MS, grace_ms=50)
     aggregator.connected(SYMBOLS, 0)
     aggregator.add([make_trade(0), make_trade(0, symbol="ETHUSDT")], 0)
     assert aggregator.idle_symbols(5_000) == []

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from bisect import bisect_left
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal, localcontext
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
+
+from msgspec import structs
 
 from bintrades.model import Trade
 from tests.simulation.schedule import START_MS
@@ -57,8 +59,7 @@ class Tape:
         self.trades = list(_trades(symbol, schedule, start, end, rng))
         if first_id is not None and self.trades:
             shift = first_id - self.trades[0].trade_id
-            for trade in self.trades:
-                trade.trade_id += shift
+            self.trades = [_renumbered(trade, shift) for trade in self.trades]
         self.ids = [trade.trade_id for trade in self.trades]
         first = rng.choice([0, 1, 77_000_000])
         self.aggregates = [
@@ -69,19 +70,26 @@ class Tape:
     def until(self, moment: int) -> Tape:
         """Return what is published before *moment*, with ids far above all of another tape."""
         cut = copy(self)
-        cut.trades = [trade for trade in self.trades if trade.event_time <= moment]
-        for trade in cut.trades:
-            trade.trade_id += WIPED_IDS
+        cut.trades = [
+            _renumbered(trade, WIPED_IDS) for trade in self.trades if trade.event_time <= moment
+        ]
         cut.ids = [trade.trade_id for trade in cut.trades]
         count = bisect_left(
             self.aggregates, moment + 1, key=lambda group: group.trades[-1].event_time
         )
-        cut.aggregates = self.aggregates[:count]
+        cut.aggregates = [
+            replace(group, trades=[_renumbered(trade, WIPED_IDS) for trade in group.trades])
+            for group in self.aggregates[:count]
+        ]
         return cut
 
     def between(self, first_id: int, last_id: int) -> list[Trade]:
         """Return the trades with such ids."""
         return self.trades[bisect_left(self.ids, first_id) : bisect_left(self.ids, last_id + 1)]
+
+
+def _renumbered(trade: Trade, shift: int) -> Trade:
+    return structs.replace(trade, trade_id=trade.trade_id + shift)
 
 
 def _trades(symbol: str, schedule: Schedule, start: int, end: int, rng: Random) -> Iterable[Trade]:

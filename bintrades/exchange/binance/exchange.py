@@ -14,6 +14,7 @@ from bintrades.exchange.binance.feed.reader import Reader
 from bintrades.exchange.binance.history import History
 from bintrades.exchange.binance.markets import MARKETS
 from bintrades.exchange.binance.rest import RestClient
+from bintrades.model import SeriesKey
 from bintrades.util.backoff import Backoff
 from bintrades.util.clocks import now_ms
 from bintrades.util.runtime import SYSTEM
@@ -48,6 +49,10 @@ class BinanceExchange:
         self._runtime = runtime
         self._rest = RestClient(options.rest_url, market, network)
         self.catalog = Catalog(self._rest, budget, runtime.now)
+
+    def series(self, symbol: str) -> SeriesKey:
+        """Return which series the trades of *symbol* are."""
+        return SeriesKey("binance", self.market.name, symbol)
 
     def close(self) -> None:
         """Close the connections of the REST side."""

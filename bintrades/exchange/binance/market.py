@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from bintrades.core.gap_queue import Backoff
     from bintrades.exchange.batch import Batch, Decoded
     from bintrades.exchange.binance.backfill_plan import BackfillPlan
+    from bintrades.model import IdLaw, TimeUnit
 
 _ASCII_LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 
@@ -36,6 +37,8 @@ class Market:
     """Decodes what its streams bring; never raises for what messages contain."""
     make_plan: Callable[[Market, int, Callable[[], Backoff]], BackfillPlan]
     """Makes the plan of its backfill, given itself, the greatest age and what makes a backoff."""
+    id_law: IdLaw
+    time_unit: TimeUnit
     stream_url: str
     rest_url: str
     added_paths: tuple[str, ...]

@@ -13,6 +13,7 @@ from decimal import Decimal
 from typing import Annotated, Any
 
 import msgspec
+from msgspec.structs import replace
 
 from bintrades.exchange.batch import Batch, Decoded, Unusable
 from bintrades.exchange.binance.numbers import check_numbers
@@ -43,6 +44,7 @@ _UNUSABLE = (ValueError, decimal.DecimalException, RecursionError)
 
 class _StreamTrade(
     Trade,
+    frozen=True,
     gc=False,
     tag_field="e",
     tag="trade",
@@ -120,13 +122,19 @@ def _decode_trades(batch: Batch) -> list[_StreamTrade]:
         raise ValueError("not exactly one JSON object")
     check_numbers(batch.array)
     trades = [message.data for message in messages]
+    is_finer = False
     for trade in trades:
         if not (SMALLEST <= trade.price <= LARGEST and SMALLEST <= trade.quantity <= LARGEST):
             raise ValueError(f"price or quantity out of range: {trade.price}, {trade.quantity}")
         if trade.time >= _MILLISECONDS_TO or trade.event_time >= _MILLISECONDS_TO:
-            trade.time = milliseconds(trade.time)
-            trade.event_time = milliseconds(trade.event_time)
-    return trades
+            is_finer = True
+    return [_in_milliseconds(trade) for trade in trades] if is_finer else trades
+
+
+def _in_milliseconds(trade: _StreamTrade) -> _StreamTrade:
+    """Return *trade* with its times in milliseconds. Raises ValueError."""
+    time, event_time = milliseconds(trade.time), milliseconds(trade.event_time)
+    return replace(trade, time=time, event_time=event_time)
 
 
 def _decode_other(payload: bytes, reason: str, decoded: Decoded) -> None:

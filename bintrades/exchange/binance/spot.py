@@ -5,11 +5,14 @@ from __future__ import annotations
 from bintrades.exchange.binance.backfill_plan import BackfillPlan
 from bintrades.exchange.binance.market import Endpoint, Market
 from bintrades.exchange.binance.messages import decode
+from bintrades.model import IdLaw, TimeUnit
 
 SPOT = Market(
     name="spot",
     decode=decode,
     make_plan=BackfillPlan,
+    id_law=IdLaw.DENSE,
+    time_unit=TimeUnit.MILLISECONDS,
     stream_url="wss://stream.binance.com:9443",
     rest_url="https://api.binance.com",
     added_paths=("ws", "stream", "api", "api/v3"),

@@ -29,7 +29,7 @@ from bintrades.exchange.binance.spot import SPOT
 from bintrades.model import ABSENT, RESTART, START, Gap, GapSet, TradeRange
 from bintrades.util.backoff import Backoff
 from tests.exchanges import Database, as_run, make_market
-from tests.strategies import INTERVAL, SYMBOLS, Written, bars_of
+from tests.strategies import INTERVAL, SYMBOLS, Written, bars_of, spot_series
 from tests.strategies import START as NOON
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ class Story:
         self.rng = random.Random(seed)
         self.now = 0
         self.has_single_trades = has_single_trades
-        self.aggregator = Aggregator(SYMBOLS, market="spot", interval_ms=INTERVAL, grace_ms=500)
+        self.aggregator = Aggregator(spot_series(SYMBOLS), interval_ms=INTERVAL, grace_ms=500)
         self.aggregator.connected(SYMBOLS, 0)
         self.plan = new_plan(3 * HOUR)
         self.written = Written()
@@ -1150,7 +1150,7 @@ def test_a_gap_that_reaches_the_age_while_it_waits_is_abandoned() -> None:
 
 
 def test_abandoned_and_absent_parts_end_up_on_record_as_such() -> None:
-    aggregator = Aggregator([BTC], market="spot", interval_ms=INTERVAL, grace_ms=500)
+    aggregator = Aggregator(spot_series([BTC]), interval_ms=INTERVAL, grace_ms=500)
     long = gap(5, 40, since=NOON - 2 * HOUR, until=NOON)
     aggregator.resume({BTC: Checkpoint(LedgerState(41, NOON, (long,)))})
     plan = plan_of(long)
@@ -1198,7 +1198,7 @@ def test_an_answer_for_a_gap_that_has_gone_meanwhile_does_no_harm() -> None:
 def test_a_large_gap_costs_few_requests() -> None:
     trades = make_market(random.Random(1), BTC, 5_000, first_id=0, is_holed=False)
     database = Database(trades, page=PAGE)
-    aggregator = Aggregator([BTC], market="spot", interval_ms=INTERVAL, grace_ms=500)
+    aggregator = Aggregator(spot_series([BTC]), interval_ms=INTERVAL, grace_ms=500)
     aggregator.connected([BTC], 0)
     aggregator.add([trades[0], trades[-1]], 0)
     plan = new_plan(24 * HOUR)

@@ -1,0 +1,162 @@
+"""The exchange's clock, as its trades tell it. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from bintrades.model import Trade
+
+MAX_CLOCK_JUMP_MS = 60_000
+"""By which the clock goes forward at once only if two trades say so."""
+
+_WRONG_AFTER_MS = 60_000  # that no trade has agreed with the clock: it is ahead, and set back
+_DRIFT_DIVISOR = 1_000  # more than a clock may be wrong, which is some 500 millionths
+
+
+class Witness(NamedTuple):
+    """A trade that says what time it is."""
+
+    symbol: str
+    trade_id: int
+    time: int
+
+    @classmethod
+    def of(cls, trade: Trade) -> Witness:
+        """Return what *trade* says by its `E`."""
+        return cls(trade.symbol, trade.trade_id, trade.event_time)
+
+    def is_joined_by(self, other: Witness) -> bool:
+        """Whether *other* is another trade that says about the same."""
+        return self[:2] != other[:2] and abs(self.time - other.time) <= MAX_CLOCK_JUMP_MS
+
+
+class ExchangeClock:
+    """The newest `E` of any symbol, carried forward while a connection is there.
+
+    It is carried a little slowly, so that a local clock that runs fast never gets ahead of the
+    exchange's; what the exchange says next sets it right. Times called *now* are milliseconds on
+    any clock that never goes back.
+    """
+
+    __slots__ = (
+        "_agreed_at",
+        "_at",
+        "_connections",
+        "_lag",
+        "_leap",
+        "_only_witness",
+        "_time",
+    )
+
+    def __init__(self) -> None:
+        self._time = 0  # newest `E`; 0: none yet
+        self._at = 0  # when it came
+        self._connections = 0
+        self._leap: Witness | None = None  # the last trade from far ahead of the clock
+        self._lag: Witness | None = None  # the last one from far behind, while none agrees
+        self._only_witness: Witness | None = None  # whose time is the clock's, so far
+        self._agreed_at = 0  # when a trade last agreed with the clock
+
+    @property
+    def is_running(self) -> bool:
+        """Whether there is a connection."""
+        return self._connections > 0
+
+    def connected(self, now: int) -> None:
+        """Count a connection; the clock runs from the first one on."""
+        if not self._connections:
+            self._at = now
+        self._connections += 1
+
+    def disconnected(self, now: int) -> None:
+        """Count one less; without any the clock stands still."""
+        if self._connections == 1:
+            self._time = self.at(now)
+        self._connections -= 1
+
+    def at(self, now: int) -> int:
+        """Return the exchange's time at *now*; 0 before the first trade."""
+        if not self._connections or not self._time:
+            return self._time
+        passed = now - self._at
+        return self._time + passed - passed // _DRIFT_DIVISOR
+
+    def confirmed_at(self, now: int) -> int:
+        """Return the time for what cannot be undone: 0 as long as only one trade tells it.
+
+        The newest trade that REST knows of a halted symbol may be days old, and a first message
+        may be of any time: until the stream agrees, bars must not grow old by either.
+        """
+        return 0 if self._only_witness is not None else self.at(now)
+
+    def delay_until(self, time: int, now: int) -> int:
+        """Return in how many milliseconds the clock will surely be at *time*."""
+        left = time - self.at(now)
+        return left + left // _DRIFT_DIVISOR + 1 if left > 0 else 0
+
+    def judge(self, first: Trade, last: Trade, now: int) -> tuple[int, bool]:
+        """Return the time before a batch of trades, and whether the batch has set the clock back.
+
+        The first trade of all sets the clock. A single trade may be wrong: until another one
+        agrees, whatever contradicts it is believed.
+        """
+        time = self.at(now)
+        if not time:
+            time = min(first.event_time, first.time + MAX_CLOCK_JUMP_MS)
+            self._set(Witness(first.symbol, first.trade_id, time), now)
+        if last.event_time < time - MAX_CLOCK_JUMP_MS:
+            witness = Witness.of(last)
+            if self._is_proven_wrong_by(witness, now):
+                self._set(witness, now)
+                return witness.time, True
+        elif last.event_time <= time + MAX_CLOCK_JUMP_MS:
+            self._agreed_at = now
+            only = self._only_witness
+            if only is not None and only[:2] != (last.symbol, last.trade_id):
+                self._only_witness = None
+        return time, False
+
+    def leap(self, witness: Witness, time: int) -> int:
+        """Return the time after a trade from far ahead of *time*: only another one confirms that.
+
+        It may have been a long while without a connection, or a bad message: from the time that
+        this would bring, the clock would not come back for a while. Where two disagree it is at
+        least what both say.
+        """
+        leap, self._leap = self._leap, witness
+        if leap is None or leap[:2] == witness[:2] or leap.time <= time:
+            return time
+        return witness.time if leap.is_joined_by(witness) else min(leap.time, witness.time)
+
+    def advance(self, time: int, now: int) -> None:
+        """Have the clock be at least at *time*, which the trades of a batch have told."""
+        if time > self.at(now):
+            self._time, self._at = time, now
+
+    def observe_latest(self, witness: Witness, now: int) -> None:
+        """Have the clock be at least where REST's newest trade is."""
+        time = self.at(now)
+        if not time:
+            self._set(witness, now)
+        elif witness.time > time:
+            is_leap = witness.time > time + MAX_CLOCK_JUMP_MS
+            self._time = self.leap(witness, time) if is_leap else witness.time
+            self._at = now
+
+    def _set(self, witness: Witness, now: int) -> None:
+        self._time, self._at = witness.time, now
+        self._only_witness = witness
+        self._agreed_at = now
+
+    def _is_proven_wrong_by(self, witness: Witness, now: int) -> bool:
+        """Whether a trade from far behind the clock is right, and not late.
+
+        It is if only one trade has ever said otherwise, or if none has agreed with the clock for a
+        while and two say about the same.
+        """
+        if self._only_witness is not None:
+            return True
+        lag, self._lag = self._lag, witness
+        is_late = now - self._agreed_at < _WRONG_AFTER_MS
+        return not is_late and lag is not None and lag.is_joined_by(witness)

@@ -1,0 +1,38 @@
+"""Renumbering: an exchange has begun the trade ids of a symbol anew, as test networks do. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bintrades.model import Trade
+
+_CONSECUTIVE_TRADES = 3  # newer than all bars; a single one is but a bad message
+
+
+class RenumberingDetector:
+    """Tells duplicates from trades of a new numbering: no duplicate is newer than all bars."""
+
+    __slots__ = ("_count", "_id", "since")
+
+    def __init__(self) -> None:
+        self._id = -2  # of the last trade that is newer than the ledger, but whose id was had
+        self._count = 0  # how many of those with ids in a row are newer than all bars
+        self.since = 0
+        """`T` of the first of those with ids in a row."""
+
+    def is_proven_by(self, trade: Trade, bars_end: int) -> bool:
+        """Whether *trade*, newer than the ledger though its id was had, shows that ids began anew.
+
+        *bars_end* is when the newest bar ends.
+        """
+        if trade.trade_id != self._id + 1:
+            self._count, self.since = 0, trade.time
+        self._id = trade.trade_id
+        if trade.time < bars_end:
+            return False
+        self._count += 1
+        if self._count < _CONSECUTIVE_TRADES:
+            return False
+        self._count = 0
+        return True

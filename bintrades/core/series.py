@@ -1,0 +1,476 @@
+"""One series: the trades of one symbol in, its bars and its checkpoints out. Pure.
+
+`T` alone decides a trade's interval; the open and close price go by trade id. A bar closes when the
+exchange's clock, as seen from its symbol, has passed its end by the grace period; a trade that
+comes later still is not lost but amends the bar.
+"""
+
+from __future__ import annotations
+
+import decimal
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from bintrades.core.bucket import Bucket
+from bintrades.core.idle_detector import SURE_WITHIN_MS, IdleDetector
+from bintrades.core.ledger import Ledger
+from bintrades.core.renumbering import RenumberingDetector
+from bintrades.core.write_batch import Checkpoint
+from bintrades.model import EXACT, GapCause, GapOutcome, GapSet, Trade
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bintrades.core.backfill_result import BackfillResult
+    from bintrades.core.write_batch import WriteBatch
+    from bintrades.model import Gap, SeriesKey, TradeRange
+
+NEVER = 2**63
+"""A time that no clock reaches."""
+
+SAVE_WITHIN_MS = 60_000
+"""Within which a series that has grown is saved, and 500 trades at most are not."""
+
+_SAVE_AFTER_TRADES = 500  # what a crash makes fetch again, at most
+_MAX_ID_JUMP = 100_000  # more ids ahead are not believed of a message that cannot be used
+_HUSH_MS = 100  # who spoke so recently may be about to say more of the bar that is due
+_JITTER_MS = 50  # by which a symbol seems to be behind because trades are read a few at a time
+_LOOK_AGAIN_MS = 1_000  # at a symbol whose clock is behind the others', which may change
+
+
+class Taken(Enum):
+    """What became of a trade."""
+
+    NEXT = "next"
+    """Counted: the next id, in the open bar. Nothing else has changed; so it is with nearly all."""
+
+    COUNTED = "counted"
+    UNWANTED = "unwanted"
+    """From before the beginning: no bar wants it."""
+
+    DUPLICATE = "duplicate"
+    RENUMBERED = "renumbered"
+    """Counted as the first one of ids that begin anew."""
+
+
+_NEXT = Taken.NEXT
+
+
+class Series:
+    """One symbol: its ledger, its open buckets and its view of the exchange's clock.
+
+    What is to be written down goes to *changes*, which all series share. Times called *now* are
+    milliseconds on any clock that never goes back; all others are milliseconds since the epoch on
+    the exchange's clock.
+    """
+
+    __slots__ = (
+        "_buckets",
+        "_changes",
+        "_closed_through",
+        "_connected_at",
+        "_connections",
+        "_current",
+        "_event_time",
+        "_gap_cause",
+        "_gap_set",
+        "_grace",
+        "_heard_at",
+        "_idle",
+        "_interval",
+        "_ledger",
+        "_market_time",
+        "_published",
+        "_renumbering",
+        "_save_by",
+        "_saved",
+        "_unwanted_before",
+        "due",
+        "key",
+        "save_delay_ms",
+        "symbol",
+        "wakes_at",
+    )
+
+    def __init__(
+        self,
+        key: SeriesKey,
+        changes: WriteBatch,
+        checkpoint: Checkpoint | None = None,
+        *,
+        interval_ms: int,
+        grace_ms: int,
+    ) -> None:
+        self.key = key
+        self.symbol = key.symbol
+        self.due = NEVER
+        """The clock at which the first of the open buckets closes."""
+        self.wakes_at = NEVER
+        """The market's clock at which it is looked at whether one is due: its caller's note."""
+        self.save_delay_ms = 0
+        """How much later it is saved than others, which changed at the same moment."""
+        self._interval = interval_ms
+        self._grace = grace_ms
+        self._changes = changes
+        self._ledger = Ledger(checkpoint.ledger if checkpoint else None)
+        self._saved = self._ledger.state  # as last collected; None: its open bars are other ones
+        self._save_by = 0  # when what is not saved must be; monotonic; 0: nobody has asked yet
+        self._buckets: dict[int, Bucket] = {}
+        # The bucket of the last trade, most often the next one's. None when all is saved, so that
+        # the first trade thereafter goes the long way: there is something to save again.
+        self._current: Bucket | None = None
+        # Newest open time of which a bar may be stored.
+        self._closed_through = checkpoint.closed_through if checkpoint else -1
+        self._event_time = 0  # newest `E` of this symbol; 0: none since the start
+        self._market_time = 0  # the market's clock at that moment
+        self._heard_at = 0  # when its last trade came, or listening began; monotonic
+        self._connected_at = 0  # since when without a break a connection has carried it
+        self._connections = 0  # that carry this symbol now
+        self._gap_cause = GapCause.RESTART if checkpoint else GapCause.SKIPPED  # of the next gap
+        self._unwanted_before = 0  # when the first interval opens, once REST has told its first id
+        self._renumbering = RenumberingDetector()
+        self._idle = IdleDetector()
+        self._gap_set = self._published = GapSet(self.symbol)  # the latter as last taken
+        if checkpoint:
+            for bar in checkpoint.open_bars:
+                self._buckets[bar.open_time_ms] = Bucket.reopened(bar)
+            self._reschedule()
+
+    @property
+    def open_bar_count(self) -> int:
+        """Bars that still take trades."""
+        return len(self._buckets)
+
+    @property
+    def gap_set(self) -> GapSet:
+        """What is missing now: the same object for as long as nothing of it changes."""
+        known, ledger = self._gap_set, self._ledger
+        if ledger.gaps is not known.missing or ledger.absent is not known.absent:
+            known = GapSet(self.symbol, ledger.gaps, ledger.absent, known.answers)
+            self._gap_set = known
+        return known
+
+    def take_gap_set(self) -> GapSet | None:
+        """Return what is missing if it has changed since this was called; else None.
+
+        An answer of the backfill is a change as well.
+        """
+        gaps = self.gap_set
+        if gaps is self._published:
+            return None
+        self._published = gaps
+        return gaps
+
+    def connected(self, now: int) -> None:
+        """Count a connection that carries this symbol: its clock runs from here on."""
+        self._connections += 1
+        self._heard_at = self._heard_at or now
+        if self._connections == 1:
+            self._connected_at = now
+            self._idle.listening_since = 0
+            if self._event_time:
+                self._gap_cause = GapCause.RECONNECT
+
+    def disconnected(self) -> None:
+        """Count one less: without any, no bar closes."""
+        self._connections -= 1
+
+    def take(self, trade: Trade, event_time: int, market_time: int, now: int) -> Taken:
+        """Take a trade that came at *now*; *event_time* is its `E` as far as it is believed.
+
+        *market_time* is the exchange's clock after it. The caller has set a decimal context that
+        never rounds. Unless it is NEXT, there is something to save, and `due` may have changed.
+        """
+        if event_time > self._event_time:
+            self._event_time = event_time
+            self._market_time = market_time
+        self._heard_at = now
+        bucket = self._current
+        if bucket is not None and event_time < self.due:
+            time = trade.time
+            if bucket.open_time <= time < bucket.end_time:
+                ledger, trade_id = self._ledger, trade.trade_id
+                if trade_id == ledger.next_id:  # Ledger.admit: a call would cost a tenth of it all
+                    ledger.next_id = trade_id + 1
+                    ledger.last_time = time
+                    bucket.add(trade)
+                    return _NEXT
+        return self._take_other(trade, event_time)
+
+    def fill(self, result: BackfillResult) -> int:
+        """Take what the exchange answered about a gap; return how many trades that adds.
+
+        Trades, ids that do not exist, or an error. Old trades say nothing about the clock.
+        """
+        known = self._gap_set
+        self._gap_set = GapSet(self.symbol, known.missing, known.absent, known.answers + 1)
+        ledger = self._ledger
+        if result.gap.last_id >= (ledger.next_id or 0):
+            return 0  # asked before the ids began anew: nothing of it concerns the new ones
+        gap = ledger.record_attempt(result.gap.first_id, result.error)
+        if gap is not None:
+            self._changes.attempts[self.symbol, gap.last_id] = gap.attempts
+        # While it was asked about, an earlier trade may have come that moved the beginning.
+        if result.begins_at is not None and result.gap.since_ms <= ledger.beginning:
+            self._begin_at(result.begins_at, result)
+        if result.abandoned_through is not None:
+            ledger.abandon(result.abandoned_through, result.abandoned_before_ms)
+        with decimal.localcontext(EXACT):
+            count = sum(map(self._fill_range, result.runs))
+        for first_id, last_id in result.absent:
+            ledger.close_absent(first_id, last_id, result.absent_at)
+            self._resolve(first_id, last_id, GapOutcome.ABSENT)
+        self._record_reopened()
+        return count
+
+    def lose(self, gaps: Sequence[Gap]) -> None:
+        """Have trades be missing again that were had: the bars that held them are lost."""
+        self._ledger.lose(gaps)
+        self._saved = None  # the journal has them as missing, whatever was collected last
+
+    def want_since(self, time: int) -> bool:
+        """Want all trades since the interval of *time* began; return whether that is news.
+
+        It is where none was ever wanted: the first ones may be lost on the way.
+        """
+        if self._ledger.last_time:
+            return False
+        self._ledger.want_since(self._open_time(time))
+        return True
+
+    def set_clock_back(self, time: int) -> None:
+        """Undo what was done by a clock that was ahead: the exchange's time is *time*.
+
+        That is, since when trades are wanted, and which gaps are too old to be asked for.
+        """
+        self._ledger.reconsider()
+        self._ledger.want_no_later(self._open_time(time))
+        if self._event_time > time:
+            self._event_time = self._market_time = time
+
+    def observe_latest(
+        self, trade_id: int, time: int, clock: int, now: int, *, has_begun: bool
+    ) -> bool:
+        """Take the newest trade that REST has; return whether its stream is dead.
+
+        *has_begun* tells whether any series has had a trade since the start.
+        """
+        ledger = self._ledger
+        next_id = ledger.next_id
+        if next_id is not None and trade_id < next_id:
+            return False
+        if next_id is None and time < ledger.last_time:
+            # There was none until a moment ago: its first one need not be looked for before.
+            sure = self._open_time(clock - SURE_WITHIN_MS)
+            ledger.want_since(max(ledger.last_time, sure))
+            return False
+        if next_id is None and not has_begun:
+            return False
+        if self._idle.may_still_come(trade_id, next_id or 0, clock - time, now):
+            return False
+        is_dead = self._idle.is_dead(time)
+        is_silent = is_dead or self._gap_cause == GapCause.SKIPPED
+        cause = GapCause.SILENT_STREAM if is_silent else self._gap_cause
+        ledger.on_latest_trade(trade_id, time, cause)
+        return is_dead
+
+    def observe_unusable(self, trade_id: int | None, clock: int) -> bool:
+        """Take word of a trade in a message that cannot be used; return whether it is missing now.
+
+        It is if its id can be told and believed; otherwise the stream is suspected.
+        """
+        next_id = self._ledger.next_id
+        if trade_id is None or next_id is None or not clock or trade_id - next_id > _MAX_ID_JUMP:
+            self._idle.suspect()
+            return False
+        self._ledger.on_latest_trade(trade_id, clock, GapCause.UNUSABLE)
+        return True
+
+    def is_suspect(self, clock: int, now: int) -> bool:
+        """Whether it is connected and idle for so long that its stream is to be checked."""
+        if not self._connections:
+            return False
+        return self._idle.is_suspect(now - self._heard_at, now - self._connected_at, clock)
+
+    def close_due(self, market_time: int, now: int) -> int:
+        """Close the bars that are due though no trade comes; return when to look again.
+
+        Both times are the market's clock: no symbol's is ahead of it, which is the newest of all.
+        Without a connection, or a bar, there is nothing to look at until there is one: NEVER.
+        """
+        if not self._buckets or not self._connections:
+            return NEVER
+        if self.due > market_time:  # those that were due closed by trades of its own
+            return self.due
+        wait = (
+            max(self._heard_at + min(_HUSH_MS, self._grace), self._connected_at + self._grace) - now
+        )
+        if wait <= 0:
+            clock = market_time
+            behind = self._market_time - self._event_time  # the others, which remains
+            if self._event_time and behind > _JITTER_MS:
+                clock -= behind
+            if clock >= self.due:
+                self._close(clock)
+                return self.due
+            wait = min(self.due - clock, _LOOK_AGAIN_MS)
+        return market_time + wait
+
+    def finish_open(self) -> None:
+        """Hand out the open bars as well, unclosed: there will be no more trades."""
+        for bucket in self._buckets.values():
+            self._finish(bucket, is_closed=False)
+
+    def must_be_saved(self, now: int) -> bool:
+        """Whether a crash would lose more than a bit, of which the exchange would tell again."""
+        saved, ledger = self._saved, self._ledger
+        if saved is None or saved.next_id is None or ledger.next_id is None:
+            return True
+        if ledger.next_id - saved.next_id >= _SAVE_AFTER_TRADES or ledger.gaps is not saved.gaps:
+            return True
+        if ledger.absent != saved.absent:
+            return True
+        if not self._save_by:
+            self._save_by = now + SAVE_WITHIN_MS // 2 + self.save_delay_ms
+        return now >= self._save_by
+
+    def checkpoint(self) -> None:
+        """Hand out all that is needed to go on after a restart, if it has changed."""
+        self._current = None
+        self._save_by = 0
+        state = self._ledger.state
+        if state is None or state == self._saved:
+            return  # a trade that changes a bar changes the ledger, too
+        self._saved = state
+        open_bars = tuple(
+            bucket.bar(self.symbol, self.key.market, is_closed=False)
+            for bucket in self._buckets.values()
+        )
+        self._changes.checkpoints[self.symbol] = Checkpoint(state, open_bars, self._closed_through)
+
+    def _take_other(self, trade: Trade, event_time: int) -> Taken:
+        """Take a trade that is not the next one of the current bar."""
+        time = trade.time
+        if not self._ledger.admit(trade.trade_id, time, self._gap_cause):
+            if not self._has_begun_anew(trade):
+                return Taken.DUPLICATE
+            self._begin_anew()
+            self._take_other(trade, time)
+            return Taken.RENUMBERED
+        if self._ledger.reopened:
+            self._record_reopened()
+        self._gap_cause = GapCause.SKIPPED
+        if time < self._unwanted_before:
+            return Taken.UNWANTED  # ids and times disagree: the rest of its interval will not come
+        bucket = self._current
+        if bucket is not None and bucket.open_time <= time < bucket.end_time:
+            bucket.add(trade)
+        else:
+            self._add_elsewhere(trade)
+        if event_time >= self.due:
+            self._close(event_time)
+        return Taken.COUNTED
+
+    def _has_begun_anew(self, duplicate: Trade) -> bool:
+        """Whether an id that was had belongs to another numbering, as on a test network."""
+        if duplicate.time < self._ledger.last_time:
+            return False
+        return self._renumbering.is_proven_by(duplicate, self._bars_end)
+
+    def _open_time(self, time: int) -> int:
+        return time - time % self._interval
+
+    @property
+    def _bars_end(self) -> int:
+        return max(self._buckets, default=self._closed_through) + self._interval
+
+    def _begin_anew(self) -> None:
+        """Begin another numbering behind all bars: ids of two numberings do not mix in one."""
+        begun = self._bars_end
+        self._resolve(0, self._ledger.next_id or 0, GapOutcome.RENUMBERED)
+        self._ledger = Ledger.renumbered(self._ledger, begun, self._renumbering.since)
+        self._unwanted_before = begun
+
+    def _begin_at(self, first_id: int, result: BackfillResult) -> None:
+        """Have the beginning be known: lower ids were before it."""
+        self._unwanted_before = self._ledger.beginning
+        if result.has_older:
+            self._ledger.on_older()
+        self._ledger.forget_below(first_id)
+        self._resolve(0, min(first_id - 1, result.gap.last_id), GapOutcome.UNWANTED)
+
+    def _resolve(self, first_id: int, last_id: int, outcome: GapOutcome) -> None:
+        self._changes.resolved.append((self.symbol, first_id, last_id, outcome))
+
+    def _record_reopened(self) -> None:
+        while self._ledger.reopened:
+            self._changes.reopened.append((self.symbol, self._ledger.reopened.pop()))
+
+    def _fill_range(self, run: TradeRange) -> int:
+        """Put trades into their bar, as if they had come one by one; return how many are new."""
+        is_too_early = self._ledger.is_too_early(run.first_id, run.time)
+        if not self._ledger.admit_run(run.first_id, run.last_id, run.time):
+            return 0
+        if not is_too_early and run.time >= self._unwanted_before:
+            first = Trade(
+                symbol=self.symbol,
+                trade_id=run.first_id,
+                time=run.time,
+                event_time=0,
+                price=run.price,
+                quantity=run.quantity,
+                is_buyer_maker=run.is_buyer_maker,
+            )
+            open_time = self._open_time(run.time)
+            bucket = self._buckets.get(open_time)
+            is_new = bucket is None
+            if bucket is None:
+                bucket = Bucket(open_time, open_time + self._interval, first)
+            bucket.add_run(first, run)
+            if is_new:
+                self._keep(bucket)
+        return run.count
+
+    def _add_elsewhere(self, trade: Trade) -> None:
+        """Put *trade* into another bucket than the current one."""
+        open_time = trade.time - trade.time % self._interval
+        self._ledger.want_earlier(open_time)
+        bucket = self._buckets.get(open_time)
+        if bucket is not None:
+            bucket.add(trade)
+            self._current = bucket
+            return
+        bucket = Bucket(open_time, open_time + self._interval, trade)
+        bucket.add(trade)
+        if self._keep(bucket):
+            self._current = bucket
+
+    def _keep(self, bucket: Bucket) -> bool:
+        """Keep a new bucket open, unless its bar may be stored already: then amend that one."""
+        if bucket.open_time <= self._closed_through:
+            bar = bucket.bar(self.symbol, self.key.market, is_closed=True)
+            self._changes.amend((self.symbol, bucket.open_time), bar)
+            return False
+        self._buckets[bucket.open_time] = bucket
+        self._reschedule()
+        return True
+
+    def _close(self, clock: int) -> None:
+        for open_time in sorted(self._buckets):
+            bucket = self._buckets[open_time]
+            if bucket.end_time + self._grace > clock:
+                break
+            self._finish(bucket, is_closed=True)
+            del self._buckets[open_time]
+            self._closed_through = max(self._closed_through, open_time)
+            self._saved = None
+        self._current = None
+        self._reschedule()
+
+    def _finish(self, bucket: Bucket, *, is_closed: bool) -> None:
+        bar = bucket.bar(self.symbol, self.key.market, is_closed=is_closed)
+        self._changes.finished[self.symbol, bucket.open_time] = bar
+
+    def _reschedule(self) -> None:
+        first = min(self._buckets, default=None)
+        self.due = NEVER if first is None else self._buckets[first].end_time + self._grace
