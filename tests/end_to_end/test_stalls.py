@@ -62,6 +62,7 @@ def untroubled(stage: Stage, hanging: Path) -> Iterator[Collector]:
 
             yield collector
 
+            assert stage.exchange.connections == before
             stage.send_rest()
             stage.wait_until_seen(collector)
             stage.wait_until_whole(collector)

@@ -52,7 +52,7 @@ class Reader(Worker):
         on_failure: Callable[[str], None],
     ) -> None:
         super().__init__(f"reader-{number}", on_failure, options.runtime)
-        self.symbols = symbols
+        self.symbols = tuple(symbols)
         self.connection_count = 0
         self.last_error: str | None = None  # None: connected
         self._inbox = inbox

@@ -15,6 +15,7 @@ from tests.strategies import make_trade, message, raw_message
 
 RAW = raw_message(make_trade(1))
 GOOD = message(make_trade(1))
+UNUSABLE = raw_message(make_trade(1), p="a lot")
 NO_TRADE = b'{"stream":"btcusdt@depth","data":{"e":"depthUpdate","u":1}}'
 JUNK = (b"Pong timeout", b"", b"{", b"{}", b"[]", b"7", b"\xff", b'{"id":7}', b"[" * 100_000)
 SHUTDOWN = b'{"stream":"!serverShutdown","data":{"e":"serverShutdown","E":1770123456789}}'
@@ -53,7 +54,7 @@ def test_a_trade_of_any_symbol_is_recognized(symbol: str) -> None:
     assert has_trades_only(Batch([message(make_trade(1, symbol=symbol))]))
 
 
-@pytest.mark.parametrize("payload", [GOOD, RAW, NO_TRADE, b'{"data":{"e":"trade"}}'])
+@pytest.mark.parametrize("payload", [GOOD, RAW, UNUSABLE, NO_TRADE, b'{"data":{"e":"trade"}}'])
 def test_whatever_comes_on_a_stream_is_data(payload: bytes) -> None:
     assert sort([b"{}", payload]).has_stream_data
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import pickle
 import queue
 import ssl
 import threading
@@ -181,6 +182,24 @@ def test_events_tell_the_life_of_a_connection(exchange: ExchangeSimulator) -> No
         assert kinds == [Connected, Disconnected, Connected]
         assert listening.reader.connection_count == 2
         assert listening.reader.last_error is None
+
+
+def test_events_are_values_that_could_go_to_another_process(exchange: ExchangeSimulator) -> None:
+    with Listening(exchange.stream_url) as listening:
+        listening.until_subscribed()
+        exchange.publish("BTCUSDT", "1", "1")
+        listening.until(lambda: len(listening.trades) == 1)
+        exchange.cut_all()
+        listening.until_subscribed(2)
+
+    for event in listening.events:
+        copy: Event = pickle.loads(pickle.dumps(event))  # noqa: S301 - our own
+        assert type(copy) is type(event)
+        if isinstance(event, Payloads) and isinstance(copy, Payloads):
+            assert copy.batch.payloads == event.batch.payloads
+            assert copy.connection == event.connection
+        else:
+            assert copy == event
 
 
 def test_a_ping_in_a_flood_is_answered_with_its_payload(exchange: ExchangeSimulator) -> None:
