@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bintrades.config.loader import Config
-    from bintrades.core.write_batch import Key
     from bintrades.exchange.port import Exchange
     from bintrades.journal.writer import Journal
     from bintrades.model import GapSet
@@ -77,33 +76,44 @@ class Collector:
         self.unlisted: list[str] = []  # configured names that the exchange does not list
         self._config = config
         self._symbols = symbols
-        self._process = resources.process
-        self._supervisor = resources.supervisor
-        self._runtime = runtime = resources.runtime
-        self._exchange = exchange = resources.exchange
+        self._resources = resources
+        self._exchange = resources.exchange
+        self._runtime = resources.runtime
+        self._on_failure = resources.supervisor.fail
         self._others: Sequence[Worker] = ()
-        on_failure = resources.supervisor.fail
-        journal = resources.journal
         self.inbox = resources.inbox
-        self.aggregator = aggregator = Aggregator(
-            map(exchange.series, symbols),
-            interval_ms=config.bars.interval_ms,
-            grace_ms=config.bars.grace_ms,
-        )
-        journal.flush_removed_symbols(symbols, runtime.utc())
-        aggregator.resume(journal.checkpoints)
-        self.feed = exchange.make_feed(symbols, self.inbox, on_failure)
-        self.backfill = None
-        if config.repair.enabled:
-            backfill = Backfill(
-                exchange.make_history(config.repair.max_age_ms),
-                exchange.budget,
-                put=self.inbox.put,
-                clock=lambda: aggregator.clock(runtime.now()),
-                runtime=runtime,
-            )
-            self.backfill = BackfillThread(backfill, on_failure=on_failure)
+        self.aggregator = self._make_aggregator(resources.journal)
+        self.feed = self._exchange.make_feed(symbols, self.inbox, self._on_failure)
+        self.backfill = self._make_backfill() if config.repair.enabled else None
+        is_sparing = config.repair.enabled and len(symbols) > few_symbols
+        self.ingest = self._make_ingest(resources.journal, is_sparing=is_sparing)
+        self.ingest_thread = IngestThread(self.inbox, self.ingest, on_failure=self._on_failure)
+        self._ingest_snapshot = self.ingest.snapshot()  # replaced by the thread that ingests
         self.deliveries = [self._make_delivery(store) for store in resources.stores]
+
+    def _make_aggregator(self, journal: Journal) -> Aggregator:
+        """Return an aggregator that goes on where the journal ends."""
+        aggregator = Aggregator(
+            map(self._exchange.series, self._symbols),
+            interval_ms=self._config.bars.interval_ms,
+            grace_ms=self._config.bars.grace_ms,
+        )
+        journal.flush_removed_symbols(self._symbols, self._runtime.utc())
+        aggregator.resume(journal.checkpoints)
+        return aggregator
+
+    def _make_backfill(self) -> BackfillThread:
+        aggregator, runtime = self.aggregator, self._runtime
+        backfill = Backfill(
+            self._exchange.make_history(self._config.repair.max_age_ms),
+            self._exchange.budget,
+            put=self.inbox.put,
+            clock=lambda: aggregator.clock(runtime.now()),
+            runtime=runtime,
+        )
+        return BackfillThread(backfill, on_failure=self._on_failure)
+
+    def _make_ingest(self, journal: Journal, *, is_sparing: bool) -> Ingest:
         hooks = IngestHooks(
             status=self._publish,
             on_bars=self.notify_deliveries,
@@ -111,28 +121,29 @@ class Collector:
             on_idle_symbols=self._check_idle_symbols,
             on_dead_stream=self.feed.resubscribe,
         )
-        self.ingest = Ingest(
-            aggregator,
+        return Ingest(
+            self.aggregator,
             journal,
             hooks,
-            decode=exchange.decode,
-            checkpoint_every_ms=config.journal.checkpoint_every_ms,
-            is_sparing=config.repair.enabled and len(symbols) > few_symbols,
-            now=runtime.now(),
-            clock=runtime.utc,
+            decode=self._exchange.decode,
+            checkpoint_every_ms=self._config.journal.checkpoint_every_ms,
+            is_sparing=is_sparing,
+            now=self._runtime.now(),
+            clock=self._runtime.utc,
             pruning=self._make_pruning(journal),
         )
-        self.ingest_thread = IngestThread(self.inbox, self.ingest, on_failure=on_failure)
-        self._ingest_snapshot = self.ingest.snapshot()  # replaced by the thread that ingests
 
     def _make_delivery(self, store: Store) -> Delivery:
         return Delivery(
             store,
             self._config.store_options[store.name],
             Cursor(
-                self._config.journal.path, store.name, self._save_readable, self._lose_unreadable
+                self._config.journal.path,
+                store.name,
+                self.ingest.save_readable,
+                self.ingest.lose_unreadable,
             ),
-            on_failure=self._supervisor.fail,
+            on_failure=self._on_failure,
             on_bad_options=partial(self._refuse_options, store.name),
             runtime=self._runtime,
         )
@@ -185,7 +196,7 @@ class Collector:
 
     def figures(self) -> dict[str, Any]:
         """Return the snapshot of this moment for people and programs. Any thread."""
-        return collector_figures(self._process, self.snapshot())
+        return collector_figures(self._resources.process, self.snapshot())
 
     def _workers(self) -> list[Worker]:
         return [*self.sources, *self.deliveries, *self._others]
@@ -209,12 +220,6 @@ class Collector:
         if self.backfill is not None:
             self.backfill.check_idle(symbols)
 
-    def _save_readable(self, reason: str, file: tuple[int, int]) -> None:
-        self.ingest.save_readable(reason, file)
-
-    def _lose_unreadable(self, keys: Sequence[Key]) -> None:
-        self.ingest.lose_unreadable(keys)
-
     def _refuse_options(self, store: str, problems: str) -> None:
         for problem in problems.splitlines():
-            self._supervisor.refuse(f"{self._config.path}: [store:{store}] {problem}")
+            self._resources.supervisor.refuse(f"{self._config.path}: [store:{store}] {problem}")
