@@ -72,6 +72,18 @@ def stored(path: Path, symbol: str = "BTCUSDT") -> list[Bar]:
     return JournalReader(path).bars(symbol, 0, 2**62, 2**31)
 
 
+def metadata(path: Path) -> dict[str, str]:
+    """Return all metadata of a journal, by the names in its file."""
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        return dict(connection.execute("SELECT name, value FROM facts"))
+
+
+def put_metadata(path: Path, name: str, value: str) -> None:
+    """Put something into a journal's metadata past its program."""
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
+
+
 @contextlib.contextmanager
 def full_disk(journal: Path) -> Iterator[None]:
     """Let no file of this process grow beyond the write-ahead log of *journal* as it is now.

@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from bintrades.pipeline.delivery import DeliverySnapshot
     from bintrades.pipeline.ingest import IngestSnapshot
 
-STATUS = "status"
-"""Name of the fact in the journal that is the last word of its collector."""
-
 
 class Process:
     """Who the collector is, since when, and what it is about to do; state is one of health's."""
@@ -50,7 +47,7 @@ class Process:
     def publish(self, journal: Journal) -> None:
         """Leave a word in the journal, where others do not do so yet, and if it takes one."""
         with suppress(JournalError):
-            journal.set_meta(STATUS, as_json(self.figures()))
+            journal.set_status(as_json(self.figures()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from bintrades.app.figures import STATUS
 from bintrades.app.health import (
     RUNNING,
     STARTING,
@@ -58,7 +57,7 @@ def read_status(journal: Path, stores: Sequence[str]) -> dict[str, Any]:
     """
     reader = JournalReader(journal)
     has_process = is_in_use(journal)  # before its word is read, which may be its last
-    text = reader.get_meta(STATUS)
+    text = reader.get_status()
     figures = _figures(text)
     if has_process and figures and not _is_process(figures["pid"]):
         time.sleep(_NUMBER_WITHIN_S)

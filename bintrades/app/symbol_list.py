@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 1.0, 60.0
-_FACT = "listed_symbols"
 _LISTED, _DELISTED = "TRADING", "BREAK"  # as journals have always spelt it
 _listing = msgspec.json.Decoder(list[tuple[str, str]])
 
@@ -113,12 +112,12 @@ def _listed(
 
 def _keep(journal: Journal, listed: Sequence[SymbolInfo]) -> None:
     rows = [(info.symbol, _DELISTED if info.is_delisted else _LISTED) for info in listed]
-    journal.set_meta(_FACT, msgspec.json.encode(rows).decode())
+    journal.set_symbol_list(msgspec.json.encode(rows).decode())
 
 
 def _kept(journal: Journal) -> list[SymbolInfo] | None:
     """Return the list of the last start, if there is one that can be read."""
-    text = journal.get_meta(_FACT)
+    text = journal.get_symbol_list()
     if text is None:
         return None
     try:

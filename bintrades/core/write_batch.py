@@ -13,6 +13,8 @@ from bintrades.model import Bar, Gap, GapOutcome  # noqa: TC001 - msgspec reads 
 if TYPE_CHECKING:
     from collections.abc import Container, Sequence
 
+    from bintrades.core.ban import Ban
+
 Key = tuple[str, int]
 """Symbol and open time of a bar."""
 
@@ -41,10 +43,10 @@ class WriteBatch:
     attempts: dict[tuple[str, int], int] = field(default_factory=dict)
     """Requests so far, for those made about a gap since: by its symbol and last id."""
 
-    facts: dict[str, str] = field(default_factory=dict)  # to be remembered under their names
+    ban: Ban | None = None  # for how long the exchange wants no requests, if that has changed
 
     def __bool__(self) -> bool:
-        return any((self.finished, self.amendments, self.checkpoints, self.facts))
+        return any((self.finished, self.amendments, self.checkpoints, self.ban))
 
     def amend(self, key: Key, part: Bar) -> None:
         """Note that the trades in *part* belong to a bar that left memory."""
@@ -68,7 +70,7 @@ class WriteBatch:
                 del self.amendments[key]
 
     def take(self, symbols: Container[str]) -> WriteBatch:
-        """Return what concerns *symbols*, and keep the rest; facts concern nobody and are kept."""
+        """Return what concerns *symbols*, and keep the rest, a ban of the exchange included."""
         taken = WriteBatch(
             finished={key: bar for key, bar in self.finished.items() if key[0] in symbols},
             amendments={key: bar for key, bar in self.amendments.items() if key[0] in symbols},
@@ -98,7 +100,7 @@ class WriteBatch:
         self.resolved += later.resolved
         self.reopened += later.reopened
         self.attempts.update(later.attempts)
-        self.facts.update(later.facts)
+        self.ban = later.ban or self.ban
 
 
 def _is_within(part: Bar, gap: Gap) -> bool:

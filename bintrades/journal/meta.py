@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-RATE_LIMIT_BAN = "rest_blocked_until"
-"""Name of a Ban: for how long the exchange wants no requests."""
-
 IdRange = tuple[int, int]
 """First and last id."""
 
@@ -41,6 +38,10 @@ LAST_SEQUENCE = 2**53
 
 _SEQUENCE, _LOST_THROUGH, _REOPENED = "sequence", "lost_through", "reopened"
 _FOUND_DAMAGED, _TOTAL_LOSS = "found_damaged", "lost"
+_BAN, _STATUS, _SYMBOL_LIST, _DELIVERED = (
+    *("rest_blocked_until", "status"),
+    *("listed_symbols", "delivered"),
+)
 _SALVAGED, _GAPS_UNREADABLE = "salvaged", "gaps_unreadable"
 
 _NAME = r"[a-zA-Z][a-zA-Z0-9_-]*"
@@ -190,8 +191,47 @@ def put_reopened(connection: sqlite3.Connection, reopened: Mapping[str, Iterable
     put(connection, _REOPENED, msgspec.json.encode(reopened).decode())
 
 
-def decode_ban(text: str | None) -> Ban:
-    """Return the ban that was kept, or one that is over if there is none or it is nonsense."""
+def read_status(connection: sqlite3.Connection) -> str | None:
+    """Return what the collector last said of itself. Raises sqlite3.Error."""
+    return get(connection, _STATUS)
+
+
+def put_status(connection: sqlite3.Connection, text: str) -> None:
+    """Keep what the collector says of itself. Raises sqlite3.Error."""
+    put(connection, _STATUS, text)
+
+
+def read_symbol_list(connection: sqlite3.Connection) -> str | None:
+    """Return the exchange's list of symbols, as was last kept. Raises sqlite3.Error."""
+    return get(connection, _SYMBOL_LIST)
+
+
+def put_symbol_list(connection: sqlite3.Connection, text: str) -> None:
+    """Keep the exchange's list of symbols. Raises sqlite3.Error."""
+    put(connection, _SYMBOL_LIST, text)
+
+
+def read_delivered(connection: sqlite3.Connection) -> str | None:
+    """Return up to where all stores were when, as was last kept. Raises sqlite3.Error."""
+    return get(connection, _DELIVERED)
+
+
+def put_delivered(connection: sqlite3.Connection, text: str) -> None:
+    """Keep up to where all stores were when. Raises sqlite3.Error."""
+    put(connection, _DELIVERED, text)
+
+
+def put_ban(connection: sqlite3.Connection, ban: Ban) -> None:
+    """Keep for how long the exchange wants no requests. Raises sqlite3.Error."""
+    put(connection, _BAN, str(ban))
+
+
+def read_ban(connection: sqlite3.Connection) -> Ban:
+    """Return the ban that was kept, or one that is over if there is none or it is nonsense.
+
+    Raises sqlite3.Error.
+    """
+    text = get(connection, _BAN)
     try:
         return Ban.read(text)
     except ValueError:

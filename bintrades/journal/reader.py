@@ -198,10 +198,10 @@ class JournalReader:
         with self._reading() as connection:
             return symbols_in(connection, "gaps")
 
-    def get_meta(self, name: str) -> str | None:
-        """Return what the collector remembered under *name*, if anything."""
+    def get_status(self) -> str | None:
+        """Return what the collector last said of itself, if anything."""
         with self._reading() as connection:
-            return meta.get(connection, name)
+            return meta.read_status(connection)
 
     def store(self, name: str) -> StoreState:
         """Return how far the store *name* is."""

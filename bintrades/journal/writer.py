@@ -13,7 +13,7 @@ import logging
 import sqlite3
 from bisect import bisect_left
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from bintrades.core.ledger import changed_part, changed_spans
 from bintrades.core.write_batch import WriteBatch
@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
     ChangedGaps = Mapping[str, tuple[list[Gap], list[Gap]]]
     """Gaps that were on record and are no more, and new ones, by symbol."""
+
+_T = TypeVar("_T")
 
 log = logging.getLogger(__name__)
 
@@ -184,23 +186,35 @@ class Journal:
 
         Raises JournalError.
         """
-        return meta.decode_ban(self.get_meta(meta.RATE_LIMIT_BAN))
+        return self._with_metadata(meta.read_ban)
 
     def set_ban(self, ban: Ban) -> None:
         """Keep for how long the exchange wants no requests. Raises JournalError."""
-        self.set_meta(meta.RATE_LIMIT_BAN, str(ban))
+        self._with_metadata(partial(meta.put_ban, ban=ban))
 
-    def get_meta(self, name: str) -> str | None:
-        """Return what was kept under *name*, if anything. Raises JournalError."""
-        try:
-            return meta.get(self._file.connection, name)
-        except sqlite3.Error as error:
-            raise JournalError(f"{self.path}: {error}") from error
+    def get_symbol_list(self) -> str | None:
+        """Return the exchange's list of symbols, as was last kept. Raises JournalError."""
+        return self._with_metadata(meta.read_symbol_list)
 
-    def set_meta(self, name: str, value: str) -> None:
-        """Keep *value* under *name*. Raises JournalError."""
+    def set_symbol_list(self, text: str) -> None:
+        """Keep the exchange's list of symbols. Raises JournalError."""
+        self._with_metadata(partial(meta.put_symbol_list, text=text))
+
+    def get_delivered(self) -> str | None:
+        """Return up to where all stores were when, as was last kept. Raises JournalError."""
+        return self._with_metadata(meta.read_delivered)
+
+    def set_delivered(self, text: str) -> None:
+        """Keep up to where all stores were when. Raises JournalError."""
+        self._with_metadata(partial(meta.put_delivered, text=text))
+
+    def set_status(self, text: str) -> None:
+        """Keep what the collector says of itself. Raises JournalError."""
+        self._with_metadata(partial(meta.put_status, text=text))
+
+    def _with_metadata(self, use: Callable[[sqlite3.Connection], _T]) -> _T:
         try:
-            meta.put(self._file.connection, name, value)
+            return use(self._file.connection)
         except sqlite3.Error as error:
             raise JournalError(f"{self.path}: {error}") from error
 
@@ -285,10 +299,10 @@ class Journal:
             meta.put_sequence(connection, state.last_sequence)
             if reopened_ids != state.reopened:
                 meta.put_reopened(connection, reopened_ids)
-            for name, value in batch.facts.items():
-                meta.put(connection, name, value)
+            if batch.ban is not None:
+                meta.put_ban(connection, batch.ban)
             if status is not None:
-                meta.put(connection, "status", status)
+                meta.put_status(connection, status)
             is_mark_due = at > 0 and not 0 <= at - state.marked_at < self._mark_every
             if is_mark_due:
                 mark(connection, at, state.last_sequence)

@@ -23,7 +23,6 @@ from bintrades.exchange.events import (
     Payloads,
     RateLimited,
 )
-from bintrades.journal.meta import RATE_LIMIT_BAN
 from bintrades.util.logs import LimitedLog
 
 if TYPE_CHECKING:
@@ -200,7 +199,7 @@ class Ingest:
             case LatestTrade():
                 self._check_stream(event)
             case RateLimited(ban):
-                self._pending.facts[RATE_LIMIT_BAN] = str(ban)
+                self._pending.ban = ban
 
     def tick(self, now: int, *, is_caught_up: bool) -> None:
         """Close what is due, write what is due; call it after events and several times a second.

@@ -15,9 +15,6 @@ if TYPE_CHECKING:
 
     from bintrades.journal.writer import Journal
 
-DELIVERED = "delivered"
-"""Name of the fact that holds up to where all stores were when."""
-
 _AT_MOST_EVERY_MS = 1_000  # however fast the exchange's clock goes on: each time is a commit
 _NEXT_BATCH_AFTER_MS = 250  # a batch takes some 20 ms, for which bars of a burst would wait
 
@@ -33,7 +30,7 @@ class Pruning:
         self._journal = journal
         self._stores = stores
         self._retention_ms = retention_ms
-        self._delivered = Delivered(retention_ms, journal.get_meta(DELIVERED))
+        self._delivered = Delivered(retention_ms, journal.get_delivered())
         self._pruned_at = 0  # on the exchange's clock
         self._next_at = 0  # monotonic
 
@@ -51,7 +48,7 @@ class Pruning:
             lambda sequence: self._delivered.for_a_while(sequence, exchange_ms),
         )
         if self._stores:
-            self._journal.set_meta(DELIVERED, self._delivered.text)
+            self._journal.set_delivered(self._delivered.text)
         self._pruned_at = exchange_ms
         has_more = self._journal.has_more_to_prune
         self._next_at = now + (_NEXT_BATCH_AFTER_MS if has_more else _AT_MOST_EVERY_MS)

@@ -389,7 +389,7 @@ def test_a_last_word_that_no_collector_has_said_is_not_taken_for_one(
 ) -> None:
     with journal_at(path) as journal:
         journal.write(finished(sample_bar()), OPEN_TIME_MS)
-        journal.set_meta("status", word)
+        journal.set_status(word)
         found = read_status(path, []) if is_in_use else None
     found = found or read_status(path, [])
 

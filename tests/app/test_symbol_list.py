@@ -103,7 +103,7 @@ def test_a_list_of_the_last_start_that_is_nonsense_is_as_none(
     journal: Journal,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    journal.set_meta("listed_symbols", '[["BTCUSDT"')
+    journal.set_symbol_list('[["BTCUSDT"')
     exchange.rest_answer(500, times=2)
 
     assert choose_symbols(DOLLARS, binance, journal, never) == ("BTCUSDT", "ETHUSDT")

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from bintrades.core.aggregator import Aggregator
 from bintrades.core.backfill_result import BackfillResult
+from bintrades.core.ban import Ban
 from bintrades.core.ledger import DISORDER_MS, LedgerState
 from bintrades.core.write_batch import Checkpoint, WriteBatch
 from bintrades.model import (
@@ -1305,12 +1306,14 @@ def test_one_write_makes_up_for_several_that_failed() -> None:
     assert pending.checkpoints[BTC].ledger.next_id == 5
 
 
-def test_of_two_facts_of_one_name_the_later_one_is_written() -> None:
-    changes = WriteBatch(facts={"blocked": "1", "other": "5"})
+def test_of_two_bans_the_later_one_is_written() -> None:
+    batch = WriteBatch(ban=Ban(1, 0))
+    assert batch, "it is to be written even alone"
 
-    changes.update(WriteBatch(facts={"blocked": "2"}))
-
-    assert changes.facts == {"blocked": "2", "other": "5"}
+    batch.update(WriteBatch())
+    assert batch.ban == Ban(1, 0)
+    batch.update(WriteBatch(ban=Ban(2, 0)))
+    assert batch.ban == Ban(2, 0)
 
 
 def test_of_two_words_about_the_same_thing_the_later_one_is_written() -> None:

@@ -139,7 +139,7 @@ class Collector:
 
     def status(self) -> dict[str, Any]:
         """Return what the process last wrote of itself, with counts since its start."""
-        figures: dict[str, Any] = json.loads(self.journal.get_meta("status") or "{}")
+        figures: dict[str, Any] = json.loads(self.journal.get_status() or "{}")
         return figures
 
     def wait_for_trades(self, count: int) -> None:

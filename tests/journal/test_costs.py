@@ -118,10 +118,10 @@ def prune(journal: Journal) -> None:
     journal.prune([], 2**62)
 
 
-def set_meta(journal: Journal) -> None:
-    """Keep a fact."""
-    journal.set_meta("name", "value")
-    assert journal.get_meta("name") == "value"
+def keep_metadata(journal: Journal) -> None:
+    """Keep something."""
+    journal.set_symbol_list("value")
+    assert journal.get_symbol_list() == "value"
 
 
 WRITING: list[Callable[[Journal], None]] = [
@@ -129,7 +129,7 @@ WRITING: list[Callable[[Journal], None]] = [
     amend_old_bars,
     lose_and_find,
     stop_and_release,
-    set_meta,
+    keep_metadata,
 ]
 
 
@@ -247,7 +247,7 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Meter]:
         with journal_at(path) as journal, closing(sqlite3.connect(path)) as other:
             other.execute("BEGIN")
             other.execute("SELECT * FROM facts").fetchall()
-            journal.write(WriteBatch(facts={"large": "x" * 2 * WAL_LIMIT}), END_MS)
+            journal.write(WriteBatch(), END_MS, "x" * 2 * WAL_LIMIT)
         list(JournalReader(path).gaps())
         survive_damage(tmp_path_factory.mktemp("damaged") / "journal")
     meter.statements = making.statements | meter.statements

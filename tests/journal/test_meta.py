@@ -15,12 +15,11 @@ from bintrades.core.ledger import LedgerState
 from bintrades.core.write_batch import Checkpoint
 from bintrades.errors import ConfigError, JournalError
 from bintrades.journal.cursor import Cursor
-from bintrades.journal.meta import RATE_LIMIT_BAN
 from bintrades.journal.reader import JournalReader
 from bintrades.journal.writer import Journal
 from bintrades.model import Gap, GapCause
 from bintrades.testing.bars import OPEN_TIME_MS, sample_bars
-from tests.journals import finished, journal_at, stored
+from tests.journals import finished, journal_at, put_metadata, stored
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -183,7 +182,7 @@ def test_a_ban_that_is_nonsense_keeps_no_collector_from_starting(
     path: Path, value: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with journal_at(path) as journal:
-        journal.set_meta(RATE_LIMIT_BAN, value)
+        put_metadata(path, "rest_blocked_until", value)
 
         assert journal.get_ban().left_ms(0) == 0
     assert bool(value) == ("is nonsense in the journal" in caplog.text)
@@ -192,7 +191,7 @@ def test_a_ban_that_is_nonsense_keeps_no_collector_from_starting(
 @pytest.mark.parametrize("value", ["", "{", "[]", "7"])
 def test_a_last_word_of_a_collector_that_is_nonsense_is_as_none(path: Path, value: str) -> None:
     with journal_at(path) as journal:
-        journal.set_meta("status", value)
+        journal.set_status(value)
 
     status = read_status(path, [STORE])
 

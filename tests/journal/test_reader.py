@@ -312,7 +312,7 @@ def test_the_contents_are_counted(journal: Journal, path: Path) -> None:
     assert reader.counts() == {"bars": 3, "unclosed": 1, "incomplete": 1}
     assert sorted(reader.symbols()) == ["BTCUSDT", "ETHUSDT"]
     assert reader.gaps() == {"BTCUSDT": [gap]}
-    assert (reader.get_meta("status"), reader.get_meta("nothing")) == ("fine", None)
+    assert reader.get_status() == "fine"
     assert reader.newest_open_time_ms("BTCUSDT") == half.open_time_ms
     assert reader.newest_open_time_ms("XRPUSDT") is None
 

@@ -237,12 +237,12 @@ def test_all_but_the_bars_of_a_spoilt_page_stays_as_it_was(path: Path) -> None:
     damaged = Found()
 
     with journal_at(path) as journal:
-        journal.set_meta("listed", "them all")
+        journal.set_symbol_list("them all")
         spoil_pages(path, [others[7]])
         with pytest.raises(JournalDamaged):
             Cursor(path, "shelf", damaged).next_bars(2_000)
         journal.save_readable(*damaged.last)
-        assert journal.get_meta("listed") == "them all"
+        assert journal.get_symbol_list() == "them all"
         lost = journal.take_lost()
 
     assert 1 <= sum(gap.size for gaps in lost.values() for gap in gaps) <= 3 * 40

@@ -35,6 +35,7 @@ from tests.journals import (
     finished,
     full_disk,
     journal_at,
+    metadata,
     open_journal,
     stored,
 )
@@ -283,7 +284,7 @@ def act(journal: Journal, path: Path, action: str, argument: Any, now: int) -> N
         case "resend":
             JournalReader(path).resend(argument)
         case "go back":
-            last = int(JournalReader(path).get_meta("sequence") or 0)
+            last = int(metadata(path)["sequence"])
             Cursor(path, argument).move(min(1, last), [])
         case "prune":
             journal.prune(argument, now - 2)

@@ -58,9 +58,9 @@ sys.stdin.read()
 
 
 def write(journal: Journal, total: int) -> None:
-    """Commit so many bytes of facts, a few megabytes at a time."""
+    """Commit so many bytes of metadata, a few megabytes at a time."""
     for number in range(0, total, PIECE):
-        journal.write(WriteBatch(facts={"large": str(number % 10) * PIECE}), 0)
+        journal.write(WriteBatch(), 0, str(number % 10) * PIECE)
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
@@ -109,12 +109,11 @@ def test_the_log_is_moved_into_the_file_between_bars_not_with_them(
     before = path.stat().st_size
     for number in range(6):
         changes = finished(*sample_bars(1))
-        changes.facts["large"] = str(number) * PIECE
-        journal.write(changes, number)
+        journal.write(changes, number, str(number) * PIECE)
     assert AT_REST_PAGES * PAGE < wal_bytes(path) < WAL_LIMIT
     assert path.stat().st_size == before
 
-    journal.write(WriteBatch(facts={"small": ""}), 0)
+    journal.write(WriteBatch(), 0, "")
 
     assert path.stat().st_size > before + PIECE
 

@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from bintrades.core.ban import Ban
 from bintrades.core.ledger import LedgerState
 from bintrades.core.write_batch import Checkpoint, WriteBatch
 from bintrades.errors import ConfigError, JournalError
@@ -28,6 +29,7 @@ from bintrades.journal.cursor import Cursor
 from bintrades.journal.lock import identity
 from bintrades.journal.pruning import PRUNE_BATCH
 from bintrades.journal.reader import JournalReader
+from bintrades.journal.rows import with_kind
 from bintrades.journal.writer import Journal
 from bintrades.model import (
     ABSENT,
@@ -53,6 +55,7 @@ from tests.journals import (
     full_disk,
     journal_at,
     ledgers_of,
+    metadata,
     open_journal,
     stored,
     unprivileged,
@@ -102,7 +105,7 @@ bars = st.builds(
 def ledgers(draw: st.DrawFn) -> LedgerState:
     edges = sorted(draw(st.sets(st.integers(0, 2**62), max_size=6)))
     gaps = [
-        Gap(first, last, since, since + draw(times), draw(st.sampled_from(GapCause)))
+        with_kind(Gap(first, last, since, since + draw(times), draw(st.sampled_from(GapCause))))
         for first, last in zip(edges[::2], edges[1::2], strict=False)
         for since in [draw(times)]
     ]
@@ -153,7 +156,7 @@ def test_nothing_of_changes_that_cannot_be_written_whole_is_there(
         journal.write(finished(*sample_bars(3), too_large, BTCUSDT=ledger()), NOW, "second")
 
     assert [bar.version for bar in stored(path)] == [1]
-    assert JournalReader(path).get_meta("status") == "first"
+    assert JournalReader(path).get_status() == "first"
 
 
 def test_what_is_written_is_seen_by_readers_at_once_and_not_before(
@@ -395,11 +398,11 @@ def test_an_open_bar_that_the_stores_have_is_not_given_to_them_again(path: Path)
 
 def test_what_was_remembered_is_there_after_a_restart(path: Path) -> None:
     with journal_at(path) as journal:
-        assert journal.get_meta("symbols") is None
-        journal.set_meta("symbols", "BTCUSDT 币安人生USDT")
+        assert journal.get_symbol_list() is None
+        journal.set_symbol_list("BTCUSDT 币安人生USDT")
 
     with journal_at(path) as journal:
-        assert journal.get_meta("symbols") == "BTCUSDT 币安人生USDT"
+        assert journal.get_symbol_list() == "BTCUSDT 币安人生USDT"
 
 
 @pytest.mark.parametrize("round_number", range(3))
@@ -773,7 +776,7 @@ def test_a_full_disk_keeps_pruning_and_remembering_from_nothing_but_their_own_wo
 
     with full_disk(path):
         with pytest.raises(JournalError):
-            journal.set_meta("fact", "x" * 10_000)
+            journal.set_symbol_list("x" * 10_000)
         with pytest.raises(JournalError):
             journal.prune([], NOW + 1)
 
@@ -988,7 +991,7 @@ def test_ids_that_turn_out_to_exist_when_their_bars_have_left_are_late_one_after
 
     assert stored(path) == []
     assert past(path) == [(61, 64, LATE)]
-    assert journal.get_meta("reopened") == "{}", "nothing of them is missing any more"
+    assert metadata(path)["reopened"] == "{}", "nothing of them is missing any more"
     journal.close()
 
 
@@ -1325,15 +1328,16 @@ def test_a_refused_write_leaves_nothing_of_ended_gaps_behind(journal: Journal, p
     assert past(path) == [(10, 29, REPAIRED)]
 
 
-def test_facts_are_written_with_the_rest_and_read_after_a_restart(path: Path) -> None:
+def test_a_ban_is_written_with_the_rest_and_read_after_a_restart(path: Path) -> None:
     with journal_at(path) as journal:
-        journal.write(WriteBatch(facts={"rest_blocked_until": "17"}), NOW)
-        assert journal.get_meta("rest_blocked_until") == "17"
-        journal.write(WriteBatch(facts={"rest_blocked_until": "18"}), NOW)
+        assert journal.get_ban() == Ban(0, 0)
+        journal.write(WriteBatch(ban=Ban(17, 3)), NOW)
+        assert journal.get_ban() == Ban(17, 3)
+        journal.write(WriteBatch(ban=Ban(18, 4)), NOW)
+        journal.write(WriteBatch(), NOW)
 
     with journal_at(path) as journal:
-        assert journal.get_meta("rest_blocked_until") == "18"
-        assert journal.get_meta("never_heard_of") is None
+        assert journal.get_ban() == Ban(18, 4)
 
 
 missing_sets = st.lists(st.sets(st.integers(0, 20)), min_size=2, max_size=6)

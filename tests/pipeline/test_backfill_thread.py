@@ -21,7 +21,6 @@ from bintrades.exchange.binance.markets import MARKETS
 from bintrades.exchange.binance.messages import decode
 from bintrades.exchange.binance.rest import RestClient
 from bintrades.exchange.events import Connected, Event, LatestTrade, Payloads
-from bintrades.journal.meta import RATE_LIMIT_BAN
 from bintrades.journal.reader import JournalReader
 from bintrades.model import ABSENT, REPAIRED, Trade
 from bintrades.pipeline.backfill import Backfill
@@ -32,7 +31,7 @@ from bintrades.testing.exchange_simulator import ExchangeSimulator
 from bintrades.util.backoff import Backoff
 from bintrades.util.clocks import now_ms, utc_ms
 from bintrades.util.runtime import Runtime
-from tests.journals import INTERVAL_MS, open_journal, stored
+from tests.journals import INTERVAL_MS, metadata, open_journal, stored
 from tests.networks import system_network
 from tests.strategies import START, bars_of, raw_message, spot_series
 
@@ -373,7 +372,7 @@ def test_a_ban_stops_every_request_says_why_and_holds_over_a_restart(
     exchange.rest_answer(status, headers)
     with Collector(path, exchange) as collector:
         collector.hear(trades[0], trades[10])
-        wait_until(lambda: collector.journal.get_meta(RATE_LIMIT_BAN))
+        wait_until(lambda: metadata(collector.journal.path).get("rest_blocked_until"))
         (gap,) = collector.journal.checkpoints["BTCUSDT"].ledger.gaps
 
         assert reason in (collector.budget.last_error or "")
@@ -492,7 +491,7 @@ def test_a_ban_said_while_the_local_clock_was_days_ahead_lasts_no_days_after_a_r
     exchange.rest_answer(429, {"Retry-After": "2"})
     with Collector(path, exchange, utc=lambda: utc_ms() + HOURS_AHEAD) as collector:
         collector.hear(trades[0], trades[-1])
-        wait_until(lambda: collector.journal.get_meta(RATE_LIMIT_BAN))
+        wait_until(lambda: metadata(collector.journal.path).get("rest_blocked_until"))
     with Collector(path, exchange) as collector:
         collector.hear(trades[-1])
         collector.wait_until_whole()

@@ -232,7 +232,7 @@ def test_open_bars_are_checkpointed_with_their_ledger_and_reach_no_store(
     (bar,) = stored(path)
     assert (bar.is_closed, bar.trade_count) == (False, 2)
     assert JournalReader(path).gaps()["BTCUSDT"][-1].first_id == 8
-    assert JournalReader(path).get_meta("status") == "fine"
+    assert JournalReader(path).get_status() == "fine"
     assert desk.commits.empty()
 
 
@@ -247,7 +247,7 @@ def test_a_sign_of_life_is_written_every_few_seconds_though_nothing_happens(
 
     for now in range(began_at, began_at + 30_000, 100):
         desk.ingest.tick(now, is_caught_up=True)
-        written.add(JournalReader(path).get_meta("status"))
+        written.add(JournalReader(path).get_status())
 
     words = sorted(int(word) for word in written if word)
     assert 5 <= len(words) <= 6
@@ -264,7 +264,7 @@ def test_the_status_is_not_written_beside_every_bar(path: Path, journal: Journal
         trade = make_trade(now - began_at, START + now - began_at)
         desk.ingest.handle(Payloads(CONNECTION, Batch([raw_message(trade)]), now))
         desk.ingest.tick(now, is_caught_up=True)
-        written.add(JournalReader(path).get_meta("status"))
+        written.add(JournalReader(path).get_status())
 
     assert len(written) == 10
 
@@ -277,7 +277,7 @@ def test_the_last_word_is_written_at_the_end_though_nothing_else_is(
 
     assert desk.ingest.finish(now_ms())
 
-    assert JournalReader(path).get_meta("status") == "the end"
+    assert JournalReader(path).get_status() == "the end"
 
 
 def test_how_long_what_comes_waits_is_known(journal: Journal) -> None:

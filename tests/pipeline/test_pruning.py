@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from bintrades.core.ledger import LedgerState
 from bintrades.journal.cursor import Cursor
 from bintrades.journal.pruning import PRUNE_BATCH
-from bintrades.pipeline.pruning import DELIVERED, Pruning
+from bintrades.pipeline.pruning import Pruning
 from bintrades.testing.bars import sample_bar, sample_bars
 from tests.journals import finished, open_journal, stored
 
@@ -131,7 +131,7 @@ def test_a_collector_that_never_lives_for_an_hour_prunes_as_well(path: Path) -> 
 def test_a_word_in_the_journal_that_nobody_wrote_only_has_bars_stay_longer(
     journal: Journal, path: Path
 ) -> None:
-    journal.set_meta(DELIVERED, "[[nonsense")
+    journal.set_delivered("[[nonsense")
     journal.write(finished(*sample_bars(2)), NOW)
     deliver(path)
     pruning = Pruning(journal, ["store"], RETENTION_MS)
