@@ -13,6 +13,8 @@ from bintrades.core.ledger import LedgerState
 from bintrades.core.write_batch import Checkpoint, WriteBatch
 from bintrades.journal.reader import JournalReader
 from bintrades.journal.writer import Journal
+from bintrades.model import Gap, GapCause, GapOutcome
+from bintrades.testing.bars import OPEN_TIME_MS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
@@ -26,6 +28,10 @@ INTERVAL_MS = 10_000
 NOBODY = 65_534
 PAGE = 4_096
 SECTOR = 512
+NOW = OPEN_TIME_MS + 60_000
+"""Some time after the first sample bars."""
+
+GAP = Gap(10, 29, NOW, NOW + 500, GapCause.RECONNECT, attempts=2, last_error="no answer")
 
 
 def open_journal(path: Path) -> Journal:
@@ -173,3 +179,43 @@ def spoil_unnoticed(journal: Path, kind: str, seed: int) -> None:
 def _overwrite(file: BinaryIO, place: int, content: bytes) -> None:
     file.seek(place)
     file.write(content)
+
+
+def gap_within(bar: Bar, first_id: int = 7, last_id: int = 9) -> Gap:
+    """Return a gap that touches *bar*."""
+    return Gap(first_id, last_id, bar.open_time_ms + 100, bar.open_time_ms + 200, GapCause.SKIPPED)
+
+
+def ledger(*gaps: Gap) -> LedgerState:
+    """Return what is known of a symbol with these gaps."""
+    return LedgerState(next_id=1_000, last_time=NOW, gaps=gaps)
+
+
+def aside(path: Path) -> list[Path]:
+    """Return the files of quarantined journals."""
+    return sorted(path.parent.glob(f"{path.name}.damaged-*"))
+
+
+def files_aside(path: Path) -> list[Path]:
+    """Return the damaged files without what SQLite keeps beside them."""
+    return [file for file in aside(path) if not file.name.endswith(("-wal", "-shm"))]
+
+
+def ledger_through(bars: list[Bar]) -> LedgerState:
+    """Return what is known when all trades of *bars* were had."""
+    return LedgerState(bars[-1].last_trade_id + 1, bars[-1].last_trade_time_ms, ())
+
+
+def past(path: Path) -> list[tuple[int, int, str]]:
+    """Return the gaps that have ended: ids and how."""
+    return [
+        (each.gap.first_id, each.gap.last_id, each.outcome)
+        for each in JournalReader(path).past_gaps()
+    ]
+
+
+def write_gaps(journal: Journal, *gaps: Gap, now: int = NOW, **resolved: tuple[int, int]) -> None:
+    """Write what is missing of one symbol now, and why ids are missing no longer."""
+    changes = finished(BTCUSDT=ledger(*gaps))
+    changes.resolved = [("BTCUSDT", *span, GapOutcome(why)) for why, span in resolved.items()]
+    journal.write(changes, now)

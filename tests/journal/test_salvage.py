@@ -1,4 +1,4 @@
-"""What a damaged journal leads to: what can be read is kept, and nothing is lost in silence."""
+"""What is saved of a damaged journal; all else is missing again."""
 
 from __future__ import annotations
 
@@ -15,19 +15,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from bintrades.core.ledger import Ledger, LedgerState
+from bintrades.core.ledger import LedgerState
 from bintrades.core.write_batch import Checkpoint, WriteBatch
 from bintrades.errors import JournalDamaged, JournalError
 from bintrades.journal import recovery
-from bintrades.journal.bars import neighbours
 from bintrades.journal.cursor import Cursor
 from bintrades.journal.lock import identity
-from bintrades.journal.lost import is_outdated, lost_gaps
+from bintrades.journal.lost import lost_gaps
 from bintrades.journal.reader import JournalReader
 from bintrades.journal.salvage import salvage_file
-from bintrades.journal.schema import BLOCK_MS
 from bintrades.journal.spare import spare_file
-from bintrades.journal.writer import Journal
 from bintrades.model import LOST, START, Gap, GapCause
 from bintrades.testing.bars import OPEN_TIME_MS, sample_bar, sample_bars
 from tests.journals import (
@@ -44,69 +41,10 @@ from tests.journals import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from bintrades.core.write_batch import Key
-    from bintrades.model import Bar
+    from bintrades.journal.writer import Journal
 
-NOW = OPEN_TIME_MS + 10**8
-SYMBOLS = ("BTCUSDT", "ETHUSDT", "币安人生USDT")
-COUNT = 300
-
-
-def made(path: Path, symbols: Iterable[str] = SYMBOLS, count: int = COUNT) -> dict[str, list[Bar]]:
-    """Write a journal of bars that join, all of them closed, and return them."""
-    bars = {symbol: sample_bars(count, symbol=symbol) for symbol in symbols}
-    first = Gap(
-        0, 0, OPEN_TIME_MS - 100, OPEN_TIME_MS - 50, GapCause.SKIPPED, last_error="no answer"
-    )
-    with journal_at(path) as journal:
-        for start in range(0, count, 50):
-            batch = [bar for each in bars.values() for bar in each[start : start + 50]]
-            journal.write(
-                WriteBatch(
-                    finished=by_key(batch),
-                    checkpoints={
-                        symbol: Checkpoint(
-                            LedgerState(
-                                each[start : start + 50][-1].last_trade_id + 1,
-                                each[start : start + 50][-1].last_trade_time_ms,
-                                (first,),
-                            ),
-                            closed_through=each[start : start + 50][-1].open_time_ms,
-                        )
-                        for symbol, each in bars.items()
-                    },
-                ),
-                NOW,
-            )
-    return bars
-
-
-def unexplained(path: Path, bars: dict[str, list[Bar]]) -> list[str]:
-    """Return which bars are neither there, whole, nor on record as missing, nor still to come."""
-    with journal_at(path) as journal:
-        next_ids = {
-            symbol: 2**62 if state.next_id is None else state.next_id
-            for symbol, state in ledgers_of(journal).items()
-        }
-    gaps = JournalReader(path).gaps()
-    wrong = [f"{name}: its gap" for name in bars if not gaps.get(name) and next_ids.get(name)]
-    for symbol, expected in bars.items():
-        found = {bar.open_time_ms: bar for bar in stored(path, symbol)}
-        for bar in expected:
-            kept = found.get(bar.open_time_ms)
-            if kept is not None and kept.trade_count == bar.trade_count and kept.is_complete:
-                continue
-            on_record = any(
-                (gap.first_id < 0 or gap.first_id <= bar.first_trade_id <= gap.last_id)
-                and gap.touches(bar.open_time_ms, INTERVAL_MS)
-                for gap in gaps.get(symbol, ())
-            )
-            is_to_come = bar.first_trade_id >= next_ids.get(symbol, 2**62)
-            if not (on_record or is_to_come):
-                wrong.append(f"{symbol} {bar.first_trade_id}: {kept}")
-    return wrong
+from tests.damaged_journals import COUNT, NOW, SYMBOLS, Found, forget, made, remove, unexplained
 
 
 def counted_twice(path: Path) -> list[str]:
@@ -414,13 +352,6 @@ def test_a_symbol_whose_checkpoint_is_gone_and_newest_row_nonsense_is_salvaged(
     assert unexplained(path, bars) == []
 
 
-class Found:
-    """What a reader that meets damage says."""
-
-    def __call__(self, reason: str, file: tuple[int, int]) -> None:
-        self.last = (reason, file)
-
-
 def test_a_store_that_read_of_the_damaged_file_reports_nothing_of_the_new_one(path: Path) -> None:
     made(path)
     with journal_at(path) as journal:
@@ -468,109 +399,6 @@ def test_a_salvage_that_was_cut_off_is_begun_again_and_a_finished_one_taken_over
     assert len(stored(path)) == COUNT
 
 
-def remove(path: Path) -> None:
-    """Remove a journal and what SQLite keeps beside it, as somebody may who wants room."""
-    for suffix in ("", "-wal", "-shm"):
-        path.with_name(path.name + suffix).unlink(missing_ok=True)
-
-
-def test_a_journal_that_is_gone_at_the_start_goes_on_before_the_bars_that_were_open(
-    path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    bars = sample_bars(3)
-    still_open = replace(bars[2], is_closed=False)
-    gap = Gap(
-        2,
-        2,
-        bars[0].open_time_ms + 1,
-        bars[0].open_time_ms + 2,
-        GapCause.SKIPPED,
-        is_abandoned=True,
-    )
-    later = Gap(8, 8, bars[2].open_time_ms + 1, bars[2].open_time_ms + 2, GapCause.SKIPPED)
-    state = LedgerState(10, bars[2].last_trade_time_ms, (gap, later))
-    saved = {"BTCUSDT": Checkpoint(state, (still_open,), bars[1].open_time_ms)}
-    with journal_at(path) as journal:
-        journal.write(WriteBatch(finished=by_key(bars[:2]), checkpoints=saved), NOW)
-    remove(path)
-
-    with journal_at(path) as journal:
-        (checkpoint,) = journal.checkpoints.values()
-        journal.write(WriteBatch(amendments=by_key(bars[1:2])), NOW)
-
-    lost, known = checkpoint.ledger.gaps
-    assert (lost.cause, lost.is_abandoned, known) == (LOST, True, gap)
-    assert lost.touches(bars[1].open_time_ms, INTERVAL_MS)
-    assert not lost.touches(bars[2].open_time_ms, INTERVAL_MS)
-    assert checkpoint.ledger.next_id == still_open.first_trade_id
-    assert checkpoint.ledger.last_time == still_open.open_time_ms
-    assert checkpoint.open_bars == ()
-    assert [bar.is_complete for bar in stored(path)] == [False], "the rest of it may be lost"
-    assert "the journal is lost" in caplog.text
-    assert f"{spare_file(path)} says" in caplog.text
-
-
-def test_a_journal_that_is_gone_at_the_start_goes_on_before_what_was_missing(path: Path) -> None:
-    bars = sample_bars(4)
-    gap = Gap(5, 5, bars[1].open_time_ms + 1, bars[1].open_time_ms + 2, GapCause.SKIPPED)
-    saved = {
-        "BTCUSDT": Checkpoint(
-            LedgerState(13, bars[3].last_trade_time_ms, (gap,)), (), bars[3].open_time_ms
-        )
-    }
-    with journal_at(path) as journal:
-        journal.write(WriteBatch(finished=by_key(bars), checkpoints=saved), NOW)
-    remove(path)
-
-    with journal_at(path) as journal:
-        (checkpoint,) = journal.checkpoints.values()
-
-    assert checkpoint.ledger.next_id == bars[1].first_trade_id, "its bar is whole again"
-    assert checkpoint.ledger.last_time == bars[1].open_time_ms
-    assert [gap.cause for gap in checkpoint.ledger.gaps] == [LOST]
-    assert checkpoint.closed_through == bars[0].open_time_ms
-
-
-def test_of_a_journal_that_is_gone_with_all_that_was_known_each_symbol_begins_with_a_gap(
-    path: Path,
-) -> None:
-    made(path)
-    remove(path)
-    spare_file(path).write_bytes(b"\xa5" * 500)
-
-    for _ in range(2):  # it stays on record, once
-        with journal_at(path) as journal:
-            journal.flush_removed_symbols(["BTCUSDT", "LTCUSDT"], NOW)
-            states = ledgers_of(journal)
-
-            assert states.keys() == {"BTCUSDT", "LTCUSDT"}
-            for state in states.values():
-                (gap,) = state.gaps
-                assert (gap.cause, gap.is_abandoned, state.next_id) == (LOST, True, None)
-                assert not gap.touches(OPEN_TIME_MS, INTERVAL_MS)
-
-
-def test_a_first_start_and_one_without_either_file_begin_without_a_gap(path: Path) -> None:
-    with journal_at(path) as journal:
-        journal.flush_removed_symbols(["BTCUSDT"], NOW)
-        assert journal.checkpoints == {}
-    made(path)
-    remove(path)
-    spare_file(path).unlink()
-
-    with journal_at(path) as journal:
-        journal.flush_removed_symbols(["BTCUSDT"], NOW)
-        assert journal.checkpoints == {}
-
-
-def test_a_spare_of_another_interval_is_not_taken_for_one_of_this_journal(path: Path) -> None:
-    made(path)
-    remove(path)
-
-    with closing(Journal(path, market="spot", interval_ms=60_000)) as journal:
-        assert journal.checkpoints == {}
-
-
 def test_a_damaged_journal_is_told_with_what_to_do(path: Path) -> None:
     made(path)
     spoil_pages(path, pages_of(path, "bars"))
@@ -608,26 +436,6 @@ def test_a_commit_survives_a_loss_of_power_however_the_journal_was_opened(path: 
         assert setting(journal) == full, "begun anew"
 
 
-def test_a_cursor_of_nonsense_has_its_store_get_all_bars_again(path: Path) -> None:
-    made(path)
-    for store in ("text", "far", "good"):
-        cursor = Cursor(path, store)
-        bars, sequence = cursor.next_bars(100)
-        cursor.move(sequence, bars)
-    with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute("UPDATE cursors SET sequence = 'x' WHERE store = 'text'")
-        connection.execute("UPDATE cursors SET sequence = 1 << 60 WHERE store = 'far'")
-
-    with journal_at(path) as journal:
-        journal.save_readable("a reader says so", identity(path))
-
-    all_bars = COUNT * len(SYMBOLS)
-    waiting = {
-        name: JournalReader(path).store(name).waiting_bars for name in ("text", "far", "good")
-    }
-    assert waiting == {"text": all_bars, "far": all_bars, "good": all_bars - 100}
-
-
 @pytest.mark.parametrize("spoilt", [b"rejectad_at", b"\xff\xfe\xfdected_at"])
 def test_a_spoilt_schema_is_damage_and_no_fault_of_the_disk(path: Path, spoilt: bytes) -> None:
     bars = made(path)
@@ -642,328 +450,6 @@ def test_a_spoilt_schema_is_damage_and_no_fault_of_the_disk(path: Path, spoilt: 
         journal.write(WriteBatch(), NOW)
 
     assert unexplained(path, bars) == []
-
-
-def test_gaps_that_are_gone_without_any_error_are_noticed_at_the_start(path: Path) -> None:
-    made(path)
-    with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute("DROP TRIGGER gap_removed")  # nobody has counted them off
-        connection.execute("DELETE FROM gaps WHERE symbol = 'BTCUSDT'")
-
-    with journal_at(path) as journal:
-        gaps = {symbol: state.gaps for symbol, state in ledgers_of(journal).items()}
-
-    assert {symbol: gap[0].last_error for symbol, gap in gaps.items()} == dict.fromkeys(
-        SYMBOLS, "its gaps could not be read"
-    )
-    with journal_at(path) as journal:
-        assert {symbol: state.gaps for symbol, state in ledgers_of(journal).items()} == gaps
-
-
-def test_a_store_whose_cursor_is_nonsense_gets_all_bars_again_without_a_restart(
-    path: Path,
-) -> None:
-    made(path)
-    damaged = Found()
-    cursor = Cursor(path, "shelf", damaged)
-    bars, sequence = cursor.next_bars(100)
-    cursor.move(sequence, bars)
-    with journal_at(path) as journal:
-        with closing(sqlite3.connect(path)) as connection, connection:
-            connection.execute("UPDATE cursors SET sequence = 'x'")
-
-        with pytest.raises(JournalDamaged):
-            cursor.next_bars(2_000)
-        journal.save_readable(*damaged.last)
-
-        assert len(cursor.next_bars(2_000)[0]) == COUNT * len(SYMBOLS)
-
-
-def forget(path: Path, statement: str) -> None:
-    """Have rows be gone of which nobody says a word, as where a page is an older one again."""
-    with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute(statement)
-
-
-def test_a_symbol_whose_checkpoint_is_gone_goes_on_behind_its_newest_bar(
-    path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    bars = made(path)["BTCUSDT"]
-    absent = Gap(4, 6, OPEN_TIME_MS, bars[1].end_time_ms, GapCause.SKIPPED, absent_at=NOW)
-    known = LedgerState(3 * COUNT + 1, bars[-1].last_trade_time_ms, (), (absent,))
-    with journal_at(path) as journal:
-        journal.write(WriteBatch(checkpoints={"BTCUSDT": Checkpoint(known)}), NOW)
-    spare_file(path).unlink()
-    forget(path, "DELETE FROM checkpoints WHERE symbol = 'BTCUSDT'")
-
-    for _ in range(2):
-        with journal_at(path) as journal:
-            checkpoint = journal.checkpoints["BTCUSDT"]
-
-        assert checkpoint.ledger.next_id == 3 * COUNT + 1
-        assert checkpoint.ledger.last_time == bars[-1].last_trade_time_ms
-        assert checkpoint.closed_through == bars[-1].open_time_ms
-        assert checkpoint.ledger.absent == (absent,), "a trade of theirs is welcome still"
-        assert checkpoint.ledger.gaps == (), "what came since is one as soon as a trade comes"
-    assert caplog.text.count("what the journal knew of a symbol cannot be read") == 1
-    assert {gap.cause for gap in ledgers_of(journal)["ETHUSDT"].gaps} == {"skipped"}
-
-
-def test_a_symbol_whose_checkpoint_is_an_older_one_again_goes_on_behind_its_newest_bar(
-    path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    made(path, count=50)
-    empty_log(path)
-    before = path.read_bytes()
-    bars = made(path, count=100)
-    empty_log(path)
-    (page,) = (slice((at - 1) * PAGE, at * PAGE) for at in pages_of(path, "checkpoints"))
-    after = path.read_bytes()
-    path.write_bytes(after[: page.start] + before[page] + after[page.stop :])
-
-    for _ in range(2):
-        with journal_at(path) as journal:
-            for symbol, each in bars.items():
-                checkpoint = journal.checkpoints[symbol]
-
-                assert checkpoint.ledger.next_id == each[-1].last_trade_id + 1
-                assert checkpoint.closed_through == each[-1].open_time_ms
-    assert caplog.text.count("what the journal knew of a symbol cannot be read") == len(SYMBOLS)
-    assert unexplained(path, bars) == []
-
-
-def test_a_checkpoint_of_ids_that_have_begun_anew_is_not_taken_for_an_older_one(
-    path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    bars = made(path)["BTCUSDT"]
-    before = Ledger(LedgerState(bars[-1].last_trade_id + 1, bars[-1].last_trade_time_ms, ()))
-    ledger = Ledger.renumbered(before, bars[-1].end_time_ms + 1, bars[-1].last_trade_time_ms + 1)
-    with journal_at(path) as journal:
-        for _ in range(2):
-            state = ledger.state
-            assert state is not None
-            journal.write(WriteBatch(checkpoints={"BTCUSDT": Checkpoint(state)}), NOW)
-            ledger.admit(1, bars[-1].end_time_ms + 2_000)
-
-            with closing(sqlite3.connect(path)) as connection:
-                assert not is_outdated(connection, "BTCUSDT", journal.checkpoints["BTCUSDT"])
-
-    with journal_at(path) as journal:
-        assert ledgers_of(journal)["BTCUSDT"] == state
-    assert caplog.text == ""
-
-
-def test_newest_bars_that_are_gone_without_any_error_are_missing_again_at_the_start(
-    path: Path,
-) -> None:
-    bars = made(path)
-    gone = bars["BTCUSDT"][-3:]
-    forget(path, "DROP TRIGGER bar_removed")  # nobody has counted them off
-    forget(path, f"DELETE FROM bars WHERE open_time >= {gone[0].open_time_ms}")  # noqa: S608
-
-    for _ in range(2):
-        with journal_at(path) as journal:
-            gaps = ledgers_of(journal)["BTCUSDT"].gaps
-
-        assert [(gap.first_id, gap.last_id) for gap in gaps[1:]] == [
-            (gone[0].first_trade_id, gone[-1].last_trade_id)
-        ]
-    assert len(list(path.parent.glob("*.damaged-*[0-9]"))) == 1, "it is on record from then on"
-    assert unexplained(path, bars) == []
-
-
-def test_a_newest_bar_that_is_on_record_as_missing_is_not_looked_for(path: Path) -> None:
-    newest = made(path)["BTCUSDT"][-1].open_time_ms
-    forget(path, f"UPDATE bars SET value = '12x4' WHERE open_time = {newest}")  # noqa: S608
-    with journal_at(path) as journal:
-        journal.lose_unreadable([("BTCUSDT", newest)])
-        states = ledgers_of(journal)
-
-    with journal_at(path) as journal:
-        assert ledgers_of(journal) == states
-    assert list(path.parent.glob("*.damaged-*")) == []
-
-
-def test_newest_bars_that_were_lost_with_an_earlier_file_are_not_looked_for(path: Path) -> None:
-    bars = made(path)["BTCUSDT"]
-    with journal_at(path) as journal:
-        remove(path)
-        journal.write(WriteBatch(amendments=by_key(bars[:1])), NOW)
-        states = ledgers_of(journal)
-
-    with journal_at(path) as journal:
-        assert ledgers_of(journal) == states
-    assert list(path.parent.glob("*.damaged-*")) == []
-
-
-def test_newest_bars_that_were_pruned_are_not_looked_for(path: Path) -> None:
-    bars = made(path)["BTCUSDT"]
-    late = OPEN_TIME_MS + COUNT * INTERVAL_MS + 60_000
-    cursor = Cursor(path, "store")
-    taken, sequence = cursor.next_bars(10**6)
-    cursor.move(sequence, taken, [(bars[0], "ugly")])
-    with journal_at(path) as journal:
-        state = LedgerState(3 * COUNT + 4, late, ())
-        still_open = sample_bar(
-            open_time_ms=late,
-            first_trade_id=3 * COUNT + 1,
-            last_trade_id=3 * COUNT + 3,
-            is_closed=False,
-        )
-        saved = Checkpoint(state, (still_open,), bars[-1].open_time_ms)
-        journal.write(WriteBatch(checkpoints={"BTCUSDT": saved}), 10**15)
-        while journal.prune(["store"], 10**14) or journal.has_more_to_prune:
-            pass
-    assert [bar.open_time_ms for bar in stored(path)] == [OPEN_TIME_MS, late]
-    with journal_at(path) as journal:
-        assert ledgers_of(journal)["BTCUSDT"] == state
-    assert list(path.parent.glob("*.damaged-*")) == []
-
-
-def test_to_find_that_no_checkpoint_is_an_older_one_costs_a_few_steps_a_symbol(
-    path: Path,
-) -> None:
-    symbols = [f"S{place}USDT" for place in range(20)]
-    made(path, symbols, count=1_000)
-    steps = []
-    with journal_at(path) as journal, closing(sqlite3.connect(path)) as connection:
-        connection.set_progress_handler(lambda: steps.append(1), 1)
-        for symbol in symbols:
-            assert not is_outdated(connection, symbol, journal.checkpoints[symbol])
-
-    assert len(steps) < 300 * len(symbols)
-
-
-@pytest.mark.parametrize(
-    "loss",
-    ["DELETE FROM checkpoints", "UPDATE checkpoints SET next_id = 7"],
-)
-def test_ids_beyond_where_a_symbol_goes_on_again_are_not_kept_as_absent_or_missing(
-    path: Path, loss: str
-) -> None:
-    first, second, third = sample_bars(3)  # of the ids 1 to 3, 4 to 6, 7 to 9
-    still_open = replace(third, first_trade_id=13, last_trade_id=15, is_closed=False)
-    absent = Gap(7, 9, second.open_time_ms, third.end_time_ms, GapCause.SKIPPED, absent_at=NOW)
-    gap = replace(absent, first_id=10, last_id=12, absent_at=0)
-    state = LedgerState(16, third.last_trade_time_ms, (gap,), (absent,))
-    with journal_at(path) as journal:
-        journal.write(
-            WriteBatch(
-                finished=by_key([first, second]),
-                checkpoints={"BTCUSDT": Checkpoint(state, (still_open,), second.open_time_ms)},
-            ),
-            NOW,
-        )
-    forget(path, loss)
-    spare_file(path).unlink()
-
-    with journal_at(path) as journal:
-        known = ledgers_of(journal)["BTCUSDT"]
-        assert (known.next_id, known.gaps, known.absent) == (7, (), ())
-        journal.write(WriteBatch(checkpoints={"BTCUSDT": Checkpoint(state)}), NOW)
-
-    with journal_at(path) as journal:
-        assert ledgers_of(journal)["BTCUSDT"] == state, "found again, and written down once"
-
-
-def test_trades_that_only_a_lost_checkpoint_had_are_missing_again(path: Path) -> None:
-    first, second = sample_bars(2)  # of the ids 1 to 3 and 4 to 6
-    unclosed = replace(second, first_trade_id=5, trade_count=2, is_closed=False)
-    holey = replace(second, trade_count=2, is_closed=False)
-    state = LedgerState(7, second.last_trade_time_ms, ())
-    for stopped_with in (unclosed, holey):
-        with journal_at(path) as journal:
-            journal.write(
-                WriteBatch(
-                    finished=by_key([first, stopped_with]),
-                    checkpoints={"BTCUSDT": Checkpoint(state, (second,), first.open_time_ms)},
-                ),
-                NOW,
-            )
-        forget(path, "DELETE FROM checkpoints")
-        spare_file(path).unlink()
-        with journal_at(path) as journal:
-            checkpoint = journal.checkpoints["BTCUSDT"]
-        remove(path)
-        spare_file(path).unlink()
-
-        assert checkpoint.ledger.next_id == 7
-        assert [bar.trade_count for bar in checkpoint.open_bars] == [2]
-        (gap,) = checkpoint.ledger.gaps
-        assert gap.touches(second.open_time_ms, INTERVAL_MS)
-        assert not gap.touches(first.open_time_ms, INTERVAL_MS), "nothing of that one is missing"
-        assert (gap.first_id, gap.last_id) == ((4, 4) if stopped_with is unclosed else (-1, -1))
-
-
-def test_a_symbol_without_checkpoint_or_bar_goes_on_as_is_known_beside_the_journal(
-    path: Path,
-) -> None:
-    still_open = replace(sample_bar(), is_closed=False)
-    state = LedgerState(still_open.last_trade_id + 1, still_open.last_trade_time_ms, ())
-    made(path, ["ETHUSDT"])
-    with journal_at(path) as journal:
-        journal.write(
-            WriteBatch(checkpoints={"BTCUSDT": Checkpoint(state, (still_open,))}),
-            NOW,
-        )
-    forget(path, "DELETE FROM checkpoints WHERE symbol = 'BTCUSDT'")
-
-    with journal_at(path) as journal:
-        known = ledgers_of(journal)["BTCUSDT"]
-
-    assert known.next_id == still_open.first_trade_id
-    assert known.last_time == still_open.open_time_ms
-
-
-def test_so_it_is_when_all_checkpoints_are_gone(path: Path) -> None:
-    bars = made(path)
-    forget(path, "DELETE FROM checkpoints")
-    spare_file(path).unlink()
-
-    with journal_at(path) as journal:
-        states = ledgers_of(journal)
-
-    assert {symbol: state.next_id for symbol, state in states.items()} == dict.fromkeys(
-        SYMBOLS, 3 * COUNT + 1
-    )
-    assert unexplained(path, bars) == []
-
-
-def gap_without_bars(path: Path, lost: list[tuple[int, str]], **changes: int) -> Gap:
-    """Return what is missing of a symbol that has no bars left, its checkpoint with *changes*."""
-    made(path)
-    with journal_at(path) as journal, closing(sqlite3.connect(path)) as connection:
-        known = journal.checkpoints["BTCUSDT"]
-        through = changes.pop("closed_through", known.closed_through)
-        checkpoint = Checkpoint(replace(known.ledger, **changes), closed_through=through)
-        connection.execute("DELETE FROM bars")
-        (gap,) = lost_gaps(connection, "BTCUSDT", lost, checkpoint, INTERVAL_MS)
-    return gap
-
-
-def test_what_is_lost_of_a_symbol_reaches_up_to_the_end_of_its_newest_bar_and_no_further(
-    path: Path,
-) -> None:
-    newest = OPEN_TIME_MS + (COUNT - 1) * INTERVAL_MS
-
-    gap = gap_without_bars(path, [(0, "no bar can be found")])
-
-    assert gap.touches(newest, INTERVAL_MS)
-    assert not gap.touches(newest + INTERVAL_MS, INTERVAL_MS)
-
-
-def test_bars_of_an_hour_that_may_be_lost_reach_no_further_than_the_newest_trade(
-    path: Path,
-) -> None:
-    hour = OPEN_TIME_MS - OPEN_TIME_MS % BLOCK_MS
-    feared = [(hour, "a page"), (hour + BLOCK_MS - INTERVAL_MS, "a page")]
-
-    gap = gap_without_bars(
-        path, feared, last_time=OPEN_TIME_MS + 5_000, closed_through=OPEN_TIME_MS
-    )
-
-    assert gap.touches(OPEN_TIME_MS, INTERVAL_MS)
-    assert not gap.touches(OPEN_TIME_MS + INTERVAL_MS, INTERVAL_MS)
 
 
 def test_what_only_resend_finds_damaged_is_salvaged_at_the_next_start_and_bars_stay(
@@ -982,41 +468,3 @@ def test_what_only_resend_finds_damaged_is_salvaged_at_the_next_start_and_bars_s
 
     assert list(path.parent.glob("*.damaged-*"))
     assert unexplained(path, bars) == []
-
-
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
-@given(
-    places=st.sets(st.integers(0, 800), max_size=12),
-    others=st.sets(st.integers(0, 800), max_size=12),
-    place=st.integers(0, 800),
-)
-def test_the_bars_beside_a_lost_one_are_found_wherever_they_are(
-    places: set[int], others: set[int], place: int
-) -> None:
-    bars = [sample_bar(open_time_ms=OPEN_TIME_MS + at * INTERVAL_MS) for at in places]
-    foreign = [
-        sample_bar(open_time_ms=OPEN_TIME_MS + at * INTERVAL_MS, symbol="ETHUSDT") for at in others
-    ]
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "journal"
-        with journal_at(path) as journal:
-            journal.write(WriteBatch(finished=by_key([*bars, *foreign])), NOW)
-        with closing(sqlite3.connect(path)) as connection:
-            found = neighbours(connection, "BTCUSDT", OPEN_TIME_MS + place * INTERVAL_MS)
-
-    before = max((at for at in places if at < place), default=None)
-    after = min((at for at in places if at > place), default=None)
-    assert [(row[1] - OPEN_TIME_MS) // INTERVAL_MS if row else None for row in found] == [
-        before,
-        after,
-    ]
-
-
-def test_to_find_the_bars_beside_a_lost_one_costs_a_few_steps(path: Path) -> None:
-    made(path, count=1_000)
-    steps = []
-    with closing(sqlite3.connect(path)) as connection:
-        connection.set_progress_handler(lambda: steps.append(1), 1)
-        assert all(neighbours(connection, "ETHUSDT", OPEN_TIME_MS + 500 * INTERVAL_MS))
-
-    assert len(steps) < 1_000
