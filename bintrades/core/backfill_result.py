@@ -17,7 +17,7 @@ class BackfillResult:
 
     symbol: str
     gap: Gap  # that was asked about
-    runs: Sequence[TradeRange] = ()
+    ranges: Sequence[TradeRange] = ()
     absent: Sequence[tuple[int, int]] = ()  # ids that do not exist, first and last of each range
     absent_at: int = 0  # when the exchange had confirmed that often enough, on its clock
     begins_at: int | None = None  # of a start gap: the first id that is wanted

@@ -216,7 +216,7 @@ class Series:
         if result.abandoned_through is not None:
             ledger.abandon(result.abandoned_through, result.abandoned_before_ms)
         with decimal.localcontext(EXACT):
-            count = sum(map(self._fill_range, result.runs))
+            count = sum(map(self._fill_range, result.ranges))
         for first_id, last_id in result.absent:
             ledger.close_absent(first_id, last_id, result.absent_at)
             self._resolve(first_id, last_id, GapOutcome.ABSENT)

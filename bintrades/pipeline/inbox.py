@@ -55,5 +55,5 @@ def size_of(event: Event) -> int:
         batch = event.batch
         return _EVENT_BYTES + len(batch.array) + _MESSAGE_BYTES * len(batch.lengths)
     if isinstance(event, BackfillResult):
-        return _EVENT_BYTES + _TRADE_BYTES * len(event.runs)
+        return _EVENT_BYTES + _TRADE_BYTES * len(event.ranges)
     return _EVENT_BYTES

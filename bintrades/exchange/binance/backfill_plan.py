@@ -42,7 +42,7 @@ class Aggregate(NamedTuple):
     """A row of aggTrades: its trades, and the aggregate's own id, which paging goes by."""
 
     id: int
-    run: TradeRange | None  # None: the exchange has marked it invalid
+    trades: TradeRange | None  # None: the exchange has marked it invalid
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,10 +157,11 @@ class BackfillPlan:
         if entry.progress.first_of_all is not None:
             return self._on_first_trades(entry, request, rows, now)
         unknown = self._queue.unknown_ids(request.symbol)
-        own = [run for run in rows if gap.first_id <= run.first_id <= gap.last_id]
-        own_ids = {run.first_id for run in own}
-        runs = [run for run in rows if run.first_id in own_ids or unknown.is_wanted(run.first_id)]
-        if runs:
+        own_ids = {each.first_id for each in rows if gap.first_id <= each.first_id <= gap.last_id}
+        ranges = [
+            each for each in rows if each.first_id in own_ids or unknown.is_wanted(each.first_id)
+        ]
+        if ranges:
             entry.backoff = None
         absent = self._confirmed_absent(request, _TRADES, rows, now)
         is_from_zero = request.from_id == 0
@@ -171,11 +172,11 @@ class BackfillPlan:
         if seen_through < gap.last_id and len(rows) < request.limit:
             self._queue.back_off(entry, now)  # the exchange's database lags behind its streams
             error = "the exchange does not have it all yet"
-        elif own or (gap.first_id, gap.last_id) in absent:
+        elif own_ids or (gap.first_id, gap.last_id) in absent:
             entry.due = now
         else:
             error = self._queue.await_confirmation(entry, _TRADES, now)
-        return self._result(request, runs, absent, error=error)
+        return self._result(request, ranges, absent, error=error)
 
     def on_aggregates(
         self, request: AggregatesRequest, rows: Sequence[Aggregate], now: int
@@ -187,7 +188,7 @@ class BackfillPlan:
             progress.next_aggregate = progress.page_end = None
             self._queue.back_off(entry, now)
             return self._result(request, error="the exchange has nothing there yet")
-        valid = [run for _, run in rows if run is not None]
+        valid = [trades for _, trades in rows if trades is not None]
         if not valid:
             progress.next_aggregate = rows[-1].id + 1
             self._queue.back_off(entry, now)
@@ -219,7 +220,7 @@ class BackfillPlan:
         wanted_from = gap.first_id if older is None else max(gap.first_id, older.last_id + 1)
         if gap.is_start and not progress.is_begun and older is None:
             wanted_from = valid[0].first_id
-        runs = _within(valid, wanted_from, gap.last_id)
+        ranges = _within(valid, wanted_from, gap.last_id)
         absent = self._confirmed_absent(request, _AGGREGATES, valid, now)
         is_beginning = gap.is_start and not request.is_oldest and not progress.is_begun
         is_older_left = request.is_oldest and wanted_from > gap.first_id
@@ -228,8 +229,8 @@ class BackfillPlan:
         progress.needs_ids = last_id >= gap.last_id
         progress.next_aggregate = None if progress.needs_ids else rows[-1].id + 1
         lacks_trades = progress.needs_ids and now < self._no_trades_until
-        is_left = any(_holes(wanted_from, gap.last_id, runs))
-        if runs:
+        is_left = any(_holes(wanted_from, gap.last_id, ranges))
+        if ranges:
             entry.backoff = None
         if last_id < gap.last_id and len(rows) < self._aggregates_page:
             self._queue.back_off(entry, now)
@@ -237,7 +238,7 @@ class BackfillPlan:
             entry.retry_at(self._no_trades_until if lacks_trades else now)
         return self._result(
             request,
-            runs,
+            ranges,
             absent,
             begins_at=wanted_from if is_beginning else None,
             has_older=is_beginning and older is not None,
@@ -262,10 +263,10 @@ class BackfillPlan:
         if progress.back_steps == 0:
             progress.first_aggregate = rows[0].id
         entry.due = now
-        wanted = [run for run in valid if run.time >= (request.begins_ms or 0)]
-        runs = _within(wanted, gap.first_id, gap.last_id)
+        wanted = [each for each in valid if each.time >= (request.begins_ms or 0)]
+        ranges = _within(wanted, gap.first_id, gap.last_id)
         if request.from_id == 0 and rows[0].id >= progress.first_aggregate:
-            return self._on_nothing_older(entry, request, valid[0].first_id, runs, now)
+            return self._on_nothing_older(entry, request, valid[0].first_id, ranges, now)
         if progress.back_steps == 0:
             progress.next_aggregate = max(0, progress.first_aggregate - 1)
         elif progress.back_steps == 1:
@@ -277,14 +278,14 @@ class BackfillPlan:
         if progress.next_aggregate < 0:
             progress.next_aggregate, progress.back_steps = None, 0
             self._queue.back_off(entry, now)
-        return self._result(request, runs)
+        return self._result(request, ranges)
 
     def _on_nothing_older(
         self,
         entry: QueuedGap[_Progress],
         request: AggregatesRequest,
         first_id: int,
-        runs: Sequence[TradeRange],
+        ranges: Sequence[TradeRange],
         now: int,
     ) -> BackfillResult:
         """Have historicalTrades asked as well whether *first_id* is the first trade of all."""
@@ -294,10 +295,10 @@ class BackfillPlan:
             progress.is_begun, progress.needs_ids, progress.next_aggregate = True, True, None
         elif now < self._no_trades_until:
             progress.is_begun = True
-            return self._result(request, runs, begins_at=first_id)
+            return self._result(request, ranges, begins_at=first_id)
         else:
             progress.first_of_all = first_id
-        return self._result(request, runs)
+        return self._result(request, ranges)
 
     def _on_first_trades(
         self,
@@ -328,10 +329,10 @@ class BackfillPlan:
         gap, progress = request.gap, entry.progress
         page = valid if progress.page_end is None else [progress.page_end, *valid]
         progress.next_aggregate = progress.page_end = None
-        runs = _within(valid, gap.first_id, gap.last_id)
+        ranges = _within(valid, gap.first_id, gap.last_id)
         absent = self._confirmed_absent(request, _AGGREGATES, page, now)
         error = None
-        if any(run.first_id <= gap.last_id and run.last_id >= gap.first_id for run in valid):
+        if any(each.first_id <= gap.last_id and each.last_id >= gap.first_id for each in valid):
             entry.absence = None
             self._queue.back_off(entry, now)
             error = "aggTrades has trades that historicalTrades lacks"
@@ -341,7 +342,7 @@ class BackfillPlan:
                 entry.due = now
             else:
                 error = self._queue.await_confirmation(entry, _AGGREGATES, now)
-        return self._result(request, runs, absent, error=error)
+        return self._result(request, ranges, absent, error=error)
 
     def _confirmed_absent(
         self, request: Request, endpoint: str, rows: Sequence[TradeRange], now: int
@@ -355,7 +356,7 @@ class BackfillPlan:
     def _result(
         self,
         request: Request,
-        runs: Sequence[TradeRange] = (),
+        ranges: Sequence[TradeRange] = (),
         absent: Sequence[tuple[int, int]] = (),
         *,
         begins_at: int | None = None,
@@ -366,7 +367,7 @@ class BackfillPlan:
         return BackfillResult(
             request.symbol,
             request.gap,
-            runs,
+            ranges,
             absent,
             self._clock,
             begins_at=begins_at,
@@ -453,33 +454,33 @@ class BackfillPlan:
         return from_id
 
 
-def _within(runs: Iterable[TradeRange], first_id: int, last_id: int) -> list[TradeRange]:
-    return [run for run in runs if first_id <= run.first_id and run.last_id <= last_id]
+def _within(ranges: Iterable[TradeRange], first_id: int, last_id: int) -> list[TradeRange]:
+    return [each for each in ranges if first_id <= each.first_id and each.last_id <= last_id]
 
 
-def _last_before(runs: Iterable[TradeRange], time: int) -> TradeRange | None:
-    """Return the last run of which it is certain that it and all before it are older than *time*.
+def _last_before(ranges: Iterable[TradeRange], time: int) -> TradeRange | None:
+    """Return the last range that is certain to be older than *time*, as are all before it.
 
     Since `T` may be in disorder, that takes one that is older by more than that, and from there on
     consecutive ids.
     """
     last = None
-    for run in runs:
-        if run.time >= time:
+    for each in ranges:
+        if each.time >= time:
             break
-        is_first_of_all = run.first_id == 0
-        is_next = last is not None and run.first_id == last.last_id + 1
-        if run.time < time - DISORDER_MS or is_first_of_all or is_next:
-            last = run
+        is_first_of_all = each.first_id == 0
+        is_next = last is not None and each.first_id == last.last_id + 1
+        if each.time < time - DISORDER_MS or is_first_of_all or is_next:
+            last = each
     return last
 
 
-def _holes(first_id: int, last_id: int, runs: Sequence[TradeRange]) -> Iterator[tuple[int, int]]:
-    """Yield the ranges of ids from *first_id* to *last_id* that no run has."""
+def _holes(first_id: int, last_id: int, ranges: Sequence[TradeRange]) -> Iterator[tuple[int, int]]:
+    """Yield the ranges of ids from *first_id* to *last_id* that none of *ranges* has."""
     expected = first_id
-    for run in runs:
-        if run.first_id > expected:
-            yield expected, run.first_id - 1
-        expected = run.last_id + 1
+    for each in ranges:
+        if each.first_id > expected:
+            yield expected, each.first_id - 1
+        expected = each.last_id + 1
     if expected <= last_id:
         yield expected, last_id

@@ -1,4 +1,4 @@
-"""Past trades over REST, as runs of ids (docs: "Old trade lookup", "Aggregate trades list")."""
+"""Past trades over REST, as ranges of ids (docs: "Old trade lookup", "Aggregate trades list")."""
 
 from __future__ import annotations
 
@@ -72,8 +72,8 @@ class PastTrades:
         )
         # A set, since equal rows are one trade.
         found = (_trade(request.symbol, row) for row in rows if row.trade_id >= request.from_id)
-        runs = {run for run in found if run is not None}
-        in_order = sorted(runs, key=lambda run: run.first_id)
+        ranges = {each for each in found if each is not None}
+        in_order = sorted(ranges, key=lambda each: each.first_id)
         _check_order(request.symbol, in_order)
         return in_order
 
@@ -89,19 +89,20 @@ class PastTrades:
 
     def latest(self, symbol: str) -> TradeRange | None:
         """Return the last aggregate of *symbol*, the cheapest request there is."""
-        runs = [run for _, run in self._aggregates(symbol, {"limit": 1}) if run is not None]
-        return runs[-1] if runs else None
+        rows = self._aggregates(symbol, {"limit": 1})
+        valid = [trades for _, trades in rows if trades is not None]
+        return valid[-1] if valid else None
 
     def _aggregates(self, symbol: str, params: dict[str, int]) -> list[Aggregate]:
         rows = self._rest.get(
             self._market.aggregate_trades, {"symbol": symbol, **params}, list[_AggregateRow]
         )
-        aggregates = {Aggregate(row.aggregate_id, _run(symbol, row)) for row in rows}
+        aggregates = {Aggregate(row.aggregate_id, _aggregated(symbol, row)) for row in rows}
         in_order = sorted(aggregates, key=lambda aggregate: aggregate.id)
         for (earlier, _), (later, _) in pairwise(in_order):
             if later == earlier:
                 raise RestError(f"{symbol}: the answer has two aggregates {later}")
-        _check_order(symbol, [run for _, run in in_order if run is not None])
+        _check_order(symbol, [trades for _, trades in in_order if trades is not None])
         return in_order
 
 
@@ -109,14 +110,14 @@ def _trade(symbol: str, row: _TradeRow) -> TradeRange | None:
     return _checked(symbol, row, row.trade_id, row.trade_id)
 
 
-def _run(symbol: str, row: _AggregateRow) -> TradeRange | None:
+def _aggregated(symbol: str, row: _AggregateRow) -> TradeRange | None:
     return None if row.first_id == _NOTHING else _checked(symbol, row, row.first_id, row.last_id)
 
 
 def _checked(
     symbol: str, row: _TradeRow | _AggregateRow, first_id: int, last_id: int
 ) -> TradeRange | None:
-    """Return the run of *row*; None if the exchange has marked it invalid, as in old data.
+    """Return the trades of *row*; None if the exchange has marked it invalid, as in old data.
 
     Raises RestError if it has numbers that are none.
     """
@@ -127,15 +128,15 @@ def _checked(
         time = milliseconds(row.time)
     except (ValueError, DecimalException) as error:
         raise RestError(f"{symbol}: the answer has a number that cannot be: {error}") from error
-    run = TradeRange(first_id, last_id, price, quantity, time, row.is_buyer_maker)
-    if run.last_id < run.first_id or not (_is_usable(run.price) and _is_usable(run.quantity)):
-        raise RestError(f"{symbol}: the answer has a row that cannot be: {run}"[:500])
-    return run
+    trades = TradeRange(first_id, last_id, price, quantity, time, row.is_buyer_maker)
+    if last_id < first_id or not (_is_usable(price) and _is_usable(quantity)):
+        raise RestError(f"{symbol}: the answer has a row that cannot be: {trades}"[:500])
+    return trades
 
 
-def _check_order(symbol: str, runs: Sequence[TradeRange]) -> None:
-    """Raise RestError if one of *runs* does not begin after the one before it ends."""
-    for earlier, later in pairwise(runs):
+def _check_order(symbol: str, ranges: Sequence[TradeRange]) -> None:
+    """Raise RestError if one of *ranges* does not begin after the one before it ends."""
+    for earlier, later in pairwise(ranges):
         if later.first_id <= earlier.last_id:
             raise RestError(
                 f"{symbol}: the answer has trade {later.first_id} after {earlier.last_id}"

@@ -267,8 +267,8 @@ def test_without_single_trades_all_that_aggregates_tell_is_filled_and_the_rest_w
     for symbol in SYMBOLS:
         gaps = story.aggregator.gaps(symbol)
         missing = {i for gap in gaps for i in range(gap.first_id, gap.last_id + 1)}
-        for _, run in story.databases[symbol].aggregates:
-            assert not missing.issuperset(range(run.first_id, run.last_id + 1))
+        for _, each in story.databases[symbol].aggregates:
+            assert not missing.issuperset(range(each.first_id, each.last_id + 1))
         assert all("no historicalTrades" in (gap.last_error or "") for gap in gaps)
 
     story.has_single_trades = True
@@ -317,7 +317,7 @@ def test_a_page_asked_for_by_id_reaches_back_to_the_gaps_before() -> None:
     repaired = plan.on_trades(request, rows(5, 6, 7, 8, 9), now=0)
 
     assert repaired.gap == gap(8, 8)
-    assert [run.first_id for run in repaired.runs] == [6, 8]
+    assert [each.first_id for each in repaired.ranges] == [6, 8]
     assert repaired.error is None
 
 
@@ -328,7 +328,7 @@ def test_a_page_that_does_not_reach_its_gap_yet_still_fills_those_before() -> No
 
     repaired = plan.on_trades(request, rows(6, 7), now=0)
 
-    assert [run.first_id for run in repaired.runs] == [6]
+    assert [each.first_id for each in repaired.ranges] == [6]
     assert repaired.error == "the exchange does not have it all yet"
 
 
@@ -348,7 +348,7 @@ def test_a_gap_at_the_end_of_a_full_page_of_trades_is_asked_for_again_at_once() 
 
     repaired = plan.on_trades(request, rows(3, 5, 6, 7, 8), now=0)
 
-    assert [run.first_id for run in repaired.runs] == [5, 6, 7, 8]
+    assert [each.first_id for each in repaired.ranges] == [5, 6, 7, 8]
     assert repaired.error is None
     update(plan, BTC, [gap(9, 9)], now=0)
     assert request_of(plan).gap == gap(9, 9)
@@ -391,7 +391,7 @@ def test_what_aggregates_cannot_tell_at_the_edges_is_asked_for_by_id() -> None:
 
     repaired = plan.on_aggregates(request, aggregates((3, 5), (6, 7), (8, 12)), now=0)
 
-    assert [(run.first_id, run.last_id) for run in repaired.runs] == [(6, 7)]
+    assert [(each.first_id, each.last_id) for each in repaired.ranges] == [(6, 7)]
     update(plan, BTC, [gap(5, 5), gap(8, 9)], now=0)
     assert request_of(plan, now=FIRST_REQUEST_AFTER_MS) == TradesRequest(BTC, gap(8, 9), 7, 4)
 
@@ -401,7 +401,7 @@ def test_a_large_hole_that_aggregates_reach_around_is_asked_for_by_id() -> None:
     request = request_of(plan)
     assert isinstance(request, AggregatesRequest)
 
-    assert plan.on_aggregates(request, aggregates((4, 4), (31, 31)), now=0).runs == []
+    assert plan.on_aggregates(request, aggregates((4, 4), (31, 31)), now=0).ranges == []
     update(plan, BTC, [gap(5, 30, attempts=1)], now=0)
 
     assert isinstance(request_of(plan), TradesRequest)
@@ -415,13 +415,13 @@ def test_aggregates_that_the_exchange_has_marked_invalid_are_passed_over() -> No
 
     repaired = plan.on_aggregates(request, invalid, now=0)
 
-    assert (repaired.runs, repaired.error) == ((), "the exchange has nothing valid there")
+    assert (repaired.ranges, repaired.error) == ((), "the exchange has nothing valid there")
     update(plan, BTC, [gap(5, 40, attempts=1)], 0)
     again = request_of(plan, now=1_000)
     assert isinstance(again, AggregatesRequest)
     assert again.from_id == 105
     mixed = [Aggregate(105, None), *aggregates((6, 9), first=106), Aggregate(107, None)]
-    assert [run.first_id for run in plan.on_aggregates(again, mixed, now=0).runs] == [6]
+    assert [each.first_id for each in plan.on_aggregates(again, mixed, now=0).ranges] == [6]
 
 
 def test_the_gap_before_the_first_trade_begins_at_the_interval_and_what_is_before_is_unwanted() -> (
@@ -440,7 +440,7 @@ def test_the_gap_before_the_first_trade_begins_at_the_interval_and_what_is_befor
 
     assert repaired.begins_at == 97
     assert repaired.abandoned_through is None
-    assert [(run.first_id, run.last_id) for run in repaired.runs] == [(97, 98)]
+    assert [(each.first_id, each.last_id) for each in repaired.ranges] == [(97, 98)]
 
 
 def test_only_the_first_page_tells_where_the_first_interval_begins() -> None:
@@ -620,7 +620,7 @@ def test_a_host_without_single_trades_is_asked_for_aggregates_of_small_gaps_too(
 
     repaired = plan.on_aggregates(request, aggregates((4, 5), (6, 8), (9, 9)), now=3_000)
 
-    assert [(run.first_id, run.last_id) for run in repaired.runs] == [(6, 8)]
+    assert [(each.first_id, each.last_id) for each in repaired.ranges] == [(6, 8)]
     assert repaired.error == (
         "this host has no historicalTrades, and aggregates do not tell these trades"
     )
@@ -633,7 +633,7 @@ def test_an_answer_that_leaves_nothing_is_no_failure_for_want_of_single_trades()
 
     repaired = plan.on_aggregates(request, aggregates((5, 7), (8, 8)), now=3_000)
 
-    assert (len(repaired.runs), repaired.error) == (2, None)
+    assert (len(repaired.ranges), repaired.error) == (2, None)
 
 
 def test_ids_before_the_beginning_are_not_what_aggregates_failed_to_tell() -> None:
@@ -694,7 +694,7 @@ def test_a_short_or_empty_page_is_no_proof_of_absence() -> None:
         for page in (rows(), rows(5), rows(5, 6)):
             repaired = plan.on_trades(request, page, now)
             assert repaired.absent == []
-            assert len(repaired.runs) == len(page)
+            assert len(repaired.ranges) == len(page)
             assert repaired.error == "the exchange does not have it all yet"
 
 
@@ -921,7 +921,7 @@ def test_a_later_look_that_tells_nothing_is_made_again_soon() -> None:
 
     repaired = plan.on_trades(request, rows(900, 901), 0)
 
-    assert (repaired.absent, len(repaired.runs)) == ([], 0)
+    assert (repaired.absent, len(repaired.ranges)) == ([], 0)
     update(plan, BTC, [absent_gap(5, 7, attempts=1)], 0)
     assert plan.next_request(999, NOON + HOUR) is None
     assert isinstance(plan.next_request(1_000, NOON + HOUR), TradesRequest)
@@ -934,7 +934,7 @@ def test_trades_of_absent_and_of_abandoned_ids_are_welcome_in_any_answer() -> No
 
     repaired = plan.on_trades(request, rows(1, 2, 3, 4, 5, 6, 7), 0)
 
-    assert [run.first_id for run in repaired.runs] == [2, 4, 6]
+    assert [each.first_id for each in repaired.ranges] == [2, 4, 6]
 
 
 def test_where_the_first_bar_begins_takes_a_trade_from_before_it() -> None:
@@ -945,7 +945,7 @@ def test_where_the_first_bar_begins_takes_a_trade_from_before_it() -> None:
     # It leaves out 51 to 60, and nothing in it shows that.
     repaired = plan.on_aggregates(request, aggregates((61, 61), (62, 99), first=171), now=0)
 
-    assert (repaired.begins_at, [run.first_id for run in repaired.runs]) == (None, [61, 62])
+    assert (repaired.begins_at, [each.first_id for each in repaired.ranges]) == (None, [61, 62])
     left = replace(start_gap(60), attempts=1)
     update(plan, BTC, [left], now=0)
     request = request_of(plan, now=FIRST_REQUEST_AFTER_MS)
@@ -964,7 +964,7 @@ def test_a_trade_from_before_the_first_bar_is_looked_for_by_the_number_of_its_ag
         assert isinstance(request, AggregatesRequest)
         asked.append(request.from_id)
         repaired = plan.on_aggregates(request, answer, now)
-        assert (repaired.begins_at, repaired.runs) == (None, [])
+        assert (repaired.begins_at, repaired.ranges) == (None, [])
         update(plan, BTC, [replace(start_gap(99), attempts=now + 1)], now)
     request = request_of(plan, now=3)
     assert isinstance(request, AggregatesRequest)
@@ -986,7 +986,7 @@ def test_trades_just_before_the_first_bar_are_not_taken_as_long_as_it_is_not_kno
 
     repaired = plan.on_aggregates(request, page, now=0)
 
-    assert (repaired.begins_at, [run.first_id for run in repaired.runs]) == (None, [96])
+    assert (repaired.begins_at, [each.first_id for each in repaired.ranges]) == (None, [96])
 
 
 def test_ids_between_a_trade_from_before_the_first_bar_and_its_first_one_stay_missing() -> None:
@@ -1000,7 +1000,7 @@ def test_ids_between_a_trade_from_before_the_first_bar_and_its_first_one_stay_mi
 
     repaired = plan.on_aggregates(request, page, now=0)
 
-    assert (repaired.begins_at, [run.first_id for run in repaired.runs]) == (51, [61, 71])
+    assert (repaired.begins_at, [each.first_id for each in repaired.ranges]) == (51, [61, 71])
 
 
 def test_the_first_trade_of_all_needs_no_trade_before_it() -> None:
@@ -1057,7 +1057,7 @@ def test_where_they_do_not_agree_the_beginning_is_looked_for_again(
 
     repaired = plan.on_trades(request, answer, now=3)
 
-    assert (repaired.runs, repaired.begins_at) == ((), None)
+    assert (repaired.ranges, repaired.begins_at) == ((), None)
     update(plan, BTC, [replace(start_gap(9), attempts=9)], now=3)
     again = request_of(plan, now=HOUR)
     assert isinstance(again, AggregatesRequest)
@@ -1100,7 +1100,7 @@ def test_of_a_gap_that_began_too_long_ago_only_the_older_part_is_abandoned() -> 
     repaired = plan.on_aggregates(request, page, now=0)
 
     assert (repaired.abandoned_through, repaired.abandoned_before_ms) == (17, oldest - 2_000)
-    assert [run.first_id for run in repaired.runs] == [18, 21]
+    assert [each.first_id for each in repaired.ranges] == [18, 21]
 
 
 def test_a_page_that_begins_with_a_young_trade_is_no_proof_that_what_is_before_is_too_old() -> None:
@@ -1112,7 +1112,7 @@ def test_a_page_that_begins_with_a_young_trade_is_no_proof_that_what_is_before_i
     repaired = plan.on_aggregates(request, aggregates((18, 19), (20, 20)), now=0)
 
     assert repaired.abandoned_through is None
-    assert [run.first_id for run in repaired.runs] == [18, 20]
+    assert [each.first_id for each in repaired.ranges] == [18, 20]
     left = gap(5, 17, since=NOON - 2 * HOUR, until=NOON)
     update(plan, BTC, [left], now=-FIRST_REQUEST_AFTER_MS)
     again = request_of(plan, clock=NOON)
@@ -1190,7 +1190,11 @@ def test_an_answer_for_a_gap_that_has_gone_meanwhile_does_no_harm() -> None:
     assert isinstance(request, TradesRequest)
     update(plan, BTC, [], now=0)
 
-    assert [run.first_id for run in plan.on_trades(request, rows(5, 6, 7, 8), 0).runs] == [5, 6, 7]
+    assert [each.first_id for each in plan.on_trades(request, rows(5, 6, 7, 8), 0).ranges] == [
+        5,
+        6,
+        7,
+    ]
     assert plan.failed(request, "no", 0).error == "no"
     assert plan.is_empty
 

@@ -58,7 +58,7 @@ def test_an_answer_is_what_the_plan_makes_of_it(
 
     result = history.fetch(TRADES)
 
-    assert (result.gap, [run.first_id for run in result.runs]) == (GAP, [5, 6, 7])
+    assert (result.gap, [each.first_id for each in result.ranges]) == (GAP, [5, 6, 7])
 
 
 def test_a_host_that_lacks_historical_trades_twice_is_asked_for_aggregates(

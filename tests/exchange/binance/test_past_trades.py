@@ -76,17 +76,19 @@ def test_trades_come_by_id_exactly_as_they_were(history: PastTrades) -> None:
 def test_no_more_trades_are_asked_for_than_the_task_says(
     exchange: ExchangeSimulator, history: PastTrades
 ) -> None:
-    assert [run.first_id for run in history.trades(trades_task(1, limit=2))] == [1, 2]
+    assert [each.first_id for each in history.trades(trades_task(1, limit=2))] == [1, 2]
     request = exchange.rest_requests[-1]
     assert request.path == "/api/v3/historicalTrades"
     assert request.query == {"symbol": SYMBOL, "fromId": "1", "limit": "2"}
 
 
-def test_aggregates_come_as_runs_of_ids(history: PastTrades) -> None:
+def test_aggregates_come_as_ranges_of_ids(history: PastTrades) -> None:
     first, second, third = history.aggregates(aggregates_task(start_ms=NOON))
 
-    assert first.run == TradeRange(1, 2, Decimal("60000.10"), Decimal("0.3"), NOON, False)
-    assert [(each.run.first_id, each.run.last_id) for each in (second, third) if each.run] == [
+    assert first.trades == TradeRange(1, 2, Decimal("60000.10"), Decimal("0.3"), NOON, False)
+    assert [
+        (each.trades.first_id, each.trades.last_id) for each in (second, third) if each.trades
+    ] == [
         (3, 3),
         (6, 6),
     ]
@@ -130,7 +132,7 @@ def test_aggregates_marked_invalid_have_no_trades_but_keep_their_place(
     rows = history.aggregates(aggregates_task(1))
 
     assert [row.id for row in rows] == [10, 11, 12]
-    assert [row.run is None for row in rows] == [True, False, True]
+    assert [row.trades is None for row in rows] == [True, False, True]
     assert isinstance(rows[0], Aggregate)
 
 
@@ -139,7 +141,7 @@ def test_trades_that_cost_nothing_and_trades_before_the_asked_one_are_left_out(
 ) -> None:
     answer(exchange, trade_row(3), trade_row(5), trade_row(6, price="0"), trade_row(7, qty="0.0"))
 
-    assert [run.first_id for run in history.trades(trades_task(4))] == [5]
+    assert [each.first_id for each in history.trades(trades_task(4))] == [5]
 
 
 BAD_NUMBERS = [
@@ -213,12 +215,12 @@ def test_times_in_microseconds_are_rounded_down_to_milliseconds(
     exchange: ExchangeSimulator, history: PastTrades
 ) -> None:
     answer(exchange, trade_row(1, time=NOON * 1_000 + 999), trade_row(2, time=NOON + 1))
-    assert [run.time for run in history.trades(trades_task())] == [NOON, NOON + 1]
+    assert [each.time for each in history.trades(trades_task())] == [NOON, NOON + 1]
 
     answer(exchange, aggregate_row(10, 4, 4, T=NOON * 1_000 + 999))
     (row,) = history.aggregates(aggregates_task(1))
-    assert row.run is not None
-    assert row.run.time == NOON
+    assert row.trades is not None
+    assert row.trades.time == NOON
 
 
 @pytest.mark.parametrize("ids", [(1, 2, 3), (3, 1, 2), (2, 1, 3, 2, 2)])
@@ -227,7 +229,7 @@ def test_trades_may_come_in_any_order_and_twice(
 ) -> None:
     answer(exchange, *map(trade_row, ids))
 
-    assert [run.first_id for run in history.trades(trades_task())] == [1, 2, 3]
+    assert [each.first_id for each in history.trades(trades_task())] == [1, 2, 3]
 
 
 @pytest.mark.parametrize("ids", [(10, 11, 12), (12, 10, 11), (11, 12, 10, 12, 11)])
@@ -240,7 +242,7 @@ def test_aggregates_may_come_in_any_order_and_twice(
     aggregates = history.aggregates(aggregates_task(1))
 
     assert [row.id for row in aggregates] == [10, 11, 12]
-    assert [row.run and row.run.last_id for row in aggregates] == [3, None, 4]
+    assert [row.trades and row.trades.last_id for row in aggregates] == [3, None, 4]
 
 
 @pytest.mark.parametrize("changes", [{"price": "1.6"}, {"qty": "3"}, {"time": NOON + 1}], ids=str)
