@@ -4,7 +4,7 @@ BintradesError
 ├── ConfigError       a file, an option or a plugin is not usable: mend it and start again
 ├── JournalError      the journal cannot be read or written
 │   ├── JournalInUse      another collector has it: wait for that one's end
-│   └── JournalDamaged    what is in it is spoilt: what can be read is saved by the collector
+│   └── JournalDamaged    its content is corrupt: what can be read is saved by the collector
 ├── ProtocolError     the exchange sent what RFC 6455 or its own documentation forbids
 ├── ExchangeError     the exchange's REST side refused or could not answer
 └── RejectedBars      a store will never take these bars; raised by storage plugins
@@ -44,7 +44,7 @@ class JournalInUse(JournalError):  # noqa: N818 - named for what is the case
 
 
 class JournalDamaged(JournalError):  # noqa: N818 - named for what is the case
-    """The file is spoilt where it was to be read: trying again is of no use."""
+    """The file is corrupt where it was read: trying again is of no use."""
 
 
 class ProtocolError(BintradesError):

@@ -67,7 +67,7 @@ def run(config: Config, stores: Sequence[Store], reasons: StopReasons) -> int:
     """
     journal = _open_journal(config, reasons)
     if journal is None:
-        return 0  # told to stop while another collector had it
+        return 0  # stopped while another collector had it
     process = Process()
     process.publish(journal)
     with closing(journal), closing(_open_exchange(config, journal)) as exchange:
@@ -78,7 +78,7 @@ def run(config: Config, stores: Sequence[Store], reasons: StopReasons) -> int:
             allowed = "allowed: names and patterns that leave some"
             raise ConfigError(f"{config.path}: {error}; {allowed}") from error
         if not symbols:
-            return 0  # told to stop before the exchange had answered
+            return 0  # stopped before the exchange had answered
         resources = Resources(journal, exchange, stores, process, reasons)
         collector = Collector(config, symbols, resources)
         return Service(config, collector, resources, reasons).run()
@@ -106,7 +106,7 @@ def _wait_with_heartbeat(
 
 
 def _open_journal(config: Config, reasons: StopReasons) -> Journal | None:
-    """Open the journal once no other collector has it; None when told to stop before.
+    """Open the journal once no other collector has it; None when stopped before.
 
     What starts collectors may be gone and come back while its last one goes on, as when supervisord
     is killed. It gives up on a program that always ends at once, so this waits, for as long as

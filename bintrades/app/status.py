@@ -85,7 +85,7 @@ def _figures(text: str | None) -> dict[str, Any] | None:
         figures = json.loads(text or "null")
     except ValueError as error:
         log.warning(
-            "what the collector has said last is nonsense in the journal",
+            "the collector's last status in the journal cannot be read",
             extra={"event": "status_unreadable", "error": str(error)},
         )
         return None

@@ -124,7 +124,7 @@ def _kept(journal: Journal) -> list[SymbolInfo] | None:
         rows = _listing.decode(text)
     except msgspec.DecodeError as error:
         log.warning(
-            "the list of symbols of the last start is nonsense and is forgotten",
+            "the list of symbols of the last start cannot be read and is discarded",
             extra={"event": "symbol_list_discarded", "error": str(error)},
         )
         return None

@@ -23,7 +23,7 @@ class OpenExchange(Protocol):
         """Return the market of *options*.
 
         *weight_share* is the percentage of the exchange's request weight that may be used, and
-        *banned_for_ms* for how long an earlier process was told to make no requests.
+        *banned_for_ms* for how long an earlier process was asked to make no requests.
         """
 
 

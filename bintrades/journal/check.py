@@ -1,6 +1,6 @@
 """What SQLite has not noticed about bars of a damaged journal. Pure, but for what is read of rows.
 
-A row may have become nonsense, and rows may be gone without an error: a page that holds fewer than
+A row may have become invalid, and rows may be gone without an error: a page that holds fewer than
 it did, or that of another table, is a page like any other. What bars say of each other and what the
 small tables say of them tells which are missing.
 """
@@ -82,7 +82,7 @@ def has_corrupt_counts(connection: sqlite3.Connection) -> bool:
 def read_counts(connection: sqlite3.Connection) -> dict[str, int]:
     """Return what is counted as it is written, by name. Raises sqlite3.Error."""
     if has_corrupt_counts(connection):
-        raise UnreadableRow("what is counted is nonsense")
+        raise UnreadableRow("the counts are invalid")
     return dict(connection.execute("SELECT name, value FROM counts"))
 
 

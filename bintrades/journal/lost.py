@@ -95,7 +95,7 @@ def lost_gaps(
 def corrupt_beside(connection: sqlite3.Connection, symbol: str, open_time: int) -> int | None:
     """Return the open time of a bar beside a lost one that cannot tell what was lost, if any.
 
-    Its ids, or its count, are nonsense: it is lost as well. Raises sqlite3.Error.
+    Its ids, or its count, are invalid: it is lost as well. Raises sqlite3.Error.
     """
     for row in neighbours(connection, symbol, open_time):
         if row is not None and not all(isinstance(row[at], int) for at in _TELLING):
@@ -185,18 +185,18 @@ def is_outdated(connection: sqlite3.Connection, symbol: str, checkpoint: Checkpo
     """Whether the newest bar of *symbol* has ids beyond *checkpoint*, written later than it.
 
     A page of checkpoints of which the disk has lost a write is no error to SQLite. To go on there
-    would count trades again. Where ids have begun anew since that bar, lower ones are newer.
+    would count trades again. Where ids have restarted since that bar, lower ones are newer.
     Raises sqlite3.Error.
     """
     row, _ = neighbours(connection, symbol, _END)
     state = checkpoint.ledger
     if row is None or not all(isinstance(row[at], int) for at in (_LAST_ID, _LAST_TIME)):
         return False
-    has_begun_anew = any(
+    have_ids_restarted = any(
         gap.cause == RENUMBERED and gap.until_ms >= row[_LAST_TIME] for gap in state.gaps
     )
     is_beyond = row[_LAST_ID] >= (state.next_id or 0)
-    return bool(is_beyond and not has_begun_anew)
+    return bool(is_beyond and not have_ids_restarted)
 
 
 def lacks_newest(

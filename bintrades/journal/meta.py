@@ -1,6 +1,6 @@
 """The journal's metadata: table `facts`, one accessor for each thing that it holds.
 
-SQLite finds no fault with a value that is nonsense. Where other tables say it as well it is mended,
+SQLite finds no fault with a value that is invalid. Where other tables say it as well it is mended,
 else forgotten, with a line in the log: the collector never stands still for it.
 """
 
@@ -94,7 +94,7 @@ def read_kind(connection: sqlite3.Connection) -> Kind:
     )
     facts: dict[str, Any] = {"exchange": "binance", "stream": "trade", **dict(rows)}
     if not all(_can_be(name, facts.get(name)) for name in _CAN_BE):
-        raise UnreadableRow(f"market and interval of the bars are nonsense: {facts}")
+        raise UnreadableRow(f"market and interval of the bars are invalid: {facts}")
     return Kind(facts["market"], int(facts["interval_ms"]), facts["exchange"], facts["stream"])
 
 
@@ -227,7 +227,7 @@ def put_ban(connection: sqlite3.Connection, ban: Ban) -> None:
 
 
 def read_ban(connection: sqlite3.Connection) -> Ban:
-    """Return the ban that was kept, or one that is over if there is none or it is nonsense.
+    """Return the ban that was kept, or one that is over if there is none or it is invalid.
 
     Raises sqlite3.Error.
     """
@@ -236,8 +236,8 @@ def read_ban(connection: sqlite3.Connection) -> Ban:
         return Ban.read(text)
     except ValueError:
         log.warning(
-            "for how long the exchange wants no requests is nonsense in the journal and is"
-            " forgotten; if it still wants none, it will say so again",
+            "the rate-limit ban in the journal cannot be read and is discarded; if the"
+            " exchange still wants no requests, it will say so again",
             extra={"event": "ban_unreadable", "value": text},
         )
         return Ban.read(None)
@@ -302,7 +302,7 @@ def read_resend_place(connection: sqlite3.Connection, store: str) -> Place | Non
         if abs(place[0]) < _NEVER_MS:
             return place
     log.warning(
-        "where sending bars again has come to is nonsense: it begins with the oldest",
+        "where sending bars again has come to is invalid: it begins with the oldest",
         extra={"event": "resend_place_corrupt", "store": store, "value": text},
     )
     return _BEGINNING
@@ -325,8 +325,8 @@ def _can_be(name: str, value: Any) -> bool:
 
 
 def log_mended(name: str, value: Any) -> None:
-    """Log that a value of nonsense is replaced."""
+    """Log that an invalid value is replaced."""
     log.error(
-        "a fact of the journal is nonsense and is made anew",
+        "a value of the journal's metadata is invalid and is replaced",
         extra={"event": "journal_metadata_corrupt", "fact": name, "value": str(value)},
     )

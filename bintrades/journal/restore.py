@@ -206,7 +206,7 @@ class Restorer:
         reason = reason or "its file is gone"
         log.error(
             "the journal is lost; collecting goes on where %s says that it was, what came since is"
-            " missing and asked for again. To begin anew instead, stop, and delete both files",
+            " missing and asked for again. To start from scratch, stop, and delete both files",
             spare_file(self._path),
             extra={"event": "journal_lost", "journal": str(self._path), "error": reason},
         )

@@ -5,7 +5,7 @@ single open time is left, of which each symbol is tried alone: what then fails i
 file's table lost_bars, by symbol and open time. Everything else is small and copied row by row from
 both ends. The damaged file is only read. Memory does not grow with the number of bars.
 
-SQLite does not notice all damage: it may read rows of nonsense, or not see rows at all. So what was
+SQLite does not notice all damage: it may read invalid rows, or not see rows at all. So what was
 copied is checked, see journal_check.
 """
 
@@ -480,7 +480,7 @@ def _copy_rows(
     insert: str,
     types: Sequence[tuple[type, ...]],
 ) -> str | None:
-    """Copy rows up to the first that cannot be read, but no nonsense; return what is wrong."""
+    """Copy valid rows up to the first that cannot be read; return what is wrong."""
     reason = None
     while True:
         try:

@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 _EVERY_S = 60.0
 _ABOUT = (
     b"bintrades keeps this file beside its journal, to go on where it was should the journal be"
-    b" lost. To begin anew, delete it together with the journal.\n"
+    b" lost. To start from scratch, delete it together with the journal.\n"
 )
 
 

@@ -91,7 +91,7 @@ def read_state(connection: sqlite3.Connection) -> JournalState:
     if found := read_found_damaged(connection):
         raise UnreadableRow(found)
     if has_corrupt_counts(connection):
-        raise UnreadableRow("what is counted is nonsense")
+        raise UnreadableRow("the counts are invalid")
     if lacks_gaps(connection):
         raise UnreadableRow("gaps are missing that were counted")
     gaps, state.corrupt_gaps = read_gaps(connection)

@@ -99,7 +99,7 @@ class Dialer:
     def avoid(self, opened: Socket, copy: int = 0) -> None:
         """Try other addresses before that of *opened*, for ten minutes.
 
-        The other copies go on as before, lest all of them move to one address.
+        The other copies go on as before, so that not all of them move to one address.
         """
         with self._lock:
             self._useless[copy].add(opened.peer, now_ms())

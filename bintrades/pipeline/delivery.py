@@ -49,7 +49,7 @@ class DeliverySnapshot:
 
 
 class Delivery(Worker):
-    """Delivers to one store until it is told to finish.
+    """Delivers to one store until asked to finish.
 
     on_bad_options is called with the message when the store finds fault with its options at the
     first attempt to open it.
@@ -210,7 +210,7 @@ class Delivery(Worker):
         self._record_success()
         self.delivered_count += len(bars) - len(rejected)
         log.info(
-            "store %s took bars: %d",
+            "store %s: bars written: %d",
             self._store.name,
             len(bars) - len(rejected),
             extra={
@@ -227,7 +227,7 @@ class Delivery(Worker):
         """Forget earlier failures: also amid a backlog, of which a part has been stored."""
         if self.last_error is not None:
             log.info(
-                "store %s is well again",
+                "store %s answers again",
                 self._store.name,
                 extra={"event": "store_recovered", "store": self._store.name},
             )

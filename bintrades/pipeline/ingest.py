@@ -139,7 +139,7 @@ class Ingest:
         self._retry_at = now
         self._gathering_since: int | None = None  # when the first of the bars that wait had closed
         self._damage: tuple[str, tuple[int, int]] | None = None  # that a reader has found
-        self._unreadable: deque[Key] = deque()  # bars of which a reader has found spoilt rows
+        self._unreadable: deque[Key] = deque()  # bars of which a reader has found corrupt rows
         self._limited = LimitedLog(log)
         self._publish_gaps(aggregator.symbols)
 
@@ -261,7 +261,7 @@ class Ingest:
     def _log_renumbered(self) -> None:
         while self._aggregator.renumbered:
             log.error(
-                "the exchange has begun the trade ids of a symbol anew, as its test networks do;"
+                "the exchange has restarted the trade ids of a symbol, as its test networks do;"
                 " bars around that moment are incomplete for good",
                 extra={"event": "trade_ids_restarted", "symbol": self._aggregator.renumbered.pop()},
             )
@@ -292,12 +292,14 @@ class Ingest:
         symbol, missing = gaps.symbol, gaps.missing
         newest = self._newest_gaps.pop(symbol, None)
         if newest is not None and not missing:
-            self._limited.info("gap_closed", "nothing is missing any longer", symbol=symbol)
+            self._limited.info(
+                "gap_closed", "gap closed: no trade of the symbol is missing", symbol=symbol
+            )
         new = 0 if newest is None else bisect_right(missing, newest, key=_first_id)
         for gap in missing[new:]:
             self._limited.info(
                 "gap_opened",
-                "trades are missing",
+                "gap opened: trades are missing",
                 symbol=symbol,
                 first_id=gap.first_id,
                 last_id=gap.last_id,
@@ -417,7 +419,7 @@ class Ingest:
 
     def _record_success(self) -> None:
         if self.journal_error is not None:
-            log.info("the journal is well again", extra={"event": "journal_recovered"})
+            log.info("the journal can be written again", extra={"event": "journal_recovered"})
             self.journal_error = None
 
     def _record_failure(self, now: int, error: JournalError) -> None:

@@ -97,7 +97,7 @@ def test_without_any_list_it_is_asked_for_until_it_comes(
     assert len(exchange.rest_requests) == 4
 
 
-def test_a_list_of_the_last_start_that_is_nonsense_is_as_none(
+def test_a_list_of_the_last_start_that_is_invalid_is_as_none(
     exchange: ExchangeSimulator,
     binance: Exchange,
     journal: Journal,
@@ -107,7 +107,7 @@ def test_a_list_of_the_last_start_that_is_nonsense_is_as_none(
     exchange.rest_answer(500, times=2)
 
     assert choose_symbols(DOLLARS, binance, journal, never) == ("BTCUSDT", "ETHUSDT")
-    assert "is nonsense and is forgotten" in caplog.text
+    assert "cannot be read and is discarded" in caplog.text
 
 
 def test_asking_ends_when_the_collector_is_told_to_stop(

@@ -1,4 +1,4 @@
-"""The journal's file is spoilt or removed: every trade is stored all the same, or on record."""
+"""The journal's file is corrupt or removed: every trade is stored all the same, or on record."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def asked_for(collector: Collector) -> list[Gap]:
     return [gap for gap in missing(collector) if not gap.is_abandoned]
 
 
-def test_pages_spoilt_while_the_collector_is_down_cost_no_trade(stage: Stage) -> None:
+def test_pages_corrupt_while_the_collector_is_down_cost_no_trade(stage: Stage) -> None:
     with stage.collector() as collector:
         stage.start(collector)
         stage.send(12_000)
@@ -75,7 +75,7 @@ def test_rows_that_only_a_store_finds_unreadable_are_fetched_and_stored(stage: S
     stage.assert_stored()
 
 
-def test_a_spoilt_page_that_a_store_meets_does_not_hold_up_its_bars(stage: Stage) -> None:
+def test_a_corrupt_page_that_a_store_meets_does_not_hold_up_its_bars(stage: Stage) -> None:
     with stage.collector({"stores": {"enabled": ""}}) as collector:
         stage.start(collector)
         stage.send(20_000)

@@ -228,7 +228,7 @@ def test_a_store_that_raises_gets_every_bar_when_it_is_well_again(
         exchange.wait_for_subscription("btcusdt@trade", timeout_s=30)
         for index in range(5):
             exchange.publish("BTCUSDT", "60000", "1", time_ms=START_MS + 10_000 * index)
-        collector.wait_for_log("is well again")
+        collector.wait_for_log("answers again")
         assert collector.stop() == 0
 
     stored = output.read_text().split()

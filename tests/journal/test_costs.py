@@ -203,7 +203,7 @@ def work(path: Path, meter: Meter) -> list[int]:
 
 
 def survive_damage(path: Path) -> None:
-    """Have rows, pages and a whole journal be spoilt."""
+    """Have rows, pages and a whole journal be corrupt."""
     late = replace(sample_bar(), trade_count=1)
     with journal_at(path) as journal:
         ledger = LedgerState(2_000 * 3 + 1, END_MS, ())

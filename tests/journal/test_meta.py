@@ -1,4 +1,4 @@
-"""Facts, places and counts of the journal that are nonsense: mended or forgotten."""
+"""Facts, places and counts of the journal that are invalid: mended or forgotten."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def spoil(path: Path, statement: str) -> None:
-    """Have rows be spoilt without a trigger that notices."""
+    """Have rows be corrupt without a trigger that notices."""
     with closing(sqlite3.connect(path)) as connection, connection:
         triggers = connection.execute(
             "SELECT name, sql FROM sqlite_schema WHERE type = 'trigger'"
@@ -178,18 +178,18 @@ def test_nothing_that_a_small_table_says_stands_in_the_way(
 
 
 @pytest.mark.parametrize("value", ["", "x", "1x 2", "9" * 5_000])
-def test_a_ban_that_is_nonsense_keeps_no_collector_from_starting(
+def test_a_ban_that_is_invalid_keeps_no_collector_from_starting(
     path: Path, value: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with journal_at(path) as journal:
         put_metadata(path, "rest_blocked_until", value)
 
         assert journal.get_ban().left_ms(0) == 0
-    assert bool(value) == ("is nonsense in the journal" in caplog.text)
+    assert bool(value) == ("in the journal cannot be read" in caplog.text)
 
 
 @pytest.mark.parametrize("value", ["", "{", "[]", "7"])
-def test_a_last_word_of_a_collector_that_is_nonsense_is_as_none(path: Path, value: str) -> None:
+def test_a_last_word_of_a_collector_that_is_invalid_is_as_none(path: Path, value: str) -> None:
     with journal_at(path) as journal:
         journal.set_status(value)
 

@@ -47,17 +47,17 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize(
-    "spoilt", ["open_time = 'x'", "open_time = open_time + 0.5", "symbol = x'00'"]
+    "corrupt", ["open_time = 'x'", "open_time = open_time + 0.5", "symbol = x'00'"]
 )
 def test_a_bar_of_which_nobody_can_tell_whose_it_is_is_damage_to_pruning(
-    path: Path, spoilt: str
+    path: Path, corrupt: str
 ) -> None:
     *bars, newest = sample_bars(10)
     with journal_at(path) as journal:
         journal.write(finished(*bars, newest, BTCUSDT=ledger_through([newest])), NOW)
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute(
-            f"UPDATE bars SET {spoilt} WHERE open_time = ?",  # noqa: S608 - ours
+            f"UPDATE bars SET {corrupt} WHERE open_time = ?",  # noqa: S608 - ours
             (bars[3].open_time_ms,),
         )
     with journal_at(path) as journal:

@@ -63,7 +63,7 @@ def counted_twice(path: Path) -> list[str]:
 @pytest.mark.parametrize("is_running", [False, True])
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(seed=st.integers(0, 2**32), count=st.integers(1, 12))
-def test_whatever_pages_are_spoilt_each_bar_is_there_or_on_record_as_missing(
+def test_whatever_pages_are_corrupt_each_bar_is_there_or_on_record_as_missing(
     is_running: bool, seed: int, count: int
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -108,12 +108,12 @@ def test_what_sqlite_does_not_notice_of_the_damage_is_on_record_as_missing_too(
         assert counted_twice(path) == []
 
 
-def test_a_row_of_nonsense_is_missing_again_after_a_salvage(path: Path) -> None:
+def test_a_row_that_is_invalid_is_missing_again_after_a_salvage(path: Path) -> None:
     made(path)
-    spoilt = OPEN_TIME_MS + 7 * INTERVAL_MS
+    corrupt = OPEN_TIME_MS + 7 * INTERVAL_MS
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute(
-            "UPDATE bars SET value = '1.2.3' WHERE symbol = 'BTCUSDT' AND open_time = ?", (spoilt,)
+            "UPDATE bars SET value = '1.2.3' WHERE symbol = 'BTCUSDT' AND open_time = ?", (corrupt,)
         )
 
     with journal_at(path) as journal:
@@ -164,7 +164,7 @@ def test_a_salvage_asks_for_nothing_where_ids_are_known_not_to_exist(path: Path)
         assert ledgers_of(journal)["BTCUSDT"] == state
 
 
-def test_all_but_the_bars_of_a_spoilt_page_stays_as_it_was(path: Path) -> None:
+def test_all_but_the_bars_of_a_corrupt_page_stays_as_it_was(path: Path) -> None:
     bars = made(path)
     cursor = Cursor(path, "shelf")
     taken, sequence = cursor.next_bars(100)
@@ -271,7 +271,7 @@ def test_trades_whose_ids_lie_among_those_of_the_bar_beside_a_lost_one_are_on_re
     ]
     still_open = replace(bars[-1], is_closed=False)
     state = LedgerState(10, still_open.last_trade_time_ms, ())
-    spoilt = bars[place].open_time_ms
+    corrupt = bars[place].open_time_ms
     with journal_at(path) as journal:
         journal.write(
             WriteBatch(
@@ -281,16 +281,16 @@ def test_trades_whose_ids_lie_among_those_of_the_bar_beside_a_lost_one_are_on_re
             NOW,
         )
         with closing(sqlite3.connect(path)) as connection, connection:
-            connection.execute("UPDATE bars SET value = '12x4' WHERE open_time = ?", (spoilt,))
+            connection.execute("UPDATE bars SET value = '12x4' WHERE open_time = ?", (corrupt,))
 
-        journal.lose_unreadable([("BTCUSDT", spoilt)])
+        journal.lose_unreadable([("BTCUSDT", corrupt)])
 
         gaps = journal.take_lost().get("BTCUSDT", [])
     if place == 3:
         assert gaps == [], "its checkpoint has it"
         return
     (unknown,) = (gap for gap in gaps if gap.first_id < 0)
-    assert (unknown.since_ms, unknown.until_ms) == (spoilt, spoilt + INTERVAL_MS - 1)
+    assert (unknown.since_ms, unknown.until_ms) == (corrupt, corrupt + INTERVAL_MS - 1)
     told = {each for gap in gaps for each in range(gap.first_id, gap.last_id + 1) if each >= 0}
     others = set().union(*(each for at, each in enumerate(ids) if at != place))
     assert told.isdisjoint(others), "none of them is counted twice"
@@ -304,7 +304,7 @@ def test_a_lost_bar_beside_one_whose_missing_ids_are_known_leads_to_no_other_gap
     missing = Gap(2, 2, first.open_time_ms, first.end_time_ms, GapCause.SKIPPED)
     absent = Gap(8, 8, third.open_time_ms, third.end_time_ms, GapCause.SKIPPED, absent_at=NOW)
     state = LedgerState(10, third.last_trade_time_ms, (missing,), (absent,))
-    lost = [(second.open_time_ms, "spoilt")]
+    lost = [(second.open_time_ms, "corrupt")]
     with journal_at(path) as journal, closing(sqlite3.connect(path)) as connection:
         saved = Checkpoint(state, (), third.open_time_ms)
         changes = WriteBatch(finished=by_key([first, third]), checkpoints={"BTCUSDT": saved})
@@ -316,19 +316,19 @@ def test_a_lost_bar_beside_one_whose_missing_ids_are_known_leads_to_no_other_gap
 
 
 @pytest.mark.parametrize("column", ["first_trade_id", "last_trade_id", "trade_count"])
-def test_rows_side_by_side_whose_ids_are_nonsense_are_missing_again_together(
+def test_rows_side_by_side_whose_ids_are_invalid_are_missing_again_together(
     path: Path, column: str
 ) -> None:
     bars = made(path)["BTCUSDT"]
-    spoilt = [("BTCUSDT", bar.open_time_ms) for bar in bars[6:9]]
+    corrupt = [("BTCUSDT", bar.open_time_ms) for bar in bars[6:9]]
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.executemany(
             f"UPDATE bars SET {column} = 'x' WHERE symbol = ? AND open_time = ?",  # noqa: S608
-            spoilt,
+            corrupt,
         )
 
     with journal_at(path) as journal:
-        journal.lose_unreadable(spoilt[1:2])
+        journal.lose_unreadable(corrupt[1:2])
 
         (gap,) = journal.take_lost()["BTCUSDT"]
     assert (gap.first_id, gap.last_id) == (bars[6].first_trade_id, bars[8].last_trade_id)
@@ -337,7 +337,7 @@ def test_rows_side_by_side_whose_ids_are_nonsense_are_missing_again_together(
 
 
 @pytest.mark.parametrize("column", ["first_trade_id", "last_trade_id", "trade_count"])
-def test_a_symbol_whose_checkpoint_is_gone_and_newest_row_nonsense_is_salvaged(
+def test_a_symbol_whose_checkpoint_is_gone_and_newest_row_invalid_is_salvaged(
     path: Path, column: str
 ) -> None:
     bars = made(path)
@@ -436,14 +436,14 @@ def test_a_commit_survives_a_loss_of_power_however_the_journal_was_opened(path: 
         assert setting(journal) == full, "begun anew"
 
 
-@pytest.mark.parametrize("spoilt", [b"rejectad_at", b"\xff\xfe\xfdected_at"])
-def test_a_spoilt_schema_is_damage_and_no_fault_of_the_disk(path: Path, spoilt: bytes) -> None:
+@pytest.mark.parametrize("corrupt", [b"rejectad_at", b"\xff\xfe\xfdected_at"])
+def test_a_spoilt_schema_is_damage_and_no_fault_of_the_disk(path: Path, corrupt: bytes) -> None:
     bars = made(path)
     empty_log(path)
     content = path.read_bytes()
     assert content.count(b"rejected (store, rejected_at)") == 1
     path.write_bytes(
-        content.replace(b"rejected (store, rejected_at)", b"rejected (store, %b)" % spoilt)
+        content.replace(b"rejected (store, rejected_at)", b"rejected (store, %b)" % corrupt)
     )
 
     with journal_at(path) as journal:

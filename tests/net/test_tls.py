@@ -183,7 +183,7 @@ def test_a_bundle_that_has_not_changed_is_not_read_again(bundle: Path) -> None:
     assert bundle.exists()
 
 
-@pytest.mark.parametrize("accident", ["removed", "spoilt", "emptied"])
+@pytest.mark.parametrize("accident", ["removed", "corrupt", "emptied"])
 def test_where_a_bundle_becomes_unreadable_that_of_before_serves_on(
     authority: trustme.CA, bundle: Path, accident: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -192,7 +192,7 @@ def test_where_a_bundle_becomes_unreadable_that_of_before_serves_on(
     if accident == "removed":
         bundle.unlink()
     else:
-        bundle.write_text("not a certificate" if accident == "spoilt" else "")
+        bundle.write_text("not a certificate" if accident == "corrupt" else "")
 
     for _ in range(3):
         with server(authority) as port:

@@ -168,11 +168,13 @@ def test_the_log_tells_when_trades_are_missing_and_when_they_are_no_longer(
 ) -> None:
     with caplog.at_level(logging.INFO):
         desk.send(make_trade(0, START), make_trade(2, START + 2))
-        wait_until(lambda: "trades are missing" in caplog.text)
+        wait_until(lambda: "gap opened: trades are missing" in caplog.text)
         desk.send(make_trade(1, START + 1))
-        wait_until(lambda: "nothing is missing any longer" in caplog.text)
+        wait_until(lambda: "gap closed: no trade of the symbol is missing" in caplog.text)
 
-    (told,) = [record for record in caplog.records if record.message == "trades are missing"]
+    (told,) = [
+        record for record in caplog.records if record.message == "gap opened: trades are missing"
+    ]
     assert vars(told)["symbol"] == "BTCUSDT"
     assert (vars(told)["first_id"], vars(told)["last_id"]) == (1, 1)
 

@@ -41,7 +41,7 @@ class Harshness:
     """When which store forgets what it has acknowledged in so many milliseconds before."""
 
     damages: tuple[tuple[int, str], ...] = ()
-    """When the journal's file suffers: a page is spoilt, a write was torn, rows are just gone."""
+    """When the journal's file suffers: a page is corrupt, a write was torn, rows are just gone."""
 
     second: int | None = None
     """From when on a second collector, with a journal of its own, fills the same stores."""
@@ -105,7 +105,7 @@ def spoil_page(journal: Path, rng: Random) -> str:
     with journal.open("r+b") as file:
         file.seek(page * _PAGE + start)
         file.write(rng.randbytes(min(_PAGE - start, rng.choice([16, _PAGE]))))
-    return f"page {page + 1} is spoilt from byte {start} on"
+    return f"page {page + 1} is corrupt from byte {start} on"
 
 
 def forget_rows(journal: Path, rng: Random) -> str:

@@ -108,7 +108,7 @@ def open_exchange(
     """Assemble the market of *options*.
 
     *weight_share* is the percentage of the exchange's request weight that may be used, and
-    *banned_for_ms* for how long an earlier process was told to make no requests.
+    *banned_for_ms* for how long an earlier process was asked to make no requests.
     """
     market = MARKETS[options.market]
     budget = Budget(market.weight_per_minute, weight_share, banned_for_ms, now_ms())

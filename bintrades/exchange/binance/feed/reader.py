@@ -242,7 +242,7 @@ class Reader(Worker):
         return wait_s
 
     def _put(self, event: Event) -> None:
-        """Put *event* into the inbox, waiting while it is full, unless told to stop."""
+        """Put *event* into the inbox, waiting while it is full, unless stopped."""
         while True:
             try:
                 self._inbox.put(event, timeout=self._timing.receive_timeout_s)
