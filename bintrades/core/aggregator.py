@@ -11,7 +11,15 @@ from heapq import heappop, heappush
 from typing import TYPE_CHECKING
 
 from bintrades.core.exchange_clock import MAX_CLOCK_JUMP_MS, ExchangeClock, Witness
-from bintrades.core.series import NEVER, SAVE_WITHIN_MS, Series, Taken
+from bintrades.core.series import (
+    DUPLICATE,
+    NEVER,
+    NEXT,
+    RENUMBERED,
+    SAVE_WITHIN_MS,
+    UNWANTED,
+    Series,
+)
 from bintrades.core.write_batch import WriteBatch
 from bintrades.model import EXACT
 
@@ -19,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence, Set
 
     from bintrades.core.backfill_result import BackfillResult
+    from bintrades.core.series import Taken
     from bintrades.core.write_batch import Checkpoint
     from bintrades.model import Gap, GapSet, SeriesKey, Trade
 
@@ -110,7 +119,7 @@ class Aggregator:
             self._set_clock_back(market_time)
         if not self._has_begun:
             self._begin(market_time)
-        series_of, next_one = self._series, Taken.NEXT
+        series_of = self._series
         others = 0
         with decimal.localcontext(EXACT):
             for trade in trades:
@@ -126,7 +135,7 @@ class Aggregator:
                         event_time = self._clock.leap(Witness.of(trade), market_time)
                     market_time = event_time
                 taken = series.take(trade, event_time, market_time, now)
-                if taken is not next_one:
+                if taken is not NEXT:
                     others += 1
                     self._record(taken, series)
         self.trade_count += len(trades) - others
@@ -283,13 +292,13 @@ class Aggregator:
 
     def _record(self, taken: Taken, series: Series) -> None:
         """Follow up what a trade has changed."""
-        if taken is Taken.DUPLICATE:
+        if taken is DUPLICATE:
             self.duplicate_count += 1
             return
-        if taken is Taken.RENUMBERED:
-            self.duplicate_count += 1
+        if taken is RENUMBERED:
+            self.duplicate_count += 1  # its id had been seen, of another trade
             self.renumbered.append(series.symbol)
-        if taken is not Taken.UNWANTED:
+        if taken is not UNWANTED:
             self.trade_count += 1
         self._unsaved[series.symbol] = series
         if series.due < series.wakes_at:

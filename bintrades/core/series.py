@@ -53,7 +53,9 @@ class Taken(Enum):
     """Counted as the first one of ids that begin anew."""
 
 
-_NEXT = Taken.NEXT
+# Names of the module, since to take a member from its enum costs as much as a call.
+NEXT, COUNTED, UNWANTED, DUPLICATE, RENUMBERED = Taken
+_SKIPPED = GapCause.SKIPPED
 
 
 class Series:
@@ -194,7 +196,7 @@ class Series:
                     ledger.next_id = trade_id + 1
                     ledger.last_time = time
                     bucket.add(trade)
-                    return _NEXT
+                    return NEXT
         return self._take_other(trade, event_time)
 
     def fill(self, result: BackfillResult) -> int:
@@ -353,15 +355,15 @@ class Series:
         time = trade.time
         if not self._ledger.admit(trade.trade_id, time, self._gap_cause):
             if not self._has_begun_anew(trade):
-                return Taken.DUPLICATE
+                return DUPLICATE
             self._begin_anew()
             self._take_other(trade, time)
-            return Taken.RENUMBERED
+            return RENUMBERED
         if self._ledger.reopened:
             self._record_reopened()
-        self._gap_cause = GapCause.SKIPPED
+        self._gap_cause = _SKIPPED
         if time < self._unwanted_before:
-            return Taken.UNWANTED  # ids and times disagree: the rest of its interval will not come
+            return UNWANTED  # ids and times disagree: the rest of its interval will not come
         bucket = self._current
         if bucket is not None and bucket.open_time <= time < bucket.end_time:
             bucket.add(trade)
@@ -369,7 +371,7 @@ class Series:
             self._add_elsewhere(trade)
         if event_time >= self.due:
             self._close(event_time)
-        return Taken.COUNTED
+        return COUNTED
 
     def _has_begun_anew(self, duplicate: Trade) -> bool:
         """Whether an id that was had belongs to another numbering, as on a test network."""
@@ -452,7 +454,7 @@ class Series:
             self._changes.amend((self.symbol, bucket.open_time), bar)
             return False
         self._buckets[bucket.open_time] = bucket
-        self._reschedule()
+        self.due = min(self.due, bucket.end_time + self._grace)
         return True
 
     def _close(self, clock: int) -> None:
