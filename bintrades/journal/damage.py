@@ -23,6 +23,22 @@ WRONG_VALUES = (ArithmeticError, TypeError, ValueError, msgspec.DecodeError)
 """What values of a wrong kind raise."""
 
 
+READ_ERRORS = (sqlite3.Error, UnicodeDecodeError)
+"""What SQLite raises, and Python where a corrupt name is in what SQLite says."""
+
+_OF_THE_MACHINE = {
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_INTERRUPT,
+}
+
+
 class UnreadableRow(sqlite3.DatabaseError):
     """A row that SQLite finds nothing wrong with, but whose values are not what was written."""
 
@@ -44,6 +60,15 @@ def is_damaged(error: BaseException | None) -> bool:
         return True
     code = getattr(error, "sqlite_errorcode", 0) or 0
     return code & 0xFF in _DAMAGED or code in _UNREADABLE
+
+
+def is_of_the_file(error: Exception) -> bool:
+    """Whether *error* lies in what is read, and not in the machine.
+
+    A corrupt schema or row may lead to nearly any error.
+    """
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+    return code & 0xFF not in _OF_THE_MACHINE or is_damaged(error)
 
 
 def quarantine(path: Path) -> Path:

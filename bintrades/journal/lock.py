@@ -112,12 +112,12 @@ class JournalLock:
     def hold(self) -> None:
         """Lock the file that has the journal's name now, and make it if there is none.
 
-        Call it while no connection to that file is open: what it had before is let go of.
+        Call it while no connection to that file is open: what it locked before is released.
         """
         if not _IS_APART_FROM_SQLITE:
             os.close(os.open(self._path, os.O_RDONLY | os.O_CREAT, _MODE))
         elif self._file is None or self._identity != identity(self._path):
-            self._let_go()
+            self._release()
             self._file = _opened_and_locked(self._path, self._path)
             found = os.fstat(self._file)
             self._identity = (found.st_dev, found.st_ino)
@@ -125,12 +125,12 @@ class JournalLock:
 
     def close(self) -> None:
         """Let others have the journal. Call it after the last connection was closed."""
-        self._let_go()
+        self._release()
         if self._beside is not None:
             os.close(self._beside)
             self._beside = None
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         if self._file is not None:
             _held.discard(self._identity)
             os.close(self._file)

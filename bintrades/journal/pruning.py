@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PRUNE_BATCH = 2_000
-"""Rows looked at, and deleted, at a time, so that nobody waits long for the file's write lock."""
+"""Rows examined, and deleted, at a time, so that nobody waits long for the file's write lock."""
 
 MARK_EVERY_MS = 60_000
 """How often the end of the sequence is marked, by which the age of bars is known."""
 
-_LOOK_AGAIN = 500  # rows that had to stay, looked at each time, round and round
+_REEXAMINED = 500  # rows that had to stay, examined each time, round and round
 _END = 2**62
 
 _Prunable = tuple[str, int, int, int]
@@ -57,7 +57,7 @@ def prune(
 ) -> Pruned:
     """Delete a batch of bars last written before *before_ms* that each of *stores* has.
 
-    The arguments are those of Journal.prune(). Bars are looked at in the order of writing: each
+    The arguments are those of Journal.prune(). Bars are examined in the order of writing: each
     time the next ones, and again some of those that had to stay before.
     """
     with transaction(connection):
@@ -66,9 +66,11 @@ def prune(
         through = _END if taken is None else had_for_a_while(taken)
         through = min(through, _written_before(connection, before_ms))
 
-        before = state.looked_through
+        before = state.examined_through
         new = _bars_between(connection, before, through, PRUNE_BATCH)
-        again = _bars_between(connection, state.looked_again, min(before, through), _LOOK_AGAIN)
+        again = _bars_between(
+            connection, state.reexamined_through, min(before, through), _REEXAMINED
+        )
 
         resent_from = earliest_place(connection, stores)
         old = [row[:2] for row in (*again, *new) if _may_go(row, state, interval_ms, resent_from)]
@@ -81,9 +83,9 @@ def prune(
 
     state.pruned_through = left
     if new:
-        state.looked_through = new[-1][2]
-    state.looked_again = again[-1][2] if len(again) == _LOOK_AGAIN else 0
-    has_room = len(old) > _LOOK_AGAIN // 2  # what had to stay is leaving now
+        state.examined_through = new[-1][2]
+    state.reexamined_through = again[-1][2] if len(again) == _REEXAMINED else 0
+    has_room = len(old) > _REEXAMINED // 2  # what had to stay is leaving now
     return Pruned(len(old), len(new) == PRUNE_BATCH or (bool(again) and has_room))
 
 

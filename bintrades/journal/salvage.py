@@ -6,7 +6,7 @@ file's table lost_bars, by symbol and open time. Everything else is small and co
 both ends. The damaged file is only read. Memory does not grow with the number of bars.
 
 SQLite does not notice all damage: it may read invalid rows, or not see rows at all. So what was
-copied is checked, see journal_check.
+copied is checked, see check.py.
 """
 
 from __future__ import annotations
@@ -24,65 +24,24 @@ from typing import TYPE_CHECKING
 from bintrades.journal import meta
 from bintrades.journal.check import BarCheck, corrupt_bars, lacks_gaps
 from bintrades.journal.connection import transaction
-from bintrades.journal.damage import is_damaged
+from bintrades.journal.damage import READ_ERRORS, is_of_the_file
 from bintrades.journal.migrations import count_rows, create_uncounted
+from bintrades.journal.rows import BAR_COLUMNS
+from bintrades.journal.salvage_tables import LATER, SMALL, copy_tables, has_epochs, tables_there
 from bintrades.journal.schema import BLOCK_MS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable
     from pathlib import Path
-    from typing import Any
 
 log = logging.getLogger(__name__)
 
 _SPAN_INTERVALS = 60  # copied at a time: 180,000 bars where 3,000 symbols trade all the time
 _LOG_EVERY_S = 10.0
 
-_BARS = (
-    "symbol, open_time, version, updated_at, is_closed, is_complete, trade_count, buy_count,"
-    " quantity, buy_quantity, value, buy_value, open_price, close_price, min_price, max_price,"
-    " first_trade_id, last_trade_id, first_trade_time, last_trade_time, sequence"
-)
+_BARS = f"{BAR_COLUMNS}, sequence"
 _COPY = f"INSERT INTO main.bars ({_BARS}) SELECT {_BARS} FROM damaged.bars WHERE"  # noqa: S608
-_COPY_WITH_EPOCH = _COPY.replace(_BARS, f"{_BARS}, epoch")
-_SMALL = {  # tables of every version: how many columns are the key, and all of them
-    "facts": (1, "name, value"),
-    "cursors": (1, "store, sequence"),
-    "checkpoints": (1, "symbol, next_id, last_time, open_bars, closed_through, updated_at"),
-    "gaps": (
-        2,
-        "symbol, first_id, last_id, since, until, cause, attempts, last_error, is_abandoned",
-    ),
-    "past_gaps": (
-        2,
-        "symbol, last_id, first_id, since, until, cause, attempts, last_error, outcome, closed_at",
-    ),
-    "rejected": (3, "open_time, symbol, store, reason, rejected_at, is_due"),
-}
-_LATER = {  # tables of later versions, copied once the new file has them
-    "pruned": (1, "symbol, through"),
-    "written": (1, "at, sequence"),
-    "lost_bars": (2, "symbol, open_time, reason"),
-    "absent": (
-        2,
-        "symbol, first_id, last_id, since, until, cause, attempts, last_error, is_abandoned,"
-        " absent_at, looks",
-    ),
-}
-_ERRORS = (sqlite3.Error, UnicodeDecodeError)
-"""What SQLite raises, and Python where a corrupt name is in what SQLite says."""
-
-_OF_THE_MACHINE = {
-    sqlite3.SQLITE_FULL,
-    sqlite3.SQLITE_IOERR,
-    sqlite3.SQLITE_NOMEM,
-    sqlite3.SQLITE_BUSY,
-    sqlite3.SQLITE_LOCKED,
-    sqlite3.SQLITE_CANTOPEN,
-    sqlite3.SQLITE_PERM,
-    sqlite3.SQLITE_READONLY,
-    sqlite3.SQLITE_INTERRUPT,
-}
+_COPY_WITHOUT_EPOCHS = _COPY.replace(", epoch", "")  # of a journal that is older than those
 _TOLERANT = "PRAGMA writable_schema = ON"
 """Has SQLite make do with a file that is too short, and with what it can read of the schema."""
 
@@ -149,7 +108,7 @@ class Salvage:
                 make_durable(self._new)
         except _Stopped:
             self.error = "stopped"
-        except (*_ERRORS, OSError) as error:
+        except (*READ_ERRORS, OSError) as error:
             self.error = str(error)
         except BaseException as error:
             self.error = repr(error)
@@ -183,14 +142,14 @@ class Salvage:
         """Whether the bars of the damaged file can be looked for at all."""
         try:
             connection.execute("ATTACH DATABASE ? AS damaged", (self._damaged_uri,))
-            self._tables, reason = _tables_there(connection)
-        except _ERRORS as error:
-            if not _is_of_the_file(error):
+            self._tables, reason = tables_there(connection)
+        except READ_ERRORS as error:
+            if not is_of_the_file(error):
                 raise  # the disk may have no room for SQLite's own files beside it
             reason = str(error)
         if "bars" in self._tables:
-            if _has_epochs(connection):
-                self._copy_where = _COPY_WITH_EPOCH
+            if not has_epochs(connection):
+                self._copy_where = _COPY_WITHOUT_EPOCHS
             return True
         log.error(
             "nothing of the damaged journal can be read",
@@ -203,16 +162,16 @@ class Salvage:
         meta.clear(connection)
         connection.execute("CREATE TEMP TABLE lost (symbol, open_time, reason)")
         self._find_symbols(connection)
-        unreadable = self._copy_tables(connection, damaged, _SMALL)
+        unreadable = copy_tables(connection, damaged, SMALL.keys() & self._tables, self._symbols)
         self._find_symbols(connection)
         self._copy_bars(connection)
         self._check_bars(connection)
-        with contextlib.suppress(*_ERRORS):
+        with contextlib.suppress(*READ_ERRORS):
             if "gaps" not in unreadable and lacks_gaps(connection, "damaged"):
                 unreadable["gaps"] = "some are missing without any error"
         meta.restore_sequence(connection)
         count_rows(connection)
-        unreadable |= self._copy_tables(connection, damaged, _LATER)
+        unreadable |= copy_tables(connection, damaged, LATER.keys() & self._tables, self._symbols)
         connection.execute("INSERT OR IGNORE INTO main.lost_bars SELECT * FROM temp.lost")
         meta.put_salvaged(connection, _REASON, unreadable.get("gaps"))
         for table, reason in unreadable.items():
@@ -222,48 +181,6 @@ class Salvage:
             )
         self.is_readable = True
 
-    def _copy_tables(
-        self,
-        connection: sqlite3.Connection,
-        damaged: sqlite3.Connection,
-        tables: Mapping[str, tuple[int, str]],
-    ) -> dict[str, str]:
-        """Copy what can be read of *tables*; return those of which it is not all, and why."""
-        found = {
-            table: self._copy_table(connection, damaged, table, *tables[table])
-            for table in tables.keys() & self._tables
-        }
-        return {table: reason for table, reason in found.items() if reason is not None}
-
-    def _copy_table(
-        self,
-        connection: sqlite3.Connection,
-        damaged: sqlite3.Connection,
-        table: str,
-        keys: int,
-        columns: str,
-    ) -> str | None:
-        names = columns.split(", ")
-        select = f"SELECT {columns} FROM {table}"  # noqa: S608 - constants
-        insert = (
-            f"INSERT OR IGNORE INTO main.{table} ({columns})"  # noqa: S608
-            f" VALUES ({', '.join('?' * len(names))})"
-        )
-        reason = None
-        types = _types_of(connection, table, names)
-        with transaction(connection):
-            for direction in ("ASC", "DESC"):  # from both ends, up to what is corrupt
-                order = ", ".join(f"{name} {direction}" for name in names[:keys])
-                rows = _rows(damaged, f"{select} ORDER BY {order}")
-                reason = _copy_rows(rows, connection, insert, types)
-                if reason is None:
-                    return None
-            if names[0] == "symbol":
-                for symbol in self._symbols:
-                    rows = _rows(damaged, f"{select} WHERE symbol = ?", symbol)
-                    _copy_rows(rows, connection, insert, types)
-        return reason
-
     def _find_symbols(self, connection: sqlite3.Connection) -> None:
         for table in (
             "main.checkpoints",
@@ -272,7 +189,7 @@ class Salvage:
             "damaged.gaps",
             "damaged.past_gaps",
         ):
-            with contextlib.suppress(*_ERRORS):
+            with contextlib.suppress(*READ_ERRORS):
                 for (symbol,) in connection.execute(f"SELECT DISTINCT symbol FROM {table}"):  # noqa: S608
                     self._symbols.add(symbol)
 
@@ -304,7 +221,7 @@ class Salvage:
             (found,) = connection.execute(
                 "SELECT min(open_time) FROM damaged.bars WHERE open_time >= ?", (since,)
             ).fetchone()
-        except _ERRORS:
+        except READ_ERRORS:
             return since
         # What is no number comes after all numbers: where it is the first, there are no more bars.
         return found // self._interval * self._interval if isinstance(found, int) else None
@@ -316,8 +233,8 @@ class Salvage:
                     f"{self._copy_where} open_time >= ? AND open_time < ?", (since, until)
                 ).rowcount
             self.bars += rows
-        except _ERRORS as error:
-            if not _is_of_the_file(error):
+        except READ_ERRORS as error:
+            if not is_of_the_file(error):
                 raise
             if until - since <= self._interval:
                 self._copy_each(connection, since)
@@ -333,8 +250,8 @@ class Salvage:
                 self.bars += connection.execute(
                     f"{self._copy_where} open_time = ? AND symbol = ?", (open_time, symbol)
                 ).rowcount
-            except _ERRORS as error:
-                if not _is_of_the_file(error):
+            except READ_ERRORS as error:
+                if not is_of_the_file(error):
                     raise
                 self._lose(connection, [symbol], open_time, str(error))
 
@@ -354,7 +271,7 @@ class Salvage:
             check.take(*row)
         closed_through = connection.execute("SELECT symbol, closed_through FROM main.checkpoints")
         check.end(closed_through.fetchall())
-        with contextlib.suppress(*_ERRORS):
+        with contextlib.suppress(*READ_ERRORS):
             check.beginning(
                 connection.execute("SELECT symbol, block, bars FROM damaged.blocks").fetchall()
             )
@@ -375,7 +292,7 @@ class Salvage:
                     "SELECT symbol FROM damaged.blocks WHERE block = ?", (open_time // BLOCK_MS,)
                 ).fetchall()
             ]
-        except _ERRORS:
+        except READ_ERRORS:
             return sorted(self._symbols)
 
     def _lose(
@@ -421,7 +338,7 @@ def _is_finished(path: Path) -> bool:
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as found:
             return meta.read_salvaged(found)[0]
-    except _ERRORS:
+    except READ_ERRORS:
         return False
 
 
@@ -431,86 +348,11 @@ def remove(path: Path) -> None:
         path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
-def _tables_there(connection: sqlite3.Connection) -> tuple[set[str], str]:
-    """Return the tables of the damaged file that are known to be there, and why others are not."""
-    found, reason = set(), ""
-    for table in (*_SMALL, *_LATER, "bars", "blocks"):
-        try:
-            connection.execute(f"SELECT 1 FROM damaged.{table} LIMIT 0").fetchall()  # noqa: S608
-            found.add(table)
-        except _ERRORS as error:
-            if not _is_of_the_file(error):
-                raise
-            reason = str(error)
-    return found, reason
-
-
-def _has_epochs(connection: sqlite3.Connection) -> bool:
-    """Whether the damaged file's bars have epochs, or may be read as if they had."""
-    try:
-        connection.execute("SELECT epoch FROM damaged.bars LIMIT 0").fetchall()
-    except _ERRORS as error:
-        if not _is_of_the_file(error):
-            raise
-        return False
-    return True
-
-
-def _rows(damaged: sqlite3.Connection, select: str, *values: str) -> Iterator[tuple[Any, ...]]:
-    yield from damaged.execute(select, values)
-
-
-def _types_of(
-    connection: sqlite3.Connection, table: str, columns: Iterable[str]
-) -> list[tuple[type, ...]]:
-    """Return what the values of each column may be."""
-    kinds: dict[str, type] = {"INTEGER": int, "TEXT": str}
-    types = {
-        name: (kinds[kind],) if not_null or is_key else (kinds[kind], type(None))
-        for _, name, kind, not_null, _, is_key in connection.execute(
-            f"PRAGMA main.table_info({table})"
-        )
-    }
-    return [types[name] for name in columns]
-
-
-def _copy_rows(
-    rows: Iterator[tuple[Any, ...]],
-    connection: sqlite3.Connection,
-    insert: str,
-    types: Sequence[tuple[type, ...]],
-) -> str | None:
-    """Copy valid rows up to the first that cannot be read; return what is wrong."""
-    reason = None
-    while True:
-        try:
-            row = next(rows, None)
-        except _ERRORS as error:
-            if not _is_of_the_file(error):
-                raise
-            return str(error)
-        if row is None:
-            return reason
-        if all(map(isinstance, row, types)):
-            connection.execute(insert, row)
-        else:
-            reason = "a row has values that cannot be"
-
-
-def _is_of_the_file(error: Exception) -> bool:
-    """Whether *error* lies in what is read, and not in the machine.
-
-    A corrupt schema or row may lead to nearly any error.
-    """
-    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
-    return code & 0xFF not in _OF_THE_MACHINE or is_damaged(error)
-
-
 def _first_times(connection: sqlite3.Connection, queries: Iterable[str]) -> list[int] | None:
     """Return the first answer of two times; an empty list if some say that there are none."""
     found: list[int] | None = None
     for query in queries:
-        with contextlib.suppress(*_ERRORS):
+        with contextlib.suppress(*READ_ERRORS):
             answer = [time for time in connection.execute(query).fetchone() if type(time) is int]
             if len(answer) == 2:
                 return answer

@@ -43,8 +43,8 @@ class JournalState:
     """Ids that are missing again after they were held to be absent, when bars may have left."""
 
     marked_at: int = 0  # when the age of bars was last marked, on the exchange's clock
-    looked_through: int = 0  # sequence up to which bars were pruned, or had to stay
-    looked_again: int = 0  # up to which those that had to stay were looked at again
+    examined_through: int = 0  # sequence up to which bars were pruned, or had to stay
+    reexamined_through: int = 0  # up to which those that had to stay were examined again
     corrupt: dict[str, str] = field(default_factory=dict)
     """Symbols whose checkpoint cannot be read, and why."""
 

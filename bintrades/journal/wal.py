@@ -43,8 +43,8 @@ class WalLimit:
         pages = AT_REST_PAGES if is_at_rest else AUTOCHECKPOINT_PAGES
         connection.execute(f"PRAGMA wal_autocheckpoint = {pages}")
 
-    def look(self, connection: sqlite3.Connection) -> None:
-        """Empty the log if it is too long; say so if it cannot be done. Call after each commit."""
+    def truncate_if_long(self, connection: sqlite3.Connection) -> None:
+        """Empty the log if it is too long; warn if it cannot be done. Call after each commit."""
         size = wal_bytes(self._journal)
         if size <= WAL_LIMIT or _is_emptied(connection):
             self._warn_at = WAL_LIMIT

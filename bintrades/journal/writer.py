@@ -130,7 +130,7 @@ class Journal:
         """
         at = now_ms if exchange_ms is None else exchange_ms
         self._file.with_recovery(lambda: self._write(batch, now_ms, status, at))
-        self._wal_limit.look(self._file.connection)
+        self._wal_limit.truncate_if_long(self._file.connection)
         self._spare.save_if_due(self.checkpoints, self._bar_at)
 
     def take_lost(self) -> dict[str, list[Gap]]:
