@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 class Supervisor(Protocol):
-    """Whoever is told what no worker can go on with. Any thread."""
+    """Takes failures that no worker can go on with. Any thread."""
 
     def fail(self, failure: str) -> None:
         """End the collector because of *failure*."""

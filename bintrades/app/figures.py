@@ -33,7 +33,7 @@ class Process:
         self._started_ms = now_ms()
 
     def figures(self) -> dict[str, Any]:
-        """Return its last word so far."""
+        """Return its status without the figures of its parts."""
         return {
             "version": __version__,
             "pid": os.getpid(),
@@ -45,7 +45,7 @@ class Process:
         }
 
     def publish(self, journal: Journal) -> None:
-        """Leave a word in the journal, where others do not do so yet, and if it takes one."""
+        """Write the status into the journal while nothing else does so yet; ignore a failure."""
         with suppress(JournalError):
             journal.set_status(as_json(self.figures()))
 

@@ -1,4 +1,4 @@
-"""Whether a collector is well, judged by the last word that it left in the journal.
+"""Whether a collector is healthy, judged by the last status that it wrote into the journal.
 
 Times are milliseconds of the monotonic clock, which all processes of a machine share and nobody can
 set: a local clock that leaps makes nobody look dead.
@@ -15,7 +15,7 @@ STARTING, RUNNING, STOPPING = "starting", "running", "stopping"
 STOPPED, NOT_RESPONDING, NEVER_RUN = "stopped", "not responding", "never run"
 
 NOT_RESPONDING_AFTER_MS = {RUNNING: 20_000, STARTING: 90_000}
-"""One that runs leaves a word every 5 seconds at least; one that starts may wait for an answer
+"""One that runs writes its status every 5 seconds at least; one that starts may wait for an answer
 first, and one that stops, for stores."""
 
 STARTED_WITHIN_MS = 120_000
@@ -38,9 +38,9 @@ def is_word_of(figures: Mapping[str, Any] | None, holder: tuple[str, int], now: 
 
 
 def state_of(figures: Mapping[str, Any] | None, *, is_in_use: bool, now: int) -> str:
-    """Return in a word what the collector is doing whose last word *figures* are.
+    """Return the state of the collector whose last status is *figures*.
 
-    *is_in_use* tells whether a process has the journal open; without figures it has said nothing.
+    *is_in_use*: a process has the journal open; without figures it has not written its status yet.
     """
     if not is_in_use:
         return STOPPED if figures else NEVER_RUN

@@ -146,7 +146,7 @@ class Service:
         self._process = resources.process
         self._reasons = reasons
         self._is_forced = False
-        # Apart from what is scheduled: an exchange that says goodbye waits for no summary.
+        # Apart from what is scheduled: an exchange that announces its end waits for no summary.
         self._rotation = Ticker(
             "rotation", _ROTATION_EVERY_S, self._maintain_connections, reasons.fail
         )

@@ -1,4 +1,4 @@
-"""Why the collector stops: a signal, or the word of a worker that something has failed."""
+"""Why the collector stops: a signal, or the failure of a worker."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ or that comes just before the main thread begins to wait, does not wake it: it h
 class StopReasons:
     """Why to stop: signals, and what failed. Making one takes over the signals.
 
-    A signal handler may only put a word into a SimpleQueue: everything else may dead-lock
+    A signal handler may only put into a SimpleQueue: everything else may dead-lock
     against the code that it interrupts.
     """
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_NEEDED = {"pid", "started_at", "updated_at"}  # what every word of a collector has
+_NEEDED = {"pid", "started_at", "updated_at"}  # fields of every status
 _NUMBER_WITHIN_S = 0.1  # of taking the journal, a collector has put its number down
 
 

@@ -70,7 +70,7 @@ def _in_table(row: dict[str, Any]) -> list[str]:
 
 
 def _moment(text: str) -> str:
-    """Return a time as people read it; that of a loss of which nobody knows is the epoch."""
+    """Return a time as people read it; the epoch of Unix stands for an unknown time."""
     moment = text[:23].replace("T", " ")
     return "unknown" if moment == _EPOCH else moment
 

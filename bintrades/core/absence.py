@@ -14,7 +14,7 @@ class Absence:
     """How far it is believed that the ids of one gap do not exist."""
 
     first_id: int
-    """Of the gap when this began: once a part of the gap has filled, everything begins anew."""
+    """Of the gap when this began: once a part of the gap has filled, everything starts over."""
     due: int = 0
     """When the next round of confirmations begins; what is said before that does not count."""
     confirmed_by: set[str] = field(default_factory=set)

@@ -58,7 +58,7 @@ class Aggregator:
         self.duplicate_count = 0
         self.repaired_count = 0
         self.foreign_count = 0  # trades of symbols that nobody asked for
-        self.renumbered: list[str] = []  # symbols whose ids began anew, for whoever tells of it
+        self.renumbered: list[str] = []  # symbols whose ids restarted, for whoever reports it
 
     @property
     def symbols(self) -> Set[str]:
@@ -169,7 +169,7 @@ class Aggregator:
         return series.observe_latest(trade_id, time, clock, now, has_begun=self._has_begun)
 
     def on_unusable(self, symbol: str, trade_id: int | None, now: int) -> None:
-        """Take word of a trade of *symbol* in a message that cannot be used."""
+        """Record a trade of *symbol* in a message that cannot be used."""
         series = self._series.get(symbol)
         if series is not None and series.observe_unusable(trade_id, self._clock.at(now)):
             self._unsaved[symbol] = series
@@ -322,7 +322,7 @@ class Aggregator:
         for symbol, series in chosen.items():
             self._unsaved.pop(symbol, None)
             series.checkpoint()
-        # How ids ceased to be missing is told together with the ledger that lacks them no longer.
+        # How ids ceased to be missing goes together with the ledger that lacks them no longer.
         taken = self._changes.take(chosen)
         self._collected_bars += len(taken.finished)
         return taken

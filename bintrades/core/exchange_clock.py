@@ -1,4 +1,4 @@
-"""The exchange's clock, as its trades tell it. Pure."""
+"""The exchange's clock, as its trades show it. Pure."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class ExchangeClock:
         return self._time + passed - passed // _DRIFT_DIVISOR
 
     def confirmed_at(self, now: int) -> int:
-        """Return the time for what cannot be undone: 0 as long as only one trade tells it.
+        """Return the time for what cannot be undone: 0 as long as only one trade shows it.
 
         The newest trade that REST knows of a halted symbol may be days old, and a first message
         may be of any time: until the stream agrees, bars must not grow old by either.
@@ -130,7 +130,7 @@ class ExchangeClock:
         return witness.time if leap.is_joined_by(witness) else min(leap.time, witness.time)
 
     def advance(self, time: int, now: int) -> None:
-        """Have the clock be at least at *time*, which the trades of a batch have told."""
+        """Have the clock be at least at *time*, which the trades of a batch have shown."""
         if time > self.at(now):
             self._time, self._at = time, now
 

@@ -221,7 +221,7 @@ class GapQueue(Generic[ProgressT]):
     ) -> list[tuple[int, int]]:
         """Record of which gaps an answer says that their ids do not exist; return those believed.
 
-        An answer tells of every gap that lies between two of its *rows*.
+        An answer is about every gap that lies between two of its *rows*.
         """
         queued = self._symbols.get(symbol)
         if queued is None or not rows:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from bintrades.model import Gap
 
 _NEVER = -(2**63)
-_REBUILD_ABOVE = 100  # changes at once, beyond which to sort anew is quicker than to insert
+_REBUILD_ABOVE = 100  # changes at once, beyond which sorting again is quicker than inserting
 
 
 class GapTimes:

@@ -1,7 +1,7 @@
 """Which trade ids of a symbol were seen and which are missing.
 
 Where each trade has the id of the one before plus one (IdLaw.DENSE), one number and the list of
-gaps below it tell everything: whether a trade is new, whether it was had before, what was lost.
+gaps below it say everything: whether a trade is new, whether it was counted before, what was lost.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ def with_lost(state: LedgerState, lost: Iterable[Gap]) -> LedgerState:
 def in_numbering(next_id: int | None, lost: Iterable[Gap]) -> Iterator[Gap]:
     """Yield *lost*, found where fewer trades were known, as a ledger at *next_id* can have it.
 
-    Ids beyond those that it has seen are of before ids began anew: nobody can be asked for them any
+    Ids beyond those that it has seen are of before ids restarted: nobody can be asked for them any
     more. That they are lost stays on record without ids.
     """
     for gap in lost:
@@ -195,11 +195,11 @@ class Ledger:
         self._gaps = list(state.gaps) if state else []  # lowest first, never adjacent by accident
         self._published = state.gaps if state else None  # the same; None: they have changed since
         self._absent = state.absent if state else ()
-        self.reopened: list[Gap] = []  # absent ids that are missing again, for whoever tells of it
+        self.reopened: list[Gap] = []  # absent ids that are missing again, for whoever reports it
 
     @classmethod
     def renumbered(cls, before: Ledger, since: int, seen_at: int) -> Ledger:
-        """Return what follows *before* where ids begin anew, and trades are wanted since *since*.
+        """Return what follows *before* where ids restart, and trades are wanted since *since*.
 
         The first new id is of a trade at *seen_at*: up to then trades of before may have been
         lost. Those, and what was missing, cannot be asked for any more. That they are lost stays on
@@ -388,9 +388,9 @@ class Ledger:
             self._replace(index, *(part for part in (old, left) if part.size > 0))
 
     def on_older(self) -> None:
-        """Note that ids had begun anew before the beginning: nothing after it is lost with those.
+        """Note that ids had restarted before the beginning: nothing after it is lost with those.
 
-        Of no effect where ids did not begin anew.
+        Of no effect where ids did not restart.
         """
         beginning = self.beginning
         if beginning and self._gaps[0].cause == GapCause.RENUMBERED:

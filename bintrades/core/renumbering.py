@@ -1,4 +1,4 @@
-"""Renumbering: an exchange has begun the trade ids of a symbol anew, as test networks do. Pure."""
+"""Renumbering: an exchange has restarted the trade ids of a symbol, as test networks do. Pure."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class RenumberingDetector:
         """`T` of the first of those with ids in a row."""
 
     def is_proven_by(self, trade: Trade, bars_end: int) -> bool:
-        """Whether *trade*, newer than the ledger though its id was had, shows that ids began anew.
+        """Whether *trade*, newer than the ledger though its id was had, shows that ids restarted.
 
         *bars_end* is when the newest bar ends.
         """

@@ -50,7 +50,7 @@ class Taken(Enum):
 
     DUPLICATE = "duplicate"
     RENUMBERED = "renumbered"
-    """Counted as the first one of ids that begin anew."""
+    """Counted as the first one of ids that restart."""
 
 
 # Names of the module, since to take a member from its enum costs as much as a call.
@@ -129,7 +129,9 @@ class Series:
         self._connected_at = 0  # since when without a break a connection has carried it
         self._connections = 0  # that carry this symbol now
         self._gap_cause = GapCause.RESTART if checkpoint else GapCause.SKIPPED  # of the next gap
-        self._unwanted_before = 0  # when the first interval opens, once REST has told its first id
+        self._unwanted_before = (
+            0  # when the first interval opens, once REST has answered its first id
+        )
         self._renumbering = RenumberingDetector()
         self._idle = IdleDetector()
         self._gap_set = self._published = GapSet(self.symbol)  # the latter as last taken
@@ -208,7 +210,7 @@ class Series:
         self._gap_set = GapSet(self.symbol, known.missing, known.absent, known.answers + 1)
         ledger = self._ledger
         if result.gap.last_id >= (ledger.next_id or 0):
-            return 0  # asked before the ids began anew: nothing of it concerns the new ones
+            return 0  # asked before the ids restarted: nothing of it concerns the new ones
         gap = ledger.record_attempt(result.gap.first_id, result.error)
         if gap is not None:
             self._changes.attempts[self.symbol, gap.last_id] = gap.attempts
@@ -255,7 +257,7 @@ class Series:
     ) -> bool:
         """Take the newest trade that REST has; return whether its stream is dead.
 
-        *has_begun* tells whether any series has had a trade since the start.
+        *has_begun*: some series has had a trade since the start.
         """
         ledger = self._ledger
         next_id = ledger.next_id
@@ -277,9 +279,9 @@ class Series:
         return is_dead
 
     def observe_unusable(self, trade_id: int | None, clock: int) -> bool:
-        """Take word of a trade in a message that cannot be used; return whether it is missing now.
+        """Record a trade in a message that cannot be used; return whether it is missing now.
 
-        It is if its id can be told and believed; otherwise the stream is suspected.
+        It is if its id is known and believed; otherwise the stream is suspected.
         """
         next_id = self._ledger.next_id
         if trade_id is None or next_id is None or not clock or trade_id - next_id > _MAX_ID_JUMP:
@@ -324,7 +326,7 @@ class Series:
             self._finish(bucket, is_closed=False)
 
     def must_be_saved(self, now: int) -> bool:
-        """Whether a crash would lose more than a bit, of which the exchange would tell again."""
+        """Whether a crash would lose more than a little that the exchange would send again."""
         saved, ledger = self._saved, self._ledger
         if saved is None or saved.next_id is None or ledger.next_id is None:
             return True
@@ -354,9 +356,9 @@ class Series:
         """Take a trade that is not the next one of the current bar."""
         time = trade.time
         if not self._ledger.admit(trade.trade_id, time, self._gap_cause):
-            if not self._has_begun_anew(trade):
+            if not self._have_ids_restarted(trade):
                 return DUPLICATE
-            self._begin_anew()
+            self._restart_ids()
             self._take_other(trade, time)
             return RENUMBERED
         if self._ledger.reopened:
@@ -373,7 +375,7 @@ class Series:
             self._close(event_time)
         return COUNTED
 
-    def _has_begun_anew(self, duplicate: Trade) -> bool:
+    def _have_ids_restarted(self, duplicate: Trade) -> bool:
         """Whether an id that was had belongs to another numbering, as on a test network."""
         if duplicate.time < self._ledger.last_time:
             return False
@@ -386,7 +388,7 @@ class Series:
     def _bars_end(self) -> int:
         return max(self._buckets, default=self._closed_through) + self._interval
 
-    def _begin_anew(self) -> None:
+    def _restart_ids(self) -> None:
         """Begin another numbering behind all bars: ids of two numberings do not mix in one."""
         begun = self._bars_end
         self._resolve(0, self._ledger.next_id or 0, GapOutcome.RENUMBERED)

@@ -2,7 +2,7 @@
 
 A row may have become invalid, and rows may be gone without an error: a page that holds fewer than
 it did, or that of another table, is a page like any other. What bars say of each other and what the
-small tables say of them tells which are missing.
+small tables say of them shows which are missing.
 """
 
 from __future__ import annotations

@@ -99,7 +99,7 @@ class Cursor(JournalReader):
                 bars.append(bar_from_row(row, kind.market, kind.interval_ms))
             except UnreadableRow as error:
                 if not (isinstance(row[0], str) and isinstance(row[1], int)):
-                    raise  # nobody could tell whose trades they are: the rows beside it may
+                    raise  # it is unknown whose trades they are: the rows beside it may
                 self._unreadable.append((row[0], row[1], str(error)))
         return bars
 

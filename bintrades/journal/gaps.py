@@ -145,8 +145,8 @@ def put_past_gap(
     ).fetchall()
     first_id, since = earlier[0] if earlier else (gap.first_id, gap.since_ms)
     span = (first_id, gap.last_id, since, gap.until_ms)
-    told = (gap.cause, gap.attempts, gap.last_error, outcome)
-    connection.execute(_PUT_PAST_GAP, (symbol, *span, *told, closed_at))
+    details = (gap.cause, gap.attempts, gap.last_error, outcome)
+    connection.execute(_PUT_PAST_GAP, (symbol, *span, *details, closed_at))
 
 
 def delete_past_absence(

@@ -46,7 +46,7 @@ def holder(path: Path) -> tuple[str, int]:
 
 
 def identity(path: Path) -> tuple[int, int]:
-    """Return what tells a file from another one of the same name; zeros where there is none."""
+    """Return device and inode of a file; zeros where there is none."""
     try:
         found = path.stat()
     except FileNotFoundError:

@@ -93,7 +93,7 @@ def lost_gaps(
 
 
 def corrupt_beside(connection: sqlite3.Connection, symbol: str, open_time: int) -> int | None:
-    """Return the open time of a bar beside a lost one that cannot tell what was lost, if any.
+    """Return the open time of a bar beside a lost one that does not show what was lost, if any.
 
     Its ids, or its count, are invalid: it is lost as well. Raises sqlite3.Error.
     """
@@ -158,7 +158,7 @@ def _gap(span: _Span, checkpoint: Checkpoint) -> Iterator[Gap]:
 
 
 def unknown_gap(since_ms: int, until_ms: int, reason: str) -> Gap:
-    """Return the record of trades that were lost nobody knows how many of, nor their ids."""
+    """Return the record of lost trades of unknown number and ids."""
     return Gap.unnumbered(since_ms, until_ms, LOST, last_error=reason)
 
 
@@ -167,7 +167,7 @@ def gaps_around_incomplete(
 ) -> Iterator[Gap]:
     """Yield what may be missing beside the incomplete bars of *symbol* when its gaps are lost.
 
-    What is missing between two ids of one bar cannot be told: that stays on record without ids.
+    What is missing between two ids of one bar is unknown: that stays on record without ids.
     """
     before: Any | None = None
     for page in pages(connection, symbol, 0, _END):
@@ -232,7 +232,7 @@ def rebuilt(
 
     What came after those is thereby missing again. Only the checkpoint had the trades that came for
     a bar that was still open: what of them is before the newest id is missing, too, with ids where
-    the bars tell which they are. Raises sqlite3.Error.
+    the bars show which they are. Raises sqlite3.Error.
     """
     start, count = newest(connection, symbol, 0, _END, _FEW)
     rows = [row for page in pages(connection, symbol, start, _END) for row in page]
@@ -244,7 +244,7 @@ def rebuilt(
     )
     closed = [row[1] for row in rows if row[4]]
     known = tuple(gap for gap in gaps if gap.last_id <= last[_LAST_ID])
-    # What is above the newest id is told anew by the next trade, absent or not.
+    # What is above the newest id is found again with the next trade, absent or not.
     absent = tuple(gap for gap in absent if gap.last_id <= last[_LAST_ID])
     state = LedgerState(last[_LAST_ID] + 1, last[_LAST_TIME], known, absent)
     beginning = next((gap for gap in gaps if gap.is_start and count < _FEW), None)

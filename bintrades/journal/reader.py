@@ -1,6 +1,6 @@
 """The journal as others see it: the stores' threads with their cursors, and the commands.
 
-Each use opens the file anew, which costs a fraction of a millisecond and finds the right file even
+Each use opens the file again, which costs a fraction of a millisecond and finds the right file even
 after a damaged one was quarantined.
 """
 
@@ -266,7 +266,7 @@ class JournalReader:
             raise JournalError(f"{self.path}: cannot be read: {error}; {advice}") from error
 
     def _record_damage(self, reason: str, file: tuple[int, int]) -> None:
-        """Tell whoever can save what is readable, if there is somebody."""
+        """Report to the callback that can save what is readable, if there is one."""
 
 
 def _newer(stored: Row | None, bar: Bar) -> Row:

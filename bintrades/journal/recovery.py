@@ -182,7 +182,7 @@ class RecoverableFile:
 
     def _quarantine_replaced(self) -> None:
         if self._path.exists():
-            self._lock.hold()  # unless another collector has begun it
+            self._lock.hold()  # unless another collector has started it
         self._is_open = False
         self.connection.close()
         self._quarantine("somebody has removed or replaced the file")
@@ -232,7 +232,7 @@ class RecoverableFile:
         salvage_file(self._path).rename(self._path)
         log.error(
             "what could be read of the damaged journal was saved; the damaged file was set aside,"
-            " and what it lacks is missing again, as `bintrades gaps` tells",
+            " and what it lacks is missing again, see `bintrades gaps`",
             extra={
                 "event": "journal_salvaged",
                 "journal": str(self._path),
@@ -272,7 +272,7 @@ class RecoverableFile:
         aside = quarantine(self._path)
         log.error(
             "the journal is damaged or gone, and nothing of it can be read; it was set aside and a"
-            " new one is begun, stores keep what they have, and `sqlite3 FILE .recover` may save"
+            " new one is created, stores keep what they have, and `sqlite3 FILE .recover` may save"
             " what they lack",
             extra={
                 "event": "journal_quarantined",

@@ -109,7 +109,7 @@ class Restorer:
     def lose_all_bars(
         self, checkpoints: Mapping[str, Checkpoint], reason: str
     ) -> dict[str, list[Gap]]:
-        """Give up the bars of the past, nobody knows which the stores have; return their gaps."""
+        """Give up the bars of the past, of which stores may have any; return their gaps."""
         through = {symbol: each.closed_through for symbol, each in checkpoints.items()}
         self._state.lost_through = self._state.lost_through | through
         return {
@@ -152,7 +152,7 @@ class Restorer:
                 state.corrupt[symbol] = "its checkpoint is older than its newest bar"
         for symbol, reason in {**state.corrupt_gaps, **state.corrupt}.items():
             log.error(
-                "what the journal knew of a symbol cannot be read; its bars tell where to go on",
+                "what the journal knew of a symbol cannot be read; its bars show where to go on",
                 extra={"event": "checkpoint_corrupt", "symbol": symbol, "error": reason},
             )
         if not state.corrupt:
@@ -215,7 +215,7 @@ class Restorer:
 
 
 def begun_with_gap(reason: str) -> Checkpoint:
-    """Return what is known of a symbol of which something was lost, and nobody knows what."""
+    """Return what is known of a symbol of which something unknown was lost."""
     return Checkpoint(with_lost(LedgerState(None, 0, ()), [unknown_gap(0, 0, reason)]))
 
 

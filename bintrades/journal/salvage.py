@@ -46,7 +46,7 @@ _TOLERANT = "PRAGMA writable_schema = ON"
 """Has SQLite make do with a file that is too short, and with what it can read of the schema."""
 
 _REASON = "it could not be read"
-_LONGEST_MS = 3_660 * 86_400_000  # of time that is looked through where no row tells of the next
+_LONGEST_MS = 3_660 * 86_400_000  # of time that is searched where no row names the next
 _LATEST_MS = 10**13  # no exchange's time is later
 _OF_BLOCKS = f"FROM damaged.blocks WHERE block BETWEEN 0 AND {_LATEST_MS // BLOCK_MS}"
 _IN_TIME = f"open_time BETWEEN 0 AND {_LATEST_MS}"

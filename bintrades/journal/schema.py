@@ -12,7 +12,7 @@ proportion to what is stored, whoever writes:
 - `lost_bars`: what a damaged file did not give back, until the ids of its trades are missing again;
 - `blocks`: how many bars each symbol has in each hour. Rows of `bars` lie by time, since those of
   one moment are written together into few pages; an index by symbol would cost a page for each
-  bar. The hours tell where bars of a symbol are, and change as rarely as it has a first in one.
+  bar. The hours show where bars of a symbol are, and change as rarely as it has a first in one.
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ def wal_bytes(journal: Path) -> int:
 
 
 def reading_processes(journal: Path) -> list[int]:
-    """Return the processes that have a read transaction open, as far as this machine tells."""
+    """Return the processes that have a read transaction open, as far as is known."""
     try:
         shm = _beside(journal, "-shm").stat()
         locks = Path("/proc/locks").read_text(encoding="ascii").splitlines()
@@ -100,7 +100,7 @@ def _is_emptied(connection: sqlite3.Connection) -> bool:
     try:
         (is_busy, *_) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     except sqlite3.Error:
-        return False  # what was committed is safe; the next write will tell
+        return False  # what was committed is safe; the next write will find out
     finally:
         connection.execute(f"PRAGMA busy_timeout = {wait_ms}")
     return not is_busy

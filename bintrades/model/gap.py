@@ -18,7 +18,7 @@ class GapKind(StrEnum):
     """All trades since since_ms, however many: some of the ids up to last_id."""
 
     UNNUMBERED = "unnumbered"
-    """Trades whose number and ids nobody knows. first_id and last_id are a negative number that
+    """Trades whose number and ids are unknown. first_id and last_id are a negative number that
     no other gap of its symbol has."""
 
 
@@ -44,7 +44,7 @@ class GapCause(StrEnum):
     """Before the first trade ever, since its interval opened."""
 
     RENUMBERED = "renumbered"
-    """The exchange has begun its ids anew, as its test networks do."""
+    """The exchange has restarted its ids, as its test networks do."""
 
 
 class GapOutcome(StrEnum):
@@ -63,7 +63,7 @@ class GapOutcome(StrEnum):
     """Its trades came when their bar had left the journal: they are in no bar."""
 
     RENUMBERED = "renumbered"
-    """The exchange has begun its ids anew: nobody can be asked for the old ones."""
+    """The exchange has restarted its ids: the old ones cannot be requested."""
 
 
 SKIPPED, RECONNECT, RESTART = GapCause.SKIPPED, GapCause.RECONNECT, GapCause.RESTART
@@ -142,7 +142,7 @@ class Gap(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def has_ids(self) -> bool:
-        """Whether its trades have ids that they can be told by."""
+        """Whether the ids of its trades are known."""
         return self.kind is not GapKind.UNNUMBERED
 
     @property

@@ -13,8 +13,8 @@ TRADES = "trade"
 class SeriesKey(msgspec.Struct, frozen=True):
     """Which trades a series is of.
 
-    A process collects one market of one exchange, so inside of it the symbol alone tells them
-    apart, and a journal names the rest once.
+    A process collects one market of one exchange, so inside of it the symbol is key enough, and a
+    journal names the rest once.
     """
 
     exchange: str

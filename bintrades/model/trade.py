@@ -16,7 +16,7 @@ class Trade(msgspec.Struct, frozen=True, gc=False):
     symbol: str
     trade_id: int
     time: int  # `T`, when the matching engine made the trade: decides the interval
-    event_time: int  # `E`, when the exchange sent it: tells how late it is
+    event_time: int  # `E`, when the exchange sent it: shows how late it is
     price: Decimal
     quantity: Decimal
     is_buyer_maker: bool  # the buyer was resting in the book, so the taker sold

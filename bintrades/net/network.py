@@ -36,7 +36,7 @@ class StreamConnection(Protocol):
         """Have other addresses tried before this one: it has brought nothing."""
 
     def close(self) -> None:
-        """Say goodbye without waiting for the answer."""
+        """Send a close frame without waiting for the answer."""
 
 
 class HttpAnswer(Protocol):

@@ -95,7 +95,7 @@ class Connection:
         self._dialer.avoid(self._socket, self._copy)
 
     def close(self, code: int = websocket.STATUS_NORMAL) -> None:
-        """Say goodbye without waiting for the answer, and let go of the socket."""
+        """Send a close frame without waiting for the answer, and close the socket."""
         self._socket.allowance = Allowance(_SEND_WITHIN_S)
         try:
             self._websocket.send_close(code)

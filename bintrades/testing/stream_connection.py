@@ -78,7 +78,7 @@ class Received(NamedTuple):
 
 
 class Host(Protocol):
-    """What a connection asks of, and tells, the server it belongs to."""
+    """What a connection needs of the server it belongs to."""
 
     rules: Rules
     muted: set[str]
@@ -129,7 +129,7 @@ class StreamConnection:
 
     @property
     def is_open(self) -> bool:
-        """Whether the handshake is done and no side has begun to close."""
+        """Whether the handshake is done and no side has started to close."""
         return self._is_open and self._closing_at is None
 
     @property
@@ -234,7 +234,7 @@ class StreamConnection:
             if self._shake_hands():
                 self._converse()
         except (OSError, ProtocolError):
-            pass  # a client may leave, or talk nonsense, at any moment
+            pass  # a client may leave, or send anything, at any moment
         finally:
             self._end()
 
@@ -246,7 +246,7 @@ class StreamConnection:
             self._closing_at = time.monotonic()
             if not self._is_resetting:
                 with suppress(OSError):
-                    self._transport.say_goodbye()
+                    self._transport.send_close()
             self._transport.socket.close()
         self._host.record_change()
 

@@ -1,4 +1,4 @@
-"""The stream server: accepts clients, knows who is connected, and misbehaves when told to."""
+"""The stream server: accepts clients, knows who is connected, and misbehaves on demand."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ class StreamServer:
             self._refusal, self._refusals_left = status, times
 
     def withhold_answers(self, is_withheld: bool = True) -> None:
-        """Obey SUBSCRIBE and its relatives without a word."""
+        """Obey SUBSCRIBE and its relatives without an answer."""
         self.rules.sends_answers = not is_withheld
 
     def mute(self, *streams: str) -> None:

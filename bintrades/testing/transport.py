@@ -42,7 +42,7 @@ class Transport:
         for each in writes if separately else (b"".join(writes),):
             self.socket.sendall(each)
 
-    def say_goodbye(self) -> None:
+    def send_close(self) -> None:
         """Announce the end of an encrypted connection; without TLS there is nothing to do."""
 
 
@@ -93,7 +93,7 @@ class TlsTransport(Transport):
                 self._flush()
         self._flush()
 
-    def say_goodbye(self) -> None:
+    def send_close(self) -> None:
         """Send close_notify."""
         with self._lock, suppress(ssl.SSLError):
             self._tls.unwrap()

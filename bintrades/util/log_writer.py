@@ -121,7 +121,7 @@ class FileSink:
 class QueueingHandler(logging.Handler):
     """Formats lines and has them written by a thread of its own. Nothing here raises or waits.
 
-    What is lost is counted, and told in the line before the next one that gets through; that a
+    What is lost is counted, and reported in the line before the next one that gets through; that a
     line cannot be written at all, on stderr, at most once in ten seconds.
     """
 
@@ -144,7 +144,7 @@ class QueueingHandler(logging.Handler):
         return self._dropped + self._failed
 
     def handle(self, record: logging.LogRecord) -> bool:
-        """Have a line written, without logging's lock: what is logged may take long to be told."""
+        """Have a line written, without logging's lock: formatting may take long."""
         if not self.filter(record):
             return False
         self.emit(record)
@@ -209,13 +209,15 @@ class QueueingHandler(logging.Handler):
         return _encoded(self.format(record))
 
     def _complain(self, error: Exception) -> None:
-        """Tell on stderr, if that takes it at once, that a line cannot be written."""
+        """Report on stderr, if that takes it at once, that a line cannot be written."""
         if time.monotonic() < self._silent_until:
             return
         self._silent_until = time.monotonic() + _COMPLAIN_EVERY_S
         reason = showable(str(error))[:_MOST_OF_A_REASON]
         words = f"bintrades: the log cannot be written: {reason}; lines left out: {self.lost_lines}"
-        with suppress(OSError, ValueError):  # nobody is left to tell that stderr fails, too
+        with suppress(
+            OSError, ValueError
+        ):  # there is nowhere left to report that stderr fails, too
             if _takes_a_line(self._stderr):
                 os.write(self._stderr, _encoded(words))
 

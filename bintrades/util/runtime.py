@@ -20,7 +20,7 @@ class WorkerThread(Protocol):
         """Begin."""
 
     def is_alive(self) -> bool:
-        """Whether it has begun and not yet ended."""
+        """Whether it has started and not yet ended."""
 
     def join(self, timeout: float | None = None) -> None:
         """Wait for the end, for no longer than *timeout* seconds."""

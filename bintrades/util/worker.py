@@ -48,7 +48,7 @@ class Worker(ABC):
 
     @property
     def is_alive(self) -> bool:
-        """Whether run() has begun and not yet ended."""
+        """Whether run() has started and not yet ended."""
         return self._thread.is_alive()
 
     def join(self, timeout_s: float) -> bool:
@@ -59,7 +59,7 @@ class Worker(ABC):
     def _run(self) -> None:
         try:
             self.run()
-        except BaseException:  # SystemExit as well: threading would swallow it without a word
+        except BaseException:  # SystemExit as well: threading would swallow it silently
             try:
                 log.exception("%s failed", self.name, extra={"event": "worker_failed"})
             finally:  # not even a log that fails may keep this from stopping the process

@@ -695,7 +695,7 @@ def old_and_new(aggregator: Aggregator) -> tuple[list[Trade], list[Trade]]:
     return old, new
 
 
-def test_ids_that_begin_anew_are_recorded_from_the_next_interval_on() -> None:
+def test_ids_that_restart_are_recorded_from_the_next_interval_on() -> None:
     aggregator = new_aggregator()
     old, new = old_and_new(aggregator)
 
@@ -712,7 +712,7 @@ def test_ids_that_begin_anew_are_recorded_from_the_next_interval_on() -> None:
     assert lost in changes.checkpoints[BTC].ledger.gaps
 
 
-def test_ids_that_began_anew_during_a_restart_are_noticed() -> None:
+def test_ids_that_restarted_during_a_restart_are_noticed() -> None:
     before = new_aggregator()
     before.add([make_trade(900, START)], 0)
     after = resumed(written_after(before))
@@ -727,7 +727,7 @@ def test_ids_that_began_anew_during_a_restart_are_noticed() -> None:
     ]
 
 
-def test_what_was_missing_before_ids_began_anew_stays_on_record_without_ids() -> None:
+def test_what_was_missing_before_ids_restarted_stays_on_record_without_ids() -> None:
     aggregator = new_aggregator()
     aggregator.add([make_trade(500, START), make_trade(505, START + 2 * INTERVAL)], 0)
     missing = aggregator.gaps(BTC)[-1]
@@ -742,7 +742,7 @@ def test_what_was_missing_before_ids_began_anew_stays_on_record_without_ids() ->
     assert not any(gap.touches(START + 51 * INTERVAL, INTERVAL) for gap in lost)
 
 
-def test_trades_of_before_may_be_lost_until_the_first_of_those_whose_ids_begin_anew() -> None:
+def test_trades_of_before_may_be_lost_until_the_first_of_those_whose_ids_restart() -> None:
     aggregator = new_aggregator()
     aggregator.add([make_trade(500, START)], 0)
     aggregator.add([make_trade(i, START + 3 * INTERVAL + 100 + i) for i in range(5)], 0)
@@ -768,7 +768,7 @@ def test_a_trade_of_the_new_ids_from_before_the_beginning_shows_that_nothing_aft
     assert lost.until_ms == (START + INTERVAL - 1 if has_older else START + 3 * INTERVAL + 3)
 
 
-def test_repaired_trades_of_before_do_not_count_once_ids_began_anew() -> None:
+def test_repaired_trades_of_before_do_not_count_once_ids_restarted() -> None:
     aggregator = new_aggregator()
     old, new = old_and_new(aggregator)
     assert new[2].time < START + INTERVAL <= new[4].time
@@ -786,7 +786,7 @@ def test_repaired_trades_of_before_do_not_count_once_ids_began_anew() -> None:
     assert (BTC, START) not in changes.amendments
 
 
-def test_an_answer_about_a_gap_of_before_the_ids_began_anew_abandons_nothing_of_after() -> None:
+def test_an_answer_about_a_gap_of_before_the_ids_restarted_abandons_nothing_of_after() -> None:
     aggregator = new_aggregator()
     aggregator.add([make_trade(500, START), make_trade(505, START + 1_000)], 0)
     asked = aggregator.gaps(BTC)[-1]

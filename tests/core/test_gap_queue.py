@@ -236,7 +236,7 @@ def test_an_answer_tells_of_every_gap_that_lies_in_it() -> None:
     assert confirmed == {5: {TRADES}, 7: {TRADES}, 9: set()}
 
 
-def test_once_a_part_of_a_gap_has_filled_its_confirmations_begin_anew() -> None:
+def test_once_a_part_of_a_gap_has_filled_its_confirmations_start_over() -> None:
     queue = queue_of(gap(5, 7))
     for now in (0, MINUTE):
         for endpoint in (TRADES, AGGREGATES):

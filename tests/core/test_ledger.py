@@ -329,7 +329,7 @@ def test_a_trade_lost_where_t_falls_back_across_the_edge_of_a_bar_touches_the_ba
     assert ledger.gaps == ()
 
 
-def test_what_is_lost_where_ids_begin_anew_may_have_happened_before_the_last_trade() -> None:
+def test_what_is_lost_where_ids_restart_may_have_happened_before_the_last_trade() -> None:
     ledger = Ledger()
     ledger.admit(900, START)
 
@@ -338,7 +338,7 @@ def test_what_is_lost_where_ids_begin_anew_may_have_happened_before_the_last_tra
     assert (lost.since_ms, lost.until_ms) == (START - DISORDER_MS, START + 9_999)
 
 
-def test_trades_of_the_old_ids_may_be_lost_until_it_is_seen_that_ids_began_anew() -> None:
+def test_trades_of_the_old_ids_may_be_lost_until_it_is_seen_that_ids_restarted() -> None:
     before = Ledger()
     before.admit(900, START)
     ledger = Ledger.renumbered(before, START + 10_000, START + 32_000)
@@ -590,11 +590,11 @@ def test_of_very_many_absent_ranges_the_ones_that_were_believed_first_are_forgot
     assert not ledger.admit_run(2 * count - 2, 2 * count - 2, START)
 
 
-def test_absent_ids_are_forgotten_where_ids_begin_anew() -> None:
+def test_absent_ids_are_forgotten_where_ids_restart() -> None:
     assert Ledger.renumbered(with_absent(5, 9), START + 10_000, START).absent == ()
 
 
-def test_what_a_file_lost_of_ids_that_began_anew_since_is_on_record_without_ids() -> None:
+def test_what_a_file_lost_of_ids_that_restarted_since_is_on_record_without_ids() -> None:
     before = Ledger()
     before.admit(900, START)
     ledger = Ledger.renumbered(before, START + 10_000, START + 11_000)

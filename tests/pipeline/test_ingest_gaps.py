@@ -109,7 +109,7 @@ def test_each_answer_is_published_at_once_even_if_it_changed_nothing(path: Path)
     assert desk.published[-1].answers == 3
 
 
-def test_an_answer_about_ids_that_began_anew_is_counted_as_well(path: Path) -> None:
+def test_an_answer_about_ids_that_restarted_is_counted_as_well(path: Path) -> None:
     with journal_at(path) as journal:
         desk = Desk(journal)
         desk.send(trade(0), trade(4))

@@ -96,7 +96,7 @@ class SteppedThread:
         self._is_alive = False
 
     def is_alive(self) -> bool:
-        """Whether it has begun and not yet ended."""
+        """Whether it has started and not yet ended."""
         return self._is_alive
 
     def join(self, timeout: float | None = None) -> None:

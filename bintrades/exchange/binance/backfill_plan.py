@@ -7,8 +7,8 @@ cannot tell exactly, at a gap's edges and around holes, stays a small gap and is
 Frames that vanish here and there leave many small gaps: a page asked for by id fills all that it
 reaches, for the same weight.
 
-A host for market data only may lack historicalTrades. There, aggregates tell what they can of small
-gaps, too; the rest waits for single trades to be asked for again, an hour later.
+A host for market data only may lack historicalTrades. There, aggregates answer small
+gaps as far as they can, too; the rest waits for single trades to be asked for again, an hour later.
 
 That ids do not exist takes both endpoints, each time (core/gap_queue.py). Where the wanted trades
 begin is proven in the same way: by a trade from before, or by both saying, asked for the first of
@@ -75,7 +75,7 @@ Request = TradesRequest | AggregatesRequest
 class _Progress:
     """How far a gap was asked about."""
 
-    needs_ids: bool = False  # aggregates have told what they can: ask by id
+    needs_ids: bool = False  # aggregates have answered what they can: ask by id
     is_begun: bool = False  # where it begins, or what of it is too old, is known
     back_steps: int = 0  # pages asked for further back to find that
     first_aggregate: int = 0  # the earliest that was found before that

@@ -19,13 +19,13 @@ _FIRST_BLOCK_MS = 300_000
 _LONGEST_BLOCK_MS = {403: 3_600_000, 451: 6 * 3_600_000}  # a firewall; a region that is not served
 
 BANS = {418, 429}
-"""Answers by which the exchange tells this address to wait; a new process has to wait as well."""
+"""Answers by which the exchange asks this address to wait; a new process has to wait as well."""
 
 
 class Budget:
     """One for the process. *now* is milliseconds on the monotonic clock.
 
-    *banned_for* is how much is left, now, of what an earlier process was told.
+    *banned_for* is how much is left, now, of the ban of an earlier process.
     """
 
     def __init__(

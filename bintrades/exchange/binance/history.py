@@ -73,7 +73,7 @@ class History:
             raise
 
     def _ask(self, request: Callable[[], T]) -> T:
-        """Make *request* and tell the budget what came of it; raises RestError."""
+        """Make *request* and record its outcome in the budget; raises RestError."""
         self._rest.used_weight = None  # an old count is not that of this minute
         try:
             answer = request()

@@ -27,7 +27,7 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Market:
-    """All that tells one market from another.
+    """All that distinguishes one market from another.
 
     A limit is the exchange's unless it says otherwise.
     """

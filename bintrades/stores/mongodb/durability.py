@@ -31,7 +31,7 @@ def bounded(client: MongoClient[dict[str, Any]]) -> WriteConcern:
 
 
 def unsafe_options(concern: WriteConcern) -> Iterator[str]:
-    """Yield what is unsafe about *concern*, as far as can be told without asking a server."""
+    """Yield what is unsafe about *concern*, as far as is known without asking a server."""
     if concern.document.get("w") == 1:
         yield (
             "uri: w=1 is unsafe on a replica set: a fail-over takes back bars that were"

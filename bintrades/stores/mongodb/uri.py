@@ -1,4 +1,4 @@
-"""A MongoDB client from the URI of a configuration, without a word of its password."""
+"""A MongoDB client from the URI of a configuration; its password is never shown."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     Rejected = list[tuple[Bar, str]]
 
 KEY = ("symbol", "open_time")
-"""The fields that tell one bar from another; the unique index is on them."""
+"""The fields that identify a bar; the unique index is on them."""
 
 DUPLICATE_KEY = 11000
 _TIMED_OUT = 64  # while waiting for the members of a replica set

@@ -810,7 +810,7 @@ def test_a_second_endpoint_that_lacks_the_trades_around_a_hole_does_not_agree(
     assert ask(plan, now + 5 * MINUTE, AROUND_TOO).absent == [(5, 7)]
 
 
-def test_a_second_endpoint_that_has_one_of_the_trades_makes_everything_begin_anew() -> None:
+def test_a_second_endpoint_that_has_one_of_the_trades_makes_everything_start_over() -> None:
     plan = plan_of(gap(5, 7))
     now = said_twice(plan)
     ask(plan, now, AROUND)

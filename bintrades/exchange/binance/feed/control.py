@@ -44,7 +44,7 @@ class Sorted:
 
 
 def has_trades_only(batch: Batch) -> bool:
-    """Whether every message of *batch* is a trade; where it is False, sort() tells for certain."""
+    """Whether every message of *batch* is a trade; where it is False, sort() is certain."""
     return batch.array.count(_TRADE) == len(batch.lengths)
 
 

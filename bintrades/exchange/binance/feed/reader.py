@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 class Reader(Worker):
     """Keeps a connection for *symbols* and puts its events into *inbox*.
 
-    *copy* tells the connections of one group of symbols apart: they go to different addresses of
+    *copy* numbers the connections of one group of symbols: they go to different addresses of
     the exchange where it has several.
 
     The inbox is bounded: when it is full the reader stops reading, and what the exchange then
@@ -70,7 +70,7 @@ class Reader(Worker):
 
     @property
     def state(self) -> str:
-        """What the reader is doing, in a word. Any thread."""
+        """The state of the reader. Any thread."""
         session = self._session
         if session is None:
             return "disconnected"
