@@ -68,7 +68,7 @@ def test_the_tables_of_options_are_those_of_the_program() -> None:
         assert table in page, f"it should have:\n{table}"
 
 
-def test_the_defaults_of_the_mongodb_store_are_told() -> None:
+def test_the_defaults_of_the_mongodb_store_are_documented() -> None:
     for option in MongoStore.OPTIONS:
         told = rf"`{option.name}` \((default )?`{re.escape(option.default)}`"
         assert re.search(told, README), option.name

@@ -182,7 +182,7 @@ class Collector:
             ),
             deliveries=[delivery.snapshot(now) for delivery in self.deliveries],
             workers=[
-                WorkerSnapshot(worker.name, now - worker.moved_at)
+                WorkerSnapshot(worker.name, now - worker.moved_at_ms)
                 for worker in self._workers()
                 if worker.is_alive
             ],

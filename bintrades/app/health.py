@@ -25,7 +25,7 @@ LATE_AFTER_MS = 60_000
 BEHIND_AFTER_MS = 300_000
 
 
-def is_word_of(figures: Mapping[str, Any] | None, holder: tuple[str, int], now: int) -> bool:
+def is_status_of(figures: Mapping[str, Any] | None, holder: tuple[str, int], now: int) -> bool:
     """Whether *figures* are a word of the *holder* of the journal, not of one that had it before.
 
     *holder* is the number of its process, or "unknown", and since when it has the journal. A word

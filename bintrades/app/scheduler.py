@@ -65,7 +65,7 @@ class Ticker(Worker):
         on_failure: Callable[[str], None],
     ) -> None:
         super().__init__(name, on_failure)
-        self._every = every_s
+        self._every_s = every_s
         self._job = job
         self._stopping = threading.Event()
 
@@ -75,7 +75,7 @@ class Ticker(Worker):
 
     def run(self) -> None:
         """Run the job and rest, until stopped."""
-        while not self._stopping.wait(self._every):
+        while not self._stopping.wait(self._every_s):
             self.beat()
             _guarded(self._job)
 
@@ -93,11 +93,11 @@ class _MonotonicJob(schedule.Job):
     For plain intervals (seconds, minutes, hours): "at" and "until" name local times.
     """
 
-    _due = 0.0  # seconds, monotonic
+    _due_s = 0.0  # seconds, monotonic
 
     @property
     def should_run(self) -> bool:
-        return time.monotonic() >= self._due
+        return time.monotonic() >= self._due_s
 
     def do(self, job_func: Callable[..., Any], *args: Any, **kwargs: Any) -> schedule.Job:
         super().do(job_func, *args, **kwargs)
@@ -111,7 +111,7 @@ class _MonotonicJob(schedule.Job):
 
     def _set_due(self) -> None:
         interval = timedelta(**{str(self.unit): self.interval})
-        self._due = time.monotonic() + interval.total_seconds()
+        self._due_s = time.monotonic() + interval.total_seconds()
 
 
 def _guarded(job: Callable[[], None]) -> None:

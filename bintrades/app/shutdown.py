@@ -14,7 +14,7 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """The last when the terminal closes. Where it is ignored, as under nohup, it stays so."""
 
 
-_LOOK_EVERY_S = 0.5
+_POLL_EVERY_S = 0.5
 """Python handles a signal when the main thread runs. One that the kernel gives to another thread,
 or that comes just before the main thread begins to wait, does not wake it: it has to look itself.
 """
@@ -50,13 +50,13 @@ class StopReasons:
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait for a reason; return whether there is one. Main thread."""
-        until = math.inf if timeout_s is None else time.monotonic() + timeout_s
+        until_s = math.inf if timeout_s is None else time.monotonic() + timeout_s
         while True:
-            left_s = until - time.monotonic()
+            left_s = until_s - time.monotonic()
             try:
-                reason = self._queue.get(timeout=max(0.0, min(left_s, _LOOK_EVERY_S)))
+                reason = self._queue.get(timeout=max(0.0, min(left_s, _POLL_EVERY_S)))
             except queue.Empty:
-                if left_s <= _LOOK_EVERY_S:
+                if left_s <= _POLL_EVERY_S:
                     return False
             else:
                 log.info("stopping: %s", reason, extra={"event": "shutdown_requested"})

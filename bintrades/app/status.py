@@ -12,7 +12,7 @@ from bintrades.app.health import (
     RUNNING,
     STARTING,
     STOPPING,
-    is_word_of,
+    is_status_of,
     problems,
     state_of,
 )
@@ -63,7 +63,7 @@ def read_status(journal: Path, stores: Sequence[str]) -> dict[str, Any]:
         time.sleep(_NUMBER_WITHIN_S)
     now = now_ms()
     process = holder(journal)
-    if has_process and not is_word_of(figures, process, now):
+    if has_process and not is_status_of(figures, process, now):
         figures = None
     state = state_of(figures, is_in_use=has_process, now=now)
     of_stores = {name: _store_figures(reader, name) for name in stores}

@@ -68,7 +68,7 @@ class Delivery(Worker):
         super().__init__(f"deliver-{store.name}", on_failure, runtime)
         self.delivered_count = 0
         self.last_error: str | None = None  # None: the store is well
-        self.caught_up_at = self._runtime.now()  # monotonic: when nothing was left for it
+        self.caught_up_at_ms = self._runtime.now()  # monotonic: when nothing was left for it
         self.has_taken_all = False  # at the end, when it has
         self._store = store
         self._options = options
@@ -90,7 +90,7 @@ class Delivery(Worker):
     def snapshot(self, now: int) -> DeliverySnapshot:
         """Return how far the store is. Any thread."""
         return DeliverySnapshot(
-            self._store.name, self.delivered_count, self.last_error, now - self.caught_up_at
+            self._store.name, self.delivered_count, self.last_error, now - self.caught_up_at_ms
         )
 
     def notify(self) -> None:
@@ -178,7 +178,7 @@ class Delivery(Worker):
         finally:
             self._first_opening_ended.set()
         self._record_success()
-        self.caught_up_at = self._runtime.now()
+        self.caught_up_at_ms = self._runtime.now()
         return True, 0.0
 
     def _open(self) -> None:
@@ -202,7 +202,7 @@ class Delivery(Worker):
         if not bars:
             return False
         if self._cursor.is_sending_again:
-            self.caught_up_at = self._runtime.now()
+            self.caught_up_at_ms = self._runtime.now()
         started = time.monotonic()
         rejected = self._write(bars)
         self._batch_size.took(len(bars), time.monotonic() - started)

@@ -311,7 +311,7 @@ class StreamConnection:
                 self._protocol.receive_data(data)
                 for event in self._protocol.events():
                     if isinstance(event, CloseConnection):
-                        self._note("close", str(int(event.code)).encode())
+                        self._record("close", str(int(event.code)).encode())
                         self._write([_reply_to_close(event.code)], is_last=True)
                         return
                     self._hear(event)
@@ -343,16 +343,16 @@ class StreamConnection:
                 if event.message_finished:
                     message = b"".join(self._parts)
                     self._parts.clear()
-                    if self._note("message", message):
+                    if self._record("message", message):
                         self._obey(message)
             case Ping():
-                if self._note("ping", bytes(event.payload)):
+                if self._record("ping", bytes(event.payload)):
                     self._write([encode_frame(bytes(event.payload), PONG)])
             case Pong():
-                if self._note("pong", bytes(event.payload)):
+                if self._record("pong", bytes(event.payload)):
                     self._forget_pings(bytes(event.payload))
 
-    def _note(self, kind: str, payload: bytes) -> bool:
+    def _record(self, kind: str, payload: bytes) -> bool:
         """Put it on record; return whether the client keeps to the message rate."""
         now = time.monotonic()
         self._host.record_received(Received(now, self.number, kind, payload))

@@ -13,16 +13,16 @@ class Backoff:
     """The waits of one thing that is tried again for ever."""
 
     def __init__(self, first_s: float, longest_s: float, rng: random.Random | None = None) -> None:
-        self._first = first_s
-        self._longest = longest_s
+        self._first_s = first_s
+        self._longest_s = longest_s
         self._rng = rng or random.Random()  # noqa: S311 - spreads attempts, keeps no secret
         self.failures = 0
 
     def next_wait_s(self) -> float:
         """Count a failure and return how long to wait after it."""
-        ceiling = min(self._longest, self._first * 2 ** min(self.failures, 60))
+        ceiling_s = min(self._longest_s, self._first_s * 2 ** min(self.failures, 60))
         self.failures += 1
-        return self._rng.uniform(0, ceiling)
+        return self._rng.uniform(0, ceiling_s)
 
     def reset(self) -> None:
         """Forget the failures: what was tried has worked."""

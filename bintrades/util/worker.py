@@ -25,7 +25,7 @@ class Worker(ABC):
     ) -> None:
         self.name = name
         self._runtime = runtime
-        self.moved_at = runtime.now()  # monotonic: when its loop last came round
+        self.moved_at_ms = runtime.now()  # monotonic: when its loop last came round
         self._on_failure = on_failure
         self._thread = runtime.make_thread(self._run, name)
 
@@ -39,7 +39,7 @@ class Worker(ABC):
 
     def beat(self) -> None:
         """Say that the work goes on; run() calls it each time that its loop comes round."""
-        self.moved_at = self._runtime.now()
+        self.moved_at_ms = self._runtime.now()
 
     def start(self) -> None:
         """Begin."""

@@ -137,7 +137,7 @@ class Soak:
                 accident = next(accidents, None)
             if now_s >= sample_at:
                 sample_at = now_s + sample_every_s
-                self._look()
+                self._sample()
             due = min(1.0, now_s / self._plan.duration_s) * self._market.trades
             if self._market.made < due and self._is_subscribed():
                 self._exchange.publish_trades(self._market.next_trades(BATCH))
@@ -196,11 +196,11 @@ class Soak:
         except pymongo.errors.PyMongoError:
             return 0  # it is down; the sampler keeps what it had
 
-    def _look(self) -> None:
+    def _sample(self) -> None:
         assert self._collector is not None
         if self._collector.poll() is not None:
             raise RuntimeError(f"the collector has ended with status {self._collector.returncode}")
-        self.sampler.look(self._collector.pid)
+        self.sampler.sample(self._collector.pid)
 
     def _is_subscribed(self) -> bool:
         streams = sum(len(client.streams) for client in self._exchange.connections)

@@ -55,7 +55,7 @@ class Sampler:
         """Seconds since the beginning."""
         return time.monotonic() - self._began
 
-    def look(self, pid: int) -> None:
+    def sample(self, pid: int) -> None:
         """Take a sample of the process *pid*; none if it is gone, or has no journal yet."""
         try:
             self.samples.append(self._sample(pid))

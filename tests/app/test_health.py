@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bintrades.app.health import is_word_of, problems, state_of
+from bintrades.app.health import is_status_of, problems, state_of
 
 NOW = 10_000_000
 MINUTE = 60_000
@@ -71,13 +71,13 @@ def test_silence_is_long_for_one_that_runs_and_less_so_for_one_that_starts_or_st
 
 
 def test_a_word_is_that_of_the_process_that_has_the_journal() -> None:
-    assert is_word_of(figures(), ("17", NOW - 9_000), NOW)
-    assert is_word_of(figures(), ("unknown", 0), NOW)
-    assert not is_word_of(figures(), ("18", NOW - 9_000), NOW)
-    assert not is_word_of(figures(), ("17", NOW - 500), NOW)  # the same number again
-    assert not is_word_of(figures(beat_ms=NOW + 1), ("17", NOW - 9_000), NOW)
-    assert not is_word_of(None, ("17", NOW - 9_000), NOW)
-    assert not is_word_of({"pid": 17}, ("17", NOW - 9_000), NOW)
+    assert is_status_of(figures(), ("17", NOW - 9_000), NOW)
+    assert is_status_of(figures(), ("unknown", 0), NOW)
+    assert not is_status_of(figures(), ("18", NOW - 9_000), NOW)
+    assert not is_status_of(figures(), ("17", NOW - 500), NOW)  # the same number again
+    assert not is_status_of(figures(beat_ms=NOW + 1), ("17", NOW - 9_000), NOW)
+    assert not is_status_of(None, ("17", NOW - 9_000), NOW)
+    assert not is_status_of({"pid": 17}, ("17", NOW - 9_000), NOW)
 
 
 def test_one_that_runs_is_well() -> None:
@@ -111,7 +111,7 @@ def test_one_that_starts_has_two_minutes() -> None:
         ),
     ],
 )
-def test_each_reason_is_told(changed: dict[str, Any], problem: str) -> None:
+def test_each_reason_is_reported(changed: dict[str, Any], problem: str) -> None:
     assert found(figures(**changed), mongodb=7) == [problem]
 
 

@@ -213,7 +213,7 @@ def test_one_that_starts_or_stops_says_so_before_it_has_figures(state: str, path
 def test_what_keeps_a_collector_from_being_well_is_told_on_the_page_too(path: Path) -> None:
     with journal_at(path) as journal:
         stage = Stage(path, journal)
-        stage.delivery.caught_up_at -= 400_000
+        stage.delivery.caught_up_at_ms -= 400_000
         stage.delivery.last_error = "OSError: no\nhost"
         stage.reader._unsubscribed_since -= 130_000
         journal.write(finished(*sample_bars(3)), OPEN_TIME_MS, json.dumps(stage.figures))
@@ -232,7 +232,7 @@ def test_threads_that_run_are_watched(path: Path) -> None:
         stage.collector.watch(ticker)
         before = stage.figures["workers"]
         ticker.start()
-        ticker.moved_at -= 5_000
+        ticker.moved_at_ms -= 5_000
         (watched,) = stage.figures["workers"]
         ticker.stop()
 
@@ -249,7 +249,7 @@ def test_asking_keeps_no_collector_from_starting(path: Path) -> None:
             assert read_status(path, [])["is_running"]
 
 
-def test_what_waits_and_lacks_is_told(path: Path) -> None:
+def test_what_waits_and_lacks_is_reported(path: Path) -> None:
     first, lacking, half = sample_bars(3)
     gap = Gap(10, 14, lacking.open_time_ms, lacking.open_time_ms, GapCause.SKIPPED)
     ended = Gap(7, 8, OPEN_TIME_MS, OPEN_TIME_MS, GapCause.SKIPPED)
@@ -303,7 +303,7 @@ def test_what_waits_and_lacks_is_told(path: Path) -> None:
     assert "store       jsonl: 1 bars wait, 1 refused (far too ugly)" in page
 
 
-def test_trades_that_came_too_late_for_their_bar_are_told(path: Path) -> None:
+def test_trades_that_came_too_late_for_their_bar_are_reported(path: Path) -> None:
     with journal_at(path), closing(sqlite3.connect(path)) as connection, connection:
         connection.execute(
             "INSERT INTO past_gaps VALUES ('BTCUSDT', 1, 2, 0, 0, 'skipped', 0, NULL, 'late', 0)"
@@ -315,7 +315,7 @@ def test_trades_that_came_too_late_for_their_bar_are_told(path: Path) -> None:
     assert "0 abandoned, 1 late (`bintrades gaps` lists them)" in format_status(status)
 
 
-def test_every_trouble_is_told(path: Path) -> None:
+def test_every_trouble_is_reported(path: Path) -> None:
     with journal_at(path) as journal:
         stage = Stage(path, journal)
         stage.reader.last_error = "ConnectionRefusedError: nobody there"
@@ -371,7 +371,7 @@ def test_a_secret_that_is_also_the_name_of_a_store_is_hidden_in_what_others_say_
     assert (store["name"], store["error"]) == ("jsonl", "*** is full")
 
 
-def test_lines_that_the_log_lost_are_told(path: Path) -> None:
+def test_lines_that_the_log_lost_are_reported(path: Path) -> None:
     before = lost_lines()
     with journal_at(path) as journal:
         stage = Stage(path, journal)
@@ -406,7 +406,7 @@ def repair_line(path: Path, stage: Stage, journal: Journal) -> str:
     return line
 
 
-def test_what_repair_has_done_and_why_it_does_no_more_is_told(path: Path) -> None:
+def test_what_repair_has_done_and_why_it_does_no_more_is_reported(path: Path) -> None:
     with journal_at(path) as journal:
         stage = Stage(path, journal)
         assert stage.collector.backfill is not None

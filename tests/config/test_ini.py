@@ -83,7 +83,7 @@ def test_a_file_of_another_format_is_one_problem() -> None:
     assert ini.problems == [(1, """line 1: '{"binance"' stands before the first [section]""")]
 
 
-def test_of_an_option_before_the_first_section_only_its_name_is_told() -> None:
+def test_of_an_option_before_the_first_section_only_its_name_is_reported() -> None:
     ini = read_ini("password = hidden\n[a]\n")
 
     assert ini.problems == [(1, "line 1: 'password' stands before the first [section]")]

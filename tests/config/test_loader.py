@@ -466,7 +466,7 @@ def test_a_variable_that_is_not_written_well_is_a_problem(tmp_path: Path, value:
     )
 
 
-def test_the_text_of_a_variable_and_a_password_in_an_address_are_never_told(
+def test_the_text_of_a_variable_and_a_password_in_an_address_are_never_shown(
     tmp_path: Path,
 ) -> None:
     text = (
@@ -561,7 +561,7 @@ def test_a_file_that_is_not_utf_8_is_told_with_its_line(tmp_path: Path) -> None:
     )
 
 
-def test_a_missing_file_and_a_folder_are_told(tmp_path: Path) -> None:
+def test_a_missing_file_and_a_folder_are_reported(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as missing:
         load_config(tmp_path / "none.ini")
     with pytest.raises(ConfigError) as folder:

@@ -69,7 +69,7 @@ def test_excluded_names_and_patterns_are_left_out() -> None:
     assert selection.unknown == {}
 
 
-def test_a_pattern_that_nothing_fits_is_told() -> None:
+def test_a_pattern_that_nothing_fits_is_reported() -> None:
     selection = select(["*EUR", "BTC*", "LUNA*"], ["BTC*"], LISTED)
 
     assert (selection.symbols, selection.unmatched) == ((), ("*EUR", "LUNA*"))

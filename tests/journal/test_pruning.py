@@ -49,9 +49,7 @@ if TYPE_CHECKING:
 @pytest.mark.parametrize(
     "corrupt", ["open_time = 'x'", "open_time = open_time + 0.5", "symbol = x'00'"]
 )
-def test_a_bar_of_which_nobody_can_tell_whose_it_is_is_damage_to_pruning(
-    path: Path, corrupt: str
-) -> None:
+def test_a_bar_of_unknown_owner_is_damage_to_pruning(path: Path, corrupt: str) -> None:
     *bars, newest = sample_bars(10)
     with journal_at(path) as journal:
         journal.write(finished(*bars, newest, BTCUSDT=ledger_through([newest])), NOW)

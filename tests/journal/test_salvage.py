@@ -231,7 +231,7 @@ def test_a_row_that_only_a_store_finds_unreadable_is_missing_again(path: Path) -
     assert JournalReader(path).store("shelf").rejected_bars == 0
 
 
-def test_a_row_of_which_nobody_can_tell_whose_it_was_is_damage(path: Path) -> None:
+def test_a_row_of_unknown_owner_is_damage(path: Path) -> None:
     bars = made(path)
     damaged = Found()
     cursor = Cursor(path, "shelf", damaged)

@@ -538,7 +538,7 @@ class Life:
             self.journal,
             IngestHooks(
                 status=lambda _: "{}",
-                on_bars=self._note_commit,
+                on_bars=self._record_commit,
                 on_gaps=lambda *_: None,
                 on_idle_symbols=lambda *_: None,
                 on_dead_stream=lambda _: None,
@@ -550,7 +550,7 @@ class Life:
             clock=lambda: 1,
         )
 
-    def _note_commit(self) -> None:
+    def _record_commit(self) -> None:
         collected = self.aggregator.bar_count - self.aggregator.waiting_bar_count
         self.commits.append(collected - sum(self.commits))
 
@@ -739,7 +739,7 @@ def test_the_next_start_makes_one_bar_of_the_two_halves(path: Path) -> None:
     assert (bar.open_price, bar.close_price, bar.value) == (Decimal(2), Decimal(3), Decimal(5))
 
 
-def test_a_journal_that_stays_full_at_the_end_is_tried_until_told_to_hurry(
+def test_a_journal_that_stays_full_at_the_end_is_tried_until_stopped_by_force(
     journal: Journal, path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     desk = Desk(journal).start()

@@ -231,7 +231,7 @@ class World:
             self._strike()
             if self._collector is not None:
                 self._collector.step()
-                self._note_beginnings()
+                self._record_beginnings()
         except Killed:
             self._kill("inside")
 
@@ -338,7 +338,7 @@ class World:
         assert self._collector is not None
         self.note("the collector stops")
         is_saved = self._collector.stop()
-        self._note_beginnings()
+        self._record_beginnings()
         if not is_saved:
             self.note("it could not save everything")
         self.rest.forget_blocks()
@@ -348,7 +348,7 @@ class World:
         """Leave of the process what a dead one leaves: the bytes that it has written."""
         assert self._collector is not None
         self.note(f"the collector is killed {how}")
-        self._note_beginnings()
+        self._record_beginnings()
         self._lives += 1
         path = self._folder / f"journal-{self._lives}"
         for suffix in ("", "-wal"):
@@ -370,7 +370,7 @@ class World:
         self._seams_left = -1
         self.streams.drop(connections)
 
-    def _note_beginnings(self) -> None:
+    def _record_beginnings(self) -> None:
         """Note from which interval on a symbol is promised: that of its first recorded trade."""
         if self._collector is None or len(self.begins) == len(self.schedule.symbols):
             return

@@ -566,7 +566,7 @@ def test_everything_that_is_wrong_with_declared_options_is_said_before_a_hook_is
     assert sys.modules["_bintrades_plugin_mine"].seen == []
 
 
-def test_a_declared_secret_is_never_told(tmp_path: Path, write: Write) -> None:
+def test_a_declared_secret_is_never_shown(tmp_path: Path, write: Write) -> None:
     store = declared(tmp_path, write)
     options = {"path": "there", "password": "s3cr3t/w0rd", "pin": "42"}
 

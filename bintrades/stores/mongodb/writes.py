@@ -157,11 +157,11 @@ class _Insert:
         try:
             self._collection.insert_many([write.document for write in self._writes], False)
         except BulkWriteError as error:
-            self._note(error)
+            self._record_errors(error)
         except Exception as error:
             self._failure = error
 
-    def _note(self, error: BulkWriteError) -> None:
+    def _record_errors(self, error: BulkWriteError) -> None:
         try:
             self._objected_to = [self._writes[problem["index"]] for problem in objections(error)]
         except PyMongoError as failure:

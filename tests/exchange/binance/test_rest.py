@@ -385,7 +385,7 @@ def test_a_socks_proxy_of_the_environment_is_used(
     assert proxy.requests == [("exchange.example", 80)]
 
 
-def test_a_proxy_that_cannot_be_used_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proxy_that_cannot_be_used_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALL_PROXY", "carrier-pigeon://x")
 
     with RestClient("http://exchange.example", SPOT, system_network()) as client:
@@ -394,7 +394,7 @@ def test_a_proxy_that_cannot_be_used_is_told(monkeypatch: pytest.MonkeyPatch) ->
         )
 
 
-def test_a_proxy_that_refuses_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proxy_that_refuses_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     with server(HttpProxy(0, "407 Proxy Authentication Required").serve) as port:
         monkeypatch.setenv("ALL_PROXY", f"http://127.0.0.1:{port}")
         with RestClient("http://exchange.example", SPOT, system_network()) as client:

@@ -169,7 +169,7 @@ def test_many_symbols_are_asked_for_in_paced_batches(exchange: ExchangeSimulator
         assert all(later - earlier > 0.49 for earlier, later in itertools.pairwise(times))
 
 
-def test_events_tell_the_life_of_a_connection(exchange: ExchangeSimulator) -> None:
+def test_events_report_the_life_of_a_connection(exchange: ExchangeSimulator) -> None:
     with Listening(exchange.stream_url) as listening:
         listening.until_subscribed()
         assert listening.reader.state == "subscribed"
