@@ -134,6 +134,13 @@ class Session:
             self.first_data_at = now
 
     def _on_answer(self, answer: Answer) -> None:
+        if answer.error is not None:
+            self._limited.warning(
+                "request_refused",
+                "the exchange refuses a request of a connection",
+                connection=self._name,
+                error=answer.error,
+            )
         for name in self._subscription.on_answer(answer):
             log.error(
                 "the exchange refuses the stream %s; the others go on",

@@ -515,6 +515,21 @@ def test_time_with_a_full_inbox_is_not_held_to_be_typical_of_the_market(
         assert time.monotonic() - stalled_at < 3.0, "not twice the time that the inbox was full"
 
 
+def test_an_error_that_nobody_asked_for_is_logged_and_costs_no_connection(
+    exchange: ExchangeSimulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Listening(exchange.stream_url) as listening:
+        listening.until_subscribed()
+        exchange.send_text(b'{"error":{"code":3,"msg":"Invalid JSON"}}')
+        exchange.publish("BTCUSDT", "1", "1")
+        listening.until(lambda: len(listening.trades) == 1)
+
+        assert listening.reader.connection_count == 1
+    (warning,) = (record for record in caplog.records if record.levelno == logging.WARNING)
+    assert warning.__dict__["event"] == "request_refused"
+    assert warning.__dict__["error"] == "Invalid JSON (code 3)"
+
+
 def test_a_reader_that_cannot_keep_up_waits_and_what_is_cut_off_is_a_gap() -> None:
     with (
         ExchangeSimulator(slow_client_s=0.3) as exchange,
