@@ -91,7 +91,7 @@ class ExchangeClock:
         return 0 if self._only_witness is not None else self.at(now)
 
     def delay_until(self, time: int, now: int) -> int:
-        """Return in how many milliseconds the clock will surely be at *time*."""
+        """Return in how many milliseconds the clock will be at *time*, if no trade comes."""
         left = time - self.at(now)
         return left + left // _DRIFT_DIVISOR + 1 if left > 0 else 0
 

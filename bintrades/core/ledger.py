@@ -258,14 +258,6 @@ class Ledger:
         self.last_time = time
         return True
 
-    def admit_next(self, trade_id: int, time: int) -> bool:
-        """Note a trade if it is the one expected next, as nearly every trade is."""
-        if trade_id != self.next_id:
-            return False
-        self.next_id = trade_id + 1
-        self.last_time = time
-        return True
-
     def want_since(self, since: int) -> None:
         """Note that the first trade is wanted, and all that follow, of those since *since*.
 

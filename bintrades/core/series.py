@@ -129,9 +129,7 @@ class Series:
         self._connected_at = 0  # since when without a break a connection has carried it
         self._connections = 0  # that carry this symbol now
         self._gap_cause = GapCause.RESTART if checkpoint else GapCause.SKIPPED  # of the next gap
-        self._unwanted_before = (
-            0  # when the first interval opens, once REST has answered its first id
-        )
+        self._unwanted_before = 0  # when the first interval opens, once its first id is known
         self._renumbering = RenumberingDetector()
         self._idle = IdleDetector()
         self._gap_set = self._published = GapSet(self.symbol)  # the latter as last taken
