@@ -20,7 +20,7 @@ from bintrades.errors import JournalError
 from bintrades.journal.lock import holder, is_in_use
 from bintrades.journal.reader import JournalReader
 from bintrades.journal.wal import WAL_LIMIT, reading_processes, wal_bytes
-from bintrades.model import ABSENT, LATE, REPAIRED, utc
+from bintrades.model import GapOutcome, utc
 from bintrades.util.clocks import now_ms
 from bintrades.util.text import redact
 
@@ -123,7 +123,10 @@ def _sizes(journal: Path) -> dict[str, int]:
 
 def _gap_figures(reader: JournalReader) -> dict[str, int]:
     counts = reader.gap_counts()
-    return {state: counts.get(state, 0) for state in ("open", "abandoned", REPAIRED, ABSENT, LATE)}
+    return {
+        state: counts.get(state, 0)
+        for state in ("open", "abandoned", GapOutcome.REPAIRED, GapOutcome.ABSENT, GapOutcome.LATE)
+    }
 
 
 def _redacted(text: str | None) -> str | None:

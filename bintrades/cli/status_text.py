@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from bintrades.app.health import NEVER_RUN, NOT_RESPONDING, STOPPED
 from bintrades.journal.wal import WAL_LIMIT
-from bintrades.model import LATE
+from bintrades.model import GapOutcome
 from bintrades.util.text import showable
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def _format_backfill(collector: dict[str, Any]) -> str:
 
 
 def _format_late(gaps: dict[str, int]) -> str:
-    return f", {gaps[LATE]} late" if gaps[LATE] else ""
+    return f", {gaps[GapOutcome.LATE]} late" if gaps[GapOutcome.LATE] else ""
 
 
 def _format_wal(journal: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from bintrades.core.ledger import no_longer_missing
 from bintrades.journal.damage import UnreadableRow, reading_rows
 from bintrades.journal.rows import GAP_COLUMNS, gap_from_row, gap_row
-from bintrades.model import ABSENT, LATE, REPAIRED, UNWANTED, GapOutcome
+from bintrades.model import GapOutcome
 
 if TYPE_CHECKING:
     import sqlite3
@@ -43,9 +43,13 @@ TABLES = tuple(_PAGE_COLUMNS)
 """Of what is missing, and of what was."""
 
 _PUT_PAST_GAP = "INSERT OR REPLACE INTO past_gaps VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_NOT_PAST = (GapOutcome.UNWANTED, GapOutcome.RENUMBERED, GapOutcome.LATE)
+"""Outcomes of ids that were never missing, or are lost and so stay a gap."""
+
+# What is lost stays on record.
 _DELETE_PAST_GAPS = (
     "DELETE FROM past_gaps WHERE (symbol, last_id) IN (SELECT symbol, last_id"  # noqa: S608
-    f" FROM past_gaps WHERE closed_at < ? AND outcome <> '{LATE}' LIMIT ?)"  # what is lost stays
+    f" FROM past_gaps WHERE closed_at < ? AND outcome <> '{GapOutcome.LATE}' LIMIT ?)"
 )
 
 
@@ -130,7 +134,7 @@ def record_past_gaps(
     """Keep on record what was missing *before* and is not *after*, and how it ended."""
     for gap in no_longer_missing(before, after):
         for part, outcome in _with_outcomes(gap, outcomes):
-            if outcome not in (UNWANTED, GapOutcome.RENUMBERED, LATE):  # what is lost stays a gap
+            if outcome not in _NOT_PAST:
                 put_past_gap(connection, symbol, part, outcome, closed_at)
 
 
@@ -157,7 +161,7 @@ def delete_past_absence(
         rows = connection.execute(
             "DELETE FROM past_gaps WHERE symbol = ? AND last_id >= ? AND first_id <= ?"
             " AND outcome = ? RETURNING *",
-            (symbol, gap.first_id, gap.last_id, ABSENT),
+            (symbol, gap.first_id, gap.last_id, GapOutcome.ABSENT),
         ).fetchall()
         for _, first_id, last_id, *row in rows:
             left = [(first_id, gap.first_id - 1), (gap.last_id + 1, last_id)]
@@ -232,8 +236,8 @@ def _with_outcomes(gap: Gap, outcomes: Iterable[Outcome]) -> Iterator[tuple[Gap,
         if low > high:
             continue
         if low > start:
-            yield gap.part(start, low - 1), REPAIRED
+            yield gap.part(start, low - 1), GapOutcome.REPAIRED
         yield gap.part(low, high), why
         start = high + 1
     if start <= gap.last_id:
-        yield gap.part(start, gap.last_id), REPAIRED
+        yield gap.part(start, gap.last_id), GapOutcome.REPAIRED

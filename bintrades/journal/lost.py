@@ -14,7 +14,7 @@ from bintrades.core.ledger import DISORDER_MS, LedgerState, span_between, with_l
 from bintrades.core.write_batch import Checkpoint
 from bintrades.journal.bars import GET_BAR, neighbours, newest, pages
 from bintrades.journal.rows import bar_from_row
-from bintrades.model import LOST, RENUMBERED, Gap
+from bintrades.model import Gap, GapCause
 
 if TYPE_CHECKING:
     import sqlite3
@@ -154,12 +154,14 @@ def _gap(span: _Span, checkpoint: Checkpoint) -> Iterator[Gap]:
     elif first_id is None:  # as before a first start: however many there were since then
         yield Gap.beginning(last_id, span.since_ms, span.until_ms, span.reason)
     elif first_id <= last_id:
-        yield Gap(first_id, last_id, span.since_ms, span.until_ms, LOST, last_error=span.reason)
+        yield Gap(
+            first_id, last_id, span.since_ms, span.until_ms, GapCause.LOST, last_error=span.reason
+        )
 
 
 def unknown_gap(since_ms: int, until_ms: int, reason: str) -> Gap:
     """Return the record of lost trades of unknown number and ids."""
-    return Gap.unnumbered(since_ms, until_ms, LOST, last_error=reason)
+    return Gap.unnumbered(since_ms, until_ms, GapCause.LOST, last_error=reason)
 
 
 def gaps_around_incomplete(
@@ -175,7 +177,7 @@ def gaps_around_incomplete(
             is_doubtful = not row[5] or (before is not None and not before[5])
             if before is not None and is_doubtful and before[_LAST_ID] + 1 < row[_FIRST_ID]:
                 since, until = before[_LAST_TIME], row[18]
-                yield Gap(before[_LAST_ID] + 1, row[_FIRST_ID] - 1, since, until, LOST)
+                yield Gap(before[_LAST_ID] + 1, row[_FIRST_ID] - 1, since, until, GapCause.LOST)
             if not row[5] and row[6] < row[_LAST_ID] - row[_FIRST_ID] + 1:
                 yield unknown_gap(row[1], row[1] + interval_ms - 1, "its gaps were lost")
             before = row
@@ -193,7 +195,7 @@ def is_outdated(connection: sqlite3.Connection, symbol: str, checkpoint: Checkpo
     if row is None or not all(isinstance(row[at], int) for at in (_LAST_ID, _LAST_TIME)):
         return False
     have_ids_restarted = any(
-        gap.cause == RENUMBERED and gap.until_ms >= row[_LAST_TIME] for gap in state.gaps
+        gap.cause == GapCause.RENUMBERED and gap.until_ms >= row[_LAST_TIME] for gap in state.gaps
     )
     is_beyond = row[_LAST_ID] >= (state.next_id or 0)
     return bool(is_beyond and not have_ids_restarted)
@@ -265,7 +267,7 @@ def _of_open_bars(
         since = max(since, earliest)
         until = min(until, open_time - 1) if open_time in complete else until
         if next_id < first_id and since <= until:
-            yield Gap(next_id, first_id - 1, since, until, LOST)
+            yield Gap(next_id, first_id - 1, since, until, GapCause.LOST)
         if _has_holes(first_id, last_id, row[6], known):
             # Where `T` fell back it may be of the next one.
             times = [at for at in (open_time, open_time + interval_ms) if at not in complete]

@@ -29,7 +29,7 @@ from bintrades.journal.recovery import RecoverableFile
 from bintrades.journal.rows import bar_row
 from bintrades.journal.spare import SpareKeeper
 from bintrades.journal.wal import WalLimit
-from bintrades.model import LATE, SKIPPED, Gap
+from bintrades.model import Gap, GapCause, GapOutcome
 from bintrades.util.logs import LimitedLog
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from bintrades.core.ban import Ban
     from bintrades.core.write_batch import Checkpoint, Key
     from bintrades.journal.meta import IdRange
-    from bintrades.model import Bar, GapOutcome
+    from bintrades.model import Bar
 
     ChangedGaps = Mapping[str, tuple[list[Gap], list[Gap]]]
     """Gaps that were on record and are no more, and new ones, by symbol."""
@@ -369,10 +369,12 @@ class Journal:
         for part in late:
             first_id, last_id = part.first_trade_id, part.last_trade_id
             gaps = self._file.state.gaps_of(part.symbol)
-            cause = next((g.cause for g in gaps if g.first_id <= first_id <= g.last_id), SKIPPED)
+            cause = next(
+                (g.cause for g in gaps if g.first_id <= first_id <= g.last_id), GapCause.SKIPPED
+            )
             since, until = sorted((part.first_trade_time_ms, part.last_trade_time_ms))
             gap = Gap(first_id, last_id, since, until, cause)
-            gap_tables.put_past_gap(self._file.connection, part.symbol, gap, LATE, at)
+            gap_tables.put_past_gap(self._file.connection, part.symbol, gap, GapOutcome.LATE, at)
             self._limited.warning(
                 "late_trades_recorded",
                 "trades came when their bar had left the journal: they are in no bar, but on record"
@@ -381,7 +383,9 @@ class Journal:
                 first_id=first_id,
                 last_id=last_id,
             )
-        return [(part.symbol, part.first_trade_id, part.last_trade_id, LATE) for part in late]
+        return [
+            (part.symbol, part.first_trade_id, part.last_trade_id, GapOutcome.LATE) for part in late
+        ]
 
     def _reopened_ids(
         self,

@@ -2,18 +2,6 @@
 
 from bintrades.model.bar import Bar, utc
 from bintrades.model.gap import (
-    ABSENT,
-    LATE,
-    LOST,
-    RECONNECT,
-    RENUMBERED,
-    REPAIRED,
-    RESTART,
-    SILENT_STREAM,
-    SKIPPED,
-    START,
-    UNUSABLE,
-    UNWANTED,
     Gap,
     GapCause,
     GapKind,
@@ -25,20 +13,8 @@ from bintrades.model.series import IdLaw, SeriesKey, TimeUnit
 from bintrades.model.trade import Trade, TradeRange
 
 __all__ = [
-    "ABSENT",
     "DECIMAL128",
     "EXACT",
-    "LATE",
-    "LOST",
-    "RECONNECT",
-    "RENUMBERED",
-    "REPAIRED",
-    "RESTART",
-    "SILENT_STREAM",
-    "SKIPPED",
-    "START",
-    "UNUSABLE",
-    "UNWANTED",
     "Bar",
     "Gap",
     "GapCause",

@@ -66,14 +66,6 @@ class GapOutcome(StrEnum):
     """The exchange has restarted its ids: the old ones cannot be requested."""
 
 
-SKIPPED, RECONNECT, RESTART = GapCause.SKIPPED, GapCause.RECONNECT, GapCause.RESTART
-SILENT_STREAM, UNUSABLE = GapCause.SILENT_STREAM, GapCause.UNUSABLE
-LOST, START = GapCause.LOST, GapCause.START
-ABSENT, UNWANTED, REPAIRED = GapOutcome.ABSENT, GapOutcome.UNWANTED, GapOutcome.REPAIRED
-LATE = GapOutcome.LATE
-RENUMBERED = GapCause.RENUMBERED
-
-
 class Gap(msgspec.Struct, frozen=True, gc=False):
     """Consecutive trade ids of one symbol that were not received.
 

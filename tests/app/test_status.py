@@ -23,7 +23,7 @@ from bintrades.core.ledger import LedgerState
 from bintrades.core.write_batch import WriteBatch
 from bintrades.errors import JournalError
 from bintrades.journal.cursor import Cursor
-from bintrades.model import ABSENT, Gap, GapCause, Trade, utc
+from bintrades.model import Gap, GapCause, GapOutcome, Trade, utc
 from bintrades.testing.bars import OPEN_TIME_MS, sample_bar, sample_bars
 from bintrades.util.clocks import now_ms, utc_ms
 from bintrades.util.log_writer import lost_lines
@@ -265,7 +265,7 @@ def test_what_waits_and_lacks_is_reported(path: Path) -> None:
                     ETHUSDT=LedgerState(20, OPEN_TIME_MS, (old, replace(gap, last_id=10))),
                     XRPUSDT=LedgerState(20, OPEN_TIME_MS, ()),
                 ),
-                resolved=[("BTCUSDT", 8, 8, ABSENT)],
+                resolved=[("BTCUSDT", 8, 8, GapOutcome.ABSENT)],
             ),
             OPEN_TIME_MS,
         )

@@ -13,7 +13,7 @@ from bintrades.cli.gap_report import gap_pieces, gap_rows, gap_table
 from bintrades.core.ledger import LedgerState
 from bintrades.errors import JournalError
 from bintrades.journal.reader import JournalReader
-from bintrades.model import ABSENT, Gap, GapCause
+from bintrades.model import Gap, GapCause, GapOutcome
 from bintrades.util.text import as_json
 from tests.journals import finished, journal_at
 from tests.strategies import START as NOON
@@ -40,7 +40,7 @@ def path(tmp_path: Path) -> Path:
         }
         journal.write(finished(**states), NOON)
         changes = finished(BTCUSDT=LedgerState(100, NOON, (OLD, OPEN)))
-        changes.resolved = [("BTCUSDT", 15, 19, ABSENT)]
+        changes.resolved = [("BTCUSDT", 15, 19, GapOutcome.ABSENT)]
         journal.write(changes, NOON)
     return path
 

@@ -5,11 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bintrades.core.backfill_result import BackfillResult
-from bintrades.model import (
-    ABSENT,
-    Gap,
-    GapCause,
-)
+from bintrades.model import Gap, GapCause, GapOutcome
 from tests.core.aggregators import (
     BTC,
     ETH,
@@ -158,7 +154,7 @@ def test_why_ids_are_missing_no_longer_is_told_together_with_the_ledger() -> Non
 
     changes = aggregator.collect()
     assert BTC in changes.checkpoints
-    assert changes.resolved == [(BTC, 4, 5, ABSENT)]
+    assert changes.resolved == [(BTC, 4, 5, GapOutcome.ABSENT)]
 
 
 @pytest.mark.parametrize("is_restarted", [False, True])

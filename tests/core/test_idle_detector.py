@@ -5,11 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bintrades.core.ledger import DISORDER_MS
-from bintrades.model import (
-    RESTART,
-    SILENT_STREAM,
-    Gap,
-)
+from bintrades.model import Gap, GapCause
 from tests.core.aggregators import (
     BTC,
     ETH,
@@ -102,7 +98,7 @@ def test_a_stream_that_did_not_bring_a_trade_of_a_while_ago_is_dead_and_the_trad
     assert aggregator.on_latest_trade(BTC, 8, START + 30_000, MINUTE)
 
     since, until = START - DISORDER_MS, START + 30_000 + DISORDER_MS
-    assert aggregator.gaps(BTC) == (Gap(6, 8, since, until, SILENT_STREAM),)
+    assert aggregator.gaps(BTC) == (Gap(6, 8, since, until, GapCause.SILENT_STREAM),)
     assert not aggregator.on_latest_trade(BTC, 8, START + 30_000, MINUTE), "said once"
 
 
@@ -154,7 +150,7 @@ def test_what_was_traded_while_nobody_listened_is_missing_but_its_stream_is_not_
 
     assert not aggregator.on_latest_trade(BTC, 8, START + 4 * MINUTE, 6 * MINUTE)
 
-    assert [(gap.last_id, gap.cause) for gap in aggregator.gaps(BTC)] == [(8, RESTART)]
+    assert [(gap.last_id, gap.cause) for gap in aggregator.gaps(BTC)] == [(8, GapCause.RESTART)]
 
 
 def test_a_stream_that_never_brought_anything_is_missing_all_since_collecting_began() -> None:

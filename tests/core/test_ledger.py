@@ -18,7 +18,7 @@ from bintrades.core.ledger import (
     changed_spans,
     no_longer_missing,
 )
-from bintrades.model import LOST, RENUMBERED, Gap, GapCause
+from bintrades.model import Gap, GapCause
 from tests.strategies import START, trades_of
 
 if TYPE_CHECKING:
@@ -601,11 +601,15 @@ def test_what_a_file_lost_of_ids_that_restarted_since_is_on_record_without_ids()
     for trade_id in range(4):
         assert ledger.admit(trade_id, START + 11_000 + trade_id)
 
-    ledger.lose([Gap(0, 899, START - 60_000, START, LOST)])
+    ledger.lose([Gap(0, 899, START - 60_000, START, GapCause.LOST)])
 
     assert not any(ledger.admit(trade_id, START + 11_000 + trade_id) for trade_id in range(4))
     lost = ledger.gaps[0]
-    assert (lost.since_ms, lost.until_ms, lost.cause) == (START - 60_000, START, RENUMBERED)
+    assert (lost.since_ms, lost.until_ms, lost.cause) == (
+        START - 60_000,
+        START,
+        GapCause.RENUMBERED,
+    )
     assert lost.last_id < 0
     assert lost.is_abandoned
 
@@ -614,7 +618,7 @@ def test_what_a_file_lost_is_missing_again_though_trades_came_since() -> None:
     ledger = Ledger()
     for trade_id in range(1, 10):
         ledger.admit(trade_id, START + trade_id)
-    gap = Gap(3, 5, START + 3, START + 5, LOST)
+    gap = Gap(3, 5, START + 3, START + 5, GapCause.LOST)
 
     ledger.lose([gap])
 

@@ -12,16 +12,7 @@ from bintrades.core.backfill_result import BackfillResult
 from bintrades.core.ledger import DISORDER_MS, LedgerState
 from bintrades.core.series import Series, Taken
 from bintrades.core.write_batch import Checkpoint, WriteBatch
-from bintrades.model import (
-    ABSENT,
-    EXACT,
-    LOST,
-    RECONNECT,
-    RESTART,
-    SKIPPED,
-    Gap,
-    GapCause,
-)
+from bintrades.model import EXACT, Gap, GapCause, GapOutcome
 from tests.core.aggregators import (
     BTC,
     ETH,
@@ -205,7 +196,7 @@ def test_what_was_lost_and_came_again_before_the_next_checkpoint_is_in_that_one(
     happened = [make_trade(trade_id, START + trade_id) for trade_id in range(5)]
     aggregator.add(happened, 0)
     aggregator.collect()
-    lost = Gap(1, 3, START, START + 10, LOST)
+    lost = Gap(1, 3, START, START + 10, GapCause.LOST)
 
     aggregator.lose(BTC, [lost])
     aggregator.repair(BackfillResult(BTC, lost, [run_of(*happened[1:4])]))
@@ -413,7 +404,7 @@ def test_a_symbol_is_saved_as_soon_as_what_is_missing_of_it_changes() -> None:
         for changes in due
     ]
     assert missing == [[(2, 7)], [(3, 7)], [(3, 7)], [(6, 7)], [(6, 7), (9, 9)]]
-    assert due[3].resolved == [(BTC, 3, 5, ABSENT)]
+    assert due[3].resolved == [(BTC, 3, 5, GapOutcome.ABSENT)]
     assert not aggregator.collect_due(2)
 
 
@@ -495,7 +486,13 @@ def test_a_gap_is_named_after_what_made_it() -> None:
     restarted.add([make_trade(8, START), make_trade(10, START)], 0)
 
     causes = [gap.cause for gap in restarted.gaps(BTC)]
-    assert causes == [SKIPPED, RECONNECT, SKIPPED, RESTART, SKIPPED]
+    assert causes == [
+        GapCause.SKIPPED,
+        GapCause.RECONNECT,
+        GapCause.SKIPPED,
+        GapCause.RESTART,
+        GapCause.SKIPPED,
+    ]
 
 
 def test_a_second_connection_that_comes_or_goes_is_no_reconnect() -> None:
@@ -505,7 +502,7 @@ def test_a_second_connection_that_comes_or_goes_is_no_reconnect() -> None:
     aggregator.disconnected(SYMBOLS, 0)
     aggregator.add([make_trade(2, START)], 0)
 
-    assert [gap.cause for gap in aggregator.gaps(BTC)] == [SKIPPED]
+    assert [gap.cause for gap in aggregator.gaps(BTC)] == [GapCause.SKIPPED]
 
 
 def a_series(state: LedgerState | None = None) -> tuple[Series, WriteBatch]:

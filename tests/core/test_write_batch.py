@@ -7,9 +7,7 @@ from msgspec.structs import replace
 from bintrades.core.ban import Ban
 from bintrades.core.ledger import LedgerState
 from bintrades.core.write_batch import Checkpoint, WriteBatch
-from bintrades.model import (
-    ABSENT,
-)
+from bintrades.model import GapOutcome
 from tests.core.aggregators import (
     BTC,
     new_aggregator,
@@ -59,7 +57,7 @@ def test_of_two_words_about_the_same_thing_the_later_one_is_written() -> None:
         WriteBatch(
             finished={(BTC, START): bar},
             checkpoints={BTC: checkpoint},
-            resolved=[(BTC, number, number, ABSENT)],
+            resolved=[(BTC, number, number, GapOutcome.ABSENT)],
             attempts={(BTC, 7): number},
         )
         for number, (bar, checkpoint) in enumerate(zip(bars, checkpoints, strict=True))
@@ -70,7 +68,7 @@ def test_of_two_words_about_the_same_thing_the_later_one_is_written() -> None:
     assert words[0].finished == {(BTC, START): bars[1]}
     assert words[0].checkpoints == {BTC: checkpoints[1]}
     assert words[0].attempts == {(BTC, 7): 1}
-    assert words[0].resolved == [(BTC, number, number, ABSENT) for number in (0, 1)]
+    assert words[0].resolved == [(BTC, number, number, GapOutcome.ABSENT) for number in (0, 1)]
 
 
 def test_an_amendment_that_could_not_be_written_waits_for_the_bar_or_the_next_one() -> None:

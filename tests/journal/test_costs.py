@@ -23,7 +23,7 @@ from bintrades.journal.cursor import Cursor
 from bintrades.journal.pruning import PRUNE_BATCH
 from bintrades.journal.reader import JournalReader
 from bintrades.journal.wal import WAL_LIMIT
-from bintrades.model import ABSENT, Gap, GapCause
+from bintrades.model import Gap, GapCause, GapOutcome
 from bintrades.testing.bars import sample_bar, sample_bars
 from tests.journals import (
     INTERVAL_MS,
@@ -97,7 +97,7 @@ def lose_and_find(journal: Journal) -> None:
         journal.write(WriteBatch(checkpoints=saved, **changes), END_MS)
 
     write((gap,))
-    write((), absent=(absent,), resolved=[(ALWAYS, 8_000_000, 8_000_003, ABSENT)])
+    write((), absent=(absent,), resolved=[(ALWAYS, 8_000_000, 8_000_003, GapOutcome.ABSENT)])
     write((missing_again,), reopened=[(ALWAYS, wrong)])
     write(())
 

@@ -14,13 +14,7 @@ from msgspec.structs import replace
 from bintrades.core.ledger import LedgerState
 from bintrades.errors import JournalError
 from bintrades.journal.reader import JournalReader
-from bintrades.model import (
-    ABSENT,
-    REPAIRED,
-    START,
-    UNWANTED,
-    Gap,
-)
+from bintrades.model import Gap, GapCause, GapOutcome
 from bintrades.testing.bars import sample_bar
 from tests.journals import (
     GAP,
@@ -45,7 +39,7 @@ def test_a_gap_that_has_filled_stays_on_record_as_repaired(journal: Journal, pat
     write_gaps(journal, now=NOW + 7)
 
     (ended,) = JournalReader(path).past_gaps()
-    assert (ended.symbol, ended.gap, ended.outcome) == ("BTCUSDT", GAP, REPAIRED)
+    assert (ended.symbol, ended.gap, ended.outcome) == ("BTCUSDT", GAP, GapOutcome.REPAIRED)
     assert ended.closed_at_ms == NOW + 7
 
 
@@ -67,7 +61,11 @@ def test_ids_that_the_exchange_does_not_have_stay_on_record_as_absent(
     write_gaps(journal, GAP)
     write_gaps(journal, absent=(15, 19))
 
-    assert past(path) == [(10, 14, REPAIRED), (15, 19, ABSENT), (20, 29, REPAIRED)]
+    assert past(path) == [
+        (10, 14, GapOutcome.REPAIRED),
+        (15, 19, GapOutcome.ABSENT),
+        (20, 29, GapOutcome.REPAIRED),
+    ]
 
 
 def test_absent_ids_are_kept_over_a_restart_and_are_on_record_as_such(path: Path) -> None:
@@ -76,7 +74,7 @@ def test_absent_ids_are_kept_over_a_restart_and_are_on_record_as_such(path: Path
     with journal_at(path) as journal:
         write_gaps(journal, GAP)
         changes = finished(BTCUSDT=state)
-        changes.resolved = [("BTCUSDT", 10, 29, ABSENT)]
+        changes.resolved = [("BTCUSDT", 10, 29, GapOutcome.ABSENT)]
         journal.write(changes, NOW)
 
     with journal_at(path) as journal:
@@ -84,7 +82,7 @@ def test_absent_ids_are_kept_over_a_restart_and_are_on_record_as_such(path: Path
         journal.write(finished(BTCUSDT=replace(state, absent=(replace(absent, looks=2),))), NOW)
     with journal_at(path) as journal:
         assert journal.checkpoints["BTCUSDT"].ledger.absent[0].looks == 2
-    assert past(path) == [(10, 29, ABSENT)]
+    assert past(path) == [(10, 29, GapOutcome.ABSENT)]
 
 
 def test_the_record_says_what_became_of_absent_ids_that_exist_after_all(
@@ -94,9 +92,9 @@ def test_the_record_says_what_became_of_absent_ids_that_exist_after_all(
     absent = replace(GAP, first_id=12, last_id=15, absent_at=NOW + 700_000)
     write_gaps(journal, GAP)
     changes = finished(bar, BTCUSDT=LedgerState(1_000, NOW, (), (absent,)))
-    changes.resolved = [("BTCUSDT", 10, 17, ABSENT)]
+    changes.resolved = [("BTCUSDT", 10, 17, GapOutcome.ABSENT)]
     journal.write(changes, NOW)
-    assert past(path) == [(10, 17, ABSENT), (18, 29, REPAIRED)]
+    assert past(path) == [(10, 17, GapOutcome.ABSENT), (18, 29, GapOutcome.REPAIRED)]
     assert [each.is_complete for each in stored(path)] == [True]
 
     changes = finished(BTCUSDT=LedgerState(1_000, NOW, (replace(absent, last_id=14, absent_at=0),)))
@@ -104,10 +102,10 @@ def test_the_record_says_what_became_of_absent_ids_that_exist_after_all(
     journal.write(changes, NOW)
 
     assert sorted(past(path)) == [
-        (10, 11, ABSENT),
-        (15, 15, REPAIRED),
-        (16, 17, ABSENT),
-        (18, 29, REPAIRED),
+        (10, 11, GapOutcome.ABSENT),
+        (15, 15, GapOutcome.REPAIRED),
+        (16, 17, GapOutcome.ABSENT),
+        (18, 29, GapOutcome.REPAIRED),
     ]
     assert [each.is_complete for each in stored(path)] == [False], "the others are missing again"
 
@@ -118,22 +116,22 @@ def test_the_record_says_repaired_where_every_absent_id_came_at_once(
     absent = replace(GAP, absent_at=NOW + 700_000)
     write_gaps(journal, GAP)
     changes = finished(BTCUSDT=LedgerState(1_000, NOW, (), (absent,)))
-    changes.resolved = [("BTCUSDT", 10, 29, ABSENT)]
+    changes.resolved = [("BTCUSDT", 10, 29, GapOutcome.ABSENT)]
     journal.write(changes, NOW)
 
     changes = finished(BTCUSDT=LedgerState(1_000, NOW, ()))
     changes.reopened = [("BTCUSDT", absent)]
     journal.write(changes, NOW)
 
-    assert past(path) == [(10, 29, REPAIRED)]
+    assert past(path) == [(10, 29, GapOutcome.REPAIRED)]
 
 
 def test_what_was_before_the_beginning_was_never_missing(journal: Journal, path: Path) -> None:
-    write_gaps(journal, replace(GAP, first_id=0, cause=START))
-    write_gaps(journal, replace(GAP, first_id=25, cause=START), unwanted=(0, 24))
+    write_gaps(journal, replace(GAP, first_id=0, cause=GapCause.START))
+    write_gaps(journal, replace(GAP, first_id=25, cause=GapCause.START), unwanted=(0, 24))
     write_gaps(journal)
 
-    assert past(path) == [(25, 29, REPAIRED)]
+    assert past(path) == [(25, 29, GapOutcome.REPAIRED)]
 
 
 def test_a_range_that_was_repaired_page_by_page_is_one_on_record(
@@ -159,10 +157,10 @@ def test_ranges_that_ended_differently_or_came_from_different_causes_stay_apart(
     write_gaps(journal)
 
     assert past(path) == [
-        (10, 14, REPAIRED),
-        (15, 19, ABSENT),
-        (20, 29, REPAIRED),
-        (30, 31, REPAIRED),
+        (10, 14, GapOutcome.REPAIRED),
+        (15, 19, GapOutcome.ABSENT),
+        (20, 29, GapOutcome.REPAIRED),
+        (30, 31, GapOutcome.REPAIRED),
     ]
 
 
@@ -185,7 +183,7 @@ def test_a_refused_write_leaves_nothing_of_ended_gaps_behind(journal: Journal, p
     assert past(path) == []
 
     write_gaps(journal)
-    assert past(path) == [(10, 29, REPAIRED)]
+    assert past(path) == [(10, 29, GapOutcome.REPAIRED)]
 
 
 missing_sets = st.lists(st.sets(st.integers(0, 20)), min_size=2, max_size=6)
@@ -205,7 +203,11 @@ def test_every_id_that_ceased_to_be_missing_is_on_record_with_its_reason(
                 closed = still - wanted
                 still = still & wanted
                 why = {
-                    trade_id: data.draw(st.sampled_from([REPAIRED, ABSENT, UNWANTED]))
+                    trade_id: data.draw(
+                        st.sampled_from(
+                            [GapOutcome.REPAIRED, GapOutcome.ABSENT, GapOutcome.UNWANTED]
+                        )
+                    )
                     for trade_id in sorted(closed)
                 }
                 outcomes |= why
@@ -213,7 +215,7 @@ def test_every_id_that_ceased_to_be_missing_is_on_record_with_its_reason(
                 changes.resolved = [
                     ("BTCUSDT", each, each, reason)
                     for each, reason in why.items()
-                    if reason != REPAIRED
+                    if reason != GapOutcome.REPAIRED
                 ]
                 if wanted is missing[0]:
                     changes.resolved = []
@@ -224,7 +226,7 @@ def test_every_id_that_ceased_to_be_missing_is_on_record_with_its_reason(
             for trade_id in range(first_id, last_id + 1)
         }
 
-    assert recorded == {each: why for each, why in outcomes.items() if why != UNWANTED}
+    assert recorded == {each: why for each, why in outcomes.items() if why != GapOutcome.UNWANTED}
 
 
 def as_gaps(missing: set[int]) -> list[Gap]:

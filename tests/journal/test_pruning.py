@@ -15,12 +15,7 @@ from bintrades.errors import JournalError
 from bintrades.journal.cursor import Cursor
 from bintrades.journal.pruning import PRUNE_BATCH
 from bintrades.journal.writer import Journal
-from bintrades.model import (
-    LATE,
-    LOST,
-    Gap,
-    GapCause,
-)
+from bintrades.model import Gap, GapCause, GapOutcome
 from bintrades.testing.bars import sample_bar, sample_bars
 from tests.journals import (
     GAP,
@@ -69,7 +64,7 @@ def test_a_bar_of_unknown_owner_is_damage_to_pruning(path: Path, corrupt: str) -
     assert (gap.first_id, gap.last_id, gap.cause) == (
         bars[3].first_trade_id,
         bars[3].last_trade_id,
-        LOST,
+        GapCause.LOST,
     )
     assert pruned + len(stored(path)) == 9
     assert len(files_aside(path)) == 1
@@ -175,7 +170,7 @@ def test_a_trade_that_comes_when_its_bar_has_left_makes_no_lesser_one_but_is_on_
     journal.close()
 
     assert bar.open_time_ms not in {each.open_time_ms for each in stored(path)}
-    assert past(path) == [(2, 2, LATE)]
+    assert past(path) == [(2, 2, GapOutcome.LATE)]
 
 
 @pytest.mark.parametrize("is_reopened", [False, True])
@@ -204,7 +199,7 @@ def test_ids_that_turn_out_to_exist_when_their_bars_have_left_are_late_one_after
             journal = open_journal(path)
 
     assert stored(path) == []
-    assert past(path) == [(61, 64, LATE)]
+    assert past(path) == [(61, 64, GapOutcome.LATE)]
     assert metadata(path)["reopened"] == "{}", "nothing of them is missing any more"
     journal.close()
 
@@ -232,7 +227,7 @@ def test_ids_that_turn_out_to_exist_make_a_bar_where_another_gap_shows_that_ther
 
     (made,) = stored(path)
     assert (made.open_time_ms, made.trade_count, made.is_complete) == (quiet.open_time_ms, 1, False)
-    assert (61, 61, LATE) in past(path)
+    assert (61, 61, GapOutcome.LATE) in past(path)
 
 
 def test_a_first_trade_for_an_interval_older_than_what_has_left_makes_a_bar_where_it_was_missing(

@@ -13,9 +13,7 @@ from bintrades.core.write_batch import Checkpoint, WriteBatch
 from bintrades.errors import JournalError
 from bintrades.journal.cursor import Cursor
 from bintrades.journal.lock import identity
-from bintrades.model import (
-    LOST,
-)
+from bintrades.model import GapCause
 from bintrades.testing.bars import sample_bar, sample_bars
 from tests.journals import (
     INTERVAL_MS,
@@ -97,7 +95,7 @@ def test_damage_that_shows_while_running_stops_nothing(path: Path, use: str) -> 
     with journal_at(path) as journal:
         gaps = ledgers_of(journal)["BTCUSDT"].gaps
         assert gap in gaps, "what is missing is still known"
-        assert LOST in {gap.cause for gap in gaps}, "and so is what the bars held"
+        assert GapCause.LOST in {gap.cause for gap in gaps}, "and so is what the bars held"
 
 
 def spoil(path: Path, statement: str, *values: object) -> None:
@@ -158,7 +156,7 @@ def test_a_bar_that_cannot_be_read_when_it_is_amended_is_missing_again_whole(pat
         journal.write(WriteBatch(amendments=by_key([late]), checkpoints=saved), NOW + 1)
 
         (gap,) = ledgers_of(journal)["BTCUSDT"].gaps
-        assert (gap.first_id, gap.last_id, gap.cause) == (4, 6, LOST)
+        assert (gap.first_id, gap.last_id, gap.cause) == (4, 6, GapCause.LOST)
         assert gap.touches(bar.open_time_ms, INTERVAL_MS)
         assert not gap.touches(before.open_time_ms, INTERVAL_MS)
         assert not gap.touches(after.open_time_ms, INTERVAL_MS)

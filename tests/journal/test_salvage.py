@@ -25,7 +25,7 @@ from bintrades.journal.lost import lost_gaps
 from bintrades.journal.reader import JournalReader
 from bintrades.journal.salvage import salvage_file
 from bintrades.journal.spare import spare_file
-from bintrades.model import LOST, START, Gap, GapCause
+from bintrades.model import Gap, GapCause
 from bintrades.testing.bars import OPEN_TIME_MS, sample_bar, sample_bars
 from tests.journals import (
     INTERVAL_MS,
@@ -184,7 +184,7 @@ def test_all_but_the_bars_of_a_corrupt_page_stays_as_it_was(path: Path) -> None:
         lost = journal.take_lost()
 
     assert 1 <= sum(gap.size for gaps in lost.values() for gap in gaps) <= 3 * 40
-    assert {gap.cause for gaps in lost.values() for gap in gaps} == {LOST}
+    assert {gap.cause for gaps in lost.values() for gap in gaps} == {GapCause.LOST}
     for symbol in SYMBOLS:
         kept = stored(path, symbol)
         gone = [bar for bar in before[symbol] if bar not in kept]
@@ -219,10 +219,10 @@ def test_a_row_that_only_a_store_finds_unreadable_is_missing_again(path: Path) -
         assert journal.take_lost() == {}, "a bar that is well by now"
 
     assert [(gap.first_id, gap.last_id, gap.cause) for gap in lost] == [
-        (1, 3, START),
-        (22, 24, LOST),
-        (25, 27, LOST),
-        (3 * COUNT - 2, 3 * COUNT, LOST),
+        (1, 3, GapCause.START),
+        (22, 24, GapCause.LOST),
+        (25, 27, GapCause.LOST),
+        (3 * COUNT - 2, 3 * COUNT, GapCause.LOST),
     ]
     for gap, (_, open_time) in zip(lost, unreadable, strict=True):
         assert (gap.since_ms, gap.until_ms) == (open_time, open_time + INTERVAL_MS - 1)

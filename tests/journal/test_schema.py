@@ -26,7 +26,7 @@ from bintrades.journal.cursor import Cursor
 from bintrades.journal.migrations import statements
 from bintrades.journal.reader import JournalReader, StoreState
 from bintrades.journal.schema import LADDER, SCHEMA_VERSION
-from bintrades.model import ABSENT, Gap, GapCause
+from bintrades.model import Gap, GapCause, GapOutcome
 from bintrades.testing.bars import OPEN_TIME_MS, sample_bar, sample_bars
 from tests.journals import (
     INTERVAL_MS,
@@ -274,7 +274,7 @@ def act(journal: Journal, path: Path, action: str, argument: Any, now: int) -> N
             journal.write(WriteBatch(amendments=by_key(chosen(argument))), now)
         case "gaps":
             changes = WriteBatch(checkpoints=checkpoints(BTCUSDT=gaps_in(argument)))
-            changes.resolved = [("BTCUSDT", 0, 25, ABSENT)]
+            changes.resolved = [("BTCUSDT", 0, 25, GapOutcome.ABSENT)]
             journal.write(changes, now)
         case "abandon":
             state = gaps_in(range(5), is_abandoned=True)

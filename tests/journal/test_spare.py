@@ -11,7 +11,7 @@ from bintrades.core.ledger import LedgerState
 from bintrades.core.write_batch import Checkpoint, WriteBatch
 from bintrades.journal.spare import spare_file
 from bintrades.journal.writer import Journal
-from bintrades.model import LOST, Gap, GapCause
+from bintrades.model import Gap, GapCause
 from bintrades.testing.bars import OPEN_TIME_MS, sample_bars
 from tests.damaged_journals import NOW, made, remove
 from tests.journals import (
@@ -53,7 +53,7 @@ def test_a_journal_that_is_gone_at_the_start_goes_on_before_the_bars_that_were_o
         journal.write(WriteBatch(amendments=by_key(bars[1:2])), NOW)
 
     lost, known = checkpoint.ledger.gaps
-    assert (lost.cause, lost.is_abandoned, known) == (LOST, True, gap)
+    assert (lost.cause, lost.is_abandoned, known) == (GapCause.LOST, True, gap)
     assert lost.touches(bars[1].open_time_ms, INTERVAL_MS)
     assert not lost.touches(bars[2].open_time_ms, INTERVAL_MS)
     assert checkpoint.ledger.next_id == still_open.first_trade_id
@@ -81,7 +81,7 @@ def test_a_journal_that_is_gone_at_the_start_goes_on_before_what_was_missing(pat
 
     assert checkpoint.ledger.next_id == bars[1].first_trade_id, "its bar is whole again"
     assert checkpoint.ledger.last_time == bars[1].open_time_ms
-    assert [gap.cause for gap in checkpoint.ledger.gaps] == [LOST]
+    assert [gap.cause for gap in checkpoint.ledger.gaps] == [GapCause.LOST]
     assert checkpoint.closed_through == bars[0].open_time_ms
 
 
@@ -100,7 +100,7 @@ def test_of_a_journal_that_is_gone_with_all_that_was_known_each_symbol_begins_wi
             assert states.keys() == {"BTCUSDT", "LTCUSDT"}
             for state in states.values():
                 (gap,) = state.gaps
-                assert (gap.cause, gap.is_abandoned, state.next_id) == (LOST, True, None)
+                assert (gap.cause, gap.is_abandoned, state.next_id) == (GapCause.LOST, True, None)
                 assert not gap.touches(OPEN_TIME_MS, INTERVAL_MS)
 
 

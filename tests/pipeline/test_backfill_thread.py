@@ -22,7 +22,7 @@ from bintrades.exchange.binance.messages import decode
 from bintrades.exchange.binance.rest import RestClient
 from bintrades.exchange.events import Connected, Event, LatestTrade, Payloads
 from bintrades.journal.reader import JournalReader
-from bintrades.model import ABSENT, REPAIRED, Trade
+from bintrades.model import GapOutcome, Trade
 from bintrades.pipeline.backfill import Backfill
 from bintrades.pipeline.backfill_thread import BackfillThread
 from bintrades.pipeline.ingest import Ingest, IngestHooks
@@ -222,7 +222,7 @@ def test_lost_trades_are_fetched_by_id_and_the_bars_become_whole(
         collector.hear(trades[0], trades[299])
         collector.wait_until_whole()
 
-        assert collector.past == [(1, 298, REPAIRED)]
+        assert collector.past == [(1, 298, GapOutcome.REPAIRED)]
         assert collector.aggregator.repaired_count == 298
     assert_exact(path, trades)
     assert asked(exchange, HISTORY) == 1
@@ -249,7 +249,7 @@ def test_the_first_bar_is_whole_although_collecting_began_in_its_middle(
         collector.hear(*trades[40:])
         collector.wait_until_whole()
 
-        assert collector.past == [(5, 44, REPAIRED)], "what is before was never missing"
+        assert collector.past == [(5, 44, GapOutcome.REPAIRED)], "what is before was never missing"
     assert_exact(path, trades)
     assert before[-1].trade_id == 4
 
@@ -510,7 +510,7 @@ def test_a_database_that_lags_is_waited_for(exchange: ExchangeSimulator, path: P
         exchange.rest_lag(0)
         collector.wait_until_whole()
 
-        assert collector.past == [(1, 28, REPAIRED)]
+        assert collector.past == [(1, 28, GapOutcome.REPAIRED)]
     assert_exact(path, trades)
 
 
@@ -524,7 +524,11 @@ def test_ids_that_the_exchange_answers_around_are_absent_and_the_bar_is_complete
         collector.hear(trades[0], trades[-1])
         collector.wait_until_whole()
 
-        assert collector.past == [(1, 9, REPAIRED), (10, 12, ABSENT), (13, 21, REPAIRED)]
+        assert collector.past == [
+            (1, 9, GapOutcome.REPAIRED),
+            (10, 12, GapOutcome.ABSENT),
+            (13, 21, GapOutcome.REPAIRED),
+        ]
     assert_exact(path, trades)
 
 
@@ -605,7 +609,7 @@ def test_a_trade_that_the_stream_never_brought_is_found_and_the_stream_asked_for
         wait_until(lambda: len(stored(path)) == 1 and stored(path)[0].trade_count == 30)
 
         assert collector.dead_streams == ["BTCUSDT"]
-        assert collector.past[0] == (10, 29, REPAIRED)
+        assert collector.past[0] == (10, 29, GapOutcome.REPAIRED)
 
 
 def test_the_newest_trade_is_the_last_one_of_the_newest_aggregate(

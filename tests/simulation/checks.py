@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bintrades.model import ABSENT
+from bintrades.model import GapOutcome
 from tests.journals import ledgers_of
 from tests.simulation.market import WIPED_IDS, by_interval, differences, ranges
 from tests.simulation.schedule import START_MS
@@ -72,7 +72,7 @@ def check_past_gaps(world: World, reader: JournalReader) -> list[str]:
     problems = []
     for past in reader.past_gaps():
         found = len(world.tapes[past.symbol].between(past.gap.first_id, past.gap.last_id))
-        expected = 0 if past.outcome == ABSENT else past.gap.size
+        expected = 0 if past.outcome == GapOutcome.ABSENT else past.gap.size
         if found != expected:
             problems.append(f"{past.symbol}: {past.outcome}, but {found} exist: {past.gap}")
     return problems

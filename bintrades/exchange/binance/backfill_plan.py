@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from bintrades.core.backfill_result import BackfillResult
 from bintrades.core.gap_queue import BackfillTiming, GapQueue
 from bintrades.core.ledger import DISORDER_MS
-from bintrades.model import START
+from bintrades.model import GapCause
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -405,7 +405,7 @@ class BackfillPlan:
         if progress.next_aggregate is not None:
             return AggregatesRequest(entry.symbol, gap, progress.next_aggregate, None)
         # That of a beginning is no trade's time: the first one may come right after it.
-        since_ms = gap.since_ms if gap.cause == START else gap.since_ms + DISORDER_MS
+        since_ms = gap.since_ms if gap.cause == GapCause.START else gap.since_ms + DISORDER_MS
         return AggregatesRequest(entry.symbol, gap, None, max(since_ms, oldest))
 
     @staticmethod

@@ -26,7 +26,7 @@ from bintrades.exchange.binance.backfill_plan import (
     TradesRequest,
 )
 from bintrades.exchange.binance.spot import SPOT
-from bintrades.model import ABSENT, RESTART, START, Gap, GapSet, TradeRange
+from bintrades.model import Gap, GapCause, GapOutcome, GapSet, TradeRange
 from bintrades.util.backoff import Backoff
 from tests.exchanges import Database, as_run, make_market
 from tests.strategies import INTERVAL, SYMBOLS, Written, bars_of, spot_series
@@ -60,7 +60,7 @@ def gap(
     until: int = NOON + 1_000,
     attempts: int = 0,
 ) -> Gap:
-    return Gap(first_id, last_id, since, until, RESTART, attempts)
+    return Gap(first_id, last_id, since, until, GapCause.RESTART, attempts)
 
 
 def start_gap(last_id: int, *, since: int = NOON) -> Gap:
@@ -337,7 +337,7 @@ def test_a_large_gap_is_asked_for_by_aggregates_since_the_trade_before_it() -> N
 
 
 def test_what_is_left_of_a_beginning_is_asked_for_since_that_and_not_after() -> None:
-    begun = Gap(100, 190, NOON, NOON + 1_000, START)
+    begun = Gap(100, 190, NOON, NOON + 1_000, GapCause.START)
 
     assert request_of(plan_of(begun)) == AggregatesRequest(BTC, begun, None, NOON)
 
@@ -1134,7 +1134,7 @@ def test_a_first_interval_that_is_partly_too_old_is_abandoned_as_far_and_not_for
 
 
 def test_an_abandoned_gap_is_asked_about_no_more() -> None:
-    abandoned = Gap(5, 6, NOON, NOON, RESTART, is_abandoned=True)
+    abandoned = Gap(5, 6, NOON, NOON, GapCause.RESTART, is_abandoned=True)
 
     assert plan_of(abandoned).next_request(0, NOON) is None
 
@@ -1181,7 +1181,7 @@ def test_abandoned_and_absent_parts_end_up_on_record_as_such() -> None:
     assert [(gap.first_id, gap.last_id, gap.absent_at) for gap in aggregator.absent(BTC)] == [
         (31, 32, NOON)
     ]
-    assert aggregator.collect().resolved == [(BTC, 31, 32, ABSENT)]
+    assert aggregator.collect().resolved == [(BTC, 31, 32, GapOutcome.ABSENT)]
 
 
 def test_an_answer_for_a_gap_that_has_gone_meanwhile_does_no_harm() -> None:

@@ -12,7 +12,7 @@ from bintrades.exchange.binance.backfill_plan import Aggregate, AggregatesReques
 from bintrades.exchange.binance.markets import MARKETS
 from bintrades.exchange.binance.past_trades import PastTrades
 from bintrades.exchange.binance.rest import RestClient, RestError
-from bintrades.model import RESTART, Gap, TradeRange
+from bintrades.model import Gap, GapCause, TradeRange
 from bintrades.testing.exchange_simulator import ExchangeSimulator
 from tests.networks import system_network
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 NOON = 1_723_118_400_000
 SPOT = MARKETS["spot"]
-GAP = Gap(1, 10, NOON, NOON, RESTART)
+GAP = Gap(1, 10, NOON, NOON, GapCause.RESTART)
 SYMBOL = "BTCUSDT"
 
 
