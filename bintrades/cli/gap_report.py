@@ -6,7 +6,7 @@ import itertools
 from typing import TYPE_CHECKING, Any
 
 from bintrades.cli.tables import table_pieces
-from bintrades.model import utc
+from bintrades.model import GapKind, utc
 from bintrades.util.text import as_json, redact, showable
 
 if TYPE_CHECKING:
@@ -54,13 +54,13 @@ def _pages(lines: Iterator[list[str]]) -> Iterator[list[list[str]]]:
 
 
 def _in_table(row: dict[str, Any]) -> list[str]:
-    is_known = row["first_id"] >= 0
+    kind = row["kind"]
     count = row["last_id"] - row["first_id"] + 1
     return [
         row["state"],
         showable(row["symbol"]),
-        f"{row['first_id']}-{row['last_id']}" if is_known else "unknown",
-        str(count) if is_known and not row["is_start"] else "unknown",
+        f"{row['first_id']}-{row['last_id']}" if kind != GapKind.UNNUMBERED else "unknown",
+        str(count) if kind == GapKind.IDS else "unknown",
         _moment(row["since"]),
         _moment(row["until"]),
         row["cause"],
@@ -82,6 +82,7 @@ def _row(symbol: str, gap: Gap, state: str) -> dict[str, Any]:
         "first_id": gap.first_id,
         "last_id": gap.last_id,
         "is_start": gap.is_start,
+        "kind": gap.kind,
         "since": utc(gap.since_ms).isoformat(timespec="milliseconds"),
         "until": utc(gap.until_ms).isoformat(timespec="milliseconds"),
         "cause": gap.cause,

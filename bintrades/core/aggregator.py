@@ -141,7 +141,7 @@ class Aggregator:
         self.trade_count += len(trades) - others
         self._clock.advance(market_time, now)
 
-    def repair(self, result: BackfillResult) -> None:
+    def fill(self, result: BackfillResult) -> None:
         """Take what the exchange answered about a gap."""
         series = self._series[result.symbol]
         self.repaired_count += series.fill(result)

@@ -12,7 +12,7 @@ EXACT = decimal.Context(
 )
 """Arithmetic that never rounds: a result that did not fit would raise decimal.Inexact.
 
-A message that can hold a trade is at most binance.messages.MAX_TRADE_BYTES long, so a product has
+No exchange's decoder takes a price or a quantity of more than 1,000 characters, so a product has
 fewer than twice as many digits and a sum fewer than four times: 8,000 is never reached. A wide
 context costs nothing, since the work depends on the digits that are there.
 """

@@ -27,14 +27,10 @@ class IdLaw(StrEnum):
     """How the trade ids of a series follow each other: what a Ledger can count by."""
 
     DENSE = "dense"
-    """Each trade has the id of the one before plus one: an id left out is a trade that is missing.
-
-    Binance's spot trades, documented as consecutive per symbol.
-    """
+    """Each trade has the id of the one before plus one: an id left out is a missing trade."""
 
 
 class TimeUnit(StrEnum):
     """The unit of an exchange's times; inside of this program all times are milliseconds."""
 
     MILLISECONDS = "ms"
-    """Binance's spot streams and REST, unless microseconds are asked for."""

@@ -194,7 +194,7 @@ class Ingest:
                 if symbols := self._connected.pop(connection, ()):
                     self._aggregator.disconnected(symbols, at)
             case BackfillResult(symbol):
-                self._aggregator.repair(event)
+                self._aggregator.fill(event)
                 self._publish_gaps([symbol])
             case LatestTrade():
                 self._check_stream(event)

@@ -77,6 +77,7 @@ def test_a_range_is_told_with_its_times_its_cause_its_tries_and_the_last_error(p
         "first_id": 40,
         "last_id": 41,
         "is_start": False,
+        "kind": "ids",
         "since": "2024-08-08T00:00:04.000+00:00",
         "until": "2024-08-08T00:00:04.005+00:00",
         "cause": "skipped",

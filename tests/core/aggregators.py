@@ -114,4 +114,4 @@ def run_of(*parts: Trade) -> TradeRange:
 def repaired(aggregator: Aggregator, *runs: TradeRange, symbol: str = BTC, **changes: Any) -> None:
     """Have the exchange answer about the newest gap."""
     gap = aggregator.gaps(symbol)[-1]
-    aggregator.repair(BackfillResult(symbol, gap, runs, **changes))
+    aggregator.fill(BackfillResult(symbol, gap, runs, **changes))

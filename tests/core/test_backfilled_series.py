@@ -42,7 +42,7 @@ def test_repaired_trades_become_part_of_their_bars_as_if_they_had_come_one_by_on
 
     repaired(aggregator, run_of(*happened[4:6]))
     repaired(aggregator, run_of(happened[6]))
-    aggregator.repair(BackfillResult(BTC, aggregator.gaps(BTC)[0], [run_of(*happened[1:4])]))
+    aggregator.fill(BackfillResult(BTC, aggregator.gaps(BTC)[0], [run_of(*happened[1:4])]))
 
     assert aggregator.gaps(BTC) == ()
     assert aggregator.repaired_count == 6
@@ -62,7 +62,7 @@ def test_repaired_trades_from_before_the_beginning_make_no_bar_of_which_the_rest
         aggregator = resumed(written_after(aggregator))
     early = make_trade(6, START - 5)
 
-    aggregator.repair(BackfillResult(BTC, Gap(6, 6, 0, 0, GapCause.SKIPPED), [run_of(early)]))
+    aggregator.fill(BackfillResult(BTC, Gap(6, 6, 0, 0, GapCause.SKIPPED), [run_of(early)]))
 
     assert [gap.first_id for gap in aggregator.gaps(BTC)] == [0, 8]
     assert aggregator.gaps(BTC)[0].since_ms == START
@@ -104,7 +104,7 @@ def test_the_same_answer_twice_counts_once() -> None:
     gap = aggregator.gaps(BTC)[0]
 
     for _ in range(2):
-        aggregator.repair(BackfillResult(BTC, gap, [run_of(*trades[1:3])]))
+        aggregator.fill(BackfillResult(BTC, gap, [run_of(*trades[1:3])]))
 
     assert written_after(aggregator).closed == bars_of(trades)
 
@@ -174,7 +174,7 @@ def test_a_trade_of_an_absent_id_amends_its_bar_exactly_once(
         if is_live:
             aggregator.add([happened[1]], 1)
         else:
-            aggregator.repair(
+            aggregator.fill(
                 BackfillResult(BTC, Gap(1, 1, 0, 0, GapCause.SKIPPED), [run_of(happened[1])])
             )
     changes = aggregator.collect(is_last=True)
@@ -195,7 +195,7 @@ def test_that_absent_ids_were_confirmed_once_more_is_saved() -> None:
     assert aggregator.collect_due(0).checkpoints[BTC].ledger.absent[0].looks == 0
 
     (absent,) = aggregator.absent(BTC)
-    aggregator.repair(BackfillResult(BTC, absent, absent=[(1, 8)], absent_at=START + 5_000_000))
+    aggregator.fill(BackfillResult(BTC, absent, absent=[(1, 8)], absent_at=START + 5_000_000))
 
     (saved,) = aggregator.collect_due(0).checkpoints[BTC].ledger.absent
     assert (saved.looks, saved.absent_at) == (1, START + 700_000)

@@ -139,7 +139,7 @@ def test_an_answer_about_a_gap_of_before_the_ids_restarted_abandons_nothing_of_a
     before = aggregator.gaps(BTC)
     assert asked not in before
 
-    aggregator.repair(
+    aggregator.fill(
         BackfillResult(
             BTC, asked, abandoned_through=asked.last_id, abandoned_before_ms=START + 5_000
         )

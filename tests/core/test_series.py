@@ -199,7 +199,7 @@ def test_what_was_lost_and_came_again_before_the_next_checkpoint_is_in_that_one(
     lost = Gap(1, 3, START, START + 10, GapCause.LOST)
 
     aggregator.lose(BTC, [lost])
-    aggregator.repair(BackfillResult(BTC, lost, [run_of(*happened[1:4])]))
+    aggregator.fill(BackfillResult(BTC, lost, [run_of(*happened[1:4])]))
 
     assert aggregator.gaps(BTC) == ()
     assert BTC in aggregator.collect().checkpoints, "the journal has them as missing"

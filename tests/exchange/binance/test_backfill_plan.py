@@ -208,7 +208,7 @@ class Story:
         repaired = request if isinstance(request, BackfillResult) else self._answer(request)
         for first_id, last_id in repaired.absent:
             self.absent.update((repaired.symbol, i) for i in range(first_id, last_id + 1))
-        self.aggregator.repair(repaired)
+        self.aggregator.fill(repaired)
         self._tell(repaired.symbol)
         if self.rng.random() < 0.3:
             self._collect()
@@ -1161,7 +1161,7 @@ def test_abandoned_and_absent_parts_end_up_on_record_as_such() -> None:
         *aggregates((16, 17), time=NOON - HOUR - 2_000),
         *aggregates((18, 30), (33, 40), first=101),
     ]
-    aggregator.repair(plan.on_aggregates(request, page, now=0))
+    aggregator.fill(plan.on_aggregates(request, page, now=0))
     (old, hole) = aggregator.gaps(BTC)
     assert (old.first_id, old.last_id, old.is_abandoned) == (5, 17, True)
     assert (hole.first_id, hole.last_id, hole.is_abandoned) == (31, 32, False)
@@ -1171,11 +1171,11 @@ def test_abandoned_and_absent_parts_end_up_on_record_as_such() -> None:
             update(plan, BTC, aggregator.gaps(BTC), now=0)
             look = request_of(plan, now, clock=NOON)
             if isinstance(look, TradesRequest):
-                aggregator.repair(plan.on_trades(look, rows(30, 33), now))
+                aggregator.fill(plan.on_trades(look, rows(30, 33), now))
             else:
                 assert isinstance(look, AggregatesRequest)
                 around = aggregates((18, 30), (33, 40), first=101)
-                aggregator.repair(plan.on_aggregates(look, around, now))
+                aggregator.fill(plan.on_aggregates(look, around, now))
 
     assert aggregator.gaps(BTC) == (old,)
     assert [(gap.first_id, gap.last_id, gap.absent_at) for gap in aggregator.absent(BTC)] == [
@@ -1214,9 +1214,9 @@ def test_a_large_gap_costs_few_requests() -> None:
         update(plan, BTC, gaps, now)
         request = plan.next_request(now, aggregator.clock(now))
         if isinstance(request, AggregatesRequest):
-            aggregator.repair(plan.on_aggregates(request, database.aggregates_from(request), now))
+            aggregator.fill(plan.on_aggregates(request, database.aggregates_from(request), now))
         elif isinstance(request, TradesRequest):
-            aggregator.repair(plan.on_trades(request, database.trades_from(request), now))
+            aggregator.fill(plan.on_trades(request, database.trades_from(request), now))
         requests[type(request)] += 1
 
     assert requests[AggregatesRequest] <= len(database.aggregates) / 5 + 2
