@@ -207,12 +207,12 @@ class Collector:
         return as_json(self.figures())
 
     def notify_deliveries(self) -> None:
-        """Have the stores given what was committed just now. On the thread that ingests."""
+        """Wake the deliveries after a commit. On the thread that ingests."""
         for delivery in self.deliveries:
             delivery.notify()
 
     def publish_gaps(self, gaps: GapSet) -> None:
-        """Have asked for what is missing of a symbol now. On the thread that ingests."""
+        """Hand the gaps of a symbol to the backfill. On the thread that ingests."""
         if self.backfill is not None:
             self.backfill.update(gaps)
 

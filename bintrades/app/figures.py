@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Process:
-    """Who the collector is, since when, and what it is about to do; state is one of health's."""
+    """The process of the collector and its state, which is one of health's."""
 
     def __init__(self) -> None:
         self.state = STARTING

@@ -1,7 +1,7 @@
 """Whether a collector is healthy, judged by the last status that it wrote into the journal.
 
-Times are milliseconds of the monotonic clock, which all processes of a machine share and nobody can
-set: a local clock that leaps makes nobody look dead.
+Times are milliseconds of the monotonic clock, which all processes of a machine share and none
+can set: a jump of the local clock makes no collector look dead.
 """
 
 from __future__ import annotations

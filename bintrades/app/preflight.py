@@ -1,7 +1,7 @@
-"""Everything that must be right before collecting begins, each problem of it said at once.
+"""Checks before collecting begins; reports every problem at once.
 
 The configuration, the log, the plugins and their options, and what the environment says of proxies
-and certificates: what is wrong with one hides nothing of the others.
+and certificates: a problem of one hides none of the others.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is periodic, on clocks that cannot leap.
+"""Periodic jobs, on a clock that cannot jump.
 
 The schedule library goes by naive local time, which summer time, NTP and people set back and forth:
 its jobs are here due by the monotonic clock. They may wait for each other, so what may not wait
@@ -45,7 +45,7 @@ class Scheduler(Worker):
         self._stopping.set()
 
     def run(self) -> None:
-        """Run what is due, until stopped."""
+        """Run due jobs until stopped."""
         for job in self._at_start:
             _guarded(job)
         while not self._stopping.is_set():

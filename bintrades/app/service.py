@@ -1,4 +1,4 @@
-"""The life of a collector: open what it works with, start its workers, wait, stop them.
+"""Service: opens the resources of a collector, starts its workers, waits, stops them.
 
 The workers start from the last stage to the first and stop from the first to the last, so that
 nothing is handed to one that does not run. The main thread waits for a reason to stop: a signal or
@@ -216,7 +216,7 @@ class Service:
             self._journal.leak()
 
     def _stop_deliveries(self, within_s: float) -> None:
-        """Give the stores some time for what is left; what they do not take the journal keeps."""
+        """Give the stores some time for the remaining bars; the journal keeps the rest."""
         deliveries = self._collector.deliveries
         for delivery in deliveries:
             delivery.finish(within_s)

@@ -39,7 +39,7 @@ class StopReasons:
     def _handle(self, number: int, _frame: object) -> None:
         """Note a signal; one more than needed cuts waiting short, except for SIGHUP.
 
-        It may come twice when a terminal closes, from the shell and the kernel: nobody hurries.
+        It may come twice when a terminal closes, from the shell and the kernel: no haste is meant.
         """
         if number != signal.SIGHUP or not self._is_known:
             self._give(signal.Signals(number).name)

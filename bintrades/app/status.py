@@ -1,4 +1,4 @@
-"""What `bintrades status` shows of a collector: read from its journal."""
+"""The status of a collector, as read from its journal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the commands share of the command line: parsers, their options and types of values."""
+"""Shared by the commands: their parsers, common options and types of values."""
 
 from __future__ import annotations
 

@@ -121,7 +121,7 @@ def _in_table(texts: list[str]) -> list[str]:
 
 
 class _Lines:
-    """A file for csv.writer that gives away what was written."""
+    """A file for csv.writer whose content is taken piece by piece."""
 
     def __init__(self) -> None:
         self._parts: list[str] = []

@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print_problems([str(error)])
         return FAILURE
     except BrokenPipeError:
-        return OK  # whoever read our output has seen enough
+        return OK  # the reader of our output has closed it
     except KeyboardInterrupt:
         return 128 + signal.SIGINT  # as shells have it
     finally:

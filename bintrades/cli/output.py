@@ -1,4 +1,4 @@
-"""What the commands print, and how: at once, escaped, and without a traceback when nobody reads."""
+"""Output of the commands: flushed, escaped, and without a traceback when the reader is gone."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def print_problems(problems: Sequence[str]) -> None:
 
 
 def flush_output() -> None:
-    """Flush stdout and stderr; discard what nobody takes, so that Python's exit does not fail."""
+    """Flush stdout and stderr; discard unread output, so that Python's exit does not fail."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

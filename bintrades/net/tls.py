@@ -38,13 +38,13 @@ class Certificates:
         with self._lock:
             state = _state()
             if state != self._state:
-                self._state = state  # what cannot be read is said once, until it changes again
+                self._state = state  # an unreadable file is logged once, until it changes again
                 self._read_again()
             return self._context
 
     def _read_again(self) -> None:
         try:
-            if self._file is not None:  # OpenSSL would do without it, and trust nobody
+            if self._file is not None:  # OpenSSL would ignore its absence, and trust no one
                 ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(self._file)
             self._context = tls_context()
             self._file = ssl.get_default_verify_paths().cafile

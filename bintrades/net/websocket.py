@@ -100,6 +100,6 @@ class Connection:
         try:
             self._websocket.send_close(code)
         except (OSError, websocket.WebSocketException):
-            pass  # there is nobody left to say it to
+            pass  # the other side is gone
         finally:
             self._socket.close()

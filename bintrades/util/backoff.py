@@ -25,5 +25,5 @@ class Backoff:
         return self._rng.uniform(0, ceiling_s)
 
     def reset(self) -> None:
-        """Forget the failures: what was tried has worked."""
+        """Forget the failures, after a success."""
         self.failures = 0

@@ -1,7 +1,7 @@
-"""Puts lines of the log where they belong, from a thread of its own.
+"""Writes log lines from a thread of its own.
 
-Whoever logs never waits: not for a pipe that nobody reads, not for a disk that hangs. What cannot
-be taken in time is dropped and counted.
+A thread that logs never waits, neither for an unread pipe nor for a hung disk. Lines that cannot
+be written in time are dropped and counted.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MOST_WAITING_BYTES = 4 * 2**20
 """Lines that wait beyond this are dropped."""
 
 FLUSH_WITHIN_S = 2.0
-"""How long the end of the process waits for what is not yet written."""
+"""How long the end of the process waits for unwritten lines."""
 
 _COMPLAIN_EVERY_S = 10.0
 _MOST_OF_A_REASON = 200
@@ -50,7 +50,7 @@ class StderrSink:
         self._descriptor = _stderr()
 
     def write(self, lines: bytes) -> None:
-        """Write all of *lines*, waiting for as long as nobody reads. Raises OSError."""
+        """Write all of *lines*; blocks while the pipe is unread. Raises OSError."""
         _write_all(self._descriptor, lines)
 
     def close(self) -> None:
@@ -86,7 +86,7 @@ class FileSink:
     def probe(path: Path) -> None:
         """Raise OSError if no such file can be opened now; leave nothing behind.
 
-        A named pipe is left alone: whoever reads it would take our going for the end of the log.
+        A named pipe is left alone: its reader would take our closing it for the end of the log.
         """
         if path.is_fifo():
             return
@@ -100,7 +100,7 @@ class FileSink:
 
     def _open(self) -> int:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        # Not to wait for somebody to read, where it is a named pipe; to a file it means nothing.
+        # Non-blocking: a named pipe without a reader must not block us; a file ignores it.
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
         return os.open(self._path, flags, 0o600)
 
@@ -140,7 +140,7 @@ class QueueingHandler(logging.Handler):
 
     @property
     def lost_lines(self) -> int:
-        """Lines that nobody will ever see. Any thread."""
+        """Lines dropped or failed. Any thread."""
         return self._dropped + self._failed
 
     def handle(self, record: logging.LogRecord) -> bool:
@@ -240,7 +240,7 @@ def _encoded(line: str) -> bytes:
 
 
 def _write_all(descriptor: int, data: bytes) -> None:
-    """Write all of *data*, also where somebody has made the descriptor a non-blocking one."""
+    """Write all of *data*, also to a descriptor that was made non-blocking."""
     left = memoryview(data)
     while left:
         try:

@@ -1,4 +1,4 @@
-"""Log lines: JSON by python-json-logger, or text; and a limit for what could repeat without end."""
+"""Log lines: JSON by python-json-logger, or text; and a limit for repeating events."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Text from outside (the exchange, servers, plugins, files) as it may be shown and kept.
+"""Foreign text (of the exchange, servers, plugins, files) made safe to show and to keep.
 
 Nothing in it moves a terminal's cursor or begins a line that looks like ours, and no secret of the
 configuration is in it.
@@ -84,7 +84,7 @@ def storable(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Return *text* with escapes for line ends, control characters and what cannot be encoded."""
+    """Return *text* with line ends, control and unencodable characters escaped."""
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
@@ -96,7 +96,7 @@ def showable(text: str) -> str:
 
 
 def showable_input(text: str) -> str:
-    """Return what somebody typed as showable() does, with *** for user and password of an address.
+    """Return user input as showable() does, with *** for user and password of an address.
 
     Even of one that is written wrongly: rather too much is hidden than too little.
     """
@@ -180,7 +180,7 @@ def _char_pattern(char: str) -> str:
     if char.isascii() and char.isalnum():
         return char
     encoded = quote(char, safe="", errors="replace")
-    if encoded == char:  # - . _ and ~, which nobody encodes
+    if encoded == char:  # - . _ and ~, which are never encoded
         return re.escape(char)
     forms = [f"(?i:{encoded})", re.escape(char)]  # a % is the beginning of its %25
     return f"(?:{'|'.join([*forms, re.escape('+')] if char == ' ' else forms)})"

@@ -1,4 +1,4 @@
-"""A thread with a beginning and an end."""
+"""Workers: named threads that start, stop and report failures."""
 
 from __future__ import annotations
 
