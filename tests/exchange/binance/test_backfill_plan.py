@@ -28,7 +28,7 @@ from bintrades.exchange.binance.backfill_plan import (
 from bintrades.exchange.binance.spot import SPOT
 from bintrades.model import Gap, GapCause, GapOutcome, GapSet, TradeRange
 from bintrades.util.backoff import Backoff
-from tests.exchanges import Database, as_run, make_market
+from tests.socketless_exchange import Database, as_run, make_market
 from tests.strategies import INTERVAL, SYMBOLS, Written, bars_of, spot_series
 from tests.strategies import START as NOON
 
