@@ -22,12 +22,24 @@ _TRADE_BYTES = 300  # of a trade that REST has brought, decoded
 class Inbox(queue.Queue["Event"]):
     """A queue of events that is full when they take *max_bytes* together. Any thread.
 
-    The last event that is let in may exceed that: a batch of messages has 256 KiB at most.
+    The last event that is let in may exceed that: a batch of messages has 256 KiB at most. Only
+    trades wait for room. What happened to a connection never waits and so is never given up: an
+    aggregator that missed a Disconnected would let bars close with nothing connected.
     """
 
     def __init__(self, max_bytes: int = MAX_INBOX_BYTES) -> None:
         self.bytes = 0
         super().__init__(max_bytes)
+
+    def put(self, item: Event, block: bool = True, timeout: float | None = None) -> None:
+        """Let *item* in. Raises queue.Full if it brings trades and there is no room in time."""
+        if isinstance(item, Payloads | BackfillResult):
+            super().put(item, block, timeout)
+            return
+        with self.mutex:
+            self._put(item)
+            self.unfinished_tasks += 1
+            self.not_empty.notify()
 
     def qsize(self) -> int:
         """Return the number of events."""

@@ -52,6 +52,18 @@ def test_an_event_larger_than_the_inbox_is_let_in_alone() -> None:
     assert isinstance(inbox.get(), Payloads)
 
 
+def test_a_full_inbox_still_takes_what_happened_to_a_connection() -> None:
+    inbox = Inbox(10)
+    inbox.put_nowait(payloads(1))
+    with pytest.raises(queue.Full):
+        inbox.put_nowait(payloads(1))
+
+    inbox.put(Disconnected(CONNECTION, 0), timeout=1)
+
+    assert isinstance(inbox.get_nowait(), Payloads)
+    assert inbox.get_nowait() == Disconnected(CONNECTION, 0)
+
+
 events = st.one_of(
     st.integers(0, 50).map(payloads),
     st.just(Connected(CONNECTION, ("BTCUSDT",), 0)),

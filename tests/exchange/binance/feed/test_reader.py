@@ -579,6 +579,23 @@ def test_stopping_is_quick(condition: str, exchange: ExchangeSimulator) -> None:
         assert time.monotonic() - began_at < 1
 
 
+def test_a_reader_that_is_stopped_at_a_full_inbox_still_says_that_it_is_gone(
+    exchange: ExchangeSimulator,
+) -> None:
+    listening = Listening(exchange.stream_url, inbox_bytes=1)
+    with listening:
+        listening.until_subscribed()
+        for _ in range(3):
+            exchange.publish("BTCUSDT", "1", "1")
+            time.sleep(0.02)  # so that each is a batch of its own
+        wait_until(listening.inbox.full)
+        listening.reader.stop()
+        assert listening.reader.join(5)
+
+    left = [listening.inbox.get_nowait() for _ in range(listening.inbox.qsize())]
+    assert isinstance(left[-1], Disconnected)
+
+
 def test_attempts_of_all_readers_stay_within_two_thirds_of_the_limit() -> None:
     limit = AttemptLimit(SPOT)
 
