@@ -2,6 +2,6 @@
 
 import sys
 
-from bintrades.cli.main import main
+from bintrades.cli import main
 
 sys.exit(main())

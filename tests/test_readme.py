@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bintrades.cli.main import main
+from bintrades.cli import main
 from bintrades.config.loader import load_config
 from bintrades.config.schema import OPTIONS
 from bintrades.model.bar_fields import FIELDS, FieldKind

@@ -7,7 +7,7 @@ from importlib.metadata import EntryPoint
 from bintrades.stores.hookspecs import PROJECT
 from bintrades.stores.mongodb.options import OPTIONS
 
-ENTRY_POINTS = (EntryPoint("mongodb", "bintrades.stores.mongodb.store", PROJECT),)
+ENTRY_POINTS = (EntryPoint("mongodb", "bintrades.stores.mongodb", PROJECT),)
 """Entry points in setup.cfg; here too, so that a checkout runs without being installed."""
 
 OPTIONS_OF_STORES = {"mongodb": OPTIONS}

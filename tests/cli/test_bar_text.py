@@ -148,7 +148,7 @@ def command(config: Path, form: str, *, code: str = "") -> subprocess.Popen[str]
     """Start `bintrades bars` with all bars, after *code*."""
     arguments = ["bars", "BTCUSDT", "--config", str(config), "--last", "9999d", "--format", form]
     program = f"""
-from bintrades.cli.main import main
+from bintrades.cli import main
 {textwrap.dedent(code)}
 main({arguments})
 """

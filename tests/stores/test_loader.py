@@ -689,7 +689,7 @@ def test_a_second_mongodb_may_be_a_plugin_of_a_few_lines_as_it_was(
     write(
         "archive",
         """
-        from bintrades.stores.mongodb.store import MongoStore
+        from bintrades.stores.mongodb import MongoStore
         _store = MongoStore()
         check_store, open_store = _store.check_store, _store.open_store
         store_bars, close_store = _store.store_bars, _store.close_store

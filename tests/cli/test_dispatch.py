@@ -22,7 +22,7 @@ import pytest
 import trustme
 from msgspec.structs import replace
 
-from bintrades.cli.main import main
+from bintrades.cli import main
 from bintrades.config.example import example_text
 from bintrades.core.ledger import LedgerState
 from bintrades.core.write_batch import Checkpoint, WriteBatch
@@ -170,7 +170,7 @@ def test_what_only_reads_imports_neither_the_service_nor_another_command(
     name: str, tmp_path: Path
 ) -> None:
     script = (
-        "import sys\nfrom bintrades.cli.main import main\n"
+        "import sys\nfrom bintrades.cli import main\n"
         "main(sys.argv[1:])\nprint(*sys.modules, file=sys.stderr)\n"
     )
     words = [name, *{"bars": ["BTCUSDT"], "resend": ["mongodb"]}.get(name, ())]
@@ -693,7 +693,7 @@ def test_what_ends_run_unexpectedly_is_in_the_log_with_its_trace(
     add(config, f"[logging]\nfile = {tmp_path / 'log'}\n")
     code = (
         "import sys\n"
-        "from bintrades.app import service\nfrom bintrades.cli import main as cli\n"
+        "from bintrades.app import service\nfrom bintrades import cli\n"
         "service.run = lambda *_: 1 / 0\n"
         "sys.exit(cli.main(['run', '--config', sys.argv[1]]))\n"
     )
