@@ -14,7 +14,7 @@ from pythonjsonlogger.json import JsonFormatter
 
 from bintrades.errors import ConfigError
 from bintrades.util.log_writer import FileSink, QueueingHandler, StderrSink
-from bintrades.util.text import as_json, redacted, showable
+from bintrades.util.text import as_json, printable, redacted, showable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 _TEXT = "%(asctime)s %(levelname)-7s %(threadName)s %(name)s: %(message)s"
-_OURS = frozenset({"time", "level", "thread", "logger"})
+_OURS = frozenset({"time", "level", "thread", "logger", "event"})
 _OWN_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
 log = logging.getLogger(__name__)
@@ -131,12 +131,19 @@ class _TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         record.message = record.getMessage()
         record.asctime = self.formatTime(record)
-        fields = vars(record).items()
-        extra = [f"{name}={value}" for name, value in fields if name not in _OWN_ATTRIBUTES]
+        fields = {n: value for n, value in vars(record).items() if n not in _OWN_ATTRIBUTES}
+        event = [f"event={printable(str(fields.pop('event')))}"] if "event" in fields else []
+        extra = " ".join(f"{name}={value}" for name, value in fields.items())
         trace = self.formatException(record.exc_info) if record.exc_info else ""
         return "\n".join(
             [
-                showable(" ".join([self.formatMessage(record), *extra])),
+                " ".join(
+                    [
+                        showable(self.formatMessage(record)),
+                        *event,  # constant, for alerts, though it may hold a secret's letters
+                        *([showable(extra)] if extra else []),
+                    ]
+                ),
                 *(f"    {showable(line)}" for line in trace.splitlines()),
             ]
         )

@@ -587,6 +587,22 @@ def test_no_secret_is_in_the_log(file: Path, format_: str) -> None:
     assert written.count("***") >= 5
 
 
+@pytest.mark.parametrize(
+    ("format_", "shown"), [("json", '"event": "store_failed"'), ("text", "event=store_failed")]
+)
+def test_the_event_stays_constant_whatever_is_secret(file: Path, format_: str, shown: str) -> None:
+    remember_secrets(["store"])
+    try:
+        set_up_logging(LoggingConfig(format=format_, file=file))
+        log.error("no store", extra={"event": "store_failed", "error": "store"})
+        written = content(file)
+    finally:
+        remember_secrets([])
+
+    assert shown in written
+    assert written.count("store") == 1
+
+
 class Clock:
     """A clock that stands where it is put."""
 
