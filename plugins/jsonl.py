@@ -15,6 +15,7 @@ order; a line without an epoch is of epoch 0; of equal ones the first.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from decimal import Decimal
@@ -55,7 +56,13 @@ class Store:
         self.close_store()
         path = Path(options["path"])
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("ab+", buffering=0)
+        file = path.open("ab+", buffering=0)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # held until the file is closed
+        except BlockingIOError as error:
+            file.close()
+            raise OSError(f"another store or collector writes to {path}") from error
+        self._file = file
         _drop_half_a_line(self._file)
 
     @hookimpl

@@ -17,7 +17,7 @@ from bintrades.stores.loader import find_stores
 from bintrades.util.text import remember_more_secrets
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from bintrades.config.loader import Config, LoggingConfig
@@ -51,6 +51,7 @@ def prepare(
         if (options := config.store_options.get(store.name)) is not None:
             found = _problems_of(store, options)
             problems += _in_file(path, *(f"[store:{store.name}] {text}" for text in found))
+    problems += _in_file(path, *_twins(stores, config.store_options))
     problems += dict.fromkeys(_problems_of_environment(config))
     if problems:
         raise ConfigError(*problems)
@@ -69,6 +70,19 @@ def _work_in(folder: Path) -> None:
             f"{folder}: cannot become the working directory: {error.strerror}; the folder of the"
             " configuration must be one that may be entered"
         ) from error
+
+
+def _twins(stores: Iterable[Store], options: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
+    """Yield which stores of one plugin would write to one place: their options are the same."""
+    first: dict[tuple[str, tuple[str, ...]], str] = {}
+    for store in stores:
+        if values := store.values(options.get(store.name, {})):
+            twin = first.setdefault((store.plugin, values), store.name)
+            if twin != store.name:
+                yield (
+                    f"[store:{store.name}] has the options of [store:{twin}], so that both would"
+                    f" write to one place; allowed: a store of {store.plugin} with other options"
+                )
 
 
 def _problems_of_environment(config: Config) -> Iterator[str]:

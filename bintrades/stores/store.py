@@ -72,8 +72,12 @@ class Store:
 
     def shown(self, options: Mapping[str, str]) -> str:
         """Return the declared options as they are where *options* stand in the file, in a line."""
-        values = ((each, options.get(each.name, each.default)) for each in self.declared or ())
+        values = zip(self.declared or (), self.values(options), strict=True)
         return ", ".join(f"{each.name} = {each.shown(value)}".rstrip() for each, value in values)
+
+    def values(self, options: Mapping[str, str]) -> tuple[str, ...]:
+        """Return the texts of all declared options, the defaults of those left out included."""
+        return tuple(options.get(each.name, each.default) for each in self.declared or ())
 
     def _checked(self, options: Mapping[str, str]) -> dict[str, str]:
         if self.declared is None:

@@ -445,6 +445,25 @@ def test_a_socks_proxy_of_the_environment_is_nothing_to_complain_of(config: Path
     command("check", "--config", config, environ=environ).assert_well()
 
 
+@pytest.mark.parametrize(
+    ("path", "status"), [("", 1), ("path = var/bars.jsonl", 1), ("path = of_its_own.jsonl", 0)]
+)
+def test_check_refuses_two_stores_that_would_write_to_one_place(
+    path: str, status: int, config: Path, terminal: Terminal
+) -> None:
+    shutil.copy(REPOSITORY / "plugins" / "jsonl.py", config.parent / "plugins")
+    config.write_text(
+        "[plugins]\npath = plugins\n[stores]\nenabled = jsonl, second\n"
+        f"[store:second]\nplugin = jsonl\n{path}\n",
+        encoding="utf-8",
+    )
+
+    said = terminal("check")
+
+    assert said.status == status
+    assert ("[store:second] has the options of [store:jsonl]" in said.err) == (status == 1)
+
+
 def test_check_says_that_all_is_well_and_makes_nothing(config: Path, terminal: Terminal) -> None:
     before = sorted(config.parent.rglob("*.journal*"))
 

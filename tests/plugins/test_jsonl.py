@@ -135,6 +135,19 @@ def test_only_a_jsonl_file_is_opened_since_its_end_may_be_cut_off(
     assert not (tmp_path / "notes.txt").exists()
 
 
+def test_a_file_has_one_writer_whose_lines_another_cannot_cut(store: Store, path: Path) -> None:
+    (second,) = load_stores(["second"], PLUGINS, {"second": "jsonl"})
+    store.write(sample_bars(2))
+
+    with pytest.raises(OSError, match="another store or collector writes to"):
+        second.open({"path": str(path)})
+    store.close()
+    second.open({"path": str(path)})
+    second.close()
+
+    assert len(latest(path)) == 2
+
+
 def test_two_files_of_one_collector_are_apart(tmp_path: Path) -> None:
     stores = load_stores(["jsonl", "copy"], PLUGINS, {"copy": "jsonl"})
     bars = sample_bars(2)
