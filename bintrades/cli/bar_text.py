@@ -14,23 +14,18 @@ from typing import TYPE_CHECKING
 from bintrades.cli.tables import table_pieces
 from bintrades.errors import JournalError
 from bintrades.model import DECIMAL128, EXACT, plain, utc
+from bintrades.model.bar_fields import FIELDS, FieldKind
 from bintrades.util.text import as_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from typing import Any
 
-FIELDS = (
-    *("symbol", "market", "open_time", "interval_seconds"),
-    *("trade_count", "buy_count", "sell_count"),
-    *("quantity", "buy_quantity", "sell_quantity", "value", "buy_value", "sell_value"),
-    *("open_price", "close_price", "min_price", "max_price", "average_price"),
-    *("first_trade_id", "last_trade_id", "first_trade_time", "last_trade_time"),
-    *("is_closed", "is_complete", "epoch", "version", "updated_at"),
-)
-_UNQUOTED = {
-    *("interval_seconds", "trade_count", "buy_count", "sell_count"),
-    *("first_trade_id", "last_trade_id", "is_closed", "is_complete", "epoch", "version"),
+_NAMES = tuple(field.name for field in FIELDS)
+_QUOTED = {
+    field.name
+    for field in FIELDS
+    if field.kind in (FieldKind.TEXT, FieldKind.TIME, FieldKind.DECIMAL)
 }
 _COLUMNS = (
     *(("open", "open_price"), ("high", "max_price"), ("low", "min_price")),
@@ -43,7 +38,7 @@ _TO_THE_SECOND = len("2024-08-08T00:00:00")
 _TO_THE_MINUTE = len("2024-08-08T00:00")
 _JSON_BAR = (
     " {\n"
-    + ",\n".join(f'  "{name}": ' + ("%s" if name in _UNQUOTED else '"%s"') for name in FIELDS)
+    + ",\n".join(f'  "{name}": ' + ('"%s"' if name in _QUOTED else "%s") for name in _NAMES)
     + "\n }"
 )
 
@@ -58,7 +53,7 @@ def csv_pieces(
     """
     lines = _Lines()
     writer = csv.writer(lines, lineterminator="\n")
-    header: tuple[str, ...] = FIELDS
+    header = _NAMES
     for page in pages:
         if header:
             writer.writerow(header)
@@ -110,7 +105,7 @@ FORMS: dict[str, Callable[..., Iterator[str]]] = {
 
 
 def _in_table(texts: list[str]) -> list[str]:
-    bar = dict(zip(FIELDS, texts, strict=True))
+    bar = dict(zip(_NAMES, texts, strict=True))
     whole = "" if bar["is_complete"] == "true" else "*"
     mark = whole if bar["is_closed"] == "true" else "+"
     return [
@@ -145,10 +140,13 @@ def _readable(row: tuple[Any, ...], market: str, interval_ms: int) -> list[str]:
 
 
 def _texts(row: tuple[Any, ...], market: str, interval_ms: int) -> list[str]:
-    """Return the fields of a bar in the order of FIELDS."""
+    """Return the fields of a bar in the order of FIELDS.
+
+    Spelt out, since a loop over the table takes a tenth longer for each of a million bars.
+    """
     symbol, open_time, version, updated_at, is_closed, is_complete, trades, buys = row[:8]
     quantity, buy_quantity, value, buy_value, open_price, close_price, low, high = row[8:16]
-    first_id, last_id, first_time, last_time, *epoch = row[16:]
+    first_id, last_id, first_time, last_time, epoch = row[16:]
     exact_quantity, exact_value = Decimal(quantity), Decimal(value)
     return [
         symbol,
@@ -175,7 +173,7 @@ def _texts(row: tuple[Any, ...], market: str, interval_ms: int) -> list[str]:
         _time(last_time),
         "true" if is_closed else "false",
         "true" if is_complete else "false",
-        str(*epoch or "0"),
+        str(epoch),
         str(version),
         _time(updated_at),
     ]
