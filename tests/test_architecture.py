@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from bintrades.model.bar_fields import RANK
 from bintrades.stores import hookspecs
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -225,6 +226,12 @@ def test_the_readme_documents_every_hook_with_its_arguments() -> None:
         if function.__module__ == hookspecs.__name__:
             arguments = ", ".join(inspect.signature(function).parameters)
             assert f"{name}({arguments})" in readme, f"README.md lacks {name}({arguments})"
+
+
+def test_the_hook_that_stores_bars_tells_their_order() -> None:
+    assert f"(Bar.rank: {', '.join(RANK)}, in this order)" in " ".join(
+        str(hookspecs.store_bars.__doc__).split()
+    )
 
 
 def test_the_readme_names_every_script() -> None:

@@ -38,7 +38,7 @@ class ExchangeKind:
 def _open_binance(
     options: ExchangeOptions, network: Network, *, weight_share: int, banned_for_ms: int
 ) -> Exchange:
-    # Imported when opened: the commands that only read the configuration need none of it.
+    # Imported when opened: commands that only read the configuration need no network client.
     from bintrades.exchange.binance.exchange import open_exchange
 
     return open_exchange(options, network, weight_share=weight_share, banned_for_ms=banned_for_ms)
