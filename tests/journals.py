@@ -36,7 +36,14 @@ GAP = Gap(10, 29, NOW, NOW + 500, GapCause.RECONNECT, attempts=2, last_error="no
 
 def open_journal(path: Path) -> Journal:
     """Open the journal of a spot market with bars of ten seconds."""
-    return Journal(path, market="spot", interval_ms=INTERVAL_MS, mark_every_ms=0)
+    return Journal(
+        path,
+        exchange="binance",
+        market="spot",
+        stream="trade",
+        interval_ms=INTERVAL_MS,
+        mark_every_ms=0,
+    )
 
 
 @contextlib.contextmanager

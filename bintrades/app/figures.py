@@ -12,7 +12,7 @@ from bintrades.errors import JournalError
 from bintrades.model import utc
 from bintrades.util.clocks import now_ms, utc_ms
 from bintrades.util.log_writer import lost_lines
-from bintrades.util.text import as_json, redact, redacted
+from bintrades.util.text import as_json, redacted
 from bintrades.version import __version__
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def collector_figures(process: Process, snapshot: CollectorSnapshot) -> dict[str
         "lag_ms": ingest.lag_ms,
         "delay_ms": ingest.delay_ms,
         "queue": snapshot.queue,
-        "journal_error": _redacted(ingest.journal_error),
+        "journal_error": redacted(ingest.journal_error),
         "log_lines_lost": lost_lines(),
         "connections": [
             {
@@ -108,7 +108,7 @@ def collector_figures(process: Process, snapshot: CollectorSnapshot) -> dict[str
                 "state": each.state,
                 "symbols": each.symbols,
                 "connections": each.connection_count,
-                "error": _redacted(each.error),
+                "error": redacted(each.error),
                 "down_ms": each.down_ms,
             }
             for each in snapshot.connections
@@ -118,7 +118,7 @@ def collector_figures(process: Process, snapshot: CollectorSnapshot) -> dict[str
             {
                 "name": each.store,
                 "delivered": each.delivered_count,
-                "error": _redacted(each.error),
+                "error": redacted(each.error),
                 "behind_ms": each.behind_ms,
             }
             for each in snapshot.deliveries
@@ -133,9 +133,5 @@ def _backfill_figures(backfill: BackfillSnapshot) -> dict[str, Any]:
         "is_enabled": backfill.is_enabled,
         "requests": backfill.request_count,
         "blocked_until": utc(utc_ms() + blocked_for).isoformat() if blocked_for else None,
-        "error": _redacted(backfill.error),
+        "error": redacted(backfill.error),
     }
-
-
-def _redacted(text: str | None) -> str | None:
-    return text and redact(text)

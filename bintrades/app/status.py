@@ -22,7 +22,7 @@ from bintrades.journal.reader import JournalReader
 from bintrades.journal.wal import WAL_LIMIT, reading_processes, wal_bytes
 from bintrades.model import GapOutcome, utc
 from bintrades.util.clocks import now_ms
-from bintrades.util.text import redact
+from bintrades.util.text import redacted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -129,16 +129,12 @@ def _gap_figures(reader: JournalReader) -> dict[str, int]:
     }
 
 
-def _redacted(text: str | None) -> str | None:
-    return text and redact(text)
-
-
 def _store_figures(reader: JournalReader, name: str) -> dict[str, Any]:
     state = reader.store(name)
     figures: dict[str, Any] = {
         "waiting_bars": state.waiting_bars,
         "rejected_bars": state.rejected_bars,
-        "last_reason": _redacted(state.last_reason),
+        "last_reason": redacted(state.last_reason),
     }
     if state.resending_from_ms is not None:
         figures["resending_from"] = utc(state.resending_from_ms).isoformat()

@@ -191,14 +191,6 @@ class Aggregator:
         """Return what is missing of *symbol* if it has changed since this was called; else None."""
         return self._series[symbol].take_gap_set()
 
-    def gaps(self, symbol: str) -> tuple[Gap, ...]:
-        """Return what is missing of *symbol* now."""
-        return self.gap_set(symbol).missing
-
-    def absent(self, symbol: str) -> tuple[Gap, ...]:
-        """Return which ids of *symbol* the exchange does not have."""
-        return self.gap_set(symbol).absent
-
     def advance(self, now: int) -> None:
         """Close the bars of symbols that have nothing to say, once their time has passed.
 

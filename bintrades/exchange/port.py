@@ -64,6 +64,10 @@ class ExchangeOptions(Protocol):
         """The market to collect, one of the exchange's."""
 
     @property
+    def stream(self) -> str:
+        """Which of a symbol's streams is collected."""
+
+    @property
     def stream_url(self) -> str:
         """Where the streams are."""
 

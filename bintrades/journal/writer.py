@@ -66,8 +66,8 @@ class Journal:
         *,
         market: str,
         interval_ms: int,
-        exchange: str = "binance",
-        stream: str = "trade",
+        exchange: str,
+        stream: str,
         mark_every_ms: int = MARK_EVERY_MS,
     ) -> None:
         self.path = path

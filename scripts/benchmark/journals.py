@@ -72,7 +72,9 @@ def make_journal(
 ) -> None:
     """Make a journal with *rows* bars of *symbol_count* symbols, of some days of 2024."""
     names = symbols(symbol_count)
-    with closing(Journal(path, market="spot", interval_ms=interval_ms)) as journal:
+    with closing(
+        Journal(path, exchange="binance", market="spot", stream="trade", interval_ms=interval_ms)
+    ) as journal:
         for start in range(0, rows, AT_ONCE):
             bars = {}
             for number in range(start, min(start + AT_ONCE, rows)):

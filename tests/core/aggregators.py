@@ -113,5 +113,5 @@ def run_of(*parts: Trade) -> TradeRange:
 
 def repaired(aggregator: Aggregator, *runs: TradeRange, symbol: str = BTC, **changes: Any) -> None:
     """Have the exchange answer about the newest gap."""
-    gap = aggregator.gaps(symbol)[-1]
+    gap = aggregator.gap_set(symbol).missing[-1]
     aggregator.fill(BackfillResult(symbol, gap, runs, **changes))

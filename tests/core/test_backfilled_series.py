@@ -42,9 +42,11 @@ def test_repaired_trades_become_part_of_their_bars_as_if_they_had_come_one_by_on
 
     repaired(aggregator, run_of(*happened[4:6]))
     repaired(aggregator, run_of(happened[6]))
-    aggregator.fill(BackfillResult(BTC, aggregator.gaps(BTC)[0], [run_of(*happened[1:4])]))
+    aggregator.fill(
+        BackfillResult(BTC, aggregator.gap_set(BTC).missing[0], [run_of(*happened[1:4])])
+    )
 
-    assert aggregator.gaps(BTC) == ()
+    assert aggregator.gap_set(BTC).missing == ()
     assert aggregator.repaired_count == 6
     assert written_after(aggregator).closed == bars_of(happened)
 
@@ -64,8 +66,8 @@ def test_repaired_trades_from_before_the_beginning_make_no_bar_of_which_the_rest
 
     aggregator.fill(BackfillResult(BTC, Gap(6, 6, 0, 0, GapCause.SKIPPED), [run_of(early)]))
 
-    assert [gap.first_id for gap in aggregator.gaps(BTC)] == [0, 8]
-    assert aggregator.gaps(BTC)[0].since_ms == START
+    assert [gap.first_id for gap in aggregator.gap_set(BTC).missing] == [0, 8]
+    assert aggregator.gap_set(BTC).missing[0].since_ms == START
     changes = aggregator.collect(is_last=True)
     assert not changes.amendments
     assert {key: bar.trade_count for key, bar in changes.finished.items()} == {(BTC, START): 3}
@@ -81,7 +83,7 @@ def test_a_live_trade_from_before_the_beginning_makes_no_bar_of_which_the_rest_i
 
     aggregator.add([make_trade(6, START - 1), trades[1]], 0)
 
-    assert aggregator.gaps(BTC) == ()
+    assert aggregator.gap_set(BTC).missing == ()
     finished = aggregator.collect(is_last=True).finished
     assert finished == {(BTC, START): bar_of(trades, is_closed=False)}
 
@@ -93,7 +95,10 @@ def test_a_run_of_which_a_part_is_known_is_left_to_be_asked_for_by_id() -> None:
 
     repaired(aggregator, run_of(*trades[2:4]), run_of(trades[4]))
 
-    assert [(gap.first_id, gap.last_id) for gap in aggregator.gaps(BTC)] == [(1, 1), (3, 3)]
+    assert [(gap.first_id, gap.last_id) for gap in aggregator.gap_set(BTC).missing] == [
+        (1, 1),
+        (3, 3),
+    ]
     assert aggregator.repaired_count == 1
 
 
@@ -101,7 +106,7 @@ def test_the_same_answer_twice_counts_once() -> None:
     trades = [make_trade(trade_id, START + trade_id) for trade_id in range(4)]
     aggregator = new_aggregator()
     aggregator.add([trades[0], trades[3]], 0)
-    gap = aggregator.gaps(BTC)[0]
+    gap = aggregator.gap_set(BTC).missing[0]
 
     for _ in range(2):
         aggregator.fill(BackfillResult(BTC, gap, [run_of(*trades[1:3])]))
@@ -182,7 +187,7 @@ def test_a_trade_of_an_absent_id_amends_its_bar_exactly_once(
     assert [(symbol, gap.first_id, gap.last_id) for symbol, gap in changes.reopened] == [
         (BTC, 1, 1)
     ]
-    assert (aggregator.gaps(BTC), aggregator.absent(BTC)) == ((), ())
+    assert (aggregator.gap_set(BTC).missing, aggregator.gap_set(BTC).absent) == ((), ())
     written.pending.update(changes)
     written.write()
     assert written.closed[BTC, START] == bar_of(happened[:2])
@@ -194,7 +199,7 @@ def test_that_absent_ids_were_confirmed_once_more_is_saved() -> None:
     repaired(aggregator, absent=[(1, 8)], absent_at=START + 700_000)
     assert aggregator.collect_due(0).checkpoints[BTC].ledger.absent[0].looks == 0
 
-    (absent,) = aggregator.absent(BTC)
+    (absent,) = aggregator.gap_set(BTC).absent
     aggregator.fill(BackfillResult(BTC, absent, absent=[(1, 8)], absent_at=START + 5_000_000))
 
     (saved,) = aggregator.collect_due(0).checkpoints[BTC].ledger.absent
@@ -207,7 +212,7 @@ def test_an_answer_is_noted_with_its_gap() -> None:
 
     repaired(aggregator, error="no answer")
 
-    (gap,) = aggregator.gaps(BTC)
+    (gap,) = aggregator.gap_set(BTC).missing
     assert (gap.attempts, gap.last_error) == (1, "no answer")
     assert aggregator.collect().checkpoints[BTC].ledger.gaps == (gap,)
 
@@ -223,5 +228,5 @@ def test_the_requests_for_a_gap_are_told_though_the_last_one_filled_it() -> None
 
     aggregator.collect_bars()
 
-    assert aggregator.gaps(BTC) == ()
+    assert aggregator.gap_set(BTC).missing == ()
     assert aggregator.collect().attempts == {(BTC, 1): 2}

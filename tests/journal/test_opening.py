@@ -80,7 +80,7 @@ def test_a_journal_of_another_market_or_interval_is_refused(
         journal.write(finished(sample_bar()), NOW)
 
     with pytest.raises(ConfigError, match=said):
-        Journal(path, market=market, interval_ms=interval_ms)
+        Journal(path, exchange="binance", market=market, stream="trade", interval_ms=interval_ms)
 
     open_journal(path).close()
     assert len(stored(path)) == 1

@@ -139,7 +139,9 @@ def test_a_clock_that_was_wrong_for_a_while_only_has_bars_stay_longer(journal: J
 
 
 def test_how_far_the_sequence_had_come_is_noted_now_and_then_only(path: Path) -> None:
-    with closing(Journal(path, market="spot", interval_ms=INTERVAL_MS)) as journal:
+    with closing(
+        Journal(path, exchange="binance", market="spot", stream="trade", interval_ms=INTERVAL_MS)
+    ) as journal:
         for second, bar in enumerate(sample_bars(100)):
             journal.write(finished(bar), NOW, exchange_ms=NOW + 1_000 * second)
 

@@ -121,5 +121,7 @@ def test_a_spare_of_another_interval_is_not_taken_for_one_of_this_journal(path: 
     made(path)
     remove(path)
 
-    with closing(Journal(path, market="spot", interval_ms=60_000)) as journal:
+    with closing(
+        Journal(path, exchange="binance", market="spot", stream="trade", interval_ms=60_000)
+    ) as journal:
         assert journal.checkpoints == {}

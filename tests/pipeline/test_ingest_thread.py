@@ -576,7 +576,7 @@ def test_trades_in_messages_that_cannot_be_used_are_missing_at_once(desk: Desk, 
     )
     wait_until(lambda: desk.ingest.bad_count == 201)
 
-    (gap,) = desk.aggregator.gaps("BTCUSDT")
+    (gap,) = desk.aggregator.gap_set("BTCUSDT").missing
     assert (gap.first_id, gap.last_id, gap.cause) == (2, 199, "unusable message")
     wait_until(lambda: JournalReader(path).gaps() == {"BTCUSDT": [gap]})
     assert gap.touches(START + INTERVAL_MS, INTERVAL_MS), "the bar is incomplete"
@@ -907,7 +907,9 @@ class FailingPruning(Pruning):
 
 
 def test_a_failing_prune_does_not_have_changes_written_twice(path: Path) -> None:
-    journal = Journal(path, market="spot", interval_ms=INTERVAL_MS)
+    journal = Journal(
+        path, exchange="binance", market="spot", stream="trade", interval_ms=INTERVAL_MS
+    )
     pruning = FailingPruning(journal, [], 3_600_000)
     desk = Desk(journal, checkpoint_every_ms=60_000, pruning=pruning).start()
     desk.send(make_trade(0, START), make_trade(2, START + 10_060))

@@ -174,7 +174,12 @@ class SteppedCollector(Collector):
         self._asks_at = 0
         self._looks_at = 0
         self.journal = Journal(
-            path, market="spot", interval_ms=schedule.interval, mark_every_ms=500
+            path,
+            exchange="binance",
+            market="spot",
+            stream="trade",
+            interval_ms=schedule.interval,
+            mark_every_ms=500,
         )
         banned_for = self.journal.get_ban().left_ms(clock.utc())
         self.budget = Budget(schedule.weight_per_minute, _SHARE, banned_for, clock.now())

@@ -52,7 +52,7 @@ class BinanceExchange:
 
     def series(self, symbol: str) -> SeriesKey:
         """Return which series the trades of *symbol* are."""
-        return SeriesKey("binance", self.market.name, symbol)
+        return SeriesKey("binance", self.market.name, symbol, self._options.stream)
 
     def close(self) -> None:
         """Close the connections of the REST side."""
