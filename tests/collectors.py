@@ -8,7 +8,7 @@ import pytest
 
 from bintrades.app.collector import Collector, Resources, Supervisor
 from bintrades.app.figures import Process
-from bintrades.app.health import RUNNING
+from bintrades.app.health import CollectorState
 from bintrades.config.loader import (
     BinanceConfig,
     Config,
@@ -58,7 +58,7 @@ class Stage:
             config.binance, system_network(), weight_share=50, banned_for_ms=0
         )
         process = Process()
-        process.state = RUNNING
+        process.state = CollectorState.RUNNING
         stores = load_stores(["jsonl"], REPOSITORY / "plugins")
         resources = Resources(journal, self.exchange, stores, process, NeverAsked())
         self.collector = Collector(config, ["BTCUSDT"], resources)

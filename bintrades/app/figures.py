@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bintrades.app.health import STARTING
+from bintrades.app.health import CollectorState
 from bintrades.errors import JournalError
 from bintrades.model import utc
 from bintrades.util.clocks import now_ms, utc_ms
@@ -28,7 +28,7 @@ class Process:
     """The process of the collector and its state, which is one of health's."""
 
     def __init__(self) -> None:
-        self.state = STARTING
+        self.state = CollectorState.STARTING
         self._started_at = utc_ms()
         self._started_ms = now_ms()
 

@@ -6,15 +6,34 @@ can set: a jump of the local clock makes no collector look dead.
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-STARTING, RUNNING, STOPPING = "starting", "running", "stopping"
-STOPPED, NOT_RESPONDING, NEVER_RUN = "stopped", "not responding", "never run"
 
-NOT_RESPONDING_AFTER_MS = {RUNNING: 20_000, STARTING: 90_000}
+class CollectorState(StrEnum):
+    """The state of a collector, as its status has it and as it is shown."""
+
+    STARTING = "starting"
+    """It opens its journal, asks the exchange for symbols, or opens its stores."""
+
+    RUNNING = "running"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+
+    NOT_RESPONDING = "not responding"
+    """Its process has the journal, but has not written its status for too long."""
+
+    NEVER_RUN = "never run"
+    """It has no process, and its journal no status."""
+
+
+RESPONDING = frozenset((CollectorState.STARTING, CollectorState.RUNNING, CollectorState.STOPPING))
+"""The states of a collector that has a process which writes its status."""
+
+NOT_RESPONDING_AFTER_MS = {CollectorState.RUNNING: 20_000, CollectorState.STARTING: 90_000}
 """One that runs writes its status every 5 seconds at least; one that starts may wait for an answer
 first, and one that stops, for stores."""
 
@@ -25,60 +44,62 @@ LATE_AFTER_MS = 60_000
 BEHIND_AFTER_MS = 300_000
 
 
-def is_status_of(figures: Mapping[str, Any] | None, holder: tuple[str, int], now: int) -> bool:
-    """Whether *figures* are a word of the *holder* of the journal, not of one that had it before.
+def is_status_of(
+    figures: Mapping[str, Any] | None, holder: tuple[int | None, int], now: int
+) -> bool:
+    """Whether *figures* are a status of the *holder* of the journal, not of an earlier holder.
 
-    *holder* is the number of its process, or "unknown", and since when it has the journal. A word
-    from the future is one of before the machine was started.
+    *holder* is the number of its process, None if unknown, and since when it has the journal. A
+    status from the future was written before the machine was started.
     """
     if not figures or "beat_ms" not in figures:
         return False
     number, since = holder
-    return number in ("unknown", str(figures["pid"])) and since <= figures["beat_ms"] <= now
+    return number in (None, figures["pid"]) and since <= figures["beat_ms"] <= now
 
 
-def state_of(figures: Mapping[str, Any] | None, *, is_in_use: bool, now: int) -> str:
+def state_of(figures: Mapping[str, Any] | None, *, is_in_use: bool, now: int) -> CollectorState:
     """Return the state of the collector whose last status is *figures*.
 
     *is_in_use*: a process has the journal open; without figures it has not written its status yet.
     """
     if not is_in_use:
-        return STOPPED if figures else NEVER_RUN
+        return CollectorState.STOPPED if figures else CollectorState.NEVER_RUN
     if figures is None:
-        return STARTING
-    state: str = figures["state"]
+        return CollectorState.STARTING
+    state = CollectorState(figures["state"])
     is_late = now - figures["beat_ms"] > NOT_RESPONDING_AFTER_MS.get(state, 2**62)
-    return NOT_RESPONDING if is_late else state
+    return CollectorState.NOT_RESPONDING if is_late else state
 
 
 def problems(
-    state: str,
+    state: CollectorState,
     figures: Mapping[str, Any] | None,
     waiting: Mapping[str, int],
     now: int,
     taken_ms: int = 0,
 ) -> list[str]:
-    """Return why a collector in this *state* is not well; nothing when it is.
+    """Return why a collector in this *state* is not healthy; nothing when it is.
 
     *waiting* has the number of bars that wait for each store; *taken_ms* is since when the process
-    has the journal, or 0 where nobody knows: one that has left no word since is still opening it.
+    has the journal, or 0 if unknown: without a status since then it is still opening it.
     """
-    if state in (STOPPED, NEVER_RUN):
+    if state in (CollectorState.STOPPED, CollectorState.NEVER_RUN):
         return ["it does not run"]
     if figures is None:
         silence = now - taken_ms if taken_ms else 0
-        if silence <= NOT_RESPONDING_AFTER_MS[STARTING]:
+        if silence <= NOT_RESPONDING_AFTER_MS[CollectorState.STARTING]:
             return []
         return [f"it has been opening its journal for {_duration(silence)}, without a word"]
     age = now - figures["beat_ms"]
-    if state == NOT_RESPONDING:
+    if state == CollectorState.NOT_RESPONDING:
         return [
             f"no word for {_duration(age)}: it is frozen, or its journal cannot be written,"
             " which the log would say"
         ]
-    if state == STOPPING:
+    if state == CollectorState.STOPPING:
         return ["it is about to end"]
-    if state == STARTING:
+    if state == CollectorState.STARTING:
         since = now - figures["started_ms"]
         return [f"it has been starting for {_duration(since)}"] if since > STARTED_WITHIN_MS else []
     return list(_problems_of_running(figures, waiting, age))

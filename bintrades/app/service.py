@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from bintrades.app.collector import Collector, Resources
 from bintrades.app.figures import Process
-from bintrades.app.health import RUNNING, STOPPING
+from bintrades.app.health import CollectorState
 from bintrades.app.scheduler import Scheduler, Ticker
 from bintrades.app.status import with_journal_figures
 from bintrades.app.symbol_list import choose_symbols, unlisted_symbols
@@ -173,7 +173,7 @@ class Service:
             delivery.wait_until_tried(_STORES_OPEN_WITHIN_S)
             self._process.publish(self._journal)
         if not self._reasons.bad_options:
-            self._process.state = RUNNING
+            self._process.state = CollectorState.RUNNING
             collector.ingest_thread.start()
             if collector.backfill is not None:
                 collector.backfill.start()
@@ -187,7 +187,7 @@ class Service:
         return 1 if self._reasons.failures or collector.ingest_thread.lost_bar_count else 0
 
     def _stop(self) -> None:
-        self._process.state = STOPPING
+        self._process.state = CollectorState.STOPPING
         within_s = self._config.stores.shutdown_timeout_ms / 1000
         self._stop_workers([self._scheduler, self._rotation])
         self._stop_workers(self._collector.sources)

@@ -8,19 +8,12 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from bintrades.app.health import (
-    RUNNING,
-    STARTING,
-    STOPPING,
-    is_status_of,
-    problems,
-    state_of,
-)
+from bintrades.app.health import RESPONDING, CollectorState, is_status_of, problems, state_of
 from bintrades.errors import JournalError
 from bintrades.journal.lock import holder, is_in_use
 from bintrades.journal.reader import JournalReader
 from bintrades.journal.wal import WAL_LIMIT, reading_processes, wal_bytes
-from bintrades.model import GapOutcome, utc
+from bintrades.model import GapOutcome, GapState, utc
 from bintrades.util.clocks import now_ms
 from bintrades.util.text import redacted
 
@@ -31,6 +24,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _NEEDED = {"pid", "started_at", "updated_at"}  # fields of every status
+_STATES = (None, *CollectorState)  # earlier versions wrote none
 _NUMBER_WITHIN_S = 0.1  # of taking the journal, a collector has put its number down
 
 
@@ -56,7 +50,7 @@ def read_status(journal: Path, stores: Sequence[str]) -> dict[str, Any]:
     Raises JournalError where there is no journal, or none that can be read.
     """
     reader = JournalReader(journal)
-    has_process = is_in_use(journal)  # before its word is read, which may be its last
+    has_process = is_in_use(journal)  # asked before its status is read, which may be its last
     text = reader.get_status()
     figures = _figures(text)
     if has_process and figures and not _is_process(figures["pid"]):
@@ -74,7 +68,7 @@ def read_status(journal: Path, stores: Sequence[str]) -> dict[str, Any]:
         "journal": _journal_figures(reader, journal),
         "gaps": {**_gap_figures(reader), "symbols": reader.symbols_with_gaps()},
         "stores": of_stores,
-        "is_running": state in (STARTING, RUNNING, STOPPING),
+        "is_running": state in RESPONDING,
         "collector": figures,
     }
 
@@ -89,7 +83,8 @@ def _figures(text: str | None) -> dict[str, Any] | None:
             extra={"event": "status_unreadable", "error": str(error)},
         )
         return None
-    return figures if isinstance(figures, dict) and figures.keys() >= _NEEDED else None
+    is_status = isinstance(figures, dict) and figures.keys() >= _NEEDED
+    return figures if is_status and figures.get("state") in _STATES else None
 
 
 def _is_process(number: int) -> bool:
@@ -99,7 +94,7 @@ def _is_process(number: int) -> bool:
     except ProcessLookupError:
         return False
     except OSError:
-        pass  # somebody else's
+        pass  # a process of another user
     return True
 
 
@@ -125,7 +120,7 @@ def _gap_figures(reader: JournalReader) -> dict[str, int]:
     counts = reader.gap_counts()
     return {
         state: counts.get(state, 0)
-        for state in ("open", "abandoned", GapOutcome.REPAIRED, GapOutcome.ABSENT, GapOutcome.LATE)
+        for state in (*GapState, GapOutcome.REPAIRED, GapOutcome.ABSENT, GapOutcome.LATE)
     }
 
 

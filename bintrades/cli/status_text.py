@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bintrades.app.health import NEVER_RUN, NOT_RESPONDING, STOPPED
+from bintrades.app.health import CollectorState
 from bintrades.journal.wal import WAL_LIMIT
 from bintrades.model import GapOutcome
 from bintrades.util.text import showable
@@ -43,7 +43,7 @@ def _lines(status: dict[str, Any]) -> list[str]:
             + _format_resending(store.get("resending_from"))
         )
     head = [f"collector   {_format_process(status['state'], collector)}"]
-    if status["state"] not in (STOPPED, NEVER_RUN):
+    if status["state"] not in (CollectorState.STOPPED, CollectorState.NEVER_RUN):
         head += [f"trouble     {problem}" for problem in status["problems"]]
     if collector is None or "trades" not in collector:
         return head + lines
@@ -74,9 +74,9 @@ def _lines(status: dict[str, Any]) -> list[str]:
 
 def _format_process(state: str, collector: dict[str, Any] | None) -> str:
     if collector is None:
-        return "has not run yet" if state == NEVER_RUN else "is starting"
+        return "has not run yet" if state == CollectorState.NEVER_RUN else "is starting"
     since, last = _moment(collector["started_at"]), _moment(collector["updated_at"])
-    if state == NOT_RESPONDING:
+    if state == CollectorState.NOT_RESPONDING:
         return f"not responding since {last} UTC (process {collector['pid']}, since {since})"
     return f"{state} (process {collector['pid']}, since {since}, last word {last} UTC)"
 

@@ -15,6 +15,7 @@ from bintrades.config import types as own
 from bintrades.exchange.registry import EXCHANGES
 from bintrades.options import types
 from bintrades.options.option import Option
+from bintrades.util.logs import LogFormat
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -205,7 +206,9 @@ class LoggingConfig:
         types.choice("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"),
         "the least severe lines to write",
     )
-    format: str = _option("format", "json", types.choice("json", "text"), "the form of a line")
+    format: LogFormat = _option(  # noqa: RUF009 - a field
+        "format", "json", types.choice(*LogFormat), "the form of a line"
+    )
     file: Path | None = _option(  # noqa: RUF009 - a field
         "file", "", types.optional_path(), "where lines go; nothing: to stderr"
     )

@@ -1,8 +1,21 @@
-"""What is known of an exchange's connections at a moment. Values: they go from thread to thread."""
+"""Snapshots of an exchange's connections. Values: they go from thread to thread."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
+
+
+class ConnectionState(StrEnum):
+    """How far a connection has come, as it is shown."""
+
+    DISCONNECTED = "disconnected"
+
+    CONNECTED = "connected"
+    """Open, but not every stream that was asked for has been answered yet."""
+
+    SUBSCRIBED = "subscribed"
+    """The exchange has answered for every stream."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -10,7 +23,7 @@ class ConnectionSnapshot:
     """The state of one connection."""
 
     name: str
-    state: str  # disconnected, connected or subscribed
+    state: ConnectionState
     symbols: int
     connection_count: int  # since the start
     error: str | None  # why the last one ended; None: connected

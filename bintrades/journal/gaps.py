@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from bintrades.core.ledger import no_longer_missing
 from bintrades.journal.damage import UnreadableRow, reading_rows
 from bintrades.journal.rows import GAP_COLUMNS, gap_from_row, gap_row
-from bintrades.model import GapOutcome
+from bintrades.model import GapOutcome, GapState
 
 if TYPE_CHECKING:
     import sqlite3
@@ -35,7 +35,8 @@ FROM_THE_BEGINNING: GapRow = ("", _LOWEST, 0, _LOWEST)
 
 _PAGE_ROWS = 1_000
 _PAGE_COLUMNS = {
-    "gaps": f"symbol, {GAP_COLUMNS}, CASE WHEN is_abandoned THEN 'abandoned' ELSE 'open' END, 0",
+    "gaps": f"symbol, {GAP_COLUMNS}, CASE WHEN is_abandoned THEN '{GapState.ABANDONED}'"
+    f" ELSE '{GapState.OPEN}' END, 0",
     "past_gaps": "symbol, first_id, last_id, since, until, cause, attempts, last_error, 0,"
     " outcome, closed_at",
 }

@@ -33,16 +33,16 @@ def is_in_use(path: Path) -> bool:
     return _IS_APART_FROM_SQLITE and (identity(path) in _held or _is_locked(path))
 
 
-def holder(path: Path) -> tuple[str, int]:
+def holder(path: Path) -> tuple[int | None, int]:
     """Return the number of the process that has, or last had, the journal, and since when.
 
-    That is "unknown" and 0 where nobody has put it down; times are milliseconds, monotonic.
+    That is None and 0 where it is not on record; times are milliseconds, monotonic.
     """
     try:
         number, since = _lock_file(path).read_text(encoding="utf-8").split()
-        return number, int(since)
+        return int(number), int(since)
     except (OSError, ValueError):
-        return "unknown", 0
+        return None, 0
 
 
 def identity(path: Path) -> tuple[int, int]:

@@ -7,6 +7,7 @@ from bintrades.model.gap import (
     GapKind,
     GapOutcome,
     GapSet,
+    GapState,
 )
 from bintrades.model.numbers import DECIMAL128, EXACT, plain
 from bintrades.model.series import IdLaw, SeriesKey, TimeUnit
@@ -21,6 +22,7 @@ __all__ = [
     "GapKind",
     "GapOutcome",
     "GapSet",
+    "GapState",
     "IdLaw",
     "SeriesKey",
     "TimeUnit",

@@ -47,6 +47,19 @@ class GapCause(StrEnum):
     """The exchange has restarted its ids, as its test networks do."""
 
 
+class GapState(StrEnum):
+    """Whether the trades of a gap are still asked for, as it is counted and shown.
+
+    A gap that has ended is shown with its GapOutcome instead.
+    """
+
+    OPEN = "open"
+    """Its trades are asked for."""
+
+    ABANDONED = "abandoned"
+    """Its trades are not asked for any more, but still welcome."""
+
+
 class GapOutcome(StrEnum):
     """How a gap ends, as it is stored and shown."""
 

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
+from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
 from pythonjsonlogger.json import JsonFormatter
@@ -28,16 +29,23 @@ _OWN_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asct
 log = logging.getLogger(__name__)
 
 
+class LogFormat(StrEnum):
+    """The form of a line of the log, as `[logging] format` spells it."""
+
+    JSON = "json"
+    TEXT = "text"
+
+
 class LoggingOptions(Protocol):
-    """What the section [logging] says."""
+    """The options of the section [logging]."""
 
     @property
     def level(self) -> str:
         """The least severe level to write."""
 
     @property
-    def format(self) -> str:
-        """The format of a line: json or text."""
+    def format(self) -> LogFormat:
+        """The form of a line."""
 
     @property
     def file(self) -> Path | None:
@@ -53,7 +61,8 @@ def set_up_logging(config: LoggingOptions) -> None:
     with _bad_file_named(config):
         sink = StderrSink() if config.file is None else FileSink(config.file)
     handler = QueueingHandler(sink)
-    handler.setFormatter(_json_formatter() if config.format == "json" else _TextFormatter(_TEXT))
+    is_json = config.format is LogFormat.JSON
+    handler.setFormatter(_json_formatter() if is_json else _TextFormatter(_TEXT))
     logging.basicConfig(level=config.level, handlers=[handler], force=True)
     for chatty in ("pymongo", "urllib3", "schedule", "websocket"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLogger().level))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bintrades.app.health import is_status_of, problems, state_of
+from bintrades.app.health import CollectorState, is_status_of, problems, state_of
 
 NOW = 10_000_000
 MINUTE = 60_000
@@ -27,7 +27,7 @@ def figures(**changed: Any) -> dict[str, Any]:
     }
 
 
-def state(word: dict[str, Any] | None, *, is_in_use: bool = True) -> str:
+def state(word: dict[str, Any] | None, *, is_in_use: bool = True) -> CollectorState:
     return state_of(word, is_in_use=is_in_use, now=NOW)
 
 
@@ -38,18 +38,18 @@ def found(word: dict[str, Any] | None, **waiting: int) -> list[str]:
 def test_without_a_process_it_has_stopped_or_never_run() -> None:
     assert state(figures(), is_in_use=False) == "stopped"
     assert state(None, is_in_use=False) == "never run"
-    assert problems("stopped", figures(), {}, NOW) == ["it does not run"]
-    assert problems("never run", None, {}, NOW) == ["it does not run"]
+    assert problems(CollectorState.STOPPED, figures(), {}, NOW) == ["it does not run"]
+    assert problems(CollectorState.NEVER_RUN, None, {}, NOW) == ["it does not run"]
 
 
 def test_a_process_without_a_word_is_starting() -> None:
     assert state(None) == "starting"
     assert found(None) == []
-    assert problems("starting", None, {}, NOW, taken_ms=NOW - 90_000) == []
+    assert problems(CollectorState.STARTING, None, {}, NOW, taken_ms=NOW - 90_000) == []
 
 
 def test_a_process_that_never_leaves_a_word_is_not_well() -> None:
-    (problem,) = problems("starting", None, {}, NOW, taken_ms=NOW - 5 * MINUTE)
+    (problem,) = problems(CollectorState.STARTING, None, {}, NOW, taken_ms=NOW - 5 * MINUTE)
 
     assert problem == "it has been opening its journal for 5 min, without a word"
 
@@ -71,13 +71,13 @@ def test_silence_is_long_for_one_that_runs_and_less_so_for_one_that_starts_or_st
 
 
 def test_a_word_is_that_of_the_process_that_has_the_journal() -> None:
-    assert is_status_of(figures(), ("17", NOW - 9_000), NOW)
-    assert is_status_of(figures(), ("unknown", 0), NOW)
-    assert not is_status_of(figures(), ("18", NOW - 9_000), NOW)
-    assert not is_status_of(figures(), ("17", NOW - 500), NOW)  # the same number again
-    assert not is_status_of(figures(beat_ms=NOW + 1), ("17", NOW - 9_000), NOW)
-    assert not is_status_of(None, ("17", NOW - 9_000), NOW)
-    assert not is_status_of({"pid": 17}, ("17", NOW - 9_000), NOW)
+    assert is_status_of(figures(), (17, NOW - 9_000), NOW)
+    assert is_status_of(figures(), (None, 0), NOW)
+    assert not is_status_of(figures(), (18, NOW - 9_000), NOW)
+    assert not is_status_of(figures(), (17, NOW - 500), NOW)  # the same number again
+    assert not is_status_of(figures(beat_ms=NOW + 1), (17, NOW - 9_000), NOW)
+    assert not is_status_of(None, (17, NOW - 9_000), NOW)
+    assert not is_status_of({"pid": 17}, (17, NOW - 9_000), NOW)
 
 
 def test_one_that_runs_is_well() -> None:

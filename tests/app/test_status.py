@@ -15,7 +15,7 @@ import pytest
 from msgspec.structs import replace
 
 from bintrades.app.figures import Process
-from bintrades.app.health import STARTING, STOPPING
+from bintrades.app.health import CollectorState
 from bintrades.app.scheduler import Ticker
 from bintrades.app.status import read_status, with_journal_figures
 from bintrades.cli.status_text import format_health, format_status
@@ -196,8 +196,17 @@ def test_the_figures_of_a_version_without_signs_of_life_are_not_those_of_one_tha
     assert "collector   stopped" in format_status(stopped)
 
 
-@pytest.mark.parametrize("state", [STARTING, STOPPING])
-def test_one_that_starts_or_stops_says_so_before_it_has_figures(state: str, path: Path) -> None:
+def test_figures_in_no_known_state_are_not_read(path: Path) -> None:
+    with journal_at(path) as journal:
+        status = word(path, journal, state="hibernating")
+
+    assert (status["state"], status["collector"]) == ("starting", None)
+
+
+@pytest.mark.parametrize("state", [CollectorState.STARTING, CollectorState.STOPPING])
+def test_one_that_starts_or_stops_says_so_before_it_has_figures(
+    state: CollectorState, path: Path
+) -> None:
     with journal_at(path) as journal:
         process = Process()
         process.state = state
@@ -206,7 +215,7 @@ def test_one_that_starts_or_stops_says_so_before_it_has_figures(state: str, path
 
     assert format_status(status).startswith(f"collector   {state} (process {os.getpid()}, since ")
     assert format_health(status) == f"{state}: " + (
-        "well" if state == STARTING else "it is about to end"
+        "well" if state == CollectorState.STARTING else "it is about to end"
     )
 
 

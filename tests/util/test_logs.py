@@ -23,7 +23,7 @@ import pytest
 from bintrades.config.schema import LoggingConfig
 from bintrades.errors import ConfigError
 from bintrades.util.log_writer import FileSink, lost_lines
-from bintrades.util.logs import LimitedLog, check_logging, set_up_logging
+from bintrades.util.logs import LimitedLog, LogFormat, check_logging, set_up_logging
 from bintrades.util.text import remember_secrets
 from tests.pipes import full_pipe
 
@@ -77,7 +77,7 @@ def lines(file: Path) -> list[dict[str, Any]]:
 
 
 def test_a_json_line_says_when_how_bad_who_and_what(file: Path) -> None:
-    set_up_logging(LoggingConfig(format="json", file=file))
+    set_up_logging(LoggingConfig(format=LogFormat.JSON, file=file))
 
     log.info("subscribed to %d streams", 3)
 
@@ -93,7 +93,7 @@ def test_a_json_line_says_when_how_bad_who_and_what(file: Path) -> None:
 
 
 def test_extra_fields_stand_beside_the_message(file: Path) -> None:
-    set_up_logging(LoggingConfig(format="json", file=file))
+    set_up_logging(LoggingConfig(format=LogFormat.JSON, file=file))
 
     log.warning("a bar", extra={"symbol": "BTCUSDT", "trades": 3, "nested": {"a": [1, None]}})
 
@@ -105,8 +105,8 @@ def test_extra_fields_stand_beside_the_message(file: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("format_", ["json", "text"])
-def test_text_beyond_ascii_is_written_as_it_is(file: Path, format_: str) -> None:
+@pytest.mark.parametrize("format_", LogFormat)
+def test_text_beyond_ascii_is_written_as_it_is(file: Path, format_: LogFormat) -> None:
     set_up_logging(LoggingConfig(format=format_, file=file))
 
     log.info("the stream %s", "币安人生usdt@trade", extra={"symbol": "币安人生USDT"})
@@ -116,12 +116,12 @@ def test_text_beyond_ascii_is_written_as_it_is(file: Path, format_: str) -> None
     assert "币安人生USDT" in written
 
 
-@pytest.mark.parametrize("format_", ["json", "text"])
+@pytest.mark.parametrize("format_", LogFormat)
 @pytest.mark.parametrize(
     "value", [Decimal("0.3"), b"\xff", {1, 2}, ValueError("why"), object(), "\udcff", "a\nb"]
 )
 def test_no_value_makes_logging_fail(
-    file: Path, format_: str, value: Any, capfd: pytest.CaptureFixture[str]
+    file: Path, format_: LogFormat, value: Any, capfd: pytest.CaptureFixture[str]
 ) -> None:
     set_up_logging(LoggingConfig(format=format_, file=file))
 
@@ -132,7 +132,7 @@ def test_no_value_makes_logging_fail(
 
 
 def test_a_json_entry_is_one_line_whatever_is_in_it(file: Path) -> None:
-    set_up_logging(LoggingConfig(format="json", file=file))
+    set_up_logging(LoggingConfig(format=LogFormat.JSON, file=file))
 
     log.error("two\nlines", extra={"error": "and\r\nmore"})
 
@@ -141,7 +141,7 @@ def test_a_json_entry_is_one_line_whatever_is_in_it(file: Path) -> None:
 
 
 def test_an_exception_is_told_with_its_traceback(file: Path) -> None:
-    set_up_logging(LoggingConfig(format="json", file=file))
+    set_up_logging(LoggingConfig(format=LogFormat.JSON, file=file))
 
     try:
         raise ValueError("the reason: 币")
@@ -155,7 +155,7 @@ def test_an_exception_is_told_with_its_traceback(file: Path) -> None:
 
 
 def test_text_lines_are_for_people(file: Path) -> None:
-    set_up_logging(LoggingConfig(format="text", file=file))
+    set_up_logging(LoggingConfig(format=LogFormat.TEXT, file=file))
 
     log.warning("not connected", extra={"failures": 2, "error": "no route"})
 
@@ -168,7 +168,7 @@ def test_text_lines_are_for_people(file: Path) -> None:
 
 
 def test_a_text_line_with_an_exception_is_followed_by_its_traceback(file: Path) -> None:
-    set_up_logging(LoggingConfig(format="text", file=file))
+    set_up_logging(LoggingConfig(format=LogFormat.TEXT, file=file))
 
     try:
         raise ValueError("the reason")
@@ -542,7 +542,7 @@ FORGED = "x\r\n2026-11-27 00:00:00,000 INFO    main bintrades: stopped\x1b[2J\x9
 
 
 def test_no_text_of_others_begins_a_line_or_moves_the_cursor(file: Path) -> None:
-    set_up_logging(LoggingConfig(format="text", file=file))
+    set_up_logging(LoggingConfig(format=LogFormat.TEXT, file=file))
 
     try:
         raise ValueError(FORGED)
@@ -567,8 +567,8 @@ def test_no_text_of_others_moves_the_cursor_in_json(file: Path) -> None:
     assert line["error"] == [FORGED + "\U000e0001"]
 
 
-@pytest.mark.parametrize("format_", ["json", "text"])
-def test_no_secret_is_in_the_log(file: Path, format_: str) -> None:
+@pytest.mark.parametrize("format_", LogFormat)
+def test_no_secret_is_in_the_log(file: Path, format_: LogFormat) -> None:
     hidden = "qq\"d'qq\\qq/wörd"
     remember_secrets([hidden])
     try:
@@ -588,9 +588,12 @@ def test_no_secret_is_in_the_log(file: Path, format_: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("format_", "shown"), [("json", '"event": "store_failed"'), ("text", "event=store_failed")]
+    ("format_", "shown"),
+    [(LogFormat.JSON, '"event": "store_failed"'), (LogFormat.TEXT, "event=store_failed")],
 )
-def test_the_event_stays_constant_whatever_is_secret(file: Path, format_: str, shown: str) -> None:
+def test_the_event_stays_constant_whatever_is_secret(
+    file: Path, format_: LogFormat, shown: str
+) -> None:
     remember_secrets(["store"])
     try:
         set_up_logging(LoggingConfig(format=format_, file=file))
@@ -666,9 +669,12 @@ def test_an_event_in_a_loop_is_logged_a_few_times_only(
 
 @pytest.mark.parametrize(
     ("format_", "shown"),
-    [("json", '"message": "again", "event": "tested", "symbol"'), ("text", "again event=tested s")],
+    [
+        (LogFormat.JSON, '"message": "again", "event": "tested", "symbol"'),
+        (LogFormat.TEXT, "again event=tested s"),
+    ],
 )
-def test_the_event_stands_beside_the_message(file: Path, format_: str, shown: str) -> None:
+def test_the_event_stands_beside_the_message(file: Path, format_: LogFormat, shown: str) -> None:
     set_up_logging(LoggingConfig(format=format_, file=file))
 
     LimitedLog(log).warning("tested", "again", symbol="BTCUSDT")

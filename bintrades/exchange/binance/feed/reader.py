@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from bintrades.exchange.binance.feed.session import FLOOD_BYTES, Session
 from bintrades.exchange.binance.feed.stall import StallDetector
-from bintrades.exchange.snapshots import ConnectionSnapshot
+from bintrades.exchange.snapshots import ConnectionSnapshot, ConnectionState
 from bintrades.util.backoff import Backoff
 from bintrades.util.logs import LimitedLog
 from bintrades.util.text import one_line
@@ -69,16 +69,20 @@ class Reader(Worker):
         self._limited = LimitedLog(log)
 
     @property
-    def state(self) -> str:
+    def state(self) -> ConnectionState:
         """The state of the reader. Any thread."""
         session = self._session
         if session is None:
-            return "disconnected"
-        return "connected" if session.subscribed_at is None else "subscribed"
+            return ConnectionState.DISCONNECTED
+        if session.subscribed_at is None:
+            return ConnectionState.CONNECTED
+        return ConnectionState.SUBSCRIBED
 
     def down_ms(self, now: int) -> int:
         """Return for how long there have been no subscribed streams, 0 while there are."""
-        return 0 if self.state == "subscribed" else now - self._unsubscribed_since
+        if self.state is ConnectionState.SUBSCRIBED:
+            return 0
+        return now - self._unsubscribed_since
 
     def snapshot(self, now: int) -> ConnectionSnapshot:
         """Return the state of the connection. Any thread."""
