@@ -67,7 +67,7 @@ NEVER = {
 
 PURE_PACKAGES = {"core", "model"}
 ALSO_PURE = (
-    *("app.health", "pipeline.batch_size", "pipeline.delivered"),
+    *("app.health", "pipeline.batch_size", "pipeline.commit_schedule", "pipeline.delivered"),
     *("exchange.batch", "exchange.events", "exchange.symbols", "net.addresses"),
     *("exchange.binance.backfill_plan", "exchange.binance.budget", "exchange.binance.messages"),
     *("exchange.binance.numbers", "exchange.binance.feed.control", "exchange.binance.feed.frames"),

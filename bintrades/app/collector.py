@@ -17,9 +17,10 @@ from bintrades.core.aggregator import Aggregator
 from bintrades.journal.cursor import Cursor
 from bintrades.pipeline.backfill import Backfill
 from bintrades.pipeline.backfill_thread import BackfillThread
+from bintrades.pipeline.commit_schedule import FEW_SYMBOLS
 from bintrades.pipeline.delivery import Delivery
 from bintrades.pipeline.inbox import Inbox
-from bintrades.pipeline.ingest import FEW_SYMBOLS, Ingest, IngestHooks, IngestSnapshot
+from bintrades.pipeline.ingest import Ingest, IngestHooks, IngestSnapshot
 from bintrades.pipeline.ingest_thread import IngestThread
 from bintrades.pipeline.pruning import Pruning
 from bintrades.util.runtime import SYSTEM, Runtime

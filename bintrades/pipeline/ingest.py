@@ -23,6 +23,7 @@ from bintrades.exchange.events import (
     Payloads,
     RateLimited,
 )
+from bintrades.pipeline.commit_schedule import Commit, CommitSchedule, bars_per_commit
 from bintrades.util.logs import LimitedLog
 
 if TYPE_CHECKING:
@@ -40,18 +41,7 @@ log = logging.getLogger(__name__)
 MAX_WAITING_BARS = 100_000
 """Bars kept while the journal takes none: some 100 MiB."""
 
-FEW_SYMBOLS = 10
-"""So many may all be saved at every checkpoint: their rows are in a page or two of the file."""
-
-_GATHER_MS = 50  # bars that close at about the same moment are committed together
-_GATHER_FIRST_MS = 20  # for which the first ones wait for others that are about to close
-_GATHER_BEHIND_MS = 100  # while events wait: then commits are what can be saved
-_MANY_BARS = 500  # a commit of their own; stores take the first while the next are committed
-_COMMITS_OF_A_BURST = 8  # at most, however many bars wait: as many may come in with each
-_RETRY_MS = 1_000
 _SUSPECT_EVERY_MS = 5_000
-_STATUS_EVERY_MS = 5_000  # when nothing else is to be written: a sign of life, for `status`
-_STATUS_REST_MS = 1_000  # else it would cost more than the bars beside which it is written
 _SHOWN_BYTES = 200
 
 _first_id = attrgetter("first_id")
@@ -125,8 +115,6 @@ class Ingest:
         self._aggregator = aggregator
         self._journal = journal
         self._decode = decode
-        self._checkpoint_every = checkpoint_every_ms
-        self._is_sparing = is_sparing
         self._clock = clock
         self._hooks = hooks
         self._pruning = pruning
@@ -134,10 +122,9 @@ class Ingest:
         self._pending = WriteBatch()
         self._newest_gaps: dict[str, int] = {}  # their last ids, of symbols with gaps in the log
         self._heard_at = self._suspected_at = now
-        self._written_at = self._checkpointed_at = now
-        self._status_at = now - _STATUS_REST_MS  # when the status was last written
-        self._retry_at = now
-        self._gathering_since: int | None = None  # when the first of the bars that wait had closed
+        self._schedule = CommitSchedule(
+            now, checkpoint_every_ms=checkpoint_every_ms, is_sparing=is_sparing
+        )
         self._damage: tuple[str, tuple[int, int]] | None = None  # that a reader has found
         self._unreadable: deque[Key] = deque()  # bars of which a reader has found corrupt rows
         self._limited = LimitedLog(log)
@@ -215,17 +202,9 @@ class Ingest:
 
     def idle_ms(self, now: int) -> int:
         """Return for how long nothing is to be closed or committed, should no event come."""
-        left = self._aggregator.next_look_in(now)
-        if self._aggregator.waiting_bar_count:
-            since = now if self._gathering_since is None else self._gathering_since
-            commit_at = 0
-            if self._aggregator.waiting_bar_count < _MANY_BARS:
-                is_alone = left > _GATHER_MS  # nothing else is about to close
-                commit_at = max(
-                    self._written_at + _GATHER_MS, since + (0 if is_alone else _GATHER_FIRST_MS)
-                )
-            left = min(left, max(commit_at, self._retry_at) - now)
-        return max(0, left)
+        aggregator = self._aggregator
+        next_close_ms = aggregator.next_look_in(now)
+        return self._schedule.idle_ms(now, aggregator.waiting_bar_count, next_close_ms)
 
     def finish(self, now: int) -> bool:
         """Write the open bars as well; return whether nothing waits. May be called again."""
@@ -314,46 +293,24 @@ class Ingest:
             self._hooks.on_idle_symbols(self._aggregator.idle_symbols(now))
 
     def _write_if_due(self, now: int, *, is_caught_up: bool) -> None:
-        """Save what is due now and then, and commit bars soon after they close."""
-        has_gathered = self._has_gathered(now, _GATHER_MS if is_caught_up else _GATHER_BEHIND_MS)
-        if now < self._retry_at:
-            return
-        if self._aggregator.has_just_begun:
-            self._write(now, self._aggregator.collect())
-        elif self._is_checkpoint_due(now, has_gathered=has_gathered):
-            self._checkpointed_at = now
-            aggregator = self._aggregator
-            due = aggregator.collect_due(now) if self._is_sparing else aggregator.collect()
-            self._write(now, due)
-        elif has_gathered:
-            most = max(_MANY_BARS, self._aggregator.waiting_bar_count // _COMMITS_OF_A_BURST)
-            self._write(now, self._aggregator.collect_bars(most))
-            self._gathering_since = None  # those that are left wait for more again
-        elif now - self._status_at >= _STATUS_EVERY_MS:
-            self._write(now, WriteBatch())
-
-    def _is_checkpoint_due(self, now: int, *, has_gathered: bool) -> bool:
-        """Whether it is time to save what is due now and then.
-
-        It would take all bars that wait as well, thousands in one commit: their turn is first,
-        unless there are always some.
-        """
-        rounds = 2 if has_gathered and self._is_sparing else 1
-        return now - self._checkpointed_at >= rounds * self._checkpoint_every
-
-    def _has_gathered(self, now: int, gather_ms: int) -> bool:
-        """Whether bars wait, for long enough, or without others that are about to close."""
-        waiting = self._aggregator.waiting_bar_count
-        if not waiting:
-            self._gathering_since = None
-            return False
-        if self._gathering_since is None:
-            self._gathering_since = now
-        if waiting >= _MANY_BARS:
-            return True
-        is_alone = self._aggregator.next_look_in(now) > _GATHER_MS
-        is_over = is_alone or now - self._gathering_since >= _GATHER_FIRST_MS
-        return is_over and now - self._written_at >= gather_ms
+        """Commit what the schedule says."""
+        aggregator = self._aggregator
+        waiting_bars = aggregator.waiting_bar_count
+        match self._schedule.next_commit(
+            now,
+            waiting_bars,
+            aggregator.next_look_in(now),
+            has_just_begun=aggregator.has_just_begun,
+            is_caught_up=is_caught_up,
+        ):
+            case Commit.ALL_CHANGES:
+                self._write(now, aggregator.collect())
+            case Commit.DUE_CHANGES:
+                self._write(now, aggregator.collect_due(now))
+            case Commit.BARS:
+                self._write(now, aggregator.collect_bars(bars_per_commit(waiting_bars)))
+            case Commit.STATUS:
+                self._write(now, WriteBatch())
 
     def _write(self, now: int, changes: WriteBatch, *, is_last: bool = False) -> bool:
         """Commit *changes* and what waits; return whether nothing waits any longer.
@@ -373,7 +330,7 @@ class Ingest:
         damage, self._damage = self._damage, None
         unreadable = tuple(self._unreadable)
         has_news = self._pending or damage is not None or bool(unreadable) or is_last
-        if not has_news and now - self._status_at < _STATUS_EVERY_MS:
+        if not has_news and not self._schedule.is_status_due(now):
             return True
         clock = self._clock()
         has_bars = self.waiting_bars > 0
@@ -383,18 +340,16 @@ class Ingest:
             self._journal.lose_unreadable(dict.fromkeys(unreadable))
             for _ in unreadable:
                 self._unreadable.popleft()
-            is_due = is_last or now - self._status_at >= _STATUS_REST_MS
+            with_status = is_last or self._schedule.may_write_status(now)
             exchange_ms = self._aggregator.confirmed_clock(now)
             self._journal.write(
                 self._pending,
                 clock,
-                self._hooks.status(self.snapshot()) if is_due else None,
+                self._hooks.status(self.snapshot()) if with_status else None,
                 exchange_ms=exchange_ms,
             )
             self._pending = WriteBatch()
-            self._written_at = now
-            if is_due:
-                self._status_at = now
+            self._schedule.committed(now, with_status=with_status)
             if has_bars:
                 self._hooks.on_bars()
             self._prune(exchange_ms, now)
@@ -424,7 +379,7 @@ class Ingest:
 
     def _record_failure(self, now: int, error: JournalError) -> None:
         self.journal_error = str(error)
-        self._retry_at = now + _RETRY_MS
+        self._schedule.failed(now)
         self._limited.warning(
             "journal_failed",
             "the journal cannot be written; collecting goes on, its bars wait in memory",
