@@ -8,7 +8,7 @@ from operator import add, attrgetter, or_
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from msgspec.structs import replace
+from msgspec.structs import astuple
 
 from bintrades.model.bar_fields import FIELDS, RANK, Field, FieldKind, MergeRule
 from bintrades.model.numbers import DECIMAL128, EXACT, plain
@@ -132,13 +132,17 @@ class Bar(msgspec.Struct, frozen=True, gc=False, array_like=True):
             raise ValueError(f"{self.symbol} {self.open_time} and {other.symbol} {other.open_time}")
         if self.epoch != other.epoch:
             return max(self, other, key=lambda bar: bar.epoch)
-        first = min(self, other, key=_first_trade_id)
-        last = max(self, other, key=_last_trade_id)
-        fields = {name: getattr(first, name) for name in _OF_FIRST}
-        fields |= {name: getattr(last, name) for name in _OF_LAST}
-        for name, combine in _COMBINED:
-            fields[name] = combine(getattr(self, name), getattr(other, name))
-        return replace(self, **fields)
+        mine, others = astuple(self), astuple(other)  # by place, which costs half of by name
+        first = mine if self.first_trade_id <= other.first_trade_id else others
+        last = mine if self.last_trade_id >= other.last_trade_id else others
+        values = list(mine)
+        for place in _OF_FIRST:
+            values[place] = first[place]
+        for place in _OF_LAST:
+            values[place] = last[place]
+        for place, combine in _COMBINED:
+            values[place] = combine(mine[place], others[place])
+        return Bar(*values)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields of a stored bar under their published names, decimals kept short.
@@ -165,12 +169,14 @@ def _combination(field: Field) -> Callable[[Any, Any], Any]:
     return EXACT.add if is_exact else _COMBINE[field.rule]
 
 
+def _place(field: Field) -> int:
+    return Bar.__struct_fields__.index(field.attribute)
+
+
 _NAMES = tuple(field.name for field in FIELDS)
 _DECIMALS = tuple(i for i, field in enumerate(FIELDS) if field.kind is FieldKind.DECIMAL)
-_OF_FIRST = tuple(field.attribute for field in FIELDS if field.rule is MergeRule.FIRST)
-_OF_LAST = tuple(field.attribute for field in FIELDS if field.rule is MergeRule.LAST)
-_COMBINED = [(each.attribute, _combination(each)) for each in FIELDS if each.rule in _COMBINE]
+_OF_FIRST = tuple(_place(field) for field in FIELDS if field.rule is MergeRule.FIRST)
+_OF_LAST = tuple(_place(field) for field in FIELDS if field.rule is MergeRule.LAST)
+_COMBINED = [(_place(field), _combination(field)) for field in FIELDS if field.rule in _COMBINE]
 _published = attrgetter(*_NAMES)
 _rank = attrgetter(*RANK)
-_first_trade_id = attrgetter("first_trade_id")
-_last_trade_id = attrgetter("last_trade_id")
