@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from bintrades.model.bar_fields import FIELDS
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 PACKAGE = REPOSITORY / "bintrades"
 DOCS = REPOSITORY / "docs"
@@ -108,3 +110,9 @@ def test_the_example_of_a_store_passes_the_test_beside_it(tmp_path: Path) -> Non
 
     assert ended.returncode == 0, ended.stdout
     assert re.search(r"\d\d passed", ended.stdout), ended.stdout
+
+
+def test_a_store_is_told_which_fields_it_may_leave_out() -> None:
+    (may,) = re.findall(r"may leave out `(\w+)`", (DOCS / "ADD_A_STORE.md").read_text("utf-8"))
+
+    assert [may] == [field.name for field in FIELDS if field.is_optional]

@@ -10,7 +10,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bintrades.journal.damage import UnreadableRow
+from bintrades.journal.rows import BAR_COLUMNS
 from bintrades.journal.schema import BLOCK_MS
+from bintrades.model.bar_fields import FIELDS, FieldKind
 
 if TYPE_CHECKING:
     import sqlite3
@@ -18,28 +20,13 @@ if TYPE_CHECKING:
     from typing import Any
 
 _NO_BLOCK = 10**13 // BLOCK_MS  # no exchange's time is so late
-_INTEGERS = (
-    "open_time",
-    "version",
-    "updated_at",
-    "trade_count",
-    "buy_count",
-    "first_trade_id",
-    "last_trade_id",
-    "first_trade_time",
-    "last_trade_time",
-    "epoch",
-)
-_DECIMALS = (
-    "quantity",
-    "buy_quantity",
-    "value",
-    "buy_value",
-    "open_price",
-    "close_price",
-    "min_price",
-    "max_price",
-)
+_COLUMNS = [field for field in FIELDS if field.name in BAR_COLUMNS.split(", ")]
+_DECIMALS = [field.name for field in _COLUMNS if field.kind is FieldKind.DECIMAL]
+_INTEGERS = [
+    field.name
+    for field in _COLUMNS
+    if field.kind in (FieldKind.TIME, FieldKind.INT, FieldKind.LONG)
+]
 _CAN_BE = " AND ".join(
     [
         "typeof(symbol) = 'text'",

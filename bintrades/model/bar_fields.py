@@ -41,11 +41,7 @@ class Field(NamedTuple):
     kind: FieldKind
     rule: MergeRule
     meaning: str
-
-    @property
-    def is_derived(self) -> bool:
-        """Whether it is computed from other fields, so that nothing has to store it."""
-        return self.rule is MergeRule.DERIVED
+    is_optional: bool = False  # a store may leave it out: it follows from others, but for rounding
 
     @property
     def attribute(self) -> str:
@@ -92,7 +88,7 @@ FIELDS = (
     Field("close_price", _DECIMAL, _LAST, _ENDS),
     Field("min_price", _DECIMAL, _MIN, _EXTREMES),
     Field("max_price", _DECIMAL, _MAX, _EXTREMES),
-    Field("average_price", _DECIMAL, _DERIVED, _AVERAGE),
+    Field("average_price", _DECIMAL, _DERIVED, _AVERAGE, is_optional=True),
     Field("first_trade_id", _LONG, _MIN, _IDS),
     Field("last_trade_id", _LONG, _MAX, _IDS),
     Field("first_trade_time", _TIME, _FIRST, _TIMES),

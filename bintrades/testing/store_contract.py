@@ -31,7 +31,7 @@ import pytest
 from msgspec.structs import replace
 
 from bintrades.errors import ConfigError
-from bintrades.model.bar_fields import RANK
+from bintrades.model.bar_fields import FIELDS, RANK
 from bintrades.stores.loader import load_stores
 from bintrades.testing.bars import sample_bar, sample_bars
 
@@ -44,12 +44,13 @@ if TYPE_CHECKING:
 _LONGEST = Decimal("9999999999999999.999999999999999999")
 """34 significant digits: what every store should hold exactly."""
 
-_MAY_BE_LEFT_OUT = ("average_price",)
-"""Fields that follow from others and that a store, whose decimals may be shorter, need not have."""
+_OPTIONAL = [field.name for field in FIELDS if field.is_optional]
 
 
 class StoreContract:
     """Override `name`, `options` and `stored`; every test then runs against that plugin."""
+
+    # Not an abstract class: pytest leaves out the tests of one without a word.
 
     name: str
     """Name of the plugin, as in `[stores] enabled`."""
@@ -60,14 +61,14 @@ class StoreContract:
     @pytest.fixture
     def options(self) -> dict[str, str]:
         """Return options that lead to an empty store, another one for each test."""
-        raise NotImplementedError
+        raise NotImplementedError(self._must("the fixture `options`"))
 
     def stored(self) -> list[dict[str, Any]]:
         """Return the bars that the store holds now, in any order, as Bar.as_dict() gives them.
 
         A store that leaves out `average_price` leaves it out here.
         """
-        raise NotImplementedError
+        raise NotImplementedError(self._must("the method `stored`"))
 
     def forget_epochs(self) -> None:
         """Take `epoch` out of what is stored; leave this as it is if it was always there."""
@@ -80,6 +81,9 @@ class StoreContract:
         store.open(options)
         yield store
         store.close()
+
+    def _must(self, override: str) -> str:
+        return f"{type(self).__name__} must override {override} of StoreContract"
 
     def assert_stored(self, *bars: Bar) -> None:
         """Assert that the store holds exactly *bars*."""
@@ -324,7 +328,7 @@ def _assert_same(stored: Iterable[dict[str, Any]], bars: Iterable[Bar]) -> None:
     there = _sorted(stored)
     expected = _sorted(bar.as_dict() for bar in bars)
     for bar, fields in zip(expected, there, strict=False):
-        for name in _MAY_BE_LEFT_OUT:
+        for name in _OPTIONAL:
             if name not in fields:
                 del bar[name]
     assert there == expected

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from bintrades.model.bar_fields import FIELDS
 from bintrades.testing.bars import sample_bar, sample_bars
 from bintrades.testing.store_contract import StoreContract
+from tests.checkout import REPOSITORY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
 
 class Stored(StoreContract):
@@ -29,6 +35,10 @@ def without(name: str) -> dict[str, Any]:
 
 def test_a_store_may_leave_out_the_average_price() -> None:
     Stored([without("average_price")]).assert_stored(sample_bar())
+
+
+def test_the_average_price_is_all_that_a_store_may_leave_out() -> None:
+    assert [field.name for field in FIELDS if field.is_optional] == ["average_price"]
 
 
 @pytest.mark.parametrize("name", sorted(sample_bar().as_dict().keys() - {"average_price"}))
@@ -51,3 +61,35 @@ def test_a_bar_too_many_or_too_few_is_found() -> None:
         Stored([first.as_dict()]).assert_stored(first, second)
     with pytest.raises(AssertionError):
         Stored([first.as_dict(), second.as_dict()]).assert_stored(first)
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("def stored(self): return []", "TestMine must override the fixture `options`"),
+        (
+            "@pytest.fixture\n    def options(self): return {'path': 'bars.jsonl'}",
+            "TestMine must override the method `stored`",
+        ),
+    ],
+)
+def test_an_author_is_told_what_a_test_must_override(tmp_path: Path, body: str, said: str) -> None:
+    (tmp_path / "test_mine.py").write_text(
+        "import pytest\nfrom bintrades.testing.store_contract import StoreContract\n"
+        "from pathlib import Path\n"
+        "class TestMine(StoreContract):\n    name = 'jsonl'\n"
+        f"    folder = Path({str(REPOSITORY / 'plugins')!r})\n    {body}\n",
+        encoding="utf-8",
+    )
+
+    ended = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "test_mine.py"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+    assert ended.returncode != 0
+    assert re.search(said, ended.stdout), ended.stdout
