@@ -75,7 +75,7 @@ def unexplained(path: Path, bars: dict[str, list[Bar]]) -> list[str]:
             if kept is not None and kept.trade_count == bar.trade_count and kept.is_complete:
                 continue
             on_record = any(
-                (gap.first_id < 0 or gap.first_id <= bar.first_trade_id <= gap.last_id)
+                (not gap.has_ids or gap.first_id <= bar.first_trade_id <= gap.last_id)
                 and gap.touches(bar.open_time_ms, INTERVAL_MS)
                 for gap in gaps.get(symbol, ())
             )

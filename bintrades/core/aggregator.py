@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from bintrades.core.backfill_result import BackfillResult
     from bintrades.core.series import Taken
     from bintrades.core.write_batch import Checkpoint
-    from bintrades.model import Gap, GapSet, SeriesKey, Trade
+    from bintrades.model import Gap, SeriesKey, Trade
 
 _CLOSED_AT_ONCE = 250  # so that the first of thousands need not wait for the last
 
@@ -45,7 +45,9 @@ class Aggregator:
         self._interval = interval_ms
         self._grace = grace_ms
         self._changes = WriteBatch()
-        self._series = {key.symbol: self._make_series(key) for key in keys}
+        self.series = {key.symbol: self._make_series(key) for key in keys}
+        """All series, by symbol."""
+        self._wakes_at = dict.fromkeys(self.series, NEVER)  # the earliest of each in _wakes
         self._spread_saves()
         self._clock = ExchangeClock()
         self._unsaved: dict[str, Series] = {}  # with trades or gaps that were not collected yet
@@ -63,7 +65,7 @@ class Aggregator:
     @property
     def symbols(self) -> Set[str]:
         """What bars are built of."""
-        return self._series.keys()
+        return self.series.keys()
 
     @property
     def bar_count(self) -> int:
@@ -78,13 +80,14 @@ class Aggregator:
     @property
     def open_bar_count(self) -> int:
         """Bars that still take trades."""
-        return sum(series.open_bar_count for series in self._series.values())
+        return sum(series.open_bar_count for series in self.series.values())
 
     def resume(self, checkpoints: Mapping[str, Checkpoint]) -> None:
         """Continue where the journal ends; call it before the first trade."""
-        for symbol in checkpoints.keys() & self._series.keys():
-            series = self._make_series(self._series[symbol].key, checkpoints[symbol])
-            self._series[symbol] = series
+        for symbol in checkpoints.keys() & self.series.keys():
+            series = self._make_series(self.series[symbol].key, checkpoints[symbol])
+            self.series[symbol] = series
+            self._wakes_at[symbol] = NEVER
             self._wake(series, series.due)
         self._spread_saves()
 
@@ -92,7 +95,7 @@ class Aggregator:
         """Count a connection that carries *symbols*: their clocks run from here on."""
         self._clock.connected(now)
         for symbol in symbols:
-            series = self._series[symbol]
+            series = self.series[symbol]
             series.connected(now)
             self._wake(series, series.due)
 
@@ -100,7 +103,7 @@ class Aggregator:
         """Count one less: without one, a clock stands still."""
         self._clock.disconnected(now)
         for symbol in symbols:
-            self._series[symbol].disconnected()
+            self.series[symbol].disconnected()
 
     def clock(self, now: int) -> int:
         """Return the exchange's time; 0 before the first trade."""
@@ -119,7 +122,7 @@ class Aggregator:
             self._set_clock_back(market_time)
         if not self._has_begun:
             self._begin(market_time)
-        series_of = self._series
+        series_of = self.series
         others = 0
         with decimal.localcontext(EXACT):
             for trade in trades:
@@ -143,7 +146,7 @@ class Aggregator:
 
     def fill(self, result: BackfillResult) -> None:
         """Take what the exchange answered about a gap."""
-        series = self._series[result.symbol]
+        series = self.series[result.symbol]
         self.repaired_count += series.fill(result)
         self._unsaved[series.symbol] = series
         self._wake(series, series.due)
@@ -151,7 +154,7 @@ class Aggregator:
     def lose(self, symbol: str, gaps: Sequence[Gap]) -> None:
         """Have trades of *symbol* be missing again: the bars that held them are lost."""
         self._changes.lose(symbol, gaps)
-        series = self._series.get(symbol)
+        series = self.series.get(symbol)
         if series is not None:
             series.lose(gaps)
             self._unsaved[symbol] = series
@@ -163,14 +166,14 @@ class Aggregator:
         it is dead if that same trade has not come meanwhile.
         """
         self._clock.observe_latest(Witness(symbol, trade_id, time), now)
-        series = self._series[symbol]
+        series = self.series[symbol]
         self._unsaved[symbol] = series
         clock = self._clock.at(now)
         return series.observe_latest(trade_id, time, clock, now, has_begun=self._has_begun)
 
     def on_unusable(self, symbol: str, trade_id: int | None, now: int) -> None:
         """Record a trade of *symbol* in a message that cannot be used."""
-        series = self._series.get(symbol)
+        series = self.series.get(symbol)
         if series is not None and series.observe_unusable(trade_id, self._clock.at(now)):
             self._unsaved[symbol] = series
 
@@ -181,15 +184,7 @@ class Aggregator:
         returned again only when it has been idle for twice as long.
         """
         clock = self._clock.at(now)
-        return [name for name, each in self._series.items() if each.is_suspect(clock, now)]
-
-    def gap_set(self, symbol: str) -> GapSet:
-        """Return what is missing of *symbol* now: the same object until something changes."""
-        return self._series[symbol].gap_set
-
-    def take_gap_set(self, symbol: str) -> GapSet | None:
-        """Return what is missing of *symbol* if it has changed since this was called; else None."""
-        return self._series[symbol].take_gap_set()
+        return [name for name, each in self.series.items() if each.is_suspect(clock, now)]
 
     def advance(self, now: int) -> None:
         """Close the bars of symbols that have nothing to say, once their time has passed.
@@ -202,9 +197,9 @@ class Aggregator:
         enough = len(finished) + _CLOSED_AT_ONCE
         while self._wakes and self._wakes[0][0] <= market_time and len(finished) < enough:
             wakes_at, symbol = heappop(self._wakes)
-            series = self._series[symbol]
-            if wakes_at == series.wakes_at:  # otherwise it was to be looked at earlier, and was
-                series.wakes_at = NEVER
+            if wakes_at == self._wakes_at[symbol]:  # else it was to be looked at earlier, and was
+                self._wakes_at[symbol] = NEVER
+                series = self.series[symbol]
                 self._wake(series, series.close_due(market_time, now))
 
     def next_look_in(self, now: int) -> int:
@@ -223,9 +218,9 @@ class Aggregator:
         self.has_just_begun = False
         if not is_last:
             return self._collect({**self._unsaved, **self._with_news()})
-        for series in self._series.values():
+        for series in self.series.values():
             series.finish_open()
-        return self._collect(self._series)
+        return self._collect(self.series)
 
     def collect_due(self, now: int) -> WriteBatch:
         """Return what must be saved now: all that is news, and what has grown for long enough.
@@ -249,7 +244,7 @@ class Aggregator:
             start = bisect_right(names, self._collected_through)
             names = [*names[start:], *names[:start]][:limit]
             self._collected_through = names[-1]
-        return self._collect({symbol: self._series[symbol] for symbol in names})
+        return self._collect({symbol: self.series[symbol] for symbol in names})
 
     def _make_series(self, key: SeriesKey, checkpoint: Checkpoint | None = None) -> Series:
         return Series(
@@ -262,8 +257,8 @@ class Aggregator:
 
     def _spread_saves(self) -> None:
         """Have symbols that are saved because time has passed not all be saved in one moment."""
-        for number, series in enumerate(self._series.values()):
-            series.save_delay_ms = number * (SAVE_WITHIN_MS // 2) // len(self._series)
+        for number, series in enumerate(self.series.values()):
+            series.save_delay_ms = number * (SAVE_WITHIN_MS // 2) // len(self.series)
 
     def _begin(self, time: int) -> None:
         """Want all trades since the current interval began, of symbols that have not traded yet.
@@ -271,14 +266,14 @@ class Aggregator:
         That they are wanted must outlast a crash.
         """
         self._has_begun = self.has_just_begun = True
-        for series in self._series.values():
+        for series in self.series.values():
             if series.want_since(time):
                 self._unsaved[series.symbol] = series
 
     def _set_clock_back(self, time: int) -> None:
-        for series in self._series.values():
+        for series in self.series.values():
             series.set_clock_back(time)
-            series.wakes_at = NEVER  # it was to be looked at by the wrong clock
+            self._wakes_at[series.symbol] = NEVER  # it was to be looked at by the wrong clock
             self._wake(series, series.due)
             self._unsaved[series.symbol] = series
 
@@ -293,13 +288,13 @@ class Aggregator:
         if taken is not UNWANTED:
             self.trade_count += 1
         self._unsaved[series.symbol] = series
-        if series.due < series.wakes_at:
+        if series.due < self._wakes_at[series.symbol]:
             self._wake(series, series.due)
 
     def _wake(self, series: Series, at: int) -> None:
         """Have a symbol looked at when the market's clock is at *at*, unless it is earlier."""
-        if at < series.wakes_at:
-            series.wakes_at = at
+        if at < self._wakes_at[series.symbol]:
+            self._wakes_at[series.symbol] = at
             heappush(self._wakes, (at, series.symbol))
 
     def _with_news(self) -> dict[str, Series]:
@@ -308,7 +303,7 @@ class Aggregator:
         names = [key[0] for key in (*changes.finished, *changes.amendments, *changes.attempts)]
         names += [each[0] for each in changes.resolved]
         names += [symbol for symbol, _ in changes.reopened]
-        return {symbol: self._series[symbol] for symbol in names}
+        return {symbol: self.series[symbol] for symbol in names}
 
     def _collect(self, chosen: Mapping[str, Series]) -> WriteBatch:
         for symbol, series in chosen.items():

@@ -74,17 +74,17 @@ class Bucket:
             self.first_time = trade.time
             self.open_price = price
 
-    def add_run(self, first: Trade, run: TradeRange) -> None:
-        """Count the trades of *run*; *first* is the first of them with the quantity of all."""
+    def add_range(self, first: Trade, trades: TradeRange) -> None:
+        """Count *trades*; *first* is the first of them with the quantity of all."""
         self.add(first)
-        if run.is_buyer_maker:
-            self.sell_count += run.count - 1
+        if trades.is_buyer_maker:
+            self.sell_count += trades.count - 1
         else:
-            self.buy_count += run.count - 1
-        if run.last_id > self.last_id:
-            self.last_id = run.last_id
-            self.last_time = run.time
-            self.close_price = run.price
+            self.buy_count += trades.count - 1
+        if trades.last_id > self.last_id:
+            self.last_id = trades.last_id
+            self.last_time = trades.time
+            self.close_price = trades.price
 
     @classmethod
     def reopened(cls, bar: Bar) -> Bucket:

@@ -17,7 +17,9 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from bintrades.core.absence import Absence
-from bintrades.core.unknown_ids import UnknownIds, first_id_of
+from bintrades.core.gap_ranges import first_id_of
+from bintrades.core.unknown_ids import UnknownIds
+from bintrades.model import id_ranges
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -93,10 +95,11 @@ class _Symbol(Generic[ProgressT]):
         self.entries: dict[int, QueuedGap[ProgressT]] = {}  # by last id
 
     def update(self, gaps: GapSet, rechecks: int) -> None:
-        self.missing = tuple(gap for gap in gaps.missing if not gap.is_abandoned)
+        missing = id_ranges(gaps.missing)
+        self.missing = tuple(gap for gap in missing if not gap.is_abandoned)
         self.absent = tuple(gap for gap in gaps.absent if gap.looks < rechecks)
-        both = sorted((*gaps.missing, *gaps.absent), key=first_id_of) if gaps.absent else None
-        self.unknown = UnknownIds(gaps.missing if both is None else both)
+        both = sorted((*missing, *gaps.absent), key=first_id_of) if gaps.absent else missing
+        self.unknown = UnknownIds(both)
 
 
 class GapQueue(Generic[ProgressT]):
@@ -169,7 +172,8 @@ class GapQueue(Generic[ProgressT]):
             if not queued.absent or self._is_busy(symbol):
                 continue
             for gap in queued.absent:
-                due = gap.absent_at + self._timing.recheck_absence_after_ms[gap.looks]
+                believed_at = gap.absent_at or 0
+                due = believed_at + self._timing.recheck_absence_after_ms[gap.looks]
                 entry = queued.entries[gap.last_id]
                 if clock >= due and now >= entry.due:
                     self._in_flight.add(symbol)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from typing import TYPE_CHECKING
 
-from bintrades.core.ledger import changed_part
+from bintrades.core.gap_changes import changed_part
 
 if TYPE_CHECKING:
     from bintrades.model import Gap

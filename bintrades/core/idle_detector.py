@@ -30,7 +30,8 @@ class IdleDetector:
         self._listened_ms = 0  # those left out
         self._usual_idle_ms = 0  # the longest of late
         self._suspect_after_ms = _SUSPECT_AFTER_MS
-        self._awaited_id = -1  # a trade that REST has had since _awaited_at, but the stream not
+        # A trade that REST has had since _awaited_at, but the stream has not brought.
+        self._awaited_id: int | None = None
         self._awaited_at = 0
         self.listening_since = 0
         """When it was connected, on the exchange's clock; 0: not known yet."""
@@ -57,16 +58,19 @@ class IdleDetector:
         """Have the stream be checked at the next look."""
         self._suspect_after_ms = 0
 
-    def may_still_come(self, trade_id: int, next_id: int, age_ms: int, now: int) -> bool:
+    def may_still_come(self, trade_id: int, next_id: int | None, age_ms: int, now: int) -> bool:
         """Whether a trade that REST has, and the stream has not brought, may be on its way.
 
+        *next_id* is the one that the stream is to bring next; None: it has never brought any.
         Then the stream is checked again soon; it is not on its way any longer if that same trade
         has not come meanwhile.
         """
-        is_overdue = self._awaited_id >= next_id and now - self._awaited_at >= _DELIVERED_WITHIN_MS
+        awaited = self._awaited_id
+        is_awaiting = awaited is not None and (next_id is None or awaited >= next_id)
+        is_overdue = is_awaiting and now - self._awaited_at >= _DELIVERED_WITHIN_MS
         if age_ms >= _DELIVERED_WITHIN_MS or is_overdue:
             return False
-        if self._awaited_id < next_id:
+        if not is_awaiting:
             self._awaited_id, self._awaited_at = trade_id, now
         self.suspect()
         return True

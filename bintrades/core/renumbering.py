@@ -13,10 +13,11 @@ _CONSECUTIVE_TRADES = 3  # newer than all bars; a single one is but a bad messag
 class RenumberingDetector:
     """Tells duplicates from trades of a new numbering: no duplicate is newer than all bars."""
 
-    __slots__ = ("_count", "_id", "since")
+    __slots__ = ("_count", "_next_id", "since")
 
     def __init__(self) -> None:
-        self._id = -2  # of the last trade that is newer than the ledger, but whose id was had
+        # The one after that of the last trade that is newer than the ledger though its id was had.
+        self._next_id: int | None = None
         self._count = 0  # how many of those with ids in a row are newer than all bars
         self.since = 0
         """`T` of the first of those with ids in a row."""
@@ -26,9 +27,9 @@ class RenumberingDetector:
 
         *bars_end* is when the newest bar ends.
         """
-        if trade.trade_id != self._id + 1:
+        if trade.trade_id != self._next_id:
             self._count, self.since = 0, trade.time
-        self._id = trade.trade_id
+        self._next_id = trade.trade_id + 1
         if trade.time < bars_end:
             return False
         self._count += 1

@@ -33,9 +33,9 @@ SAVE_WITHIN_MS = 60_000
 
 _SAVE_AFTER_TRADES = 500  # what a crash makes fetch again, at most
 _MAX_ID_JUMP = 100_000  # more ids ahead are not believed of a message that cannot be used
-_HUSH_MS = 100  # who spoke so recently may be about to say more of the bar that is due
+_STILL_ACTIVE_MS = 100  # a symbol that traded so recently may trade again in the bar that is due
 _JITTER_MS = 50  # by which a symbol seems to be behind because trades are read a few at a time
-_LOOK_AGAIN_MS = 1_000  # at a symbol whose clock is behind the others', which may change
+_RECHECK_AFTER_MS = 1_000  # of a symbol whose clock is behind the others', which may change
 
 
 class Taken(Enum):
@@ -91,7 +91,6 @@ class Series:
         "key",
         "save_delay_ms",
         "symbol",
-        "wakes_at",
     )
 
     def __init__(
@@ -107,8 +106,6 @@ class Series:
         self.symbol = key.symbol
         self.due = NEVER
         """The clock at which the first of the open buckets closes."""
-        self.wakes_at = NEVER
-        """The market's clock at which it is looked at whether one is due: its caller's note."""
         self.save_delay_ms = 0
         """How much later it is saved than others, which changed at the same moment."""
         self._interval = interval_ms
@@ -207,14 +204,19 @@ class Series:
         known = self._gap_set
         self._gap_set = GapSet(self.symbol, known.missing, known.absent, known.answers + 1)
         ledger = self._ledger
-        if result.gap.last_id >= (ledger.next_id or 0):
+        if ledger.next_id is None or result.gap.last_id >= ledger.next_id:
             return 0  # asked before the ids restarted: nothing of it concerns the new ones
         gap = ledger.record_attempt(result.gap.first_id, result.error)
         if gap is not None:
             self._changes.attempts[self.symbol, gap.last_id] = gap.attempts
         # While it was asked about, an earlier trade may have come that moved the beginning.
-        if result.begins_at is not None and result.gap.since_ms <= ledger.beginning:
-            self._begin_at(result.begins_at, result)
+        beginning = ledger.beginning
+        if (
+            result.begins_at is not None
+            and beginning is not None
+            and result.gap.since_ms <= beginning
+        ):
+            self._begin_at(result.begins_at, beginning, result)
         if result.abandoned_through is not None:
             ledger.abandon(result.abandoned_through, result.abandoned_before_ms)
         with decimal.localcontext(EXACT):
@@ -235,7 +237,7 @@ class Series:
 
         It is where none was ever wanted: the first ones may be lost on the way.
         """
-        if self._ledger.last_time:
+        if self._ledger.next_id is not None or self._ledger.wanted_since is not None:
             return False
         self._ledger.want_since(self._open_time(time))
         return True
@@ -261,14 +263,15 @@ class Series:
         next_id = ledger.next_id
         if next_id is not None and trade_id < next_id:
             return False
-        if next_id is None and time < ledger.last_time:
+        wanted_since = ledger.wanted_since
+        if wanted_since is not None and time < wanted_since:
             # There was none until a moment ago: its first one need not be looked for before.
             sure = self._open_time(clock - SURE_WITHIN_MS)
-            ledger.want_since(max(ledger.last_time, sure))
+            ledger.want_since(max(wanted_since, sure))
             return False
         if next_id is None and not has_begun:
             return False
-        if self._idle.may_still_come(trade_id, next_id or 0, clock - time, now):
+        if self._idle.may_still_come(trade_id, next_id, clock - time, now):
             return False
         is_dead = self._idle.is_dead(time)
         is_silent = is_dead or self._gap_cause == GapCause.SKIPPED
@@ -305,7 +308,11 @@ class Series:
         if self.due > market_time:  # those that were due closed by trades of its own
             return self.due
         wait = (
-            max(self._heard_at + min(_HUSH_MS, self._grace), self._connected_at + self._grace) - now
+            max(
+                self._heard_at + min(_STILL_ACTIVE_MS, self._grace),
+                self._connected_at + self._grace,
+            )
+            - now
         )
         if wait <= 0:
             clock = market_time
@@ -315,7 +322,7 @@ class Series:
             if clock >= self.due:
                 self._close(clock)
                 return self.due
-            wait = min(self.due - clock, _LOOK_AGAIN_MS)
+            wait = min(self.due - clock, _RECHECK_AFTER_MS)
         return market_time + wait
 
     def finish_open(self) -> None:
@@ -393,9 +400,9 @@ class Series:
         self._ledger = Ledger.renumbered(self._ledger, begun, self._renumbering.since)
         self._unwanted_before = begun
 
-    def _begin_at(self, first_id: int, result: BackfillResult) -> None:
-        """Have the beginning be known: lower ids were before it."""
-        self._unwanted_before = self._ledger.beginning
+    def _begin_at(self, first_id: int, since: int, result: BackfillResult) -> None:
+        """Have the first id since the beginning, at *since*, be known: lower ids were before it."""
+        self._unwanted_before = since
         if result.has_older:
             self._ledger.on_older()
         self._ledger.forget_below(first_id)
@@ -408,30 +415,30 @@ class Series:
         while self._ledger.reopened:
             self._changes.reopened.append((self.symbol, self._ledger.reopened.pop()))
 
-    def _fill_range(self, run: TradeRange) -> int:
+    def _fill_range(self, trades: TradeRange) -> int:
         """Put trades into their bar, as if they had come one by one; return how many are new."""
-        is_too_early = self._ledger.is_too_early(run.first_id, run.time)
-        if not self._ledger.admit_run(run.first_id, run.last_id, run.time):
+        is_too_early = self._ledger.is_too_early(trades.first_id, trades.time)
+        if not self._ledger.admit_range(trades.first_id, trades.last_id, trades.time):
             return 0
-        if not is_too_early and run.time >= self._unwanted_before:
+        if not is_too_early and trades.time >= self._unwanted_before:
             first = Trade(
                 symbol=self.symbol,
-                trade_id=run.first_id,
-                time=run.time,
+                trade_id=trades.first_id,
+                time=trades.time,
                 event_time=0,
-                price=run.price,
-                quantity=run.quantity,
-                is_buyer_maker=run.is_buyer_maker,
+                price=trades.price,
+                quantity=trades.quantity,
+                is_buyer_maker=trades.is_buyer_maker,
             )
-            open_time = self._open_time(run.time)
+            open_time = self._open_time(trades.time)
             bucket = self._buckets.get(open_time)
             is_new = bucket is None
             if bucket is None:
                 bucket = Bucket(open_time, open_time + self._interval, first)
-            bucket.add_run(first, run)
+            bucket.add_range(first, trades)
             if is_new:
                 self._keep(bucket)
-        return run.count
+        return trades.count
 
     def _add_elsewhere(self, trade: Trade) -> None:
         """Put *trade* into another bucket than the current one."""

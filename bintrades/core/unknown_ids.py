@@ -5,6 +5,8 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from typing import TYPE_CHECKING
 
+from bintrades.core.gap_ranges import first_id_of
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -12,7 +14,10 @@ if TYPE_CHECKING:
 
 
 class UnknownIds:
-    """The missing, abandoned and absent ids of one symbol; *gaps* has them, lowest first."""
+    """The missing, abandoned and absent ids of one symbol; *gaps* has them, lowest first.
+
+    Gaps without ids are not among those.
+    """
 
     __slots__ = ("_gaps",)
 
@@ -56,8 +61,3 @@ class UnknownIds:
             return False
         first_id = rows[index - 1].last_id + 1 if index else 0
         return first_id <= gap.first_id and self.cover(first_id, rows[index].first_id - 1)
-
-
-def first_id_of(ids: Gap | TradeRange) -> int:
-    """Return the first id, by which gaps and trades are in order."""
-    return ids.first_id

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from bintrades.core.ledger import no_longer_missing
+from bintrades.core.gap_changes import no_longer_missing
 from bintrades.journal.damage import UnreadableRow, reading_rows
 from bintrades.journal.rows import GAP_COLUMNS, gap_from_row, gap_row
 from bintrades.model import GapOutcome, GapState
@@ -132,8 +132,13 @@ def record_past_gaps(
     outcomes: Sequence[Outcome],
     closed_at: int,
 ) -> None:
-    """Keep on record what was missing *before* and is not *after*, and how it ended."""
-    for gap in no_longer_missing(before, after):
+    """Keep on record what was missing *before* and is not *after*, and how it ended.
+
+    What has no ids never comes.
+    """
+    was_missing = [gap for gap in before if gap.has_ids]
+    is_missing = [gap for gap in after if gap.has_ids]
+    for gap in no_longer_missing(was_missing, is_missing):
         for part, outcome in _with_outcomes(gap, outcomes):
             if outcome not in _NOT_PAST:
                 put_past_gap(connection, symbol, part, outcome, closed_at)

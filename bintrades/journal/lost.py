@@ -10,11 +10,12 @@ import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bintrades.core.ledger import DISORDER_MS, LedgerState, span_between, with_lost
+from bintrades.core.gap_ranges import DISORDER_MS, span_between
+from bintrades.core.ledger import LedgerState, with_lost
 from bintrades.core.write_batch import Checkpoint
 from bintrades.journal.bars import GET_BAR, neighbours, newest, pages
 from bintrades.journal.rows import bar_from_row
-from bintrades.model import Gap, GapCause
+from bintrades.model import Gap, GapCause, id_ranges
 
 if TYPE_CHECKING:
     import sqlite3
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 _FIRST_ID, _LAST_ID, _LAST_TIME = 16, 17, 19  # in a row of a bar
 _TELLING = (6, _FIRST_ID, _LAST_ID, 18, _LAST_TIME)  # with the count and the first time
+_ALL = 0  # the open time that stands for all that a symbol had, up to the end of its newest bar
 _END = 2**62
 _FEW = 3  # newest bars, among which that with the highest id is: `T` may fall back a little
 
@@ -38,6 +40,11 @@ class _Span:
     reason: str
     before: Any | None  # row of the bar before them
     after: Any | None
+
+    @property
+    def is_of_all(self) -> bool:
+        """Whether all that the symbol had is lost, which table lost_bars tells as open time 0."""
+        return self.since_ms == _ALL
 
     def holds(self, open_time: int) -> bool:
         return self.after is None or open_time < self.after[1]
@@ -79,8 +86,8 @@ def lost_gaps(
     for open_time, reason in lost:
         if open_time in still_open:
             continue  # it goes on from its checkpoint
-        # Open time 0: all that the symbol had, up to the end of its newest bar.
-        until = (open_time or checkpoint.closed_through) + interval_ms - 1
+        last = checkpoint.closed_through if open_time == _ALL else open_time
+        until = last + interval_ms - 1
         if span is not None and span.holds(open_time):
             span.until_ms = until
             continue
@@ -114,7 +121,7 @@ def _among_neighbours(span: _Span, checkpoint: Checkpoint, interval_ms: int) -> 
     Where `T` fell back across the edge of two bars, their ids overlap. Which of them were in the
     lost one nobody can tell.
     """
-    known = (*checkpoint.ledger.gaps, *checkpoint.ledger.absent)
+    known = (*id_ranges(checkpoint.ledger.gaps), *checkpoint.ledger.absent)
     ids_of = {
         bar.open_time_ms: (bar.first_trade_id, bar.last_trade_id, bar.trade_count)
         for bar in checkpoint.open_bars
@@ -140,23 +147,24 @@ def _has_holes(first_id: int, last_id: int, count: int, known: Sequence[Gap]) ->
 
 
 def _gap(span: _Span, checkpoint: Checkpoint) -> Iterator[Gap]:
-    first_id = span.before[_LAST_ID] + 1 if span.before is not None else None
+    """Yield the gap of the ids between the bars beside the lost ones, if there are any."""
     if span.after is not None:
-        last_id = span.after[_FIRST_ID] - 1
+        end_id = span.after[_FIRST_ID]
     else:
-        if checkpoint.ledger.last_time:  # nothing was seen that is newer
+        if checkpoint.ledger.last_time is not None:  # nothing was seen that is newer
             newest = max(span.since_ms, checkpoint.ledger.last_time + DISORDER_MS)
             span.until_ms = min(span.until_ms, newest)
         ids = [bar.first_trade_id for bar in checkpoint.open_bars]
-        last_id = min(ids, default=checkpoint.ledger.next_id or 0) - 1
-    if first_id is None and (span.since_ms == 0 or last_id < 0):
-        yield unknown_gap(span.since_ms, span.until_ms, span.reason)
-    elif first_id is None:  # as before a first start: however many there were since then
-        yield Gap.beginning(last_id, span.since_ms, span.until_ms, span.reason)
-    elif first_id <= last_id:
-        yield Gap(
-            first_id, last_id, span.since_ms, span.until_ms, GapCause.LOST, last_error=span.reason
-        )
+        end_id = min(ids, default=checkpoint.ledger.next_id)
+    since, until, reason = span.since_ms, span.until_ms, span.reason
+    if span.before is not None:
+        first_id = span.before[_LAST_ID] + 1
+        if end_id is not None and first_id < end_id:
+            yield Gap(first_id, end_id - 1, since, until, GapCause.LOST, last_error=reason)
+    elif span.is_of_all or not end_id:  # below id 0 there is none to ask for
+        yield unknown_gap(since, until, reason)
+    else:  # as before a first start: however many there were since then
+        yield Gap.beginning(end_id - 1, since, until, reason)
 
 
 def unknown_gap(since_ms: int, until_ms: int, reason: str) -> Gap:
@@ -197,7 +205,7 @@ def is_outdated(connection: sqlite3.Connection, symbol: str, checkpoint: Checkpo
     have_ids_restarted = any(
         gap.cause == GapCause.RENUMBERED and gap.until_ms >= row[_LAST_TIME] for gap in state.gaps
     )
-    is_beyond = row[_LAST_ID] >= (state.next_id or 0)
+    is_beyond = state.next_id is None or row[_LAST_ID] >= state.next_id
     return bool(is_beyond and not have_ids_restarted)
 
 
@@ -245,12 +253,12 @@ def rebuilt(
         bar_from_row(row, kind.market, kind.interval_ms) for row in rows if not row[4]
     )
     closed = [row[1] for row in rows if row[4]]
-    known = tuple(gap for gap in gaps if gap.last_id <= last[_LAST_ID])
+    known = tuple(gap for gap in gaps if not gap.has_ids or gap.last_id <= last[_LAST_ID])
     # What is above the newest id is found again with the next trade, absent or not.
     absent = tuple(gap for gap in absent if gap.last_id <= last[_LAST_ID])
     state = LedgerState(last[_LAST_ID] + 1, last[_LAST_TIME], known, absent)
     beginning = next((gap for gap in gaps if gap.is_start and count < _FEW), None)
-    lost = _of_open_bars(rows, (*known, *absent), beginning, kind.interval_ms)
+    lost = _of_open_bars(rows, (*id_ranges(known), *absent), beginning, kind.interval_ms)
     return Checkpoint(with_lost(state, lost), open_bars, max(closed, default=-1))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, NamedTuple
 
-from bintrades.core.ledger import DISORDER_MS
+from bintrades.core.gap_ranges import DISORDER_MS
 from bintrades.journal.bars import DELETE_BAR, PRUNABLE
 from bintrades.journal.connection import transaction
 from bintrades.journal.damage import UnreadableRow, reading_rows
@@ -114,7 +114,8 @@ def _may_go(
     checkpoint = state.checkpoints.get(symbol)
     if not is_free or checkpoint is None:
         return bool(is_free)
-    is_newest = checkpoint.ledger.last_time < open_time + interval_ms + DISORDER_MS
+    last_time = checkpoint.ledger.last_time
+    is_newest = last_time is None or last_time < open_time + interval_ms + DISORDER_MS
     return not is_newest and not state.has_gap_in(symbol, checkpoint, open_time, interval_ms)
 
 

@@ -11,7 +11,7 @@ import sqlite3
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
-from bintrades.core.ledger import changed_part
+from bintrades.core.gap_changes import changed_part
 from bintrades.errors import ConfigError, JournalError, JournalInUse
 from bintrades.journal import meta
 from bintrades.journal.bars import DELETE_BAR, get_bar

@@ -216,7 +216,7 @@ class Restorer:
 
 def begun_with_gap(reason: str) -> Checkpoint:
     """Return what is known of a symbol of which something unknown was lost."""
-    return Checkpoint(with_lost(LedgerState(None, 0, ()), [unknown_gap(0, 0, reason)]))
+    return Checkpoint(with_lost(LedgerState(None, None, ()), [unknown_gap(0, 0, reason)]))
 
 
 def with_lost_gaps(

@@ -134,7 +134,11 @@ def gap_from_row(row: Row) -> Gap:
 
 
 def with_kind(gap: Gap) -> Gap:
-    """Return a gap that was stored, of the kind that its key and its cause stand for."""
+    """Return a gap that was stored, of the kind that its key and its cause stand for.
+
+    The table has no column for the kind: nowhere else is it taken from the sign or the zero of an
+    id.
+    """
     if gap.first_id < 0:
         return replace(gap, kind=GapKind.UNNUMBERED)
     if gap.first_id == 0 and gap.cause == GapCause.START:
@@ -145,8 +149,9 @@ def with_kind(gap: Gap) -> Gap:
 def checkpoint_row(checkpoint: Checkpoint) -> Row:
     """Return *checkpoint* in the order of CHECKPOINT_COLUMNS."""
     ledger = checkpoint.ledger
+    last_time = 0 if ledger.last_time is None else ledger.last_time
     open_bars = encode_open_bars(checkpoint.open_bars)
-    return ledger.next_id, ledger.last_time, open_bars, checkpoint.closed_through
+    return ledger.next_id, last_time, open_bars, checkpoint.closed_through
 
 
 def checkpoint_from_row(
@@ -159,7 +164,14 @@ def checkpoint_from_row(
         sum((next_id or 0, last_time, closed_through))  # whole numbers, or it raises
         if any(bar.symbol != symbol for bar in bars):
             raise ValueError(f"open bars of another symbol than {symbol}")
-        beyond = [gap for gap in (*gaps, *absent) if gap.last_id >= (next_id or gap.last_id + 1)]
+        known = (*gaps, *absent)
+        beyond = [gap for gap in known if next_id is not None and gap.last_id >= next_id]
         if beyond:
             raise ValueError(f"at id {next_id}, although {beyond[0]} was known")
-    return Checkpoint(LedgerState(next_id, last_time, gaps, absent), bars, closed_through)
+    state = LedgerState(next_id, known_time(next_id, last_time), gaps, absent)
+    return Checkpoint(state, bars, closed_through)
+
+
+def known_time(next_id: int | None, last_time: int) -> int | None:
+    """Return the last_time of a checkpoint that was stored: 0 before the first trade is none."""
+    return None if next_id is None and last_time == 0 else last_time

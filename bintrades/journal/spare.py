@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from bintrades.core.ledger import LedgerState
 from bintrades.core.write_batch import Checkpoint
 from bintrades.journal.meta import Kind
-from bintrades.journal.rows import with_kind
+from bintrades.journal.rows import known_time, with_kind
 from bintrades.util.logs import LimitedLog
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def write_spare(journal: Path, spare: Spare) -> None:
     """Replace the spare, so that there is always a whole one. Raises OSError."""
     path = spare_file(journal)
     new = path.with_name(path.name + ".new")
-    content = msgspec.json.encode(spare)
+    content = msgspec.json.encode(_with_each(spare, _stored))
     descriptor = os.open(new, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
     with open(descriptor, "wb") as file:  # noqa: PTH123 - of a descriptor
         file.write(_ABOUT + content + b"\n%08x\n" % zlib.crc32(content))
@@ -124,14 +124,31 @@ def read_spare(journal: Path) -> Spare | None:
         lines[1]
     ):
         raise ValueError("its sum is not right")
-    spare = msgspec.json.decode(lines[1], type=Spare)
-    return replace(spare, checkpoints={k: _with_kinds(c) for k, c in spare.checkpoints.items()})
+    return _with_each(msgspec.json.decode(lines[1], type=Spare), _read)
 
 
-def _with_kinds(checkpoint: Checkpoint) -> Checkpoint:
-    """Return *checkpoint* with the kinds of its gaps, which earlier programs did not write."""
-    gaps = tuple(map(with_kind, checkpoint.ledger.gaps))
-    return replace(checkpoint, ledger=replace(checkpoint.ledger, gaps=gaps))
+def _with_each(spare: Spare, change: Callable[[Checkpoint], Checkpoint]) -> Spare:
+    return replace(spare, checkpoints={k: change(c) for k, c in spare.checkpoints.items()})
+
+
+def _stored(checkpoint: Checkpoint) -> Checkpoint:
+    """Return *checkpoint* as earlier programs read it as well: with 0 for what is not known."""
+    ledger = checkpoint.ledger
+    if ledger.last_time is not None:
+        return checkpoint
+    return replace(checkpoint, ledger=replace(ledger, last_time=0))
+
+
+def _read(checkpoint: Checkpoint) -> Checkpoint:
+    """Return a stored checkpoint with None for what is not known.
+
+    The kinds of its gaps were not written by earlier programs, and a gap was absent at 0 if it was
+    not.
+    """
+    ledger = checkpoint.ledger
+    last_time = known_time(ledger.next_id, ledger.last_time or 0)
+    gaps = tuple(replace(with_kind(gap), absent_at=None) for gap in ledger.gaps)
+    return replace(checkpoint, ledger=replace(ledger, last_time=last_time, gaps=gaps))
 
 
 def before_unfinished(
@@ -154,9 +171,9 @@ def before_unfinished(
     first_id = min(place[0] for place in places)
     since = min(place[1] for place in places)
     gaps = tuple(
-        gap if gap.last_id < first_id else replace(gap, last_id=first_id - 1)
+        replace(gap, last_id=first_id - 1) if gap.has_ids and gap.last_id >= first_id else gap
         for gap in state.gaps
-        if gap.first_id < first_id
+        if not gap.has_ids or gap.first_id < first_id
     )
     next_id = None if gap is not None and gap.is_start else first_id
     closed_through = max(-1, min(checkpoint.closed_through, since - interval_ms))

@@ -15,7 +15,7 @@ from bisect import bisect_left
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from bintrades.core.ledger import changed_part, changed_spans
+from bintrades.core.gap_changes import changed_part, changed_spans
 from bintrades.core.write_batch import WriteBatch
 from bintrades.errors import JournalError
 from bintrades.journal import gaps as gap_tables
@@ -29,7 +29,7 @@ from bintrades.journal.recovery import RecoverableFile
 from bintrades.journal.rows import bar_row
 from bintrades.journal.spare import SpareKeeper
 from bintrades.journal.wal import WalLimit
-from bintrades.model import Gap, GapCause, GapOutcome
+from bintrades.model import Gap, GapCause, GapOutcome, id_ranges
 from bintrades.util.logs import LimitedLog
 
 if TYPE_CHECKING:
@@ -403,7 +403,7 @@ class Journal:
             if gap.since_ms < state.pruned_through.get(symbol, -1) + self._kind.interval_ms:
                 ranges.setdefault(symbol, []).append((gap.first_id, gap.last_id))
         for symbol in ranges.keys() & changed:
-            gaps = checkpoints[symbol].ledger.gaps
+            gaps = id_ranges(checkpoints[symbol].ledger.gaps)
             ranges[symbol] = [each for each in ranges[symbol] if _is_any_within(gaps, *each)]
         return {symbol: known for symbol, known in ranges.items() if known}
 

@@ -8,6 +8,8 @@ from bintrades.model.gap import (
     GapOutcome,
     GapSet,
     GapState,
+    id_ranges,
+    unnumbered_gaps,
 )
 from bintrades.model.numbers import DECIMAL128, EXACT, plain
 from bintrades.model.series import IdLaw, SeriesKey, TimeUnit
@@ -28,6 +30,8 @@ __all__ = [
     "TimeUnit",
     "Trade",
     "TradeRange",
+    "id_ranges",
     "plain",
+    "unnumbered_gaps",
     "utc",
 ]

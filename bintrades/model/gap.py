@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from enum import StrEnum
 
 import msgspec
@@ -18,8 +19,9 @@ class GapKind(StrEnum):
     """All trades since since_ms, however many: some of the ids up to last_id."""
 
     UNNUMBERED = "unnumbered"
-    """Trades whose number and ids are unknown. first_id and last_id are a negative number that
-    no other gap of its symbol has."""
+    """Trades of which neither the number nor the ids are known. Such gaps of a symbol are counted,
+    from 1: first_id and last_id both are that ordinal, negative, as journals and `bintrades gaps`
+    show it. It is a key and no place among ids."""
 
 
 class GapCause(StrEnum):
@@ -79,11 +81,12 @@ class GapOutcome(StrEnum):
     """The exchange has restarted its ids: the old ones cannot be requested."""
 
 
-class Gap(msgspec.Struct, frozen=True, gc=False):
+class Gap(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """Consecutive trade ids of one symbol that were not received.
 
     The trades in it happened between since_ms, when the last trade before it did, and until_ms,
-    when the first one after it did: the bars that this span touches lack trades.
+    when the first one after it did: the bars that this span touches lack trades. As JSON, in the
+    spare of a journal, it has no defaults: earlier programs have others.
     """
 
     first_id: int
@@ -94,7 +97,8 @@ class Gap(msgspec.Struct, frozen=True, gc=False):
     attempts: int = 0  # requests to the exchange that concerned it
     last_error: str | None = None  # why the last one brought nothing
     is_abandoned: bool = False  # it is not asked for any more, but its trades are still welcome
-    absent_at: int = 0  # when the exchange had confirmed, on its clock, that there are no such ids
+    absent_at: int | None = None
+    """When, on its clock, the exchange had confirmed that no such ids exist; None: it has not."""
     looks: int = 0  # how often that was confirmed once more, later
     kind: GapKind = GapKind.IDS
 
@@ -120,13 +124,13 @@ class Gap(msgspec.Struct, frozen=True, gc=False):
         until_ms: int,
         cause: GapCause,
         *,
-        number: int = 1,
+        ordinal: int = 1,
         last_error: str | None = None,
     ) -> Gap:
-        """Return the record of trades that nobody can be asked for, the *number*-th of a symbol."""
+        """Return the record of trades that nobody can be asked for, a symbol's *ordinal*-th."""
         return cls(
-            -number,
-            -number,
+            -ordinal,
+            -ordinal,
             since_ms,
             until_ms,
             cause,
@@ -138,7 +142,7 @@ class Gap(msgspec.Struct, frozen=True, gc=False):
     @property
     def is_absent(self) -> bool:
         """Whether the ids are held not to exist: no bar lacks them; trades are still welcome."""
-        return self.absent_at > 0
+        return self.absent_at is not None
 
     @property
     def is_start(self) -> bool:
@@ -149,6 +153,15 @@ class Gap(msgspec.Struct, frozen=True, gc=False):
     def has_ids(self) -> bool:
         """Whether the ids of its trades are known."""
         return self.kind is not GapKind.UNNUMBERED
+
+    @property
+    def ordinal(self) -> int:
+        """Of a gap without ids: which one of its symbol it is, 1 for the first."""
+        return -self.first_id
+
+    def with_ordinal(self, ordinal: int) -> Gap:
+        """Return a gap without ids as the *ordinal*-th of its symbol."""
+        return replace(self, first_id=-ordinal, last_id=-ordinal)
 
     @property
     def size(self) -> int:
@@ -166,10 +179,24 @@ class Gap(msgspec.Struct, frozen=True, gc=False):
         return self.since_ms < open_time_ms + interval_ms and self.until_ms >= open_time_ms
 
 
+def id_ranges(gaps: tuple[Gap, ...]) -> tuple[Gap, ...]:
+    """Return those of *gaps* that have ids: they come behind those that have none."""
+    return gaps[bisect_left(gaps, True, key=_has_ids) :]
+
+
+def unnumbered_gaps(gaps: tuple[Gap, ...]) -> tuple[Gap, ...]:
+    """Return those of *gaps* that have no ids: they come first."""
+    return gaps[: bisect_left(gaps, True, key=_has_ids)]
+
+
+def _has_ids(gap: Gap) -> bool:
+    return gap.has_ids
+
+
 class GapSet(msgspec.Struct, frozen=True):
     """What is missing of one symbol: a value, made by its ledger alone."""
 
     symbol: str
-    missing: tuple[Gap, ...] = ()  # lowest ids first
+    missing: tuple[Gap, ...] = ()  # those without ids first, then the lowest ids
     absent: tuple[Gap, ...] = ()  # ids that the exchange does not have, lowest first
     answers: int = 0  # results of the backfill that the ledger had taken when it said so

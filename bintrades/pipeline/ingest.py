@@ -23,6 +23,7 @@ from bintrades.exchange.events import (
     Payloads,
     RateLimited,
 )
+from bintrades.model import id_ranges
 from bintrades.pipeline.commit_schedule import Commit, CommitSchedule, bars_per_commit
 from bintrades.util.logs import LimitedLog
 
@@ -120,7 +121,8 @@ class Ingest:
         self._pruning = pruning
         self._connected: dict[str, Sequence[str]] = {}  # the symbols of each connection
         self._pending = WriteBatch()
-        self._newest_gaps: dict[str, int] = {}  # their last ids, of symbols with gaps in the log
+        # The last id of the newest gap of each symbol with gaps in the log; None: it has no ids.
+        self._newest_gaps: dict[str, int | None] = {}
         self._heard_at = self._suspected_at = now
         self._schedule = CommitSchedule(
             now, checkpoint_every_ms=checkpoint_every_ms, is_sparing=is_sparing
@@ -261,21 +263,25 @@ class Ingest:
     def _publish_gaps(self, symbols: Iterable[str]) -> None:
         """Hand on the gaps of *symbols* that have changed since they were handed on."""
         for symbol in symbols:
-            gaps = self._aggregator.take_gap_set(symbol)
+            gaps = self._aggregator.series[symbol].take_gap_set()
             if gaps is not None:
                 self._log_gaps(gaps)
                 self._hooks.on_gaps(gaps)
 
     def _log_gaps(self, gaps: GapSet) -> None:
         """Log gaps beyond the newest one in the log, and when the last one has closed."""
-        symbol, missing = gaps.symbol, gaps.missing
+        symbol, new, ranges = gaps.symbol, gaps.missing, id_ranges(gaps.missing)
+        had_gaps = symbol in self._newest_gaps
         newest = self._newest_gaps.pop(symbol, None)
-        if newest is not None and not missing:
+        if had_gaps and not gaps.missing:
             self._limited.info(
                 "gap_closed", "gap closed: no trade of the symbol is missing", symbol=symbol
             )
-        new = 0 if newest is None else bisect_right(missing, newest, key=_first_id)
-        for gap in missing[new:]:
+        if had_gaps:
+            new = (
+                ranges if newest is None else ranges[bisect_right(ranges, newest, key=_first_id) :]
+            )
+        for gap in new:
             self._limited.info(
                 "gap_opened",
                 "gap opened: trades are missing",
@@ -284,8 +290,8 @@ class Ingest:
                 last_id=gap.last_id,
                 cause=gap.cause,
             )
-        if missing:
-            self._newest_gaps[symbol] = missing[-1].last_id
+        if gaps.missing:
+            self._newest_gaps[symbol] = ranges[-1].last_id if ranges else None
 
     def _check_idle(self, now: int) -> None:
         if now - self._suspected_at >= _SUSPECT_EVERY_MS:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from bintrades.core.aggregator import Aggregator
 from bintrades.core.backfill_result import BackfillResult
-from bintrades.core.ledger import DISORDER_MS
+from bintrades.core.gap_ranges import DISORDER_MS
 from bintrades.core.write_batch import WriteBatch
 from bintrades.model import (
     Gap,
@@ -113,5 +113,5 @@ def run_of(*parts: Trade) -> TradeRange:
 
 def repaired(aggregator: Aggregator, *runs: TradeRange, symbol: str = BTC, **changes: Any) -> None:
     """Have the exchange answer about the newest gap."""
-    gap = aggregator.gap_set(symbol).missing[-1]
+    gap = aggregator.series[symbol].gap_set.missing[-1]
     aggregator.fill(BackfillResult(symbol, gap, runs, **changes))

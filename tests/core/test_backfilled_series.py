@@ -43,10 +43,10 @@ def test_repaired_trades_become_part_of_their_bars_as_if_they_had_come_one_by_on
     repaired(aggregator, run_of(*happened[4:6]))
     repaired(aggregator, run_of(happened[6]))
     aggregator.fill(
-        BackfillResult(BTC, aggregator.gap_set(BTC).missing[0], [run_of(*happened[1:4])])
+        BackfillResult(BTC, aggregator.series[BTC].gap_set.missing[0], [run_of(*happened[1:4])])
     )
 
-    assert aggregator.gap_set(BTC).missing == ()
+    assert aggregator.series[BTC].gap_set.missing == ()
     assert aggregator.repaired_count == 6
     assert written_after(aggregator).closed == bars_of(happened)
 
@@ -66,8 +66,8 @@ def test_repaired_trades_from_before_the_beginning_make_no_bar_of_which_the_rest
 
     aggregator.fill(BackfillResult(BTC, Gap(6, 6, 0, 0, GapCause.SKIPPED), [run_of(early)]))
 
-    assert [gap.first_id for gap in aggregator.gap_set(BTC).missing] == [0, 8]
-    assert aggregator.gap_set(BTC).missing[0].since_ms == START
+    assert [gap.first_id for gap in aggregator.series[BTC].gap_set.missing] == [0, 8]
+    assert aggregator.series[BTC].gap_set.missing[0].since_ms == START
     changes = aggregator.collect(is_last=True)
     assert not changes.amendments
     assert {key: bar.trade_count for key, bar in changes.finished.items()} == {(BTC, START): 3}
@@ -83,7 +83,7 @@ def test_a_live_trade_from_before_the_beginning_makes_no_bar_of_which_the_rest_i
 
     aggregator.add([make_trade(6, START - 1), trades[1]], 0)
 
-    assert aggregator.gap_set(BTC).missing == ()
+    assert aggregator.series[BTC].gap_set.missing == ()
     finished = aggregator.collect(is_last=True).finished
     assert finished == {(BTC, START): bar_of(trades, is_closed=False)}
 
@@ -95,7 +95,7 @@ def test_a_run_of_which_a_part_is_known_is_left_to_be_asked_for_by_id() -> None:
 
     repaired(aggregator, run_of(*trades[2:4]), run_of(trades[4]))
 
-    assert [(gap.first_id, gap.last_id) for gap in aggregator.gap_set(BTC).missing] == [
+    assert [(gap.first_id, gap.last_id) for gap in aggregator.series[BTC].gap_set.missing] == [
         (1, 1),
         (3, 3),
     ]
@@ -106,7 +106,7 @@ def test_the_same_answer_twice_counts_once() -> None:
     trades = [make_trade(trade_id, START + trade_id) for trade_id in range(4)]
     aggregator = new_aggregator()
     aggregator.add([trades[0], trades[3]], 0)
-    gap = aggregator.gap_set(BTC).missing[0]
+    gap = aggregator.series[BTC].gap_set.missing[0]
 
     for _ in range(2):
         aggregator.fill(BackfillResult(BTC, gap, [run_of(*trades[1:3])]))
@@ -187,7 +187,10 @@ def test_a_trade_of_an_absent_id_amends_its_bar_exactly_once(
     assert [(symbol, gap.first_id, gap.last_id) for symbol, gap in changes.reopened] == [
         (BTC, 1, 1)
     ]
-    assert (aggregator.gap_set(BTC).missing, aggregator.gap_set(BTC).absent) == ((), ())
+    assert (aggregator.series[BTC].gap_set.missing, aggregator.series[BTC].gap_set.absent) == (
+        (),
+        (),
+    )
     written.pending.update(changes)
     written.write()
     assert written.closed[BTC, START] == bar_of(happened[:2])
@@ -199,7 +202,7 @@ def test_that_absent_ids_were_confirmed_once_more_is_saved() -> None:
     repaired(aggregator, absent=[(1, 8)], absent_at=START + 700_000)
     assert aggregator.collect_due(0).checkpoints[BTC].ledger.absent[0].looks == 0
 
-    (absent,) = aggregator.gap_set(BTC).absent
+    (absent,) = aggregator.series[BTC].gap_set.absent
     aggregator.fill(BackfillResult(BTC, absent, absent=[(1, 8)], absent_at=START + 5_000_000))
 
     (saved,) = aggregator.collect_due(0).checkpoints[BTC].ledger.absent
@@ -212,7 +215,7 @@ def test_an_answer_is_noted_with_its_gap() -> None:
 
     repaired(aggregator, error="no answer")
 
-    (gap,) = aggregator.gap_set(BTC).missing
+    (gap,) = aggregator.series[BTC].gap_set.missing
     assert (gap.attempts, gap.last_error) == (1, "no answer")
     assert aggregator.collect().checkpoints[BTC].ledger.gaps == (gap,)
 
@@ -228,5 +231,5 @@ def test_the_requests_for_a_gap_are_told_though_the_last_one_filled_it() -> None
 
     aggregator.collect_bars()
 
-    assert aggregator.gap_set(BTC).missing == ()
+    assert aggregator.series[BTC].gap_set.missing == ()
     assert aggregator.collect().attempts == {(BTC, 1): 2}

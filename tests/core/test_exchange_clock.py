@@ -108,7 +108,9 @@ def test_a_first_trade_of_all_from_the_far_future_is_not_believed_once_another_c
 
     assert START <= aggregator.clock(10) <= START + 4_100
     aggregator.add([make_trade(5, START + INTERVAL + 2_000, symbol=ETH)], 2)
-    assert aggregator.gap_set(ETH).missing == (start_gap(4, START, START + INTERVAL + 2_000),)
+    assert aggregator.series[ETH].gap_set.missing == (
+        start_gap(4, START, START + INTERVAL + 2_000),
+    )
 
 
 def test_a_first_batch_that_begins_with_a_trade_from_the_far_future_sets_the_right_clock() -> None:
@@ -124,11 +126,11 @@ def test_gaps_that_were_held_to_be_too_old_by_a_wrong_clock_are_asked_for_after_
     aggregator = resumed(written_after(before))
     aggregator.add([make_trade(1, FAR, symbol=ETH)], 0)
     repaired(aggregator, abandoned_through=8, abandoned_before_ms=FAR - 3_600_000)
-    assert aggregator.gap_set(BTC).missing[0].is_abandoned
+    assert aggregator.series[BTC].gap_set.missing[0].is_abandoned
 
     aggregator.add([make_trade(10, START + 200)], 0)
 
-    assert not aggregator.gap_set(BTC).missing[0].is_abandoned
+    assert not aggregator.series[BTC].gap_set.missing[0].is_abandoned
     assert not aggregator.collect().checkpoints[BTC].ledger.gaps[0].is_abandoned
 
 
@@ -165,7 +167,7 @@ def test_a_newest_trade_from_the_far_future_does_not_move_the_clock(is_first: bo
     aggregator.add([make_trade(6, START + 2 * MINUTE, symbol=ETH)], 2 * MINUTE)
 
     assert START <= aggregator.clock(2 * MINUTE) <= START + 2 * MINUTE
-    assert is_first or aggregator.gap_set(BTC).missing[-1].last_id == 8, (
+    assert is_first or aggregator.series[BTC].gap_set.missing[-1].last_id == 8, (
         "that trade is missing all the same"
     )
 

@@ -105,7 +105,7 @@ def test_a_gap_that_changes_costs_little_more_where_there_are_thousands_of_other
     def use(collector: Collector, number: int) -> float:
         if change == "one more":
             return collector.record(skip=1)
-        gaps = collector.aggregator.gap_set("BTCUSDT").missing
+        gaps = collector.aggregator.series["BTCUSDT"].gap_set.missing
         return collector.record(late=gaps[len(gaps) // 2])
 
     few, many = costs(use, tmp_path)

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from bintrades.core.gap_changes import changed_part
 from bintrades.core.gap_times import GapTimes
-from bintrades.core.ledger import changed_part
 from bintrades.model import Gap, GapCause
 
 INTERVAL = 10

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bintrades.core.ledger import DISORDER_MS
+from bintrades.core.gap_ranges import DISORDER_MS
 from bintrades.model import Gap, GapCause
 from tests.core.aggregators import (
     BTC,
@@ -87,7 +87,7 @@ def test_a_symbol_whose_newest_trade_is_known_is_only_quiet() -> None:
     aggregator = quiet_minute()
 
     assert not aggregator.on_latest_trade(BTC, 5, START, MINUTE)
-    assert aggregator.gap_set(BTC).missing == ()
+    assert aggregator.series[BTC].gap_set.missing == ()
 
 
 def test_a_stream_that_did_not_bring_a_trade_of_a_while_ago_is_dead_and_the_trade_is_missing() -> (
@@ -98,7 +98,9 @@ def test_a_stream_that_did_not_bring_a_trade_of_a_while_ago_is_dead_and_the_trad
     assert aggregator.on_latest_trade(BTC, 8, START + 30_000, MINUTE)
 
     since, until = START - DISORDER_MS, START + 30_000 + DISORDER_MS
-    assert aggregator.gap_set(BTC).missing == (Gap(6, 8, since, until, GapCause.SILENT_STREAM),)
+    assert aggregator.series[BTC].gap_set.missing == (
+        Gap(6, 8, since, until, GapCause.SILENT_STREAM),
+    )
     assert not aggregator.on_latest_trade(BTC, 8, START + 30_000, MINUTE), "said once"
 
 
@@ -110,7 +112,7 @@ def test_a_trade_of_this_moment_may_be_on_its_way() -> None:
     aggregator.add([make_trade(8, START + MINUTE)], MINUTE + 10)
 
     assert not aggregator.on_latest_trade(BTC, 9, START + MINUTE + 10_000, MINUTE + 10_000)
-    assert aggregator.gap_set(BTC).missing == ()
+    assert aggregator.series[BTC].gap_set.missing == ()
 
 
 def test_the_stream_of_a_busy_symbol_is_dead_when_a_trade_known_to_rest_still_has_not_come() -> (
@@ -122,7 +124,7 @@ def test_the_stream_of_a_busy_symbol_is_dead_when_a_trade_known_to_rest_still_ha
     soon = MINUTE + 2 * LOOK
     assert BTC in aggregator.idle_symbols(soon), "it is looked at again soon"
     assert aggregator.on_latest_trade(BTC, 900, START + soon, soon)
-    assert aggregator.gap_set(BTC).missing[0].last_id == 900
+    assert aggregator.series[BTC].gap_set.missing[0].last_id == 900
 
 
 def test_a_dead_stream_is_looked_at_again_within_a_minute() -> None:
@@ -150,7 +152,7 @@ def test_what_was_traded_while_nobody_listened_is_missing_but_its_stream_is_not_
 
     assert not aggregator.on_latest_trade(BTC, 8, START + 4 * MINUTE, 6 * MINUTE)
 
-    assert [(gap.last_id, gap.cause) for gap in aggregator.gap_set(BTC).missing] == [
+    assert [(gap.last_id, gap.cause) for gap in aggregator.series[BTC].gap_set.missing] == [
         (8, GapCause.RESTART)
     ]
 
@@ -160,9 +162,9 @@ def test_a_stream_that_never_brought_anything_is_missing_all_since_collecting_be
     looks(aggregator, 0, MINUTE + LOOK)
 
     assert not aggregator.on_latest_trade(BTC, 8, START - 1, MINUTE), "that was before"
-    assert aggregator.gap_set(BTC).missing == ()
+    assert aggregator.series[BTC].gap_set.missing == ()
     assert aggregator.on_latest_trade(BTC, 9, START + 30_000, MINUTE)
-    assert aggregator.gap_set(BTC).missing == (start_gap(9, START, START + 30_000),)
+    assert aggregator.series[BTC].gap_set.missing == (start_gap(9, START, START + 30_000),)
     repaired(aggregator, run_of(make_trade(9, START + 30_000)), begins_at=9)
-    assert aggregator.gap_set(BTC).missing == ()
+    assert aggregator.series[BTC].gap_set.missing == ()
     assert written_after(aggregator).bars[BTC, START + 30_000].trade_count == 1

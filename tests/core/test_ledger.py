@@ -10,15 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from bintrades.core.ledger import (
-    DISORDER_MS,
-    MOST_ABSENT,
-    Ledger,
-    LedgerState,
-    changed_spans,
-    no_longer_missing,
-)
+from bintrades.core.gap_ranges import DISORDER_MS
+from bintrades.core.ledger import MOST_ABSENT, Ledger, LedgerState
 from bintrades.model import Gap, GapCause
+from tests.core.gap_lists import gap_lists, ids_in, spans
 from tests.strategies import START, trades_of
 
 if TYPE_CHECKING:
@@ -200,64 +195,29 @@ def test_a_gap_of_any_width_costs_no_memory() -> None:
     assert gaps_of(ledger)[0].size == 2**62 - 2
 
 
-def ids_in(gaps: Sequence[Gap]) -> set[int]:
-    return {trade_id for gap in gaps for trade_id in range(gap.first_id, gap.last_id + 1)}
-
-
-spans = st.tuples(st.integers(0, 30), st.integers(0, 8)).map(lambda pair: (pair[0], sum(pair)))
-"""First and last id of a range."""
-
-
-@st.composite
-def gap_lists(draw: st.DrawFn) -> list[Gap]:
-    """Draw gaps as a ledger has them: in order, not overlapping, perhaps adjacent."""
-    missing = draw(st.sets(st.integers(0, 30)))
-    ends = draw(st.sets(st.integers(0, 30)))
-    gaps: list[Gap] = []
-    for trade_id in sorted(missing):
-        if gaps and gaps[-1].last_id == trade_id - 1 and trade_id not in ends:
-            gaps[-1] = replace(gaps[-1], last_id=trade_id)
-        else:
-            gaps.append(Gap(trade_id, trade_id, START, START + 100, GapCause.SKIPPED))
-    return gaps
-
-
 def with_gaps(gaps: Sequence[Gap]) -> Ledger:
     return Ledger(LedgerState(50, START + 100, tuple(gaps)))
 
 
-@given(gap_lists(), gap_lists())
-def test_what_is_no_longer_missing_is_exactly_the_ids_of_before_that_are_in_no_gap_after(
-    before: list[Gap], after: list[Gap]
-) -> None:
-    parts = list(no_longer_missing(before, after))
-
-    assert ids_in(parts) == ids_in(before) - ids_in(after)
-    assert sum(part.size for part in parts) == len(ids_in(parts)), "each id once"
-    for part in parts:
-        assert part.size > 0
-        assert any(ids_in([part]) <= ids_in([gap]) for gap in before), "of one gap each"
-
-
 @given(gap_lists(), spans)
-def test_a_run_counts_exactly_when_all_of_it_is_missing(
+def test_a_range_counts_exactly_when_all_of_it_is_missing(
     gaps: list[Gap], span: tuple[int, int]
 ) -> None:
     ledger = with_gaps(gaps)
     first_id, last_id = span
     run = set(range(first_id, last_id + 1))
 
-    is_counted = ledger.admit_run(first_id, last_id, START + 50)
+    is_counted = ledger.admit_range(first_id, last_id, START + 50)
 
     assert is_counted == any(run <= ids_in([gap]) for gap in gaps)
     assert ids_in(ledger.gaps) == (ids_in(gaps) - run if is_counted else ids_in(gaps))
 
 
-def test_what_is_left_of_a_gap_ends_and_begins_at_the_time_of_the_run() -> None:
+def test_what_is_left_of_a_gap_ends_and_begins_at_the_time_of_its_trades() -> None:
     asked = {"attempts": 2, "last_error": "no"}
     ledger = with_gaps([replace(between(5, 20, START, START + 100), **asked)])
 
-    assert ledger.admit_run(8, 12, START + 40)
+    assert ledger.admit_range(8, 12, START + 40)
     assert ledger.gaps == (
         replace(between(5, 7, START, START + 40), **asked),
         replace(between(13, 20, START + 40, START + 100), **asked),
@@ -306,7 +266,7 @@ def test_no_gap_however_it_came_about_ends_before_or_begins_after_a_trade_that_i
             case "live":
                 ledger.admit(trade_id, times[trade_id])
             case "repaired":
-                ledger.admit_run(trade_id, trade_id, times[trade_id])
+                ledger.admit_range(trade_id, trade_id, times[trade_id])
             case "newest":
                 ledger.on_latest_trade(trade_id, times[trade_id])
             case "abandoned":
@@ -392,7 +352,7 @@ def test_a_trade_of_an_abandoned_gap_is_still_welcome() -> None:
     ledger = with_gaps([Gap(5, 6, START, START + 100, GapCause.RESTART, is_abandoned=True)])
 
     assert ledger.admit(5, START + 1)
-    assert ledger.admit_run(6, 6, START + 2)
+    assert ledger.admit_range(6, 6, START + 2)
     assert ledger.gaps == ()
 
 
@@ -457,26 +417,6 @@ def test_a_newest_trade_that_is_no_news_changes_nothing() -> None:
     assert ledger.state == before
 
 
-@given(ids, ids, st.lists(st.integers(0, 40), max_size=6))
-def test_bars_outside_of_the_changed_spans_are_touched_as_before(
-    before: list[int], after: list[int], shifts: list[int]
-) -> None:
-    def gaps(missing: list[int]) -> list[Gap]:
-        found = gaps_of(fed([0, *(i for i in range(1, 60) if i not in missing), 61])[0])
-        return [
-            replace(gap, since_ms=gap.since_ms + shift, until_ms=gap.until_ms + 2 * shift)
-            for gap, shift in zip(found, [*shifts, *[0] * len(found)], strict=False)
-        ]
-
-    old, new = gaps(before), gaps(after)
-    spans = list(changed_spans(old, new))
-
-    for open_time in range(START - 20, START + 200, 7):
-        was = any(gap.touches(open_time, 7) for gap in old)
-        if was != any(gap.touches(open_time, 7) for gap in new):
-            assert any(since < open_time + 7 and until >= open_time for since, until in spans)
-
-
 def test_an_attempt_is_noted_with_the_gap_that_it_concerned() -> None:
     ledger = with_gaps(
         [Gap(5, 6, START, START, GapCause.SKIPPED), Gap(9, 9, START, START, GapCause.SKIPPED)]
@@ -532,7 +472,7 @@ def test_a_trade_of_an_absent_id_is_welcome_once_and_the_others_are_missing_agai
     ledger = with_absent(5, 9)
 
     answers = [
-        ledger.admit_run(7, 7, START + 50) if is_repaired else ledger.admit(7, START + 50)
+        ledger.admit_range(7, 7, START + 50) if is_repaired else ledger.admit(7, START + 50)
         for _ in range(2)
     ]
 
@@ -548,7 +488,7 @@ def test_a_trade_of_an_absent_id_is_welcome_once_and_the_others_are_missing_agai
 def test_an_aggregate_that_covers_absent_ids_makes_them_missing_again() -> None:
     ledger = with_absent(5, 9)
 
-    assert not ledger.admit_run(9, 12, START + 50), "of 10 to 12 the trades are known"
+    assert not ledger.admit_range(9, 12, START + 50), "of 10 to 12 the trades are known"
     assert ids_in(ledger.gaps) == {5, 6, 7, 8, 9}
 
 
@@ -561,7 +501,7 @@ def test_every_id_is_missing_or_absent_or_known_whatever_is_said_of_it(
 
     ids = set(range(run[0], run[1] + 1))
     missing = ids_in(gaps)
-    is_counted = ledger.admit_run(*run, START + 50)
+    is_counted = ledger.admit_range(*run, START + 50)
 
     assert ids_in(ledger.gaps) | ids_in(ledger.absent) == (missing - ids if is_counted else missing)
     assert not ids_in(ledger.gaps) & ids_in(ledger.absent)
@@ -587,7 +527,7 @@ def test_of_very_many_absent_ranges_the_ones_that_were_believed_first_are_forgot
         ledger.close_absent(2 * i, 2 * i, START + count - i)
 
     assert [gap.first_id for gap in ledger.absent] == [2 * i for i in range(MOST_ABSENT)]
-    assert not ledger.admit_run(2 * count - 2, 2 * count - 2, START)
+    assert not ledger.admit_range(2 * count - 2, 2 * count - 2, START)
 
 
 def test_absent_ids_are_forgotten_where_ids_restart() -> None:
@@ -610,8 +550,54 @@ def test_what_a_file_lost_of_ids_that_restarted_since_is_on_record_without_ids()
         START,
         GapCause.RENUMBERED,
     )
-    assert lost.last_id < 0
+    assert not lost.has_ids
     assert lost.is_abandoned
+
+
+LOST_WITHOUT_IDS = (
+    Gap.unnumbered(START - 60_000, START, GapCause.LOST, ordinal=2),
+    Gap.unnumbered(START - 90_000, START, GapCause.RENUMBERED),
+)
+
+
+@given(gap_lists(), st.lists(st.tuples(st.integers(0, 6), spans), max_size=8))
+def test_what_was_lost_without_ids_stays_as_it_is_whatever_is_done_to_ids(
+    gaps: list[Gap], steps: list[tuple[int, tuple[int, int]]]
+) -> None:
+    ledger = with_gaps([*LOST_WITHOUT_IDS, *gaps])
+    other = with_gaps(gaps)
+    for step, (first_id, last_id) in steps:
+        for each in (ledger, other):
+            match step:
+                case 0:
+                    each.admit(first_id, START + 50)
+                case 1:
+                    each.admit_range(first_id, last_id, START + 50)
+                case 2:
+                    each.close_absent(first_id, last_id, START)
+                case 3:
+                    each.abandon(last_id, START + 50)
+                case 4:
+                    each.reconsider()
+                case 5:
+                    each.forget_below(first_id)
+                case 6:
+                    each.record_attempt(first_id, "no answer")
+
+        assert ledger.gaps == (*LOST_WITHOUT_IDS, *other.gaps)
+        assert ledger.absent == other.absent
+        assert ledger.gaps is ledger.gaps
+
+
+def test_what_is_lost_without_ids_gets_an_ordinal_of_its_own_and_is_on_record_once() -> None:
+    ledger = with_gaps([*LOST_WITHOUT_IDS, Gap(3, 5, START, START + 5, GapCause.SKIPPED)])
+    lost = Gap.unnumbered(START, START + 9, GapCause.LOST, last_error="damaged")
+
+    ledger.lose([lost, replace(LOST_WITHOUT_IDS[0], first_id=-1, last_id=-1)])
+
+    assert [gap.ordinal for gap in ledger.gaps if not gap.has_ids] == [3, 2, 1]
+    assert ledger.gaps[0] == lost.with_ordinal(3)
+    assert Ledger(ledger.state).state == ledger.state
 
 
 def test_what_a_file_lost_is_missing_again_though_trades_came_since() -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bintrades.core.backfill_result import BackfillResult
-from bintrades.core.ledger import DISORDER_MS
+from bintrades.core.gap_ranges import DISORDER_MS
 from bintrades.core.renumbering import RenumberingDetector
 from tests.core.aggregators import (
     BTC,
@@ -45,8 +45,8 @@ def test_ids_that_restart_are_recorded_from_the_next_interval_on() -> None:
     old, new = old_and_new(aggregator)
 
     assert aggregator.renumbered == [BTC]
-    lost, _before, beginning = aggregator.gap_set(BTC).missing
-    assert (lost.cause, lost.is_abandoned, lost.first_id < 0) == ("renumbered", True, True)
+    lost, _before, beginning = aggregator.series[BTC].gap_set.missing
+    assert (lost.cause, lost.is_abandoned, lost.has_ids) == ("renumbered", True, False)
     assert (lost.since_ms, lost.until_ms) == (old[-1].time - DISORDER_MS, START + INTERVAL - 1)
     assert beginning == start_gap(5, START + INTERVAL, new[6].time)
     repaired(aggregator, *map(run_of, new[4:6]), begins_at=4)
@@ -65,7 +65,7 @@ def test_ids_that_restarted_during_a_restart_are_noticed() -> None:
     after.add([make_trade(i, START + 5 * INTERVAL + i) for i in range(9)], 0)
 
     assert after.renumbered == [BTC]
-    assert [(gap.since_ms, gap.cause) for gap in after.gap_set(BTC).missing] == [
+    assert [(gap.since_ms, gap.cause) for gap in after.series[BTC].gap_set.missing] == [
         (START - DISORDER_MS, "renumbered"),
         (START, "renumbered"),
         (START + INTERVAL, "start"),
@@ -75,13 +75,13 @@ def test_ids_that_restarted_during_a_restart_are_noticed() -> None:
 def test_what_was_missing_before_ids_restarted_stays_on_record_without_ids() -> None:
     aggregator = new_aggregator()
     aggregator.add([make_trade(500, START), make_trade(505, START + 2 * INTERVAL)], 0)
-    missing = aggregator.gap_set(BTC).missing[-1]
+    missing = aggregator.series[BTC].gap_set.missing[-1]
     for month in (5, 50):
         times = [START + (month + i) * INTERVAL for i in range(3)]
         aggregator.add([make_trade(i, time) for i, time in enumerate(times)], 0)
 
     assert aggregator.renumbered == [BTC, BTC]
-    lost = [gap for gap in aggregator.gap_set(BTC).missing if gap.first_id < 0]
+    lost = [gap for gap in aggregator.series[BTC].gap_set.missing if not gap.has_ids]
     assert [gap.first_id for gap in lost] == list(range(-len(lost), 0))
     assert (missing.since_ms, missing.until_ms) in [(gap.since_ms, gap.until_ms) for gap in lost]
     assert not any(gap.touches(START + 51 * INTERVAL, INTERVAL) for gap in lost)
@@ -92,7 +92,7 @@ def test_trades_of_before_may_be_lost_until_the_first_of_those_whose_ids_restart
     aggregator.add([make_trade(500, START)], 0)
     aggregator.add([make_trade(i, START + 3 * INTERVAL + 100 + i) for i in range(5)], 0)
 
-    (lost, *_) = aggregator.gap_set(BTC).missing
+    (lost, *_) = aggregator.series[BTC].gap_set.missing
 
     assert (lost.cause, lost.until_ms) == ("renumbered", START + 3 * INTERVAL + 100)
 
@@ -108,7 +108,7 @@ def test_a_trade_of_the_new_ids_from_before_the_beginning_shows_that_nothing_aft
 
     repaired(aggregator, *map(run_of, new[:2]), begins_at=3, has_older=has_older)
 
-    lost = aggregator.gap_set(BTC).missing[0]
+    lost = aggregator.series[BTC].gap_set.missing[0]
     assert lost.cause == "renumbered"
     assert lost.until_ms == (START + INTERVAL - 1 if has_older else START + 3 * INTERVAL + 3)
 
@@ -122,7 +122,10 @@ def test_repaired_trades_of_before_do_not_count_once_ids_restarted() -> None:
 
     repaired(aggregator, run_of(make_trade(10, START + 9_000)))
 
-    assert [gap.cause for gap in aggregator.gap_set(BTC).missing] == ["renumbered", "renumbered"]
+    assert [gap.cause for gap in aggregator.series[BTC].gap_set.missing] == [
+        "renumbered",
+        "renumbered",
+    ]
     changes = aggregator.collect(is_last=True)
     assert changes.finished[BTC, START] == bar_of(old)
     assert changes.finished[BTC, START + INTERVAL] == bar_of(
@@ -134,9 +137,9 @@ def test_repaired_trades_of_before_do_not_count_once_ids_restarted() -> None:
 def test_an_answer_about_a_gap_of_before_the_ids_restarted_abandons_nothing_of_after() -> None:
     aggregator = new_aggregator()
     aggregator.add([make_trade(500, START), make_trade(505, START + 1_000)], 0)
-    asked = aggregator.gap_set(BTC).missing[-1]
+    asked = aggregator.series[BTC].gap_set.missing[-1]
     aggregator.add([make_trade(i, START + 3 * INTERVAL + i) for i in range(5)], 0)
-    before = aggregator.gap_set(BTC).missing
+    before = aggregator.series[BTC].gap_set.missing
     assert asked not in before
 
     aggregator.fill(
@@ -145,7 +148,7 @@ def test_an_answer_about_a_gap_of_before_the_ids_restarted_abandons_nothing_of_a
         )
     )
 
-    assert aggregator.gap_set(BTC).missing == before
+    assert aggregator.series[BTC].gap_set.missing == before
     assert not before[-1].is_abandoned
 
 
@@ -170,7 +173,7 @@ def test_a_bad_message_does_not_begin_the_ids_anew() -> None:
 
     assert aggregator.renumbered == []
     assert aggregator.duplicate_count == 16
-    assert [gap.cause for gap in aggregator.gap_set(BTC).missing] == ["start"]
+    assert [gap.cause for gap in aggregator.series[BTC].gap_set.missing] == ["start"]
 
 
 def test_real_duplicates_never_begin_the_ids_anew() -> None:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from bintrades.core.aggregator import Aggregator
 from bintrades.core.backfill_result import BackfillResult
-from bintrades.core.ledger import DISORDER_MS, LedgerState
+from bintrades.core.gap_ranges import DISORDER_MS
+from bintrades.core.ledger import LedgerState
 from bintrades.core.series import Series, Taken
 from bintrades.core.write_batch import Checkpoint, WriteBatch
 from bintrades.model import EXACT, Gap, GapCause, GapOutcome
@@ -201,7 +202,7 @@ def test_what_was_lost_and_came_again_before_the_next_checkpoint_is_in_that_one(
     aggregator.lose(BTC, [lost])
     aggregator.fill(BackfillResult(BTC, lost, [run_of(*happened[1:4])]))
 
-    assert aggregator.gap_set(BTC).missing == ()
+    assert aggregator.series[BTC].gap_set.missing == ()
     assert BTC in aggregator.collect().checkpoints, "the journal has them as missing"
 
 
@@ -224,7 +225,7 @@ def test_a_symbol_that_first_trades_after_a_loss_is_wanted_since_the_collector_b
     aggregator.connected(SYMBOLS, 2)
     aggregator.add([make_trade(9, START + 3 * INTERVAL, symbol=ETH)], 3)
 
-    (gap,) = aggregator.gap_set(ETH).missing
+    (gap,) = aggregator.series[ETH].gap_set.missing
 
     assert (gap.first_id, gap.last_id, gap.is_start) == (0, 8, True)
     assert (gap.since_ms, gap.until_ms) == (START, START + 3 * INTERVAL + DISORDER_MS)
@@ -235,7 +236,9 @@ def test_a_symbol_whose_first_trades_were_lost_is_wanted_since_any_symbol_was_he
     aggregator.add([make_trade(7, START + 1)], 0)
     aggregator.add([make_trade(9, START + 2 * INTERVAL + 5, symbol=ETH)], 1)
 
-    assert aggregator.gap_set(ETH).missing == (start_gap(8, START, START + 2 * INTERVAL + 5),)
+    assert aggregator.series[ETH].gap_set.missing == (
+        start_gap(8, START, START + 2 * INTERVAL + 5),
+    )
 
 
 def test_what_is_wanted_of_symbols_that_have_not_traded_yet_outlasts_a_crash() -> None:
@@ -249,7 +252,7 @@ def test_what_is_wanted_of_symbols_that_have_not_traded_yet_outlasts_a_crash() -
     after = resumed(written)
     after.add([make_trade(9, START + 3 * INTERVAL + 5, symbol=ETH)], 0)
 
-    assert after.gap_set(ETH).missing == (start_gap(8, START, START + 3 * INTERVAL + 5),)
+    assert after.series[ETH].gap_set.missing == (start_gap(8, START, START + 3 * INTERVAL + 5),)
 
 
 def test_a_symbol_added_later_is_wanted_from_then_on() -> None:
@@ -261,7 +264,7 @@ def test_a_symbol_added_later_is_wanted_from_then_on() -> None:
     after.add([make_trade(8, START + 6 * INTERVAL)], 0)
     after.add([make_trade(9, START + 7 * INTERVAL + 5, symbol=ETH)], 0)
 
-    (gap,) = after.gap_set(ETH).missing
+    (gap,) = after.series[ETH].gap_set.missing
     assert gap.since_ms == START + 6 * INTERVAL
 
 
@@ -274,7 +277,7 @@ def test_a_symbol_that_the_exchange_says_has_not_traded_is_wanted_from_then_on()
     assert not aggregator.on_latest_trade(ETH, 5, START - 1, hour)
     aggregator.add([make_trade(9, START + 2 * hour, symbol=ETH)], 2 * hour)
 
-    (gap,) = aggregator.gap_set(ETH).missing
+    (gap,) = aggregator.series[ETH].gap_set.missing
     assert START + hour - 60_000 - INTERVAL <= gap.since_ms <= START + hour - 60_000
 
 
@@ -290,11 +293,11 @@ def test_the_first_bar_is_wanted_whole_since_its_interval_began() -> None:
 def test_a_skipped_id_is_a_gap_until_it_comes() -> None:
     aggregator = new_aggregator()
     aggregator.add([make_trade(0), make_trade(2, START + 2)], 0)
-    assert len(aggregator.gap_set(BTC).missing) == 1
+    assert len(aggregator.series[BTC].gap_set.missing) == 1
 
     aggregator.add([make_trade(1, START + 1)], 0)
 
-    assert aggregator.gap_set(BTC).missing == ()
+    assert aggregator.series[BTC].gap_set.missing == ()
     assert aggregator.collect().checkpoints[BTC].ledger.gaps == ()
 
 
@@ -380,7 +383,7 @@ def test_a_symbol_is_saved_as_soon_as_a_bar_of_it_is_amended() -> None:
 
     changes = aggregator.collect_due(1)
     assert changes.amendments.keys() == {(BTC, START)}
-    assert changes.checkpoints[BTC].ledger.gaps == aggregator.gap_set(BTC).missing
+    assert changes.checkpoints[BTC].ledger.gaps == aggregator.series[BTC].gap_set.missing
 
 
 def test_a_symbol_is_saved_as_soon_as_what_is_missing_of_it_changes() -> None:
@@ -485,7 +488,7 @@ def test_a_gap_is_named_after_what_made_it() -> None:
     restarted = resumed(written_after(aggregator))
     restarted.add([make_trade(8, START), make_trade(10, START)], 0)
 
-    causes = [gap.cause for gap in restarted.gap_set(BTC).missing]
+    causes = [gap.cause for gap in restarted.series[BTC].gap_set.missing]
     assert causes == [
         GapCause.SKIPPED,
         GapCause.RECONNECT,
@@ -502,7 +505,7 @@ def test_a_second_connection_that_comes_or_goes_is_no_reconnect() -> None:
     aggregator.disconnected(SYMBOLS, 0)
     aggregator.add([make_trade(2, START)], 0)
 
-    assert [gap.cause for gap in aggregator.gap_set(BTC).missing] == [GapCause.SKIPPED]
+    assert [gap.cause for gap in aggregator.series[BTC].gap_set.missing] == [GapCause.SKIPPED]
 
 
 def a_series(state: LedgerState | None = None) -> tuple[Series, WriteBatch]:

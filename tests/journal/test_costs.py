@@ -89,7 +89,7 @@ def lose_and_find(journal: Journal) -> None:
     gap = Gap(8_000_000, 8_000_010, END_MS - 60_000, END_MS, GapCause.SKIPPED)
     absent = replace(gap, last_id=8_000_003, absent_at=1)
     wrong = replace(absent, first_id=8_000_002)
-    missing_again = replace(wrong, absent_at=0)
+    missing_again = replace(wrong, absent_at=None)
 
     def write(gaps: tuple[Gap, ...], *, absent: tuple[Gap, ...] = (), **changes: Any) -> None:
         state = LedgerState(9_000_001, END_MS, (*before.gaps, *gaps), absent)

@@ -200,7 +200,7 @@ def test_a_last_word_of_a_collector_that_is_invalid_is_as_none(path: Path, value
 
 
 def test_a_journal_of_another_market_or_interval_is_refused_as_ever(path: Path) -> None:
-    spot = {"market": "spot", "interval_ms": 10_000}
+    spot = {"market": "spot", "interval_ms": 10_000, "exchange": "binance", "stream": "trade"}
     for other in (
         {"market": "usdm"},
         {"interval_ms": 60_000},

@@ -97,7 +97,9 @@ def test_the_record_says_what_became_of_absent_ids_that_exist_after_all(
     assert past(path) == [(10, 17, GapOutcome.ABSENT), (18, 29, GapOutcome.REPAIRED)]
     assert [each.is_complete for each in stored(path)] == [True]
 
-    changes = finished(BTCUSDT=LedgerState(1_000, NOW, (replace(absent, last_id=14, absent_at=0),)))
+    changes = finished(
+        BTCUSDT=LedgerState(1_000, NOW, (replace(absent, last_id=14, absent_at=None),))
+    )
     changes.reopened = [("BTCUSDT", absent)]
     journal.write(changes, NOW)
 

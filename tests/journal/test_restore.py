@@ -249,7 +249,7 @@ def test_ids_beyond_where_a_symbol_goes_on_again_are_not_kept_as_absent_or_missi
     first, second, third = sample_bars(3)  # of the ids 1 to 3, 4 to 6, 7 to 9
     still_open = replace(third, first_trade_id=13, last_trade_id=15, is_closed=False)
     absent = Gap(7, 9, second.open_time_ms, third.end_time_ms, GapCause.SKIPPED, absent_at=NOW)
-    gap = replace(absent, first_id=10, last_id=12, absent_at=0)
+    gap = replace(absent, first_id=10, last_id=12, absent_at=None)
     state = LedgerState(16, third.last_trade_time_ms, (gap,), (absent,))
     with journal_at(path) as journal:
         journal.write(

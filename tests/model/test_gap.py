@@ -18,14 +18,16 @@ def test_what_is_left_behind_some_ids_of_a_beginning_has_ids_that_are_known() ->
     assert not beginning.part(3, 9).is_start
 
 
-@pytest.mark.parametrize("number", [1, 7])
+@pytest.mark.parametrize("ordinal", [1, 7])
 def test_trades_without_ids_are_on_record_under_a_number_and_asked_for_by_nobody(
-    number: int,
+    ordinal: int,
 ) -> None:
-    gap = Gap.unnumbered(SINCE, UNTIL, GapCause.LOST, number=number)
+    gap = Gap.unnumbered(SINCE, UNTIL, GapCause.LOST, ordinal=ordinal)
 
     assert (gap.kind, gap.has_ids, gap.is_abandoned) == (GapKind.UNNUMBERED, False, True)
-    assert gap.first_id == gap.last_id == -number
+    assert gap.first_id == gap.last_id == -ordinal
+    assert gap.ordinal == ordinal
+    assert gap.with_ordinal(9) == Gap.unnumbered(SINCE, UNTIL, GapCause.LOST, ordinal=9)
 
 
 def test_causes_and_outcomes_are_stored_and_shown_as_these_texts() -> None:

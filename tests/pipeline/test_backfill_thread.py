@@ -311,15 +311,16 @@ def test_what_aggregates_do_not_tell_stays_on_record_with_the_reason(
     exchange.rest_answer(404, times=1_000, path=HISTORY)
     with Collector(path, exchange) as collector:
         collector.hear(*trades[:3], trades[-1])
-        wait_until(lambda: len(collector.aggregator.gap_set("BTCUSDT").missing) == 2)
+        wait_until(lambda: len(collector.aggregator.series["BTCUSDT"].gap_set.missing) == 2)
         wait_until(
             lambda: all(
                 "this host has no historicalTrades" in (gap.last_error or "")
-                for gap in collector.aggregator.gap_set("BTCUSDT").missing
+                for gap in collector.aggregator.series["BTCUSDT"].gap_set.missing
             )
         )
         gaps = [
-            (gap.first_id, gap.last_id) for gap in collector.aggregator.gap_set("BTCUSDT").missing
+            (gap.first_id, gap.last_id)
+            for gap in collector.aggregator.series["BTCUSDT"].gap_set.missing
         ]
         wait_until(lambda: asked(exchange, AGGREGATES) == 2)
         threading.Event().wait(0.5)
@@ -383,7 +384,7 @@ def test_a_ban_stops_every_request_says_why_and_holds_over_a_restart(
     with Collector(path, exchange) as collector:
         collector.hear(trades[20])
         collector.backfill_thread.check_idle(["ETHUSDT"])
-        wait_until(lambda: len(collector.aggregator.gap_set("BTCUSDT").missing) == 2)
+        wait_until(lambda: len(collector.aggregator.series["BTCUSDT"].gap_set.missing) == 2)
         threading.Event().wait(0.3)
 
     assert len(exchange.rest_requests) == 1
@@ -465,7 +466,9 @@ def test_a_count_of_the_minute_before_is_not_taken_for_one_of_this_minute(
     with Collector(path, exchange, now=lambda: now_ms() + ahead[0]) as collector:
         collector.hear(trades[0], trades[-1])
         wait_until(
-            lambda: any(gap.attempts for gap in collector.aggregator.gap_set("BTCUSDT").missing)
+            lambda: any(
+                gap.attempts for gap in collector.aggregator.series["BTCUSDT"].gap_set.missing
+            )
         )
         ahead[0] += 60_000
         collector.wait_until_whole()
@@ -509,7 +512,7 @@ def test_a_database_that_lags_is_waited_for(exchange: ExchangeSimulator, path: P
         collector.hear(trades[0], trades[-1])
         wait_until(lambda: asked(exchange, HISTORY) >= 3)
         assert "does not have it all yet" in (
-            collector.aggregator.gap_set("BTCUSDT").missing[0].last_error or ""
+            collector.aggregator.series["BTCUSDT"].gap_set.missing[0].last_error or ""
         )
         exchange.rest_lag(0)
         collector.wait_until_whole()
@@ -540,7 +543,7 @@ def test_a_frame_out_of_order_costs_no_request(exchange: ExchangeSimulator, path
     trades = trade_on(exchange, 5)
     with Collector(path, exchange, timing=BackfillTiming()) as collector:
         collector.hear(trades[0], *trades[2:])
-        wait_until(lambda: collector.aggregator.gap_set("BTCUSDT").missing)
+        wait_until(lambda: collector.aggregator.series["BTCUSDT"].gap_set.missing)
         collector.hear(trades[1])
         collector.wait_until_whole()
         threading.Event().wait(1.2)
@@ -560,11 +563,12 @@ def test_what_was_missed_between_two_runs_is_fetched_and_the_older_part_given_up
         wait_until(lambda: stored(path)[-1].open_time_ms == trades[-1].time_ms // 10_000 * 10_000)
         wait_until(
             lambda: (
-                [g.is_abandoned for g in collector.aggregator.gap_set("BTCUSDT").missing] == [True]
+                [g.is_abandoned for g in collector.aggregator.series["BTCUSDT"].gap_set.missing]
+                == [True]
             )
         )
         wait_until(lambda: collector.journal.checkpoints["BTCUSDT"].ledger.gaps[0].is_abandoned)
-        (gap,) = collector.aggregator.gap_set("BTCUSDT").missing
+        (gap,) = collector.aggregator.series["BTCUSDT"].gap_set.missing
 
     assert gap.first_id == 20
     assert 298 <= gap.last_id < 330  # the clock has gone on since the last trade came

@@ -576,7 +576,7 @@ def test_trades_in_messages_that_cannot_be_used_are_missing_at_once(desk: Desk, 
     )
     wait_until(lambda: desk.ingest.bad_count == 201)
 
-    (gap,) = desk.aggregator.gap_set("BTCUSDT").missing
+    (gap,) = desk.aggregator.series["BTCUSDT"].gap_set.missing
     assert (gap.first_id, gap.last_id, gap.cause) == (2, 199, "unusable message")
     wait_until(lambda: JournalReader(path).gaps() == {"BTCUSDT": [gap]})
     assert gap.touches(START + INTERVAL_MS, INTERVAL_MS), "the bar is incomplete"

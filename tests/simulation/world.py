@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bintrades.core.ledger import DISORDER_MS
+from bintrades.core.gap_ranges import DISORDER_MS
 from bintrades.errors import JournalDamaged
 from bintrades.journal.reader import JournalReader
 from bintrades.journal.spare import spare_file
@@ -172,7 +172,7 @@ class World:
         oldest = self.clock.exchange() - self.schedule.max_age
         for gap in gaps.missing:
             # After a wipe nobody can ask for what was before, nor for ids that are not known.
-            is_lost = self.harshness.wiped_at is not None or (self.is_harsh and gap.first_id < 0)
+            is_lost = self.harshness.wiped_at is not None or (self.is_harsh and not gap.has_ids)
             if gap.is_abandoned and not is_lost and gap.until_ms - DISORDER_MS > oldest:
                 self.errors.append(f"{gaps.symbol}: abandoned before its time: {gap}")
         if self.trace is not None:
@@ -377,7 +377,7 @@ class World:
         for symbol, state in ledgers_of(self._collector.journal).items():
             if symbol not in self.begins:
                 is_wanted = state.gaps and state.gaps[0].is_start
-                time = state.gaps[0].since_ms if is_wanted else state.last_time
+                time = state.gaps[0].since_ms if is_wanted else state.last_time or 0
                 self.begins[symbol] = time - time % self.schedule.interval
 
     def _unrest(self) -> str:
@@ -401,7 +401,8 @@ class World:
                 continue  # there was nobody, or no word of any trade, to begin with
             if state and state.next_id is None and not collector.first_times:
                 continue  # no word of any trade has come since the start
-            if state and state.next_id is None and tape.trades[-1].time < state.last_time:
+            wanted_since = 0 if state is None else state.last_time or 0
+            if state and state.next_id is None and tape.trades[-1].time < wanted_since:
                 continue  # nor any trade since
             if state is None or state.next_id is None or state.next_id <= tape.ids[-1]:
                 return f"{symbol}: trades up to {tape.ids[-1]}, {state}"

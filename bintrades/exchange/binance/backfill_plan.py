@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from bintrades.core.backfill_result import BackfillResult
 from bintrades.core.gap_queue import BackfillTiming, GapQueue
-from bintrades.core.ledger import DISORDER_MS
+from bintrades.core.gap_ranges import DISORDER_MS
 from bintrades.model import GapCause
 
 if TYPE_CHECKING:

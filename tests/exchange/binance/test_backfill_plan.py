@@ -17,7 +17,8 @@ from msgspec.structs import replace
 from bintrades.core.aggregator import Aggregator
 from bintrades.core.backfill_result import BackfillResult
 from bintrades.core.gap_queue import FIRST_RETRY_S, LONGEST_RETRY_S, BackfillTiming
-from bintrades.core.ledger import DISORDER_MS, LedgerState
+from bintrades.core.gap_ranges import DISORDER_MS
+from bintrades.core.ledger import LedgerState
 from bintrades.core.write_batch import Checkpoint
 from bintrades.exchange.binance.backfill_plan import (
     Aggregate,
@@ -177,7 +178,9 @@ class Story:
     def repair_for(self, duration_ms: int) -> None:
         """Go on without live trades, until nothing is missing or for so long."""
         end = self.now + duration_ms
-        while self.now < end and any(self.aggregator.gap_set(symbol).missing for symbol in SYMBOLS):
+        while self.now < end and any(
+            self.aggregator.series[symbol].gap_set.missing for symbol in SYMBOLS
+        ):
             self._pass(250)
             self._step()
         self._collect()
@@ -197,7 +200,7 @@ class Story:
     def _tell(self, symbol: str) -> None:
         """Let the plan hear of the gaps a little later, as it does of what went before."""
         at = max(self.now + self.rng.choice([0, 1, 300]), *(u[0] for u in self._updates[-1:]), 0)
-        gaps = self.aggregator.take_gap_set(symbol)
+        gaps = self.aggregator.series[symbol].take_gap_set()
         if gaps is not None:
             self._updates.append((at, gaps))
 
@@ -238,7 +241,7 @@ def test_every_gap_is_closed_in_the_end_and_the_bars_are_those_of_all_trades(see
     story.go()
 
     assert {
-        symbol: story.aggregator.gap_set(symbol).missing for symbol in SYMBOLS
+        symbol: story.aggregator.series[symbol].gap_set.missing for symbol in SYMBOLS
     } == dict.fromkeys(SYMBOLS, ())
     assert story.written.closed == bars_of(story.wanted)
     assert story.plan.next_request(story.now, NOON) is None
@@ -265,7 +268,7 @@ def test_without_single_trades_all_that_aggregates_tell_is_filled_and_the_rest_w
 
     assert story.not_found_count <= 2
     for symbol in SYMBOLS:
-        gaps = story.aggregator.gap_set(symbol).missing
+        gaps = story.aggregator.series[symbol].gap_set.missing
         missing = {i for gap in gaps for i in range(gap.first_id, gap.last_id + 1)}
         for _, each in story.databases[symbol].aggregates:
             assert not missing.issuperset(range(each.first_id, each.last_id + 1))
@@ -273,7 +276,7 @@ def test_without_single_trades_all_that_aggregates_tell_is_filled_and_the_rest_w
 
     story.has_single_trades = True
     story.repair_for(2 * HOUR)
-    assert not any(story.aggregator.gap_set(symbol).missing for symbol in SYMBOLS)
+    assert not any(story.aggregator.series[symbol].gap_set.missing for symbol in SYMBOLS)
     assert story.written.closed == bars_of(story.wanted)
 
 
@@ -1162,13 +1165,13 @@ def test_abandoned_and_absent_parts_end_up_on_record_as_such() -> None:
         *aggregates((18, 30), (33, 40), first=101),
     ]
     aggregator.fill(plan.on_aggregates(request, page, now=0))
-    (old, hole) = aggregator.gap_set(BTC).missing
+    (old, hole) = aggregator.series[BTC].gap_set.missing
     assert (old.first_id, old.last_id, old.is_abandoned) == (5, 17, True)
     assert (hole.first_id, hole.last_id, hole.is_abandoned) == (31, 32, False)
     for minutes in (0, 1, 10):
         now = minutes * MINUTE + FIRST_REQUEST_AFTER_MS
         for _ in range(2):
-            update(plan, BTC, aggregator.gap_set(BTC).missing, now=0)
+            update(plan, BTC, aggregator.series[BTC].gap_set.missing, now=0)
             look = request_of(plan, now, clock=NOON)
             if isinstance(look, TradesRequest):
                 aggregator.fill(plan.on_trades(look, rows(30, 33), now))
@@ -1177,9 +1180,9 @@ def test_abandoned_and_absent_parts_end_up_on_record_as_such() -> None:
                 around = aggregates((18, 30), (33, 40), first=101)
                 aggregator.fill(plan.on_aggregates(look, around, now))
 
-    assert aggregator.gap_set(BTC).missing == (old,)
+    assert aggregator.series[BTC].gap_set.missing == (old,)
     assert [
-        (gap.first_id, gap.last_id, gap.absent_at) for gap in aggregator.gap_set(BTC).absent
+        (gap.first_id, gap.last_id, gap.absent_at) for gap in aggregator.series[BTC].gap_set.absent
     ] == [(31, 32, NOON)]
     assert aggregator.collect().resolved == [(BTC, 31, 32, GapOutcome.ABSENT)]
 
@@ -1206,10 +1209,10 @@ def test_a_large_gap_costs_few_requests() -> None:
     aggregator.connected([BTC], 0)
     aggregator.add([trades[0], trades[-1]], 0)
     plan = new_plan(24 * HOUR)
-    update(plan, BTC, aggregator.gap_set(BTC).missing, -1_000)
+    update(plan, BTC, aggregator.series[BTC].gap_set.missing, -1_000)
     requests: Counter[type] = Counter()
     now = 0
-    while gaps := aggregator.gap_set(BTC).missing:
+    while gaps := aggregator.series[BTC].gap_set.missing:
         now += 250
         update(plan, BTC, gaps, now)
         request = plan.next_request(now, aggregator.clock(now))
