@@ -33,8 +33,8 @@ class IdleDetector:
         # A trade that REST has had since _awaited_at, but the stream has not brought.
         self._awaited_id: int | None = None
         self._awaited_at = 0
-        self.listening_since = 0
-        """When it was connected, on the exchange's clock; 0: not known yet."""
+        self.listening_since: int | None = None
+        """When it was connected, on the exchange's clock; None: not known yet."""
 
     def is_suspect(self, idle_ms: int, connected_ms: int, exchange_time: int) -> bool:
         """Whether a connected stream, idle for so long, is to be checked now.
@@ -42,7 +42,7 @@ class IdleDetector:
         Call it every few seconds: what is usual is learned from one call to the next. It is true
         again only when the stream has been idle for twice as long.
         """
-        if not self.listening_since:
+        if self.listening_since is None and exchange_time:
             self.listening_since = exchange_time
         if idle_ms < self._idle_ms:  # it has traded since the last look
             self._usual_idle_ms = max(self._listened_ms, self._usual_idle_ms // 2)
@@ -81,7 +81,7 @@ class IdleDetector:
         It is checked again only after as long as is usual.
         """
         self._suspect_after_ms = self._idle_ms + self._patience_ms
-        return time >= self.listening_since
+        return self.listening_since is None or time >= self.listening_since
 
     @property
     def _patience_ms(self) -> int:

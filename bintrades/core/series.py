@@ -113,13 +113,14 @@ class Series:
         self._changes = changes
         self._ledger = Ledger(checkpoint.ledger if checkpoint else None)
         self._saved = self._ledger.state  # as last collected; None: its open bars are other ones
-        self._save_by = 0  # when what is not saved must be; monotonic; 0: nobody has asked yet
+        # When what is not saved must be; monotonic; None: nobody has asked yet.
+        self._save_by: int | None = None
         self._buckets: dict[int, Bucket] = {}
         # The bucket of the last trade, most often the next one's. None when all is saved, so that
         # the first trade thereafter goes the long way: there is something to save again.
         self._current: Bucket | None = None
         # Newest open time of which a bar may be stored.
-        self._closed_through = checkpoint.closed_through if checkpoint else -1
+        self._closed_through = checkpoint.closed_through if checkpoint else None
         self._event_time = 0  # newest `E` of this symbol; 0: none since the start
         self._market_time = 0  # the market's clock at that moment
         self._heard_at = 0  # when its last trade came, or listening began; monotonic
@@ -166,7 +167,7 @@ class Series:
         self._heard_at = self._heard_at or now
         if self._connections == 1:
             self._connected_at = now
-            self._idle.listening_since = 0
+            self._idle.listening_since = None
             if self._event_time:
                 self._gap_cause = GapCause.RECONNECT
 
@@ -339,14 +340,14 @@ class Series:
             return True
         if ledger.absent != saved.absent:
             return True
-        if not self._save_by:
+        if self._save_by is None:
             self._save_by = now + SAVE_WITHIN_MS // 2 + self.save_delay_ms
         return now >= self._save_by
 
     def checkpoint(self) -> None:
         """Hand out all that is needed to go on after a restart, if it has changed."""
         self._current = None
-        self._save_by = 0
+        self._save_by = None
         state = self._ledger.state
         if state is None or state == self._saved:
             return  # a trade that changes a bar changes the ledger, too
@@ -391,7 +392,9 @@ class Series:
 
     @property
     def _bars_end(self) -> int:
-        return max(self._buckets, default=self._closed_through) + self._interval
+        """When the newest bar ends, or 0 if there was none."""
+        newest = max(self._buckets, default=self._closed_through)
+        return 0 if newest is None else newest + self._interval
 
     def _restart_ids(self) -> None:
         """Begin another numbering behind all bars: ids of two numberings do not mix in one."""
@@ -456,7 +459,7 @@ class Series:
 
     def _keep(self, bucket: Bucket) -> bool:
         """Keep a new bucket open, unless its bar may be stored already: then amend that one."""
-        if bucket.open_time <= self._closed_through:
+        if self._closed_through is not None and bucket.open_time <= self._closed_through:
             bar = bucket.bar(self.symbol, self.key.market, is_closed=True)
             self._changes.amend((self.symbol, bucket.open_time), bar)
             return False
@@ -471,7 +474,8 @@ class Series:
                 break
             self._finish(bucket, is_closed=True)
             del self._buckets[open_time]
-            self._closed_through = max(self._closed_through, open_time)
+            if self._closed_through is None or open_time > self._closed_through:
+                self._closed_through = open_time
             self._saved = None
         self._current = None
         self._reschedule()

@@ -42,13 +42,13 @@ class UnknownIds:
             index += 1
         return first_id > last_id
 
-    def known_id_before(self, first_id: int) -> int:
-        """Return the highest id known to exist below the gap that begins at *first_id*, or -1."""
+    def stretch_from(self, first_id: int) -> int:
+        """Return the lowest id from which on none is known to exist, up to a gap's *first_id*."""
         index = bisect_left(self._gaps, first_id, key=first_id_of)
         while index and self._gaps[index - 1].last_id == first_id - 1:
             index -= 1
             first_id = self._gaps[index].first_id
-        return first_id - 1
+        return first_id
 
     def is_enclosed(self, gap: Gap, rows: Sequence[TradeRange], *, is_from_zero: bool) -> bool:
         """Whether *rows* hold the trades right before and right after *gap*, and none in it.

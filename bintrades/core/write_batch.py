@@ -24,7 +24,9 @@ class Checkpoint(msgspec.Struct, frozen=True):
 
     ledger: LedgerState
     open_bars: tuple[Bar, ...] = ()  # each as far as it has come
-    closed_through: int = -1  # newest open time of which a bar may be stored
+    closed_through: int | None = (
+        None  # newest open time of which a bar may be stored; None: of none
+    )
 
 
 @dataclass(slots=True)
@@ -49,7 +51,7 @@ class WriteBatch:
         return any((self.finished, self.amendments, self.checkpoints, self.ban))
 
     def amend(self, key: Key, part: Bar) -> None:
-        """Note that the trades in *part* belong to a bar that left memory."""
+        """Have the trades in *part* join their bar, which has left memory."""
         for bars in (self.finished, self.amendments):
             if key in bars:
                 bars[key] = bars[key].merge(part)
@@ -57,7 +59,7 @@ class WriteBatch:
         self.amendments[key] = part
 
     def lose(self, symbol: str, gaps: Sequence[Gap]) -> None:
-        """Note that trades of *symbol* which were had are missing again, with all of their bars.
+        """Have trades of *symbol* which were had be missing again, with all of their bars.
 
         Late trades of those bars are missing with them: all will come together.
         """

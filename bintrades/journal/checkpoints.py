@@ -15,6 +15,7 @@ from bintrades.journal.rows import (
     checkpoint_from_row,
     checkpoint_row,
     decode_open_bars,
+    known_through,
 )
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def read_closed_through(connection: sqlite3.Connection, symbol: str) -> int | No
         "SELECT closed_through FROM checkpoints WHERE symbol = ?", (symbol,)
     ).fetchone()
     with reading_rows():
-        return int(row[0]) if row is not None and row[0] >= 0 else None
+        return known_through(int(row[0])) if row is not None else None
 
 
 def open_bars(connection: sqlite3.Connection, symbol: str | None = None) -> Iterator[Bar]:

@@ -87,7 +87,7 @@ def lost_gaps(
         if open_time in still_open:
             continue  # it goes on from its checkpoint
         last = checkpoint.closed_through if open_time == _ALL else open_time
-        until = last + interval_ms - 1
+        until = 0 if last is None else last + interval_ms - 1
         if span is not None and span.holds(open_time):
             span.until_ms = until
             continue
@@ -221,7 +221,9 @@ def lacks_newest(
     Those up to *gone_through* were pruned, or lost with an earlier file. Raises sqlite3.Error.
     """
     through = checkpoint.closed_through
-    if through <= gone_through or connection.execute(GET_BAR, (symbol, through)).fetchone():
+    if through is None or through <= gone_through:
+        return False
+    if connection.execute(GET_BAR, (symbol, through)).fetchone():
         return False
     row, _ = neighbours(connection, symbol, through)
     if row is None or not isinstance(row[_LAST_ID], int):
@@ -259,7 +261,7 @@ def rebuilt(
     state = LedgerState(last[_LAST_ID] + 1, last[_LAST_TIME], known, absent)
     beginning = next((gap for gap in gaps if gap.is_start and count < _FEW), None)
     lost = _of_open_bars(rows, (*id_ranges(known), *absent), beginning, kind.interval_ms)
-    return Checkpoint(with_lost(state, lost), open_bars, max(closed, default=-1))
+    return Checkpoint(with_lost(state, lost), open_bars, max(closed, default=None))
 
 
 def _of_open_bars(

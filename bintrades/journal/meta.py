@@ -166,7 +166,8 @@ def read_lost_through(
         return {} if text is None else msgspec.json.decode(text, type=dict[str, int])
     except msgspec.DecodeError:  # any bar may be among them
         log_mended(_LOST_THROUGH, text)
-        return {symbol: each.closed_through for symbol, each in checkpoints.items()}
+        through = {symbol: each.closed_through for symbol, each in checkpoints.items()}
+        return {symbol: last for symbol, last in through.items() if last is not None}
 
 
 def put_lost_through(connection: sqlite3.Connection, lost_through: Mapping[str, int]) -> None:

@@ -165,5 +165,6 @@ def read_pruned(
         if not isinstance(through, int):  # any bar may be among them
             log_mended(f"pruned {symbol}", through)
             checkpoint = checkpoints.get(symbol)
-            pruned[symbol] = checkpoint.closed_through if checkpoint is not None else -1
+            newest = checkpoint.closed_through if checkpoint is not None else None
+            pruned[symbol] = -1 if newest is None else newest
     return pruned

@@ -110,12 +110,12 @@ class Restorer:
         self, checkpoints: Mapping[str, Checkpoint], reason: str
     ) -> dict[str, list[Gap]]:
         """Give up the bars of the past, of which stores may have any; return their gaps."""
-        through = {symbol: each.closed_through for symbol, each in checkpoints.items()}
+        known = {symbol: each.closed_through for symbol, each in checkpoints.items()}
+        through = {symbol: last for symbol, last in known.items() if last is not None}
         self._state.lost_through = self._state.lost_through | through
         return {
             symbol: [unknown_gap(0, last + self._interval - 1, reason)]
             for symbol, last in through.items()
-            if last >= 0
         }
 
     def save(self, checkpoints: Mapping[str, Checkpoint]) -> None:

@@ -28,6 +28,9 @@ GAP_COLUMNS = "first_id, last_id, since, until, cause, attempts, last_error, is_
 
 CHECKPOINT_COLUMNS = "next_id, last_time, open_bars, closed_through"
 
+NONE_CLOSED = -1
+"""The closed_through of a symbol of which no bar has closed, as it is stored."""
+
 _open_bars = msgspec.json.Decoder(tuple[Bar, ...])
 _CAUSES = frozenset(GapCause)
 
@@ -151,7 +154,8 @@ def checkpoint_row(checkpoint: Checkpoint) -> Row:
     ledger = checkpoint.ledger
     last_time = 0 if ledger.last_time is None else ledger.last_time
     open_bars = encode_open_bars(checkpoint.open_bars)
-    return ledger.next_id, last_time, open_bars, checkpoint.closed_through
+    through = checkpoint.closed_through
+    return ledger.next_id, last_time, open_bars, NONE_CLOSED if through is None else through
 
 
 def checkpoint_from_row(
@@ -169,7 +173,12 @@ def checkpoint_from_row(
         if beyond:
             raise ValueError(f"at id {next_id}, although {beyond[0]} was known")
     state = LedgerState(next_id, known_time(next_id, last_time), gaps, absent)
-    return Checkpoint(state, bars, closed_through)
+    return Checkpoint(state, bars, known_through(closed_through))
+
+
+def known_through(closed_through: int) -> int | None:
+    """Return the closed_through of a checkpoint that was stored, where NONE_CLOSED is none."""
+    return None if closed_through <= NONE_CLOSED else closed_through
 
 
 def known_time(next_id: int | None, last_time: int) -> int | None:

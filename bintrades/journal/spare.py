@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from bintrades.core.ledger import LedgerState
 from bintrades.core.write_batch import Checkpoint
 from bintrades.journal.meta import Kind
-from bintrades.journal.rows import known_time, with_kind
+from bintrades.journal.rows import NONE_CLOSED, known_through, known_time, with_kind
 from bintrades.util.logs import LimitedLog
 
 if TYPE_CHECKING:
@@ -132,11 +132,13 @@ def _with_each(spare: Spare, change: Callable[[Checkpoint], Checkpoint]) -> Spar
 
 
 def _stored(checkpoint: Checkpoint) -> Checkpoint:
-    """Return *checkpoint* as earlier programs read it as well: with 0 for what is not known."""
-    ledger = checkpoint.ledger
-    if ledger.last_time is not None:
-        return checkpoint
-    return replace(checkpoint, ledger=replace(ledger, last_time=0))
+    """Return *checkpoint* as earlier programs read it, too: a number stands for what is unknown."""
+    if checkpoint.ledger.last_time is None:
+        ledger = replace(checkpoint.ledger, last_time=0)
+        checkpoint = replace(checkpoint, ledger=ledger)
+    if checkpoint.closed_through is None:
+        checkpoint = replace(checkpoint, closed_through=NONE_CLOSED)
+    return checkpoint
 
 
 def _read(checkpoint: Checkpoint) -> Checkpoint:
@@ -148,7 +150,12 @@ def _read(checkpoint: Checkpoint) -> Checkpoint:
     ledger = checkpoint.ledger
     last_time = known_time(ledger.next_id, ledger.last_time or 0)
     gaps = tuple(replace(with_kind(gap), absent_at=None) for gap in ledger.gaps)
-    return replace(checkpoint, ledger=replace(ledger, last_time=last_time, gaps=gaps))
+    through = checkpoint.closed_through
+    return replace(
+        checkpoint,
+        ledger=replace(ledger, last_time=last_time, gaps=gaps),
+        closed_through=None if through is None else known_through(through),
+    )
 
 
 def before_unfinished(
@@ -176,6 +183,7 @@ def before_unfinished(
         if not gap.has_ids or gap.first_id < first_id
     )
     next_id = None if gap is not None and gap.is_start else first_id
-    closed_through = max(-1, min(checkpoint.closed_through, since - interval_ms))
+    through = checkpoint.closed_through
+    through = None if through is None else known_through(min(through, since - interval_ms))
     absent = tuple(gap for gap in state.absent if gap.last_id < first_id)
-    return Checkpoint(LedgerState(next_id, since, gaps, absent), (), closed_through)
+    return Checkpoint(LedgerState(next_id, since, gaps, absent), (), through)

@@ -85,8 +85,8 @@ class Gap(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """Consecutive trade ids of one symbol that were not received.
 
     The trades in it happened between since_ms, when the last trade before it did, and until_ms,
-    when the first one after it did: the bars that this span touches lack trades. As JSON, in the
-    spare of a journal, it has no defaults: earlier programs have others.
+    when the first one after it did: the bars that this span touches lack trades. JSON, which the
+    spare of a journal is, leaves defaults out: earlier programs had another one for absent_at.
     """
 
     first_id: int

@@ -324,7 +324,7 @@ def test_unknown_ids_are_those_of_all_gaps(unknown: set[int], held_absent: set[i
     assert {i for i in range(42) if ids.is_wanted(i)} == unknown
     for first_id, _ in (*spans(unknown - held_absent), *spans(held_absent)):
         known = [i for i in range(first_id) if i not in unknown]
-        assert ids.known_id_before(first_id) == max(known, default=-1)
+        assert ids.stretch_from(first_id) == max(known, default=-1) + 1
     for first_id, last_id in combinations_with_replacement(range(42), 2):
         assert ids.cover(first_id, last_id) == (set(range(first_id, last_id + 1)) <= unknown)
 

@@ -442,7 +442,7 @@ class BackfillPlan:
         It begins with the trade before that, if that fits into the page as well.
         """
         lowest = gap.last_id + 2 - self._trades_page
-        from_id = self._queue.unknown_ids(symbol).known_id_before(gap.first_id)
+        from_id = self._queue.unknown_ids(symbol).stretch_from(gap.first_id) - 1
         if from_id < lowest:
             from_id = gap.first_id - 1
         from_id = max(0, from_id)
