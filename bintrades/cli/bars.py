@@ -61,7 +61,7 @@ def execute(options: argparse.Namespace) -> int:
     else:
         since_ms = max(0, newest_ms - last_ms) + 1
         pages = reader.pages(symbol, since_ms, newest_ms + 1, options.limit or _NO_LIMIT)
-    print_pieces(FORMS[options.format](pages, *reader.kind()))
+    print_pieces(FORMS[options.format](pages, *reader.scope()))
     return OK
 
 

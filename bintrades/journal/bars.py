@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from bintrades.core.write_batch import Key
-    from bintrades.journal.meta import Kind
+    from bintrades.journal.meta import JournalScope
     from bintrades.journal.rows import Row
     from bintrades.model import Bar
 
@@ -163,19 +163,19 @@ def newest(
     return since_ms, count
 
 
-def read_bar(row: Row, kind: Kind) -> Bar:
+def read_bar(row: Row, scope: JournalScope) -> Bar:
     """Return the bar of a row selected by BAR_COLUMNS. Raises UnreadableRow with its key."""
     try:
-        return bar_from_row(row, kind.market, kind.interval_ms)
+        return bar_from_row(row, scope.market, scope.interval_ms)
     except UnreadableRow as error:
         error.key = (row[0], row[1])
         raise
 
 
-def get_bar(connection: sqlite3.Connection, kind: Kind, key: Key) -> Bar | None:
+def get_bar(connection: sqlite3.Connection, scope: JournalScope, key: Key) -> Bar | None:
     """Return the stored bar of *key*, if there is one. Raises UnreadableRow, sqlite3.Error."""
     row = connection.execute(GET_BAR, key).fetchone()
-    return None if row is None else read_bar(row, kind)
+    return None if row is None else read_bar(row, scope)
 
 
 def count_since(connection: sqlite3.Connection, since_ms: int) -> int:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from bintrades.journal.bars import BARS_AFTER, BARS_DUE, BARS_FROM
 from bintrades.journal.connection import fetch_rows
 from bintrades.journal.damage import UnreadableRow
-from bintrades.journal.meta import read_kind, read_resend_place
+from bintrades.journal.meta import read_resend_place, read_scope
 from bintrades.journal.positions import delete_refused, position_of, put_position, put_refused
 from bintrades.journal.reader import JournalReader
 from bintrades.journal.resend import record_sent
@@ -92,11 +92,11 @@ class Cursor(JournalReader):
     def _readable(self, connection: sqlite3.Connection, rows: list[tuple[Any, ...]]) -> list[Bar]:
         if not rows:
             return []
-        kind = read_kind(connection)
+        scope = read_scope(connection)
         bars = []
         for row in rows:
             try:
-                bars.append(bar_from_row(row, kind.market, kind.interval_ms))
+                bars.append(bar_from_row(row, scope.market, scope.interval_ms))
             except UnreadableRow as error:
                 if not (isinstance(row[0], str) and isinstance(row[1], int)):
                     raise  # it is unknown whose trades they are: the rows beside it may

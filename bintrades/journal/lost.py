@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from typing import Any
 
-    from bintrades.journal.meta import Kind
+    from bintrades.journal.meta import JournalScope
 
 _FIRST_ID, _LAST_ID, _LAST_TIME = 16, 17, 19  # in a row of a bar
 _TELLING = (6, _FIRST_ID, _LAST_ID, 18, _LAST_TIME)  # with the count and the first time
@@ -238,7 +238,7 @@ def rebuilt(
     symbol: str,
     gaps: Sequence[Gap],
     absent: Sequence[Gap],
-    kind: Kind,
+    scope: JournalScope,
 ) -> Checkpoint | None:
     """Return where to go on with *symbol*, by its newest bars; None if it has none.
 
@@ -252,7 +252,7 @@ def rebuilt(
         return None
     last = max(rows, key=lambda row: int(row[_LAST_ID]))
     open_bars = tuple(
-        bar_from_row(row, kind.market, kind.interval_ms) for row in rows if not row[4]
+        bar_from_row(row, scope.market, scope.interval_ms) for row in rows if not row[4]
     )
     closed = [row[1] for row in rows if row[4]]
     known = tuple(gap for gap in gaps if not gap.has_ids or gap.last_id <= last[_LAST_ID])
@@ -260,7 +260,7 @@ def rebuilt(
     absent = tuple(gap for gap in absent if gap.last_id <= last[_LAST_ID])
     state = LedgerState(last[_LAST_ID] + 1, last[_LAST_TIME], known, absent)
     beginning = next((gap for gap in gaps if gap.is_start and count < _FEW), None)
-    lost = _of_open_bars(rows, (*id_ranges(known), *absent), beginning, kind.interval_ms)
+    lost = _of_open_bars(rows, (*id_ranges(known), *absent), beginning, scope.interval_ms)
     return Checkpoint(with_lost(state, lost), open_bars, max(closed, default=None))
 
 

@@ -57,8 +57,8 @@ _NEVER_MS = 10**15
 _place = msgspec.json.Decoder(tuple[int, str])
 
 
-class Kind(msgspec.Struct, frozen=True):
-    """What all bars of a journal have in common."""
+class JournalScope(msgspec.Struct, frozen=True):
+    """The market, interval, exchange and stream that all bars of a journal have in common."""
 
     market: str
     interval_ms: int
@@ -86,8 +86,8 @@ def clear(connection: sqlite3.Connection) -> None:
     connection.execute("DELETE FROM main.facts")
 
 
-def read_kind(connection: sqlite3.Connection) -> Kind:
-    """Return the kind of the bars. Raises sqlite3.Error."""
+def read_scope(connection: sqlite3.Connection) -> JournalScope:
+    """Return the scope of the journal. Raises sqlite3.Error."""
     rows = connection.execute(
         "SELECT name, value FROM facts"
         " WHERE name IN ('exchange', 'market', 'stream', 'interval_ms')"
@@ -95,15 +95,17 @@ def read_kind(connection: sqlite3.Connection) -> Kind:
     facts: dict[str, Any] = {"exchange": "binance", "stream": "trade", **dict(rows)}
     if not all(_can_be(name, facts.get(name)) for name in _CAN_BE):
         raise UnreadableRow(f"market and interval of the bars are invalid: {facts}")
-    return Kind(facts["market"], int(facts["interval_ms"]), facts["exchange"], facts["stream"])
+    return JournalScope(
+        facts["market"], int(facts["interval_ms"]), facts["exchange"], facts["stream"]
+    )
 
 
-def keep_kind(connection: sqlite3.Connection, kind: Kind) -> None:
-    """Refuse to mix bars of another kind into one journal.
+def keep_scope(connection: sqlite3.Connection, scope: JournalScope) -> None:
+    """Keep the scope of a new journal, and refuse to mix bars of another one into a journal.
 
     Raises ConfigError without naming the file, and sqlite3.Error.
     """
-    for name, value in msgspec.structs.asdict(kind).items():
+    for name, value in msgspec.structs.asdict(scope).items():
         here = str(value)
         there = get(connection, name)
         if there == here:

@@ -77,9 +77,9 @@ class JournalReader:
     def bars(self, symbol: str, since_ms: int, until_ms: int, limit: int) -> list[Bar]:
         """Return the newest *limit* bars with since_ms <= open time < until_ms, oldest first."""
         rows = [row for page in self.pages(symbol, since_ms, until_ms, limit) for row in page]
-        kind = self.kind() if rows else ("", 0)
+        scope = self.scope() if rows else ("", 0)
         try:
-            return [bar_from_row(row, *kind) for row in rows]
+            return [bar_from_row(row, *scope) for row in rows]
         except UnreadableRow as error:
             raise JournalDamaged(f"{self.path}: {error}") from error
 
@@ -114,11 +114,11 @@ class JournalReader:
             if not rows:
                 return
 
-    def kind(self) -> tuple[str, int]:
+    def scope(self) -> tuple[str, int]:
         """Return the market and the interval in milliseconds of all bars."""
         with self._reading() as connection:
-            kind = meta.read_kind(connection)
-            return kind.market, kind.interval_ms
+            scope = meta.read_scope(connection)
+            return scope.market, scope.interval_ms
 
     def newest_open_time_ms(self, symbol: str) -> int | None:
         """Return the open time of the symbol's newest bar, if it has one."""

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bintrades.core.write_batch import Checkpoint, Key
-    from bintrades.journal.meta import Kind
+    from bintrades.journal.meta import JournalScope
     from bintrades.model import Bar, Gap
 
 _T = TypeVar("_T")
@@ -50,8 +50,8 @@ class RecoverableFile:
     Raises ConfigError, JournalInUse and JournalError as Journal does.
     """
 
-    def __init__(self, path: Path, kind: Kind) -> None:
-        self.kind = kind
+    def __init__(self, path: Path, scope: JournalScope) -> None:
+        self.scope = scope
         self.lost: dict[str, list[Gap]] = {}  # what is missing again, for whoever builds bars
         self._path = path
         self._identity = (0, 0)  # to notice when somebody has removed the file
@@ -80,7 +80,7 @@ class RecoverableFile:
 
     def get(self, key: Key) -> Bar | None:
         """Return the stored bar of *key*. Raises UnreadableRow, sqlite3.Error."""
-        return get_bar(self.connection, self.kind, key)
+        return get_bar(self.connection, self.scope, key)
 
     def begin_with_gaps(self, symbols: Iterable[str]) -> None:
         """Have each symbol of which nothing is known begin with a gap, if a file was lost."""
@@ -165,7 +165,7 @@ class RecoverableFile:
         try:
             create_schema(connection)
             try:
-                meta.keep_kind(connection, self.kind)
+                meta.keep_scope(connection, self.scope)
             except ConfigError as error:
                 raise ConfigError(f"{self._path}: {error}") from error
             state = read_state(connection)
@@ -176,7 +176,7 @@ class RecoverableFile:
         return connection, state
 
     def _restorer(self, connection: sqlite3.Connection, state: JournalState) -> Restorer:
-        return Restorer(connection, state, self._path, self.kind)
+        return Restorer(connection, state, self._path, self.scope)
 
     # A file that is damaged or gone
 
@@ -199,7 +199,7 @@ class RecoverableFile:
             spare = read_spare(self._path)
             symbols |= spare.checkpoints.keys() if spare is not None else set()
         new = salvage_file(self._path)
-        salvage = Salvage(self._path, new, interval_ms=self.kind.interval_ms, symbols=symbols)
+        salvage = Salvage(self._path, new, interval_ms=self.scope.interval_ms, symbols=symbols)
         salvage.start()
         return salvage
 
@@ -314,7 +314,7 @@ class RecoverableFile:
         checkpoint = self.state.checkpoints.get(symbol) or begun_with_gap(reason)
         with transaction(self.connection):
             bars = self._delete_corrupt(key, reason)
-            interval = self.kind.interval_ms
+            interval = self.scope.interval_ms
             lost = list(lost_gaps(self.connection, symbol, bars, checkpoint, interval))
             after = with_lost_gaps({symbol: checkpoint}, {symbol: lost})[symbol]
             put_checkpoints(self.connection, {symbol: after}, utc_ms())

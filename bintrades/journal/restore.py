@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from bintrades.journal.meta import Kind
+    from bintrades.journal.meta import JournalScope
     from bintrades.journal.state import JournalState
     from bintrades.model import Gap
 
@@ -48,13 +48,13 @@ class Restorer:
     """Restores the state of one opened file, in memory and in the file."""
 
     def __init__(
-        self, connection: sqlite3.Connection, state: JournalState, path: Path, kind: Kind
+        self, connection: sqlite3.Connection, state: JournalState, path: Path, scope: JournalScope
     ) -> None:
         self._connection = connection
         self._state = state
         self._path = path
-        self._kind = kind
-        self._interval = kind.interval_ms
+        self._scope = scope
+        self._interval = scope.interval_ms
 
     def restore(self, reason: str | None) -> None:
         """Restore what a file that was just opened lacks; *reason* is what befell the one before.
@@ -162,14 +162,14 @@ class Restorer:
         for symbol, reason in state.corrupt.items():
             known_gaps, known_absent = gaps.get(symbol, ()), absent.get(symbol, ())
             with reading_rows():  # of the newest bars, which may be corrupt as well
-                found = rebuilt(connection, symbol, known_gaps, known_absent, self._kind)
+                found = rebuilt(connection, symbol, known_gaps, known_absent, self._scope)
             state.checkpoints[symbol] = found or spared.get(symbol) or begun_with_gap(reason)
 
     def _spared_checkpoints(self) -> dict[str, Checkpoint]:
         """Return what is known of the symbols of this journal beside its file."""
         with suppress(ValueError, OSError):
             spare = read_spare(self._path)
-            if spare is not None and spare.kind == self._kind:
+            if spare is not None and spare.scope == self._scope:
                 return spare.checkpoints
         return {}
 
@@ -188,7 +188,7 @@ class Restorer:
         except (ValueError, OSError) as error:
             reason = reason or f"its file is gone, and {spare_file(self._path)} is corrupt: {error}"
             spare = None
-        if spare is not None and spare.kind != self._kind:
+        if spare is not None and spare.scope != self._scope:
             return  # of another journal that was here
         if spare is None and reason is not None:
             log.error(

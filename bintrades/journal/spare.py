@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from bintrades.core.ledger import LedgerState
 from bintrades.core.write_batch import Checkpoint
-from bintrades.journal.meta import Kind
+from bintrades.journal.meta import JournalScope
 from bintrades.journal.rows import NONE_CLOSED, known_through, known_time, with_kind
 from bintrades.util.logs import LimitedLog
 
@@ -47,22 +47,22 @@ class Spare(msgspec.Struct, frozen=True):
     stream: str = "trade"
 
     @classmethod
-    def of(cls, kind: Kind, checkpoints: dict[str, Checkpoint]) -> Spare:
-        """Return the spare of a journal of that kind."""
-        return cls(kind.market, kind.interval_ms, checkpoints, kind.exchange, kind.stream)
+    def of(cls, scope: JournalScope, checkpoints: dict[str, Checkpoint]) -> Spare:
+        """Return the spare of a journal of that scope."""
+        return cls(scope.market, scope.interval_ms, checkpoints, scope.exchange, scope.stream)
 
     @property
-    def kind(self) -> Kind:
-        """The kind of its journal."""
-        return Kind(self.market, self.interval_ms, self.exchange, self.stream)
+    def scope(self) -> JournalScope:
+        """The scope of its journal."""
+        return JournalScope(self.market, self.interval_ms, self.exchange, self.stream)
 
 
 class SpareKeeper:
     """Writes the spare of one journal. Belongs to the writer's thread."""
 
-    def __init__(self, journal: Path, kind: Kind) -> None:
+    def __init__(self, journal: Path, scope: JournalScope) -> None:
         self._journal = journal
-        self._kind = kind
+        self._scope = scope
         self._written_at: float | None = None
         self._limited = LimitedLog(log, every_s=_EVERY_S)
 
@@ -79,11 +79,11 @@ class SpareKeeper:
         """Save where to go on; *bar_at* returns the stored bar of a symbol and an open time."""
         self._written_at = time.monotonic()
         before = {
-            symbol: before_unfinished(checkpoint, partial(bar_at, symbol), self._kind.interval_ms)
+            symbol: before_unfinished(checkpoint, partial(bar_at, symbol), self._scope.interval_ms)
             for symbol, checkpoint in checkpoints.items()
         }
         try:
-            write_spare(self._journal, Spare.of(self._kind, before))
+            write_spare(self._journal, Spare.of(self._scope, before))
         except OSError as error:
             self._limited.warning(
                 "spare_file_failed",

@@ -23,7 +23,7 @@ from bintrades.journal import meta
 from bintrades.journal.bars import PUT_BAR, pages, read_bar
 from bintrades.journal.checkpoints import put_checkpoints
 from bintrades.journal.connection import transaction
-from bintrades.journal.meta import Kind
+from bintrades.journal.meta import JournalScope
 from bintrades.journal.pruning import MARK_EVERY_MS, Pruned, mark, prune
 from bintrades.journal.recovery import RecoverableFile
 from bintrades.journal.rows import bar_row
@@ -72,11 +72,11 @@ class Journal:
     ) -> None:
         self.path = path
         self.has_more_to_prune = False  # whether the last prune() left bars that it can delete
-        self._kind = Kind(market, interval_ms, exchange, stream)
+        self._scope = JournalScope(market, interval_ms, exchange, stream)
         self._mark_every = mark_every_ms
-        self._file = RecoverableFile(path, self._kind)
+        self._file = RecoverableFile(path, self._scope)
         self._wal_limit = WalLimit(path)
-        self._spare = SpareKeeper(path, self._kind)
+        self._spare = SpareKeeper(path, self._scope)
         self._is_leaked = False
         self._limited = LimitedLog(log, every_s=_LIMITED_EVERY_S)
 
@@ -175,7 +175,7 @@ class Journal:
 
         def delete() -> Pruned:
             connection, state = self._file.connection, self._file.state
-            interval_ms = self._kind.interval_ms
+            interval_ms = self._scope.interval_ms
             return prune(connection, state, interval_ms, names, before_ms, had_for_a_while)
 
         count, self.has_more_to_prune = self._file.with_recovery(delete)
@@ -329,7 +329,7 @@ class Journal:
         then.
         """
         symbol, open_time = key
-        state, interval = self._file.state, self._kind.interval_ms
+        state, interval = self._file.state, self._scope.interval_ms
         if open_time > state.pruned_through.get(symbol, -1):
             return False
         checkpoint = state.checkpoints.get(symbol)
@@ -359,10 +359,10 @@ class Journal:
         """Yield the stored bars whose completeness may differ now that gaps came or went."""
         for symbol, (before, after) in changed.items():
             for since, until in changed_spans(before, after):
-                first = since - self._kind.interval_ms + 1
+                first = since - self._scope.interval_ms + 1
                 for page in pages(self._file.connection, symbol, first, until + 1):
                     for row in page:
-                        yield read_bar(row, self._kind)
+                        yield read_bar(row, self._scope)
 
     def _record_late(self, late: Sequence[Bar], at: int) -> list[tuple[str, int, int, GapOutcome]]:
         """Keep on record what came too late for its bar; return how its gap ends."""
@@ -400,7 +400,7 @@ class Journal:
         state = self._file.state
         ranges = {symbol: list(known) for symbol, known in state.reopened.items()}
         for symbol, gap in batch.reopened:
-            if gap.since_ms < state.pruned_through.get(symbol, -1) + self._kind.interval_ms:
+            if gap.since_ms < state.pruned_through.get(symbol, -1) + self._scope.interval_ms:
                 ranges.setdefault(symbol, []).append((gap.first_id, gap.last_id))
         for symbol in ranges.keys() & changed:
             gaps = id_ranges(checkpoints[symbol].ledger.gaps)

@@ -29,7 +29,7 @@ OPTIONS = "OPTIONS"
 """Where a class, a module or an object declares its options: a tuple of Option."""
 
 
-class Kind:
+class StoreKind:
     """A plugin; found is what its drop-in file or its entry point gave."""
 
     def __init__(self, name: str, found: object) -> None:

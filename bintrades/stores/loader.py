@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from bintrades.errors import ConfigError
 from bintrades.stores.finder import Finder, drop_ins, installed
-from bintrades.stores.kind import Kind
+from bintrades.stores.kind import StoreKind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -63,13 +63,13 @@ class _Shelf:
 
     def __init__(self, folder: Path) -> None:
         self._finder = Finder(folder)
-        self._kinds: dict[str, Kind] = {}
+        self._kinds: dict[str, StoreKind] = {}
         self._single: dict[int, str] = {}  # the store that has what cannot be made twice
 
     def store(self, name: str, plugin: str) -> Store:
         """Return a store of *plugin*, called *name*; raises ConfigError with every problem."""
         if plugin not in self._kinds:
-            self._kinds[plugin] = Kind(plugin, self._finder.load(plugin))
+            self._kinds[plugin] = StoreKind(plugin, self._finder.load(plugin))
         kind = self._kinds[plugin]
         first = name if kind.is_class else self._single.setdefault(kind.identity, name)
         if first != name:

@@ -132,7 +132,7 @@ class QueueingHandler(logging.Handler):
         self._counting = threading.RLock()  # for those who log; a destructor may do so at any time
         self._put_bytes = self._dropped = 0
         self._taken_bytes = self._failed = 0  # counted by the thread that writes
-        self._published = 0
+        self._reported = 0
         self._silent_until = 0.0
         self._stderr = _stderr()
         self._thread = threading.Thread(target=self._write, name="log-writer", daemon=True)
@@ -196,10 +196,10 @@ class QueueingHandler(logging.Handler):
 
     def _write_line(self, line: bytes) -> None:
         lost = self.lost_lines
-        if lost > self._published:
-            line = self._word_of_loss(lost - self._published) + line
+        if lost > self._reported:
+            line = self._word_of_loss(lost - self._reported) + line
         self._sink.write(line)
-        self._published = max(self._published, lost)
+        self._reported = max(self._reported, lost)
 
     def _word_of_loss(self, count: int) -> bytes:
         record = logging.LogRecord(
