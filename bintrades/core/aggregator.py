@@ -87,7 +87,6 @@ class Aggregator:
         for symbol in checkpoints.keys() & self.series.keys():
             series = self._make_series(self.series[symbol].key, checkpoints[symbol])
             self.series[symbol] = series
-            self._wakes_at[symbol] = NEVER
             self._wake(series, series.due)
         self._spread_saves()
 
