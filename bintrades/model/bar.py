@@ -117,6 +117,9 @@ class Bar(msgspec.Struct, frozen=True, gc=False, array_like=True):
         Within one epoch more trades win; of equally many, the bar that is closed, then the one
         that is complete. The version comes last, since it counts within one journal only: a second
         collector, or one that lost its journal, begins with 1 again.
+
+        The journal's own row of a bar may become incomplete again at the same trade count, when a
+        gap opens later that touches the bar.
         """
         rank: tuple[int, int, bool, bool, int] = _rank(self)
         return rank

@@ -44,7 +44,7 @@ class DeliverySnapshot:
 
     store: str
     delivered_count: int  # since the start
-    error: str | None  # None: the store is well
+    error: str | None  # None: the last attempt succeeded
     behind_ms: int  # since nothing was left for it
 
 
@@ -67,7 +67,7 @@ class Delivery(Worker):
     ) -> None:
         super().__init__(f"deliver-{store.name}", on_failure, runtime)
         self.delivered_count = 0
-        self.last_error: str | None = None  # None: the store is well
+        self.last_error: str | None = None  # None: the last attempt succeeded
         self.caught_up_at_ms = self._runtime.now()  # monotonic: when nothing was left for it
         self.has_taken_all = False  # at the end, when it has
         self._store = store

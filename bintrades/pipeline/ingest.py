@@ -112,7 +112,7 @@ class Ingest:
         self.unknown_count = 0
         self.lag_ms = 0  # local clock minus `E` of the newest trade, both clocks' errors included
         self.delay_ms = 0  # for which the oldest event that is known of has waited to be handled
-        self.journal_error: str | None = None  # None: the journal is well
+        self.journal_error: str | None = None  # None: it can be written
         self._aggregator = aggregator
         self._journal = journal
         self._decode = decode
