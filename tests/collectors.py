@@ -10,8 +10,8 @@ from bintrades.app.collector import Collector, Resources, Supervisor
 from bintrades.app.figures import Process
 from bintrades.app.health import CollectorState
 from bintrades.config.loader import (
-    BinanceConfig,
     Config,
+    ExchangeConfig,
     JournalConfig,
     RepairConfig,
     StoresConfig,
@@ -48,14 +48,16 @@ class Stage:
         config = Config(
             path=path.with_name("bintrades.ini"),
             folder=path.parent,
-            binance=BinanceConfig(stream_url="ws://127.0.0.1:9", rest_url="http://127.0.0.1:9"),
+            exchange_options=ExchangeConfig(
+                stream_url="ws://127.0.0.1:9", rest_url="http://127.0.0.1:9"
+            ),
             repair=RepairConfig(enabled=is_repairing),
             journal=JournalConfig(path=path),
             stores=StoresConfig(enabled=("jsonl",)),
             store_options={"jsonl": {}},
         )
         self.exchange = EXCHANGES["binance"].open(
-            config.binance, system_network(), weight_share=50, banned_for_ms=0
+            config.exchange_options, system_network(), weight_share=50, banned_for_ms=0
         )
         process = Process()
         process.state = CollectorState.RUNNING

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from bintrades.core.write_batch import WriteBatch
-from bintrades.model import EXACT, Bar, SeriesKey, Trade
+from bintrades.model import EXACT, Bar, IdLaw, SeriesKey, Trade
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -34,7 +34,7 @@ decimals = st.decimals(
 
 def spot_series(symbols: Iterable[str]) -> list[SeriesKey]:
     """Return the series of *symbols* on a spot market."""
-    return [SeriesKey("binance", "spot", symbol) for symbol in symbols]
+    return [SeriesKey("binance", "spot", symbol, "trade", IdLaw.DENSE) for symbol in symbols]
 
 
 def make_trade(

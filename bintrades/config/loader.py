@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from bintrades.config.ini import Entry, Header, Ini, read_ini
 from bintrades.config.schema import (
-    BINANCE,
-    DEFAULT_MARKET,
+    DEFAULT_EXCHANGE,
     OPTIONS,
     SECTIONS,
     BarsConfig,
-    BinanceConfig,
+    ExchangeConfig,
     JournalConfig,
     LoggingConfig,
+    Place,
     PluginsConfig,
     RepairConfig,
     StoresConfig,
@@ -27,6 +27,7 @@ from bintrades.config.schema import (
 )
 from bintrades.config.types import plugin_name
 from bintrades.errors import ConfigError
+from bintrades.exchange.registry import EXCHANGES
 from bintrades.exchange.symbols import is_pattern, select
 from bintrades.options.option import PLUGIN
 from bintrades.options.types import FaultyValueError
@@ -36,12 +37,10 @@ from bintrades.util.text import did_you_mean, one_line, passwords_of_uris, remem
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from bintrades.exchange.port import MarketFacts
-
 __all__ = [
     "BarsConfig",
-    "BinanceConfig",
     "Config",
+    "ExchangeConfig",
     "JournalConfig",
     "LoggingConfig",
     "PluginsConfig",
@@ -62,6 +61,7 @@ _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 class Config:
     """A whole configuration, valid in itself.
 
+    exchange is the name of the one that is collected from, and exchange_options its section.
     folder is where relative paths start: that of the file, or its parent when that is called etc.
     store_options has, for each enabled store and no other, its section as it stands in the file,
     with the environment variables put in but without `plugin`, which is in store_plugins: of which
@@ -71,7 +71,8 @@ class Config:
 
     path: Path
     folder: Path
-    binance: BinanceConfig = dataclasses.field(default_factory=BinanceConfig)
+    exchange: str = DEFAULT_EXCHANGE
+    exchange_options: ExchangeConfig = dataclasses.field(default_factory=ExchangeConfig)
     symbols: SymbolsConfig = dataclasses.field(default_factory=SymbolsConfig)
     bars: BarsConfig = dataclasses.field(default_factory=BarsConfig)
     repair: RepairConfig = dataclasses.field(default_factory=RepairConfig)
@@ -83,16 +84,6 @@ class Config:
     store_plugins: dict[str, str] = dataclasses.field(default_factory=dict)
     given: frozenset[tuple[str, str]] = dataclasses.field(default_factory=frozenset, compare=False)
     """Sections and names of the options that stand in the file."""
-
-    @property
-    def exchange(self) -> str:
-        """The exchange that is collected from, by the name of its section."""
-        return "binance"
-
-    @property
-    def exchange_options(self) -> BinanceConfig:
-        """The section of that exchange."""
-        return self.binance
 
     @property
     def retention_ms(self) -> int | None:
@@ -172,14 +163,17 @@ class _Loader:
         self._environ = environ
         self.secrets: set[str] = set()
         self._problems = list(ini.problems)
+        named = [header for header in ini.headers if header.section in EXCHANGES]
+        self._exchange = named[0].section if named else DEFAULT_EXCHANGE
         self._options = OPTIONS
-        self._values: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
+        self._values: dict[str, dict[str, Any]] = {}
         self._lines: dict[tuple[str, str], Entry] = {}
 
     def load(self) -> Config:
-        self._options = options_of(self._market())
+        self._options = options_of(self._place())
+        self._values = {section: {} for section in self._options}
         for entry in self._ini.entries:
-            if entry.section in SECTIONS:
+            if entry.section in self._options:
                 self._read(entry)
         enabled = self._value("stores", "enabled")
         for header in self._ini.headers:
@@ -196,19 +190,21 @@ class _Loader:
             store_options={name: each for name, each in store_options.items() if each is not None},
             store_plugins={name: kind for name, kind in store_plugins.items() if kind is not None},
             given=frozenset(self._lines),
-            **{section: self._section(section) for section in SECTIONS},
+            exchange=self._exchange,
+            exchange_options=self._section(self._exchange, ExchangeConfig),
+            **{section: self._section(section, kind) for section, kind in SECTIONS.items()},
         )
 
-    def _market(self) -> MarketFacts:
+    def _place(self) -> Place:
         """Return the market that the file names, wherever in it; what is wrong is said later."""
         named = [
-            entry
+            entry.value
             for entry in self._ini.entries
-            if (entry.section, entry.option) == ("binance", "market")
+            if (entry.section, entry.option) == (self._exchange, "market")
         ]
-        text = named[-1].value if named else DEFAULT_MARKET.name
+        text = named[-1] if named else ""
         expanded = _VARIABLE.sub(lambda match: self._environ.get(match[1] or "", ""), text)
-        return BINANCE.get(expanded.lower(), DEFAULT_MARKET)
+        return Place.of(self._exchange, expanded)
 
     def problems(self) -> list[str]:
         """What load() found, in the file's order."""
@@ -238,7 +234,12 @@ class _Loader:
 
     def _check_header(self, header: Header, enabled: tuple[str, ...]) -> None:
         section = header.section
-        if section in SECTIONS:
+        if section in self._options:
+            return
+        if section in EXCHANGES:
+            self._problems.append(
+                (header.line, f"[{section}]: a second exchange; allowed: [{self._exchange}] alone")
+            )
             return
         store = section.removeprefix(_STORE)
         known = {other.section for other in self._ini.headers}
@@ -251,8 +252,9 @@ class _Loader:
                     (header.line, f"[{one_line(section)}]: no enabled store has this name{hint}")
                 )
             return
-        hint = did_you_mean(section, [*SECTIONS, *(_STORE + name for name in lacking)])
-        allowed = ", ".join([*SECTIONS, _STORE + "NAME"])
+        ours = [*EXCHANGES, *SECTIONS]
+        hint = did_you_mean(section, [*ours, *(_STORE + name for name in lacking)])
+        allowed = ", ".join([*ours, _STORE + "NAME"])
         self._problems.append(
             (header.line, f"[{one_line(section)}]: unknown section{hint}; allowed: {allowed}")
         )
@@ -369,8 +371,7 @@ class _Loader:
         known = self._options[section][option]
         return self._values[section].get(option, known.type.parse(known.default))
 
-    def _section(self, section: str) -> Any:
-        kind = SECTIONS[section]
+    def _section(self, section: str, kind: type[Any]) -> Any:
         values = {
             field.name: self._value(section, field.metadata["option"].name)
             for field in dataclasses.fields(kind)

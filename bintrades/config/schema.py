@@ -1,7 +1,8 @@
 """The options of the configuration file: the only table of them.
 
 What is read, the defaults, the messages, the documentation and etc/bintrades.ini all come from
-the fields below. Addresses and limits of a market are the exchange's own: see options_of.
+the fields below. The exchanges are those of the registry, each with a section of its name, and
+markets, addresses and limits are the exchange's own: see options_of.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bintrades.config import types as own
 from bintrades.exchange.registry import EXCHANGES
@@ -24,10 +25,23 @@ if TYPE_CHECKING:
     from bintrades.exchange.port import MarketFacts
     from bintrades.options.types import OptionType
 
-BINANCE = EXCHANGES["binance"].markets
-"""The markets that [binance] market may name."""
 
-DEFAULT_MARKET = BINANCE["spot"]
+class Place(NamedTuple):
+    """What is collected: an exchange, by the name of its section, and one of its markets."""
+
+    exchange: str
+    market: MarketFacts
+
+    @classmethod
+    def of(cls, exchange: str, market: str | None = None) -> Place:
+        """Return a market by its name in any case; the exchange's first where none is called so."""
+        markets = EXCHANGES[exchange].markets
+        name = next((name for name in markets if name.lower() == (market or "").lower()), None)
+        return cls(exchange, markets[name or next(iter(markets))])
+
+
+DEFAULT_EXCHANGE = next(iter(EXCHANGES))
+DEFAULT_PLACE = Place.of(DEFAULT_EXCHANGE)
 
 
 def _option(
@@ -36,58 +50,72 @@ def _option(
     return _field(Option(name, default, meaning, type_, is_commented_out=is_commented_out))
 
 
-def _option_of_market(option: Callable[[MarketFacts], Option]) -> Any:
-    """Return a field whose default or bounds are the market's."""
-    return _field(option(DEFAULT_MARKET), option)
+def _option_of(option: Callable[[Place], Option]) -> Any:
+    """Return a field whose default or bounds are those of the exchange or the market."""
+    return _field(option(DEFAULT_PLACE), option)
 
 
-def _field(option: Option, of_market: Callable[[MarketFacts], Option] | None = None) -> Any:
+def _field(option: Option, of_place: Callable[[Place], Option] | None = None) -> Any:
     return dataclasses.field(
         default_factory=partial(option.type.parse, option.default),
-        metadata={"option": option, "of_market": of_market},
+        metadata={"option": option, "of_place": of_place},
     )
 
 
 @dataclass(frozen=True)
-class BinanceConfig:
-    """The section [binance]: what is collected from where, and over which connections."""
+class ExchangeConfig:
+    """The section of an exchange: what is collected from where, and over which connections."""
 
-    market: str = _option("market", "spot", types.choice(*BINANCE), "the market to collect")
-    stream: str = _option("stream", "trade", types.choice("trade"), "the stream of each symbol")
-    stream_url: str = _option_of_market(
-        lambda market: Option(
-            "stream_url",
-            market.stream_url,
-            "where the streams are",
-            types.url("wss", "ws", added_paths=market.added_paths),
+    market: str = _option_of(
+        lambda place: Option(
+            "market",
+            Place.of(place.exchange).market.name,
+            "the market to collect",
+            types.choice(*EXCHANGES[place.exchange].markets),
         )
     )
-    rest_url: str = _option_of_market(
-        lambda market: Option(
+    stream: str = _option_of(
+        lambda place: Option(
+            "stream",
+            place.market.stream,
+            "the stream of each symbol",
+            types.choice(place.market.stream),
+        )
+    )
+    stream_url: str = _option_of(
+        lambda place: Option(
+            "stream_url",
+            place.market.stream_url,
+            "where the streams are",
+            types.url("wss", "ws", added_paths=place.market.added_paths),
+        )
+    )
+    rest_url: str = _option_of(
+        lambda place: Option(
             "rest_url",
-            market.rest_url,
+            place.market.rest_url,
             "where lost trades are asked for",
-            types.url("https", "http", added_paths=market.added_paths),
+            types.url("https", "http", added_paths=place.market.added_paths),
         )
     )
     redundancy: int = _option(
         "redundancy", "1", types.whole_number(1, 4), "connections for each group of symbols"
     )
-    streams_per_connection: int = _option_of_market(
-        lambda market: Option(
+    streams_per_connection: int = _option_of(
+        lambda place: Option(
             "streams_per_connection",
-            str(min(400, market.max_streams)),
+            str(min(400, place.market.max_streams)),
             "symbols of one group",
-            types.whole_number(1, market.max_streams),
+            types.whole_number(1, place.market.max_streams),
         )
     )
-    rotate_after_ms: int = _option_of_market(
-        lambda market: Option(
+    rotate_after_ms: int = _option_of(
+        lambda place: Option(
             "rotate_after",
             "23h",
             "age at which a connection is replaced; the exchange cuts it at"
-            f" {market.connection_life}",
-            types.duration("1s", market.connection_life),
+            f" {place.market.connection_life}",
+            types.duration("1s", place.market.connection_life),
         )
     )
     coalesce_ms: int = _option(
@@ -215,7 +243,6 @@ class LoggingConfig:
 
 
 SECTIONS: dict[str, type[Any]] = {
-    "binance": BinanceConfig,
     "symbols": SymbolsConfig,
     "bars": BarsConfig,
     "repair": RepairConfig,
@@ -224,22 +251,23 @@ SECTIONS: dict[str, type[Any]] = {
     "stores": StoresConfig,
     "logging": LoggingConfig,
 }
-"""The sections that are ours, in the order of the example file."""
+"""The sections that are ours beside that of the exchange, in the order of the example file."""
 
 
-def options_of(market: MarketFacts) -> dict[str, dict[str, Option]]:
-    """Return every option by its section and its name, as it is where *market* is collected."""
+def options_of(place: Place) -> dict[str, dict[str, Option]]:
+    """Return every option by its section and its name, as it is where *place* is collected."""
+    sections: dict[str, type[Any]] = {place.exchange: ExchangeConfig, **SECTIONS}
     return {
-        section: {option.name: option for option in _declared(kind, market)}
-        for section, kind in SECTIONS.items()
+        section: {option.name: option for option in _declared(kind, place)}
+        for section, kind in sections.items()
     }
 
 
-def _declared(section: type[Any], market: MarketFacts) -> Iterator[Option]:
+def _declared(section: type[Any], place: Place) -> Iterator[Option]:
     for field in dataclasses.fields(section):
-        of_market = field.metadata["of_market"]
-        yield field.metadata["option"] if of_market is None else of_market(market)
+        of_place = field.metadata["of_place"]
+        yield field.metadata["option"] if of_place is None else of_place(place)
 
 
-OPTIONS = options_of(DEFAULT_MARKET)
-"""Every option as it is for the default market, for documentation."""
+OPTIONS = options_of(DEFAULT_PLACE)
+"""Every option as it is for the default market of the default exchange, for documentation."""

@@ -11,6 +11,7 @@ from heapq import heappop, heappush
 from typing import TYPE_CHECKING
 
 from bintrades.core.exchange_clock import MAX_CLOCK_JUMP_MS, ExchangeClock, Witness
+from bintrades.core.ledger import Ledger
 from bintrades.core.series import (
     DUPLICATE,
     NEVER,
@@ -38,10 +39,12 @@ class Aggregator:
     """Builds the bars of all series of one market. Every call comes from one thread.
 
     Times called *now* are milliseconds on any clock that never goes back; all others are
-    milliseconds since the epoch on the exchange's clock.
+    milliseconds since the epoch on the exchange's clock. Raises ValueError for series that it
+    cannot tell apart by their symbols, or of which no ledger can be kept.
     """
 
     def __init__(self, keys: Iterable[SeriesKey], *, interval_ms: int, grace_ms: int) -> None:
+        keys = _of_one_market(keys)
         self._interval = interval_ms
         self._grace = grace_ms
         self._changes = WriteBatch()
@@ -312,3 +315,17 @@ class Aggregator:
         taken = self._changes.take(chosen)
         self._collected_bars += len(taken.finished)
         return taken
+
+
+def _of_one_market(keys: Iterable[SeriesKey]) -> list[SeriesKey]:
+    """Return *keys*, or raise ValueError: their symbols must tell them apart."""
+    keys = list(keys)
+    markets = {(key.exchange, key.market, key.stream) for key in keys}
+    if len(markets) > 1:
+        raise ValueError(f"series of more than one market: {sorted(markets)}")
+    if len({key.symbol for key in keys}) < len(keys):
+        raise ValueError("more than one series of one symbol")
+    for key in keys:
+        if key.id_law is not Ledger.LAW:
+            raise ValueError(f"{key}: no ledger counts by this law")
+    return keys

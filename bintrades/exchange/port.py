@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from bintrades.exchange.events import Event
     from bintrades.exchange.snapshots import ConnectionSnapshot
     from bintrades.exchange.symbols import SymbolInfo
-    from bintrades.model import GapSet, IdLaw, SeriesKey, TimeUnit, TradeRange
+    from bintrades.model import GapSet, IdLaw, SeriesKey, TradeRange
     from bintrades.util.worker import Worker
 
 RequestT = TypeVar("RequestT")
@@ -32,8 +32,8 @@ class MarketFacts(Protocol):
         """How its trade ids follow each other."""
 
     @property
-    def time_unit(self) -> TimeUnit:
-        """The unit of its times on the wire."""
+    def stream(self) -> str:
+        """Which of a symbol's streams is collected, as the configuration and journals spell it."""
 
     @property
     def stream_url(self) -> str:

@@ -29,7 +29,10 @@ class OpenExchange(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ExchangeKind:
-    """An exchange: its markets, by the names in the configuration, and how one is opened."""
+    """An exchange: its markets, by the names in the configuration, and how one is opened.
+
+    The first of the markets is the one that is collected where none is named.
+    """
 
     markets: Mapping[str, MarketFacts]
     open: OpenExchange
@@ -44,5 +47,5 @@ def _open_binance(
     return open_exchange(options, network, weight_share=weight_share, banned_for_ms=banned_for_ms)
 
 
-EXCHANGES = {"binance": ExchangeKind(BINANCE_MARKETS, _open_binance)}
-"""By the name of its section in the configuration."""
+EXCHANGES: dict[str, ExchangeKind] = {"binance": ExchangeKind(BINANCE_MARKETS, _open_binance)}
+"""By the name of its section in the configuration; the first is the one where there is none."""

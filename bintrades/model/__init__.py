@@ -12,7 +12,7 @@ from bintrades.model.gap import (
     unnumbered_gaps,
 )
 from bintrades.model.numbers import DECIMAL128, EXACT, plain
-from bintrades.model.series import IdLaw, SeriesKey, TimeUnit
+from bintrades.model.series import IdLaw, SeriesKey
 from bintrades.model.trade import Trade, TradeRange
 
 __all__ = [
@@ -27,7 +27,6 @@ __all__ = [
     "GapState",
     "IdLaw",
     "SeriesKey",
-    "TimeUnit",
     "Trade",
     "TradeRange",
     "id_ranges",

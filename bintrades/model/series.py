@@ -1,26 +1,10 @@
-"""Series: one stream of trades of one symbol, and what its ids and times mean. Immutable."""
+"""Series: one stream of trades of one symbol, and what its ids mean. Immutable."""
 
 from __future__ import annotations
 
 from enum import StrEnum
 
 import msgspec
-
-TRADES = "trade"
-"""The stream of single trades."""
-
-
-class SeriesKey(msgspec.Struct, frozen=True):
-    """Which trades a series is of.
-
-    A process collects one market of one exchange, so inside of it the symbol is key enough, and a
-    journal names the rest once.
-    """
-
-    exchange: str
-    market: str
-    symbol: str
-    stream: str = TRADES
 
 
 class IdLaw(StrEnum):
@@ -30,7 +14,15 @@ class IdLaw(StrEnum):
     """Each trade has the id of the one before plus one: an id left out is a missing trade."""
 
 
-class TimeUnit(StrEnum):
-    """The unit of an exchange's times; inside of this program all times are milliseconds."""
+class SeriesKey(msgspec.Struct, frozen=True):
+    """Which trades a series is of. Their times are milliseconds, whatever they are on the wire.
 
-    MILLISECONDS = "ms"
+    A process collects one stream of one market of one exchange, so inside of it the symbol is key
+    enough, and a journal names the rest once: the Aggregator takes no others.
+    """
+
+    exchange: str
+    market: str
+    symbol: str
+    stream: str
+    id_law: IdLaw

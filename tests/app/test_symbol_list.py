@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bintrades.app.symbol_list import choose_symbols, unlisted_symbols
-from bintrades.config.loader import BinanceConfig, SymbolsConfig
+from bintrades.config.loader import ExchangeConfig, SymbolsConfig
 from bintrades.core.ban import Ban
 from bintrades.errors import ConfigError, ExchangeError
 from bintrades.exchange.registry import EXCHANGES
@@ -51,7 +51,7 @@ def opened(exchange: ExchangeSimulator, journal: Journal | None = None) -> Itera
     """Open the exchange in a process that begins with what *journal* remembers."""
     ban = journal.get_ban() if journal else Ban(0, 0)
     binance = EXCHANGES["binance"].open(
-        BinanceConfig(rest_url=exchange.rest_url),
+        ExchangeConfig(rest_url=exchange.rest_url),
         system_network(),
         weight_share=50,
         banned_for_ms=ban.left_ms(utc_ms()),

@@ -17,10 +17,10 @@ import bintrades
 from bintrades.config.example import example_text
 from bintrades.config.ini import read_ini
 from bintrades.config.loader import Config, load_config, read_config
-from bintrades.config.schema import OPTIONS, SECTIONS, options_of
+from bintrades.config.schema import OPTIONS, Place, options_of
 from bintrades.errors import ConfigError
 from bintrades.exchange.registry import EXCHANGES
-from bintrades.model import IdLaw, TimeUnit
+from bintrades.model import IdLaw
 from bintrades.util.durations import format_duration
 from bintrades.util.text import redact, remember_secrets
 
@@ -35,6 +35,10 @@ def load(folder: Path, text: str, environ: Mapping[str, str] | None = None) -> C
     path = folder / "b.ini"
     path.write_bytes(text.encode())
     return load_config(path, environ or {})
+
+
+def part(config: Config, section: str) -> Any:
+    return config.exchange_options if section == config.exchange else getattr(config, section)
 
 
 def problems(folder: Path, text: str, environ: Mapping[str, str] | None = None) -> list[str]:
@@ -52,7 +56,7 @@ def test_the_example_shows_every_option_with_its_default_and_what_it_may_be() ->
     shown = {
         (entry.section, entry.option): entry.value
         for entry in read_ini(text).entries
-        if entry.section in SECTIONS
+        if entry.section in OPTIONS
     }
 
     assert shown == {
@@ -97,7 +101,8 @@ def test_the_defaults_are_those_that_users_were_promised(tmp_path: Path) -> None
     assert dataclasses.asdict(config) == {
         "path": tmp_path / "b.ini",
         "folder": tmp_path,
-        "binance": {
+        "exchange": "binance",
+        "exchange_options": {
             "market": "spot",
             "stream": "trade",
             "stream_url": "wss://stream.binance.com:9443",
@@ -270,7 +275,7 @@ def test_a_good_value_is_read(
 
     if field == "include":
         value = ("BTCUSDT", "币安人生USDT", "*USDC", "1000SATSUSDT")
-    assert getattr(getattr(config, section), field) == value
+    assert getattr(part(config, section), field) == value
 
 
 def test_every_problem_is_told_at_once_in_the_order_of_the_file(tmp_path: Path) -> None:
@@ -426,15 +431,16 @@ def test_where_the_market_has_other_addresses_and_limits_these_are_defaults_and_
     class Elsewhere:
         name = "elsewhere"
         id_law = IdLaw.DENSE
-        time_unit = TimeUnit.MILLISECONDS
+        stream = "deals"
         stream_url = "wss://stream.example"
         rest_url = "https://rest.example"
         added_paths = ("feed",)
         connection_life = "2h"
         max_streams = 7
 
-    options = options_of(Elsewhere())["binance"]
+    options = options_of(Place("binance", Elsewhere()))["binance"]
 
+    assert (options["stream"].default, options["stream"].type.allowed) == ("deals", "deals")
     assert options["stream_url"].default == "wss://stream.example"
     assert options["rest_url"].default == "https://rest.example"
     assert options["rest_url"].faults("https://h/api") == []
@@ -445,7 +451,10 @@ def test_where_the_market_has_other_addresses_and_limits_these_are_defaults_and_
     assert options["streams_per_connection"].default == "7"
     assert options["rotate_after"].type.allowed == "1s to 2h"
     assert options["rotate_after"].meaning.endswith("the exchange cuts it at 2h")
-    assert options["market"] == OPTIONS["binance"]["market"], "what is the same in all markets"
+    assert options["redundancy"] == OPTIONS["binance"]["redundancy"], "the same in all markets"
+    market, default = options["market"], OPTIONS["binance"]["market"]
+    assert (market.default, market.meaning) == (default.default, default.meaning)
+    assert market.type.allowed == default.type.allowed
 
 
 def test_a_variable_may_stand_in_any_value(tmp_path: Path) -> None:
@@ -453,7 +462,7 @@ def test_a_variable_may_stand_in_any_value(tmp_path: Path) -> None:
 
     config = load(tmp_path, text, {"HOST": "h", "PORT": "1", "NAMES": "a, b"})
 
-    assert (config.binance.stream_url, config.symbols.include) == ("ws://h:1", ("A", "B"))
+    assert (config.exchange_options.stream_url, config.symbols.include) == ("ws://h:1", ("A", "B"))
 
 
 @pytest.mark.parametrize("value", ["${", "${}", "${A B}", "x${A", "${${A}}"])
@@ -647,12 +656,12 @@ def test_a_written_configuration_reads_as_itself(
     config = load(tmp_path, "\n".join(lines))
 
     for section, options in values.items():
-        assert dataclasses.asdict(getattr(config, section)) == options
+        assert dataclasses.asdict(part(config, section)) == options
 
 
 fragments = st.sampled_from(
     [
-        *(f"[{section}]\n" for section in [*SECTIONS, "store:mongodb", "store:x", "other"]),
+        *(f"[{section}]\n" for section in [*OPTIONS, "store:mongodb", "store:x", "other"]),
         *(f"{option}" for options in OPTIONS.values() for option in options),
         *(" = ", "=", ": ", "\n", "\n  ", " ; ", "#", "\r", "${", "}", "${HOME}", "${NOT SET}"),
         *("10s", "0ms", "mongodb", "*", "yes", "ws://", "http://[", "~x", "~", "x", "@", "\x00"),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
-from bintrades.config.loader import BinanceConfig
+from bintrades.config.loader import ExchangeConfig
 from bintrades.core.ledger import Ledger
 from bintrades.exchange.registry import EXCHANGES
 from bintrades.model import SeriesKey
@@ -52,7 +52,7 @@ class NoNetwork:
 @pytest.mark.parametrize(("exchange", "market"), EVERY_MARKET)
 def test_an_exchange_opens_each_of_its_markets_and_asks_nothing(exchange: str, market: str) -> None:
     network = NoNetwork()
-    options = BinanceConfig(market=market)
+    options = ExchangeConfig(market=market)
 
     opened = EXCHANGES[exchange].open(options, network, weight_share=50, banned_for_ms=7_000)
 
@@ -74,8 +74,9 @@ def test_the_trade_ids_of_each_market_follow_a_law_that_the_ledger_counts_by(
 def test_a_series_is_named_by_its_exchange_market_symbol_and_stream(
     exchange: str, market: str
 ) -> None:
-    options = BinanceConfig(market=market)
+    options = ExchangeConfig(market=market)
     opened = EXCHANGES[exchange].open(options, NoNetwork(), weight_share=50, banned_for_ms=0)
 
-    assert opened.series("BTCUSDT") == SeriesKey(exchange, market, "BTCUSDT", "trade")
+    law = EXCHANGES[exchange].markets[market].id_law
+    assert opened.series("BTCUSDT") == SeriesKey(exchange, market, "BTCUSDT", options.stream, law)
     opened.close()

@@ -11,8 +11,8 @@ from bintrades.app.collector import Collector, Resources, Supervisor
 from bintrades.app.figures import Process
 from bintrades.config.loader import (
     BarsConfig,
-    BinanceConfig,
     Config,
+    ExchangeConfig,
     JournalConfig,
     RepairConfig,
     StoresConfig,
@@ -60,7 +60,7 @@ def config_of(schedule: Schedule, path: Path, stores: Sequence[str]) -> Config:
     return Config(
         path=Path("simulation.ini"),
         folder=path.parent,
-        binance=BinanceConfig(
+        exchange_options=ExchangeConfig(
             stream_url="ws://simulation",
             rest_url="http://simulation",
             redundancy=schedule.redundancy,
@@ -188,7 +188,9 @@ class SteppedCollector(Collector):
         runtime = Runtime(clock.now, self._utc, self._make_thread, world.rng)
         resources = Resources(
             self.journal,
-            BinanceExchange(world.market, config.binance, self.network, self.budget, runtime),
+            BinanceExchange(
+                world.market, config.exchange_options, self.network, self.budget, runtime
+            ),
             cast("Sequence[Store]", stores),
             SilentProcess(),
             Failures(world.errors),

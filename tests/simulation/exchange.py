@@ -7,7 +7,7 @@ import json
 from collections import deque
 from typing import TYPE_CHECKING
 
-from bintrades.exchange.binance.market import stream_name
+from bintrades.exchange.binance.spot import SPOT
 from tests.simulation.market import payload
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ class Streams:
         while self._trades and self._trades[0].event_time <= now:
             trade = self._trades.popleft()
             self.published[trade.symbol] = trade.trade_id
-            name = stream_name(trade.symbol)
+            name = SPOT.stream_name(trade.symbol)
             for connection in self._connections:
                 if name in connection.symbols:
                     connection.publish(trade)

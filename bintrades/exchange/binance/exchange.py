@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from bintrades.core.gap_queue import FIRST_RETRY_S, LONGEST_RETRY_S
 from bintrades.exchange.binance.budget import Budget
 from bintrades.exchange.binance.catalog import Catalog
 from bintrades.exchange.binance.feed.attempts import AttemptLimit
 from bintrades.exchange.binance.feed.options import StreamOptions
 from bintrades.exchange.binance.feed.pool import ConnectionPool
 from bintrades.exchange.binance.feed.reader import Reader
-from bintrades.exchange.binance.history import History
 from bintrades.exchange.binance.markets import MARKETS
 from bintrades.exchange.binance.rest import RestClient
 from bintrades.model import SeriesKey
-from bintrades.util.backoff import Backoff
 from bintrades.util.clocks import now_ms
 from bintrades.util.runtime import SYSTEM
 
@@ -25,7 +22,7 @@ if TYPE_CHECKING:
 
     from bintrades.exchange.binance.market import Market
     from bintrades.exchange.events import Event
-    from bintrades.exchange.port import ExchangeOptions
+    from bintrades.exchange.port import ExchangeOptions, History
     from bintrades.net.network import Network
     from bintrades.util.runtime import Runtime
 
@@ -52,7 +49,9 @@ class BinanceExchange:
 
     def series(self, symbol: str) -> SeriesKey:
         """Return which series the trades of *symbol* are."""
-        return SeriesKey("binance", self.market.name, symbol, self._options.stream)
+        return SeriesKey(
+            "binance", self.market.name, symbol, self._options.stream, self.market.id_law
+        )
 
     def close(self) -> None:
         """Close the connections of the REST side."""
@@ -93,13 +92,10 @@ class BinanceExchange:
             rng=self._runtime.rng,
         )
 
-    def make_history(self, max_age_ms: int) -> History:
+    def make_history(self, max_age_ms: int) -> History[Any]:
         """Return the past trades; those older than *max_age_ms* are not asked for."""
-        rng = self._runtime.rng
-        plan = self.market.make_plan(
-            self.market, max_age_ms, lambda: Backoff(FIRST_RETRY_S, LONGEST_RETRY_S, rng)
-        )
-        return History(self._rest, self.market, plan, self.budget, self._runtime.now)
+        market = self.market
+        return market.make_history(market, self._rest, self.budget, max_age_ms, self._runtime)
 
 
 def open_exchange(

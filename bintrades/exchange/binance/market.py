@@ -1,28 +1,34 @@
-"""What a market of Binance is: its facts, its messages and its plan of backfill."""
+"""What a market of Binance is: its facts, its messages and its backfill."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bintrades.core.gap_queue import Backoff
     from bintrades.exchange.batch import Batch, Decoded
-    from bintrades.exchange.binance.backfill_plan import BackfillPlan
-    from bintrades.model import IdLaw, TimeUnit
+    from bintrades.exchange.binance.budget import Budget
+    from bintrades.exchange.binance.rest import RestClient
+    from bintrades.exchange.port import History
+    from bintrades.model import IdLaw
+    from bintrades.util.runtime import Runtime
 
 _ASCII_LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A REST request: its path, its share of the minute's weight, the most rows it answers."""
+    """A REST request: its path, its share of the minute's weight, the most rows it answers.
+
+    params are part of every such request.
+    """
 
     path: str
     weight: int
     max_rows: int = 1
+    params: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,19 +39,30 @@ class Market:
     """
 
     name: str
+    stream: str
+    """The stream of each symbol that is collected: btcusdt@trade is BTCUSDT's "trade"."""
+    trade_mark: bytes
+    """Is once in every message of a trade and in no other, so that a batch is searched for it."""
     decode: Callable[[Batch], Decoded]
     """Decodes what its streams bring; never raises for what messages contain."""
-    make_plan: Callable[[Market, int, Callable[[], Backoff]], BackfillPlan]
-    """Makes the plan of its backfill, given itself, the greatest age and what makes a backoff."""
+    make_history: Callable[[Market, RestClient, Budget, int, Runtime], History[Any]]
+    """Makes its past trades: the plan of its backfill and the requests that the plan asks for.
+
+    Given itself, the REST side and its budget, and the greatest age in milliseconds. What it needs
+    of the network is imported when it is called: whoever only reads these facts needs none.
+    """
     id_law: IdLaw
-    time_unit: TimeUnit
     stream_url: str
+    stream_path: str
+    """What comes after stream_url: there each message is wrapped with the name of its stream."""
     rest_url: str
     added_paths: tuple[str, ...]
     """What comes after either address, and is no part of it."""
     connection_life: str
     """After how long the exchange cuts a connection, as a duration."""
     exchange_info: Endpoint
+    delisted: frozenset[str]
+    """Each status of a symbol that will not be traded again."""
     historical_trades: Endpoint
     aggregate_trades: Endpoint
     weight_per_minute: int
@@ -61,11 +78,13 @@ class Market:
     max_attempts: int
     """Attempts to connect from one IP address within attempts_window_ms."""
     attempts_window_ms: int
+    open_rest_url: str | None = None
+    """A REST side for places that the exchange does not serve, and its streams."""
+    open_stream_url: str | None = None
 
+    def stream_name(self, symbol: str) -> str:
+        """Return the name of the stream of *symbol*: 币安人生USDT has 币安人生usdt@trade.
 
-def stream_name(symbol: str) -> str:
-    """Return the name of the trade stream of *symbol*: 币安人生USDT has 币安人生usdt@trade.
-
-    Only ASCII letters are lowered: lower-casing others could make a name that does not exist.
-    """
-    return symbol.translate(_ASCII_LOWER) + "@trade"
+        Only ASCII letters are lowered: lower-casing others could make a name that does not exist.
+        """
+        return f"{symbol.translate(_ASCII_LOWER)}@{self.stream}"

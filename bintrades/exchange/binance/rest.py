@@ -32,16 +32,12 @@ MAX_ANSWER_BYTES = 64 * 1024 * 1024
 
 _SHOWN_BYTES = 200
 _REDIRECTS = {301, 302, 303, 307, 308}
-_DELISTED = "BREAK"
 _BANNED = re.compile(r"banned until ([0-9]{13})\b")  # milliseconds UTC
 _ADVICE = {
     403: "its firewall refused the request; wait some minutes, and ask less often",
     418: "this address is banned for asking too much",
     429: "this address asks too much",
-    451: (
-        "this address is in a place that the exchange does not serve; set [binance] rest_url = "
-        "https://data-api.binance.vision and stream_url = wss://data-stream.binance.vision"
-    ),
+    451: "this address is in a place that the exchange does not serve",
 }
 
 
@@ -120,13 +116,14 @@ class RestClient:
 
     def exchange_symbols(self) -> list[SymbolInfo]:
         """Return every symbol that the market lists, delisted ones included."""
-        params = {"showPermissionSets": "false"}
-        answer = self.get(self.market.exchange_info, params, _ExchangeInfo)
-        return [SymbolInfo(row.symbol, row.status == _DELISTED) for row in answer.symbols]
+        answer = self.get(self.market.exchange_info, {}, _ExchangeInfo)
+        delisted = self.market.delisted
+        return [SymbolInfo(row.symbol, row.status in delisted) for row in answer.symbols]
 
     def get(self, endpoint: Endpoint, params: Mapping[str, str | int], answer: type[T]) -> T:
         """Ask *endpoint* and return what came as the type *answer*; other fields are ignored."""
-        url = self._rest_url + endpoint.path + (f"?{urlencode(params)}" if params else "")
+        query = urlencode({**dict(endpoint.params), **params})
+        url = self._rest_url + endpoint.path + (f"?{query}" if query else "")
         body = self._fetch(url)
         try:
             return msgspec.json.decode(body, type=answer)
@@ -147,7 +144,7 @@ class RestClient:
         except (OSError, ConfigError) as error:
             raise RestError(f"GET {url}: no answer: {one_line(str(error), 500)}") from error
         if answer.status != HTTPStatus.OK:
-            raise _refused(url, answer, body)
+            raise _refused(url, answer, body, self.market)
         return body
 
     def _record_weight(self, headers: Mapping[str, str]) -> None:
@@ -158,7 +155,7 @@ class RestClient:
             self.used_weight = int(used[:9])
 
 
-def _refused(url: str, answer: HttpAnswer, body: bytes) -> RestError:
+def _refused(url: str, answer: HttpAnswer, body: bytes, market: Market) -> RestError:
     """Make the error for an answer that is not 200: what was asked, what came, what to do."""
     status = answer.status
     try:
@@ -173,6 +170,11 @@ def _refused(url: str, answer: HttpAnswer, body: bytes) -> RestError:
     retry_after_s = _retry_after_s(answer.headers, refusal.msg)
     reason = _start(answer.reason.encode())
     parts = [f"GET {url}: {status} {reason}".rstrip(), said, _ADVICE.get(status)]
+    if status == HTTPStatus.UNAVAILABLE_FOR_LEGAL_REASONS and market.open_rest_url:
+        parts.append(
+            f"set [binance] rest_url = {market.open_rest_url}"
+            f" and stream_url = {market.open_stream_url}"
+        )
     if retry_after_s is not None:
         parts.append(f"wait {retry_after_s} s")
     return RestError(

@@ -2,22 +2,50 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from bintrades.core.gap_queue import FIRST_RETRY_S, LONGEST_RETRY_S
 from bintrades.exchange.binance.backfill_plan import BackfillPlan
 from bintrades.exchange.binance.market import Endpoint, Market
 from bintrades.exchange.binance.messages import decode
-from bintrades.model import IdLaw, TimeUnit
+from bintrades.model import IdLaw
+from bintrades.util.backoff import Backoff
+
+if TYPE_CHECKING:
+    from bintrades.exchange.binance.budget import Budget
+    from bintrades.exchange.binance.history import History
+    from bintrades.exchange.binance.rest import RestClient
+    from bintrades.util.runtime import Runtime
+
+
+def make_history(
+    market: Market, rest: RestClient, budget: Budget, max_age_ms: int, runtime: Runtime
+) -> History:
+    """Return the past trades of a market whose endpoints answer as spot's do."""
+    from bintrades.exchange.binance.history import History
+
+    plan = BackfillPlan(
+        market, max_age_ms, lambda: Backoff(FIRST_RETRY_S, LONGEST_RETRY_S, runtime.rng)
+    )
+    return History(rest, market, plan, budget, runtime.now)
+
 
 SPOT = Market(
     name="spot",
+    stream="trade",
+    trade_mark=b'@trade","data":{"e":"trade",',
     decode=decode,
-    make_plan=BackfillPlan,
+    make_history=make_history,
     id_law=IdLaw.DENSE,  # documented as consecutive per symbol
-    time_unit=TimeUnit.MILLISECONDS,  # unless microseconds are asked for
     stream_url="wss://stream.binance.com:9443",
+    stream_path="/stream",
     rest_url="https://api.binance.com",
     added_paths=("ws", "stream", "api", "api/v3"),
     connection_life="24h",
-    exchange_info=Endpoint("/api/v3/exchangeInfo", weight=20),
+    exchange_info=Endpoint(
+        "/api/v3/exchangeInfo", weight=20, params=(("showPermissionSets", "false"),)
+    ),
+    delisted=frozenset({"BREAK"}),
     historical_trades=Endpoint("/api/v3/historicalTrades", weight=25, max_rows=1_000),
     aggregate_trades=Endpoint("/api/v3/aggTrades", weight=4, max_rows=1_000),
     weight_per_minute=6_000,
@@ -27,4 +55,6 @@ SPOT = Market(
     control_spacing_ms=500,
     max_attempts=300,
     attempts_window_ms=300_000,
+    open_rest_url="https://data-api.binance.vision",
+    open_stream_url="wss://data-stream.binance.vision",
 )

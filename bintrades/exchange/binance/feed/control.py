@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from bintrades.exchange.batch import Batch
 
-_TRADE = b'@trade","data":{"e":"trade",'  # once in every trade
 _STREAM = b'{"stream":"'
 _SHUTDOWN_STREAM = "!serverShutdown"
 _SHUTDOWN_START = b'{"stream":"!'
@@ -43,9 +42,12 @@ class Sorted:
     is_shutdown_announced: bool = False
 
 
-def has_trades_only(batch: Batch) -> bool:
-    """Whether every message of *batch* is a trade; where it is False, sort() is certain."""
-    return batch.array.count(_TRADE) == len(batch.lengths)
+def has_trades_only(batch: Batch, mark: bytes) -> bool:
+    """Whether every message of *batch* has *mark*, as trades have it once and others never.
+
+    Where it is False, sort() is certain.
+    """
+    return batch.array.count(mark) == len(batch.lengths)
 
 
 def sort(payloads: Iterable[bytes]) -> Sorted:

@@ -16,7 +16,6 @@ from bintrades.exchange.batch import Batch
 from bintrades.exchange.binance.feed.control import Answer, has_trades_only, sort
 from bintrades.exchange.binance.feed.frames import Frame, FrameReader, Opcode
 from bintrades.exchange.binance.feed.subscription import Subscription
-from bintrades.exchange.binance.market import stream_name
 from bintrades.exchange.events import Connected, Disconnected, Event, Payloads
 from bintrades.util.logs import LimitedLog
 
@@ -60,8 +59,11 @@ class Session:
         self._symbols = symbols
         self._put = put
         self._frames = FrameReader()
+        self._market = options.market
         self._subscription = Subscription(
-            list(map(stream_name, symbols)), options.market, options.timing.answer_timeout_ms
+            list(map(self._market.stream_name, symbols)),
+            self._market,
+            options.timing.answer_timeout_ms,
         )
         self._resubscriptions: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._stall = stall
@@ -71,7 +73,7 @@ class Session:
 
     def resubscribe(self, symbol: str) -> None:
         """Ask for the stream of *symbol* once more: it is dead. Any thread."""
-        self._resubscriptions.put(stream_name(symbol))
+        self._resubscriptions.put(self._market.stream_name(symbol))
 
     def step(self) -> int:
         """Send what is due and read once; return how many bytes came.
@@ -106,7 +108,7 @@ class Session:
     def _take_texts(self, texts: list[bytes]) -> None:
         now = self._now()
         batch = Batch(texts)
-        if has_trades_only(batch):
+        if has_trades_only(batch, self._market.trade_mark):
             self._on_data(now)
         else:
             batch = self._settle_control_messages(texts, now)

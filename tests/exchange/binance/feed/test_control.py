@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 
 from bintrades.exchange.batch import Batch
 from bintrades.exchange.binance.feed.control import Answer, has_trades_only, sort
+from bintrades.exchange.binance.spot import SPOT
 from tests.strategies import make_trade, message, raw_message
 
+MARK = SPOT.trade_mark
 RAW = raw_message(make_trade(1))
 GOOD = message(make_trade(1))
 UNUSABLE = raw_message(make_trade(1), p="a lot")
@@ -33,7 +35,7 @@ def test_what_is_not_a_control_message_is_left_as_it_was(payloads: list[bytes]) 
 
 @pytest.mark.parametrize("count", [1, 2, 1_000])
 def test_trades_alone_are_recognized_together(count: int) -> None:
-    assert has_trades_only(Batch([GOOD] * count))
+    assert has_trades_only(Batch([GOOD] * count), MARK)
 
 
 @pytest.mark.parametrize(
@@ -46,12 +48,12 @@ def test_a_batch_with_anything_but_trades_is_not_taken_for_trades_alone(
     payloads = [GOOD, GOOD]
     payloads.insert(place, other)
 
-    assert not has_trades_only(Batch(payloads))
+    assert not has_trades_only(Batch(payloads), MARK)
 
 
 @pytest.mark.parametrize("symbol", ["BTCUSDT", "币安人生USDT", "1000SATSUSDT"])
 def test_a_trade_of_any_symbol_is_recognized(symbol: str) -> None:
-    assert has_trades_only(Batch([message(make_trade(1, symbol=symbol))]))
+    assert has_trades_only(Batch([message(make_trade(1, symbol=symbol))]), MARK)
 
 
 @pytest.mark.parametrize("payload", [GOOD, RAW, UNUSABLE, NO_TRADE, b'{"data":{"e":"trade"}}'])
