@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
@@ -80,3 +80,10 @@ def test_series_that_their_symbols_do_not_tell_apart_are_refused() -> None:
     for keys in ([one, other], [one, one]):
         with pytest.raises(ValueError, match="more than one"):
             Aggregator(keys, interval_ms=10_000, grace_ms=500)
+
+
+def test_a_series_of_a_law_that_no_ledger_counts_by_is_refused() -> None:
+    key = SeriesKey("binance", "spot", "BTCUSDT", "trade", cast("IdLaw", "holes"))
+
+    with pytest.raises(ValueError, match="no ledger counts by this law"):
+        Aggregator([key], interval_ms=10_000, grace_ms=500)
