@@ -256,7 +256,13 @@ class Journal:
             changed = self._changed_gaps(batch)
             for stored in self._touched_bars(changed):
                 key = (stored.symbol, stored.open_time_ms)
-                if key not in bars and stored.is_complete != state.is_complete(stored, checkpoints):
+                new = bars.get(key)
+                is_refused = new is not None and new.rank[:3] < stored.rank[:3]
+                if new is not None and not is_refused:
+                    continue  # says so itself
+                if stored.is_complete != state.is_complete(stored, checkpoints):
+                    if new is not None:
+                        self._log_refused(new, stored)
                     bars[key] = _continued(stored, checkpoints)
 
             # All of them get the next numbers of the sequence, by which stores find them. A number

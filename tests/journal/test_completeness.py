@@ -50,6 +50,18 @@ def test_a_bar_that_is_continued_after_a_shutdown_comes_again_when_a_gap_touches
     assert (bar.trade_count, bar.is_closed, bar.is_complete) == (4, False, True)
 
 
+def test_a_refused_version_of_a_bar_does_not_hide_that_a_gap_touches_it(
+    journal: Journal, path: Path
+) -> None:
+    bar, smaller = sample_bar(trade_count=5), sample_bar(trade_count=3)
+    journal.write(finished(bar, BTCUSDT=ledger()), NOW)
+
+    journal.write(finished(smaller, BTCUSDT=ledger(gap_within(bar))), NOW + 1)
+
+    (kept,) = stored(path)
+    assert (kept.trade_count, kept.is_complete, kept.version) == (5, False, 2)
+
+
 def test_a_gap_that_opens_later_makes_a_stored_bar_incomplete_and_filling_it_whole_again(
     journal: Journal, path: Path
 ) -> None:
