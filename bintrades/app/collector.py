@@ -49,7 +49,7 @@ class Supervisor(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What a collector works with, opened by others and closed by them."""
+    """The open resources of a collector; the caller opens and closes them."""
 
     journal: Journal
     exchange: Exchange

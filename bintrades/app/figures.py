@@ -52,7 +52,7 @@ class Process:
 
 @dataclass(frozen=True, slots=True)
 class BackfillSnapshot:
-    """What is known of the requests for missing trades."""
+    """The state of the requests for missing trades."""
 
     is_enabled: bool
     request_count: int

@@ -21,7 +21,9 @@ def add_parser(commands: Any, summary: str) -> None:
     shape = add_command(commands, "status", summary).add_mutually_exclusive_group()
     shape.add_argument("--json", action="store_true", help="everything, for programs")
     shape.add_argument(
-        "--check", action="store_true", help="one line; exit status 1 unless the collector is well"
+        "--check",
+        action="store_true",
+        help="one line; exit status 1 unless the collector is healthy",
     )
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def format_health(status: dict[str, Any]) -> str:
-    """Return in one line whether the collector is well, and if not, why."""
+    """Return in one line whether the collector is healthy, and if not, why."""
     troubles = "; ".join(status["problems"])
     return showable(f"{status['state']}: {troubles or 'well'}")
 
@@ -78,7 +78,7 @@ def _format_process(state: str, collector: dict[str, Any] | None) -> str:
     since, last = _moment(collector["started_at"]), _moment(collector["updated_at"])
     if state == CollectorState.NOT_RESPONDING:
         return f"not responding since {last} UTC (process {collector['pid']}, since {since})"
-    return f"{state} (process {collector['pid']}, since {since}, last word {last} UTC)"
+    return f"{state} (process {collector['pid']}, since {since}, last status {last} UTC)"
 
 
 def _format_backfill(collector: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class ConnectionState(StrEnum):
-    """How far a connection has come, as it is shown."""
+    """The state of a connection, as it is shown."""
 
     DISCONNECTED = "disconnected"
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Address(NamedTuple):
-    """Where to connect to, as the socket module has it."""
+    """An address to connect to, in the form of the socket module."""
 
     family: int
     place: tuple[str | int | bytes, ...]

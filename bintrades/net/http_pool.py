@@ -38,7 +38,7 @@ class AnswerTooLongError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class HttpLimits:
-    """What a request may take: seconds without a byte, seconds in all, bytes of the answer.
+    """The limits of a request: seconds without a byte, seconds in all, bytes of the answer.
 
     Making a connection may take timeout_s as well. Compressed, an answer may have no more bytes
     than max_bytes either, and what stands around it some.

@@ -69,7 +69,7 @@ class HttpClient(Protocol):
 
 
 class Network(Protocol):
-    """Where connections come from. Callable from any thread."""
+    """The source of connections. Callable from any thread."""
 
     def open_stream(self, url: str, *, receive_timeout_s: float, copy: int) -> StreamConnection:
         """Connect to *url*; copies of one group of streams go to different addresses of its host.

@@ -1,4 +1,4 @@
-"""Which proxy an address is reached through: one rule for streams and REST requests.
+"""The proxy of an address, by the environment: one rule for streams and REST requests.
 
 It is the rule of curl and of most other programs. https:// and wss:// go through HTTPS_PROXY,
 http:// and ws:// through HTTP_PROXY, and both through ALL_PROXY where theirs is not set; NO_PROXY

@@ -14,8 +14,8 @@ _KEPT_S = 60.0
 class Resolver:
     """Asks the system for addresses, afresh each time. Callable from any thread.
 
-    A question that takes too long goes on, and whoever asks the same meanwhile, or soon after, gets
-    its answer: a dead name server holds one thread for each name, not one for each attempt.
+    A question that takes too long goes on, and a caller who asks the same meanwhile, or soon after,
+    gets its answer: a dead name server holds one thread for each name, not one for each attempt.
     """
 
     def __init__(self) -> None:

@@ -26,7 +26,7 @@ _FILE_BUFFER_BYTES = 64 * 1024
 
 
 class Allowance:
-    """How long some exchange may take in all, and how many bytes may come; None: any number."""
+    """The time that some exchange may take in all, and its bytes at most; None: any number."""
 
     def __init__(self, seconds: float, max_bytes: int | None = None) -> None:
         self._seconds = seconds
@@ -67,7 +67,7 @@ class Socket(ABC):
     @property
     @abstractmethod
     def allowance(self) -> Allowance:
-        """What bounds everything from now on; may be set at any time."""
+        """The limit of everything from now on; may be set at any time."""
 
     @allowance.setter
     @abstractmethod
@@ -162,7 +162,7 @@ class PlainSocket(Socket):
 
     @property
     def allowance(self) -> Allowance:
-        """What bounds everything from now on."""
+        """The limit of everything from now on."""
         return self._allowance
 
     @allowance.setter
@@ -235,7 +235,7 @@ class TlsSocket(Socket):
 
     @property
     def allowance(self) -> Allowance:
-        """What bounds everything from now on; bytes are counted before they are decrypted."""
+        """The limit of everything from now on; bytes are counted before they are decrypted."""
         return self._raw.allowance
 
     @allowance.setter

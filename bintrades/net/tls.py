@@ -79,7 +79,7 @@ def tls_context() -> ssl.SSLContext:
 
 
 def _problems_that_openssl_hides() -> Iterator[str]:
-    """Yield what is wrong with SSL_CERT_FILE and SSL_CERT_DIR: it would just trust nobody."""
+    """Yield what is wrong with SSL_CERT_FILE and SSL_CERT_DIR: it would trust no certificate."""
     paths = ssl.get_default_verify_paths()
     file, folders = paths.openssl_cafile_env, paths.openssl_capath_env
     if path := os.environ.get(file):

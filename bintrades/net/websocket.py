@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from bintrades.net.dialing import Dialer
 
 CONNECT_WITHIN_S = 15.0
-"""How long names, addresses, proxy, TLS and the handshake may take together."""
+"""The time limit of names, addresses, proxy, TLS and the handshake together."""
 
 _SEND_WITHIN_S = 2.0
 _MAX_HANDSHAKE_BYTES = 64 * 1024  # a chain of certificates and an answer have some 10 KiB

@@ -1,4 +1,4 @@
-"""How long to wait before the next attempt: full-jitter exponential backoff.
+"""Full-jitter exponential backoff: waits between attempts.
 
 Every wait is drawn between nothing and a ceiling that doubles, so that many clients that failed
 together do not come back together (M. Brooker, "Exponential Backoff And Jitter", AWS, 2015).

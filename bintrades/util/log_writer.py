@@ -26,7 +26,7 @@ MOST_WAITING_BYTES = 4 * 2**20
 """Lines that wait beyond this are dropped."""
 
 FLUSH_WITHIN_S = 2.0
-"""How long the end of the process waits for unwritten lines."""
+"""The time that the end of the process waits for unwritten lines."""
 
 _COMPLAIN_EVERY_S = 10.0
 _MOST_OF_A_REASON = 200
@@ -34,7 +34,7 @@ _STDERR = 2
 
 
 class Sink(Protocol):
-    """Where lines go. Every call comes from one thread, and may take for ever."""
+    """The destination of lines. Every call comes from one thread, and may take for ever."""
 
     def write(self, lines: bytes) -> None:
         """Write all of *lines*, or raise OSError."""

@@ -49,7 +49,7 @@ class LoggingOptions(Protocol):
 
     @property
     def file(self) -> Path | None:
-        """Where lines go; None: to stderr."""
+        """The file of the lines; None: stderr."""
 
 
 def set_up_logging(config: LoggingOptions) -> None:
@@ -87,7 +87,7 @@ def _bad_file_named(config: LoggingOptions) -> Iterator[None]:
 
 
 def log_what_python_would_print() -> None:
-    """Log warnings, and exceptions that nobody catches: printing them may block."""
+    """Log warnings, and uncaught exceptions: printing them may block."""
     logging.captureWarnings(capture=True)
     sys.excepthook = lambda *error: log.critical(
         "the collector failed", exc_info=error, extra={"event": "exception_uncaught"}

@@ -33,7 +33,10 @@ def daemon_thread(run: Callable[[], None], name: str) -> WorkerThread:
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """What a simulation replaces. *now* is the monotonic, *utc* the local clock, milliseconds."""
+    """Clocks and randomness, which a simulation replaces.
+
+    *now* is the monotonic, *utc* the local clock, in milliseconds.
+    """
 
     now: Callable[[], int] = now_ms
     utc: Callable[[], int] = utc_ms
@@ -43,4 +46,4 @@ class Runtime:
 
 
 SYSTEM = Runtime()
-"""That of this machine."""
+"""The clocks and the randomness of this machine."""
