@@ -172,14 +172,13 @@ def _combination(field: Field) -> Callable[[Any, Any], Any]:
     return EXACT.add if is_exact else _COMBINE[field.rule]
 
 
-def _place(field: Field) -> int:
-    return Bar.__struct_fields__.index(field.attribute)
-
-
+_PLACES = {name: place for place, name in enumerate(Bar.__struct_fields__)}
 _NAMES = tuple(field.name for field in FIELDS)
 _DECIMALS = tuple(i for i, field in enumerate(FIELDS) if field.kind is FieldKind.DECIMAL)
-_OF_FIRST = tuple(_place(field) for field in FIELDS if field.rule is MergeRule.FIRST)
-_OF_LAST = tuple(_place(field) for field in FIELDS if field.rule is MergeRule.LAST)
-_COMBINED = [(_place(field), _combination(field)) for field in FIELDS if field.rule in _COMBINE]
+_OF_FIRST = tuple(_PLACES[field.attribute] for field in FIELDS if field.rule is MergeRule.FIRST)
+_OF_LAST = tuple(_PLACES[field.attribute] for field in FIELDS if field.rule is MergeRule.LAST)
+_COMBINED = [
+    (_PLACES[field.attribute], _combination(field)) for field in FIELDS if field.rule in _COMBINE
+]
 _published = attrgetter(*_NAMES)
 _rank = attrgetter(*RANK)
