@@ -109,7 +109,7 @@ class Collector:
             self._exchange.make_history(self._config.repair.max_age_ms),
             self._exchange.budget,
             put=self.inbox.put,
-            clock=lambda: aggregator.clock(runtime.now()),
+            exchange_time=lambda: aggregator.clock(runtime.now()),
             runtime=runtime,
         )
         return BackfillThread(backfill, on_failure=self._on_failure)
@@ -130,7 +130,7 @@ class Collector:
             checkpoint_every_ms=self._config.journal.checkpoint_every_ms,
             is_sparing=is_sparing,
             now=self._runtime.now(),
-            clock=self._runtime.utc,
+            utc=self._runtime.utc,
             pruning=self._make_pruning(journal),
         )
 

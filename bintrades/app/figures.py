@@ -12,7 +12,8 @@ from bintrades.errors import JournalError
 from bintrades.model import utc
 from bintrades.util.clocks import now_ms, utc_ms
 from bintrades.util.log_writer import lost_lines
-from bintrades.util.text import as_json, redacted
+from bintrades.util.redaction import redacted
+from bintrades.util.text import as_json
 from bintrades.version import __version__
 
 if TYPE_CHECKING:

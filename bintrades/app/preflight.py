@@ -14,7 +14,7 @@ from bintrades.errors import ConfigError
 from bintrades.net.proxies import proxy_for
 from bintrades.net.tls import BUNDLE_VARIABLE, tls_context
 from bintrades.stores.loader import find_stores
-from bintrades.util.text import remember_more_secrets
+from bintrades.util.redaction import remember_more_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping

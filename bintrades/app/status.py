@@ -15,7 +15,7 @@ from bintrades.journal.reader import JournalReader
 from bintrades.journal.wal import WAL_LIMIT, reading_processes, wal_bytes
 from bintrades.model import GapOutcome, GapState, utc
 from bintrades.util.clocks import now_ms
-from bintrades.util.text import redacted
+from bintrades.util.redaction import redacted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from bintrades.cli.tables import table_pieces
 from bintrades.model import GapKind, utc
-from bintrades.util.text import as_json, redact, showable
+from bintrades.util.redaction import redact
+from bintrades.util.text import as_json, showable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

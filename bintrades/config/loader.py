@@ -32,7 +32,8 @@ from bintrades.exchange.symbols import is_pattern, select
 from bintrades.options.option import PLUGIN
 from bintrades.options.types import FaultyValueError
 from bintrades.util.durations import format_duration
-from bintrades.util.text import did_you_mean, one_line, passwords_of_uris, remember_secrets
+from bintrades.util.redaction import passwords_of_uris, remember_secrets
+from bintrades.util.text import did_you_mean, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

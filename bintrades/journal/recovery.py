@@ -231,7 +231,7 @@ class RecoverableFile:
         aside = quarantine(self._path)
         salvage_file(self._path).rename(self._path)
         log.error(
-            "what could be read of the damaged journal was saved; the damaged file was set aside,"
+            "what could be read of the damaged journal was saved; the damaged file was quarantined,"
             " and what it lacks is missing again, see `bintrades gaps`",
             extra={
                 "event": "journal_salvaged",
@@ -271,9 +271,9 @@ class RecoverableFile:
         """Set a file aside of which nothing can be read."""
         aside = quarantine(self._path)
         log.error(
-            "the journal is damaged or gone, and nothing of it can be read; it was set aside and a"
-            " new one is created, stores keep what they have, and `sqlite3 FILE .recover` may save"
-            " what they lack",
+            "the journal is damaged or gone, and nothing of it can be read; it was quarantined and"
+            " a new one is created, stores keep what they have, and `sqlite3 FILE .recover` may"
+            " save what they lack",
             extra={
                 "event": "journal_quarantined",
                 "journal": str(self._path),

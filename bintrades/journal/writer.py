@@ -151,7 +151,7 @@ class Journal:
     def lose_unreadable(self, keys: Iterable[Key]) -> None:
         """Have the trades of bars that a reader could not read be missing again.
 
-        Unless their rows are well, or gone, by now. Raises JournalError.
+        Unless their rows can be read, or are gone, by now. Raises JournalError.
         """
         for key in keys:
             self._file.with_recovery(partial(self._file.get, key))

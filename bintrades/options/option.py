@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from bintrades.errors import ConfigError
 from bintrades.options.types import FaultyValueError, OptionType, text
-from bintrades.util.text import HIDDEN, did_you_mean, hide, one_line
+from bintrades.util.redaction import HIDDEN, hide
+from bintrades.util.text import did_you_mean, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -36,7 +36,7 @@ _LONG_WAIT_MS = 60_000
 class Backfill(Generic[RequestT]):
     """Asks for what is missing. Every call comes from one thread.
 
-    *clock* gives the exchange's time, 0 while unknown.
+    *exchange_time* gives the exchange's clock, 0 while unknown.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Backfill(Generic[RequestT]):
         budget: RateBudget,
         *,
         put: Callable[[Event], None],
-        clock: Callable[[], int],
+        exchange_time: Callable[[], int],
         runtime: Runtime = SYSTEM,
         poll_every_ms: int = POLL_EVERY_MS,
     ) -> None:
@@ -54,7 +54,7 @@ class Backfill(Generic[RequestT]):
         self._plan = history.plan
         self._budget = budget
         self._put = put
-        self._clock = clock
+        self._exchange_time = exchange_time
         self._now = runtime.now
         self._utc = runtime.utc
         self._poll_every = poll_every_ms
@@ -80,8 +80,8 @@ class Backfill(Generic[RequestT]):
         """Do one thing, if there is one; return how long to wait before the next, milliseconds."""
         if self._idle_symbols and self._now() - self._idle_check_at >= _IDLE_CHECK_EVERY_MS:
             return self._check_idle_symbol()
-        clock = self._clock()
-        request = self._plan.next_request(self._now(), clock) if clock else None
+        time = self._exchange_time()
+        request = self._plan.next_request(self._now(), time) if time else None
         if request is None:
             return self._poll_every
         if isinstance(request, BackfillResult):

@@ -88,7 +88,7 @@ class IngestHooks:
 class Ingest:
     """Records events. Every call comes from one thread; *now* is milliseconds, monotonic.
 
-    decode() is the exchange's, clock() the local time for the updated_at of bars.
+    decode() is the exchange's, utc() the local time for the updated_at of bars.
 
     Every checkpoint_every_ms all that changed is saved or, where *is_sparing*, only what has
     changed enough: with many symbols that is most of the cost, and a crash makes each of them ask
@@ -105,7 +105,7 @@ class Ingest:
         checkpoint_every_ms: int,
         is_sparing: bool = False,
         now: int,
-        clock: Callable[[], int],
+        utc: Callable[[], int],
         pruning: Pruning | None = None,
     ) -> None:
         self.bad_count = 0
@@ -116,7 +116,7 @@ class Ingest:
         self._aggregator = aggregator
         self._journal = journal
         self._decode = decode
-        self._clock = clock
+        self._utc = utc
         self._hooks = hooks
         self._pruning = pruning
         self._connected: dict[str, Sequence[str]] = {}  # the symbols of each connection
@@ -217,7 +217,7 @@ class Ingest:
         self._heard_at = event.received_at  # whatever it was: time has come as far as that
         if decoded.trades:
             self._aggregator.add(decoded.trades, event.received_at)
-            self.lag_ms = self._clock() - decoded.trades[-1].event_time
+            self.lag_ms = self._utc() - decoded.trades[-1].event_time
             self._log_renumbered()
         for symbol, trade_id in decoded.unusable:
             self._aggregator.on_unusable(symbol, trade_id, event.received_at)
@@ -338,7 +338,7 @@ class Ingest:
         has_news = self._pending or damage is not None or bool(unreadable) or is_last
         if not has_news and not self._schedule.is_status_due(now):
             return True
-        clock = self._clock()
+        updated_at = self._utc()
         has_bars = self.waiting_bars > 0
         try:
             if damage is not None:
@@ -350,7 +350,7 @@ class Ingest:
             exchange_ms = self._aggregator.confirmed_clock(now)
             self._journal.write(
                 self._pending,
-                clock,
+                updated_at,
                 self._hooks.status(self.snapshot()) if with_status else None,
                 exchange_ms=exchange_ms,
             )

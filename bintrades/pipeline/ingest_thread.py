@@ -65,7 +65,7 @@ class IngestThread(Worker):
                     break
                 self._limited.warning(
                     "ingest_paused",
-                    "too many bars wait for the journal: reading stops until it is well",
+                    "too many bars wait for the journal: reading stops until it takes them",
                 )
                 time.sleep(_LONGEST_WAIT_S)
             else:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from bintrades.errors import BintradesError
 from bintrades.options import option as declared_options
-from bintrades.util.text import hide
+from bintrades.util.redaction import hide
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -15,7 +15,8 @@ from pythonjsonlogger.json import JsonFormatter
 
 from bintrades.errors import ConfigError
 from bintrades.util.log_writer import FileSink, QueueingHandler, StderrSink
-from bintrades.util.text import as_json, printable, redacted, showable
+from bintrades.util.redaction import redacted
+from bintrades.util.text import as_json, printable, showable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

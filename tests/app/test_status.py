@@ -27,7 +27,8 @@ from bintrades.model import Gap, GapCause, GapOutcome, Trade, utc
 from bintrades.testing.bars import OPEN_TIME_MS, sample_bar, sample_bars
 from bintrades.util.clocks import now_ms, utc_ms
 from bintrades.util.log_writer import lost_lines
-from bintrades.util.text import as_json, remember_secrets
+from bintrades.util.redaction import remember_secrets
+from bintrades.util.text import as_json
 from bintrades.version import __version__
 from tests.collectors import Stage
 from tests.journals import by_key, checkpoints, finished, journal_at, open_journal

@@ -22,7 +22,7 @@ from bintrades.errors import ConfigError
 from bintrades.exchange.registry import EXCHANGES
 from bintrades.model import IdLaw
 from bintrades.util.durations import format_duration
-from bintrades.util.text import redact, remember_secrets
+from bintrades.util.redaction import redact, remember_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -62,7 +62,7 @@ class Collector:
             decode=decode,
             checkpoint_every_ms=0,
             now=START,
-            clock=lambda: self.time,
+            utc=lambda: self.time,
         )
 
     def record(self, *, skip: int = 0, late: Gap | None = None) -> float:

@@ -134,7 +134,7 @@ class Stage:
             self.history,
             self.budget,
             put=self.inbox.append,
-            clock=lambda: self.clock,
+            exchange_time=lambda: self.clock,
             runtime=Runtime(now=lambda: self.now, utc=lambda: NOON),
         )
 

@@ -85,7 +85,7 @@ class Collector:
             History(self.rest, SPOT, plan, self.budget, now),
             self.budget,
             put=self.inbox.put,
-            clock=lambda: self.aggregator.clock(now_ms()),
+            exchange_time=lambda: self.aggregator.clock(now_ms()),
             runtime=Runtime(now, utc),
             poll_every_ms=20,
         )
@@ -103,7 +103,7 @@ class Collector:
             decode=decode,
             checkpoint_every_ms=20,
             now=now_ms(),
-            clock=utc_ms,
+            utc=utc_ms,
         )
         self.recorder = IngestThread(self.inbox, self.recording, on_failure=self.failures.append)
 

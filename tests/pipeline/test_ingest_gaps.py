@@ -49,7 +49,7 @@ class Desk:
             decode=decode,
             checkpoint_every_ms=CHECKPOINT_EVERY_MS,
             now=self.now,
-            clock=lambda: START + self.now,
+            utc=lambda: START + self.now,
         )
         self.ingest.handle(Connected("reader-1.1", [BTC], self.now))
 

@@ -81,7 +81,7 @@ class Desk:
             checkpoint_every_ms=checkpoint_every_ms,
             is_sparing=is_sparing,
             now=now_ms(),
-            clock=utc_ms,
+            utc=utc_ms,
             pruning=pruning,
         )
         self.ingest_thread = IngestThread(self.inbox, self.ingest, on_failure=self.failures.append)
@@ -547,7 +547,7 @@ class Life:
             checkpoint_every_ms=checkpoint_every_ms,
             is_sparing=is_sparing,
             now=now,
-            clock=lambda: 1,
+            utc=lambda: 1,
         )
 
     def _record_commit(self) -> None:
@@ -598,7 +598,7 @@ def test_time_goes_on_while_nothing_but_useless_messages_waits(journal: Journal)
         decode=decode,
         checkpoint_every_ms=50,
         now=0,
-        clock=utc_ms,
+        utc=utc_ms,
     )
     ingest.handle(Connected(CONNECTION, SYMBOLS, 0))
     ingest.handle(Payloads(CONNECTION, Batch([raw_message(make_trade(1))]), 0))

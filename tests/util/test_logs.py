@@ -24,7 +24,7 @@ from bintrades.config.schema import LoggingConfig
 from bintrades.errors import ConfigError
 from bintrades.util.log_writer import FileSink, lost_lines
 from bintrades.util.logs import LimitedLog, LogFormat, check_logging, set_up_logging
-from bintrades.util.text import remember_secrets
+from bintrades.util.redaction import remember_secrets
 from tests.pipes import full_pipe
 
 if TYPE_CHECKING:
