@@ -447,7 +447,7 @@ def _progress(bar: Bar) -> tuple[int, int]:
 def _continued(stored: Bar, checkpoints: Mapping[str, Checkpoint]) -> Bar:
     """Return what there is of a bar that goes on after a shutdown, or *stored* if it does not."""
     for bar in checkpoints[stored.symbol].open_bars:
-        if bar.open_time_ms == stored.open_time_ms and _progress(bar) >= _progress(stored):
+        if bar.open_time_ms == stored.open_time_ms and bar.rank[:3] >= stored.rank[:3]:
             return bar
     return stored
 

@@ -62,6 +62,19 @@ def test_a_refused_version_of_a_bar_does_not_hide_that_a_gap_touches_it(
     assert (kept.trade_count, kept.is_complete, kept.version) == (5, False, 2)
 
 
+def test_an_open_bar_of_as_many_trades_does_not_hide_that_a_gap_touches_the_closed_one(
+    journal: Journal, path: Path
+) -> None:
+    bar = sample_bar(trade_count=5)
+    journal.write(finished(bar, BTCUSDT=ledger()), NOW)
+    begun_again = checkpoints(replace(bar, is_closed=False), BTCUSDT=ledger(gap_within(bar)))
+
+    journal.write(WriteBatch(checkpoints=begun_again), NOW + 1)
+
+    (kept,) = stored(path)
+    assert (kept.trade_count, kept.is_closed, kept.is_complete) == (5, True, False)
+
+
 def test_a_gap_that_opens_later_makes_a_stored_bar_incomplete_and_filling_it_whole_again(
     journal: Journal, path: Path
 ) -> None:
