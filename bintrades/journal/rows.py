@@ -140,10 +140,10 @@ def with_kind(gap: Gap) -> Gap:
     """Return a gap that was stored, of the kind that its key and its cause stand for.
 
     The table has no column for the kind: nowhere else is it taken from the sign or the zero of an
-    id.
+    id. Earlier programs could have trades without ids be asked for once more: nobody can.
     """
     if gap.first_id < 0:
-        return replace(gap, kind=GapKind.UNNUMBERED)
+        return replace(gap, kind=GapKind.UNNUMBERED, is_abandoned=True)
     if gap.first_id == 0 and gap.cause == GapCause.START:
         return replace(gap, kind=GapKind.BEGINNING)
     return gap

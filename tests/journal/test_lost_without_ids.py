@@ -6,10 +6,13 @@ import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from bintrades.core.ledger import LedgerState
 from bintrades.core.write_batch import Checkpoint
 from bintrades.journal.lost import rebuilt
 from bintrades.journal.meta import JournalScope
+from bintrades.journal.rows import gap_from_row, gap_row
 from bintrades.journal.spare import before_unfinished
 from bintrades.model import Gap, GapCause
 from bintrades.testing.bars import OPEN_TIME_MS
@@ -54,3 +57,11 @@ def test_it_is_known_where_a_symbol_goes_on_behind_its_newest_bar(path: Path) ->
 
     assert found is not None
     assert found.ledger.gaps == (LOST, OLD)
+
+
+def test_it_is_no_place_to_go_on_from_where_an_earlier_program_would_ask_for_it() -> None:
+    asked_for = replace(LOST, is_abandoned=False)
+    checkpoint = Checkpoint(LedgerState(30, OPEN_TIME_MS + 5, (asked_for,)))
+
+    assert gap_from_row(gap_row(asked_for)) == LOST
+    assert before_unfinished(checkpoint, lambda _: None, INTERVAL_MS) == checkpoint
