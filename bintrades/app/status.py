@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _NEEDED = {"pid", "started_at", "updated_at"}  # fields of every status
-_STATES = (None, *CollectorState)  # earlier versions wrote none
-_NUMBER_WITHIN_S = 0.1  # of taking the journal, a collector has put its number down
+_STATES = tuple(CollectorState)
+_NUMBER_WITHIN_S = 1.0  # of taking the journal, a collector has put its number down
+_LOOK_EVERY_S = 0.01
 
 
 def with_journal_figures(figures: dict[str, Any], journal: Path) -> dict[str, Any]:
@@ -53,8 +54,8 @@ def read_status(journal: Path, stores: Sequence[str]) -> dict[str, Any]:
     has_process = is_in_use(journal)  # asked before its status is read, which may be its last
     text = reader.get_status()
     figures = _figures(text)
-    if has_process and figures and not _is_process(figures["pid"]):
-        time.sleep(_NUMBER_WITHIN_S)
+    if has_process and figures:
+        _wait_for_successor(journal, figures["pid"])
     now = now_ms()
     process = holder(journal)
     if has_process and not is_status_of(figures, process, now):
@@ -84,7 +85,20 @@ def _figures(text: str | None) -> dict[str, Any] | None:
         )
         return None
     is_status = isinstance(figures, dict) and figures.keys() >= _NEEDED
-    return figures if is_status and figures.get("state") in _STATES else None
+    # Earlier versions wrote no state.
+    return figures if is_status and figures.get("state", _STATES[0]) in _STATES else None
+
+
+def _wait_for_successor(journal: Path, number: int) -> None:
+    """Wait a moment for whoever has the journal to put its number in the place of a dead one's.
+
+    A process of another container cannot be seen, and looks dead: that costs the whole moment.
+    """
+    deadline = time.monotonic() + _NUMBER_WITHIN_S
+    while holder(journal)[0] == number and not _is_process(number):
+        if time.monotonic() > deadline:
+            return
+        time.sleep(_LOOK_EVERY_S)
 
 
 def _is_process(number: int) -> bool:

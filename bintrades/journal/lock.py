@@ -39,7 +39,7 @@ def holder(path: Path) -> tuple[int | None, int]:
     That is None and 0 where it is not on record; times are milliseconds, monotonic.
     """
     try:
-        number, since = _lock_file(path).read_text(encoding="utf-8").split()
+        number, since, *_ = _lock_file(path).read_text(encoding="utf-8").split()
         return int(number), int(since)
     except (OSError, ValueError):
         return None, 0
@@ -181,8 +181,9 @@ def _flags(file: Path, journal: Path) -> int:
 
 def _write_owner(descriptor: int) -> None:
     with suppress(OSError):  # the number is only a courtesy to whoever is refused
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n{now_ms()}\n".encode(), 0)
+        owner = f"{os.getpid()}\n{now_ms()}\n".encode()
+        os.pwrite(descriptor, owner, 0)  # at once, so that no reader finds the file without one
+        os.ftruncate(descriptor, len(owner))
 
 
 def _owner(file: Path, journal: Path) -> str:

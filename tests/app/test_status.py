@@ -197,9 +197,10 @@ def test_the_figures_of_a_version_without_signs_of_life_are_not_those_of_one_tha
     assert "collector   stopped" in format_status(stopped)
 
 
-def test_figures_in_no_known_state_are_not_read(path: Path) -> None:
+@pytest.mark.parametrize("state", ["hibernating", None, ["running"]])
+def test_figures_in_no_known_state_are_not_read(state: Any, path: Path) -> None:
     with journal_at(path) as journal:
-        status = word(path, journal, state="hibernating")
+        status = word(path, journal, state=state)
 
     assert (status["state"], status["collector"]) == ("starting", None)
 

@@ -8,13 +8,14 @@ import resource
 import sqlite3
 import subprocess
 import sys
+import threading
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 
 from bintrades.errors import JournalError, JournalInUse
-from bintrades.journal.lock import is_in_use
+from bintrades.journal.lock import holder, is_in_use, lock_journal
 from bintrades.testing.bars import sample_bar, sample_bars
 from tests.checkout import REPOSITORY
 from tests.journals import damage, finished, journal_at, open_journal
@@ -81,6 +82,25 @@ def test_a_journal_without_its_lock_file_is_seen_in_use_by_its_own_process(path:
         lock_file(path).unlink()
         assert is_in_use(path)
     assert not is_in_use(path)
+
+
+def test_the_holder_of_a_journal_is_on_record_at_every_moment(path: Path) -> None:
+    lock_journal(path).close()
+    is_over = threading.Event()
+
+    def take_again_and_again() -> None:
+        while not is_over.is_set():
+            lock_journal(path).close()
+
+    taking = threading.Thread(target=take_again_and_again)
+    taking.start()
+    try:
+        numbers = {holder(path)[0] for _ in range(20_000)}
+    finally:
+        is_over.set()
+        taking.join()
+
+    assert numbers == {os.getpid()}
 
 
 def test_looking_whether_a_journal_is_in_use_takes_no_lock_of_sqlite_away(path: Path) -> None:
