@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from bintrades.journal.connection import fetch_rows
 from bintrades.journal.damage import UnreadableRow
-from bintrades.journal.rows import BAR_COLUMNS, bar_from_row
+from bintrades.journal.rows import BAR_COLUMNS, COLUMN, bar_from_row
 from bintrades.journal.schema import BLOCK_MS
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from bintrades.journal.rows import Row
     from bintrades.model import Bar
 
-_PLACES = ", ".join("?" * (BAR_COLUMNS.count(",") + 2))
+_PLACES = ", ".join("?" * (len(COLUMN) + 1))
 _UPDATES = ", ".join(
     f"{column} = excluded.{column}"
     for column in f"{BAR_COLUMNS}, sequence".split(", ")

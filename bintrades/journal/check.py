@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bintrades.journal.damage import UnreadableRow
-from bintrades.journal.rows import BAR_COLUMNS
+from bintrades.journal.rows import COLUMN
 from bintrades.journal.schema import BLOCK_MS
 from bintrades.model.bar_fields import FIELDS, FieldKind
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 _NO_BLOCK = 10**13 // BLOCK_MS  # no exchange's time is so late
-_COLUMNS = [field for field in FIELDS if field.name in BAR_COLUMNS.split(", ")]
+_COLUMNS = [field for field in FIELDS if field.name in COLUMN]
 _DECIMALS = [field.name for field in _COLUMNS if field.kind is FieldKind.DECIMAL]
 _INTEGERS = [
     field.name

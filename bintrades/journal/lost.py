@@ -14,7 +14,7 @@ from bintrades.core.gap_ranges import DISORDER_MS, span_between
 from bintrades.core.ledger import LedgerState, with_lost
 from bintrades.core.write_batch import Checkpoint
 from bintrades.journal.bars import GET_BAR, neighbours, newest, pages
-from bintrades.journal.rows import bar_from_row
+from bintrades.journal.rows import COLUMN, bar_from_row
 from bintrades.model import Gap, GapCause, id_ranges
 
 if TYPE_CHECKING:
@@ -24,8 +24,12 @@ if TYPE_CHECKING:
 
     from bintrades.journal.meta import JournalScope
 
-_FIRST_ID, _LAST_ID, _LAST_TIME = 16, 17, 19  # in a row of a bar
-_TELLING = (6, _FIRST_ID, _LAST_ID, 18, _LAST_TIME)  # with the count and the first time
+_OPEN_TIME = COLUMN["open_time"]
+_IS_CLOSED, _IS_COMPLETE = COLUMN["is_closed"], COLUMN["is_complete"]
+_COUNT = COLUMN["trade_count"]
+_FIRST_ID, _LAST_ID = COLUMN["first_trade_id"], COLUMN["last_trade_id"]
+_FIRST_TIME, _LAST_TIME = COLUMN["first_trade_time"], COLUMN["last_trade_time"]
+_TELLING = (_COUNT, _FIRST_ID, _LAST_ID, _FIRST_TIME, _LAST_TIME)
 _ALL = 0  # the open time that stands for all that a symbol had, up to the end of its newest bar
 _END = 2**62
 _FEW = 3  # newest bars, among which that with the highest id is: `T` may fall back a little
@@ -47,7 +51,7 @@ class _Span:
         return self.since_ms == _ALL
 
     def holds(self, open_time: int) -> bool:
-        return self.after is None or open_time < self.after[1]
+        return self.after is None or open_time < self.after[_OPEN_TIME]
 
 
 def read_lost_bars(
@@ -106,7 +110,7 @@ def corrupt_beside(connection: sqlite3.Connection, symbol: str, open_time: int) 
     """
     for row in neighbours(connection, symbol, open_time):
         if row is not None and not all(isinstance(row[at], int) for at in _TELLING):
-            return int(row[1])
+            return int(row[_OPEN_TIME])
     return None
 
 
@@ -128,7 +132,7 @@ def _among_neighbours(span: _Span, checkpoint: Checkpoint, interval_ms: int) -> 
     }
     for row in (span.before, span.after):
         if row is not None:
-            ids_of.setdefault(row[1], (row[_FIRST_ID], row[_LAST_ID], row[6]))
+            ids_of.setdefault(row[_OPEN_TIME], (row[_FIRST_ID], row[_LAST_ID], row[_COUNT]))
     lost = {
         at - at % interval_ms: span.reason
         for at, beside in (
@@ -182,12 +186,13 @@ def gaps_around_incomplete(
     before: Any | None = None
     for page in pages(connection, symbol, 0, _END):
         for row in page:
-            is_doubtful = not row[5] or (before is not None and not before[5])
+            is_doubtful = not row[_IS_COMPLETE] or (before is not None and not before[_IS_COMPLETE])
             if before is not None and is_doubtful and before[_LAST_ID] + 1 < row[_FIRST_ID]:
-                since, until = before[_LAST_TIME], row[18]
+                since, until = before[_LAST_TIME], row[_FIRST_TIME]
                 yield Gap(before[_LAST_ID] + 1, row[_FIRST_ID] - 1, since, until, GapCause.LOST)
-            if not row[5] and row[6] < row[_LAST_ID] - row[_FIRST_ID] + 1:
-                yield unknown_gap(row[1], row[1] + interval_ms - 1, "its gaps were lost")
+            if not row[_IS_COMPLETE] and row[_COUNT] < row[_LAST_ID] - row[_FIRST_ID] + 1:
+                open_time = row[_OPEN_TIME]
+                yield unknown_gap(open_time, open_time + interval_ms - 1, "its gaps were lost")
             before = row
 
 
@@ -228,7 +233,7 @@ def lacks_newest(
     row, _ = neighbours(connection, symbol, through)
     if row is None or not isinstance(row[_LAST_ID], int):
         return False
-    span = _Span(row[1] + interval_ms, through + interval_ms - 1, "", row, None)
+    span = _Span(row[_OPEN_TIME] + interval_ms, through + interval_ms - 1, "", row, None)
     state = checkpoint.ledger
     return with_lost(state, _gap(span, checkpoint)).gaps != state.gaps
 
@@ -252,9 +257,9 @@ def rebuilt(
         return None
     last = max(rows, key=lambda row: int(row[_LAST_ID]))
     open_bars = tuple(
-        bar_from_row(row, scope.market, scope.interval_ms) for row in rows if not row[4]
+        bar_from_row(row, scope.market, scope.interval_ms) for row in rows if not row[_IS_CLOSED]
     )
-    closed = [row[1] for row in rows if row[4]]
+    closed = [row[_OPEN_TIME] for row in rows if row[_IS_CLOSED]]
     known = tuple(gap for gap in gaps if not gap.has_ids or gap.last_id <= last[_LAST_ID])
     # What is above the newest id is found again with the next trade, absent or not.
     absent = tuple(gap for gap in absent if gap.last_id <= last[_LAST_ID])
@@ -269,16 +274,17 @@ def _of_open_bars(
 ) -> Iterator[Gap]:
     """Yield which ids are neither in *rows* nor *known* to be missing or absent."""
     next_id = rows[0][_FIRST_ID] if beginning is None else beginning.last_id + 1
-    earliest = time = rows[0][1] if beginning is None else beginning.since_ms
-    complete = {row[1] for row in rows if row[4] and row[5]}  # of those nothing is missing
+    earliest = time = rows[0][_OPEN_TIME] if beginning is None else beginning.since_ms
+    # Of those nothing is missing.
+    complete = {row[_OPEN_TIME] for row in rows if row[_IS_CLOSED] and row[_IS_COMPLETE]}
     for row in rows:
-        open_time, first_id, last_id = row[1], row[_FIRST_ID], row[_LAST_ID]
-        since, until = span_between(time, row[18])
+        open_time, first_id, last_id = row[_OPEN_TIME], row[_FIRST_ID], row[_LAST_ID]
+        since, until = span_between(time, row[_FIRST_TIME])
         since = max(since, earliest)
         until = min(until, open_time - 1) if open_time in complete else until
         if next_id < first_id and since <= until:
             yield Gap(next_id, first_id - 1, since, until, GapCause.LOST)
-        if _has_holes(first_id, last_id, row[6], known):
+        if _has_holes(first_id, last_id, row[_COUNT], known):
             # Where `T` fell back it may be of the next one.
             times = [at for at in (open_time, open_time + interval_ms) if at not in complete]
             if times:

@@ -29,7 +29,7 @@ from bintrades.journal.gaps import (
 )
 from bintrades.journal.lock import identity, what_to_do
 from bintrades.journal.positions import last_refusal, resend_refused, waiting_and_refused
-from bintrades.journal.rows import bar_from_row, bar_row
+from bintrades.journal.rows import COLUMN, bar_from_row, bar_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_VERSION, _TRADE_COUNT, _EPOCH = 2, 6, 20  # in a row
+_VERSION, _TRADE_COUNT, _EPOCH = map(COLUMN.__getitem__, ("version", "trade_count", "epoch"))
 _GAPS = "gaps "
 
 

@@ -24,6 +24,9 @@ BAR_COLUMNS = (
     " first_trade_id, last_trade_id, first_trade_time, last_trade_time, epoch"
 )
 
+COLUMN = {name: place for place, name in enumerate(BAR_COLUMNS.split(", "))}
+"""The place of each of them in a row."""
+
 GAP_COLUMNS = "first_id, last_id, since, until, cause, attempts, last_error, is_abandoned"
 
 CHECKPOINT_COLUMNS = "next_id, last_time, open_bars, closed_through"

@@ -257,8 +257,7 @@ class Journal:
             for stored in self._touched_bars(changed):
                 key = (stored.symbol, stored.open_time_ms)
                 new = bars.get(key)
-                is_refused = new is not None and new.rank[:3] < stored.rank[:3]
-                if new is not None and not is_refused:
+                if new is not None and not _is_refused(new, stored):
                     continue  # says so itself
                 if stored.is_complete != state.is_complete(stored, checkpoints):
                     if new is not None:
@@ -423,7 +422,7 @@ class Journal:
         """Log which of *bars*, just written, were not taken."""
         for bar in bars:
             stored = self._file.get((bar.symbol, bar.open_time_ms))
-            if stored is not None and stored.rank[:3] > bar.rank[:3]:
+            if stored is not None and _is_refused(bar, stored):
                 self._log_refused(bar, stored)
 
     def _log_refused(self, bar: Bar, stored: Bar) -> None:
@@ -444,10 +443,15 @@ def _progress(bar: Bar) -> tuple[int, int]:
     return bar.epoch, bar.trade_count
 
 
+def _is_refused(bar: Bar, stored: Bar) -> bool:
+    """Whether PUT_BAR keeps *stored*. Completeness decides nothing there: it is given anew."""
+    return bar.rank[:3] < stored.rank[:3]
+
+
 def _continued(stored: Bar, checkpoints: Mapping[str, Checkpoint]) -> Bar:
     """Return what there is of a bar that goes on after a shutdown, or *stored* if it does not."""
     for bar in checkpoints[stored.symbol].open_bars:
-        if bar.open_time_ms == stored.open_time_ms and bar.rank[:3] >= stored.rank[:3]:
+        if bar.open_time_ms == stored.open_time_ms and not _is_refused(bar, stored):
             return bar
     return stored
 
