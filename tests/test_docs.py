@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import ast
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from bintrades.model.bar_fields import FIELDS
+from tests.nested_pytest import run_pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PACKAGE = REPOSITORY / "bintrades"
@@ -99,14 +98,7 @@ def test_the_example_of_a_store_passes_the_test_beside_it(tmp_path: Path) -> Non
     (tmp_path / "plugins" / "shelf.py").write_text(plugin, encoding="utf-8")
     (tmp_path / "test_shelf.py").write_text(test, encoding="utf-8")
 
-    ended = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "test_shelf.py"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    ended = run_pytest(tmp_path / "test_shelf.py")
 
     assert ended.returncode == 0, ended.stdout
     assert re.search(r"\d\d passed", ended.stdout), ended.stdout

@@ -97,13 +97,13 @@ class CommitSchedule:
         return now - self._status_at >= _STATUS_REST_MS
 
     def committed(self, now: int, *, with_status: bool) -> None:
-        """Note that the journal has taken something."""
+        """Record that the journal has taken something."""
         self._committed_at = now
         if with_status:
             self._status_at = now
 
     def failed(self, now: int) -> None:
-        """Note that the journal takes nothing: it is tried again a moment later."""
+        """Record that the journal takes nothing: it is tried again a moment later."""
         self._retry_at = now + _RETRY_MS
 
     def _is_checkpoint_due(self, now: int, *, has_gathered: bool) -> bool:

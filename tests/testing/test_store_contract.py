@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,6 +11,7 @@ from bintrades.model.bar_fields import FIELDS
 from bintrades.testing.bars import sample_bar, sample_bars
 from bintrades.testing.store_contract import StoreContract
 from tests.checkout import REPOSITORY
+from tests.nested_pytest import run_pytest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -82,14 +81,7 @@ def test_an_author_is_told_what_a_test_must_override(tmp_path: Path, body: str, 
         encoding="utf-8",
     )
 
-    ended = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "test_mine.py"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    ended = run_pytest(tmp_path / "test_mine.py")
 
     assert ended.returncode != 0
     assert re.search(said, ended.stdout), ended.stdout
