@@ -27,6 +27,13 @@ class Checkpoint(msgspec.Struct, frozen=True):
     closed_through: int | None = (
         None  # newest open time of which a bar may be stored; None: of none
     )
+    proven_ms: int | None = None
+    """Every trade with an earlier `T` was had, or is in a gap on record; None: nothing is proven.
+
+    Milliseconds on the exchange's clock, as is the next one."""
+
+    covered_since_ms: int | None = None
+    """Since when trades are collected: what is proven and whole is so from here on."""
 
 
 @dataclass(slots=True)

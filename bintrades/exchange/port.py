@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from bintrades.exchange.events import Event
     from bintrades.exchange.snapshots import ConnectionSnapshot
     from bintrades.exchange.symbols import SymbolInfo
-    from bintrades.model import GapSet, IdLaw, SeriesKey, TradeRange
+    from bintrades.model import GapSet, IdLaw, Kline, SeriesKey, TradeRange
     from bintrades.util.worker import Worker
 
 RequestT = TypeVar("RequestT")
@@ -178,6 +178,40 @@ class History(Protocol[RequestT]):
 
     def latest_trade(self, symbol: str) -> TradeRange | None:
         """Return the newest trade of *symbol*. Raises ExchangeError."""
+
+
+class Reference(Protocol):
+    """The exchange's own sums, and the trades to make them of again. Calls come from one thread."""
+
+    @property
+    def kline_intervals_ms(self) -> tuple[int, ...]:
+        """Lengths of the klines that it has for checking bars, the longest first."""
+
+    @property
+    def klines_weight(self) -> int:
+        """Weight of klines()."""
+
+    @property
+    def trades_weight(self) -> int:
+        """Weight of one request of trades_between()."""
+
+    def klines(
+        self, symbol: str, interval_ms: int, since_ms: int, until_ms: int
+    ) -> Sequence[Kline]:
+        """Return the first klines, up to a page of them, with since_ms <= open time < until_ms.
+
+        Oldest first; an interval may be left out. Raises ExchangeError.
+        """
+
+    def trades_between(
+        self, symbol: str, since_ms: int, until_ms: int, may_ask: Callable[[int], bool]
+    ) -> Sequence[TradeRange] | None:
+        """Return every trade with since_ms <= T < until_ms, single ones, lowest id first.
+
+        That the first and the last are had is proven by a trade before and one after, or there is
+        none. may_ask() is given the weight of each request before it is made: None is returned
+        where it says no. Raises ExchangeError.
+        """
 
 
 class Exchange(Protocol):

@@ -25,13 +25,20 @@ if TYPE_CHECKING:
     from bintrades.core.write_batch import Checkpoint
     from bintrades.model import Bar, Gap
 
-_SELECT = f"SELECT symbol, {CHECKPOINT_COLUMNS} FROM checkpoints"  # noqa: S608 - constants
+_SELECT = (
+    f"SELECT symbol, {CHECKPOINT_COLUMNS}, proven, covered_since"  # noqa: S608 - constants
+    " FROM checkpoints LEFT JOIN proofs USING (symbol)"
+)
 
 
 def put_checkpoints(
     connection: sqlite3.Connection, checkpoints: Mapping[str, Checkpoint], now_ms: int
 ) -> None:
     """Replace the checkpoints of these symbols; their gaps are in tables of their own."""
+    connection.executemany(
+        "INSERT OR REPLACE INTO proofs VALUES (?, ?, ?)",
+        [(name, each.proven_ms, each.covered_since_ms) for name, each in checkpoints.items()],
+    )
     connection.executemany(
         "INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?, ?, ?, ?)",
         [

@@ -266,7 +266,13 @@ def rebuilt(
     state = LedgerState(last[_LAST_ID] + 1, last[_LAST_TIME], known, absent)
     beginning = next((gap for gap in gaps if gap.is_start and count < _FEW), None)
     lost = _of_open_bars(rows, (*id_ranges(known), *absent), beginning, scope.interval_ms)
-    return Checkpoint(with_lost(state, lost), open_bars, max(closed, default=None))
+    return Checkpoint(
+        with_lost(state, lost),
+        open_bars,
+        max(closed, default=None),
+        proven_ms=last[_LAST_TIME],
+        covered_since_ms=rows[0][_OPEN_TIME],
+    )
 
 
 def _of_open_bars(

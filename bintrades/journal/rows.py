@@ -164,11 +164,15 @@ def checkpoint_row(checkpoint: Checkpoint) -> Row:
 def checkpoint_from_row(
     symbol: str, row: Sequence[Any], gaps: tuple[Gap, ...], absent: tuple[Gap, ...]
 ) -> Checkpoint:
-    """Return the checkpoint of a row selected by CHECKPOINT_COLUMNS. Raises UnreadableRow."""
-    next_id, last_time, open_bars, closed_through = row
+    """Return the checkpoint of a row of CHECKPOINT_COLUMNS and of the columns of its proof.
+
+    Raises UnreadableRow.
+    """
+    next_id, last_time, open_bars, closed_through, proven, covered_since = row
     bars = decode_open_bars(open_bars)
     with reading_rows():
-        sum((next_id or 0, last_time, closed_through))  # whole numbers, or it raises
+        # Whole numbers, or it raises.
+        sum((next_id or 0, last_time, closed_through, proven or 0, covered_since or 0))
         if any(bar.symbol != symbol for bar in bars):
             raise ValueError(f"open bars of another symbol than {symbol}")
         known = (*gaps, *absent)
@@ -176,7 +180,7 @@ def checkpoint_from_row(
         if beyond:
             raise ValueError(f"at id {next_id}, although {beyond[0]} was known")
     state = LedgerState(next_id, known_time(next_id, last_time), gaps, absent)
-    return Checkpoint(state, bars, known_through(closed_through))
+    return Checkpoint(state, bars, known_through(closed_through), proven, covered_since)
 
 
 def known_through(closed_through: int) -> int | None:

@@ -10,6 +10,8 @@ proportion to what is stored, whoever writes:
 - `written`: which sequence number was the last at some times of the exchange's clock, by which bars
   grow old; `pruned`: up to which open time bars of a symbol have left;
 - `lost_bars`: what a damaged file did not give back, until the ids of its trades are missing again;
+- `proofs`: up to when the trades of a symbol are proven to be known, and since when they are
+  collected: apart from its checkpoint, since quiet symbols have nothing else to be written;
 - `blocks`: how many bars each symbol has in each hour. Rows of `bars` lie by time, since those of
   one moment are written together into few pages; an index by symbol would cost a page for each
   bar. The hours show where bars of a symbol are, and change as rarely as it has a first in one.
@@ -259,11 +261,28 @@ _VERSION_4 = """
 ALTER TABLE bars ADD COLUMN epoch INTEGER NOT NULL DEFAULT 0;
 """
 
-LADDER = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4)
+_PROOFS = """
+CREATE TABLE proofs (
+    symbol TEXT PRIMARY KEY,
+    proven INTEGER,
+    covered_since INTEGER
+) WITHOUT ROWID;
+"""
+
+_VERSION_5 = f"""
+{_PROOFS}
+INSERT INTO proofs
+    SELECT symbol, last_time, coalesce(first_time, last_time) FROM checkpoints LEFT JOIN
+        (SELECT symbol, min(open_time) AS first_time FROM bars GROUP BY symbol) USING (symbol)
+    WHERE next_id IS NOT NULL;
+UPDATE gaps SET is_abandoned = 1 WHERE first_id < 0;
+"""  # noqa: S608 - constants
+
+LADDER = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5)
 """What makes each version of the one before. A released step is never changed: add another."""
 
 UNCOUNTED = (_VERSION_1, _VERSION_4)  # the second only adds a column to a table of the first
-COUNTING = (_VERSION_2, _VERSION_3)
+COUNTING = (_VERSION_2, _VERSION_3, _PROOFS)
 """The same schema in two parts: the table of bars as it is today, and what counts its rows."""
 
 SCHEMA_VERSION = len(LADDER)

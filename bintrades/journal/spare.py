@@ -186,4 +186,6 @@ def before_unfinished(
     through = checkpoint.closed_through
     through = None if through is None else known_through(min(through, since - interval_ms))
     absent = tuple(gap for gap in state.absent if gap.last_id < first_id)
-    return Checkpoint(LedgerState(next_id, since, gaps, absent), (), through)
+    proven, covered = checkpoint.proven_ms, checkpoint.covered_since_ms
+    proven = None if proven is None else min(proven, since)
+    return Checkpoint(LedgerState(next_id, since, gaps, absent), (), through, proven, covered)

@@ -11,6 +11,7 @@ from bintrades.model.gap import (
     id_ranges,
     unnumbered_gaps,
 )
+from bintrades.model.kline import Kline
 from bintrades.model.numbers import DECIMAL128, EXACT, plain
 from bintrades.model.series import IdLaw, SeriesKey
 from bintrades.model.trade import Trade, TradeRange
@@ -26,6 +27,7 @@ __all__ = [
     "GapSet",
     "GapState",
     "IdLaw",
+    "Kline",
     "SeriesKey",
     "Trade",
     "TradeRange",

@@ -423,7 +423,7 @@ def test_a_commit_survives_a_loss_of_power_however_the_journal_was_opened(path: 
     made(path)
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA user_version = 2")  # the next opening climbs
-        for table in ("lost_bars", "written", "pruned"):
+        for table in ("lost_bars", "written", "pruned", "proofs"):
             connection.execute(f"DROP TABLE {table}")
         connection.execute("ALTER TABLE bars DROP COLUMN epoch")
     with journal_at(path) as journal:

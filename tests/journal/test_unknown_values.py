@@ -36,7 +36,7 @@ def test_a_row_of_a_checkpoint_is_as_it_was_and_is_read_back(
     checkpoint: Checkpoint, row: tuple[object, ...]
 ) -> None:
     assert checkpoint_row(checkpoint) == row
-    assert checkpoint_from_row("BTCUSDT", row, (), ()) == checkpoint
+    assert checkpoint_from_row("BTCUSDT", (*row, None, None), (), ()) == checkpoint
 
 
 def test_an_earlier_program_can_read_a_spare(tmp_path: Path) -> None:
