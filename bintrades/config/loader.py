@@ -14,12 +14,14 @@ from bintrades.config.schema import (
     DEFAULT_EXCHANGE,
     OPTIONS,
     SECTIONS,
+    AuditConfig,
     BarsConfig,
     ExchangeConfig,
     JournalConfig,
     LoggingConfig,
     Place,
     PluginsConfig,
+    ProofConfig,
     RepairConfig,
     StoresConfig,
     SymbolsConfig,
@@ -39,12 +41,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = [
+    "AuditConfig",
     "BarsConfig",
     "Config",
     "ExchangeConfig",
     "JournalConfig",
     "LoggingConfig",
     "PluginsConfig",
+    "ProofConfig",
     "RepairConfig",
     "StoresConfig",
     "SymbolsConfig",
@@ -77,6 +81,8 @@ class Config:
     symbols: SymbolsConfig = dataclasses.field(default_factory=SymbolsConfig)
     bars: BarsConfig = dataclasses.field(default_factory=BarsConfig)
     repair: RepairConfig = dataclasses.field(default_factory=RepairConfig)
+    proof: ProofConfig = dataclasses.field(default_factory=ProofConfig)
+    audit: AuditConfig = dataclasses.field(default_factory=AuditConfig)
     journal: JournalConfig = dataclasses.field(default_factory=JournalConfig)
     plugins: PluginsConfig = dataclasses.field(default_factory=PluginsConfig)
     stores: StoresConfig = dataclasses.field(default_factory=StoresConfig)

@@ -177,6 +177,40 @@ class RepairConfig:
 
 
 @dataclass(frozen=True)
+class ProofConfig:
+    """The section [proof]."""
+
+    every_ms: int = _option(
+        "every",
+        "1m",
+        types.duration("10s", "1h"),
+        "how often the exchange is asked for the newest trade ids, where bars of quiet symbols wait"
+        " for proof that they are complete",
+    )
+
+
+@dataclass(frozen=True)
+class AuditConfig:
+    """The section [audit]."""
+
+    enabled: bool = _option_of(
+        lambda place: Option(
+            "enabled",
+            "yes" if place.market.has_klines else "no",
+            "compare bars with the exchange's own klines, some minutes later, all day",
+            types.boolean(),
+        )
+    )
+    weight_share: int = _option(
+        "weight_share",
+        "5",
+        types.whole_number(1, 100),
+        "percent of the exchange's request weight per minute that it may use, out of that of"
+        " [repair]",
+    )
+
+
+@dataclass(frozen=True)
 class JournalConfig:
     """The section [journal]; the path is absolute once loaded."""
 
@@ -246,6 +280,8 @@ SECTIONS: dict[str, type[Any]] = {
     "symbols": SymbolsConfig,
     "bars": BarsConfig,
     "repair": RepairConfig,
+    "proof": ProofConfig,
+    "audit": AuditConfig,
     "journal": JournalConfig,
     "plugins": PluginsConfig,
     "stores": StoresConfig,

@@ -55,6 +55,10 @@ class MarketFacts(Protocol):
     def max_streams(self) -> int:
         """The most symbols of one connection."""
 
+    @property
+    def has_klines(self) -> bool:
+        """Whether bars can be checked against klines of its own."""
+
 
 class ExchangeOptions(Protocol):
     """Where an exchange is and how its connections are kept: its section of the configuration."""

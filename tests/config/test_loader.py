@@ -116,6 +116,8 @@ def test_the_defaults_are_those_that_users_were_promised(tmp_path: Path) -> None
         "symbols": {"include": ("BTCUSDT", "ETHUSDT"), "exclude": ()},
         "bars": {"interval_ms": 10_000, "grace_ms": 500},
         "repair": {"enabled": True, "max_age_ms": 6 * 3_600_000, "weight_share": 50},
+        "proof": {"every_ms": 60_000},
+        "audit": {"enabled": True, "weight_share": 5},
         "journal": {
             "path": tmp_path / "var" / "bintrades.journal",
             "retention_ms": 3 * 86_400_000,
@@ -202,6 +204,12 @@ BAD_VALUES = [
     ("repair", "max_age", "3d", RETENTION + "3d"),
     ("repair", "weight_share", "0", "too small; allowed: 1 to 100"),
     ("repair", "weight_share", "50%", "not a whole number; allowed: 1 to 100"),
+    ("proof", "every", "9s", "too short; allowed: 10s to 1h"),
+    ("proof", "every", "2h", "too long; allowed: 10s to 1h"),
+    ("proof", "every", "60", NOT_A_DURATION + "10s to 1h"),
+    ("audit", "enabled", "often", "neither yes nor no; allowed: yes or no"),
+    ("audit", "weight_share", "0", "too small; allowed: 1 to 100"),
+    ("audit", "weight_share", "101", "too large; allowed: 1 to 100"),
     ("journal", "path", "", f"names no file or folder; {PATHS}"),
     ("journal", "path", "/", "is a folder; allowed: the path of a file"),
     ("journal", "path", "/dev/null/x", "'/dev/null' is not a folder; allowed: a path "),
@@ -437,9 +445,12 @@ def test_where_the_market_has_other_addresses_and_limits_these_are_defaults_and_
         added_paths = ("feed",)
         connection_life = "2h"
         max_streams = 7
+        has_klines = False
 
-    options = options_of(Place("binance", Elsewhere()))["binance"]
+    of_place = options_of(Place("binance", Elsewhere()))
+    options = of_place["binance"]
 
+    assert of_place["audit"]["enabled"].default == "no", "there is nothing to check bars against"
     assert (options["stream"].default, options["stream"].type.allowed) == ("deals", "deals")
     assert options["stream_url"].default == "wss://stream.example"
     assert options["rest_url"].default == "https://rest.example"
@@ -615,6 +626,8 @@ VALUES: dict[str, dict[str, st.SearchStrategy[Any]]] = {
         "max_age_ms": durations(0, 86_399_999),
         "weight_share": st.integers(1, 100),
     },
+    "proof": {"every_ms": durations(10_000, 3_600_000)},
+    "audit": {"enabled": st.booleans(), "weight_share": st.integers(1, 100)},
     "journal": {
         "path": paths,
         "retention_ms": durations(86_400_000, 315_360_000_000),

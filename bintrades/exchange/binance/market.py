@@ -78,6 +78,8 @@ class Market:
     max_attempts: int
     """Attempts to connect from one IP address within attempts_window_ms."""
     attempts_window_ms: int
+    has_klines: bool = False
+    """Whether its REST side has klines over the same trades as the stream."""
     open_rest_url: str | None = None
     """A REST side for places that the exchange does not serve, and its streams."""
     open_stream_url: str | None = None

@@ -55,6 +55,7 @@ SPOT = Market(
     control_spacing_ms=500,
     max_attempts=300,
     attempts_window_ms=300_000,
+    has_klines=True,
     open_rest_url="https://data-api.binance.vision",
     open_stream_url="wss://data-stream.binance.vision",
 )
