@@ -13,6 +13,7 @@ from bintrades.model import Bar, Gap, GapOutcome  # noqa: TC001 - msgspec reads 
 if TYPE_CHECKING:
     from collections.abc import Container, Sequence
 
+    from bintrades.core.audit_result import BarsAudited
     from bintrades.core.ban import Ban
 
 Key = tuple[str, int]
@@ -52,10 +53,15 @@ class WriteBatch:
     attempts: dict[tuple[str, int], int] = field(default_factory=dict)
     """Requests so far, for those made about a gap since: by its symbol and last id."""
 
+    rebuilt: dict[Key, Bar] = field(default_factory=dict)
+    """Bars made again of the exchange's own trades, to take the place of the stored ones."""
+
+    audited: list[BarsAudited] = field(default_factory=list)
     ban: Ban | None = None  # for how long the exchange wants no requests, if that has changed
 
     def __bool__(self) -> bool:
-        return any((self.finished, self.amendments, self.checkpoints, self.ban))
+        bars = (self.finished, self.amendments, self.rebuilt)
+        return any((*bars, self.checkpoints, self.audited, self.ban))
 
     def amend(self, key: Key, part: Bar) -> None:
         """Have the trades in *part* join their bar, which has left memory."""
@@ -79,7 +85,10 @@ class WriteBatch:
                 del self.amendments[key]
 
     def take(self, symbols: Container[str]) -> WriteBatch:
-        """Return what concerns *symbols*, and keep the rest, a ban of the exchange included."""
+        """Return what concerns *symbols*, and keep the rest.
+
+        What does not come from the series is kept as well: a ban, and what an audit has found.
+        """
         taken = WriteBatch(
             finished={key: bar for key, bar in self.finished.items() if key[0] in symbols},
             amendments={key: bar for key, bar in self.amendments.items() if key[0] in symbols},
@@ -109,6 +118,8 @@ class WriteBatch:
         self.resolved += later.resolved
         self.reopened += later.reopened
         self.attempts.update(later.attempts)
+        self.rebuilt.update(later.rebuilt)
+        self.audited += later.audited
         self.ban = later.ban or self.ban
 
 

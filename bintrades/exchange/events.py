@@ -1,10 +1,11 @@
-"""The events of the inbox, from the feed and from the backfill. Values only."""
+"""The events of the inbox, from the feed, the backfill and the audit. Values only."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bintrades.core.audit_result import BarRebuilt, BarsAudited
 from bintrades.core.backfill_result import BackfillResult
 
 if TYPE_CHECKING:
@@ -57,4 +58,13 @@ class RateLimited:
     ban: Ban
 
 
-Event = Payloads | Connected | Disconnected | BackfillResult | LatestTrade | RateLimited
+Event = (
+    Payloads
+    | Connected
+    | Disconnected
+    | BackfillResult
+    | LatestTrade
+    | RateLimited
+    | BarRebuilt
+    | BarsAudited
+)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bintrades.errors import JournalDamaged, JournalError
-from bintrades.journal import meta, resend
+from bintrades.journal import audit, meta, resend
 from bintrades.journal.bars import GET_BAR, after_page, is_unclosed, newest, newest_open_time, page
 from bintrades.journal.check import read_counts
 from bintrades.journal.checkpoints import open_bars, read_closed_through, symbols_seen
@@ -29,14 +29,17 @@ from bintrades.journal.gaps import (
 )
 from bintrades.journal.lock import identity, what_to_do
 from bintrades.journal.positions import last_refusal, resend_refused, waiting_and_refused
+from bintrades.journal.rebuilt import has_rebuilt, put_rebuilt
 from bintrades.journal.rows import COLUMN, bar_from_row, bar_row
+from bintrades.model import DifferenceOutcome
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from bintrades.core.audit_result import Span
     from bintrades.journal.rows import Row
-    from bintrades.model import Bar, Gap
+    from bintrades.model import Bar, Difference, Gap
 
 
 log = logging.getLogger(__name__)
@@ -228,6 +231,36 @@ class JournalReader:
         """Have all bars that open then or later delivered to *name* again; return how many."""
         with self._writing() as connection:
             return resend.request(connection, name, since_ms)
+
+    def verified(self, symbol: str) -> list[Span]:
+        """Return in which spans the bars of *symbol* are what the exchange has, oldest first."""
+        with self._reading() as connection:
+            return audit.read_verified(connection, symbol)
+
+    def differences(self, symbol: str | None = None) -> list[Difference]:
+        """Return what did not agree with the exchange, of one symbol or of all."""
+        with self._reading() as connection:
+            return list(audit.read_differences(connection, symbol))
+
+    def audit_counts(self) -> dict[str, int]:
+        """Return for how many milliseconds bars are verified, and the differences by outcome."""
+        with self._reading() as connection:
+            counts = read_counts(connection)
+            differences = {
+                outcome.value: counts.get(f"differences {outcome}", 0)
+                for outcome in DifferenceOutcome
+            }
+            return {"verified_ms": counts.get("verified", 0), **differences}
+
+    def leave_rebuilt(self, bars: Sequence[Bar]) -> None:
+        """Leave *bars* that were made again for the collector, which takes them over in seconds."""
+        with self._writing() as connection:
+            put_rebuilt(connection, bars)
+
+    def has_rebuilt(self) -> bool:
+        """Whether such bars wait for the collector."""
+        with self._reading() as connection:
+            return has_rebuilt(connection)
 
     def _report_damage_to_collector(self, damage: str) -> None:
         """Have the next start save what can be read: the collector itself may never look there."""

@@ -30,6 +30,12 @@ LATER = {  # tables of later versions, copied once the new file has them
     "lost_bars": (2, "symbol, open_time, reason"),
     "absent": (2, f"symbol, {GAP_COLUMNS}, absent_at, looks"),
     "proofs": (1, "symbol, proven, covered_since"),
+    "verified": (2, "symbol, since, until"),
+    "differences": (
+        3,
+        "symbol, open_time, interval, ours, theirs, found_at, changed_at, outcome",
+    ),
+    "rebuilt": (2, "symbol, open_time, bar"),
 }
 _TABLES = {**SMALL, **LATER}
 

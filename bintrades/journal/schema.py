@@ -12,6 +12,9 @@ proportion to what is stored, whoever writes:
 - `lost_bars`: what a damaged file did not give back, until the ids of its trades are missing again;
 - `proofs`: up to when the trades of a symbol are proven to be known, and since when they are
   collected: apart from its checkpoint, since quiet symbols have nothing else to be written;
+- `verified`: in which spans the bars were found to be what the exchange has, one row for as long as
+  neighbours join, counted in milliseconds; `differences`: what did not agree, counted by outcome;
+- `rebuilt`: bars that another process made again, until the writer takes them over;
 - `blocks`: how many bars each symbol has in each hour. Rows of `bars` lie by time, since those of
   one moment are written together into few pages; an index by symbol would cost a page for each
   bar. The hours show where bars of a symbol are, and change as rarely as it has a first in one.
@@ -269,8 +272,54 @@ CREATE TABLE proofs (
 ) WITHOUT ROWID;
 """
 
+_AUDIT = """
+CREATE TABLE verified (
+    symbol TEXT NOT NULL,
+    since INTEGER NOT NULL,
+    until INTEGER NOT NULL,
+    PRIMARY KEY (symbol, since)
+) WITHOUT ROWID;
+CREATE TABLE differences (
+    symbol TEXT NOT NULL,
+    open_time INTEGER NOT NULL,
+    interval INTEGER NOT NULL,
+    ours TEXT NOT NULL,
+    theirs TEXT NOT NULL,
+    found_at INTEGER NOT NULL,
+    changed_at INTEGER NOT NULL,
+    outcome TEXT NOT NULL,
+    PRIMARY KEY (symbol, open_time, interval)
+) WITHOUT ROWID;
+CREATE TABLE rebuilt (
+    symbol TEXT NOT NULL,
+    open_time INTEGER NOT NULL,
+    bar TEXT NOT NULL,
+    PRIMARY KEY (symbol, open_time)
+) WITHOUT ROWID;
+
+CREATE TRIGGER verified_added AFTER INSERT ON verified BEGIN
+    INSERT INTO counts VALUES ('verified', NEW.until - NEW.since)
+        ON CONFLICT (name) DO UPDATE SET value = value + NEW.until - NEW.since;
+END;
+CREATE TRIGGER verified_changed AFTER UPDATE OF since, until ON verified BEGIN
+    UPDATE counts SET value = value + (NEW.until - NEW.since) - (OLD.until - OLD.since)
+        WHERE name = 'verified';
+END;
+CREATE TRIGGER verified_removed AFTER DELETE ON verified BEGIN
+    UPDATE counts SET value = value - (OLD.until - OLD.since) WHERE name = 'verified';
+END;
+CREATE TRIGGER difference_added AFTER INSERT ON differences BEGIN
+    INSERT INTO counts VALUES ('differences ' || NEW.outcome, 1)
+        ON CONFLICT (name) DO UPDATE SET value = value + 1;
+END;
+CREATE TRIGGER difference_removed AFTER DELETE ON differences BEGIN
+    UPDATE counts SET value = value - 1 WHERE name = 'differences ' || OLD.outcome;
+END;
+"""
+
 _VERSION_5 = f"""
 {_PROOFS}
+{_AUDIT}
 INSERT INTO proofs
     SELECT symbol, last_time, coalesce(first_time, last_time) FROM checkpoints LEFT JOIN
         (SELECT symbol, min(open_time) AS first_time FROM bars GROUP BY symbol) USING (symbol)
@@ -282,7 +331,7 @@ LADDER = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5)
 """What makes each version of the one before. A released step is never changed: add another."""
 
 UNCOUNTED = (_VERSION_1, _VERSION_4)  # the second only adds a column to a table of the first
-COUNTING = (_VERSION_2, _VERSION_3, _PROOFS)
+COUNTING = (_VERSION_2, _VERSION_3, _PROOFS, _AUDIT)
 """The same schema in two parts: the table of bars as it is today, and what counts its rows."""
 
 SCHEMA_VERSION = len(LADDER)

@@ -20,11 +20,13 @@ from bintrades.core.write_batch import WriteBatch
 from bintrades.errors import JournalError
 from bintrades.journal import gaps as gap_tables
 from bintrades.journal import meta
+from bintrades.journal.audit import put_audited, unverify
 from bintrades.journal.bars import PUT_BAR, pages, read_bar
 from bintrades.journal.checkpoints import put_checkpoints
 from bintrades.journal.connection import transaction
 from bintrades.journal.meta import JournalScope
 from bintrades.journal.pruning import MARK_EVERY_MS, Pruned, mark, prune
+from bintrades.journal.rebuilt import delete_rebuilt, read_rebuilt, refusal
 from bintrades.journal.recovery import RecoverableFile
 from bintrades.journal.rows import bar_row
 from bintrades.journal.spare import SpareKeeper
@@ -240,11 +242,18 @@ class Journal:
             half = {key: bar for key, bar in batch.finished.items() if not bar.is_closed}
             bars = closed | self._beyond_stored(half)
 
+            # Bars that were made again take the place of theirs, those included which another
+            # process has left here.
+            left_here = read_rebuilt(connection)
+            offered = {key: bar for key, bar in left_here.items() if bar is not None}
+            rebuilt = self._admitted(offered | batch.rebuilt, checkpoints)
+            bars |= rebuilt
+
             # Late trades join their stored bar, or are its first. Where that has left they are kept
             # on record: in a bar of their own they would be taken for all of it.
             late: list[Bar] = []
             for key, part in batch.amendments.items():
-                stored = self._file.get(key)
+                stored = rebuilt.get(key) or self._file.get(key)
                 if stored is None and self._may_have_left(key):
                     late.append(part)
                 elif stored is not None and stored.epoch > part.epoch:
@@ -300,6 +309,12 @@ class Journal:
                     gap_tables.put_absent(connection, symbol, *changed_part(*absent))
             put_checkpoints(connection, batch.checkpoints, now_ms)
 
+            # What the audit has found, but of no bar that has changed since: nothing was late then.
+            put_audited(connection, batch.audited)
+            for symbol, open_time in (*batch.amendments, *rebuilt):
+                unverify(connection, symbol, open_time, open_time + self._scope.interval_ms)
+            delete_rebuilt(connection, left_here)
+
             # Metadata, and now and then a mark by which the age of bars is known.
             meta.put_sequence(connection, state.last_sequence)
             if reopened_ids != state.reopened:
@@ -325,6 +340,31 @@ class Journal:
             for key, bar in bars.items()
             if (row := stored[key]) is None or _progress(row) < _progress(bar)
         }
+
+    def _admitted(
+        self, bars: Mapping[Key, Bar], checkpoints: dict[str, Checkpoint]
+    ) -> dict[Key, Bar]:
+        """Return those of the rebuilt *bars* that may take the place of the stored ones."""
+        state, admitted = self._file.state, {}
+        for key, bar in bars.items():
+            reason = refusal(
+                bar,
+                self._file.get(key),
+                checkpoints.get(bar.symbol),
+                is_complete=state.is_complete(bar, checkpoints),
+            )
+            if reason is None:
+                admitted[key] = bar
+            else:
+                self._limited.warning(
+                    "rebuilt_bar_refused",
+                    "a bar that was made again is refused; it stays as it is",
+                    symbol=bar.symbol,
+                    open_time=bar.open_time_ms,
+                    epoch=bar.epoch,
+                    reason=reason,
+                )
+        return admitted
 
     def _may_have_left(self, key: Key) -> bool:
         """Whether the bar of *key*, which is not there, may have been pruned.

@@ -1,6 +1,7 @@
 """Values that travel through bintrades: exact, immutable, free of threads and clocks."""
 
 from bintrades.model.bar import Bar, utc
+from bintrades.model.difference import Difference, DifferenceOutcome
 from bintrades.model.gap import (
     Gap,
     GapCause,
@@ -20,6 +21,8 @@ __all__ = [
     "DECIMAL128",
     "EXACT",
     "Bar",
+    "Difference",
+    "DifferenceOutcome",
     "Gap",
     "GapCause",
     "GapKind",

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
+from bintrades.core.audit_result import BarRebuilt, BarsAudited
 from bintrades.core.backfill_result import BackfillResult
 from bintrades.core.write_batch import WriteBatch
 from bintrades.errors import JournalError
@@ -135,7 +136,8 @@ class Ingest:
     @property
     def waiting_bars(self) -> int:
         """Bars that the journal has not taken yet."""
-        return len(self._pending.finished) + len(self._pending.amendments)
+        pending = self._pending
+        return len(pending.finished) + len(pending.amendments) + len(pending.rebuilt)
 
     @property
     def is_full(self) -> bool:
@@ -171,7 +173,7 @@ class Ingest:
         self._unreadable.extend(keys)
 
     def handle(self, event: Event) -> None:
-        """Apply an event of the feed or of the backfill."""
+        """Apply an event of the feed, of the backfill or of the audit."""
         match event:
             case Payloads():
                 self._take_payloads(event)
@@ -189,6 +191,10 @@ class Ingest:
                 self._check_stream(event)
             case RateLimited(ban):
                 self._pending.ban = ban
+            case BarRebuilt(bar):
+                self._pending.rebuilt[bar.symbol, bar.open_time_ms] = bar
+            case BarsAudited():
+                self._pending.audited.append(event)
 
     def tick(self, now: int, *, is_caught_up: bool) -> None:
         """Close what is due, write what is due; call it after events and several times a second.

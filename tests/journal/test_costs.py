@@ -16,6 +16,7 @@ from msgspec.structs import replace
 import bintrades.journal as journal_package
 from bintrades.app.status import read_status
 from bintrades.cli.gap_report import gap_pieces, gap_rows
+from bintrades.core.audit_result import BarsAudited
 from bintrades.core.ledger import LedgerState
 from bintrades.core.write_batch import WriteBatch
 from bintrades.errors import JournalDamaged
@@ -23,7 +24,7 @@ from bintrades.journal.cursor import Cursor
 from bintrades.journal.pruning import PRUNE_BATCH
 from bintrades.journal.reader import JournalReader
 from bintrades.journal.wal import WAL_LIMIT
-from bintrades.model import Gap, GapCause, GapOutcome
+from bintrades.model import Difference, Gap, GapCause, GapOutcome
 from bintrades.testing.bars import sample_bar, sample_bars
 from tests.journals import (
     INTERVAL_MS,
@@ -46,11 +47,12 @@ SMALL, LARGE = 10_000, 2_000_000
 STORES = ("even", "behind", "refuses", "again", "never heard of")
 PACKAGE = Path(journal_package.__file__).parent
 
-GROWING = {"bars", "blocks", "gaps", "past_gaps", "rejected"}
+GROWING = {"bars", "blocks", "differences", "gaps", "past_gaps", "rejected", "verified"}
 """Tables with more rows the longer the collector runs. The others: a row a symbol, or store."""
 
 READ_WHOLE = re.compile(
     "SELECT symbol, first_id"  # all that is missing now: each row is an answer
+    "|SELECT symbol, open_time, interval, ours"  # all that ever differed
     "|SELECT DISTINCT symbol FROM blocks|DELETE FROM gaps$"  # once, where a file was damaged
     r"|SELECT EXISTS \(SELECT 1 FROM rejected\)$"  # ends at the first row
 )
@@ -110,6 +112,25 @@ def stop_and_release(journal: Journal) -> None:
     journal.flush_removed_symbols([], END_MS)
 
 
+def audit(journal: Journal) -> None:
+    """Have spans be verified that join, and one bar of them change; put something on record."""
+    minutes = [(END_MS - ago * 60_000, END_MS - (ago - 1) * 60_000) for ago in (3, 1, 2)]
+    found = Difference(ALWAYS, END_MS - 240_000, 60_000, "1", "2", END_MS, END_MS)
+    audited = [BarsAudited(ALWAYS, (span,), (found,)) for span in minutes]
+    journal.write(WriteBatch(audited=audited), END_MS)
+    rebuilt = replace(latest_bar(ALWAYS, ago=9), epoch=1)
+    JournalReader(journal.path).leave_rebuilt([rebuilt])
+    journal.write(WriteBatch(amendments=by_key([latest_bar(ALWAYS, ago=10)])), END_MS)
+
+
+def ask_about_audit(path: Path) -> None:
+    """Ask for what is verified and what is not."""
+    reader = JournalReader(path)
+    assert len(reader.verified(ALWAYS)) == 2
+    assert reader.differences() == reader.differences(ALWAYS) != []
+    assert not reader.has_rebuilt()
+
+
 def prune(journal: Journal) -> None:
     """Have old bars deleted: at first none may go, then some."""
     journal.prune(["behind"], 2**62)
@@ -130,6 +151,7 @@ WRITING: list[Callable[[Journal], None]] = [
     lose_and_find,
     stop_and_release,
     keep_metadata,
+    audit,
 ]
 
 
@@ -178,6 +200,7 @@ READING: list[Callable[[Path], object]] = [
     lambda path: JournalReader(path).resend("even"),
     ask_for_bars,
     ask_for_gaps,
+    ask_about_audit,
     lambda path: read_status(path, STORES),
     lambda path: JournalReader(path).symbols(),
 ]
@@ -334,7 +357,17 @@ def test_two_million_bars_cost_no_more_than_ten_thousand(tmp_path: Path) -> None
             costs.append(work(path, meter))
         path.unlink()
     names = ["opening", *(write.__name__ for write in WRITING)]
-    names += [*STORES, "sending again", "resend", "bars", "gaps", "status", "symbols", "prune"]
+    names += [
+        *STORES,
+        "sending again",
+        "resend",
+        "bars",
+        "gaps",
+        "audit",
+        "status",
+        "symbols",
+        "prune",
+    ]
     grown = [
         (name, small, large)
         for name, small, large in zip(names, *costs, strict=True)

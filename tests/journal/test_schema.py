@@ -55,7 +55,9 @@ COUNTED = {
         UNION ALL SELECT 'incomplete', count(*) FROM bars WHERE is_closed AND NOT is_complete
         UNION ALL SELECT 'gaps open', count(*) FROM gaps WHERE NOT is_abandoned
         UNION ALL SELECT 'gaps abandoned', count(*) FROM gaps WHERE is_abandoned
-        UNION ALL SELECT 'gaps ' || outcome, count(*) FROM past_gaps GROUP BY outcome""",
+        UNION ALL SELECT 'gaps ' || outcome, count(*) FROM past_gaps GROUP BY outcome
+        UNION ALL SELECT 'verified', coalesce(sum(until - since), 0) FROM verified
+        UNION ALL SELECT 'differences ' || outcome, count(*) FROM differences GROUP BY outcome""",
     "blocks": "SELECT open_time / 3600000, symbol, count(*) FROM bars GROUP BY 1, 2",
     "cursors": """
         SELECT store, sequence,

@@ -1,0 +1,31 @@
+"""What the audit hands to whoever writes the journal. Values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bintrades.model import Bar, Difference
+
+Span = tuple[int, int]
+"""Milliseconds since the epoch on the exchange's clock: the first, and the first thereafter."""
+
+
+@dataclass(frozen=True, slots=True)
+class BarRebuilt:
+    """A bar made again of the exchange's own trades, in the epoch after that of the stored one."""
+
+    bar: Bar
+
+
+@dataclass(frozen=True, slots=True)
+class BarsAudited:
+    """What a comparison of the bars of *symbol* with the exchange's klines has shown."""
+
+    symbol: str
+    verified: tuple[Span, ...] = ()
+    """In these the bars that are stored, and only those, are what the exchange has."""
+
+    differences: tuple[Difference, ...] = ()
+    """New ones, and those that something has become of."""

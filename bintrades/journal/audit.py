@@ -1,0 +1,110 @@
+"""Tables `verified` and `differences`: what the exchange's own klines say of the bars.
+
+Of a symbol that is never interrupted `verified` has one row, which grows: neighbours join. All
+functions may raise sqlite3.Error.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bintrades.journal.damage import reading_rows
+from bintrades.model import Difference, DifferenceOutcome
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterable, Iterator
+
+    from bintrades.core.audit_result import BarsAudited, Span
+
+_UNIT_MS = 60_000  # klines of a minute are what bars are compared with
+_COLUMNS = "symbol, open_time, interval, ours, theirs, found_at, changed_at, outcome"
+_ALL_DIFFERENCES = f"SELECT {_COLUMNS} FROM differences"  # noqa: S608 - constants
+_DIFFERENCES = f"{_ALL_DIFFERENCES} WHERE symbol = ?"
+"""Both in the order of the table: by symbol and time."""
+
+_TOUCHING = (
+    "SELECT since, until FROM verified WHERE symbol = ? AND since <= ?"
+    " AND since >= coalesce((SELECT max(since) FROM verified WHERE symbol = ? AND since <= ?), 0)"
+    " ORDER BY since"
+)
+"""The spans that begin up to a time, from the last that begins before another one on."""
+
+
+def put_audited(connection: sqlite3.Connection, results: Iterable[BarsAudited]) -> None:
+    """Record what was compared."""
+    for result in results:
+        for since, until in result.verified:
+            _put_verified(connection, result.symbol, since, until)
+        connection.executemany(
+            f"INSERT OR REPLACE INTO differences ({_COLUMNS})"  # noqa: S608 - constants
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                (
+                    *(each.symbol, each.open_time_ms, each.interval_ms, each.ours, each.theirs),
+                    *(each.found_at_ms, each.changed_at_ms, each.outcome),
+                )
+                for each in result.differences
+            ],
+        )
+
+
+def _put_verified(connection: sqlite3.Connection, symbol: str, since: int, until: int) -> None:
+    """Add a span, as one with those that it touches."""
+    rows = connection.execute(_TOUCHING, (symbol, until, symbol, since)).fetchall()
+    touched = [row for row in rows if row[1] >= since]
+    if any(row[0] <= since and until <= row[1] for row in touched):
+        return
+    for row in touched[1:]:
+        _delete(connection, symbol, row[0])
+    if not touched:
+        connection.execute("INSERT INTO verified VALUES (?, ?, ?)", (symbol, since, until))
+        return
+    first = touched[0][0]
+    connection.execute(
+        "UPDATE verified SET since = ?, until = ? WHERE symbol = ? AND since = ?",
+        (min(since, first), max(until, touched[-1][1]), symbol, first),
+    )
+
+
+def unverify(connection: sqlite3.Connection, symbol: str, since: int, until: int) -> None:
+    """Have the minutes that [since, until) touches be unverified: a bar there has changed."""
+    since -= since % _UNIT_MS
+    until += -until % _UNIT_MS
+    for first, last in connection.execute(_TOUCHING, (symbol, until - 1, symbol, since)).fetchall():
+        if last <= since:
+            continue
+        _delete(connection, symbol, first)
+        for left in ((first, since), (until, last)):
+            if left[0] < left[1]:
+                connection.execute("INSERT INTO verified VALUES (?, ?, ?)", (symbol, *left))
+
+
+def _delete(connection: sqlite3.Connection, symbol: str, since: int) -> None:
+    connection.execute("DELETE FROM verified WHERE symbol = ? AND since = ?", (symbol, since))
+
+
+def read_verified(connection: sqlite3.Connection, symbol: str) -> list[Span]:
+    """Return the spans that are verified, oldest first."""
+    rows = connection.execute(
+        "SELECT since, until FROM verified WHERE symbol = ? ORDER BY since", (symbol,)
+    )
+    return [(since, until) for since, until in rows]
+
+
+def read_differences(
+    connection: sqlite3.Connection, symbol: str | None = None
+) -> Iterator[Difference]:
+    """Yield the differences on record, of one symbol or of all, by symbol and time.
+
+    Raises UnreadableRow.
+    """
+    rows = (
+        connection.execute(_ALL_DIFFERENCES)
+        if symbol is None
+        else connection.execute(_DIFFERENCES, (symbol,))
+    )
+    for name, open_time, interval, ours, theirs, found_at, changed_at, outcome in rows:
+        with reading_rows():
+            known = DifferenceOutcome(outcome)
+        yield Difference(name, open_time, interval, ours, theirs, found_at, changed_at, known)
