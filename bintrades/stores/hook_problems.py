@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
     import pluggy
 
+_MAY_YIELD = {"read_bars"}
+"""Hooks of which the result is iterated."""
+
 _SPEC_MARK = f"{hookspecs.PROJECT}_spec"
 
 
@@ -61,7 +64,7 @@ def _kind_problems(hook: str, function: Callable[..., Any]) -> Iterator[str]:
     """Yield why calling *function* would do nothing at all, without an error."""
     if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
         yield f"{hook} must not be async: nothing awaits it"
-    elif inspect.isgeneratorfunction(function):
+    elif inspect.isgeneratorfunction(function) and hook not in _MAY_YIELD:
         yield f"{hook} must not yield, unless it is marked as a wrapper"
     if hook == "store_bars" and "bars" not in inspect.signature(function).parameters:
         yield "store_bars must take the argument bars"

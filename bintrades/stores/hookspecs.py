@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 import pluggy
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
+    from datetime import datetime
 
     from bintrades.model import Bar
 
@@ -61,6 +62,21 @@ def store_bars(bars: Sequence[Bar]) -> None:
     and they come in smaller batches. Raise RejectedBars([(bar, reason), ...]) after storing the
     others.
     """
+
+
+@hookspec(firstresult=True)
+def read_bars(symbol: str, since: datetime, until: datetime) -> Iterable[Bar]:
+    """Return the stored bars of *symbol* with since <= open time < until, oldest first.
+
+    Both times are aware, in UTC. Of several versions of a bar only the one of the highest rank is
+    returned. What is returned may be read while it is iterated, as from a cursor or by a
+    generator: it is iterated once, on the thread of the call, before the next call. Raise anything
+    for "cannot be read now".
+
+    Called by commands that read, such as `bintrades verify --store`, between open_store and
+    close_store, never by the collector. A plugin may leave it out.
+    """
+    raise NotImplementedError
 
 
 @hookspec

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bintrades.errors import BintradesError
+from bintrades.model import utc
 from bintrades.options import option as declared_options
 from bintrades.util.redaction import hide
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     import pluggy
 
@@ -56,6 +57,31 @@ class Store:
         """Make *bars* durable; raise RejectedBars for those the store will never take."""
         self._call(self._hooks.store_bars, bars=bars)
 
+    @property
+    def can_be_read(self) -> bool:
+        """Whether the plugin has read_bars."""
+        return bool(self._hooks.read_bars.get_hookimpls())
+
+    def read(self, symbol: str, since_ms: int, until_ms: int) -> Iterator[Bar]:
+        """Yield the stored bars with since_ms <= open time < until_ms, oldest first.
+
+        Raises BintradesError where the plugin cannot be read, or gives what was not asked for.
+        """
+        bars = self._call(
+            self._hooks.read_bars, symbol=symbol, since=utc(since_ms), until=utc(until_ms)
+        )
+        if bars is None:
+            raise BintradesError(f"plugin {self.name}: has no read_bars, so it cannot be read")
+        earlier = since_ms - 1
+        for bar in bars:
+            if bar.symbol != symbol or not earlier < bar.open_time_ms < until_ms:
+                raise BintradesError(
+                    f"plugin {self.name}: read_bars gave {bar.symbol} at {bar.open_time}, which was"
+                    " not asked for, or is not in the order of time"
+                )
+            earlier = bar.open_time_ms
+            yield bar
+
     def close(self) -> None:
         """Let go of connections and files."""
         self._call(self._hooks.close_store)
@@ -84,9 +110,9 @@ class Store:
             return dict(options)
         return declared_options.checked(self.declared, options)
 
-    def _call(self, hook: pluggy.HookCaller, **arguments: object) -> None:
+    def _call(self, hook: pluggy.HookCaller, **arguments: object) -> Any:
         try:
-            hook(**arguments)
+            return hook(**arguments)
         except Exception:
             raise
         except BaseException as error:  # else sys.exit() in a plugin ends a thread of ours

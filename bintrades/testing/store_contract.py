@@ -297,6 +297,22 @@ class StoreContract:
 
         self.assert_stored(sample_bar())
 
+    def test_what_is_read_is_what_was_stored_oldest_first(self, store: Store) -> None:
+        if not store.can_be_read:
+            pytest.skip(f"{self.name} has no read_bars, which a plugin may leave out")
+        bars = sample_bars(4)
+        others = sample_bars(4, symbol="币安人生USDT")
+        better = replace(bars[1], trade_count=4, version=2, is_complete=False)
+        rebuilt = replace(bars[2], trade_count=2, epoch=1, version=3)
+
+        store.write([bars[2], *others, bars[0], bars[3], bars[1]])
+        store.write([better, rebuilt])
+
+        since, until = bars[1].open_time_ms, bars[3].open_time_ms
+        assert list(store.read(bars[0].symbol, since, until)) == [better, rebuilt]
+        assert list(store.read(bars[0].symbol, since, until + 1)) == [better, rebuilt, bars[3]]
+        assert list(store.read("NONEUSDT", since, until)) == []
+
     def test_an_unknown_option_is_refused_by_name(
         self, store: Store, options: dict[str, str]
     ) -> None:

@@ -15,7 +15,7 @@ import pytest
 from bintrades import BintradesError, ConfigError, RejectedBars
 from bintrades.stores.loader import available, find_stores, load_stores
 from bintrades.stores.store import Store, without_secrets
-from bintrades.testing.bars import sample_bar, sample_bars
+from bintrades.testing.bars import OPEN_TIME_MS, sample_bar, sample_bars
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -587,6 +587,39 @@ def test_hooks_may_ask_for_fewer_arguments_and_be_left_out(tmp_path: Path, write
     store.close()
 
     assert taken("mine") == ["opened"]
+
+
+def test_a_store_can_be_read_by_a_generator_of_the_plugin(tmp_path: Path, write: Write) -> None:
+    code = (
+        GOOD
+        + "\n    from bintrades.testing.bars import sample_bars"
+        + "\n    @hookimpl\n    def read_bars(symbol, since, until):"
+        + "\n        taken.append((symbol, since.isoformat(), until.isoformat()))"
+        + "\n        yield from sample_bars(2)"
+    )
+    write("mine", code)
+    (store,) = load(tmp_path, "mine")
+    first, second = sample_bars(2)
+
+    assert store.can_be_read
+    assert list(store.read("BTCUSDT", OPEN_TIME_MS, OPEN_TIME_MS + 20_000)) == [first, second]
+    assert taken("mine") == [("BTCUSDT", "2024-08-08T00:00:00+00:00", "2024-08-08T00:00:20+00:00")]
+    for symbol, since, until in (
+        ("ETHUSDT", OPEN_TIME_MS, OPEN_TIME_MS + 20_000),
+        ("BTCUSDT", OPEN_TIME_MS + 1, OPEN_TIME_MS + 20_000),
+        ("BTCUSDT", OPEN_TIME_MS, OPEN_TIME_MS + 10_000),
+    ):
+        with pytest.raises(BintradesError, match="which was not asked for"):
+            list(store.read(symbol, since, until))
+
+
+def test_a_store_without_the_hook_cannot_be_read(tmp_path: Path, write: Write) -> None:
+    write("mine")
+    (store,) = load(tmp_path, "mine")
+
+    assert not store.can_be_read
+    with pytest.raises(BintradesError, match="plugin mine: has no read_bars"):
+        list(store.read("BTCUSDT", 0, 1))
 
 
 def test_a_call_reaches_one_plugin_and_no_other(tmp_path: Path, write: Write) -> None:

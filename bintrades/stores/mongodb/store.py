@@ -20,11 +20,13 @@ from bintrades.options.option import checked
 from bintrades.stores.hookspecs import hookimpl
 from bintrades.stores.mongodb.durability import bounded, unsafe_on, unsafe_options
 from bintrades.stores.mongodb.options import OPTIONS
+from bintrades.stores.mongodb.reads import read_bars
 from bintrades.stores.mongodb.uri import client_of
 from bintrades.stores.mongodb.writes import KEY, write_bars
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+    from datetime import datetime
 
     from pymongo.collection import Collection
 
@@ -100,6 +102,16 @@ class MongoStore:
             _make_index(self._bars)
         if rejected := write_bars(self._bars, bars):
             raise RejectedBars(rejected)
+
+    @hookimpl
+    def read_bars(self, symbol: str, since: datetime, until: datetime) -> Iterator[Bar]:
+        """Yield the bars of *symbol* with since <= open time < until, oldest first.
+
+        Documents that are no bars are logged and left out. Raises PyMongoError.
+        """
+        if self._bars is None:
+            raise BintradesError("open_store comes before read_bars")
+        return read_bars(self._bars, symbol, since, until)
 
     @hookimpl
     def close_store(self) -> None:
