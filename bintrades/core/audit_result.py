@@ -6,10 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from bintrades.model import Bar, Difference
-
-Span = tuple[int, int]
-"""Milliseconds since the epoch on the exchange's clock: the first, and the first thereafter."""
+    from bintrades.core.spans import Span
+    from bintrades.model import Bar, RecordedDifference
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,5 +25,5 @@ class BarsAudited:
     verified: tuple[Span, ...] = ()
     """In these the bars that are stored, and only those, are what the exchange has."""
 
-    differences: tuple[Difference, ...] = ()
+    differences: tuple[RecordedDifference, ...] = ()
     """New ones, and those that something has become of."""

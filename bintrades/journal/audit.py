@@ -9,13 +9,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bintrades.journal.damage import reading_rows
-from bintrades.model import Difference, DifferenceOutcome
+from bintrades.model import DifferenceOutcome, RecordedDifference
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable, Iterator
 
-    from bintrades.core.audit_result import BarsAudited, Span
+    from bintrades.core.audit_result import BarsAudited
+    from bintrades.core.spans import Span
 
 _UNIT_MS = 60_000  # klines of a minute are what bars are compared with
 _COLUMNS = "symbol, open_time, interval, ours, theirs, found_at, changed_at, outcome"
@@ -36,6 +37,10 @@ def put_audited(connection: sqlite3.Connection, results: Iterable[BarsAudited]) 
     for result in results:
         for since, until in result.verified:
             _put_verified(connection, result.symbol, since, until)
+        for each in result.differences:
+            if each.outcome is not DifferenceOutcome.REPAIRED:
+                end = each.open_time_ms + each.interval_ms
+                unverify(connection, result.symbol, each.open_time_ms, end)
         connection.executemany(
             f"INSERT OR REPLACE INTO differences ({_COLUMNS})"  # noqa: S608 - constants
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -94,7 +99,7 @@ def read_verified(connection: sqlite3.Connection, symbol: str) -> list[Span]:
 
 def read_differences(
     connection: sqlite3.Connection, symbol: str | None = None
-) -> Iterator[Difference]:
+) -> Iterator[RecordedDifference]:
     """Yield the differences on record, of one symbol or of all, by symbol and time.
 
     Raises UnreadableRow.
@@ -107,4 +112,6 @@ def read_differences(
     for name, open_time, interval, ours, theirs, found_at, changed_at, outcome in rows:
         with reading_rows():
             known = DifferenceOutcome(outcome)
-        yield Difference(name, open_time, interval, ours, theirs, found_at, changed_at, known)
+        yield RecordedDifference(
+            name, open_time, interval, ours, theirs, found_at, changed_at, known
+        )

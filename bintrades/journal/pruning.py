@@ -156,6 +156,13 @@ def delete_corrupt_marks(connection: sqlite3.Connection) -> None:
         )
 
 
+def pruned_through(connection: sqlite3.Connection, symbol: str) -> int | None:
+    """Return the newest open time of which a bar of *symbol* was pruned. Raises sqlite3.Error."""
+    row = connection.execute("SELECT through FROM pruned WHERE symbol = ?", (symbol,)).fetchone()
+    with reading_rows():
+        return None if row is None else int(row[0])
+
+
 def read_pruned(
     connection: sqlite3.Connection, checkpoints: Mapping[str, Checkpoint]
 ) -> dict[str, int]:

@@ -29,6 +29,7 @@ from bintrades.journal.gaps import (
 )
 from bintrades.journal.lock import identity, what_to_do
 from bintrades.journal.positions import last_refusal, resend_refused, waiting_and_refused
+from bintrades.journal.pruning import pruned_through
 from bintrades.journal.rebuilt import has_rebuilt, put_rebuilt
 from bintrades.journal.rows import COLUMN, bar_from_row, bar_row
 from bintrades.model import DifferenceOutcome
@@ -37,9 +38,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from bintrades.core.audit_result import Span
+    from bintrades.core.spans import Span
     from bintrades.journal.rows import Row
-    from bintrades.model import Bar, Difference, Gap
+    from bintrades.model import Bar, Gap, RecordedDifference
 
 
 log = logging.getLogger(__name__)
@@ -237,7 +238,12 @@ class JournalReader:
         with self._reading() as connection:
             return audit.read_verified(connection, symbol)
 
-    def differences(self, symbol: str | None = None) -> list[Difference]:
+    def pruned_through(self, symbol: str) -> int | None:
+        """Return the newest open time of which a bar of *symbol* has left, if one has."""
+        with self._reading() as connection:
+            return pruned_through(connection, symbol)
+
+    def differences(self, symbol: str | None = None) -> list[RecordedDifference]:
         """Return what did not agree with the exchange, of one symbol or of all."""
         with self._reading() as connection:
             return list(audit.read_differences(connection, symbol))

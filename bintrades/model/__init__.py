@@ -1,7 +1,6 @@
 """Values that travel through bintrades: exact, immutable, free of threads and clocks."""
 
 from bintrades.model.bar import Bar, utc
-from bintrades.model.difference import Difference, DifferenceOutcome
 from bintrades.model.gap import (
     Gap,
     GapCause,
@@ -14,6 +13,7 @@ from bintrades.model.gap import (
 )
 from bintrades.model.kline import Kline
 from bintrades.model.numbers import DECIMAL128, EXACT, plain
+from bintrades.model.recorded_difference import DifferenceOutcome, RecordedDifference
 from bintrades.model.series import IdLaw, SeriesKey
 from bintrades.model.trade import Trade, TradeRange
 
@@ -21,7 +21,6 @@ __all__ = [
     "DECIMAL128",
     "EXACT",
     "Bar",
-    "Difference",
     "DifferenceOutcome",
     "Gap",
     "GapCause",
@@ -31,6 +30,7 @@ __all__ = [
     "GapState",
     "IdLaw",
     "Kline",
+    "RecordedDifference",
     "SeriesKey",
     "Trade",
     "TradeRange",

@@ -22,7 +22,7 @@ from bintrades.journal.connection import connect, transaction
 from bintrades.journal.lock import identity
 from bintrades.journal.migrations import create_schema
 from bintrades.journal.reader import JournalReader
-from bintrades.model import Difference, DifferenceOutcome
+from bintrades.model import DifferenceOutcome, RecordedDifference
 from bintrades.testing.bars import OPEN_TIME_MS, sample_bars
 from tests.journals import (
     NOW,
@@ -37,7 +37,9 @@ if TYPE_CHECKING:
     from bintrades.journal.writer import Journal
 
 MINUTE = 60_000
-DIFFERENCE = Difference("BTCUSDT", OPEN_TIME_MS, MINUTE, "trade_count 3", "trade_count 4", NOW, NOW)
+DIFFERENCE = RecordedDifference(
+    "BTCUSDT", OPEN_TIME_MS, MINUTE, "trade_count 3", "trade_count 4", NOW, NOW
+)
 spans = st.tuples(st.integers(0, 12), st.integers(1, 4)).map(lambda t: (t[0], t[0] + t[1]))
 changes = st.lists(st.tuples(st.sampled_from("AB"), st.booleans(), spans), max_size=20)
 

@@ -24,7 +24,7 @@ from bintrades.journal.cursor import Cursor
 from bintrades.journal.pruning import PRUNE_BATCH
 from bintrades.journal.reader import JournalReader
 from bintrades.journal.wal import WAL_LIMIT
-from bintrades.model import Difference, Gap, GapCause, GapOutcome
+from bintrades.model import Gap, GapCause, GapOutcome, RecordedDifference
 from bintrades.testing.bars import sample_bar, sample_bars
 from tests.journals import (
     INTERVAL_MS,
@@ -115,7 +115,7 @@ def stop_and_release(journal: Journal) -> None:
 def audit(journal: Journal) -> None:
     """Have spans be verified that join, and one bar of them change; put something on record."""
     minutes = [(END_MS - ago * 60_000, END_MS - (ago - 1) * 60_000) for ago in (3, 1, 2)]
-    found = Difference(ALWAYS, END_MS - 240_000, 60_000, "1", "2", END_MS, END_MS)
+    found = RecordedDifference(ALWAYS, END_MS - 240_000, 60_000, "1", "2", END_MS, END_MS)
     audited = [BarsAudited(ALWAYS, (span,), (found,)) for span in minutes]
     journal.write(WriteBatch(audited=audited), END_MS)
     rebuilt = replace(latest_bar(ALWAYS, ago=9), epoch=1)

@@ -20,7 +20,7 @@ class DifferenceOutcome(StrEnum):
     """The exchange's trades and its own klines do not agree: nothing that is ours can mend it."""
 
 
-class Difference(msgspec.Struct, frozen=True):
+class RecordedDifference(msgspec.Struct, frozen=True):
     """What each side says of open_time_ms <= T < open_time_ms + interval_ms of one symbol.
 
     Both texts hold what differs, as people are shown it. found_at_ms and changed_at_ms are

@@ -1,0 +1,181 @@
+"""Which symbol is compared with the exchange's klines next, and what is looked at again. Pure.
+
+Each symbol has its turn about every half an hour, so that one request has a whole batch of minutes;
+one with a backlog has its next turn at once, behind all whose turn has come. What differs, or
+cannot be told yet, is looked at again minutes later, and is left out of the turns meanwhile.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from heapq import heapify, heappop, heappush
+from typing import TYPE_CHECKING
+
+from bintrades.core.spans import minus, union
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from bintrades.core.spans import Span
+    from bintrades.model import RecordedDifference
+
+MINUTE_MS = 60_000
+MAX_SUSPECTS = 1_000
+"""Units that are looked at again at a time; where more differ, they wait for a later turn."""
+
+_NEVER = 2**63
+
+
+@dataclass(frozen=True, slots=True)
+class AuditTimes:
+    """How often the audit looks, and how long it waits. Milliseconds."""
+
+    every_ms: int = 30 * MINUTE_MS
+    """From one turn of a symbol to the next."""
+
+    behind_ms: int = 5 * MINUTE_MS
+    """How old a minute is when it is compared: klines may be revised shortly after their end."""
+
+    again_ms: int = 5 * MINUTE_MS
+    """Until what differs is looked at again, and what was rebuilt."""
+
+    backlog_ms: int = 5_000
+    """From one turn to the next of a symbol with a backlog: by then the first is on record."""
+
+    postponed_ms: int = 30 * MINUTE_MS
+    """Until that of which nothing could be told is compared again; twice as long each time."""
+
+    postponed_at_most_ms: int = 24 * 60 * MINUTE_MS
+
+
+class Stage(StrEnum):
+    """What is to be done with a unit that differs, one after the other."""
+
+    LOOK_AGAIN = "look again"
+    NARROW = "narrow"
+    """Find the bars, with finer klines."""
+
+    REBUILD = "rebuild"
+    """Make them again of the exchange's trades."""
+
+    CONFIRM = "confirm"
+    """See whether they agree now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Suspect:
+    """A unit of a symbol that differed, or of which a bar contradicts itself."""
+
+    symbol: str
+    span: Span
+    stage: Stage = Stage.LOOK_AGAIN
+    differences: tuple[RecordedDifference, ...] = ()
+    """What differs by klines, as it would go on record: of the unit or, once narrowed, of bars."""
+
+    bars: tuple[int, ...] = ()
+    """Open times of the bars to be made again, at the stage REBUILD; none: all of the unit."""
+
+    rebuilt: tuple[tuple[int, int], ...] = ()
+    """Open times and epochs of those that were made again."""
+
+
+@dataclass(slots=True)
+class _Postponed:
+    span: Span
+    until: int
+    wait_ms: int
+
+
+class AuditSchedule:
+    """The turns of all symbols. *now* is milliseconds, monotonic. Belongs to one thread."""
+
+    def __init__(self, symbols: Sequence[str], times: AuditTimes, now: int) -> None:
+        self._times = times
+        self._count = 0  # of turns and suspects so far: of those due at once the earlier is first
+        spread = times.every_ms // max(1, len(symbols))
+        self._turns = [(now + place * spread, place, name) for place, name in enumerate(symbols)]
+        self._count = len(symbols)
+        heapify(self._turns)
+        self._suspects: list[tuple[int, int, Suspect]] = []
+        self._held: dict[tuple[str, Span], None] = {}  # the units of the suspects
+        self._postponed: dict[str, list[_Postponed]] = {}
+
+    def wait_ms(self, now: int) -> int:
+        """Return how long there is nothing to do."""
+        due = min(heap[0][0] if heap else _NEVER for heap in (self._turns, self._suspects))
+        return max(0, due - now)
+
+    def next(self, now: int) -> Suspect | str | None:
+        """Return what is due and take it out: a suspect, or the symbol whose turn it is."""
+        if self._suspects and self._suspects[0][0] <= now:
+            return heappop(self._suspects)[2]
+        if self._turns and self._turns[0][0] <= now:
+            return heappop(self._turns)[2]
+        return None
+
+    def give_turn(self, symbol: str, at: int) -> None:
+        """Have the next turn of *symbol* be at a time."""
+        heappush(self._turns, (at, self._next_count(), symbol))
+
+    def add_suspect(self, suspect: Suspect, at: int) -> bool:
+        """Have a unit be looked at again at a time; return whether there is room for it."""
+        key = (suspect.symbol, suspect.span)
+        if key not in self._held and len(self._held) >= MAX_SUSPECTS:
+            return False
+        self._held[key] = None
+        heappush(self._suspects, (at, self._next_count(), suspect))
+        return True
+
+    def settle(self, suspect: Suspect) -> None:
+        """Have the unit of a suspect be one like any other."""
+        self._held.pop((suspect.symbol, suspect.span), None)
+
+    def postpone(self, symbol: str, spans: Iterable[Span], now: int) -> None:
+        """Leave *spans* out of the turns for a while, longer each time."""
+        longest = self._times.postponed_at_most_ms
+        before = self._postponed.get(symbol, [])
+        spans = union(spans)
+        # What is over stays known for as long again: the next time takes twice as long.
+        postponed = [
+            each
+            for each in before
+            if now < each.until + each.wait_ms
+            and not any(_overlap(each.span, span) for span in spans)
+        ]
+        for span in spans:
+            waits = [2 * each.wait_ms for each in before if _overlap(each.span, span)]
+            wait = min(max(waits, default=self._times.postponed_ms), longest)
+            postponed.append(_Postponed(span, now + wait, wait))
+        self._postponed[symbol] = postponed
+
+    def left_out(self, symbol: str, now: int) -> list[Span]:
+        """Return what no turn of *symbol* compares at the moment."""
+        held = [span for name, span in self._held if name == symbol]
+        waiting = [each.span for each in self._postponed.get(symbol, ()) if each.until > now]
+        return union([*held, *waiting])
+
+    def _next_count(self) -> int:
+        self._count += 1
+        return self._count
+
+
+def next_page(
+    covered: Iterable[Span], known: Iterable[Span], most_ms: int
+) -> tuple[Span, bool] | None:
+    """Return the oldest span to compare, of *most_ms* at most, and whether that leaves others.
+
+    *covered* are whole units, *known* those that need no comparison. The span goes on beyond what
+    is known in its midst: one request has all of it.
+    """
+    left = minus(covered, known)
+    if not left:
+        return None
+    since = left[0][0]
+    end = since + most_ms
+    until = max(min(until, end) for first, until in left if first < end)
+    return (since, until), left[-1][1] > until
+
+
+def _overlap(one: Span, other: Span) -> bool:
+    return one[0] < other[1] and other[0] < one[1]

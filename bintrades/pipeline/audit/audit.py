@@ -1,0 +1,183 @@
+"""The turns of the audit: which symbol is compared when, and what follows from it. No thread."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from bintrades.core.audit_schedule import AuditSchedule, AuditTimes, Suspect, next_page
+from bintrades.core.spans import minus, union
+from bintrades.core.verification import Outcome
+from bintrades.errors import ExchangeError, JournalError
+from bintrades.model import DifferenceOutcome
+from bintrades.pipeline.audit.findings import FindingCounts, is_within, span_of
+from bintrades.pipeline.audit.reference import BudgetSpent
+from bintrades.pipeline.audit.repair import Repair
+from bintrades.util.backoff import Backoff
+from bintrades.util.logs import LimitedLog
+from bintrades.util.runtime import SYSTEM, Runtime
+from bintrades.util.text import storable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from bintrades.core.spans import Span
+    from bintrades.core.verification import Comparison
+    from bintrades.pipeline.audit.comparer import Comparer
+    from bintrades.pipeline.audit.findings import Findings
+
+log = logging.getLogger(__name__)
+
+POLL_EVERY_MS = 250
+_FIRST_RETRY_S, _LONGEST_RETRY_S = 5.0, 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class AuditSnapshot:
+    """What the audit has done; counts are since the start, times on the exchange's clock."""
+
+    request_count: int = 0
+    symbols: int = 0  # of which something can be compared
+    verified_until: int | None = None
+    """Before it all that can be compared is verified, or differs on record; None: not known yet."""
+
+    counts: FindingCounts = field(default_factory=FindingCounts)
+    error: str | None = None  # of the last request, or of the journal
+
+
+class Audit:
+    """Compares one page of a symbol after the other. Every call comes from one thread.
+
+    *exchange_time* gives the exchange's clock, 0 while unknown.
+    """
+
+    def __init__(
+        self,
+        symbols: Sequence[str],
+        comparer: Comparer,
+        findings: Findings,
+        *,
+        market: str,
+        exchange_time: Callable[[], int],
+        times: AuditTimes,
+        runtime: Runtime = SYSTEM,
+    ) -> None:
+        self._comparer = comparer
+        self._findings = findings
+        self._exchange_time = exchange_time
+        self._times = times
+        self._now = runtime.now
+        self._schedule = AuditSchedule(symbols, times, self._now())
+        self._repair = Repair(comparer, findings, self._schedule, times, market)
+        self._verified_until: dict[str, int] = {}
+        self._rests_until = self._now()  # nothing is asked before
+        self._backoff = Backoff(_FIRST_RETRY_S, _LONGEST_RETRY_S, runtime.rng)
+        self._limited = LimitedLog(log, every_s=60.0)
+        self._error: str | None = None
+        self.snapshot = AuditSnapshot()
+        """The figures of this moment. Any thread."""
+
+    def step(self) -> int:
+        """Do one thing, if one is due; return how long to wait before the next, milliseconds."""
+        now = self._now()
+        clock = self._exchange_time()
+        if not clock or now < self._rests_until:
+            return POLL_EVERY_MS
+        due = self._schedule.next(now)
+        if due is None:
+            return max(1, min(self._schedule.wait_ms(now), POLL_EVERY_MS))
+        try:
+            if isinstance(due, Suspect):
+                self._repair.take(due, clock, now)
+            else:
+                self._take_turn(due, clock, now)
+        except BudgetSpent as spent:
+            self._put_back(due, now)
+            self._rests_until = now + spent.wait_ms
+        except (ExchangeError, JournalError) as error:
+            self._put_back(due, now + self._times.again_ms)
+            self.fail(str(error), self._backoff.next_wait_s())
+        except BaseException:
+            self._put_back(due, now + self._times.every_ms)
+            raise
+        else:
+            self._backoff.reset()
+            self._error = None
+        self._publish()
+        return 0
+
+    def fail(self, error: str, rest_s: float = _LONGEST_RETRY_S) -> None:
+        """Record that nothing could be compared, and rest for a while."""
+        self._rests_until = self._now() + int(1000 * rest_s)
+        self._error = storable(error)
+        self._limited.warning(
+            "audit_failed",
+            "bars cannot be compared with the exchange's klines now; it is tried again",
+            error=error,
+        )
+        self._publish()
+
+    def _put_back(self, due: Suspect | str, at: int) -> None:
+        if isinstance(due, Suspect):
+            self._schedule.add_suspect(due, at)
+        else:
+            self._schedule.give_turn(due, at)
+
+    def _take_turn(self, symbol: str, clock: int, now: int) -> None:
+        """Compare the oldest page of *symbol* that is not verified."""
+        comparer, reader = self._comparer, self._comparer.reader
+        comparable = comparer.comparable(symbol, clock)
+        verified = reader.verified(symbol)
+        stays = self._units_that_stay(symbol)
+        left_out = [*stays, *self._schedule.left_out(symbol, now)]
+        has_more = False
+        if page := next_page(comparable, [*verified, *left_out], comparer.page_ms):
+            span, has_more = page
+            looked = comparer.compare(symbol, span, comparable)
+            verified += self._conclude(symbol, looked, left_out, clock, now)
+        if comparable:
+            left = minus(comparable, [*verified, *stays])
+            self._verified_until[symbol] = left[0][0] if left else comparable[-1][1]
+        wait = self._times.backlog_ms if has_more else self._times.every_ms
+        self._schedule.give_turn(symbol, now + wait)
+
+    def _units_that_stay(self, symbol: str) -> list[Span]:
+        """Return the units of *symbol* that will always differ."""
+        unit = self._comparer.unit_ms
+        starts = [
+            span_of(each)[0] // unit * unit
+            for each in self._comparer.reader.differences(symbol)
+            if each.outcome is DifferenceOutcome.STAYS
+        ]
+        return [(start, start + unit) for start in starts]
+
+    def _conclude(
+        self,
+        symbol: str,
+        looked: Sequence[Comparison],
+        left_out: Sequence[Span],
+        clock: int,
+        now: int,
+    ) -> list[Span]:
+        """Record what a page has shown, but of what was *left_out*; return what of it is equal."""
+        spans: dict[Outcome, list[Span]] = {outcome: [] for outcome in Outcome}
+        for each in looked:
+            spans[each.outcome].append((each.open_time_ms, each.open_time_ms + each.interval_ms))
+        equal = union(spans[Outcome.EQUAL])
+        self._findings.add_equal(symbol, equal, clock)
+        for span in (*spans[Outcome.DIFFERENT], *spans[Outcome.SUSPECT]):
+            if not is_within(span, left_out):
+                self._schedule.add_suspect(Suspect(symbol, span), now + self._times.again_ms)
+        unclear = [*spans[Outcome.NO_KLINE], *spans[Outcome.INCOMPLETE]]
+        self._schedule.postpone(symbol, minus(unclear, left_out), now)
+        return equal
+
+    def _publish(self) -> None:
+        self.snapshot = AuditSnapshot(
+            self._comparer.reference.request_count,
+            len(self._verified_until),
+            min(self._verified_until.values(), default=None),
+            self._findings.counts,
+            self._error,
+        )

@@ -1,0 +1,96 @@
+"""Compares what the journal has with what the exchange says. No thread."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bintrades.core.spans import clipped, has, union, whole
+from bintrades.core.verification import compare, unit_ms
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from bintrades.core.spans import Span
+    from bintrades.core.verification import Comparison
+    from bintrades.journal.reader import JournalReader
+    from bintrades.model import Bar
+    from bintrades.pipeline.audit.reference import LimitedReference
+
+_KLINES_OF_A_PAGE = 1_000
+_ALL_BARS = 2**31
+
+
+class Comparer:
+    """Both sides of an audit. Belongs to one thread.
+
+    *covered* returns in which spans an interval of a symbol without a bar had no trades, and
+    *behind_ms* is how old a bar has to be.
+    """
+
+    def __init__(
+        self,
+        reader: JournalReader,
+        reference: LimitedReference,
+        covered: Callable[[str], Sequence[Span]],
+        *,
+        interval_ms: int,
+        behind_ms: int,
+    ) -> None:
+        self.reader = reader
+        self.reference = reference
+        self.interval_ms = interval_ms
+        self.unit_ms = unit_ms(interval_ms, reference.kline_ms)
+        page = _KLINES_OF_A_PAGE * reference.kline_ms
+        self.page_ms = max(self.unit_ms, page // self.unit_ms * self.unit_ms)
+        """How much is compared at a time."""
+        self._covered = covered
+        self._behind = behind_ms
+
+    def comparable(self, symbol: str, clock: int) -> list[Span]:
+        """Return the whole units that are covered, old enough, and of which all bars are kept.
+
+        Raises JournalError.
+        """
+        pruned = self.reader.pruned_through(symbol)
+        since = 0 if pruned is None else pruned + self.interval_ms
+        covered = union(clipped(self._covered(symbol), since, clock - self._behind))
+        return whole(covered, self.unit_ms)
+
+    def compare(self, symbol: str, span: Span, covered: Sequence[Span]) -> list[Comparison]:
+        """Return the outcome of each unit of *span* that is *covered*, as comparable() says.
+
+        Raises BudgetSpent, ExchangeError and JournalError.
+        """
+        return self._compare(symbol, span, covered, self.reference.kline_ms)
+
+    def compare_finely(self, symbol: str, span: Span, covered: Sequence[Span]) -> list[Comparison]:
+        """Do the same with the shortest klines that the exchange has."""
+        kline_ms = self.reference.fine_kline_ms or self.reference.kline_ms
+        return self._compare(symbol, span, covered, kline_ms)
+
+    def bars(self, symbol: str, span: Span) -> list[Bar]:
+        """Return the bars of *span*, oldest first. Raises JournalError."""
+        return self.reader.bars(symbol, *span, _ALL_BARS)
+
+    def _compare(
+        self, symbol: str, span: Span, covered: Sequence[Span], kline_ms: int
+    ) -> list[Comparison]:
+        klines = self.reference.klines(symbol, kline_ms, span)
+        bars = self.bars(symbol, span)  # thereafter, so that they are of this moment
+        pruned = self.reader.pruned_through(symbol)
+        if pruned is not None and pruned >= span[0]:
+            return []  # some have left meanwhile
+        comparisons = compare(
+            symbol,
+            bars,
+            klines,
+            *span,
+            interval_ms=self.interval_ms,
+            kline_ms=kline_ms,
+            covered=covered,
+        )
+        return [each for each in comparisons if has(covered, _span_of(each))]
+
+
+def _span_of(comparison: Comparison) -> Span:
+    return comparison.open_time_ms, comparison.open_time_ms + comparison.interval_ms

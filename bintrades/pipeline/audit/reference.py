@@ -1,0 +1,115 @@
+"""The exchange's side of an audit: klines and trades, asked for within a share of the weight."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bintrades.core.ban import Ban
+from bintrades.exchange.events import Event, RateLimited
+from bintrades.util.runtime import SYSTEM, Runtime
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from bintrades.core.spans import Span
+    from bintrades.exchange.port import RateBudget, Reference
+    from bintrades.model import Kline, TradeRange
+    from bintrades.pipeline.audit.weight_share import WeightShare
+
+_LOOK_AGAIN_MS = 250
+
+
+class BudgetSpent(Exception):  # noqa: N818 - named for what is the case
+    """A request may not be made before *wait_ms* have passed."""
+
+    def __init__(self, wait_ms: int) -> None:
+        super().__init__(wait_ms)
+        self.wait_ms = wait_ms
+
+
+class LimitedReference:
+    """A Reference of which no more is asked than a share of the weight allows.
+
+    *may_go_on* is asked before each request. All methods raise BudgetSpent where a request may not
+    be made now, and ExchangeError. Belongs to one thread.
+    """
+
+    def __init__(
+        self,
+        reference: Reference,
+        share: WeightShare,
+        budget: RateBudget,
+        *,
+        put: Callable[[Event], None],
+        may_go_on: Callable[[], bool] = lambda: True,
+        runtime: Runtime = SYSTEM,
+    ) -> None:
+        self.request_count = 0
+        self.kline_ms, *finer = reference.kline_intervals_ms
+        """The length of the klines that cover most."""
+        self.fine_kline_ms = finer[-1] if finer else None
+        self._reference = reference
+        self._share = share
+        self._budget = budget
+        self._put = put
+        self._may_go_on = may_go_on
+        self._now = runtime.now
+        self._utc = runtime.utc
+        self._banned_until = self._end_of_ban()
+
+    def klines(self, symbol: str, kline_ms: int, span: Span) -> list[Kline]:
+        """Return all klines of *span*, in as many requests as it takes."""
+        since, until = span
+        klines: list[Kline] = []
+        while since < until:
+            self._ask(self._reference.klines_weight)
+            try:
+                page = self._reference.klines(symbol, kline_ms, since, until)
+            finally:
+                self._publish_ban()
+            if not page:
+                break
+            klines += page
+            since = page[-1].open_time_ms + kline_ms
+        return klines
+
+    def trades_between(self, symbol: str, since: int, until: int) -> Sequence[TradeRange]:
+        """Return all trades of a span, lowest id first."""
+        waits: list[int] = []
+
+        def may_ask(weight: int) -> bool:
+            try:
+                self._ask(weight)
+            except BudgetSpent as spent:
+                waits.append(spent.wait_ms)
+                return False
+            return True
+
+        try:
+            trades = self._reference.trades_between(symbol, since, until, may_ask)
+        finally:
+            self._publish_ban()
+        if trades is None:
+            raise BudgetSpent(max(waits, default=_LOOK_AGAIN_MS))
+        return trades
+
+    def _ask(self, weight: int) -> None:
+        """Spend *weight* of the budget, or raise BudgetSpent."""
+        if not self._may_go_on():
+            raise BudgetSpent(_LOOK_AGAIN_MS)
+        if wait := self._share.wait_ms(weight, self._now()):
+            raise BudgetSpent(wait)
+        self.request_count += 1
+
+    def _publish_ban(self) -> None:
+        """Have a ban outlast the process."""
+        banned_until = self._end_of_ban()
+        if banned_until > self._banned_until:
+            self._banned_until = banned_until
+            self._put(RateLimited(Ban.for_the_next(banned_until - self._now(), self._utc())))
+
+    def _end_of_ban(self) -> int:
+        """Return when the present ban ends, monotonic; 0: there is none."""
+        now = self._now()
+        left = self._budget.banned_for(now)
+        return now + left if left else 0

@@ -1,0 +1,184 @@
+"""What becomes of a unit that differs from the exchange's klines, stage by stage. No thread.
+
+Each call makes one request, or the few of one page of trades.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from bintrades.core.audit_records import is_same, record_of, records_of
+from bintrades.core.audit_schedule import Stage
+from bintrades.core.rebuild import rebuilt_bar
+from bintrades.core.verification import Outcome
+from bintrades.pipeline.audit.findings import is_within, span_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bintrades.core.audit_schedule import AuditSchedule, AuditTimes, Suspect
+    from bintrades.core.verification import Comparison
+    from bintrades.model import Bar, RecordedDifference, TradeRange
+    from bintrades.pipeline.audit.comparer import Comparer
+    from bintrades.pipeline.audit.findings import Findings
+
+MAX_EPOCH = 3
+"""A bar that was made again so often and differs still is left as it is."""
+
+
+class Repair:
+    """Takes each suspect to its next stage. Every call comes from one thread.
+
+    *clock* is the exchange's time and *now* milliseconds, monotonic. All calls may raise
+    BudgetSpent, ExchangeError and JournalError; the suspect is as it was then.
+    """
+
+    def __init__(
+        self,
+        comparer: Comparer,
+        findings: Findings,
+        schedule: AuditSchedule,
+        times: AuditTimes,
+        market: str,
+    ) -> None:
+        self._comparer = comparer
+        self._findings = findings
+        self._schedule = schedule
+        self._times = times
+        self._market = market
+
+    def take(self, suspect: Suspect, clock: int, now: int) -> None:
+        """Do what the stage of *suspect* is about."""
+        match suspect.stage:
+            case Stage.LOOK_AGAIN | Stage.CONFIRM:
+                self._compare_again(suspect, clock, now)
+            case Stage.NARROW:
+                self._narrow(suspect, clock, now)
+            case Stage.REBUILD:
+                self._rebuild(suspect, clock, now)
+
+    def _compare_again(self, suspect: Suspect, clock: int, now: int) -> None:
+        if not self._is_in_place(suspect):
+            self._give_up(suspect, now)  # the journal has refused it, or took nothing for minutes
+            return
+        looked = self._compare(suspect, clock)
+        outcomes = {each.outcome for each in looked}
+        is_last = suspect.stage is Stage.CONFIRM
+        if Outcome.EQUAL in outcomes or (is_last and Outcome.SUSPECT in outcomes):
+            self._conclude_equal(suspect, clock)
+        elif outcomes & {Outcome.DIFFERENT, Outcome.SUSPECT}:
+            differences = records_of(looked, clock)
+            if self._comparer.reference.fine_kline_ms is not None:
+                self._go_on(suspect, Stage.NARROW, now, differences)
+            elif is_last:
+                self._conclude_staying(suspect, differences, clock)
+            else:
+                self._go_on(suspect, Stage.REBUILD, now, differences)
+        else:
+            self._give_up(suspect, now)
+
+    def _narrow(self, suspect: Suspect, clock: int, now: int) -> None:
+        """Find out which bars of a unit differ."""
+        looked = self._compare(suspect, clock, is_fine=True)
+        differences = records_of(looked, clock) or suspect.differences
+        if suspect.rebuilt:
+            self._conclude_staying(suspect, differences, clock)
+            return
+        interval = self._comparer.interval_ms
+        bars = tuple(
+            open_time
+            for each in looked
+            if each.outcome is Outcome.DIFFERENT
+            for open_time in range(
+                each.open_time_ms, each.open_time_ms + each.interval_ms, interval
+            )
+        )
+        if bars or not all(each.outcome is Outcome.EQUAL for each in looked):
+            # Where it cannot be told which, the trades of all of them will show.
+            self._go_on(suspect, Stage.REBUILD, now, differences, bars)
+        elif differences:
+            self._conclude_staying(suspect, differences, clock)  # its klines contradict each other
+        else:
+            self._conclude_equal(suspect, clock)  # the bar that looked impossible is right
+
+    def _rebuild(self, suspect: Suspect, clock: int, now: int) -> None:
+        """Make bars again of the exchange's trades, where these say something else."""
+        bars = suspect.bars or tuple(range(*suspect.span, self._comparer.interval_ms))
+        span = bars[0], bars[-1] + self._comparer.interval_ms
+        trades = self._comparer.reference.trades_between(suspect.symbol, *span)
+        stored = {bar.open_time_ms: bar for bar in self._comparer.bars(suspect.symbol, span)}
+        rebuilt = {}
+        found = list(suspect.differences)
+        for open_time in bars:
+            old = stored.get(open_time)
+            new = self._rebuilt_bar(suspect.symbol, open_time, trades, old)
+            if new is not None and not (old and (is_same(old, new) or old.epoch >= MAX_EPOCH)):
+                rebuilt[open_time] = new
+                if not any(is_within((open_time, new.end_time_ms), [span_of(e)]) for e in found):
+                    found.append(record_of(old, new, clock))
+        if rebuilt:
+            self._findings.add_rebuilt(suspect.symbol, rebuilt.values(), found)
+            epochs = tuple((bar.open_time_ms, bar.epoch) for bar in rebuilt.values())
+            suspect = replace(suspect, stage=Stage.CONFIRM, differences=(), rebuilt=epochs)
+            self._schedule.add_suspect(suspect, now + self._times.again_ms)
+        elif found:
+            self._conclude_staying(suspect, found, clock)
+        else:
+            self._conclude_equal(suspect, clock)
+
+    def _rebuilt_bar(
+        self, symbol: str, open_time: int, trades: Sequence[TradeRange], old: Bar | None
+    ) -> Bar | None:
+        interval = self._comparer.interval_ms
+        return rebuilt_bar(
+            [trade for trade in trades if open_time <= trade.time < open_time + interval],
+            old.epoch if old else None,
+            symbol=symbol,
+            market=self._market,
+            open_time_ms=open_time,
+            interval_ms=interval,
+        )
+
+    def _is_in_place(self, suspect: Suspect) -> bool:
+        """Whether the journal has taken the bars that were rebuilt."""
+        if not suspect.rebuilt:
+            return True
+        stored = {
+            bar.open_time_ms: bar for bar in self._comparer.bars(suspect.symbol, suspect.span)
+        }
+        return all(
+            open_time in stored and stored[open_time].epoch >= epoch
+            for open_time, epoch in suspect.rebuilt
+        )
+
+    def _compare(self, suspect: Suspect, clock: int, *, is_fine: bool = False) -> list[Comparison]:
+        covered = self._comparer.comparable(suspect.symbol, clock)
+        compare = self._comparer.compare_finely if is_fine else self._comparer.compare
+        return compare(suspect.symbol, suspect.span, covered)
+
+    def _go_on(
+        self,
+        suspect: Suspect,
+        stage: Stage,
+        now: int,
+        differences: tuple[RecordedDifference, ...],
+        bars: tuple[int, ...] = (),
+    ) -> None:
+        suspect = replace(suspect, stage=stage, differences=differences, bars=bars)
+        self._schedule.add_suspect(suspect, now)
+
+    def _conclude_equal(self, suspect: Suspect, clock: int) -> None:
+        self._findings.add_equal(suspect.symbol, [suspect.span], clock)
+        self._schedule.settle(suspect)
+
+    def _conclude_staying(
+        self, suspect: Suspect, differences: Sequence[RecordedDifference], clock: int
+    ) -> None:
+        self._findings.add_staying(suspect.symbol, suspect.span, differences, clock)
+        self._schedule.settle(suspect)
+
+    def _give_up(self, suspect: Suspect, now: int) -> None:
+        """Leave it for a later turn: nothing can be told now."""
+        self._schedule.settle(suspect)
+        self._schedule.postpone(suspect.symbol, [suspect.span], now)

@@ -1,0 +1,401 @@
+"""Bars of a journal against the exchange's klines: verified, repaired, or kept on record."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import pytest
+from msgspec.structs import replace
+
+from bintrades.core.audit_result import BarRebuilt, BarsAudited
+from bintrades.core.audit_schedule import AuditTimes
+from bintrades.model import DifferenceOutcome
+from tests.pipeline.audit.references import MemoryReference
+from tests.pipeline.audit.stage import BTC, HOUR, MINUTE, AuditStage, market
+from tests.strategies import INTERVAL, START, bars_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bintrades.journal.writer import Journal
+    from bintrades.model import Bar, Kline
+
+WHOLE = [(START, START + 10 * MINUTE)]
+TRADES = market()
+VICTIM = TRADES[len(TRADES) // 2].time // INTERVAL * INTERVAL
+ITS_MINUTE = VICTIM // MINUTE * MINUTE
+WITHOUT_IT = [(START, ITS_MINUTE), (ITS_MINUTE + MINUTE, START + 10 * MINUTE)]
+
+
+def spoiling(change: Callable[[Bar], Bar | None]) -> Callable[[Bar], Bar | None]:
+    """Return what makes one bar wrong."""
+    return lambda bar: change(bar) if bar.open_time_ms == VICTIM else bar
+
+
+def more_of(bar: Bar) -> Bar:
+    return replace(bar, quantity=bar.quantity + Decimal("0.00000001"))
+
+
+def lose_trade(bar: Bar) -> Bar:
+    return replace(bar, trade_count=bar.trade_count + 1)
+
+
+def lower(bar: Bar) -> Bar:
+    return replace(bar, min_price=Decimal("1E-9"))
+
+
+MISTAKES = {"a quantity": more_of, "a count": lose_trade, "a price": lower, "gone": lambda _: None}
+
+
+def outcomes(stage: AuditStage) -> list[str]:
+    return [each.outcome.value for each in stage.reader.differences()]
+
+
+def test_minutes_that_agree_are_verified_whether_there_were_trades_or_not(
+    journal: Journal,
+) -> None:
+    stage = AuditStage(journal, TRADES)
+
+    stage.wait(MINUTE)
+
+    assert stage.verified() == WHOLE
+    assert stage.audit.snapshot.verified_until == WHOLE[0][1]
+    assert stage.audit.snapshot.counts.verified_ms == 10 * MINUTE
+    assert stage.reference.asked == [(BTC, MINUTE, *WHOLE[0])], "one request for all"
+
+
+def test_what_is_verified_is_not_asked_for_again(journal: Journal) -> None:
+    stage = AuditStage(journal, TRADES)
+    stage.wait(3 * HOUR)
+
+    assert len(stage.reference.asked) == 1
+
+
+def test_only_whole_minutes_that_are_covered_and_old_enough_are_compared(
+    journal: Journal,
+) -> None:
+    stage = AuditStage(journal, TRADES)
+    stage.covered[BTC] = [
+        (START + INTERVAL, START + 3 * MINUTE + INTERVAL),
+        (START + 5 * MINUTE, START + 10 * MINUTE),
+    ]
+    stage.clock -= 2 * MINUTE + 1
+
+    stage.wait(250)
+
+    assert stage.verified() == [
+        (START + MINUTE, START + 3 * MINUTE),
+        (START + 5 * MINUTE, START + 7 * MINUTE),
+    ]
+
+
+@pytest.mark.parametrize("mistake", MISTAKES.values(), ids=MISTAKES)
+@pytest.mark.parametrize("lengths", [(60_000, 1_000), (60_000,)], ids=["1s klines", "none finer"])
+def test_a_wrong_bar_is_made_again_once_and_verified(
+    journal: Journal, mistake: Callable[[Bar], Bar | None], lengths: tuple[int, ...]
+) -> None:
+    stage = AuditStage(
+        journal,
+        TRADES,
+        mistake=spoiling(mistake),
+        reference=MemoryReference(TRADES, kline_intervals_ms=lengths),
+    )
+    stage.wait(MINUTE)
+    assert stage.verified() == WITHOUT_IT
+    assert outcomes(stage) == [], "it is looked at a second time before anything is concluded"
+
+    stage.wait(6 * MINUTE)
+    assert outcomes(stage) == ["open"]
+    stage.wait(6 * MINUTE)
+
+    assert stage.verified() == WHOLE
+    (difference,) = stage.reader.differences()
+    assert difference.outcome is DifferenceOutcome.REPAIRED
+    assert difference.ours != difference.theirs
+    made_again = [bar for bar in stage.stored() if bar.epoch == 1]
+    assert [bar.open_time_ms for bar in made_again] == [VICTIM]
+    right = bars_of(TRADES).values()
+    assert [contents(bar) for bar in stage.stored()] == [contents(bar) for bar in right]
+    counts = stage.audit.snapshot.counts
+    assert (counts.different, counts.rebuilt, counts.repaired, counts.staying) == (1, 1, 1, 0)
+
+
+def contents(bar: Bar) -> Bar:
+    return replace(bar, is_complete=True, epoch=0, version=1, updated_at_ms=0)
+
+
+def test_a_bar_with_a_trade_of_its_neighbour_is_made_again(journal: Journal) -> None:
+    """The minute as a whole is right, but a bar in it contradicts itself."""
+    trades = market(seed=7)
+    bars = bars_of(trades)
+    times = sorted(time for _, time in bars)
+    first, second = next(
+        (one, other)
+        for one, other in pairwise(times)
+        if other == one + INTERVAL
+        and one // MINUTE == other // MINUTE
+        and bars[BTC, other].trade_count > 1
+    )
+
+    def move_trade(bar: Bar) -> Bar:
+        change = {first: 1, second: -1}.get(bar.open_time_ms, 0)
+        return replace(bar, trade_count=bar.trade_count + change)
+
+    stage = AuditStage(journal, trades, mistake=move_trade)
+    stage.wait(15 * MINUTE)
+
+    assert stage.verified() == WHOLE
+    assert [bar.open_time_ms for bar in stage.stored() if bar.epoch] == [first, second]
+    assert [contents(bar) for bar in stage.stored()] == [contents(bar) for bar in bars.values()]
+
+
+def test_klines_that_contradict_the_trades_stay_on_record_with_both_sides(
+    journal: Journal, caplog: pytest.LogCaptureFixture
+) -> None:
+    def invent(kline: Kline) -> Kline:
+        is_wrong = kline.open_time_ms <= VICTIM < kline.open_time_ms + kline.interval_ms
+        return replace(kline, trade_count=kline.trade_count + 1) if is_wrong else kline
+
+    stage = AuditStage(journal, TRADES, reference=MemoryReference(TRADES, revise=invent))
+    stage.wait(3 * HOUR)
+
+    (difference,) = stage.reader.differences()
+    count = bars_of(TRADES)[BTC, VICTIM].trade_count
+    assert (difference.open_time_ms, difference.interval_ms) == (VICTIM, INTERVAL)
+    assert (difference.ours, difference.theirs) == (
+        f"trade_count {count}",
+        f"trade_count {count + 1}",
+    )
+    assert difference.outcome is DifferenceOutcome.STAYS
+    assert stage.verified() == WITHOUT_IT
+    assert all(bar.epoch == 0 for bar in stage.stored()), "its trades say what the bar says"
+    assert [vars(r)["event"] for r in caplog.records] == ["difference_stays"]
+    assert stage.audit.snapshot.verified_until == WHOLE[0][1], "what differs is on record"
+    count = len(stage.reference.asked)
+    stage.wait(3 * HOUR)
+    assert len(stage.reference.asked) == count, "it is not asked for again"
+
+
+def test_klines_that_contradict_each_other_stay_on_record(journal: Journal) -> None:
+    def invent(kline: Kline) -> Kline:
+        is_wrong = (kline.open_time_ms, kline.interval_ms) == (ITS_MINUTE, MINUTE)
+        return replace(kline, trade_count=kline.trade_count + 1) if is_wrong else kline
+
+    stage = AuditStage(journal, TRADES, reference=MemoryReference(TRADES, revise=invent))
+    stage.wait(HOUR)
+
+    (difference,) = stage.reader.differences()
+    assert (difference.open_time_ms, difference.interval_ms) == (ITS_MINUTE, MINUTE)
+    assert difference.outcome is DifferenceOutcome.STAYS
+    assert stage.verified() == WITHOUT_IT
+
+
+def test_a_bar_made_again_that_differs_still_stays_on_record(journal: Journal) -> None:
+    def invent(kline: Kline) -> Kline:
+        is_wrong = kline.open_time_ms <= VICTIM < kline.open_time_ms + kline.interval_ms
+        return replace(kline, quantity=kline.quantity + 1) if is_wrong else kline
+
+    reference = MemoryReference(TRADES, revise=invent)
+    stage = AuditStage(journal, TRADES, mistake=spoiling(more_of), reference=reference)
+    stage.wait(3 * HOUR)
+
+    assert outcomes(stage) == ["stays"]
+    (difference,) = stage.reader.differences()
+    right = bars_of(TRADES)[BTC, VICTIM]
+    assert difference.ours == f"quantity {right.quantity:f}", "of the bar as it is now"
+    assert [bar.epoch for bar in stage.stored() if bar.epoch] == [1], "made again once"
+    counts = stage.audit.snapshot.counts
+    assert (counts.different, counts.rebuilt, counts.repaired, counts.staying) == (1, 1, 0, 1)
+
+
+def test_a_bar_where_the_exchange_has_no_trades_stays_on_record(journal: Journal) -> None:
+    """Stores have no way to forget a bar."""
+    trades = [trade for trade in TRADES if trade.time // INTERVAL * INTERVAL != VICTIM]
+    reference = MemoryReference(trades)
+    stage = AuditStage(journal, TRADES, reference=reference)
+    stage.wait(3 * HOUR)
+
+    (difference,) = stage.reader.differences()
+    assert difference.outcome is DifferenceOutcome.STAYS
+    assert "trade_count 0" in difference.theirs
+    assert len(stage.stored()) == len(bars_of(TRADES))
+
+
+def test_klines_that_are_revised_a_moment_later_are_no_difference(
+    journal: Journal, caplog: pytest.LogCaptureFixture
+) -> None:
+    stage = AuditStage(journal, TRADES)
+
+    def revise(kline: Kline) -> Kline:
+        is_early = kline.open_time_ms >= VICTIM // MINUTE * MINUTE and stage.now < MINUTE
+        return replace(kline, trade_count=0) if is_early else kline
+
+    stage.reference.revise = revise
+    stage.wait(MINUTE)
+    assert stage.verified() == [(START, ITS_MINUTE)]
+    stage.wait(6 * MINUTE)
+
+    assert stage.verified() == WHOLE
+    assert stage.reader.differences() == []
+    assert all(bar.epoch == 0 for bar in stage.stored())
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("length", [MINUTE, 1_000], ids=["of a minute", "of a second"])
+def test_of_klines_that_are_missing_nothing_is_concluded(journal: Journal, length: int) -> None:
+    """The trades decide where klines of a second are missing; else it is compared later."""
+
+    def leave_out(kline: Kline) -> Kline | None:
+        is_of_it = ITS_MINUTE <= kline.open_time_ms < ITS_MINUTE + MINUTE
+        return None if is_of_it and kline.interval_ms == length and stage.now < HOUR else kline
+
+    stage = AuditStage(journal, TRADES, mistake=spoiling(more_of))
+    stage.reference.revise = leave_out
+    stage.wait(20 * MINUTE)
+    if length == MINUTE:
+        assert stage.verified() == WITHOUT_IT
+        assert stage.reader.differences() == []
+        stage.wait(4 * HOUR)
+
+    assert stage.verified() == WHOLE
+    assert outcomes(stage) == ["repaired"]
+
+
+def test_a_minute_without_a_kline_keeps_none_after_it_from_being_verified(
+    journal: Journal,
+) -> None:
+    stage = AuditStage(journal, TRADES, reference=MemoryReference(TRADES, revise=lambda _: None))
+    stage.wait(24 * HOUR)
+    asked = len(stage.reference.asked)
+    assert 4 <= asked <= 8, "less and less often"
+    stage.reference.revise = lambda kline: kline
+    stage.covered[BTC] = [(START, START + 20 * MINUTE)]
+
+    stage.wait(HOUR)
+
+    assert stage.verified() == [(START + 10 * MINUTE, START + 20 * MINUTE)]
+    assert stage.audit.snapshot.verified_until == START
+    stage.wait(24 * HOUR)
+    assert stage.verified() == [(START, START + 20 * MINUTE)]
+
+
+def test_where_bars_are_not_complete_nothing_is_concluded(journal: Journal) -> None:
+    stage = AuditStage(
+        journal, TRADES, mistake=spoiling(lambda bar: replace(more_of(bar), is_closed=False))
+    )
+
+    stage.wait(HOUR)
+
+    assert stage.verified() == WITHOUT_IT
+    assert stage.reader.differences() == []
+
+
+def test_a_request_that_fails_is_made_again_and_nothing_is_concluded(
+    journal: Journal, caplog: pytest.LogCaptureFixture
+) -> None:
+    stage = AuditStage(journal, TRADES)
+    stage.reference.error = "no answer"
+    stage.wait(20 * MINUTE)
+
+    assert stage.verified() == []
+    assert stage.audit.snapshot.error == "no answer"
+    assert 2 <= len(stage.reference.asked) <= 5
+    assert {vars(r)["event"] for r in caplog.records} == {"audit_failed"}
+    stage.reference.error = None
+    stage.wait(6 * MINUTE)
+
+    assert stage.verified() == WHOLE
+    assert stage.audit.snapshot.error is None
+
+
+@pytest.mark.parametrize("fails_at", range(1, 5))
+def test_a_difference_outlives_a_request_that_fails(journal: Journal, fails_at: int) -> None:
+    stage = AuditStage(journal, TRADES, mistake=spoiling(more_of))
+    while len(stage.reference.asked) < fails_at:
+        stage.wait(MINUTE)
+    stage.reference.error = "no answer"
+    stage.wait(12 * MINUTE)
+    stage.reference.error = None
+    stage.wait(40 * MINUTE)
+
+    assert stage.verified() == WHOLE
+    assert outcomes(stage) == ["repaired"]
+
+
+def test_a_rebuilt_bar_that_the_journal_refuses_is_no_difference_that_stays(
+    journal: Journal,
+) -> None:
+    stage = AuditStage(journal, TRADES, mistake=spoiling(more_of))
+    stage.takes_events = False
+    stage.wait(12 * MINUTE)
+    assert any(isinstance(event, BarRebuilt) for event in stage.events)
+    assert not any(
+        isinstance(event, BarsAudited)
+        and event.differences
+        and event.differences[0].outcome is DifferenceOutcome.STAYS
+        for event in stage.events
+    )
+    stage.takes_events = True
+    stage.wait(2 * HOUR)
+
+    assert stage.verified() == WHOLE
+    assert outcomes(stage) == ["repaired"]
+
+
+def test_a_difference_is_repaired_though_the_collector_was_restarted_meanwhile(
+    journal: Journal,
+) -> None:
+    stage = AuditStage(journal, TRADES, mistake=spoiling(more_of))
+    stage.wait(7 * MINUTE)
+    assert outcomes(stage) == ["open"]
+
+    again = AuditStage(journal, TRADES, mistake=lambda _: None)
+    again.wait(MINUTE)
+
+    assert again.verified() == WHOLE
+    assert outcomes(again) == ["repaired"]
+
+
+def test_bars_that_have_left_the_journal_are_not_compared(journal: Journal) -> None:
+    stage = AuditStage(journal, TRADES)
+    journal.prune([], 2**62)
+    assert len(stage.stored()) == 1
+
+    stage.wait(HOUR)
+
+    through = stage.reader.pruned_through(BTC)
+    assert through is not None
+    assert through > START + 9 * MINUTE, "there is no whole minute of which all bars are kept"
+    assert (stage.reference.asked, stage.verified()) == ([], [])
+    assert stage.reader.differences() == []
+
+
+def test_a_backlog_is_caught_up_in_large_pages_oldest_first_and_in_turn(
+    journal: Journal,
+) -> None:
+    symbols = ("BTCUSDT", "ETHUSDT")
+    trades = [trade for symbol in symbols for trade in market(5_000, symbol=symbol)[:200]]
+    stage = AuditStage(journal, trades, minutes=5_000)
+
+    stage.wait(16 * MINUTE)
+
+    pages = [(symbol, (since - START) // MINUTE) for symbol, _, since, _ in stage.reference.asked]
+    assert [since for symbol, since in pages if symbol == "BTCUSDT"] == [0, 1000, 2000, 3000, 4000]
+    assert [since for symbol, since in pages if symbol == "ETHUSDT"][:3] == [0, 1000, 2000]
+    assert stage.verified("BTCUSDT") == [(START, START + 5_000 * MINUTE)]
+
+
+def test_the_share_of_the_weight_is_never_exceeded(journal: Journal) -> None:
+    symbols = [f"S{n:03}USDT" for n in range(60)]
+    trades = [trade for symbol in symbols for trade in market(10, symbol=symbol)]
+    stage = AuditStage(journal, trades, share=10, times=AuditTimes(every_ms=MINUTE))
+    times: list[int] = []
+    while len(stage.reference.asked) < 40:
+        before = len(stage.reference.asked)
+        stage.wait(250)
+        times += [stage.now] * (len(stage.reference.asked) - before)
+
+    assert all(sum(at - MINUTE < each <= at for each in times) <= 5 for at in times)
+    assert stage.now >= 7 * MINUTE
