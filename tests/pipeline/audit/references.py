@@ -26,6 +26,7 @@ class MemoryReference:
     error: str | None = None
     """Instead of any answer."""
 
+    on_request: Callable[[], None] = lambda: None
     revise: Callable[[Kline], Kline | None] = lambda kline: kline
     """What it says instead of a kline; None: it leaves it out."""
 
@@ -58,5 +59,6 @@ class MemoryReference:
         )
 
     def _fail(self) -> None:
+        self.on_request()
         if self.error is not None:
             raise ExchangeError(self.error)

@@ -1,0 +1,133 @@
+"""How much the audit asks of the exchange, and what it does when that says no."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bintrades.errors import ExchangeError
+from bintrades.exchange.binance.budget import Budget
+from bintrades.exchange.events import Event, RateLimited
+from bintrades.model import TradeRange
+from bintrades.pipeline.audit.reference import BudgetSpent, LimitedReference
+from bintrades.pipeline.audit.weight_share import WeightShare
+from bintrades.util.runtime import Runtime
+from tests.pipeline.audit.references import MemoryReference
+from tests.pipeline.audit.stage import BTC, MINUTE, market
+from tests.strategies import START
+
+
+def limited(
+    reference: MemoryReference, budget: Budget, allowed: int, *, may_go_on: bool = True
+) -> tuple[LimitedReference, list[Event]]:
+    events: list[Event] = []
+    made = LimitedReference(
+        reference,
+        WeightShare(budget, allowed),
+        budget,
+        put=events.append,
+        may_go_on=lambda: may_go_on,
+        runtime=Runtime(now=lambda: 0, utc=lambda: START),
+    )
+    return made, events
+
+
+@given(st.lists(st.tuples(st.integers(0, 40_000), st.integers(1, 30)), max_size=60))
+def test_no_minute_has_more_than_the_share(requests: list[tuple[int, int]]) -> None:
+    share = WeightShare(Budget(6_000, 100), 50)
+    spent: list[tuple[int, int]] = []
+    now = 0
+    for pause, weight in requests:
+        now += pause
+        wait = share.wait_ms(weight, now)
+        if wait:
+            assert share.wait_ms(weight, now + wait - 1), "it says how long exactly"
+            now += wait
+            assert share.wait_ms(weight, now) == 0
+        spent.append((now, weight))
+
+    for end, _ in spent:
+        assert sum(weight for at, weight in spent if end - MINUTE < at <= end) <= 50
+
+
+def test_a_request_that_weighs_more_than_the_share_may_go_alone() -> None:
+    share = WeightShare(Budget(6_000, 100), 10)
+
+    assert share.wait_ms(25, 0) == 0
+    assert share.wait_ms(1, 1) == MINUTE - 1
+    assert share.wait_ms(25, MINUTE) == 0
+
+
+def test_what_the_audit_spends_the_others_cannot_and_what_they_spend_it_cannot() -> None:
+    budget = Budget(100, 100)
+    share = WeightShare(budget, 60)
+
+    assert share.wait_ms(50, 0) == 0
+    assert budget.wait_ms(50, 0) == 0
+    assert share.wait_ms(5, 0) > 0, "the budget is spent"
+    assert budget.wait_ms(1, 0) > 0
+    assert share.wait_ms(10, MINUTE) == 0
+
+
+def test_klines_of_many_pages_are_one_list() -> None:
+    reference = MemoryReference(market(), page=3)
+    made, _ = limited(reference, Budget(6_000, 100), 300)
+
+    klines = made.klines(BTC, MINUTE, (START, START + 10 * MINUTE))
+
+    assert [kline.open_time_ms for kline in klines] == list(
+        range(START, START + 10 * MINUTE, MINUTE)
+    )
+    assert (len(reference.asked), made.request_count) == (4, 4)
+
+
+def test_without_weight_there_is_no_request() -> None:
+    reference = MemoryReference(market(), page=3)
+    made, _ = limited(reference, Budget(6_000, 100), 4)
+
+    with pytest.raises(BudgetSpent) as error:
+        made.klines(BTC, MINUTE, (START, START + 10 * MINUTE))
+    assert (error.value.wait_ms, len(reference.asked)) == (MINUTE, 2)
+    with pytest.raises(BudgetSpent):
+        made.trades_between(BTC, START, START + MINUTE)
+    assert len(reference.asked) == 2
+
+
+def test_who_is_to_end_makes_no_request() -> None:
+    reference = MemoryReference(market())
+    made, _ = limited(reference, Budget(6_000, 100), 300, may_go_on=False)
+
+    with pytest.raises(BudgetSpent):
+        made.klines(BTC, MINUTE, (START, START + MINUTE))
+    assert reference.asked == []
+
+
+def test_a_ban_is_known_to_the_next_process_and_kept_by_this_one() -> None:
+    budget = Budget(6_000, 100)
+
+    def ban() -> None:
+        budget.record_failure("banned", 0, 418, retry_after_s=600)
+
+    reference = MemoryReference(market(), error="banned", on_request=ban)
+    made, events = limited(reference, budget, 300)
+
+    with pytest.raises(ExchangeError):
+        made.klines(BTC, MINUTE, (START, START + MINUTE))
+    with pytest.raises(BudgetSpent) as error:
+        made.klines(BTC, MINUTE, (START, START + MINUTE))
+
+    assert error.value.wait_ms == 600_000
+    (event,) = events
+    assert isinstance(event, RateLimited)
+    assert event.ban.left_ms(START) == 600_000
+
+
+def test_trades_come_as_the_exchange_has_them() -> None:
+    trades = market()
+    made, _ = limited(MemoryReference(trades), Budget(6_000, 100), 300)
+
+    found = made.trades_between(BTC, START, START + MINUTE)
+
+    assert all(isinstance(each, TradeRange) for each in found)
+    assert len(found) == sum(trade.time < START + MINUTE for trade in trades)
