@@ -59,7 +59,7 @@ class Stage:
         self.exchange = EXCHANGES["binance"].open(
             config.exchange_options, system_network(), weight_share=50, banned_for_ms=0
         )
-        process = Process()
+        self.process = process = Process()
         process.state = CollectorState.RUNNING
         stores = load_stores(["jsonl"], REPOSITORY / "plugins")
         resources = Resources(journal, self.exchange, stores, process, NeverAsked())

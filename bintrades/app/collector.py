@@ -14,7 +14,10 @@ from bintrades.app.figures import (
     collector_figures,
 )
 from bintrades.core.aggregator import Aggregator
+from bintrades.core.audit_schedule import AUDIT_TIMES
 from bintrades.journal.cursor import Cursor
+from bintrades.journal.reader import JournalReader
+from bintrades.pipeline.audit.assembly import make_audit
 from bintrades.pipeline.backfill import Backfill
 from bintrades.pipeline.backfill_thread import BackfillThread
 from bintrades.pipeline.commit_schedule import FEW_SYMBOLS
@@ -30,9 +33,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bintrades.config.loader import Config
+    from bintrades.core.audit_schedule import AuditTimes
     from bintrades.exchange.port import Exchange
     from bintrades.journal.writer import Journal
     from bintrades.model import GapSet
+    from bintrades.pipeline.audit.thread import AuditThread
     from bintrades.stores.store import Store
     from bintrades.util.worker import Worker
 
@@ -73,6 +78,7 @@ class Collector:
         resources: Resources,
         *,
         few_symbols: int = FEW_SYMBOLS,
+        audit_times: AuditTimes = AUDIT_TIMES,
     ) -> None:
         self.unlisted: list[str] = []  # configured names that the exchange does not list
         self._config = config
@@ -86,6 +92,7 @@ class Collector:
         self.aggregator = self._make_aggregator(resources.journal)
         self.feed = self._exchange.make_feed(symbols, self.inbox, self._on_failure)
         self.backfill = self._make_backfill() if config.repair.enabled else None
+        self.audit = self._make_audit(audit_times) if config.audit.enabled else None
         is_sparing = config.repair.enabled and len(symbols) > few_symbols
         self.ingest = self._make_ingest(resources.journal, is_sparing=is_sparing)
         self.ingest_thread = IngestThread(self.inbox, self.ingest, on_failure=self._on_failure)
@@ -113,6 +120,27 @@ class Collector:
             runtime=runtime,
         )
         return BackfillThread(backfill, on_failure=self._on_failure)
+
+    def _make_audit(self, times: AuditTimes) -> AuditThread | None:
+        """Return what compares bars with the exchange's klines; None where it has none."""
+        reference = self._exchange.make_reference()
+        if reference is None:
+            return None
+        config, aggregator, runtime = self._config, self.aggregator, self._runtime
+        share = min(config.audit.weight_share, config.repair.weight_share / 2)
+        return make_audit(
+            self._symbols,
+            reference,
+            self._exchange.budget,
+            JournalReader(config.journal.path),
+            put=self.inbox.put,
+            exchange_time=lambda: aggregator.clock(runtime.now()),
+            market=self._exchange.market.name,
+            interval_ms=config.bars.interval_ms,
+            weight_per_minute=int(self._exchange.market.weight_per_minute * share // 100),
+            times=times,
+            runtime=runtime,
+        )
 
     def _make_ingest(self, journal: Journal, *, is_sparing: bool) -> Ingest:
         hooks = IngestHooks(
@@ -181,6 +209,7 @@ class Collector:
                 blocked_for_ms=budget.blocked_for(now),
                 error=budget.last_error,
             ),
+            audit=self.audit.snapshot if self.audit else None,
             deliveries=[delivery.snapshot(now) for delivery in self.deliveries],
             workers=[
                 WorkerSnapshot(worker.name, now - worker.moved_at_ms)
@@ -200,7 +229,8 @@ class Collector:
         return collector_figures(self._resources.process, self.snapshot())
 
     def _workers(self) -> list[Worker]:
-        return [*self.sources, *self.deliveries, *self._others]
+        audit = [self.audit] if self.audit else []
+        return [*self.sources, *audit, *self.deliveries, *self._others]
 
     def _publish(self, ingest: IngestSnapshot) -> str:
         """Take a snapshot of the ingest, on its thread; return the figures for the journal."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from bintrades.exchange.snapshots import ConnectionSnapshot
     from bintrades.journal.writer import Journal
+    from bintrades.pipeline.audit.audit import AuditSnapshot
     from bintrades.pipeline.delivery import DeliverySnapshot
     from bintrades.pipeline.ingest import IngestSnapshot
 
@@ -79,6 +80,7 @@ class CollectorSnapshot:
     queue: int  # events that wait
     connections: Sequence[ConnectionSnapshot]
     backfill: BackfillSnapshot
+    audit: AuditSnapshot | None  # None: there is none
     deliveries: Sequence[DeliverySnapshot]
     workers: Sequence[WorkerSnapshot]
 
@@ -115,6 +117,7 @@ def collector_figures(process: Process, snapshot: CollectorSnapshot) -> dict[str
             for each in snapshot.connections
         ],
         "repair": _backfill_figures(snapshot.backfill),
+        "audit": _audit_figures(snapshot.audit),
         "stores": [
             {
                 "name": each.store,
@@ -135,4 +138,20 @@ def _backfill_figures(backfill: BackfillSnapshot) -> dict[str, Any]:
         "requests": backfill.request_count,
         "blocked_until": utc(utc_ms() + blocked_for).isoformat() if blocked_for else None,
         "error": redacted(backfill.error),
+    }
+
+
+def _audit_figures(audit: AuditSnapshot | None) -> dict[str, Any]:
+    if audit is None:
+        return {"is_enabled": False}
+    until, counts = audit.verified_until, audit.counts
+    return {
+        "is_enabled": True,
+        "requests": audit.request_count,
+        "symbols": audit.symbols,
+        "verified_until": None if until is None else utc(until).isoformat(),
+        "verified_minutes": counts.verified_ms // 60_000,
+        "differences": counts.different,
+        "rebuilt_bars": counts.rebuilt,
+        "error": redacted(audit.error),
     }

@@ -180,6 +180,8 @@ class Service:
             collector.feed.start()
             self._rotation.start()
             self._scheduler.start()
+            if collector.audit is not None:
+                collector.audit.start()
             self._reasons.wait()
         self._stop()
         if self._reasons.bad_options:
@@ -189,6 +191,8 @@ class Service:
     def _stop(self) -> None:
         self._process.state = CollectorState.STOPPING
         within_s = self._config.stores.shutdown_timeout_ms / 1000
+        if self._collector.audit is not None:
+            self._collector.audit.stop()  # and nothing waits for it: what it lost it finds again
         self._stop_workers([self._scheduler, self._rotation])
         self._stop_workers(self._collector.sources)
         self._stop_ingest(within_s)

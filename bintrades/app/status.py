@@ -13,7 +13,7 @@ from bintrades.errors import JournalError
 from bintrades.journal.lock import holder, is_in_use
 from bintrades.journal.reader import JournalReader
 from bintrades.journal.wal import WAL_LIMIT, reading_processes, wal_bytes
-from bintrades.model import GapOutcome, GapState, utc
+from bintrades.model import DifferenceOutcome, GapOutcome, GapState, utc
 from bintrades.util.clocks import now_ms
 from bintrades.util.redaction import redacted
 
@@ -37,6 +37,7 @@ def with_journal_figures(figures: dict[str, Any], journal: Path) -> dict[str, An
     reader = JournalReader(journal)
     try:
         figures["gaps"] = _gap_figures(reader)
+        figures["audit"] |= {"on_record": _audit_figures(reader)}
         for store in figures["stores"]:
             store.update(_store_figures(reader, store["name"]))
         figures |= _sizes(journal)
@@ -68,6 +69,7 @@ def read_status(journal: Path, stores: Sequence[str]) -> dict[str, Any]:
         "problems": problems(state, figures, waiting, now, taken_ms=process[1]),
         "journal": _journal_figures(reader, journal),
         "gaps": {**_gap_figures(reader), "symbols": reader.symbols_with_gaps()},
+        "audit": _audit_figures(reader),
         "stores": of_stores,
         "is_running": state in RESPONDING,
         "collector": figures,
@@ -135,6 +137,14 @@ def _gap_figures(reader: JournalReader) -> dict[str, int]:
     return {
         state: counts.get(state, 0)
         for state in (*GapState, GapOutcome.REPAIRED, GapOutcome.ABSENT, GapOutcome.LATE)
+    }
+
+
+def _audit_figures(reader: JournalReader) -> dict[str, Any]:
+    counts = reader.audit_counts()
+    return {
+        "verified_minutes": counts["verified_ms"] // 60_000,
+        "differences": {outcome.value: counts[outcome] for outcome in DifferenceOutcome},
     }
 
 

@@ -26,6 +26,7 @@ def format_status(status: dict[str, Any]) -> str:
 
 def _lines(status: dict[str, Any]) -> list[str]:
     journal, gaps, collector = status["journal"], status["gaps"], status["collector"]
+    audit = status["audit"]
     lines = [
         f"journal     {journal['path']}, {_megabytes(journal['bytes'])}",
         f"bars        {journal['bars']}, of {journal['symbols']} symbols;"
@@ -33,6 +34,8 @@ def _lines(status: dict[str, Any]) -> list[str]:
         f"gaps        {gaps['open']} open, {gaps['repaired']} repaired, {gaps['absent']} absent,"
         f" {gaps['abandoned']} abandoned{_format_late(gaps)} (`bintrades gaps` lists them)",
     ]
+    if audit["verified_minutes"] or any(audit["differences"].values()):
+        lines.append(f"audit       {_format_audit(audit)}")
     if journal["wal_bytes"] > WAL_LIMIT:
         lines.append(f"trouble     {_format_wal(journal)}")
     for name, store in status["stores"].items():
@@ -58,6 +61,8 @@ def _lines(status: dict[str, Any]) -> list[str]:
         for connection in collector["connections"]
     ]
     head.append(f"repair      {_format_backfill(collector)}")
+    if running := collector.get("audit"):  # earlier versions had none
+        head.append(f"audit       {_format_running_audit(running)}")
     head += [
         f"trouble     store {store['name']}: {store['error']}"
         for store in collector["stores"]
@@ -91,6 +96,25 @@ def _format_backfill(collector: dict[str, Any]) -> str:
     elif repair["error"]:
         done += f"; the last request failed: {repair['error']}"
     return done
+
+
+def _format_running_audit(audit: dict[str, Any]) -> str:
+    if not audit["is_enabled"]:
+        return "switched off"
+    until = audit["verified_until"]
+    done = f"verified up to {_moment(until)} UTC" if until else "nothing could be compared yet"
+    done += f"; {audit['verified_minutes']} minutes since the start, {audit['requests']} requests"
+    if audit["error"]:
+        done += f"; the last one failed: {audit['error']}"
+    return done
+
+
+def _format_audit(audit: dict[str, Any]) -> str:
+    found = audit["differences"]
+    return (
+        f"{audit['verified_minutes']} minutes equal the exchange's klines; differences:"
+        f" {found['open']} open, {found['repaired']} repaired, {found['stays']} stay"
+    )
 
 
 def _format_late(gaps: dict[str, int]) -> str:

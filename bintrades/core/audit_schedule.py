@@ -49,6 +49,9 @@ class AuditTimes:
     postponed_at_most_ms: int = 24 * 60 * MINUTE_MS
 
 
+AUDIT_TIMES = AuditTimes()
+
+
 class Stage(StrEnum):
     """What is to be done with a unit that differs, one after the other."""
 

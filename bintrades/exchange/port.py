@@ -56,6 +56,10 @@ class MarketFacts(Protocol):
         """The most symbols of one connection."""
 
     @property
+    def weight_per_minute(self) -> int:
+        """The request weight that it allows one address in a minute."""
+
+    @property
     def has_klines(self) -> bool:
         """Whether bars can be checked against klines of its own."""
 
@@ -247,6 +251,9 @@ class Exchange(Protocol):
 
     def make_history(self, max_age_ms: int) -> History[Any]:
         """Return the past trades; those older than *max_age_ms* are not asked for."""
+
+    def make_reference(self) -> Reference | None:
+        """Return its own sums over its trades; None: it has none that bars can be checked by."""
 
     def close(self) -> None:
         """Close the connections of the REST side."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterator, Mapping, Sequence
 
+    from bintrades.core.spans import Span
     from bintrades.core.write_batch import Checkpoint
     from bintrades.model import Bar, Gap
 
@@ -72,6 +73,17 @@ def read_closed_through(connection: sqlite3.Connection, symbol: str) -> int | No
     ).fetchone()
     with reading_rows():
         return known_through(int(row[0])) if row is not None else None
+
+
+def read_proof(connection: sqlite3.Connection, symbol: str) -> Span | None:
+    """Return since when trades are collected and up to when they are proven; None: of none."""
+    row = connection.execute(
+        "SELECT covered_since, proven FROM proofs WHERE symbol = ?", (symbol,)
+    ).fetchone()
+    if row is None or None in row:
+        return None
+    with reading_rows():
+        return int(row[0]), int(row[1])
 
 
 def open_bars(connection: sqlite3.Connection, symbol: str | None = None) -> Iterator[Bar]:

@@ -17,7 +17,7 @@ from bintrades.errors import JournalDamaged, JournalError
 from bintrades.journal import audit, meta, resend
 from bintrades.journal.bars import GET_BAR, after_page, is_unclosed, newest, newest_open_time, page
 from bintrades.journal.check import read_counts
-from bintrades.journal.checkpoints import open_bars, read_closed_through, symbols_seen
+from bintrades.journal.checkpoints import open_bars, read_closed_through, read_proof, symbols_seen
 from bintrades.journal.connection import connect, symbols_in, transaction
 from bintrades.journal.damage import UnreadableRow, is_damaged
 from bintrades.journal.gaps import (
@@ -237,6 +237,19 @@ class JournalReader:
         """Return in which spans the bars of *symbol* are what the exchange has, oldest first."""
         with self._reading() as connection:
             return audit.read_verified(connection, symbol)
+
+    def proof(self, symbol: str) -> Span | None:
+        """Return since when trades of *symbol* are collected and up to when they are proven.
+
+        From what may have been lost with an earlier file there is no proof. None: of nothing.
+        """
+        with self._reading() as connection:
+            proof = read_proof(connection, symbol)
+            lost_through = meta.read_lost_through(connection, {}).get(symbol)
+            interval_ms = meta.read_scope(connection).interval_ms
+        if proof is None or lost_through is None:
+            return proof
+        return max(proof[0], lost_through + interval_ms), proof[1]
 
     def pruned_through(self, symbol: str) -> int | None:
         """Return the newest open time of which a bar of *symbol* has left, if one has."""

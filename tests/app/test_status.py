@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -14,16 +15,19 @@ from unittest.mock import ANY
 import pytest
 from msgspec.structs import replace
 
-from bintrades.app.figures import Process
+from bintrades.app.figures import Process, collector_figures
 from bintrades.app.health import CollectorState
 from bintrades.app.scheduler import Ticker
 from bintrades.app.status import read_status, with_journal_figures
 from bintrades.cli.status_text import format_health, format_status
+from bintrades.core.audit_result import BarsAudited
 from bintrades.core.ledger import LedgerState
 from bintrades.core.write_batch import WriteBatch
 from bintrades.errors import JournalError
 from bintrades.journal.cursor import Cursor
-from bintrades.model import Gap, GapCause, GapOutcome, Trade, utc
+from bintrades.model import Gap, GapCause, GapOutcome, RecordedDifference, Trade, utc
+from bintrades.pipeline.audit.audit import AuditSnapshot
+from bintrades.pipeline.audit.findings import FindingCounts
 from bintrades.testing.bars import OPEN_TIME_MS, sample_bar, sample_bars
 from bintrades.util.clocks import now_ms, utc_ms
 from bintrades.util.log_writer import lost_lines
@@ -71,6 +75,55 @@ def test_the_figures_of_a_collector_say_what_it_has_done(path: Path) -> None:
     }
     assert figures["stores"] == [{"name": "jsonl", "delivered": 0, "error": None, "behind_ms": ANY}]
     assert json.loads(json.dumps(figures)) == figures
+
+
+def test_the_status_shows_what_the_audit_has_found_before_and_since_the_start(path: Path) -> None:
+    minute = (OPEN_TIME_MS, OPEN_TIME_MS + 60_000)
+    found = RecordedDifference("BTCUSDT", minute[1], 60_000, "1", "2", minute[1], minute[1])
+    with journal_at(path) as journal:
+        stage = Stage(path, journal)
+        before = format_status(read_status(path, []))
+        audited = [BarsAudited("BTCUSDT", (minute,), (found,))]
+        journal.write(WriteBatch(audited=audited), OPEN_TIME_MS, as_json(stage.figures))
+        status = read_status(path, [])
+        summary = with_journal_figures(stage.figures, path)
+
+    assert "audit" not in before, "there is nothing to tell yet"
+    differences = {"open": 1, "repaired": 0, "stays": 0}
+    assert status["audit"] == {"verified_minutes": 1, "differences": differences}
+    assert summary["audit"]["on_record"] == status["audit"]
+    assert (
+        "audit       1 minutes equal the exchange's klines; differences: 1 open, 0 repaired, 0 stay"
+        in format_status(status)
+    )
+
+
+@pytest.mark.parametrize(
+    ("snapshot", "text"),
+    [
+        (None, "audit       switched off"),
+        (AuditSnapshot(), "audit       nothing could be compared yet; 0 minutes since the start"),
+        (
+            AuditSnapshot(7, 2, OPEN_TIME_MS, FindingCounts(120_000), "no answer"),
+            "audit       verified up to 2024-08-08 00:00:00 UTC; 2 minutes since the start,"
+            " 7 requests; the last one failed: no answer",
+        ),
+    ],
+    ids=["none", "new", "running"],
+)
+def test_the_status_shows_how_the_audit_goes(
+    path: Path, snapshot: AuditSnapshot | None, text: str
+) -> None:
+    with journal_at(path) as journal:
+        stage = Stage(path, journal)
+        figures = collector_figures(
+            stage.process, dataclasses.replace(stage.collector.snapshot(), audit=snapshot)
+        )
+        journal.set_status(as_json(figures))
+        status = read_status(path, [])
+
+    assert json.loads(json.dumps(figures)) == figures
+    assert text in format_status(status)
 
 
 def test_the_summary_tells_of_gaps_and_of_bars_that_wait_as_well(path: Path) -> None:

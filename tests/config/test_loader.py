@@ -445,6 +445,7 @@ def test_where_the_market_has_other_addresses_and_limits_these_are_defaults_and_
         added_paths = ("feed",)
         connection_life = "2h"
         max_streams = 7
+        weight_per_minute = 100
         has_klines = False
 
     of_place = options_of(Place("binance", Elsewhere()))

@@ -129,6 +129,8 @@ def ask_about_audit(path: Path) -> None:
     assert len(reader.verified(ALWAYS)) == 2
     assert reader.differences() == reader.differences(ALWAYS) != []
     assert not reader.has_rebuilt()
+    assert reader.pruned_through(ALWAYS) is None
+    reader.proof(ALWAYS)
 
 
 def prune(journal: Journal) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from bintrades.exchange.binance.market import Market
     from bintrades.exchange.events import Event
-    from bintrades.exchange.port import ExchangeOptions, History
+    from bintrades.exchange.port import ExchangeOptions, History, Reference
     from bintrades.net.network import Network
     from bintrades.util.runtime import Runtime
 
@@ -96,6 +96,10 @@ class BinanceExchange:
         """Return the past trades; those older than *max_age_ms* are not asked for."""
         market = self.market
         return market.make_history(market, self._rest, self.budget, max_age_ms, self._runtime)
+
+    def make_reference(self) -> Reference | None:
+        """Return its own sums over its trades; None: it has none that bars can be checked by."""
+        return None
 
 
 def open_exchange(
