@@ -434,6 +434,7 @@ class Series:
                 is_buyer_maker=trades.is_buyer_maker,
             )
             open_time = self._open_time(trades.time)
+            self._ledger.want_earlier(open_time)
             bucket = self._buckets.get(open_time)
             is_new = bucket is None
             if bucket is None:

@@ -32,6 +32,7 @@ _FIRST_TIME, _LAST_TIME = COLUMN["first_trade_time"], COLUMN["last_trade_time"]
 _TELLING = (_COUNT, _FIRST_ID, _LAST_ID, _FIRST_TIME, _LAST_TIME)
 _ALL = 0  # the open time that stands for all that a symbol had, up to the end of its newest bar
 _END = 2**62
+_GAPS_LOST = "its gaps were lost"
 _FEW = 3  # newest bars, among which that with the highest id is: `T` may fall back a little
 
 
@@ -177,23 +178,57 @@ def unknown_gap(since_ms: int, until_ms: int, reason: str) -> Gap:
 
 
 def gaps_around_incomplete(
-    connection: sqlite3.Connection, symbol: str, interval_ms: int
+    connection: sqlite3.Connection, symbol: str, checkpoint: Checkpoint, interval_ms: int
 ) -> Iterator[Gap]:
     """Yield what may be missing beside the incomplete bars of *symbol* when its gaps are lost.
 
-    What is missing between two ids of one bar is unknown: that stays on record without ids.
+    Before the first bar that may be any number of trades; behind the last one, those up to what
+    *checkpoint* has. What is missing between two ids of one bar is unknown: that stays on record
+    without ids. Raises sqlite3.Error.
     """
     before: Any | None = None
     for page in pages(connection, symbol, 0, _END):
         for row in page:
+            if before is None and not row[_IS_COMPLETE] and row[_FIRST_ID] > 0:
+                until = row[_FIRST_TIME] + DISORDER_MS
+                yield Gap.beginning(row[_FIRST_ID] - 1, row[_OPEN_TIME], until, _GAPS_LOST)
             is_doubtful = not row[_IS_COMPLETE] or (before is not None and not before[_IS_COMPLETE])
             if before is not None and is_doubtful and before[_LAST_ID] + 1 < row[_FIRST_ID]:
                 since, until = before[_LAST_TIME], row[_FIRST_TIME]
                 yield Gap(before[_LAST_ID] + 1, row[_FIRST_ID] - 1, since, until, GapCause.LOST)
             if not row[_IS_COMPLETE] and row[_COUNT] < row[_LAST_ID] - row[_FIRST_ID] + 1:
                 open_time = row[_OPEN_TIME]
-                yield unknown_gap(open_time, open_time + interval_ms - 1, "its gaps were lost")
+                yield unknown_gap(open_time, open_time + interval_ms - 1, _GAPS_LOST)
             before = row
+    yield from _around_open(before, checkpoint, interval_ms)
+
+
+def _around_open(before: Any | None, checkpoint: Checkpoint, interval_ms: int) -> Iterator[Gap]:
+    """Yield what may be missing of the open bars, and behind *before*, the row of the last bar.
+
+    Of those nobody has said yet whether anything is.
+    """
+    known = None if before is None else (int(before[_LAST_ID]), int(before[_LAST_TIME]))
+    for bar in sorted(checkpoint.open_bars, key=lambda bar: bar.open_time_ms):
+        open_time, first_id, last_id = bar.open_time_ms, bar.first_trade_id, bar.last_trade_id
+        if known is not None and known[0] + 1 < first_id:
+            yield _lost_between(*known, first_id, bar.first_trade_time_ms)
+        elif known is None and first_id > 0:
+            until = bar.first_trade_time_ms + DISORDER_MS
+            yield Gap.beginning(first_id - 1, open_time, until, _GAPS_LOST)
+        if _has_holes(first_id, last_id, bar.trade_count, checkpoint.ledger.absent):
+            yield unknown_gap(open_time, open_time + interval_ms - 1, _GAPS_LOST)
+        if known is None or known[0] < last_id:
+            known = last_id, bar.last_trade_time_ms
+    state = checkpoint.ledger
+    if known is not None and state.next_id is not None and known[0] + 1 < state.next_id:
+        yield _lost_between(*known, state.next_id, state.last_time or known[1])
+
+
+def _lost_between(last_id: int, last_time: int, next_id: int, next_time: int) -> Gap:
+    """Return the gap of the ids between two, whose trades have these times."""
+    span = span_between(last_time, next_time)
+    return Gap(last_id + 1, next_id - 1, *span, GapCause.LOST, last_error=_GAPS_LOST)
 
 
 def is_outdated(connection: sqlite3.Connection, symbol: str, checkpoint: Checkpoint) -> bool:

@@ -77,7 +77,9 @@ class Restorer:
             lost.setdefault(symbol, []).extend(
                 [
                     unknown_gap(0, 0, "its gaps could not be read"),
-                    *gaps_around_incomplete(self._connection, symbol, self._interval),
+                    *gaps_around_incomplete(
+                        self._connection, symbol, state.checkpoints[symbol], self._interval
+                    ),
                 ]
             )
         self.save(with_lost_gaps(state.checkpoints, lost))

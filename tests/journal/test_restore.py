@@ -25,6 +25,7 @@ from tests.journals import (
     PAGE,
     by_key,
     empty_log,
+    finished,
     journal_at,
     ledgers_of,
     pages_of,
@@ -69,6 +70,36 @@ def test_gaps_that_are_gone_without_any_error_are_noticed_at_the_start(path: Pat
     )
     with journal_at(path) as journal:
         assert {symbol: state.gaps for symbol, state in ledgers_of(journal).items()} == gaps
+
+
+def test_trades_that_a_first_bar_lacked_are_missing_again_when_gaps_are_lost(path: Path) -> None:
+    first, second, newest = sample_bars(3)
+    start = Gap.beginning(first.first_trade_id - 1, first.open_time_ms, first.end_time_ms)
+    missing = Gap(
+        second.last_trade_id + 1,
+        newest.first_trade_id - 1 + 7,
+        second.open_time_ms,
+        newest.end_time_ms,
+        GapCause.RECONNECT,
+    )
+    state = LedgerState(missing.last_id + 1, newest.last_trade_time_ms, (start, missing))
+    with journal_at(path) as journal:
+        batch = finished(first, second, BTCUSDT=state)
+        journal.write(batch, NOW)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("DROP TRIGGER gap_removed")  # nobody has counted them off
+        connection.execute("DELETE FROM gaps")
+
+    with journal_at(path) as journal:
+        gaps = ledgers_of(journal)["BTCUSDT"].gaps
+
+    assert [(gap.first_id, gap.last_id) for gap in gaps if gap.has_ids] == [
+        (start.first_id, start.last_id),
+        (missing.first_id, missing.last_id),
+    ]
+    assert gaps[-2].is_start
+    assert gaps[-2].touches(first.open_time_ms, INTERVAL_MS)
+    assert gaps[-1].touches(second.open_time_ms, INTERVAL_MS)
 
 
 def test_a_store_whose_cursor_is_nonsense_gets_all_bars_again_without_a_restart(

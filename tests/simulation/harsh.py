@@ -117,7 +117,12 @@ def forget_rows(journal: Path, rng: Random) -> str:
         return "no row to forget"
     table = rng.choice(["checkpoints", "checkpoints", "cursors"])
     name = "symbol" if table == "checkpoints" else "store"
-    with suppress(sqlite3.Error), closing(sqlite3.connect(journal)) as connection, connection:
+    # A corrupt schema has SQLite raise either, as connect() of the journal knows.
+    with (
+        suppress(sqlite3.Error, UnicodeDecodeError),
+        closing(sqlite3.connect(journal)) as connection,
+        connection,
+    ):
         rows = connection.execute(f"SELECT {name} FROM {table}").fetchall()  # noqa: S608 - ours
         gone = rng.sample(rows, rng.randint(1, len(rows))) if rows else []
         connection.executemany(f"DELETE FROM {table} WHERE {name} = ?", gone)  # noqa: S608 - ours

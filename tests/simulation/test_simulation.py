@@ -27,7 +27,7 @@ FRESH = {"plain": (2_000, HARSH_FROM - BATCH), "harsh": (2 * HARSH_FROM, 2**31)}
 
 EXTRA = (
     *(228, 279, 333, 546, 1_810, 500_002, 700_837, 708_390, 2_000_040, 2_000_334),
-    *(3_100_224, 31_415_124),
+    *(3_100_224, 31_415_124, 91_128_095, 91_128_932, 91_128_971),
 )
 """Seeds beyond those that caught a break or once found what was wrong."""
 
