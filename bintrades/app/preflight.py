@@ -37,7 +37,7 @@ def prepare(
     touches no network. Main thread.
     """
     config, problems = read_config(path)
-    _work_in(config.folder)
+    work_in(config.folder)
     try:
         start_logging(config.logging)
     except ConfigError as error:
@@ -58,7 +58,7 @@ def prepare(
     return config, stores
 
 
-def _work_in(folder: Path) -> None:
+def work_in(folder: Path) -> None:
     """Change the working directory; files that the environment names stay where they are."""
     for name in _VARIABLES_WITH_PATHS:
         if paths := os.environ.get(name):

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from bintrades.cli.exit_status import EXIT_CODES
 from bintrades.cli.output import print_text
 from bintrades.config.types import symbols
-from bintrades.util.text import did_you_mean, showable_input
+from bintrades.util.durations import parse_duration
+from bintrades.util.text import did_you_mean, one_line, showable_input
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,3 +70,17 @@ def symbol(text: str) -> str:
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} cannot be a symbol") from None
     return str(found)
+
+
+def moment(text: str) -> int | datetime:
+    """Return a moment, or a duration in milliseconds. Raises argparse.ArgumentTypeError."""
+    with suppress(ValueError):
+        return parse_duration(text)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{one_line(text, 40)!r} is neither a time, such as 2026-11-27T10:00, nor a duration,"
+            " such as 2h"
+        ) from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

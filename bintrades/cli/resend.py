@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import argparse
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from bintrades.cli.arguments import add_command
+from bintrades.cli.arguments import add_command, moment
 from bintrades.cli.exit_status import OK
 from bintrades.cli.output import print_text
 from bintrades.config.loader import load_config
 from bintrades.errors import ConfigError
 from bintrades.journal.reader import JournalReader
-from bintrades.util.durations import parse_duration
-from bintrades.util.text import did_you_mean, one_line
+from bintrades.util.text import did_you_mean
 
 if TYPE_CHECKING:
+    import argparse
+
     from bintrades.config.loader import Config
 
 
@@ -30,7 +29,7 @@ def add_parser(commands: Any, summary: str) -> None:
     parser.add_argument("store", metavar="STORE", help="name of the store, such as mongodb")
     parser.add_argument(
         "--since",
-        type=_since,
+        type=moment,
         metavar="TIME",
         help="every bar that opened then or later: 2026-11-27T10:00 (UTC unless it says else), or"
         " a time before the newest bar: 90s, 10m, 2h, 1d",
@@ -51,20 +50,6 @@ def execute(options: argparse.Namespace) -> int:
         count = reader.resend_since(options.store, _open_time_ms(options.since, reader))
     print_text(f"{count} {'bar' if count == 1 else 'bars'} will be sent to {options.store} again")
     return OK
-
-
-def _since(text: str) -> int | datetime:
-    """Return a moment, or a duration in milliseconds. Raises argparse.ArgumentTypeError."""
-    with suppress(ValueError):
-        return parse_duration(text)
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"{one_line(text, 40)!r} is neither a time, such as 2026-11-27T10:00, nor a duration,"
-            " such as 2h"
-        ) from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _open_time_ms(since: int | datetime, reader: JournalReader) -> int:

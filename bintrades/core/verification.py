@@ -6,7 +6,6 @@ a minute for bars of 10 s and klines of a minute, and one bar for klines of a se
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from decimal import Decimal
 from enum import StrEnum
 from math import lcm
@@ -14,15 +13,16 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
+from bintrades.core.spans import has
 from bintrades.model import EXACT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from bintrades.core.spans import Span
     from bintrades.model import Bar, Kline
 
     Figure = int | Decimal | None
-    Span = tuple[int, int]
 
 ROUNDING = Decimal("1E-8")
 """How much the value of a kline may be off, for each of its trades: the exchange rounds each."""
@@ -116,11 +116,10 @@ def compare(
         bars_of.setdefault(bar.open_time_ms // unit * unit, []).append(bar)
     for kline in klines:
         klines_of.setdefault(kline.open_time_ms // unit * unit, []).append(kline)
-    coverage = _Coverage(covered)
     lengths = (unit, interval_ms, kline_ms)
     for start in range(since_ms, until_ms, unit):
         yield _compare_unit(
-            symbol, start, lengths, bars_of.get(start, ()), klines_of.get(start, ()), coverage
+            symbol, start, lengths, bars_of.get(start, ()), klines_of.get(start, ()), covered
         )
 
 
@@ -130,7 +129,7 @@ def _compare_unit(
     lengths: tuple[int, int, int],
     bars: Sequence[Bar],
     klines: Sequence[Kline],
-    coverage: _Coverage,
+    covered: Sequence[Span],
 ) -> Comparison:
     unit, interval_ms, kline_ms = lengths
     if not klines:
@@ -139,7 +138,7 @@ def _compare_unit(
     is_many = unit > interval_ms
     if not all(bar.is_closed and bar.is_complete for bar in bars):
         return Comparison(start, unit, Outcome.INCOMPLETE, may_hide_more=is_many and bool(fields))
-    if fields and not coverage.has_all_but(bars, start, unit, interval_ms):
+    if fields and not _is_covered(covered, bars, start, unit, interval_ms):
         may_hide_more = is_many and bool(bars)
         return Comparison(start, unit, Outcome.INCOMPLETE, may_hide_more=may_hide_more)
     if fields and len(klines) < unit // kline_ms:
@@ -221,24 +220,14 @@ def _is_within(ours: Decimal, theirs: Decimal, trade_count: int) -> bool:
     return abs(EXACT.subtract(ours, theirs)) <= ROUNDING * trade_count
 
 
-class _Coverage:
-    """Spans of time inside of which each trade is in a bar."""
-
-    def __init__(self, spans: Sequence[Span]) -> None:
-        self._spans = spans
-        self._starts = [since for since, _ in spans]
-
-    def has(self, since_ms: int, until_ms: int) -> bool:
-        """Whether one span has all of that time."""
-        place = bisect_right(self._starts, since_ms) - 1
-        return place >= 0 and until_ms <= self._spans[place][1]
-
-    def has_all_but(self, bars: Sequence[Bar], start: int, unit: int, interval_ms: int) -> bool:
-        """Whether it has each interval of the unit but those of *bars*."""
-        if self.has(start, start + unit):
-            return True
-        there = {bar.open_time_ms for bar in bars}
-        return all(
-            opens in there or self.has(opens, opens + interval_ms)
-            for opens in range(start, start + unit, interval_ms)
-        )
+def _is_covered(
+    covered: Sequence[Span], bars: Sequence[Bar], start: int, unit: int, interval_ms: int
+) -> bool:
+    """Whether each interval of a unit without one of *bars* is in one of the spans."""
+    if has(covered, (start, start + unit)):
+        return True
+    there = {bar.open_time_ms for bar in bars}
+    return all(
+        opens in there or has(covered, (opens, opens + interval_ms))
+        for opens in range(start, start + unit, interval_ms)
+    )

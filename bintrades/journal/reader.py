@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from bintrades.core.ban import Ban
     from bintrades.core.spans import Span
     from bintrades.journal.rows import Row
     from bintrades.model import Bar, Gap, RecordedDifference
@@ -201,6 +202,11 @@ class JournalReader:
         """Return the symbols of which something is missing now."""
         with self._reading() as connection:
             return symbols_in(connection, "gaps")
+
+    def get_ban(self) -> Ban:
+        """Return for how long the exchange wants no requests, as it said to the collector."""
+        with self._reading() as connection:
+            return meta.read_ban(connection)
 
     def get_status(self) -> str | None:
         """Return what the collector last said of itself, if anything."""

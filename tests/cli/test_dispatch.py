@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from bintrades.model import Bar
 
-COMMANDS = ("run", "example", "check", "status", "bars", "gaps", "resend", "simulate")
+COMMANDS = ("run", "example", "check", "status", "bars", "gaps", "resend", "verify", "simulate")
 UNICODE = "币安人生USDT"
 
 PLUGIN = """

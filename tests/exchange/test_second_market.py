@@ -59,7 +59,9 @@ def test_a_second_market_is_its_facts_alone(
 def test_a_second_exchange_has_a_section_of_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kind = ExchangeKind({"second": SECOND}, EXCHANGES["binance"].open)
+    kind = ExchangeKind(
+        {"second": SECOND}, EXCHANGES["binance"].open, EXCHANGES["binance"].open_kline_files
+    )
     monkeypatch.setitem(EXCHANGES, "elsewhere", kind)
     path = tmp_path / "b.ini"
     path.write_text("[elsewhere]\nredundancy = 2\n")
