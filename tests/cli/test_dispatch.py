@@ -212,6 +212,8 @@ def test_help_teaches_every_command_on_stdout(
         assert all(f"\n    {name}" in out for name in COMMANDS)
     if arguments == ["check"]:
         assert "exit status: 0 nothing is wrong; 1 bad configuration" in out
+    elif arguments == ["verify"]:
+        assert "exit status: 0 nothing differs, or all that did was repaired; 1 a difference" in out
     elif arguments != ["simulate"]:
         assert "exit status: 0 orderly stop; 1 a failure" in out
 
