@@ -214,7 +214,7 @@ class Reference(Protocol):
     def trades_between(
         self, symbol: str, since_ms: int, until_ms: int, may_ask: Callable[[int], bool]
     ) -> Sequence[TradeRange] | None:
-        """Return every trade with since_ms <= T < until_ms, single ones, lowest id first.
+        """Return every trade with since_ms <= T < until_ms, lowest id first.
 
         That the first and the last are had is proven by a trade before and one after, or there is
         none. may_ask() is given the weight of each request before it is made: None is returned

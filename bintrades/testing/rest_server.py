@@ -15,6 +15,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
+from bintrades.testing.simulated_klines import KLINE_LENGTHS_MS, klines_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -99,6 +101,7 @@ class RestServer:
             "/api/v3/trades": (25, self._newest_trades),
             "/api/v3/historicalTrades": (25, self._historical_trades),
             "/api/v3/aggTrades": (4, self._aggregate_trades),
+            "/api/v3/klines": (2, self._klines),
         }
         self._server = _HttpServer((host, port), self)
         self._thread = threading.Thread(
@@ -246,6 +249,19 @@ class RestServer:
         ]
         is_newest = from_id is None and start is None
         return [_aggregate_row(each) for each in (found[-limit:] if is_newest else found[:limit])]
+
+    def _klines(self, query: dict[str, str]) -> object:
+        symbol, limit = self._symbol(query), _limit(query)
+        length = KLINE_LENGTHS_MS.get(query.get("interval", ""))
+        if length is None:
+            raise _RefusedError(-1120, "Invalid interval.")
+        start, end = (_integer(query, name) for name in ("startTime", "endTime"))
+        forgotten = self._market.forgotten(symbol)
+        if forgotten and start is not None and start <= forgotten.time_ms:
+            raise _forgotten(forgotten)
+        trades = self._market.page(symbol, 0, 2**62, self.hidden_trades)
+        end = min(self._now_ms(), self._now_ms() if end is None else end)
+        return klines_of(trades, length, start, end, limit)
 
     def _check_history(
         self, symbol: str, from_id: int | None, start: int | None, known: list[Aggregate]

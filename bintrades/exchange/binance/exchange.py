@@ -11,6 +11,7 @@ from bintrades.exchange.binance.feed.options import StreamOptions
 from bintrades.exchange.binance.feed.pool import ConnectionPool
 from bintrades.exchange.binance.feed.reader import Reader
 from bintrades.exchange.binance.markets import MARKETS
+from bintrades.exchange.binance.reference import Reference as BinanceReference
 from bintrades.exchange.binance.rest import RestClient
 from bintrades.model import SeriesKey
 from bintrades.util.clocks import now_ms
@@ -45,6 +46,7 @@ class BinanceExchange:
         self._network = network
         self._runtime = runtime
         self._rest = RestClient(options.rest_url, market, network)
+        self._references: list[RestClient] = []
         self.catalog = Catalog(self._rest, budget, runtime.now)
 
     def series(self, symbol: str) -> SeriesKey:
@@ -55,7 +57,8 @@ class BinanceExchange:
 
     def close(self) -> None:
         """Close the connections of the REST side."""
-        self._rest.close()
+        for rest in (self._rest, *self._references):
+            rest.close()
 
     def make_feed(
         self, symbols: Sequence[str], inbox: queue.Queue[Event], on_failure: Callable[[str], None]
@@ -99,7 +102,13 @@ class BinanceExchange:
 
     def make_reference(self) -> Reference | None:
         """Return its own sums over its trades; None: it has none that bars can be checked by."""
-        return None
+        klines = self.market.klines
+        if klines is None:
+            return None
+        # With connections of its own, since it is asked from another thread than the others.
+        rest = RestClient(self._options.rest_url, self.market, self._network)
+        self._references.append(rest)
+        return BinanceReference(rest, klines, self.budget, self._runtime.now)
 
 
 def open_exchange(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from bintrades.exchange.batch import Batch, Decoded
     from bintrades.exchange.binance.budget import Budget
@@ -29,6 +29,17 @@ class Endpoint:
     weight: int
     max_rows: int = 1
     params: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Klines:
+    """Where a market's klines are, and what they are called, by their lengths in milliseconds.
+
+    Of those by which bars are checked: the longest first, the shortest last.
+    """
+
+    endpoint: Endpoint
+    names: Mapping[int, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +89,16 @@ class Market:
     max_attempts: int
     """Attempts to connect from one IP address within attempts_window_ms."""
     attempts_window_ms: int
-    has_klines: bool = False
-    """Whether its REST side has klines over the same trades as the stream."""
+    klines: Klines | None = None
+    """Klines over the same trades as the stream has, where there are some."""
     open_rest_url: str | None = None
     """A REST side for places that the exchange does not serve, and its streams."""
     open_stream_url: str | None = None
+
+    @property
+    def has_klines(self) -> bool:
+        """Whether bars can be checked against klines of its own."""
+        return self.klines is not None
 
     def stream_name(self, symbol: str) -> str:
         """Return the name of the stream of *symbol*: 币安人生USDT has 币安人生usdt@trade.

@@ -105,6 +105,14 @@ class PastTrades:
         _check_order(symbol, [trades for _, trades in in_order if trades is not None])
         return in_order
 
+    def page_from(
+        self, symbol: str, *, from_id: int | None = None, start_ms: int | None = None
+    ) -> list[Aggregate]:
+        """Return a page of aggregates from one of them on, or from a time on, oldest first."""
+        start = {"startTime": start_ms or 0} if from_id is None else {"fromId": from_id}
+        limit = self._market.aggregate_trades.max_rows
+        return self._aggregates(symbol, {**start, "limit": limit})
+
 
 def _trade(symbol: str, row: _TradeRow) -> TradeRange | None:
     return _checked(symbol, row, row.trade_id, row.trade_id)

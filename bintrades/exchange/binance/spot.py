@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from bintrades.core.gap_queue import FIRST_RETRY_S, LONGEST_RETRY_S
 from bintrades.exchange.binance.backfill_plan import BackfillPlan
-from bintrades.exchange.binance.market import Endpoint, Market
+from bintrades.exchange.binance.market import Endpoint, Klines, Market
 from bintrades.exchange.binance.messages import decode
 from bintrades.model import IdLaw
 from bintrades.util.backoff import Backoff
@@ -55,7 +55,9 @@ SPOT = Market(
     control_spacing_ms=500,
     max_attempts=300,
     attempts_window_ms=300_000,
-    has_klines=True,
+    klines=Klines(
+        Endpoint("/api/v3/klines", weight=2, max_rows=1_000), {60_000: "1m", 1_000: "1s"}
+    ),
     open_rest_url="https://data-api.binance.vision",
     open_stream_url="wss://data-stream.binance.vision",
 )

@@ -1,0 +1,155 @@
+"""The exchange's own sums and records, to check bars by (docs: "Kline/Candlestick data")."""
+
+from __future__ import annotations
+
+from decimal import Decimal, DecimalException
+from itertools import pairwise
+from typing import TYPE_CHECKING, TypeVar
+
+import msgspec
+
+from bintrades.core.gap_ranges import DISORDER_MS
+from bintrades.exchange.binance.messages import Time, milliseconds
+from bintrades.exchange.binance.numbers import PlainNumber  # noqa: TC001 - msgspec reads it
+from bintrades.exchange.binance.past_trades import PastTrades
+from bintrades.exchange.binance.rest import RestError
+from bintrades.model import Kline
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from bintrades.exchange.binance.backfill_plan import Aggregate
+    from bintrades.exchange.binance.budget import Budget
+    from bintrades.exchange.binance.market import Klines
+    from bintrades.exchange.binance.rest import RestClient
+    from bintrades.model import TradeRange
+
+T = TypeVar("T")
+
+
+class _KlineRow(msgspec.Struct, array_like=True):
+    """More values may follow."""
+
+    open_time: Time
+    open_price: PlainNumber
+    max_price: PlainNumber
+    min_price: PlainNumber
+    close_price: PlainNumber
+    quantity: PlainNumber
+    close_time: Time
+    value: PlainNumber
+    trade_count: int
+    buy_quantity: PlainNumber
+    buy_value: PlainNumber
+
+
+class Reference:
+    """A Reference, see exchange.port. Calls come from one thread; all may raise RestError."""
+
+    def __init__(
+        self, rest: RestClient, klines: Klines, budget: Budget, now: Callable[[], int]
+    ) -> None:
+        self._rest = rest
+        self._klines = klines
+        self._budget = budget
+        self._now = now
+        self._past_trades = PastTrades(rest, rest.market)
+        self.kline_intervals_ms = tuple(klines.names)
+        self.klines_weight = klines.endpoint.weight
+        self.trades_weight = rest.market.aggregate_trades.weight
+
+    def klines(
+        self, symbol: str, interval_ms: int, since_ms: int, until_ms: int
+    ) -> Sequence[Kline]:
+        """Return a page of klines, also those of the last moments: they may yet change."""
+        params: dict[str, str | int] = {
+            "symbol": symbol,
+            "interval": self._klines.names[interval_ms],
+            "startTime": since_ms,
+            "endTime": until_ms - 1,
+            "limit": self._klines.endpoint.max_rows,
+        }
+        rows = self._ask(lambda: self._rest.get(self._klines.endpoint, params, list[_KlineRow]))
+        klines = [_kline(symbol, row, interval_ms) for row in rows]
+        times = [since_ms - 1, *(kline.open_time_ms for kline in klines), until_ms]
+        if any(later <= earlier for earlier, later in pairwise(times)):
+            raise RestError(f"{symbol}: the answer has klines out of order, or of another time")
+        return klines
+
+    def trades_between(
+        self, symbol: str, since_ms: int, until_ms: int, may_ask: Callable[[int], bool]
+    ) -> Sequence[TradeRange] | None:
+        """Return every trade of a span, from the aggregate before it to one after it.
+
+        The time of a trade may be a little earlier than that of a lower id: those around the span
+        are looked at as well.
+        """
+        start = since_ms - DISORDER_MS
+        first = self._page(symbol, may_ask, start_ms=start)
+        if first is None:
+            return None
+        if not first:
+            return []
+        found: list[TradeRange] = []
+        from_id = max(0, first[0].id - 1)  # whose time shows that nothing was left out before
+        is_first = True
+        while True:
+            page = self._page(symbol, may_ask, from_id=from_id)
+            if page is None:
+                return None
+            trades = [each.trades for each in page if each.trades is not None]
+            if is_first and trades and trades[0].time >= start and page[0].id < first[0].id:
+                raise RestError(f"{symbol}: the answers disagree on which trades were at {start}")
+            is_first = False
+            found += trades
+            is_beyond = bool(trades) and trades[-1].time >= until_ms + DISORDER_MS
+            if is_beyond or len(page) < self._rest.market.aggregate_trades.max_rows:
+                return [each for each in found if since_ms <= each.time < until_ms]
+            from_id = page[-1].id + 1
+
+    def _page(
+        self, symbol: str, may_ask: Callable[[int], bool], **start: int
+    ) -> list[Aggregate] | None:
+        if not may_ask(self.trades_weight):
+            return None
+        return self._ask(lambda: self._past_trades.page_from(symbol, **start))
+
+    def _ask(self, request: Callable[[], T]) -> T:
+        """Make *request* and record its outcome in the budget."""
+        self._rest.used_weight = None  # an old count is not that of this minute
+        try:
+            answer = request()
+        except RestError as error:
+            self._budget.record_failure(str(error), self._now(), error.status, error.retry_after_s)
+            raise
+        finally:
+            if self._rest.used_weight is not None:
+                self._budget.record_weight(
+                    self._rest.used_weight, self._now(), self._rest.minute_left_ms
+                )
+        self._budget.record_answer(self._now())
+        return answer
+
+
+def _kline(symbol: str, row: _KlineRow, interval_ms: int) -> Kline:
+    try:
+        kline = Kline(
+            milliseconds(row.open_time),
+            interval_ms,
+            Decimal(row.open_price),
+            Decimal(row.max_price),
+            Decimal(row.min_price),
+            Decimal(row.close_price),
+            Decimal(row.quantity),
+            Decimal(row.value),
+            row.trade_count,
+            Decimal(row.buy_quantity),
+            Decimal(row.buy_value),
+        )
+        is_whole = milliseconds(row.close_time) == kline.open_time_ms + interval_ms - 1
+    except (ValueError, DecimalException) as error:
+        raise RestError(f"{symbol}: the answer has a number that cannot be: {error}") from error
+    figures = (kline.quantity, kline.value, kline.buy_quantity, kline.buy_value, kline.min_price)
+    if not is_whole or kline.open_time_ms % interval_ms or row.trade_count < 0 or min(figures) < 0:
+        raise RestError(f"{symbol}: the answer has a kline that cannot be: {row}"[:500])
+    return kline
