@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bintrades.core.verification import Outcome, compare
 from bintrades.errors import BintradesError
 from bintrades.exchange.binance.kline_dump import KlineDump, open_dumps
 from bintrades.model import Kline
 from tests.kline_dumps import DAY_MS, HEADER, dump_name, dump_row, zipped
 from tests.klines import MINUTE_MS, SECOND_MS, klines_of
-from tests.strategies import START, make_trade
+from tests.recordings import real_folder
+from tests.references import recorded_trades
+from tests.strategies import INTERVAL, START, bars_of, make_trade
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,6 +52,7 @@ def test_rows_are_klines_exactly(tmp_path: Path) -> None:
 
 def test_a_header_an_empty_line_and_a_byte_order_mark_say_nothing(tmp_path: Path) -> None:
     assert read(written(tmp_path, "\ufeff" + HEADER, *ROWS, "")) == KLINES
+    assert read(written(tmp_path, "\ufeff" + ROWS[0], *ROWS[1:])) == KLINES
 
 
 def test_times_are_milliseconds_or_microseconds_row_by_row(tmp_path: Path) -> None:
@@ -222,3 +226,35 @@ def test_of_a_kline_that_two_files_have_one_is_read(tmp_path: Path) -> None:
 
 def test_the_name_of_a_dump_is_that_of_its_day() -> None:
     assert dump_name(BTC, MINUTE_MS, START) == f"{BTC}-1m-2024-08-08"
+
+
+@pytest.mark.parametrize("symbol", [BTC, "ETHUSDT"])
+def test_bars_of_recorded_trades_are_the_klines_of_the_exchange_itself(
+    tmp_path: Path, symbol: str
+) -> None:
+    folder = real_folder()
+    if folder is None:
+        pytest.skip("nobody has put the real recording here")
+    recorded = folder.parent / "usdm_20240808"
+    (csv,) = recorded.glob(f"usdm_{symbol}_1m_*.csv")
+    path = written(tmp_path, *csv.read_text().splitlines(), name=f"{symbol}-1m-2024-08.csv")
+    trades = recorded_trades(sorted(recorded.glob(f"usdm_{symbol.lower()}_*.trades.gz")))
+    (dumps,) = open_dumps([path])
+    first = min(trade.time for trade in trades) // MINUTE_MS * MINUTE_MS + MINUTE_MS
+    last = max(trade.time for trade in trades) // MINUTE_MS * MINUTE_MS
+
+    found = list(
+        compare(
+            symbol,
+            sorted(bars_of(trades).values(), key=lambda bar: bar.open_time_ms),
+            dumps.klines(symbol, MINUTE_MS, first, last),
+            first,
+            last,
+            interval_ms=INTERVAL,
+            kline_ms=MINUTE_MS,
+            covered=((first, last),),
+        )
+    )
+
+    assert len(found) >= 4
+    assert {each.outcome for each in found} == {Outcome.EQUAL}

@@ -1,0 +1,146 @@
+"""Bars that differ, made again of the exchange's trades."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from msgspec.structs import replace
+
+from bintrades.pipeline.bar_repair import BarRepair, RepairOutcome
+from bintrades.pipeline.verification import Tally, Verification
+from bintrades.pipeline.verification_sources import ExchangeKlines
+from tests.klines import MINUTE_MS, SECOND_MS
+from tests.pipeline.test_verification import ListedBars
+from tests.references import FreeBudget, TradesReference
+from tests.strategies import INTERVAL, START, bars_of, make_trade
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from bintrades.core.verification import Difference
+    from bintrades.model import Bar, Trade
+
+BTC = "BTCUSDT"
+END = START + 2 * MINUTE_MS
+TRADES = [make_trade(number, START + number * 3_000) for number in range(40)]
+
+
+class Repair:
+    """A repair of bars in memory, which take their places unless they are refused."""
+
+    def __init__(
+        self,
+        bars: ListedBars,
+        trades: Sequence[Trade] = TRADES,
+        lengths: tuple[int, ...] = (MINUTE_MS, SECOND_MS),
+        journal: ListedBars | None = None,
+    ) -> None:
+        self.bars = bars
+        self.put: list[Bar] = []
+        self.refused: set[int] = set()  # open times
+        self.reference = TradesReference(trades, END + 86_400_000, lengths)
+        source = ExchangeKlines(
+            self.reference, FreeBudget(), now=lambda: 0, sleep=lambda _seconds: None
+        )
+        utc: Callable[[], int] = lambda: END + 86_400_000  # noqa: E731
+        self.verification = Verification(bars, source, INTERVAL, utc=utc)
+        self.repair = BarRepair(
+            bars,
+            journal or bars,
+            source,
+            self._put,
+            self.verification,
+            market="spot",
+            interval_ms=INTERVAL,
+        )
+
+    def _put(self, bars: Sequence[Bar]) -> Sequence[Bar]:
+        self.put += bars
+        taken = [bar for bar in bars if bar.open_time_ms not in self.refused]
+        self.bars.by_time.update({(bar.symbol, bar.open_time_ms): bar for bar in taken})
+        return [bar for bar in bars if bar not in taken]
+
+    def differences(self) -> list[Difference]:
+        """Return what differs now."""
+        pages = self.verification.verify(BTC, START, END, Tally())
+        return [each for page in pages for each in page]
+
+
+def listed(trades: Sequence[Trade]) -> ListedBars:
+    """Return the bars of *trades*, all of that time covered."""
+    return ListedBars(bars_of(trades).values(), ((START, END),))
+
+
+@pytest.mark.parametrize("lengths", [(MINUTE_MS, SECOND_MS), (MINUTE_MS,)])
+def test_only_the_bars_that_are_wrong_are_made_again(lengths: tuple[int, ...]) -> None:
+    repair = Repair(listed([each for each in TRADES if each.trade_id != 12]), lengths=lengths)
+
+    assert repair.repair.repair(repair.differences()) == [RepairOutcome.REPAIRED]
+
+    assert [(bar.open_time_ms, bar.epoch) for bar in repair.put] == [(START + 30_000, 1)]
+    assert repair.differences() == []
+    expected = bars_of(TRADES)
+    assert {key: replace(bar, epoch=0) for key, bar in repair.bars.by_time.items()} == expected
+
+
+def test_a_bar_in_a_later_epoch_gets_the_next_one() -> None:
+    bars = listed(TRADES)
+    key = (BTC, START)
+    bars.by_time[key] = replace(bars.by_time[key], trade_count=9, epoch=3)
+    journal = listed(TRADES)
+    journal.by_time[key] = replace(journal.by_time[key], epoch=7)
+    repair = Repair(bars, journal=journal)
+
+    assert repair.repair.repair(repair.differences()) == [RepairOutcome.REPAIRED]
+
+    assert repair.bars.by_time[key].epoch == 8
+
+
+def test_a_bar_that_the_journal_refuses_stays() -> None:
+    repair = Repair(listed([each for each in TRADES if each.trade_id not in (12, 38)]))
+    repair.refused = {START + 110_000}
+
+    assert repair.repair.repair(repair.differences()) == [
+        RepairOutcome.REPAIRED,
+        RepairOutcome.REFUSED,
+    ]
+
+
+def test_trades_that_are_not_to_be_had_repair_nothing() -> None:
+    repair = Repair(listed(TRADES[:-1]))
+    differences = repair.differences()
+    repair.reference.errors.extend(["no answer"] * 10)
+
+    assert repair.repair.repair(differences) == [RepairOutcome.UNANSWERED]
+    assert repair.put == []
+
+
+def test_a_repair_that_cannot_be_verified_is_no_success_and_no_failure() -> None:
+    repair = Repair(listed(TRADES[:-1]))
+    differences = repair.differences()
+    repair.reference.errors.extend([None, *["no answer"] * 10])
+
+    assert repair.repair.repair(differences) == [RepairOutcome.REBUILT]
+
+
+def test_klines_that_differ_from_the_trades_stay_different() -> None:
+    repair = Repair(listed([each for each in TRADES if each.trade_id != 12]))
+    repair.reference.revise = lambda _count, kline: (
+        replace(kline, trade_count=kline.trade_count + 5)
+        if kline.open_time_ms in (START, START + 30_000)
+        else kline
+    )
+
+    assert repair.repair.repair(repair.differences()) == [RepairOutcome.STAYS]
+    assert len(repair.put) == 1
+
+
+def test_each_of_several_has_its_own_outcome() -> None:
+    wrong = [each for each in TRADES if each.trade_id != 12]
+    wrong.append(make_trade(100, START + 115_500))  # a trade that the exchange does not have
+    repair = Repair(listed(wrong), [each for each in TRADES if each.time < START + 110_000])
+
+    outcomes = repair.repair.repair(repair.differences())
+
+    assert outcomes == [RepairOutcome.REPAIRED, RepairOutcome.NO_TRADES]
