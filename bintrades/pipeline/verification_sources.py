@@ -31,7 +31,7 @@ _NO_LIMIT = 2**31
 _ATTEMPTS = 4
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 1.0, 20.0
 _LONGEST_BLOCK_MS = 5 * 60_000
-_FAILURES_IN_A_ROW = 20
+_LONGEST_SILENCE_MS = 10 * 60_000
 
 
 class BarSource(Protocol):
@@ -142,8 +142,8 @@ class StoreBars:
 class ExchangeKlines:
     """Klines and trades over REST, within the exchange's limits: it waits where it must.
 
-    A request that fails is made again, with growing waits. Where nothing is answered any more, it
-    is not waited for each time: after so many failures in a row nothing is asked at all.
+    A request that fails is made again, with growing waits. Where nothing is answered any more, no
+    attempt is made a second time, and after some minutes none at all.
     """
 
     may_be_revised = True
@@ -160,7 +160,7 @@ class ExchangeKlines:
         self._budget = budget
         self._now = now
         self._sleep = sleep
-        self._failures = 0  # requests in a row that were not answered in all attempts
+        self._silent_since: int | None = None  # when requests began to fail, all since then
 
     def intervals_ms(self, symbol: str) -> Sequence[int]:  # noqa: ARG002 - the same for each
         """Return the lengths of klines that the exchange has, the longest first."""
@@ -199,21 +199,22 @@ class ExchangeKlines:
 
     def _with_attempts(self, ask: Callable[[], T]) -> T:
         """Return what *ask* does; raises the ExchangeError of the last attempt."""
-        if self._failures >= _FAILURES_IN_A_ROW:
+        silent_since = self._silent_since
+        if silent_since is not None and self._now() - silent_since > _LONGEST_SILENCE_MS:
             raise ExchangeError("the exchange has not answered for so long that it is not asked")
         backoff = Backoff(_FIRST_WAIT_S, _LONGEST_WAIT_S)
-        attempts = 1 if self._failures else _ATTEMPTS
+        attempts = _ATTEMPTS if silent_since is None else 1
         while True:
             try:
                 answer = ask()
             except ExchangeError:
                 attempts -= 1
                 if attempts <= 0:
-                    self._failures += 1
+                    self._silent_since = self._now() if silent_since is None else silent_since
                     raise
                 self._sleep(backoff.next_wait_s())
             else:
-                self._failures = 0
+                self._silent_since = None
                 return answer
 
     def _may_ask(self, weight: int) -> bool:

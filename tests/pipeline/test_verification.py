@@ -79,12 +79,16 @@ class Run:
         self.clock = 0
         self.waits: list[float] = []
         self.budget = FreeBudget()
-        source = ExchangeKlines(reference, self.budget, now=lambda: self.clock, sleep=self._sleep)
+        source = ExchangeKlines(reference, self.budget, now=self._now, sleep=self._sleep)
+        self._requests = reference.asked
         verification = Verification(bars, source, INTERVAL, utc=utc, **options)
         self.tally = Tally()
         self.differences: list[Difference] = [
             each for page in verification.verify(BTC, *span, self.tally) for each in page
         ]
+
+    def _now(self) -> int:
+        return self.clock + 10_000 * len(self._requests)  # each takes its time
 
     def _sleep(self, seconds: float) -> None:
         self.waits.append(seconds)
@@ -370,7 +374,9 @@ def test_where_nothing_answers_any_more_nothing_is_asked() -> None:
     run = Run(ListedBars(bars_of(trades).values(), ((since, LAST),)), reference, (since, LAST))
 
     assert run.tally.not_checked_ms == {NO_ANSWER: LAST - since}
-    assert len(reference.asked) == 4 + 19  # with attempts only for the first
+    assert run.tally.last_error is not None
+    assert "is not asked" in run.tally.last_error
+    assert len(reference.asked) == 4 + 61  # attempts for the first page only, then ten minutes
 
 
 def test_requests_wait_for_their_share_of_the_weight(trades: list[Trade]) -> None:
