@@ -24,6 +24,7 @@ MINUTE_MS = 60_000
 MAX_SUSPECTS = 1_000
 """Units that are looked at again at a time; where more differ, they wait for a later turn."""
 
+_SPREAD_MS = 1_000  # from one symbol's first turn to the next one's, of few
 _NEVER = 2**63
 
 
@@ -96,7 +97,7 @@ class AuditSchedule:
     def __init__(self, symbols: Sequence[str], times: AuditTimes, now: int) -> None:
         self._times = times
         self._count = 0  # of turns and suspects so far: of those due at once the earlier is first
-        spread = times.every_ms // max(1, len(symbols))
+        spread = min(times.every_ms // max(1, len(symbols)), _SPREAD_MS)
         self._turns = [(now + place * spread, place, name) for place, name in enumerate(symbols)]
         self._count = len(symbols)
         heapify(self._turns)

@@ -141,3 +141,9 @@ def test_a_page_is_the_oldest_that_is_not_known_with_all_that_one_request_has(
     page: tuple[tuple[int, int], bool] | None,
 ) -> None:
     assert next_page(covered, known, 1_000 * MINUTE_MS if covered == WHOLE else 1_000) == page
+
+
+def test_of_a_few_symbols_each_has_its_first_turn_at_once() -> None:
+    found = turns(AuditSchedule("AB", TIMES, 0), TIMES.every_ms)
+
+    assert found == [(0, "A"), (1_000, "B")]

@@ -139,7 +139,8 @@ class Audit:
         if comparable:
             left = minus(comparable, [*verified, *stays])
             self._verified_until[symbol] = left[0][0] if left else comparable[-1][1]
-        wait = self._times.backlog_ms if has_more else self._times.every_ms
+        wait = self._times.every_ms if comparable else self._times.again_ms
+        wait = self._times.backlog_ms if has_more else wait
         self._schedule.give_turn(symbol, now + wait)
 
     def _units_that_stay(self, symbol: str) -> list[Span]:

@@ -73,6 +73,20 @@ def test_what_is_verified_is_not_asked_for_again(journal: Journal) -> None:
     assert len(stage.reference.asked) == 1
 
 
+def test_a_symbol_of_which_nothing_can_be_compared_yet_is_looked_at_again_soon(
+    journal: Journal,
+) -> None:
+    stage = AuditStage(journal, TRADES)
+    stage.covered[BTC] = []
+    stage.wait(MINUTE)
+    assert stage.audit.snapshot.verified_until is None
+    stage.covered[BTC] = WHOLE
+
+    stage.wait(5 * MINUTE)
+
+    assert stage.verified() == WHOLE
+
+
 def test_only_whole_minutes_that_are_covered_and_old_enough_are_compared(
     journal: Journal,
 ) -> None:
