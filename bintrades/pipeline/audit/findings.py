@@ -74,6 +74,8 @@ class Findings:
     ) -> None:
         """Have *bars* take the place of the stored ones, which differ."""
         bars = list(bars)
+        # The record first: whoever finds the bar in its place finds that, too.
+        self._put(BarsAudited(symbol, differences=tuple(differences)))
         for bar in bars:
             self._put(BarRebuilt(bar))
         for each in differences:
@@ -82,7 +84,6 @@ class Findings:
                 "a bar differs from the exchange's klines; it is made again of its trades",
                 **_described(each),
             )
-        self._put(BarsAudited(symbol, differences=tuple(differences)))
         counts = self.counts
         self.counts = replace(
             counts,
