@@ -42,6 +42,7 @@ COMMANDS = {
     "gaps": "list the trades that were or are missing, and why",
     "resend": "send bars to a store once more",
     "verify": "compare bars with the exchange's own klines",
+    "differences": "list where bars and the exchange's klines did not agree",
     "simulate": "be a small Binance on this machine, for trying things out",
 }
 """The commands, which are modules of this package, with a line about each for --help."""

@@ -39,7 +39,10 @@ if TYPE_CHECKING:
 
     from bintrades.model import Bar
 
-COMMANDS = ("run", "example", "check", "status", "bars", "gaps", "resend", "verify", "simulate")
+COMMANDS = (
+    *("run", "example", "check", "status", "bars", "gaps", "resend", "verify", "differences"),
+    "simulate",
+)
 UNICODE = "币安人生USDT"
 
 PLUGIN = """
