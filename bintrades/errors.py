@@ -55,6 +55,10 @@ class ExchangeError(BintradesError):
     """The exchange's REST side refused, or did not answer in time."""
 
 
+class NotOfferedError(ExchangeError):
+    """The host does not offer such a request: to make it again soon is of no use."""
+
+
 class RejectedBars(BintradesError):  # noqa: N818 - named for what it carries
     """A store took all bars but these, and would refuse them again.
 

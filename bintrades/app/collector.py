@@ -25,6 +25,7 @@ from bintrades.pipeline.delivery import Delivery
 from bintrades.pipeline.inbox import Inbox
 from bintrades.pipeline.ingest import Ingest, IngestHooks, IngestSnapshot
 from bintrades.pipeline.ingest_thread import IngestThread
+from bintrades.pipeline.proof_schedule import ProofSchedule
 from bintrades.pipeline.pruning import Pruning
 from bintrades.util.runtime import SYSTEM, Runtime
 from bintrades.util.text import as_json
@@ -147,7 +148,7 @@ class Collector:
             status=self._publish,
             on_bars=self.notify_deliveries,
             on_gaps=self.publish_gaps,
-            on_idle_symbols=self._check_idle_symbols,
+            on_unproven=self._have_proven,
             on_dead_stream=self.feed.resubscribe,
         )
         return Ingest(
@@ -156,6 +157,7 @@ class Collector:
             hooks,
             decode=self._exchange.decode,
             checkpoint_every_ms=self._config.journal.checkpoint_every_ms,
+            proof=ProofSchedule(self._config.proof.every_ms, self._config.bars.interval_ms),
             is_sparing=is_sparing,
             now=self._runtime.now(),
             utc=self._runtime.utc,
@@ -208,6 +210,7 @@ class Collector:
                 request_count=self.backfill.request_count if self.backfill else 0,
                 blocked_for_ms=budget.blocked_for(now),
                 error=budget.last_error,
+                proof_error=self.backfill.proof_error if self.backfill else None,
             ),
             audit=self.audit.snapshot if self.audit else None,
             deliveries=[delivery.snapshot(now) for delivery in self.deliveries],
@@ -247,9 +250,9 @@ class Collector:
         if self.backfill is not None:
             self.backfill.update(gaps)
 
-    def _check_idle_symbols(self, symbols: Sequence[str]) -> None:
+    def _have_proven(self, symbols: Sequence[str]) -> None:
         if self.backfill is not None:
-            self.backfill.check_idle(symbols)
+            self.backfill.prove(symbols)
 
     def _refuse_options(self, store: str, problems: str) -> None:
         for problem in problems.splitlines():

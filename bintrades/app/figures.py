@@ -60,6 +60,7 @@ class BackfillSnapshot:
     request_count: int
     blocked_for_ms: int  # for which no request of any kind may be made
     error: str | None  # of the last request of any kind, that for the list of symbols too
+    proof_error: str | None = None  # why the newest trades are not known; None: they are
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +93,7 @@ def collector_figures(process: Process, snapshot: CollectorSnapshot) -> dict[str
         **process.figures(),
         "symbols": snapshot.symbols,
         "unlisted_symbols": redacted(list(snapshot.unlisted)),
+        "unproven_symbols": ingest.unproven_count,
         "trades": ingest.trade_count,
         "duplicates": ingest.duplicate_count,
         "repaired_trades": ingest.repaired_count,
@@ -138,6 +140,7 @@ def _backfill_figures(backfill: BackfillSnapshot) -> dict[str, Any]:
         "requests": backfill.request_count,
         "blocked_until": utc(utc_ms() + blocked_for).isoformat() if blocked_for else None,
         "error": redacted(backfill.error),
+        "proof_error": redacted(backfill.proof_error),
     }
 
 

@@ -19,6 +19,7 @@ from bintrades.core.series import (
     RENUMBERED,
     SAVE_WITHIN_MS,
     UNWANTED,
+    Awaited,
     Series,
 )
 from bintrades.core.write_batch import WriteBatch
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence, Set
 
     from bintrades.core.backfill_result import BackfillResult
+    from bintrades.core.newest_ids import NewestIds
     from bintrades.core.series import Taken
     from bintrades.core.write_batch import Checkpoint
     from bintrades.model import Gap, SeriesKey, Trade
@@ -63,6 +65,8 @@ class Aggregator:
         self.duplicate_count = 0
         self.repaired_count = 0
         self.foreign_count = 0  # trades of symbols that nobody asked for
+        self._awaiting: dict[str, Series] = {}  # of which the exchange has a trade that is to come
+        self.dead_streams: list[str] = []  # symbols whose stream brings nothing, likewise
         self.renumbered: list[str] = []  # symbols whose ids restarted, for whoever reports it
 
     @property
@@ -84,6 +88,11 @@ class Aggregator:
     def open_bar_count(self) -> int:
         """Bars that still take trades."""
         return sum(series.open_bar_count for series in self.series.values())
+
+    @property
+    def unproven_count(self) -> int:
+        """Symbols of which a closed bar is not proven to have all of its trades."""
+        return sum(series.is_unproven for series in self.series.values())
 
     def resume(self, checkpoints: Mapping[str, Checkpoint]) -> None:
         """Continue where the journal ends; call it before the first trade."""
@@ -161,32 +170,51 @@ class Aggregator:
             series.lose(gaps)
             self._unsaved[symbol] = series
 
-    def on_latest_trade(self, symbol: str, trade_id: int, time: int, now: int) -> bool:
-        """Take the newest trade that REST has of an idle stream; return whether that is dead.
+    def on_newest_ids(self, newest: NewestIds) -> bool:
+        """Take the exchange's word on its newest trades; return whether it proves anything.
 
-        A trade of this moment may still be on its way: then the stream is checked again soon, and
-        it is dead if that same trade has not come meanwhile.
+        It does not if it is older than it may be: if it lacks a trade that it should know.
         """
-        self._clock.observe_latest(Witness(symbol, trade_id, time), now)
-        series = self.series[symbol]
-        self._unsaved[symbol] = series
-        clock = self._clock.at(now)
-        return series.observe_latest(trade_id, time, clock, now, has_begun=self._has_begun)
+        said_at, now = newest.said_at, newest.answered_at
+        self._clock.observe(said_at, now)
+        if not self._has_begun and self._clock.is_running:
+            self._begin(self._clock.at(now))
+        known = self.series
+        words = [
+            (known[name], newest_id) for name, newest_id in newest.ids.items() if name in known
+        ]
+        if any(series.is_ahead_of(trade_id, said_at) for series, trade_id in words):
+            return False
+        for series, trade_id in words:
+            if self._clock.is_confirmed:
+                series.settle_proof()
+            if series.take_newest_id(trade_id, said_at, now):
+                self._awaiting[series.symbol] = series
+            self._unsaved[series.symbol] = series
+        return True
 
-    def on_unusable(self, symbol: str, trade_id: int | None, now: int) -> None:
-        """Record a trade of *symbol* in a message that cannot be used."""
+    def unproven(self, now: int, older_than_ms: int) -> list[str]:
+        """Return the symbols with a bar that is not proven to be whole, or no proof of late."""
+        clock = self._clock.at(now)
+        if self._clock.is_confirmed:
+            for series in self.series.values():
+                series.settle_proof()
+        return [
+            name for name, each in self.series.items() if each.needs_proof(clock, older_than_ms)
+        ]
+
+    def on_unusable(self, symbol: str, trade_id: int | None, now: int) -> bool:
+        """Record a trade of *symbol* in a message that cannot be used; return whether it is known.
+
+        Otherwise the exchange has to be asked which trade it was.
+        """
         series = self.series.get(symbol)
-        if series is not None and series.observe_unusable(trade_id, self._clock.at(now)):
+        if series is None:
+            return True
+        is_known = series.observe_unusable(trade_id, self._clock.at(now))
+        if is_known:
             self._unsaved[symbol] = series
-
-    def idle_symbols(self, now: int) -> list[str]:
-        """Return the connected symbols that have been idle for far longer than is usual.
-
-        Call it every few seconds: what is usual is learned from one call to the next. A symbol is
-        returned again only when it has been idle for twice as long.
-        """
-        clock = self._clock.at(now)
-        return [name for name, each in self.series.items() if each.is_suspect(clock, now)]
+        return is_known
 
     def advance(self, now: int) -> None:
         """Close the bars of symbols that have nothing to say, once their time has passed.
@@ -194,6 +222,8 @@ class Aggregator:
         It costs what there is to close, not what there are symbols: call it as often as you like,
         and again at once when next_look_in is 0, since one call closes only so many.
         """
+        if self._awaiting:
+            self._settle_awaited(now)
         market_time = self._clock.at(now)
         finished = self._changes.finished
         enough = len(finished) + _CLOSED_AT_ONCE
@@ -231,6 +261,9 @@ class Aggregator:
         again. A symbol is due when a bar of it has finished or was amended, when what is missing
         of it has changed, after 500 trades or within a minute.
         """
+        if self._clock.is_confirmed:
+            for series in self._unsaved.values():
+                series.settle_proof()
         due = {name: each for name, each in self._unsaved.items() if each.must_be_saved(now)}
         return self._collect({**due, **self._with_news()})
 
@@ -261,6 +294,17 @@ class Aggregator:
         """Have symbols that are saved because time has passed not all be saved in one moment."""
         for number, series in enumerate(self.series.values()):
             series.save_delay_ms = number * (SAVE_WITHIN_MS // 2) // len(self.series)
+
+    def _settle_awaited(self, now: int) -> None:
+        """Look which trades of those that the exchange has did not come in time: they are gaps."""
+        for symbol, series in list(self._awaiting.items()):
+            found = series.settle_awaited(now)
+            if found is Awaited.STILL:
+                continue
+            del self._awaiting[symbol]
+            self._unsaved[symbol] = series
+            if found is Awaited.NOT_SENT:
+                self.dead_streams.append(symbol)
 
     def _begin(self, time: int) -> None:
         """Want all trades since the current interval began, of symbols that have not traded yet.
@@ -308,8 +352,11 @@ class Aggregator:
         return {symbol: self.series[symbol] for symbol in names}
 
     def _collect(self, chosen: Mapping[str, Series]) -> WriteBatch:
+        is_confirmed = self._clock.is_confirmed
         for symbol, series in chosen.items():
             self._unsaved.pop(symbol, None)
+            if is_confirmed:
+                series.settle_proof()
             series.checkpoint()
         # How ids ceased to be missing goes together with the ledger that lacks them no longer.
         taken = self._changes.take(chosen)

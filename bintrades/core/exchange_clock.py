@@ -82,6 +82,11 @@ class ExchangeClock:
         passed = now - self._at
         return self._time + passed - passed // _DRIFT_DIVISOR
 
+    @property
+    def is_confirmed(self) -> bool:
+        """Whether more than one trade, or answer, shows the time."""
+        return self._time > 0 and self._only_witness is None
+
     def confirmed_at(self, now: int) -> int:
         """Return the time for what cannot be undone: 0 as long as only one trade shows it.
 
@@ -134,14 +139,24 @@ class ExchangeClock:
         if time > self.at(now):
             self._time, self._at = time, now
 
-    def observe_latest(self, witness: Witness, now: int) -> None:
-        """Have the clock be at least where REST's newest trade is."""
+    def observe(self, said_at: int, now: int) -> None:
+        """Have the clock be at least where the exchange's own is, as an answer of it says.
+
+        That alone makes it not leap, but one trade that agrees does, before it or after.
+        """
         time = self.at(now)
+        witness = Witness("", 0, said_at)
         if not time:
             self._set(witness, now)
-        elif witness.time > time:
-            is_leap = witness.time > time + MAX_CLOCK_JUMP_MS
-            self._time = self.leap(witness, time) if is_leap else witness.time
+            return
+        if abs(said_at - time) <= MAX_CLOCK_JUMP_MS:
+            only = self._only_witness
+            if only is not None and only[:2] != witness[:2]:
+                self._only_witness = None
+            self._agreed_at = now
+        if said_at > time:
+            is_leap = said_at > time + MAX_CLOCK_JUMP_MS
+            self._time = self.leap(witness, time) if is_leap else said_at
             self._at = now
 
     def _set(self, witness: Witness, now: int) -> None:

@@ -90,16 +90,19 @@ class Ledger:
         "_unnumbered",
         "last_time",
         "next_id",
+        "proven",
         "reopened",
         "wanted_since",
     )
 
-    def __init__(self, state: LedgerState | None = None) -> None:
+    def __init__(self, state: LedgerState | None = None, proven: int | None = None) -> None:
         time = state.last_time if state else None
         self.next_id = state.next_id if state else None
         """The id that comes next; None: no trade was ever seen."""
         self.last_time = 0 if time is None or self.next_id is None else time
-        """`T` of the highest id, if a trade was ever seen."""
+        """`T` of the highest id, if a trade was ever seen; no higher id has an earlier one."""
+        self.proven = proven
+        """No id from the next one on is of a trade before this time, as was proven; None: never."""
         self.wanted_since = time if self.next_id is None else None
         """Since when trades are wanted; None: not known, or the first one has come."""
         self._ranges = GapRanges()
@@ -120,12 +123,12 @@ class Ledger:
         record without ids.
         """
         spans = [(gap.since_ms, gap.until_ms) for gap in before.gaps]
-        spans.append((before.last_time - DISORDER_MS, max(since - 1, seen_at)))
+        spans.append((before._known_until - DISORDER_MS, max(since - 1, seen_at)))
         lost = [
             Gap.unnumbered(*span, GapCause.RENUMBERED, ordinal=ordinal)
             for ordinal, span in enumerate(spans, 1)
         ]
-        return cls(LedgerState(None, since, tuple(reversed(lost))))
+        return cls(LedgerState(None, since, tuple(reversed(lost))), before.proven)
 
     @property
     def gaps(self) -> tuple[Gap, ...]:
@@ -170,7 +173,7 @@ class Ledger:
         elif trade_id != next_id:
             if trade_id < next_id:
                 return self._fill(trade_id, time)
-            span = span_between(self.last_time, time)
+            span = span_between(self._known_until, time)
             self._ranges.append(Gap(next_id, trade_id - 1, *span, cause))
         self.next_id = trade_id + 1
         self.last_time = time
@@ -189,12 +192,6 @@ class Ledger:
         if self.next_id is None and self.wanted_since is not None:
             self.wanted_since = min(self.wanted_since, since)
 
-    def want_earlier(self, since: int) -> None:
-        """Have the beginning lie at *since*, unless it lies before: a trade of then has come."""
-        start = self._start
-        if start is not None and since < start.since_ms:
-            self._ranges.replace(0, replace(start, since_ms=since))
-
     def admit_range(self, first_id: int, last_id: int, time: int) -> bool:
         """Record trades with consecutive ids; return whether they are to be counted.
 
@@ -209,30 +206,19 @@ class Ledger:
         self._ranges.cut(index, first_id, last_id, time)
         return True
 
-    def is_too_early(self, trade_id: int, time: int) -> bool:
-        """Whether a missing trade at *time* is from before the beginning, so that no bar wants it.
-
-        It belongs to an interval of which the rest will not come.
-        """
-        index = self._ranges.find(trade_id)
-        if index is None:
-            return False
-        gap = self._ranges[index]
-        return gap.cause == GapCause.START and time < gap.since_ms
-
-    def on_latest_trade(
-        self, trade_id: int, time: int, cause: GapCause = GapCause.SILENT_STREAM
+    def lack_through(
+        self, trade_id: int, until: int, cause: GapCause, later_than: int | None = None
     ) -> None:
-        """Record that a trade exists that never came: it and what lies before it is a gap.
+        """Record that a trade of no later than *until* exists that never came.
 
-        If none ever came, the gap begins with the first trade that is wanted.
+        It and what lies before it is a gap: if none ever came, of all that is wanted. No higher id
+        is of a trade before *later_than* (None: nobody knows).
         """
         if self.next_id is None:
-            self._append_start(trade_id, time)
+            self._append_start(trade_id, until)
             self.wanted_since = None
         elif trade_id >= self.next_id:
-            span = span_between(self.last_time, time)
-            gap = Gap(self.next_id, trade_id, *span, cause)
+            gap = Gap(self.next_id, trade_id, *span_between(self._known_until, until), cause)
             last = len(self._ranges) - 1
             if self._ranges and self._continues(self._ranges[last], gap):
                 longer = replace(self._ranges[last], last_id=trade_id, until_ms=gap.until_ms)
@@ -242,7 +228,13 @@ class Ledger:
         else:
             return
         self.next_id = trade_id + 1
-        self.last_time = time
+        if later_than is not None:
+            self.last_time = max(self.last_time, later_than)
+
+    def prove(self, time: int) -> None:
+        """Record that no id from the next one on is of a trade before *time*."""
+        if self.proven is None or time > self.proven:
+            self.proven = time
 
     def lose(self, lost: Iterable[Gap]) -> None:
         """Have trades be missing again that were had: the bars that held them are lost."""
@@ -333,6 +325,11 @@ class Ledger:
         return gap
 
     @property
+    def _known_until(self) -> int:
+        """Since when trades with the next id and higher ones can have happened, at the earliest."""
+        return self.last_time if self.proven is None else max(self.last_time, self.proven)
+
+    @property
     def _start(self) -> Gap | None:
         """The gap of the beginning, which no other range is below, while it is not filled."""
         first = self._ranges[0] if self._ranges else None
@@ -351,8 +348,8 @@ class Ledger:
 
     def _append_start(self, last_id: int, time: int) -> None:
         """Have every id up to *last_id*, of a trade at *time*, be missing since the beginning."""
-        since = time if self.wanted_since is None else min(self.wanted_since, time)
-        self._ranges.append(Gap.beginning(last_id, since, time + DISORDER_MS))
+        since = time if self.wanted_since is None else self.wanted_since
+        self._ranges.append(Gap.beginning(last_id, since, max(since, time + DISORDER_MS)))
 
     def _fill(self, trade_id: int, time: int) -> bool:
         """Take *trade_id* out of the gap that holds it; return whether there was one.

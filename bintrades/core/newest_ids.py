@@ -22,5 +22,5 @@ class NewestIds:
     said_at: int
     """When the exchange answered: milliseconds on its own clock, at most a second too early."""
 
-    asked_at: int
-    """When it was asked: milliseconds, monotonic."""
+    answered_at: int
+    """When the answer came: milliseconds, monotonic."""

@@ -12,8 +12,9 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from bintrades.core.bucket import Bucket
-from bintrades.core.idle_detector import SURE_WITHIN_MS, IdleDetector
 from bintrades.core.ledger import Ledger
+from bintrades.core.newest_ids import NEWEST_WITHIN_MS
+from bintrades.core.proof import LAG_MS, NewestId
 from bintrades.core.renumbering import RenumberingDetector
 from bintrades.core.write_batch import Checkpoint
 from bintrades.model import EXACT, GapCause, GapOutcome, GapSet, Trade
@@ -33,6 +34,8 @@ SAVE_WITHIN_MS = 60_000
 
 _SAVE_AFTER_TRADES = 500  # what a crash makes fetch again, at most
 _MAX_ID_JUMP = 100_000  # more ids ahead are not believed of a message that cannot be used
+_SAID_WITHIN_MS = 1_000  # the exchange says in whole seconds when it answers
+_KNOWN_WITHIN_MS = 60_000  # of trades so young, the exchange's word cannot be without all
 _STILL_ACTIVE_MS = 100  # a symbol that traded so recently may trade again in the bar that is due
 _JITTER_MS = 50  # by which a symbol seems to be behind because trades are read a few at a time
 _RECHECK_AFTER_MS = 1_000  # of a symbol whose clock is behind the others', which may change
@@ -58,6 +61,18 @@ NEXT, COUNTED, UNWANTED, DUPLICATE, RENUMBERED = Taken
 _SKIPPED = GapCause.SKIPPED
 
 
+class Awaited(Enum):
+    """What became of a trade that the exchange has, and that was awaited."""
+
+    STILL = "still"
+    CAME = "came"
+    MISSED = "missed"
+    """It is missing: it happened while nobody listened."""
+
+    NOT_SENT = "not sent"
+    """It is missing, though its stream was listened to: that is dead."""
+
+
 class Series:
     """One symbol: its ledger, its open buckets and its view of the exchange's clock.
 
@@ -67,18 +82,20 @@ class Series:
     """
 
     __slots__ = (
+        "_agreed_at",
+        "_awaited",
         "_buckets",
         "_changes",
         "_closed_through",
         "_connected_at",
         "_connections",
+        "_covered_since",
         "_current",
         "_event_time",
         "_gap_cause",
         "_gap_set",
         "_grace",
         "_heard_at",
-        "_idle",
         "_interval",
         "_ledger",
         "_market_time",
@@ -86,6 +103,7 @@ class Series:
         "_renumbering",
         "_save_by",
         "_saved",
+        "_saved_proof",
         "_unwanted_before",
         "due",
         "key",
@@ -111,8 +129,14 @@ class Series:
         self._interval = interval_ms
         self._grace = grace_ms
         self._changes = changes
-        self._ledger = Ledger(checkpoint.ledger if checkpoint else None)
+        self._ledger = (
+            Ledger(checkpoint.ledger, checkpoint.proven_ms) if checkpoint else Ledger(None)
+        )
         self._saved = self._ledger.state  # as last collected; None: its open bars are other ones
+        self._covered_since = checkpoint.covered_since_ms if checkpoint else None
+        if self._ledger.wanted_since is not None:
+            self._cover_since(self._ledger.wanted_since)
+        self._saved_proof = self._proof  # as last collected
         # When what is not saved must be; monotonic; None: nobody has asked yet.
         self._save_by: int | None = None
         self._buckets: dict[int, Bucket] = {}
@@ -123,13 +147,14 @@ class Series:
         self._closed_through = checkpoint.closed_through if checkpoint else None
         self._event_time = 0  # newest `E` of this symbol; 0: none since the start
         self._market_time = 0  # the market's clock at that moment
-        self._heard_at = 0  # when its last trade came, or listening began; monotonic
+        self._heard_at = -1  # when its last trade came; monotonic
         self._connected_at = 0  # since when without a break a connection has carried it
         self._connections = 0  # that carry this symbol now
         self._gap_cause = GapCause.RESTART if checkpoint else GapCause.SKIPPED  # of the next gap
         self._unwanted_before = 0  # when the first interval opens, once its first id is known
         self._renumbering = RenumberingDetector()
-        self._idle = IdleDetector()
+        self._awaited: NewestId | None = None  # that the exchange has had, and no stream brought
+        self._agreed_at = -1  # when it last knew of no trade that is not known here; monotonic
         self._gap_set = self._published = GapSet(self.symbol)  # the latter as last taken
         if checkpoint:
             for bar in checkpoint.open_bars:
@@ -164,10 +189,8 @@ class Series:
     def connected(self, now: int) -> None:
         """Count a connection that carries this symbol: its clock runs from here on."""
         self._connections += 1
-        self._heard_at = self._heard_at or now
         if self._connections == 1:
             self._connected_at = now
-            self._idle.listening_since = None
             if self._event_time:
                 self._gap_cause = GapCause.RECONNECT
 
@@ -241,6 +264,7 @@ class Series:
         if self._ledger.next_id is not None or self._ledger.wanted_since is not None:
             return False
         self._ledger.want_since(self._open_time(time))
+        self._cover_since(self._open_time(time))
         return True
 
     def set_clock_back(self, time: int) -> None:
@@ -250,53 +274,98 @@ class Series:
         """
         self._ledger.reconsider()
         self._ledger.want_no_later(self._open_time(time))
+        if self._ledger.wanted_since is not None:
+            self._cover_since(self._ledger.wanted_since)
+        if self._ledger.proven is not None and self._ledger.proven > time:
+            self._ledger.proven = None  # until the next trade, or word, proves all before it
         if self._event_time > time:
             self._event_time = self._market_time = time
 
-    def observe_latest(
-        self, trade_id: int, time: int, clock: int, now: int, *, has_begun: bool
-    ) -> bool:
-        """Take the newest trade that REST has; return whether its stream is dead.
+    def take_newest_id(self, trade_id: int | None, said_at: int, now: int) -> bool:
+        """Take the id of its newest trade as the exchange has it; return whether one is awaited.
 
-        *has_begun*: some series has had a trade since the start.
+        None: it had none within NEWEST_WITHIN_MS. *said_at* is when the exchange said so, *now*
+        when that came. A lower id than the last one proves nothing: the word is older, or ids have
+        restarted.
         """
+        ledger, proves = self._ledger, said_at - LAG_MS
+        if trade_id is None:
+            known = ledger.wanted_since if ledger.proven is None else ledger.proven
+            if known is not None and known >= said_at - NEWEST_WITHIN_MS + LAG_MS:
+                self._agree(proves, now)
+        elif ledger.next_id is None:
+            if ledger.wanted_since is not None:
+                self._fix_beginning()
+                ledger.lack_through(trade_id, said_at + _SAID_WITHIN_MS, _SKIPPED, proves)
+                self._agree(proves, now)
+        elif trade_id == ledger.next_id - 1:
+            self._agree(proves, now)
+        elif trade_id >= ledger.next_id and not self._is_awaiting:
+            self._awaited = NewestId(trade_id, proves, said_at, now)
+        return self._is_awaiting
+
+    def settle_awaited(self, now: int) -> Awaited:
+        """Look whether the trade that is awaited has come; it is missing if it is overdue."""
+        awaited = self._awaited
+        if awaited is None:
+            return Awaited.CAME
+        if self._is_awaiting and not awaited.is_overdue(now):
+            return Awaited.STILL
+        self._awaited = None
+        if self._ledger.next_id is None:
+            return Awaited.CAME  # ids have restarted meanwhile
+        if awaited.trade_id < self._ledger.next_id:
+            self._agree(awaited.proves, now)
+            return Awaited.CAME
+        # A trade from before it was connected, and from before anything was known, was not sent.
+        was_sent = self._connections > 0 and self._last_known_at >= self._connected_at
+        cause = self._gap_cause
+        if was_sent:
+            cause = GapCause.SILENT_STREAM
+        elif cause is _SKIPPED:
+            cause = GapCause.RECONNECT
+        until = awaited.said_at + _SAID_WITHIN_MS
+        self._ledger.lack_through(awaited.trade_id, until, cause, awaited.proves)
+        self._agree(awaited.proves, now)
+        return Awaited.NOT_SENT if was_sent else Awaited.MISSED
+
+    def is_ahead_of(self, trade_id: int | None, said_at: int) -> bool:
+        """Whether the exchange's word lacks a trade of the last minute that it should know."""
+        next_id, time = self._ledger.next_id, self._ledger.last_time
+        is_lower = next_id is not None and (trade_id is None or trade_id < next_id - 1)
+        return is_lower and said_at - _KNOWN_WITHIN_MS <= time < said_at - LAG_MS
+
+    def settle_proof(self) -> None:
+        """Take over what the trades so far prove; call it while the market's clock is confirmed."""
         ledger = self._ledger
-        next_id = ledger.next_id
-        if next_id is not None and trade_id < next_id:
-            return False
-        wanted_since = ledger.wanted_since
-        if wanted_since is not None and time < wanted_since:
-            # There was none until a moment ago: its first one need not be looked for before.
-            sure = self._open_time(clock - SURE_WITHIN_MS)
-            ledger.want_since(max(wanted_since, sure))
-            return False
-        if next_id is None and not has_begun:
-            return False
-        if self._idle.may_still_come(trade_id, next_id, clock - time, now):
-            return False
-        is_dead = self._idle.is_dead(time)
-        is_silent = is_dead or self._gap_cause == GapCause.SKIPPED
-        cause = GapCause.SILENT_STREAM if is_silent else self._gap_cause
-        ledger.on_latest_trade(trade_id, time, cause)
-        return is_dead
+        if ledger.next_id is not None and self._event_time:
+            ledger.prove(min(ledger.last_time, self._event_time))
+            if self._covered_since is None:  # nobody knew what time it was when it began
+                self._covered_since = ledger.proven
+
+    def needs_proof(self, clock: int, older_than_ms: int) -> bool:
+        """Whether it has a bar that is not proven to be whole, or no proof of late."""
+        proven = self._ledger.proven
+        if proven is None or self.is_unproven:
+            return True
+        return not clock or clock - proven >= older_than_ms
+
+    @property
+    def is_unproven(self) -> bool:
+        """Whether a closed bar is not proven to have all of its trades."""
+        through, proven = self._closed_through, self._ledger.proven
+        return through is not None and (proven is None or through + self._interval > proven)
 
     def observe_unusable(self, trade_id: int | None, clock: int) -> bool:
         """Record a trade in a message that cannot be used; return whether it is missing now.
 
-        It is if its id is known and believed; otherwise the stream is suspected.
+        It is if its id is known and believed; otherwise only the exchange knows what it was.
         """
         next_id = self._ledger.next_id
         if trade_id is None or next_id is None or not clock or trade_id - next_id > _MAX_ID_JUMP:
-            self._idle.suspect()
             return False
-        self._ledger.on_latest_trade(trade_id, clock, GapCause.UNUSABLE)
+        self._ledger.lack_through(trade_id, clock, GapCause.UNUSABLE)
         return True
-
-    def is_suspect(self, clock: int, now: int) -> bool:
-        """Whether it is connected and idle for so long that its stream is to be checked."""
-        if not self._connections:
-            return False
-        return self._idle.is_suspect(now - self._heard_at, now - self._connected_at, clock)
 
     def close_due(self, market_time: int, now: int) -> int:
         """Close the bars that are due though no trade comes; return when to look again.
@@ -338,7 +407,7 @@ class Series:
             return True
         if ledger.next_id - saved.next_id >= _SAVE_AFTER_TRADES or ledger.gaps is not saved.gaps:
             return True
-        if ledger.absent != saved.absent:
+        if ledger.absent != saved.absent or (self._was_unproven and not self.is_unproven):
             return True
         if self._save_by is None:
             self._save_by = now + SAVE_WITHIN_MS // 2 + self.save_delay_ms
@@ -349,18 +418,23 @@ class Series:
         self._current = None
         self._save_by = None
         state = self._ledger.state
-        if state is None or state == self._saved:
+        proof = self._proof
+        if state is None or (state == self._saved and proof == self._saved_proof):
             return  # a trade that changes a bar changes the ledger, too
-        self._saved = state
+        self._saved, self._saved_proof = state, proof
         open_bars = tuple(
             bucket.bar(self.symbol, self.key.market, is_closed=False)
             for bucket in self._buckets.values()
         )
-        self._changes.checkpoints[self.symbol] = Checkpoint(state, open_bars, self._closed_through)
+        self._changes.checkpoints[self.symbol] = Checkpoint(
+            state, open_bars, self._closed_through, *proof
+        )
 
     def _take_other(self, trade: Trade, event_time: int) -> Taken:
         """Take a trade that is not the next one of the current bar."""
         time = trade.time
+        if self._ledger.next_id is None:
+            self._fix_beginning(time)
         if not self._ledger.admit(trade.trade_id, time, self._gap_cause):
             if not self._have_ids_restarted(trade):
                 return DUPLICATE
@@ -380,6 +454,52 @@ class Series:
         if event_time >= self.due:
             self._close(event_time)
         return COUNTED
+
+    @property
+    def _proof(self) -> tuple[int | None, int | None]:
+        return self._ledger.proven, self._covered_since
+
+    @property
+    def _was_unproven(self) -> bool:
+        """Whether a closed bar was not proven when all was last collected."""
+        through, proven = self._closed_through, self._saved_proof[0]
+        return through is not None and (proven is None or through + self._interval > proven)
+
+    @property
+    def _is_awaiting(self) -> bool:
+        """Whether the trade that was awaited has not come yet."""
+        next_id, awaited = self._ledger.next_id, self._awaited
+        return awaited is not None and next_id is not None and awaited.trade_id >= next_id
+
+    @property
+    def _last_known_at(self) -> int:
+        """When it was last known that no trade is missing that is not on record; monotonic."""
+        return max(self._heard_at, self._agreed_at)
+
+    def _agree(self, proves: int, now: int) -> None:
+        """Record the exchange's word that it has no trade but those that are known here."""
+        self._ledger.prove(proves)
+        self._agreed_at = now
+
+    def _fix_beginning(self, time: int | None = None) -> None:
+        """Have trades be wanted since the first interval of which any may have happened.
+
+        Or since that of the first trade that comes, at *time*. Now that one is known, the beginning
+        stays: a bar of before it is never complete.
+        """
+        ledger, since = self._ledger, self._ledger.wanted_since
+        if since is None:
+            return
+        if time is not None:
+            since = min(since, self._open_time(time))
+        self._cover_since(since)
+        if ledger.proven is not None:
+            since = max(since, self._open_time(ledger.proven))
+        ledger.want_since(since)
+
+    def _cover_since(self, time: int) -> None:
+        """Record that trades are collected since *time*, if not since earlier."""
+        self._covered_since = min(time, self._covered_since or time)
 
     def _have_ids_restarted(self, duplicate: Trade) -> bool:
         """Whether an id that was had belongs to another numbering, as on a test network."""
@@ -420,10 +540,10 @@ class Series:
 
     def _fill_range(self, trades: TradeRange) -> int:
         """Put trades into their bar, as if they had come one by one; return how many are new."""
-        is_too_early = self._ledger.is_too_early(trades.first_id, trades.time)
         if not self._ledger.admit_range(trades.first_id, trades.last_id, trades.time):
             return 0
-        if not is_too_early and trades.time >= self._unwanted_before:
+        # Of before the beginning the exchange has trades, too, but not the rest of their interval.
+        if trades.time >= max(self._unwanted_before, self._open_time(self._covered_since or 0)):
             first = Trade(
                 symbol=self.symbol,
                 trade_id=trades.first_id,
@@ -434,7 +554,6 @@ class Series:
                 is_buyer_maker=trades.is_buyer_maker,
             )
             open_time = self._open_time(trades.time)
-            self._ledger.want_earlier(open_time)
             bucket = self._buckets.get(open_time)
             is_new = bucket is None
             if bucket is None:
@@ -447,7 +566,6 @@ class Series:
     def _add_elsewhere(self, trade: Trade) -> None:
         """Put *trade* into another bucket than the current one."""
         open_time = trade.time - trade.time % self._interval
-        self._ledger.want_earlier(open_time)
         bucket = self._buckets.get(open_time)
         if bucket is not None:
             bucket.add(trade)

@@ -36,6 +36,10 @@ class Checkpoint(msgspec.Struct, frozen=True):
     covered_since_ms: int | None = None
     """Since when trades are collected: what is proven and whole is so from here on."""
 
+    def proves(self, time_ms: int) -> bool:
+        """Whether every trade before *time_ms* was had, or is in a gap on record."""
+        return self.proven_ms is not None and self.proven_ms >= time_ms
+
 
 @dataclass(slots=True)
 class WriteBatch:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from bintrades.core.audit_result import BarRebuilt, BarsAudited
 from bintrades.core.backfill_result import BackfillResult
+from bintrades.core.newest_ids import NewestIds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,16 +43,6 @@ class Disconnected:
 
 
 @dataclass(frozen=True, slots=True)
-class LatestTrade:
-    """The newest trade of a suspiciously idle symbol, as REST has it."""
-
-    symbol: str
-    trade_id: int
-    time: int
-    at: int  # of the answer, milliseconds, monotonic
-
-
-@dataclass(frozen=True, slots=True)
 class RateLimited:
     """The exchange wants no requests from this address for a while."""
 
@@ -63,7 +54,7 @@ Event = (
     | Connected
     | Disconnected
     | BackfillResult
-    | LatestTrade
+    | NewestIds
     | RateLimited
     | BarRebuilt
     | BarsAudited

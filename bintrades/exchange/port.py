@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from bintrades.core.backfill_result import BackfillResult
+    from bintrades.core.newest_ids import NewestIds
     from bintrades.exchange.batch import Batch, Decoded
     from bintrades.exchange.events import Event
     from bintrades.exchange.snapshots import ConnectionSnapshot
@@ -174,18 +175,21 @@ class History(Protocol[RequestT]):
     def plan(self) -> BackfillPlan[RequestT]:
         """What is asked for."""
 
-    @property
-    def latest_trade_weight(self) -> int:
-        """Weight of latest_trade()."""
-
     def weight(self, request: RequestT) -> int:
         """Return what *request* costs of the RateBudget."""
 
     def fetch(self, request: RequestT) -> BackfillResult:
         """Make *request* and return what the answer means. Raises ExchangeError."""
 
-    def latest_trade(self, symbol: str) -> TradeRange | None:
-        """Return the newest trade of *symbol*. Raises ExchangeError."""
+    def newest_ids_weight(self, count: int) -> int:
+        """Return what newest_ids() of so many symbols costs of the RateBudget."""
+
+    def newest_ids(self, symbols: Sequence[str]) -> NewestIds:
+        """Return the newest id of each of *symbols* that the exchange names.
+
+        Raises ExchangeError, also for an answer that does not say when it was given: a
+        NotOfferedError where the host has nothing of the kind.
+        """
 
 
 class Reference(Protocol):

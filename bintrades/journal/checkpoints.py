@@ -11,7 +11,6 @@ from msgspec.structs import replace
 
 from bintrades.journal.damage import UnreadableRow, reading_rows
 from bintrades.journal.rows import (
-    CHECKPOINT_COLUMNS,
     checkpoint_from_row,
     checkpoint_row,
     decode_open_bars,
@@ -27,25 +26,61 @@ if TYPE_CHECKING:
     from bintrades.model import Bar, Gap
 
 _SELECT = (
-    f"SELECT symbol, {CHECKPOINT_COLUMNS}, proven, covered_since"  # noqa: S608 - constants
-    " FROM checkpoints LEFT JOIN proofs USING (symbol)"
+    "SELECT symbol, next_id, c.last_time, open_bars, closed_through,"
+    " CASE WHEN p.last_time IS c.last_time THEN proven"
+    " WHEN next_id IS NOT NULL THEN c.last_time END, covered_since"
+    " FROM checkpoints AS c LEFT JOIN proofs AS p USING (symbol)"
 )
 
 
 def put_checkpoints(
-    connection: sqlite3.Connection, checkpoints: Mapping[str, Checkpoint], now_ms: int
+    connection: sqlite3.Connection,
+    checkpoints: Mapping[str, Checkpoint],
+    now_ms: int,
+    before: Mapping[str, Checkpoint] | None = None,
 ) -> None:
-    """Replace the checkpoints of these symbols; their gaps are in tables of their own."""
+    """Replace the checkpoints of these symbols; their gaps are in tables of their own.
+
+    What is the same as *before* is not written again: of a quiet symbol nothing changes but until
+    when it is proven; of a busy one that is known by its last trade.
+    """
+    before = before or {}
     connection.executemany(
-        "INSERT OR REPLACE INTO proofs VALUES (?, ?, ?)",
-        [(name, each.proven_ms, each.covered_since_ms) for name, each in checkpoints.items()],
+        "INSERT OR REPLACE INTO proofs VALUES (?, ?, ?, ?)",
+        [
+            (
+                symbol,
+                checkpoint.proven_ms,
+                checkpoint.ledger.last_time or 0,
+                checkpoint.covered_since_ms,
+            )
+            for symbol, checkpoint in checkpoints.items()
+            if _has_new_proof(checkpoint, before.get(symbol))
+        ],
     )
     connection.executemany(
         "INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?, ?, ?, ?)",
         [
             (symbol, *checkpoint_row(checkpoint), now_ms)
             for symbol, checkpoint in checkpoints.items()
+            if not _has_only_new_proof(checkpoint, before.get(symbol))
         ],
+    )
+
+
+def _has_new_proof(checkpoint: Checkpoint, before: Checkpoint | None) -> bool:
+    """Whether the row of its last trade does not say the same."""
+    if before is None or checkpoint.covered_since_ms != before.covered_since_ms:
+        return True
+    proven, last_time = checkpoint.proven_ms, checkpoint.ledger.last_time
+    if last_time != before.ledger.last_time:
+        return proven != last_time
+    return proven != before.proven_ms
+
+
+def _has_only_new_proof(checkpoint: Checkpoint, before: Checkpoint | None) -> bool:
+    return before is not None and checkpoint == replace(
+        before, proven_ms=checkpoint.proven_ms, covered_since_ms=checkpoint.covered_since_ms
     )
 
 

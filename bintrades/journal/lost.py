@@ -290,6 +290,7 @@ def rebuilt(
     rows = [row for page in pages(connection, symbol, start, _END) for row in page]
     if not rows:
         return None
+    _, first = neighbours(connection, symbol, -1)
     last = max(rows, key=lambda row: int(row[_LAST_ID]))
     open_bars = tuple(
         bar_from_row(row, scope.market, scope.interval_ms) for row in rows if not row[_IS_CLOSED]
@@ -306,7 +307,10 @@ def rebuilt(
         open_bars,
         max(closed, default=None),
         proven_ms=last[_LAST_TIME],
-        covered_since_ms=rows[0][_OPEN_TIME],
+        covered_since_ms=min(
+            [first[_OPEN_TIME] if first is not None else rows[0][_OPEN_TIME]]
+            + [gap.since_ms for gap in known]
+        ),
     )
 
 

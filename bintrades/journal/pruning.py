@@ -114,9 +114,10 @@ def _may_go(
     checkpoint = state.checkpoints.get(symbol)
     if not is_free or checkpoint is None:
         return bool(is_free)
-    last_time = checkpoint.ledger.last_time
-    is_newest = last_time is None or last_time < open_time + interval_ms + DISORDER_MS
-    return not is_newest and not state.has_gap_in(symbol, checkpoint, open_time, interval_ms)
+    # Not proven, it is to come again; and a gap may open no earlier than that.
+    if not checkpoint.proves(open_time + interval_ms + DISORDER_MS):
+        return False
+    return not state.has_gap_in(symbol, checkpoint, open_time, interval_ms)
 
 
 def mark(connection: sqlite3.Connection, at: int, sequence: int) -> None:

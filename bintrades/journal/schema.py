@@ -11,7 +11,8 @@ proportion to what is stored, whoever writes:
   grow old; `pruned`: up to which open time bars of a symbol have left;
 - `lost_bars`: what a damaged file did not give back, until the ids of its trades are missing again;
 - `proofs`: up to when the trades of a symbol are proven to be known, and since when they are
-  collected: apart from its checkpoint, since quiet symbols have nothing else to be written;
+  collected. Apart from its checkpoint, since of a quiet symbol nothing else is to be written; of a
+  busy one it stays as it is: where its last_time is not the checkpoint's, that is what is proven;
 - `verified`: in which spans the bars were found to be what the exchange has, one row for as long as
   neighbours join, counted in milliseconds; `differences`: what did not agree, counted by outcome;
 - `rebuilt`: bars that another process made again, until the writer takes them over;
@@ -268,6 +269,7 @@ _PROOFS = """
 CREATE TABLE proofs (
     symbol TEXT PRIMARY KEY,
     proven INTEGER,
+    last_time INTEGER NOT NULL,
     covered_since INTEGER
 ) WITHOUT ROWID;
 """
@@ -321,8 +323,13 @@ _VERSION_5 = f"""
 {_PROOFS}
 {_AUDIT}
 INSERT INTO proofs
-    SELECT symbol, last_time, coalesce(first_time, last_time) FROM checkpoints LEFT JOIN
-        (SELECT symbol, min(open_time) AS first_time FROM bars GROUP BY symbol) USING (symbol)
+    SELECT symbol, last_time, last_time,
+        min(coalesce(first_bar, last_time), coalesce(first_gap, last_time))
+    FROM checkpoints
+        LEFT JOIN (SELECT symbol, min(open_time) AS first_bar FROM bars GROUP BY symbol)
+            USING (symbol)
+        LEFT JOIN (SELECT symbol, min(since) AS first_gap FROM gaps GROUP BY symbol)
+            USING (symbol)
     WHERE next_id IS NOT NULL;
 UPDATE gaps SET is_abandoned = 1 WHERE first_id < 0;
 """  # noqa: S608 - constants

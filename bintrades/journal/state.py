@@ -42,6 +42,10 @@ class JournalState:
     reopened: dict[str, list[IdRange]] = field(default_factory=dict)
     """Ids that are missing again after they were held to be absent, when bars may have left."""
 
+    unproven: dict[str, set[int]] = field(default_factory=dict)
+    """Open times of the stored bars of each symbol that end later than is proven, once they were
+    looked for: its newest ones, since a trade of the next bar proves what comes before it."""
+
     marked_at: int = 0  # when the age of bars was last marked, on the exchange's clock
     examined_through: int = 0  # sequence up to which bars were pruned, or had to stay
     reexamined_through: int = 0  # up to which those that had to stay were examined again
@@ -74,13 +78,19 @@ class JournalState:
         return times.touch(open_time_ms, interval_ms)
 
     def is_complete(self, bar: Bar, checkpoints: dict[str, Checkpoint]) -> bool:
-        """Whether no gap of *checkpoints* touches *bar*, and none of it may have been lost."""
+        """Whether *bar* is proven to have all of its trades.
+
+        By *checkpoints* its trades were collected from the first on, every one before its end is
+        known, and no gap touches it; and nothing of it may have been lost.
+        """
         if bar.open_time_ms <= self.lost_through.get(bar.symbol, -1):
             return False
         checkpoint = checkpoints.get(bar.symbol)
-        return checkpoint is None or not self.has_gap_in(
-            bar.symbol, checkpoint, bar.open_time_ms, bar.interval_ms
-        )
+        if checkpoint is None or not checkpoint.proves(bar.end_time_ms):
+            return False
+        if bar.open_time_ms < (checkpoint.covered_since_ms or 0):
+            return False  # who began in the middle of it has not seen all of it
+        return not self.has_gap_in(bar.symbol, checkpoint, bar.open_time_ms, bar.interval_ms)
 
 
 def read_state(connection: sqlite3.Connection) -> JournalState:

@@ -13,6 +13,7 @@ import logging
 import sqlite3
 from bisect import bisect_left
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, TypeVar
 
 from bintrades.core.gap_changes import changed_part, changed_spans
@@ -28,7 +29,8 @@ from bintrades.journal.meta import JournalScope
 from bintrades.journal.pruning import MARK_EVERY_MS, Pruned, mark, prune
 from bintrades.journal.rebuilt import delete_rebuilt, read_rebuilt, refusal
 from bintrades.journal.recovery import RecoverableFile
-from bintrades.journal.rows import bar_row
+from bintrades.journal.rows import COLUMN, bar_row
+from bintrades.journal.schema import BLOCK_MS
 from bintrades.journal.spare import SpareKeeper
 from bintrades.journal.wal import WalLimit
 from bintrades.model import Gap, GapCause, GapOutcome, id_ranges
@@ -51,6 +53,7 @@ _T = TypeVar("_T")
 log = logging.getLogger(__name__)
 
 _LIMITED_EVERY_S = 60.0
+_END = 2**62
 
 
 class Journal:
@@ -123,17 +126,20 @@ class Journal:
         status: str | None = None,
         *,
         exchange_ms: int | None = None,
-    ) -> None:
+    ) -> bool:
         """Commit *batch*, all or nothing; *now_ms* becomes the updated_at of what is new.
+
+        Return whether there are bars for the stores: new ones, or new versions of stored ones.
 
         From *exchange_ms*, the exchange's clock, the age of bars is counted (the same, if it is
         not given; 0: it is not known yet). Raises JournalError when the disk refuses: write the
         same batch again later.
         """
         at = now_ms if exchange_ms is None else exchange_ms
-        self._file.with_recovery(lambda: self._write(batch, now_ms, status, at))
+        has_bars = self._file.with_recovery(lambda: self._write(batch, now_ms, status, at))
         self._wal_limit.truncate_if_long(self._file.connection)
         self._spare.save_if_due(self.checkpoints, self._bar_at)
+        return has_bars
 
     def take_lost(self) -> dict[str, list[Gap]]:
         """Return what of each symbol was had and is missing again since the last call.
@@ -220,7 +226,7 @@ class Journal:
         except sqlite3.Error as error:
             raise JournalError(f"{self.path}: {error}") from error
 
-    def _write(self, batch: WriteBatch, now_ms: int, status: str | None, at: int) -> None:
+    def _write(self, batch: WriteBatch, now_ms: int, status: str | None, at: int) -> bool:
         """The transaction of a batch. *at* is a time of the exchange's clock, or 0.
 
         All is decided from the state of the last commit, which moves on when this one has
@@ -261,9 +267,10 @@ class Journal:
                 else:
                     bars[key] = part if stored is None else stored.merge(part)
 
-            # Gaps that came or went change the completeness of stored bars: a new version says so.
+            # Gaps that came or went change the completeness of stored bars, and so does proof that
+            # all trades before their end are known: a new version says so.
             changed = self._changed_gaps(batch)
-            for stored in self._touched_bars(changed):
+            for stored in chain(self._touched_bars(changed), self._proven_bars(batch)):
                 key = (stored.symbol, stored.open_time_ms)
                 new = bars.get(key)
                 if new is not None and not _is_refused(new, stored):
@@ -307,7 +314,7 @@ class Journal:
                 absent = state.absent_of(symbol), checkpoint.ledger.absent
                 if any(absent):
                     gap_tables.put_absent(connection, symbol, *changed_part(*absent))
-            put_checkpoints(connection, batch.checkpoints, now_ms)
+            put_checkpoints(connection, batch.checkpoints, now_ms, state.checkpoints)
 
             # What the audit has found, but of no bar that has changed since: nothing was late then.
             put_audited(connection, batch.audited)
@@ -327,10 +334,12 @@ class Journal:
             if is_mark_due:
                 mark(connection, at, state.last_sequence)
 
+        self._note_unproven(batch, ordered, checkpoints)
         state.checkpoints = checkpoints
         state.reopened = reopened_ids
         if is_mark_due:
             state.marked_at = at
+        return bool(rows)
 
     def _beyond_stored(self, bars: Mapping[Key, Bar]) -> dict[Key, Bar]:
         """Return the bars that have come further than their rows, which an orderly stop wrote."""
@@ -408,6 +417,46 @@ class Journal:
                 for page in pages(self._file.connection, symbol, first, until + 1):
                     for row in page:
                         yield read_bar(row, self._scope)
+
+    def _proven_bars(self, batch: WriteBatch) -> Iterator[Bar]:
+        """Yield the stored bars that were not proven before *batch*, and are now."""
+        interval = self._scope.interval_ms
+        for symbol, checkpoint in batch.checkpoints.items():
+            for open_time in self._unproven_of(symbol):
+                stored = self._file.get((symbol, open_time))
+                if stored is not None and checkpoint.proves(open_time + interval):
+                    yield stored
+
+    def _unproven_of(self, symbol: str) -> set[int]:
+        """Return the open times of the stored bars that end later than is proven."""
+        state, interval = self._file.state, self._scope.interval_ms
+        if symbol not in state.unproven:
+            checkpoint = state.checkpoints.get(symbol)
+            since = None
+            if checkpoint is not None and checkpoint.proven_ms is not None:
+                since = checkpoint.proven_ms - interval + 1
+            elif checkpoint is not None and checkpoint.closed_through is not None:
+                since = checkpoint.closed_through - BLOCK_MS
+            found: set[int] = set()
+            if since is not None:
+                for rows in pages(self._file.connection, symbol, since, _END):
+                    found.update(row[COLUMN["open_time"]] for row in rows)
+            state.unproven[symbol] = found
+        return state.unproven[symbol]
+
+    def _note_unproven(
+        self, batch: WriteBatch, written: Iterable[Bar], checkpoints: Mapping[str, Checkpoint]
+    ) -> None:
+        """Remember which bars end later than is proven, now that *batch* is committed."""
+        unproven, interval = self._file.state.unproven, self._scope.interval_ms
+        for bar in written:
+            if bar.symbol in unproven:  # else they are looked for when it is asked
+                unproven[bar.symbol].add(bar.open_time_ms)
+        for symbol in {*batch.checkpoints, *(bar.symbol for bar in written)} & unproven.keys():
+            checkpoint = checkpoints[symbol]
+            unproven[symbol] = {
+                at for at in unproven[symbol] if not checkpoint.proves(at + interval)
+            }
 
     def _record_late(self, late: Sequence[Bar], at: int) -> list[tuple[str, int, int, GapOutcome]]:
         """Keep on record what came too late for its bar; return how its gap ends."""

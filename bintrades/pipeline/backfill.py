@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Generic
 
 from bintrades.core.backfill_result import BackfillResult
 from bintrades.core.ban import Ban
-from bintrades.errors import ExchangeError
-from bintrades.exchange.events import Event, LatestTrade, RateLimited
+from bintrades.errors import ExchangeError, NotOfferedError
+from bintrades.exchange.events import Event, RateLimited
 from bintrades.exchange.port import RequestT
+from bintrades.util.backoff import Backoff
 from bintrades.util.logs import LimitedLog
 from bintrades.util.runtime import SYSTEM, Runtime
 from bintrades.util.text import storable
@@ -29,7 +30,8 @@ log = logging.getLogger(__name__)
 POLL_EVERY_MS = 250
 """How often a plan without a request that is due is asked again."""
 
-_IDLE_CHECK_EVERY_MS = 400  # a tenth of the exchange's limit at the most
+_FIRST_RETRY_S, _LONGEST_RETRY_S = 5.0, 60.0  # of the newest ids
+_NO_NEWEST_IDS_FOR_MS = 3_600_000  # until a host that had none is asked for them again
 _LONG_WAIT_MS = 60_000
 
 
@@ -58,28 +60,30 @@ class Backfill(Generic[RequestT]):
         self._now = runtime.now
         self._utc = runtime.utc
         self._poll_every = poll_every_ms
-        self._idle_symbols: dict[str, None] = {}
-        self._idle_check_at = 0
+        self.proof_error: str | None = None  # why the newest ids are not known; None: they are
+        self._unproven: dict[str, None] = {}
+        self._newest_ids_at = 0  # not before they are asked for again
+        self._proof_backoff = Backoff(_FIRST_RETRY_S, _LONGEST_RETRY_S, runtime.rng)
         self._banned_until = self._end_of_ban()
         self._limited = LimitedLog(log, every_s=60.0)
 
     @property
     def is_idle(self) -> bool:
         """Whether nothing waits to be asked."""
-        return not self._idle_symbols and self._plan.is_empty
+        return not self._unproven and self._plan.is_empty
 
     def update(self, gaps: GapSet) -> None:
         """Take over what is missing of a symbol."""
         self._plan.update(gaps, self._now())
 
-    def check_idle(self, symbols: Iterable[str]) -> None:
-        """Have the exchange asked whether *symbols* are idle or their streams dead."""
-        self._idle_symbols.update(dict.fromkeys(symbols))
+    def prove(self, symbols: Iterable[str]) -> None:
+        """Have the exchange asked for the newest trades of *symbols*."""
+        self._unproven.update(dict.fromkeys(symbols))
 
     def step(self) -> int:
         """Do one thing, if there is one; return how long to wait before the next, milliseconds."""
-        if self._idle_symbols and self._now() - self._idle_check_at >= _IDLE_CHECK_EVERY_MS:
-            return self._check_idle_symbol()
+        if self._unproven and self._now() >= self._newest_ids_at:
+            return self._ask_for_newest_ids()
         time = self._exchange_time()
         request = self._plan.next_request(self._now(), time) if time else None
         if request is None:
@@ -103,24 +107,39 @@ class Backfill(Generic[RequestT]):
         finally:
             self._publish_ban()
 
-    def _check_idle_symbol(self) -> int:
-        """Ask about one idle symbol; return how long to wait, milliseconds."""
-        if wait := self._wait_for_budget(self._history.latest_trade_weight):
+    def _ask_for_newest_ids(self) -> int:
+        """Ask for the newest trades of all symbols that need it; return how long to wait."""
+        symbols = list(self._unproven)
+        if wait := self._wait_for_budget(self._history.newest_ids_weight(len(symbols))):
             return wait
-        self._idle_check_at = self._now()
-        symbol = next(iter(self._idle_symbols))
-        del self._idle_symbols[symbol]
         self.request_count += 1
         try:
-            latest = self._history.latest_trade(symbol)
+            newest = self._history.newest_ids(symbols)
         except ExchangeError as error:
-            self._log_failure(error)  # the symbol is checked again if it stays idle
+            self._put_off_newest_ids(error)
         else:
-            if latest is not None:
-                self._put(LatestTrade(symbol, latest.last_id, latest.time, self._now()))
+            self._unproven.clear()
+            self._proof_backoff.reset()
+            self.proof_error = None
+            self._put(newest)
         finally:
             self._publish_ban()
         return 0
+
+    def _put_off_newest_ids(self, error: ExchangeError) -> None:
+        """Ask for them again later: much later where the host has no such thing."""
+        self.proof_error = storable(str(error))
+        wait_ms = int(self._proof_backoff.next_wait_s() * 1000)
+        if isinstance(error, NotOfferedError):
+            wait_ms = _NO_NEWEST_IDS_FOR_MS
+        self._newest_ids_at = self._now() + wait_ms
+        self._limited.warning(
+            "newest_ids_failed",
+            "the exchange does not say which trades are its newest: until it does, bars of quiet"
+            " symbols are not proven to be complete, and say so",
+            error=str(error),
+            seconds=wait_ms // 1000,
+        )
 
     def _publish_ban(self) -> None:
         """Have a ban outlast the process."""

@@ -23,7 +23,7 @@ class BackfillThread(Worker):
         super().__init__("repairer", on_failure)
         self._backfill = backfill
         self._gaps: queue.SimpleQueue[GapSet | None] = queue.SimpleQueue()
-        self._idle_symbols: queue.SimpleQueue[Sequence[str]] = queue.SimpleQueue()
+        self._unproven: queue.SimpleQueue[Sequence[str]] = queue.SimpleQueue()
         self._stopping = threading.Event()
 
     @property
@@ -35,9 +35,14 @@ class BackfillThread(Worker):
         """Say what is missing of a symbol now. Any thread."""
         self._gaps.put(gaps)
 
-    def check_idle(self, symbols: Sequence[str]) -> None:
-        """Have the exchange asked whether *symbols* are idle or their streams dead. Any thread."""
-        self._idle_symbols.put(symbols)
+    @property
+    def proof_error(self) -> str | None:
+        """Why the newest trades are not known; None: they are. Any thread."""
+        return self._backfill.proof_error
+
+    def prove(self, symbols: Sequence[str]) -> None:
+        """Have the exchange asked for the newest trades of *symbols*. Any thread."""
+        self._unproven.put(symbols)
 
     def stop(self) -> None:
         """End after the request that is under way. Any thread."""
@@ -63,10 +68,10 @@ class BackfillThread(Worker):
                 gaps = self._gaps.get_nowait()
         except queue.Empty:
             pass
-        while not self._idle_symbols.empty():
-            self._backfill.check_idle(self._idle_symbols.get())
+        while not self._unproven.empty():
+            self._backfill.prove(self._unproven.get())
 
     @property
     def is_idle(self) -> bool:
         """Whether nothing waits to be asked, and no update to be taken over. Its thread."""
-        return self._gaps.empty() and self._idle_symbols.empty() and self._backfill.is_idle
+        return self._gaps.empty() and self._unproven.empty() and self._backfill.is_idle

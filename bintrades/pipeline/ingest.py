@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING
 
 from bintrades.core.audit_result import BarRebuilt, BarsAudited
 from bintrades.core.backfill_result import BackfillResult
+from bintrades.core.newest_ids import NewestIds
+from bintrades.core.proof import LAG_MS
 from bintrades.core.write_batch import WriteBatch
 from bintrades.errors import JournalError
 from bintrades.exchange.events import (
     Connected,
     Disconnected,
     Event,
-    LatestTrade,
     Payloads,
     RateLimited,
 )
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from bintrades.exchange.batch import Batch, Decoded
     from bintrades.journal.writer import Journal
     from bintrades.model import GapSet
+    from bintrades.pipeline.proof_schedule import ProofSchedule
     from bintrades.pipeline.pruning import Pruning
 
 log = logging.getLogger(__name__)
@@ -43,7 +45,7 @@ log = logging.getLogger(__name__)
 MAX_WAITING_BARS = 100_000
 """Bars kept while the journal takes none: some 100 MiB."""
 
-_SUSPECT_EVERY_MS = 5_000
+_LOOK_FOR_UNPROVEN_EVERY_MS = 1_000
 _SHOWN_BYTES = 200
 
 _first_id = attrgetter("first_id")
@@ -61,6 +63,9 @@ class IngestSnapshot:
     unknown_count: int
     bar_count: int
     open_bar_count: int
+    unproven_count: int
+    """Symbols of which a closed bar is not proven to have all of its trades."""
+
     lag_ms: int
     delay_ms: int
     journal_error: str | None
@@ -79,8 +84,8 @@ class IngestHooks:
     on_gaps: Callable[[GapSet], None]
     """What is missing of a symbol has changed, or an answer about it was counted."""
 
-    on_idle_symbols: Callable[[Sequence[str]], None]
-    """The streams of these symbols may be dead."""
+    on_unproven: Callable[[Sequence[str]], None]
+    """The exchange is to be asked for the newest trades of these symbols."""
 
     on_dead_stream: Callable[[str], None]
     """The stream of this symbol is dead."""
@@ -104,6 +109,7 @@ class Ingest:
         *,
         decode: Callable[[Batch], Decoded],
         checkpoint_every_ms: int,
+        proof: ProofSchedule,
         is_sparing: bool = False,
         now: int,
         utc: Callable[[], int],
@@ -124,7 +130,9 @@ class Ingest:
         self._pending = WriteBatch()
         # The last id of the newest gap of each symbol with gaps in the log; None: it has no ids.
         self._newest_gaps: dict[str, int | None] = {}
-        self._heard_at = self._suspected_at = now
+        self._heard_at = self._looked_at = now
+        self._proof = proof
+        proof.prompt(now)
         self._schedule = CommitSchedule(
             now, checkpoint_every_ms=checkpoint_every_ms, is_sparing=is_sparing
         )
@@ -156,6 +164,7 @@ class Ingest:
             unknown_count=self.unknown_count,
             bar_count=aggregator.bar_count,
             open_bar_count=aggregator.open_bar_count,
+            unproven_count=aggregator.unproven_count,
             lag_ms=self.lag_ms,
             delay_ms=self.delay_ms,
             journal_error=self.journal_error,
@@ -180,6 +189,7 @@ class Ingest:
             case Connected(connection, symbols, at):
                 self._connected[connection] = symbols
                 self._aggregator.connected(symbols, at)
+                self._proof.prompt(at)
             case Disconnected(connection, at):
                 # Unknown if its reader was stopped while the inbox was full.
                 if symbols := self._connected.pop(connection, ()):
@@ -187,8 +197,8 @@ class Ingest:
             case BackfillResult(symbol):
                 self._aggregator.fill(event)
                 self._publish_gaps([symbol])
-            case LatestTrade():
-                self._check_stream(event)
+            case NewestIds():
+                self._take_newest_ids(event)
             case RateLimited(ban):
                 self._pending.ban = ban
             case BarRebuilt(bar):
@@ -205,7 +215,8 @@ class Ingest:
         passed = now if is_caught_up else self._heard_at
         self.delay_ms = max(0, now - passed)
         self._aggregator.advance(passed)
-        self._check_idle(passed)
+        self._resubscribe_dead_streams(passed)
+        self._have_proven(passed)
         self._write_if_due(now, is_caught_up=is_caught_up)
 
     def idle_ms(self, now: int) -> int:
@@ -226,7 +237,8 @@ class Ingest:
             self.lag_ms = self._utc() - decoded.trades[-1].event_time
             self._log_renumbered()
         for symbol, trade_id in decoded.unusable:
-            self._aggregator.on_unusable(symbol, trade_id, event.received_at)
+            if not self._aggregator.on_unusable(symbol, trade_id, event.received_at):
+                self._proof.prompt(event.received_at + LAG_MS)
         for payload, reason in decoded.bad:
             self.bad_count += 1
             self._limited.warning(
@@ -253,18 +265,41 @@ class Ingest:
                 extra={"event": "trade_ids_restarted", "symbol": self._aggregator.renumbered.pop()},
             )
 
-    def _check_stream(self, newest: LatestTrade) -> None:
-        """Have a stream subscribed again that failed to bring a trade."""
-        symbol, trade_id = newest.symbol, newest.trade_id
-        if not self._aggregator.on_latest_trade(symbol, trade_id, newest.time, newest.at):
+    def _take_newest_ids(self, newest: NewestIds) -> None:
+        """Take the exchange's word on its newest trades."""
+        if not self._aggregator.on_newest_ids(newest):
+            self._limited.warning(
+                "newest_ids_stale",
+                "the exchange's newest ids lack trades that its streams have sent; they prove"
+                " nothing, and are asked for again",
+                symbols=len(newest.ids),
+            )
+
+    def _resubscribe_dead_streams(self, now: int) -> None:
+        """Have streams subscribed again that failed to bring a trade."""
+        while self._aggregator.dead_streams:
+            symbol = self._aggregator.dead_streams.pop()
+            self._limited.warning(
+                "stream_stalled",
+                "a stream is dead: the exchange has trades that it did not send; asking for it"
+                " again",
+                symbol=symbol,
+            )
+            self._hooks.on_dead_stream(symbol)
+            self._proof.prompt(now + LAG_MS)
+
+    def _have_proven(self, now: int) -> None:
+        """Have the exchange asked for newest trades, when it is time and a symbol needs it."""
+        if now - self._looked_at < _LOOK_FOR_UNPROVEN_EVERY_MS:
             return
-        self._limited.warning(
-            "stream_stalled",
-            "a stream is dead: the exchange has trades that it did not send; asking for it again",
-            symbol=symbol,
-            trade_id=trade_id,
-        )
-        self._hooks.on_dead_stream(symbol)
+        self._looked_at = now
+        is_prompted = self._proof.is_prompted(now)
+        if not (is_prompted or self._proof.is_due(now)):
+            return
+        older_than = LAG_MS if is_prompted else self._proof.every_ms
+        if symbols := self._aggregator.unproven(now, older_than):
+            self._hooks.on_unproven(symbols)
+        self._proof.asked(now, self._aggregator.clock(now))
 
     def _publish_gaps(self, symbols: Iterable[str]) -> None:
         """Hand on the gaps of *symbols* that have changed since they were handed on."""
@@ -298,11 +333,6 @@ class Ingest:
             )
         if gaps.missing:
             self._newest_gaps[symbol] = ranges[-1].last_id if ranges else None
-
-    def _check_idle(self, now: int) -> None:
-        if now - self._suspected_at >= _SUSPECT_EVERY_MS:
-            self._suspected_at = now
-            self._hooks.on_idle_symbols(self._aggregator.idle_symbols(now))
 
     def _write_if_due(self, now: int, *, is_caught_up: bool) -> None:
         """Commit what the schedule says."""
@@ -345,7 +375,6 @@ class Ingest:
         if not has_news and not self._schedule.is_status_due(now):
             return True
         updated_at = self._utc()
-        has_bars = self.waiting_bars > 0
         try:
             if damage is not None:
                 self._journal.save_readable(*damage)
@@ -354,7 +383,7 @@ class Ingest:
                 self._unreadable.popleft()
             with_status = is_last or self._schedule.may_write_status(now)
             exchange_ms = self._aggregator.confirmed_clock(now)
-            self._journal.write(
+            has_bars = self._journal.write(
                 self._pending,
                 updated_at,
                 self._hooks.status(self.snapshot()) if with_status else None,

@@ -11,6 +11,7 @@ from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, field
 from decimal import ROUND_DOWN, Context, Decimal
+from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from bintrades.testing.simulated_market import Aggregate, SimulatedMarket, SimulatedTrade
 
 _MAX_ROWS = 1000
+_DAY_MS = 86_400_000
+_TICKER_WEIGHTS = ((1, 1), (20, 2), (100, 40))
 _REQUESTS_ON_RECORD = 10_000
 _QUOTES = ("USDT", "USDC", "FDUSD", "TUSD", "BUSD", "BTC", "ETH", "BNB", "EUR", "TRY", "BRL")
 _DIGITS = Context(prec=200, rounding=ROUND_DOWN)
@@ -91,6 +94,10 @@ class RestServer:
         self._minute = 0
         self._used_weight = 0
         self._overrides: list[_Override] = []
+        self._newest_ms = 0  # event time of the newest trade, and when it was first seen
+        self._newest_seen_at = 0.0
+        self.ticker_lag_ms = 0
+        """How much older than the streams the 24-hour ticker is."""
         self._requests: deque[RestRequest] = deque(maxlen=_REQUESTS_ON_RECORD)
         self._request_count = 0
         self._stopped = threading.Event()
@@ -102,6 +109,7 @@ class RestServer:
             "/api/v3/historicalTrades": (25, self._historical_trades),
             "/api/v3/aggTrades": (4, self._aggregate_trades),
             "/api/v3/klines": (2, self._klines),
+            "/api/v3/ticker/24hr": (80, self._ticker),
         }
         self._server = _HttpServer((host, port), self)
         self._thread = threading.Thread(
@@ -154,6 +162,8 @@ class RestServer:
         query = dict(parse_qsl(url.query, keep_blank_values=True))
         self._stopped.wait(self.delay_s)
         weight, endpoint = self._endpoints.get(url.path, (1, _no_endpoint))
+        if url.path == "/api/v3/ticker/24hr":
+            weight = _ticker_weight(query)
         with self._lock:
             used = self._use(weight)
             reply = self._overridden(url.path) or self._over_limit(used)
@@ -162,12 +172,25 @@ class RestServer:
                 reply = _Reply(200, _compact(endpoint(query)))
             except _RefusedError as error:
                 reply = error.reply
+        reply.headers.setdefault("Date", formatdate(self.clock_ms() // 1000, usegmt=True))
         reply.headers.setdefault("X-MBX-USED-WEIGHT", str(used))
         reply.headers.setdefault("X-MBX-USED-WEIGHT-1M", str(used))
         with self._lock:
             self._request_count += 1
             self._requests.append(RestRequest(arrived_at, url.path, query, headers, reply.status))
         return reply
+
+    def clock_ms(self) -> int:
+        """Return the exchange's time: that of its newest trade, carried forward since it was seen.
+
+        Trades that are played may be of years ago. Without any it is that of the machine.
+        """
+        newest = self._market.newest_event_ms
+        with self._lock:
+            if newest != self._newest_ms:
+                self._newest_ms, self._newest_seen_at = newest, time.monotonic()
+            passed_s = time.monotonic() - self._newest_seen_at
+            return newest + int(passed_s * 1000) if newest else self._now_ms()
 
     def _use(self, weight: int) -> int:
         """Count weight, refused requests' too; the window is the clock's minute."""
@@ -219,6 +242,39 @@ class RestServer:
                 if (wanted is None or symbol in wanted)
                 and query.get("symbolStatus", status) == status
             ],
+        }
+
+    def _ticker(self, query: dict[str, str]) -> object:
+        statuses = self._market.statuses()
+        for symbol in (wanted := _wanted_symbols(query)) or ():
+            if symbol not in statuses:
+                raise _RefusedError(-1121, "Invalid symbol.")
+        now_ms = self.clock_ms()
+        since, until = now_ms - _DAY_MS, now_ms - self.ticker_lag_ms
+        asked = statuses if wanted is None else wanted
+        rows = [self._ticker_row(symbol, since, until) for symbol in asked]
+        return rows[0] if "symbol" in query else rows
+
+    def _ticker_row(self, symbol: str, since_ms: int, until_ms: int) -> dict[str, object]:
+        trades = self._market.between(symbol, since_ms, until_ms)
+        prices = [Decimal(trade.price) for trade in trades] or [Decimal(0)]
+        quantity = value = Decimal(0)
+        for trade in trades:
+            quantity = _DIGITS.add(quantity, Decimal(trade.quantity))
+            value = _DIGITS.add(value, _quote_quantity(trade))
+        return {
+            "symbol": symbol,
+            "openPrice": f"{prices[0]:.8f}",
+            "highPrice": f"{max(prices):.8f}",
+            "lowPrice": f"{min(prices):.8f}",
+            "lastPrice": f"{prices[-1]:.8f}",
+            "volume": f"{quantity:.8f}",
+            "quoteVolume": f"{value:.8f}",
+            "openTime": since_ms,
+            "closeTime": until_ms,
+            "firstId": trades[0].trade_id if trades else -1,
+            "lastId": trades[-1].trade_id if trades else -1,
+            "count": len(trades),
         }
 
     def _newest_trades(self, query: dict[str, str]) -> object:
@@ -331,8 +387,6 @@ class _Handler(BaseHTTPRequestHandler):
         names = {name.lower() for name in reply.headers}
         self.send_response_only(reply.status)
         self.send_header("Server", self.version_string())
-        if "date" not in names:
-            self.send_header("Date", self.date_time_string())
         for name, value in reply.headers.items():
             self.send_header(name, value)
         if "content-type" not in names:
@@ -362,6 +416,12 @@ def _forgotten(newest: SimulatedTrade) -> _RefusedError:
 
 def _no_endpoint(_query: dict[str, str]) -> object:
     raise _RefusedError(-1000, "Path not found.", 404)
+
+
+def _ticker_weight(query: dict[str, str]) -> int:
+    """Return what the ticker of so many named symbols costs, or of all."""
+    count = 1 if "symbol" in query else query["symbols"].count(",") + 1 if "symbols" in query else 0
+    return next((weight for most, weight in _TICKER_WEIGHTS if 0 < count <= most), 80)
 
 
 def _integer(query: dict[str, str], name: str) -> int | None:
@@ -437,13 +497,17 @@ def _listing(symbol: str, status: str) -> dict[str, object]:
     }
 
 
-def _trade_row(trade: SimulatedTrade) -> dict[str, object]:
+def _quote_quantity(trade: SimulatedTrade) -> Decimal:
     value = _DIGITS.multiply(Decimal(trade.price), Decimal(trade.quantity))
+    return value.quantize(Decimal("1e-8"), context=_DIGITS)
+
+
+def _trade_row(trade: SimulatedTrade) -> dict[str, object]:
     return {
         "id": trade.trade_id,
         "price": trade.price,
         "qty": trade.quantity,
-        "quoteQty": f"{value.quantize(Decimal('1e-8'), context=_DIGITS):f}",
+        "quoteQty": f"{_quote_quantity(trade):f}",
         "time": trade.time_ms,
         "isBuyerMaker": trade.buyer_is_maker,
         "isBestMatch": True,

@@ -68,6 +68,8 @@ class SimulatedMarket:
         self._keep = keep
         self._history = history
         self.recorded = 0
+        self.newest_event_ms = 0
+        """Event time of the newest trade; 0 before the first."""
         self._books: dict[str, _Book] = {}
         statuses = symbols if isinstance(symbols, Mapping) else dict.fromkeys(symbols, "TRADING")
         for symbol, status in statuses.items():
@@ -124,6 +126,12 @@ class SimulatedMarket:
             start = end - limit if from_id is None else bisect_left(trades, from_id, key=_trade_id)
             return trades[max(0, start) : min(end, max(0, start) + limit)]
 
+    def between(self, symbol: str, since_ms: int, until_ms: int) -> list[SimulatedTrade]:
+        """Return the trades that happened within these times, ends included, by id."""
+        with self._lock:
+            trades = self._books[symbol].trades
+            return [trade for trade in trades if since_ms <= trade.time_ms <= until_ms]
+
     def aggregates(self, symbol: str, hidden: int = 0) -> list[Aggregate]:
         """Return all aggregates by id, without those that a *hidden* newest trade belongs to."""
         with self._lock:
@@ -144,6 +152,7 @@ class SimulatedMarket:
             keep = min(keep, max(1, self._history // len(self._books)))
         book.record(trade, keep)
         self.recorded += 1
+        self.newest_event_ms = max(self.newest_event_ms, trade.event_time_ms)
 
     def _book(self, symbol: str) -> _Book:
         return self._books.setdefault(symbol, _Book(self._first_trade_id))

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bintrades.core.exchange_clock import ExchangeClock
+from bintrades.core.newest_ids import NewestIds
 from tests.core.aggregators import (
     BTC,
     ETH,
@@ -59,7 +60,7 @@ def test_what_cannot_be_undone_goes_by_no_clock_that_only_one_trade_tells() -> N
     days_ago = START - 4 * 86_400_000
     assert aggregator.confirmed_clock(0) == 0
 
-    aggregator.on_latest_trade("ETHUSDT", 7, days_ago, 10)
+    aggregator.on_newest_ids(NewestIds({}, days_ago, 10))
     assert aggregator.clock(10) == days_ago
     assert aggregator.confirmed_clock(10) == 0
 
@@ -157,31 +158,38 @@ def test_trades_that_a_stalled_connection_brings_late_do_not_set_the_clock_back(
 
 
 @pytest.mark.parametrize("is_first", [False, True])
-def test_a_newest_trade_from_the_far_future_does_not_move_the_clock(is_first: bool) -> None:
+def test_an_answer_from_the_far_future_does_not_move_the_clock(is_first: bool) -> None:
     aggregator = new_aggregator()
     if not is_first:
         aggregator.add([make_trade(5, START), make_trade(5, START, symbol=ETH)], 0)
 
-    aggregator.on_latest_trade(BTC, 8, FAR, MINUTE)
-    aggregator.on_latest_trade(BTC, 8, FAR, 2 * MINUTE)
+    aggregator.on_newest_ids(NewestIds({}, FAR, MINUTE))
+    aggregator.on_newest_ids(NewestIds({}, FAR, 2 * MINUTE))
     aggregator.add([make_trade(6, START + 2 * MINUTE, symbol=ETH)], 2 * MINUTE)
 
     assert START <= aggregator.clock(2 * MINUTE) <= START + 2 * MINUTE
-    assert is_first or aggregator.series[BTC].gap_set.missing[-1].last_id == 8, (
-        "that trade is missing all the same"
-    )
 
 
-def test_the_clock_leaps_when_two_newest_trades_say_so_however_far_apart_they_are() -> None:
+def test_the_clock_leaps_when_an_answer_and_a_trade_say_so() -> None:
     hour = 3_600_000
     aggregator = new_aggregator()
     aggregator.add([make_trade(5, START), make_trade(5, START, symbol=ETH)], 0)
 
-    aggregator.on_latest_trade(BTC, 8, START + hour, MINUTE)
+    aggregator.on_newest_ids(NewestIds({}, START + hour, MINUTE))
     assert aggregator.clock(MINUTE) < START + hour
-    aggregator.on_latest_trade(BTC, 9, START + 2 * hour, 2 * MINUTE)
+    aggregator.add([make_trade(6, START + hour + MINUTE)], 2 * MINUTE)
 
-    assert aggregator.clock(2 * MINUTE) == START + hour
+    assert aggregator.clock(2 * MINUTE) == START + hour + MINUTE
+
+
+def test_an_answer_that_agrees_confirms_what_one_trade_tells() -> None:
+    aggregator = new_aggregator()
+    aggregator.add([make_trade(5, START)], 0)
+    assert aggregator.confirmed_clock(0) == 0
+
+    aggregator.on_newest_ids(NewestIds({}, START - 800, 100))
+
+    assert aggregator.confirmed_clock(100) == aggregator.clock(100) >= START
 
 
 def test_old_trades_say_nothing_of_the_exchanges_clock() -> None:

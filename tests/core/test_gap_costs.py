@@ -14,6 +14,7 @@ from bintrades.core.write_batch import Checkpoint
 from bintrades.exchange.binance.messages import decode
 from bintrades.model import Gap, GapCause
 from bintrades.pipeline.ingest import Ingest, IngestHooks
+from bintrades.pipeline.proof_schedule import ProofSchedule
 from bintrades.testing.bars import OPEN_TIME_MS
 from tests.journals import INTERVAL_MS, finished, journal_at
 from tests.strategies import make_trade, spot_series
@@ -56,10 +57,11 @@ class Collector:
                 status=str,
                 on_bars=lambda: None,
                 on_gaps=lambda _gaps: None,
-                on_idle_symbols=lambda _symbols: None,
+                on_unproven=lambda _symbols: None,
                 on_dead_stream=lambda _symbol: None,
             ),
             decode=decode,
+            proof=ProofSchedule(60_000, INTERVAL_MS),
             checkpoint_every_ms=0,
             now=START,
             utc=lambda: self.time,

@@ -262,13 +262,17 @@ def test_no_gap_however_it_came_about_ends_before_or_begins_after_a_trade_that_i
     ledger = Ledger()
     ledger.admit(0, times[0])
     for trade_id in data.draw(st.lists(st.integers(0, len(times) - 1), max_size=20)):
-        match data.draw(st.sampled_from(["live", "repaired", "newest", "abandoned"])):
+        match data.draw(st.sampled_from(["live", "repaired", "newest", "proven", "abandoned"])):
             case "live":
                 ledger.admit(trade_id, times[trade_id])
             case "repaired":
                 ledger.admit_range(trade_id, trade_id, times[trade_id])
             case "newest":
-                ledger.on_latest_trade(trade_id, times[trade_id])
+                later_than = min(times[trade_id + 1 :], default=None)
+                ledger.lack_through(trade_id, times[trade_id], GapCause.SILENT_STREAM, later_than)
+            case "proven":
+                if later := times[ledger.next_id or 0 :]:
+                    ledger.prove(min(later))
             case "abandoned":
                 ledger.abandon(trade_id, times[trade_id])
 
@@ -379,7 +383,7 @@ def test_a_trade_that_never_came_is_a_gap_up_to_itself() -> None:
     ledger = Ledger()
     ledger.admit(5, START)
 
-    ledger.on_latest_trade(9, START + 50)
+    ledger.lack_through(9, START + 50, GapCause.SILENT_STREAM)
 
     assert ledger.gaps == (between(6, 9, START, START + 50, GapCause.SILENT_STREAM),)
     assert not ledger.admit(5, START)
@@ -391,7 +395,7 @@ def test_a_single_trade_that_never_came_is_noted_as_well() -> None:
     ledger = Ledger()
     ledger.admit(5, START)
 
-    ledger.on_latest_trade(6, START + 50)
+    ledger.lack_through(6, START + 50, GapCause.SILENT_STREAM)
 
     assert ledger.gaps == (between(6, 6, START, START + 50, GapCause.SILENT_STREAM),)
 
@@ -400,21 +404,56 @@ def test_before_the_first_trade_ever_it_reaches_back_to_the_beginning() -> None:
     ledger = Ledger()
     ledger.want_since(START - 10_000)
 
-    ledger.on_latest_trade(9, START + 50)
+    ledger.lack_through(9, START + 50, GapCause.SILENT_STREAM)
 
     assert ledger.gaps == (since_the_beginning(9, START - 10_000, START + 50),)
     assert ledger.next_id == 10
 
 
-def test_a_newest_trade_that_is_no_news_changes_nothing() -> None:
+def test_a_trade_that_came_before_it_was_said_to_exist_is_not_missing() -> None:
     ledger = Ledger()
     ledger.admit(5, START)
     before = ledger.state
 
-    ledger.on_latest_trade(4, START + 50)
-    ledger.on_latest_trade(5, START + 50)
+    ledger.lack_through(4, START + 50, GapCause.SILENT_STREAM)
+    ledger.lack_through(5, START + 50, GapCause.SILENT_STREAM)
 
     assert ledger.state == before
+
+
+def test_a_gap_begins_no_earlier_than_is_proven() -> None:
+    ledger = Ledger()
+    ledger.admit(5, START)
+    ledger.prove(START + 60_000)
+    ledger.prove(START + 30_000)
+
+    ledger.admit(9, START + 90_000)
+
+    assert ledger.gaps == (between(6, 8, START + 60_000, START + 90_000, GapCause.SKIPPED),)
+
+
+def test_what_is_lost_where_ids_restart_happened_no_earlier_than_is_proven() -> None:
+    before = Ledger()
+    before.admit(900, START)
+    before.prove(START + 5_000)
+
+    ledger = Ledger.renumbered(before, START + 10_000, START + 32_000)
+
+    assert ledger.gaps[0].since_ms == START + 5_000 - DISORDER_MS
+    assert ledger.proven == START + 5_000
+
+
+def test_ids_beyond_a_trade_that_never_came_are_of_no_earlier_trades_than_was_said() -> None:
+    ledger = Ledger()
+    ledger.admit(5, START)
+    ledger.lack_through(9, START + 60_000, GapCause.SILENT_STREAM, START + 54_000)
+
+    ledger.admit(12, START + 80_000)
+
+    assert ledger.gaps == (
+        between(6, 9, START, START + 60_000, GapCause.SILENT_STREAM),
+        between(10, 11, START + 54_000, START + 80_000, GapCause.SKIPPED),
+    )
 
 
 def test_an_attempt_is_noted_with_the_gap_that_it_concerned() -> None:

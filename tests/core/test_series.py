@@ -11,6 +11,8 @@ from bintrades.core.aggregator import Aggregator
 from bintrades.core.backfill_result import BackfillResult
 from bintrades.core.gap_ranges import DISORDER_MS
 from bintrades.core.ledger import LedgerState
+from bintrades.core.newest_ids import NewestIds
+from bintrades.core.proof import LAG_MS
 from bintrades.core.series import Series, Taken
 from bintrades.core.write_batch import Checkpoint, WriteBatch
 from bintrades.model import EXACT, Gap, GapCause, GapOutcome
@@ -268,19 +270,6 @@ def test_a_symbol_added_later_is_wanted_from_then_on() -> None:
     assert gap.since_ms == START + 6 * INTERVAL
 
 
-def test_a_symbol_that_the_exchange_says_has_not_traded_is_wanted_from_then_on() -> None:
-    hour = 3_600_000
-    aggregator = new_aggregator()
-    aggregator.add([make_trade(7, START + 1)], 0)
-    aggregator.add([make_trade(8, START + hour)], hour)
-
-    assert not aggregator.on_latest_trade(ETH, 5, START - 1, hour)
-    aggregator.add([make_trade(9, START + 2 * hour, symbol=ETH)], 2 * hour)
-
-    (gap,) = aggregator.series[ETH].gap_set.missing
-    assert START + hour - 60_000 - INTERVAL <= gap.since_ms <= START + hour - 60_000
-
-
 def test_the_first_bar_is_wanted_whole_since_its_interval_began() -> None:
     aggregator = new_aggregator()
     aggregator.add([make_trade(100, START + 4_000)], 0)
@@ -399,7 +388,8 @@ def test_a_symbol_is_saved_as_soon_as_what_is_missing_of_it_changes() -> None:
     due.append(aggregator.collect_due(1))
     repaired(aggregator, absent=[(3, 5)])
     due.append(aggregator.collect_due(1))
-    aggregator.on_latest_trade(BTC, 9, START, MINUTE)
+    aggregator.on_newest_ids(NewestIds({BTC: 9}, START + 1_000, 1))
+    aggregator.advance(1 + LAG_MS)
     due.append(aggregator.collect_due(1))
 
     missing = [

@@ -52,7 +52,7 @@ def test_a_second_market_is_its_facts_alone(
         assert has_trades_only(Batch([DEAL]), opened.market.trade_mark)
         assert [trade.trade_id for trade in opened.decode(Batch([DEAL])).trades] == [1]
         assert opened.series("X") == SeriesKey("binance", "second", "X", "deal", IdLaw.DENSE)
-        assert history.latest_trade("BTCUSDT") is None
+        assert history.newest_ids(["BTCUSDT"]).ids == {"BTCUSDT": None}
         opened.close()
 
 

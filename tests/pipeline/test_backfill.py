@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from bintrades.core.backfill_result import BackfillResult
 from bintrades.core.gap_queue import BackfillTiming, GapQueue, QueuedGap
-from bintrades.errors import ExchangeError
-from bintrades.exchange.events import LatestTrade, RateLimited
+from bintrades.core.newest_ids import NewestIds
+from bintrades.errors import ExchangeError, NotOfferedError
+from bintrades.exchange.events import RateLimited
 from bintrades.model import Gap, GapCause, GapSet, TradeRange
 from bintrades.pipeline.backfill import POLL_EVERY_MS, Backfill
 from bintrades.util.backoff import Backoff
 from bintrades.util.runtime import Runtime
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from bintrades.exchange.events import Event
 
 NOON = 1_723_118_400_000
@@ -73,8 +76,9 @@ class History:
         self.plan = Plan()
         self.trades = {BTC: trades(*range(10))}
         self.error: str | None = None
-        self.latest_trade_weight = 1
-        self.asked: list[Ask | str] = []
+        self.has_newest_ids = True
+        self.asked: list[Ask | list[str]] = []
+        self.now = 1_000
 
     def weight(self, request: Ask) -> int:
         return WEIGHT * len(request.symbol)
@@ -87,11 +91,17 @@ class History:
             request.symbol, gap, self.trades[request.symbol][gap.first_id : gap.last_id + 1]
         )
 
-    def latest_trade(self, symbol: str) -> TradeRange | None:
-        self._refuse(symbol)
-        return self.trades[symbol][-1] if symbol in self.trades else None
+    def newest_ids_weight(self, count: int) -> int:
+        return 10 * count
 
-    def _refuse(self, request: Ask | str) -> None:
+    def newest_ids(self, symbols: Sequence[str]) -> NewestIds:
+        self._refuse(list(symbols))
+        if not self.has_newest_ids:
+            raise NotOfferedError("404")
+        known = {symbol: self.trades[symbol][-1].last_id for symbol in symbols if symbol == BTC}
+        return NewestIds(known, NOON, self.now)
+
+    def _refuse(self, request: Ask | list[str]) -> None:
         self.asked.append(request)
         if self.error is not None:
             raise ExchangeError(self.error)
@@ -201,7 +211,7 @@ def test_a_ban_is_told_once_for_as_long_as_it_lasts() -> None:
         stage.now += 1_000
         stage.backfill.step()
     stage.budget.banned_until += 60_000
-    stage.backfill.check_idle([BTC])
+    stage.backfill.prove([BTC])
     stage.backfill.step()
 
     bans = [event.ban for event in stage.inbox if isinstance(event, RateLimited)]
@@ -213,34 +223,66 @@ def test_a_ban_from_before_the_start_is_known_already() -> None:
     stage.budget.banned_until = 9_000
     stage = Stage(budget=stage.budget, now=2_000)
     stage.history.error = "too much"
-    stage.backfill.check_idle([BTC])
+    stage.backfill.prove([BTC])
 
     stage.backfill.step()
 
     assert stage.inbox == []
 
 
-def test_idle_symbols_are_checked_one_at_a_time_and_before_gaps() -> None:
+def test_the_newest_ids_of_all_symbols_are_one_request_which_comes_before_gaps() -> None:
     stage = Stage()
     stage.backfill.update(GapSet(BTC, (GAP,)))
-    stage.backfill.check_idle([BTC, ETH])
-    stage.backfill.check_idle([BTC])
+    stage.backfill.prove([BTC, ETH])
+    stage.backfill.prove([BTC])
 
     assert stage.backfill.step() == 0
-    assert stage.inbox == [LatestTrade(BTC, 9, NOON + 9, stage.now)]
+    assert stage.inbox == [NewestIds({BTC: 9}, NOON, 1_000)]
+    assert stage.budget.spent == [20]
     stage.backfill.step()
-    stage.now += 1_000
-    stage.backfill.step()
 
-    assert stage.history.asked == [BTC, Ask(BTC, GAP), ETH]
-    assert len(stage.inbox) == 2, "a symbol without trades has no latest one"
+    assert stage.history.asked == [[BTC, ETH], Ask(BTC, GAP)]
 
 
-def test_an_idle_check_that_fails_is_not_repeated_by_itself() -> None:
+def test_newest_ids_that_could_not_be_had_are_asked_for_again_some_seconds_later() -> None:
     stage = Stage()
     stage.history.error = "no"
-    stage.backfill.check_idle([BTC])
+    stage.backfill.prove([BTC])
 
     assert stage.backfill.step() == 0
+    assert (stage.inbox, stage.backfill.is_idle) == ([], False)
+    assert stage.backfill.proof_error == "no"
+    stage.backfill.step()
+    assert len(stage.history.asked) == 1
 
-    assert (stage.inbox, stage.backfill.is_idle) == ([], True)
+    stage.history.error = None
+    stage.now += 10_000
+    stage.backfill.step()
+    assert stage.inbox == [NewestIds({BTC: 9}, NOON, 1_000)]
+    assert stage.backfill.proof_error is None
+
+
+def test_a_host_without_newest_ids_is_asked_again_an_hour_later() -> None:
+    stage = Stage()
+    stage.history.has_newest_ids = False
+    stage.backfill.prove([BTC])
+    stage.backfill.step()
+
+    for _ in range(59):
+        stage.now += 60_000
+        stage.backfill.step()
+    assert len(stage.history.asked) == 1
+    assert stage.backfill.proof_error == "404"
+
+    stage.now += 60_000
+    stage.backfill.step()
+    assert len(stage.history.asked) == 2
+
+
+def test_newest_ids_wait_for_the_budget() -> None:
+    stage = Stage()
+    stage.budget.wait = 90
+    stage.backfill.prove([BTC])
+
+    assert stage.backfill.step() == 90
+    assert stage.history.asked == []

@@ -13,6 +13,7 @@ from bintrades.exchange.binance.messages import decode
 from bintrades.exchange.events import Connected, Payloads
 from bintrades.model import Gap, GapCause, GapSet, TradeRange
 from bintrades.pipeline.ingest import Ingest, IngestHooks
+from bintrades.pipeline.proof_schedule import ProofSchedule
 from tests.journals import INTERVAL_MS, finished, journal_at
 from tests.strategies import START, make_trade, raw_message, spot_series
 
@@ -43,10 +44,11 @@ class Desk:
                 status=lambda _: "fine",
                 on_bars=lambda: None,
                 on_gaps=self.published.append,
-                on_idle_symbols=lambda _: None,
+                on_unproven=lambda _: None,
                 on_dead_stream=lambda _: None,
             ),
             decode=decode,
+            proof=ProofSchedule(60_000, INTERVAL_MS),
             checkpoint_every_ms=CHECKPOINT_EVERY_MS,
             now=self.now,
             utc=lambda: START + self.now,

@@ -22,16 +22,19 @@ from msgspec.structs import replace
 
 from bintrades.core.aggregator import Aggregator
 from bintrades.core.ledger import LedgerState
+from bintrades.core.newest_ids import NewestIds
+from bintrades.core.proof import LAG_MS
 from bintrades.errors import JournalError
 from bintrades.exchange.batch import Batch
 from bintrades.exchange.binance.messages import decode
-from bintrades.exchange.events import Connected, Disconnected, Event, LatestTrade, Payloads
+from bintrades.exchange.events import Connected, Disconnected, Event, Payloads
 from bintrades.journal.cursor import Cursor
 from bintrades.journal.reader import JournalReader
 from bintrades.journal.wal import wal_bytes
 from bintrades.journal.writer import Journal
 from bintrades.pipeline.ingest import Ingest, IngestHooks
 from bintrades.pipeline.ingest_thread import IngestThread
+from bintrades.pipeline.proof_schedule import ProofSchedule
 from bintrades.pipeline.pruning import Pruning
 from bintrades.util.clocks import now_ms, utc_ms
 from tests.journals import INTERVAL_MS, full_disk, journal_at, open_journal, stored
@@ -74,10 +77,11 @@ class Desk:
                 status=lambda _: "fine",
                 on_bars=lambda: self.commits.put(None),
                 on_gaps=lambda *_: None,
-                on_idle_symbols=lambda *_: None,
+                on_unproven=lambda *_: None,
                 on_dead_stream=self.dead_streams.append,
             ),
             decode=decode,
+            proof=ProofSchedule(60_000, INTERVAL_MS),
             checkpoint_every_ms=checkpoint_every_ms,
             is_sparing=is_sparing,
             now=now_ms(),
@@ -205,11 +209,14 @@ def test_a_bar_is_committed_as_soon_as_it_is_closed(desk: Desk, path: Path) -> N
 
 
 def test_the_bar_of_a_symbol_that_falls_silent_is_committed_too(desk: Desk, path: Path) -> None:
-    desk.send(make_trade(0, START + 9_900))
+    desk.send(make_trade(0, START + 9_900), make_trade(0, START + 9_900, symbol="ETHUSDT"))
+    desk.wait_for_commit()
+    assert summary(path) == [(0, 1, 1, False)], "nothing proves that there was no other trade"
 
+    desk.inbox.put(NewestIds({"BTCUSDT": 0}, START + 16_000, now_ms()))
     desk.wait_for_commit()
 
-    assert summary(path) == [(0, 1, 1, True)]
+    assert summary(path) == [(0, 1, 2, True)]
 
 
 def test_no_bar_closes_by_the_clock_while_no_connection_is_live(desk: Desk, path: Path) -> None:
@@ -221,7 +228,7 @@ def test_no_bar_closes_by_the_clock_while_no_connection_is_live(desk: Desk, path
     desk.inbox.put(Connected(CONNECTION, SYMBOLS, now_ms()))
     desk.wait_for_commit()
 
-    assert summary(path) == [(0, 1, 1, True)]
+    assert summary(path) == [(0, 1, 1, False)]
 
 
 def test_open_bars_are_checkpointed_with_their_ledger_and_reach_no_store(
@@ -409,9 +416,10 @@ CROWD = [f"C{number:04d}USDT" for number in range(1_200)]
 
 
 class Crowd:
-    """Many symbols that trade every second, one after the other; 25 ms of trades come at once."""
+    """Many symbols that trade regularly, one after the other; 25 ms of trades come at once."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, every_ms: int = 1_000) -> None:
+        self._every_ms = every_ms
         self.life = Life(path, 0, is_sparing=True, symbols=CROWD)
         self.now = 0
         self._next_ids = itertools.count()
@@ -425,7 +433,7 @@ class Crowd:
         self.now = until
 
     def _batch(self, now: int) -> list[Trade]:
-        per_batch = len(CROWD) // 40
+        per_batch = len(CROWD) * 25 // self._every_ms
         numbers = itertools.islice(self._next_ids, per_batch)
         return [
             make_trade(
@@ -492,7 +500,7 @@ def test_the_last_bars_of_a_burst_wait_for_those_that_close_late(path: Path) -> 
 
 
 def test_of_bars_that_close_together_hardly_more_is_written_than_their_rows(path: Path) -> None:
-    crowd = Crowd(path)
+    crowd = Crowd(path, every_ms=400)  # the next trades prove them before their grace is over
     crowd.trade(INTERVAL_MS + 1_000)
     before = wal_bytes(path)
 
@@ -540,10 +548,11 @@ class Life:
                 status=lambda _: "{}",
                 on_bars=self._record_commit,
                 on_gaps=lambda *_: None,
-                on_idle_symbols=lambda *_: None,
+                on_unproven=lambda *_: None,
                 on_dead_stream=lambda _: None,
             ),
             decode=decode,
+            proof=ProofSchedule(60_000, INTERVAL_MS),
             checkpoint_every_ms=checkpoint_every_ms,
             is_sparing=is_sparing,
             now=now,
@@ -592,10 +601,11 @@ def test_time_goes_on_while_nothing_but_useless_messages_waits(journal: Journal)
             status=lambda _: "fine",
             on_bars=lambda: None,
             on_gaps=lambda *_: None,
-            on_idle_symbols=found.extend,
+            on_unproven=found.extend,
             on_dead_stream=lambda _: None,
         ),
         decode=decode,
+        proof=ProofSchedule(60_000, INTERVAL_MS),
         checkpoint_every_ms=50,
         now=0,
         utc=utc_ms,
@@ -611,17 +621,117 @@ def test_time_goes_on_while_nothing_but_useless_messages_waits(journal: Journal)
     assert "BTCUSDT" in found
 
 
-def test_a_symbol_whose_unusable_messages_do_not_tell_an_id_is_suspected_at_once(
+class Proving:
+    """An ingest whose wish for newest ids one can see, with one trade of each symbol."""
+
+    def __init__(self, journal: Journal, *, every_ms: int = 60_000) -> None:
+        self.asked: list[Sequence[str]] = []
+        self.resubscribed: list[str] = []
+        self.aggregator = Aggregator(spot_series(SYMBOLS), interval_ms=INTERVAL_MS, grace_ms=50)
+        self.ingest = Ingest(
+            self.aggregator,
+            journal,
+            IngestHooks(
+                status=lambda _: "fine",
+                on_bars=lambda: None,
+                on_gaps=lambda *_: None,
+                on_unproven=self.asked.append,
+                on_dead_stream=self.resubscribed.append,
+            ),
+            decode=decode,
+            proof=ProofSchedule(every_ms, INTERVAL_MS),
+            checkpoint_every_ms=50,
+            now=0,
+            utc=utc_ms,
+        )
+        self.ingest.handle(Connected(CONNECTION, SYMBOLS, 0))
+        self.send(*(make_trade(0, START, symbol=symbol) for symbol in SYMBOLS), at=0)
+        self.send(*(make_trade(1, START + 1, symbol=symbol) for symbol in SYMBOLS), at=1)
+        self.live(1_000, 1_000)
+        self.asked.clear()  # that of the start
+
+    def send(self, *trades: Trade, at: int) -> None:
+        """Have *trades* come so long after the start."""
+        payloads = [raw_message(trade) for trade in trades]
+        self.ingest.handle(Payloads(CONNECTION, Batch(payloads), at))
+
+    def live(self, since: int, until: int, *, is_caught_up: bool = True) -> None:
+        """Have time pass, second by second."""
+        for now in range(since, until + 1, 1_000):
+            self.ingest.tick(now, is_caught_up=is_caught_up)
+
+
+def test_the_exchange_is_asked_for_the_newest_trades_of_quiet_symbols_and_of_no_others(
     journal: Journal,
 ) -> None:
-    aggregator = Aggregator(spot_series(SYMBOLS), interval_ms=INTERVAL_MS, grace_ms=50)
-    aggregator.connected(SYMBOLS, 0)
-    aggregator.add([make_trade(0), make_trade(0, symbol="ETHUSDT")], 0)
-    assert aggregator.idle_symbols(5_000) == []
+    proving = Proving(journal)
+    for second in range(2, 200):
+        proving.send(make_trade(second, START + second * 1_000), at=second * 1_000)
+        proving.live(second * 1_000, second * 1_000)
 
-    aggregator.on_unusable("BTCUSDT", None, 6_000)
+    assert 3 <= len(proving.asked) <= 4
+    assert all(symbols == ["ETHUSDT"] for symbols in proving.asked)
 
-    assert aggregator.idle_symbols(10_000) == ["BTCUSDT"]
+
+def test_it_is_asked_at_once_after_a_connection(journal: Journal) -> None:
+    proving = Proving(journal)
+    proving.ingest.handle(Disconnected(CONNECTION, 8_000))
+    proving.ingest.handle(Connected("reader-1.2", SYMBOLS, 9_000))
+
+    proving.live(9_000, 10_000)
+
+    assert proving.asked == [SYMBOLS]
+
+
+def test_it_is_asked_about_messages_that_cannot_be_used_and_tell_no_id(journal: Journal) -> None:
+    proving = Proving(journal, every_ms=3_600_000)
+    proving.ingest.handle(
+        Payloads(CONNECTION, Batch([raw_message(make_trade(2, START), t="two")]), 2_000)
+    )
+
+    proving.live(2_000, 6_000)
+    assert proving.asked == []
+    proving.live(7_000, 8_000)
+
+    assert proving.asked == [SYMBOLS]
+
+
+def test_a_stream_that_lacks_a_trade_is_asked_for_again_and_then_the_exchange(
+    journal: Journal,
+) -> None:
+    proving = Proving(journal, every_ms=3_600_000)
+    proving.ingest.handle(NewestIds({"BTCUSDT": 5, "ETHUSDT": 1}, START + 20_000, 20_000))
+    proving.live(20_000, 20_000 + LAG_MS)
+    assert proving.resubscribed == ["BTCUSDT"]
+    proving.asked.clear()
+
+    proving.live(21_000 + LAG_MS, 21_000 + 2 * LAG_MS)
+
+    assert proving.asked == [SYMBOLS]
+
+
+def test_while_trades_wait_to_be_handled_none_is_missing(journal: Journal) -> None:
+    proving = Proving(journal)
+    proving.ingest.handle(NewestIds({"BTCUSDT": 2}, START + 20_000, 20_000))
+
+    proving.live(20_000, 90_000, is_caught_up=False)
+    assert proving.resubscribed == []
+    proving.send(make_trade(2, START + 19_000), at=20_100)
+    proving.live(90_000, 91_000)
+
+    assert proving.resubscribed == []
+    assert all(gap.is_start for gap in proving.aggregator.series["BTCUSDT"].gap_set.missing)
+
+
+def test_a_stale_word_is_said_to_prove_nothing(
+    journal: Journal, caplog: pytest.LogCaptureFixture
+) -> None:
+    proving = Proving(journal)
+
+    with caplog.at_level(logging.WARNING):
+        proving.ingest.handle(NewestIds({"BTCUSDT": 0}, START + 20_000, 20_000))
+
+    assert "prove nothing" in caplog.text
 
 
 def test_bad_and_unknown_messages_cost_only_themselves_and_are_counted(
@@ -796,7 +906,7 @@ def test_bars_of_an_hour_ago_stay_though_the_newest_trade_of_a_halted_symbol_is_
         life = Life(path, 0, is_sparing=True)
         life.ingest._pruning = Pruning(life.journal, [], 3 * day)
         if numbers[0]:
-            life.ingest.handle(LatestTrade(halted, 7, START - 4 * day, 0))
+            life.ingest.handle(NewestIds({halted: 7}, START - 4 * day, 0))
         life.ingest.tick(6_000, is_caught_up=True)  # it writes how it is
         for trade in one_trade_a_bar(5, numbers[0], symbol):
             now = 7_000 + 1_000 * (trade.trade_id - numbers[0])

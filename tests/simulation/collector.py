@@ -240,6 +240,7 @@ class SteppedCollector(Collector):
             "inbox": self.inbox.qsize() + self._arrivals.under_way,
             "backfill": self.backfill is not None and not self.backfill.is_idle,
             "open bars": self.aggregator.open_bar_count,
+            "symbols to prove": self.aggregator.unproven_count,
             "bars": self.aggregator.waiting_bar_count or self.ingest.waiting_bars,
             "stores": [each.last_error for each in self.deliveries if each.last_error],
         }

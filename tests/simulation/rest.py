@@ -10,6 +10,8 @@ from itertools import filterfalse, islice
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
+from bintrades.core.newest_ids import NEWEST_WITHIN_MS
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from random import Random
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from tests.simulation.faults import Faults
     from tests.simulation.market import Aggregate, Tape
 
+_LONGEST_TICKER_LAG_MS = 3_000
 _LAG_MS = 30  # the database is always a little behind the streams
 _BAN_MS = 120_000
 _PATCHES = 3  # one trade in so many is late in a patchy database
@@ -62,7 +65,11 @@ class Rest:
         self._market = market
         self._endpoints = {
             endpoint.path: endpoint
-            for endpoint in (market.historical_trades, market.aggregate_trades)
+            for endpoint in (
+                market.historical_trades,
+                market.aggregate_trades,
+                market.newest_ids,
+            )
         }
         self._clock = clock
         self._faults = faults
@@ -146,6 +153,8 @@ class Rest:
     def _body(self, endpoint: Endpoint, params: Mapping[str, str]) -> bytes:
         if self._faults.strikes("rest", "garbage"):
             return self._rng.choice(_GARBAGE)
+        if endpoint is self._market.newest_ids:
+            return self._newest_ids(params)
         tape = self._tapes[str(params["symbol"])]
         lag = self._faults.active("rest", "lag")
         visible = self._clock.exchange() - (int(lag.amount) if lag else _LAG_MS)
@@ -165,6 +174,23 @@ class Rest:
             rows = []
         if rows and self._faults.strikes("rest", "short"):
             rows = rows[: self._rng.randrange(len(rows))]
+        return json.dumps(rows).encode()
+
+    def _newest_ids(self, params: Mapping[str, str]) -> bytes:
+        """Answer with the newest trades of a moment ago, out of the exchange's memory."""
+        lagging = self._faults.active("rest", "lagging ticker")
+        lag = lagging.amount if lagging else self._rng.choice([0, 0, 300, _LONGEST_TICKER_LAG_MS])
+        seen_until = self._clock.exchange() - lag
+        names = json.loads(params["symbols"]) if "symbols" in params else list(self._tapes)
+        rows = []
+        for name in names:
+            tape = self._tapes[name]
+            end = bisect_left(tape.trades, seen_until, key=lambda trade: trade.event_time)
+            newest = tape.trades[end - 1] if end else None
+            if newest is not None and newest.time < seen_until - NEWEST_WITHIN_MS:
+                newest = None
+            last_id = -1 if newest is None else newest.trade_id
+            rows.append({"symbol": name, "firstId": last_id, "lastId": last_id})
         return json.dumps(rows).encode()
 
     def _is_visible(self, trade: Trade) -> bool:

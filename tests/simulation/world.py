@@ -371,14 +371,13 @@ class World:
         self.streams.drop(connections)
 
     def _record_beginnings(self) -> None:
-        """Note from which interval on a symbol is promised: that of its first recorded trade."""
+        """Note from which interval on a symbol is promised: since when its trades are collected."""
         if self._collector is None or len(self.begins) == len(self.schedule.symbols):
             return
-        for symbol, state in ledgers_of(self._collector.journal).items():
-            if symbol not in self.begins:
-                is_wanted = state.gaps and state.gaps[0].is_start
-                time = state.gaps[0].since_ms if is_wanted else state.last_time or 0
-                self.begins[symbol] = time - time % self.schedule.interval
+        for symbol, checkpoint in self._collector.journal.checkpoints.items():
+            if symbol not in self.begins and checkpoint.ledger.next_id is not None:
+                time = checkpoint.covered_since_ms or checkpoint.ledger.last_time or 0
+                self.begins[symbol] = time + -time % self.schedule.interval
 
     def _unrest(self) -> str:
         """Return what is still to come; nothing when the world is at rest."""

@@ -57,7 +57,7 @@ class TradesRequest:
 
 @dataclass(frozen=True, slots=True)
 class AggregatesRequest:
-    """Ask aggTrades for a page, by aggregate id or, for the first, by time."""
+    """Ask aggTrades for a page, by aggregate id or, for the first, by time; else for the newest."""
 
     symbol: str
     gap: Gap
@@ -76,6 +76,7 @@ class _Progress:
     """How far a gap was asked about."""
 
     needs_ids: bool = False  # aggregates have answered what they can: ask by id
+    asks_newest: bool = False  # since nothing is as young as what is wanted
     is_begun: bool = False  # where it begins, or what of it is too old, is known
     back_steps: int = 0  # pages asked for further back to find that
     first_aggregate: int = 0  # the earliest that was found before that
@@ -186,6 +187,10 @@ class BackfillPlan:
         progress = entry.progress
         if not rows:
             progress.next_aggregate = progress.page_end = None
+            if request.begins_ms is not None and request.start_ms is not None:
+                # Perhaps the newest of all is older than what is wanted: that one shows it.
+                progress.asks_newest, entry.due = True, now
+                return self._result(request)
             self._queue.back_off(entry, now)
             return self._result(request, error="the exchange has nothing there yet")
         valid = [trades for _, trades in rows if trades is not None]
@@ -413,8 +418,11 @@ class BackfillPlan:
         entry: QueuedGap[_Progress], begins_ms: int, *, is_oldest: bool = False
     ) -> AggregatesRequest:
         """Ask where it begins, or begins to be young enough: for a page that has a trade before."""
-        from_id = entry.progress.next_aggregate
-        start_ms = begins_ms - 2 * DISORDER_MS if from_id is None else None
+        progress = entry.progress
+        from_id, asks_newest = progress.next_aggregate, progress.asks_newest
+        progress.asks_newest = False
+        is_by_time = from_id is None and not asks_newest
+        start_ms = begins_ms - 2 * DISORDER_MS if is_by_time else None
         return AggregatesRequest(entry.symbol, entry.gap, from_id, start_ms, begins_ms, is_oldest)
 
     @staticmethod

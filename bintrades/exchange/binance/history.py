@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeVar
 
 from bintrades.exchange.binance.backfill_plan import TradesRequest
+from bintrades.exchange.binance.newest_trades import NewestTrades
 from bintrades.exchange.binance.past_trades import PastTrades
 from bintrades.exchange.binance.rest import RestError
 from bintrades.util.clocks import now_ms
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from bintrades.core.backfill_result import BackfillResult
+    from bintrades.core.newest_ids import NewestIds
     from bintrades.exchange.binance.backfill_plan import BackfillPlan, Request
     from bintrades.exchange.binance.budget import Budget
     from bintrades.exchange.binance.market import Market
@@ -41,11 +43,7 @@ class History:
         self._budget = budget
         self._now = now
         self._past_trades = PastTrades(rest, market)
-
-    @property
-    def latest_trade_weight(self) -> int:
-        """Weight of latest_trade()."""
-        return self._market.aggregate_trades.weight
+        self._newest_trades = NewestTrades(rest, market, now)
 
     def weight(self, request: Request) -> int:
         """Return what *request* costs of the minute's weight."""
@@ -60,9 +58,17 @@ class History:
         rows = self._ask(lambda: self._past_trades.aggregates(request))
         return self.plan.on_aggregates(request, rows, self._now())
 
-    def latest_trade(self, symbol: str) -> TradeRange | None:
-        """Return the newest trade of *symbol*. Raises RestError."""
-        return self._ask(lambda: self._past_trades.latest(symbol))
+    def newest_ids_weight(self, count: int) -> int:
+        """Return what newest_ids() of so many symbols costs of the minute's weight."""
+        return self._newest_trades.weight(count)
+
+    def newest_ids(self, symbols: Sequence[str]) -> NewestIds:
+        """Return the newest id of each of *symbols* that the exchange names.
+
+        Raises RestError, also for an answer that does not say when it was given; NotOfferedError
+        for a host that does not answer this.
+        """
+        return self._ask(lambda: self._newest_trades.ids(symbols))
 
     def _fetch_trades(self, request: TradesRequest) -> list[TradeRange]:
         try:

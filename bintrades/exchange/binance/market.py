@@ -76,6 +76,10 @@ class Market:
     """Each status of a symbol that will not be traded again."""
     historical_trades: Endpoint
     aggregate_trades: Endpoint
+    newest_ids: Endpoint
+    """Statistics of the last 24 hours of all symbols, which name the newest trade of each."""
+    newest_ids_weights: tuple[tuple[int, int], ...]
+    """What it costs for up to so many named symbols: number and weight, the fewest first."""
     weight_per_minute: int
     """REST weight of one IP address in a UTC minute."""
     max_streams: int

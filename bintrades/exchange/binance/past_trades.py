@@ -78,20 +78,14 @@ class PastTrades:
         return in_order
 
     def aggregates(self, request: AggregatesRequest) -> list[Aggregate]:
-        """Return a page of aggregates, by id or by time, oldest first."""
-        start: dict[str, int] = (
-            {"fromId": request.from_id}
-            if request.from_id is not None
-            else {"startTime": request.start_ms or 0}
-        )
+        """Return a page of aggregates, by id or by time or the newest, oldest first."""
+        start: dict[str, int] = {}
+        if request.from_id is not None:
+            start = {"fromId": request.from_id}
+        elif request.start_ms is not None:
+            start = {"startTime": request.start_ms}
         limit = self._market.aggregate_trades.max_rows
         return self._aggregates(request.symbol, {**start, "limit": limit})
-
-    def latest(self, symbol: str) -> TradeRange | None:
-        """Return the last aggregate of *symbol*, the cheapest request there is."""
-        rows = self._aggregates(symbol, {"limit": 1})
-        valid = [trades for _, trades in rows if trades is not None]
-        return valid[-1] if valid else None
 
     def _aggregates(self, symbol: str, params: dict[str, int]) -> list[Aggregate]:
         rows = self._rest.get(

@@ -98,6 +98,8 @@ class RestClient:
         self.market = market
         self.used_weight: int | None = None  # of this minute, as the exchange last counted it
         self.minute_left_ms: int | None = None  # at most, as the exchange last said
+        self.said_at: int | None = None
+        """When the last answer was given, by the exchange's clock; None: it did not say."""
         self._http = network.open_http(
             rest_url,
             {"User-Agent": f"bintrades/{__version__}", "Accept-Encoding": "gzip"},
@@ -137,6 +139,7 @@ class RestClient:
         target = f"{parts.path}?{parts.query}" if parts.query else parts.path
         try:
             answer = self._http.get(target)
+            self.said_at = _said_at(answer.headers)
             self._record_weight(answer.headers)
             body = answer.read()
         except AnswerTooLongError as error:
@@ -150,7 +153,7 @@ class RestClient:
     def _record_weight(self, headers: Mapping[str, str]) -> None:
         used = headers.get("X-MBX-USED-WEIGHT-1M", "")
         if used.isdecimal():
-            said_at = _said_at(headers)
+            said_at = self.said_at
             self.minute_left_ms = None if said_at is None else MINUTE_MS - said_at % MINUTE_MS
             self.used_weight = int(used[:9])
 

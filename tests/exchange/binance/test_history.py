@@ -47,7 +47,14 @@ def history(exchange: ExchangeSimulator) -> Iterator[History]:
 def test_requests_cost_what_the_exchange_says(history: History) -> None:
     assert history.weight(TRADES) == 25
     assert history.weight(AggregatesRequest(BTC, GAP, 1, None)) == 4
-    assert history.latest_trade_weight == 4
+    assert [history.newest_ids_weight(count) for count in (1, 20, 21, 100, 101, 3_000)] == [
+        2,
+        2,
+        40,
+        40,
+        80,
+        80,
+    ]
 
 
 def test_an_answer_is_what_the_plan_makes_of_it(

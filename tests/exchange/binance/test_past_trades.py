@@ -106,19 +106,6 @@ def test_aggregates_are_asked_for_by_their_id_or_by_time_and_never_by_both(
     assert by_id.query == {"symbol": SYMBOL, "fromId": str(second.id), "limit": "1000"}
 
 
-def test_the_newest_trade_is_one_cheap_row(
-    exchange: ExchangeSimulator, history: PastTrades
-) -> None:
-    assert history.latest(SYMBOL) == TradeRange(
-        6, 6, Decimal("0.00000001"), Decimal(8), NOON + 5_000, False
-    )
-    assert exchange.rest_requests[-1].query == {"symbol": SYMBOL, "limit": "1"}
-
-
-def test_a_symbol_without_trades_has_no_newest_one(history: PastTrades) -> None:
-    assert history.latest("ETHUSDT") is None
-
-
 def test_aggregates_marked_invalid_have_no_trades_but_keep_their_place(
     exchange: ExchangeSimulator, history: PastTrades
 ) -> None:
@@ -281,12 +268,11 @@ def test_aggregates_that_overlap_or_differ_are_not_trusted(
 def test_whatever_else_comes_is_an_error_and_never_an_empty_answer(
     exchange: ExchangeSimulator, history: PastTrades, body: str
 ) -> None:
-    exchange.rest_answer(200, body=body.encode("latin-1"), times=3)
+    exchange.rest_answer(200, body=body.encode("latin-1"), times=2)
 
     for ask in (
         lambda: history.trades(trades_task()),
         lambda: history.aggregates(aggregates_task(1)),
-        lambda: history.latest(SYMBOL),
     ):
         with pytest.raises(RestError):
             ask()
