@@ -17,6 +17,7 @@ from tests.journals import (
     journal_at,
     ledgers_of,
     stored,
+    with_proof,
 )
 
 if TYPE_CHECKING:
@@ -43,13 +44,16 @@ def made(path: Path, symbols: Iterable[str] = SYMBOLS, count: int = COUNT) -> di
                 WriteBatch(
                     finished=by_key(batch),
                     checkpoints={
-                        symbol: Checkpoint(
-                            LedgerState(
-                                each[start : start + 50][-1].last_trade_id + 1,
-                                each[start : start + 50][-1].last_trade_time_ms,
-                                (first,),
+                        symbol: with_proof(
+                            Checkpoint(
+                                LedgerState(
+                                    each[start : start + 50][-1].last_trade_id + 1,
+                                    each[start : start + 50][-1].last_trade_time_ms,
+                                    (first,),
+                                ),
+                                closed_through=each[start : start + 50][-1].open_time_ms,
                             ),
-                            closed_through=each[start : start + 50][-1].open_time_ms,
+                            each[start : start + 50],
                         )
                         for symbol, each in bars.items()
                     },

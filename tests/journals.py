@@ -9,6 +9,8 @@ import resource
 import sqlite3
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from bintrades.core.ledger import LedgerState
 from bintrades.core.write_batch import Checkpoint, WriteBatch
 from bintrades.journal.reader import JournalReader
@@ -59,20 +61,41 @@ def by_key(bars: Iterable[Bar]) -> dict[Key, Bar]:
 
 
 def finished(*bars: Bar, **ledgers: LedgerState) -> WriteBatch:
-    """Return the changes of *bars* that are for the stores, and of ledgers by symbol."""
-    return WriteBatch(finished=by_key(bars), checkpoints=checkpoints(**ledgers))
+    """Return the changes of *bars* that are for the stores, and of ledgers by symbol.
+
+    The bars of these symbols are proven: they are whole, but for those that a gap touches.
+    """
+    saved = {
+        symbol: with_proof(checkpoint, [bar for bar in bars if bar.symbol == symbol])
+        for symbol, checkpoint in checkpoints(**ledgers).items()
+    }
+    return WriteBatch(finished=by_key(bars), checkpoints=saved)
 
 
 def checkpoints(*open_bars: Bar, **ledgers: LedgerState) -> dict[str, Checkpoint]:
     """Return what to save of ledgers by symbol, and of symbols that have open bars."""
     symbols = [*ledgers, *(bar.symbol for bar in open_bars)]
     return {
-        symbol: Checkpoint(
-            ledgers.get(symbol, LedgerState(1, 1, ())),
-            tuple(bar for bar in open_bars if bar.symbol == symbol),
+        symbol: with_proof(
+            Checkpoint(
+                ledgers.get(symbol, LedgerState(1, 1, ())),
+                tuple(bar for bar in open_bars if bar.symbol == symbol),
+            )
         )
         for symbol in symbols
     }
+
+
+def with_proof(checkpoint: Checkpoint, bars: Iterable[Bar] = ()) -> Checkpoint:
+    """Return *checkpoint* with the proof that a collector would have, having written *bars*.
+
+    All is known that was before the trade of the highest id; and before the ends of *bars*, either
+    by a later trade or by the exchange's word.
+    """
+    times = [bar.end_time_ms for bar in bars]
+    if checkpoint.ledger.next_id is not None and checkpoint.ledger.last_time is not None:
+        times.append(checkpoint.ledger.last_time)
+    return replace(checkpoint, proven_ms=max(times, default=None))
 
 
 def ledgers_of(journal: Journal) -> dict[str, LedgerState]:

@@ -103,6 +103,7 @@ WHERE symbol = :symbol AND open_time < :until LIMIT 1
 """The oldest of them."""
 
 _PAGE_ROWS = 1_000
+_IS_COMPLETE = COLUMN["is_complete"]
 _END = 2**62
 _LAST_BLOCK = _END // BLOCK_MS
 
@@ -161,6 +162,20 @@ def newest(
             return times[count - limit], limit
         count += len(times)
     return since_ms, count
+
+
+def after_newest_complete(connection: sqlite3.Connection, symbol: str) -> list[int]:
+    """Return the open times of the bars of *symbol* that are newer than its newest complete one.
+
+    Raises sqlite3.Error.
+    """
+    times: list[int] = []
+    for block in _blocks_backwards(connection, symbol, 0, _LAST_BLOCK):
+        for row in reversed(_in_block(connection, symbol, block, 0, _END)):
+            if row[_IS_COMPLETE]:
+                return times
+            times.append(int(row[1]))
+    return times
 
 
 def read_bar(row: Row, scope: JournalScope) -> Bar:

@@ -25,12 +25,15 @@ if TYPE_CHECKING:
     from bintrades.core.write_batch import Checkpoint
     from bintrades.model import Bar, Gap
 
-_SELECT = (
-    "SELECT symbol, next_id, c.last_time, open_bars, closed_through,"
-    " CASE WHEN p.last_time IS c.last_time THEN proven"
-    " WHEN next_id IS NOT NULL THEN c.last_time END, covered_since"
-    " FROM checkpoints AS c LEFT JOIN proofs AS p USING (symbol)"
+_PROVEN = (
+    "CASE WHEN p.last_time IS c.last_time THEN proven WHEN next_id IS NOT NULL THEN c.last_time END"
 )
+_WITH_PROOFS = "checkpoints AS c LEFT JOIN proofs AS p USING (symbol)"
+_SELECT = (
+    f"SELECT symbol, next_id, c.last_time, open_bars, closed_through, {_PROVEN}, covered_since"  # noqa: S608 - constants
+    f" FROM {_WITH_PROOFS}"
+)
+_SELECT_PROOF = f"SELECT covered_since, {_PROVEN} FROM {_WITH_PROOFS} WHERE symbol = ?"  # noqa: S608 - constants
 
 
 def put_checkpoints(
@@ -112,9 +115,7 @@ def read_closed_through(connection: sqlite3.Connection, symbol: str) -> int | No
 
 def read_proof(connection: sqlite3.Connection, symbol: str) -> Span | None:
     """Return since when trades are collected and up to when they are proven; None: of none."""
-    row = connection.execute(
-        "SELECT covered_since, proven FROM proofs WHERE symbol = ?", (symbol,)
-    ).fetchone()
+    row = connection.execute(_SELECT_PROOF, (symbol,)).fetchone()
     if row is None or None in row:
         return None
     with reading_rows():

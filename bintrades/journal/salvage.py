@@ -28,7 +28,7 @@ from bintrades.journal.damage import READ_ERRORS, is_of_the_file
 from bintrades.journal.migrations import count_rows, create_uncounted
 from bintrades.journal.rows import BAR_COLUMNS
 from bintrades.journal.salvage_tables import LATER, SMALL, copy_tables, has_epochs, tables_there
-from bintrades.journal.schema import BLOCK_MS
+from bintrades.journal.schema import BLOCK_MS, FIRST_PROOFS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -172,6 +172,7 @@ class Salvage:
         meta.restore_sequence(connection)
         count_rows(connection)
         unreadable |= copy_tables(connection, damaged, LATER.keys() & self._tables, self._symbols)
+        connection.execute(FIRST_PROOFS)  # of symbols of which none could be read
         connection.execute("INSERT OR IGNORE INTO main.lost_bars SELECT * FROM temp.lost")
         meta.put_salvaged(connection, _REASON, unreadable.get("gaps"))
         for table, reason in unreadable.items():

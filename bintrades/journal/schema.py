@@ -319,10 +319,8 @@ CREATE TRIGGER difference_removed AFTER DELETE ON differences BEGIN
 END;
 """
 
-_VERSION_5 = f"""
-{_PROOFS}
-{_AUDIT}
-INSERT INTO proofs
+FIRST_PROOFS = """
+INSERT OR IGNORE INTO proofs
     SELECT symbol, last_time, last_time,
         min(coalesce(first_bar, last_time), coalesce(first_gap, last_time))
     FROM checkpoints
@@ -331,6 +329,13 @@ INSERT INTO proofs
         LEFT JOIN (SELECT symbol, min(since) AS first_gap FROM gaps GROUP BY symbol)
             USING (symbol)
     WHERE next_id IS NOT NULL;
+"""
+"""Of symbols without one: proven by their last trade, collected since their first bar or gap."""
+
+_VERSION_5 = f"""
+{_PROOFS}
+{_AUDIT}
+{FIRST_PROOFS}
 UPDATE gaps SET is_abandoned = 1 WHERE first_id < 0;
 """  # noqa: S608 - constants
 

@@ -22,15 +22,14 @@ from bintrades.errors import JournalError
 from bintrades.journal import gaps as gap_tables
 from bintrades.journal import meta
 from bintrades.journal.audit import put_audited, unverify
-from bintrades.journal.bars import PUT_BAR, pages, read_bar
+from bintrades.journal.bars import PUT_BAR, after_newest_complete, pages, read_bar
 from bintrades.journal.checkpoints import put_checkpoints
 from bintrades.journal.connection import transaction
 from bintrades.journal.meta import JournalScope
 from bintrades.journal.pruning import MARK_EVERY_MS, Pruned, mark, prune
 from bintrades.journal.rebuilt import delete_rebuilt, read_rebuilt, refusal
 from bintrades.journal.recovery import RecoverableFile
-from bintrades.journal.rows import COLUMN, bar_row
-from bintrades.journal.schema import BLOCK_MS
+from bintrades.journal.rows import bar_row
 from bintrades.journal.spare import SpareKeeper
 from bintrades.journal.wal import WalLimit
 from bintrades.model import Gap, GapCause, GapOutcome, id_ranges
@@ -423,24 +422,22 @@ class Journal:
         interval = self._scope.interval_ms
         for symbol, checkpoint in batch.checkpoints.items():
             for open_time in self._unproven_of(symbol):
-                stored = self._file.get((symbol, open_time))
-                if stored is not None and checkpoint.proves(open_time + interval):
-                    yield stored
+                if checkpoint.proves(open_time + interval):
+                    stored = self._file.get((symbol, open_time))
+                    if stored is not None:
+                        yield stored
 
     def _unproven_of(self, symbol: str) -> set[int]:
         """Return the open times of the stored bars that end later than is proven."""
         state, interval = self._file.state, self._scope.interval_ms
         if symbol not in state.unproven:
-            checkpoint = state.checkpoints.get(symbol)
-            since = None
-            if checkpoint is not None and checkpoint.proven_ms is not None:
-                since = checkpoint.proven_ms - interval + 1
-            elif checkpoint is not None and checkpoint.closed_through is not None:
-                since = checkpoint.closed_through - BLOCK_MS
-            found: set[int] = set()
-            if since is not None:
-                for rows in pages(self._file.connection, symbol, since, _END):
-                    found.update(row[COLUMN["open_time"]] for row in rows)
+            connection, checkpoint = self._file.connection, state.checkpoints.get(symbol)
+            proven = None if checkpoint is None else checkpoint.proven_ms
+            if proven is None:  # what was proven before that was given up is complete
+                found = set(after_newest_complete(connection, symbol))
+            else:
+                newer = pages(connection, symbol, proven - interval + 1, _END)
+                found = {row[1] for rows in newer for row in rows}
             state.unproven[symbol] = found
         return state.unproven[symbol]
 

@@ -104,6 +104,16 @@ def lose_and_find(journal: Journal) -> None:
     write(())
 
 
+def move_proofs(journal: Journal) -> None:
+    """Have symbols be proven further by the exchange's word: one of them anew, after none."""
+    for symbol, gives_up in ((RARE, False), (ALWAYS, True)):
+        known = journal.checkpoints[symbol]
+        steps = (None, END_MS + 1) if gives_up else (END_MS + 1, END_MS + 60_000)
+        for proven in steps:
+            moved = replace(known, proven_ms=proven)
+            journal.write(WriteBatch(checkpoints={symbol: moved}), END_MS)
+
+
 def stop_and_release(journal: Journal) -> None:
     """Have symbols with open bars be no longer wanted."""
     open_bars = [replace(latest_bar(symbol), is_closed=False) for symbol in (ALWAYS, RARE)]
@@ -151,6 +161,7 @@ WRITING: list[Callable[[Journal], None]] = [
     write_bars,
     amend_old_bars,
     lose_and_find,
+    move_proofs,
     stop_and_release,
     keep_metadata,
     audit,

@@ -19,7 +19,7 @@ from bintrades.journal.reader import JournalReader
 from bintrades.journal.writer import Journal
 from bintrades.model import Gap, GapCause
 from bintrades.testing.bars import OPEN_TIME_MS, sample_bars
-from tests.journals import finished, journal_at, put_metadata, stored
+from tests.journals import finished, journal_at, put_metadata, stored, with_proof
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,6 +59,9 @@ SPOILT = (
     "INSERT OR REPLACE INTO pruned VALUES ('BTCUSDT', 'x')",
     "UPDATE counts SET value = 'x' WHERE name = 'bars'",
     "DELETE FROM counts",
+    "UPDATE proofs SET proven = 'x'",
+    "UPDATE proofs SET covered_since = 'x'",
+    "DELETE FROM proofs",
     "UPDATE blocks SET bars = 'x'",
     "UPDATE absent SET looks = 'x'",
     "UPDATE absent SET since = 'x'",
@@ -81,7 +84,8 @@ def path(tmp_path: Path) -> Path:
     gap = Gap(2, 2, OPEN_TIME_MS - 9, OPEN_TIME_MS - 8, GapCause.SKIPPED, is_abandoned=True)
     state = LedgerState(BARS[-1].last_trade_id + 1, BARS[-1].last_trade_time_ms, (gap,), (absent,))
     changes = finished(*BARS)
-    changes.checkpoints["BTCUSDT"] = Checkpoint(state, closed_through=BARS[-1].open_time_ms)
+    known = Checkpoint(state, closed_through=BARS[-1].open_time_ms)
+    changes.checkpoints["BTCUSDT"] = replace(with_proof(known, BARS), covered_since_ms=OPEN_TIME_MS)
     with journal_at(path) as journal:
         passing = Gap(3, 3, OPEN_TIME_MS - 9, OPEN_TIME_MS - 8, GapCause.SKIPPED)
         journal.write(finished(BTCUSDT=replace(state, gaps=(passing,))), NOW)
@@ -140,6 +144,7 @@ def read(path: Path) -> None:
     assert reader.bars("BTCUSDT", 0, NOW, 1)
     list(reader.past_gaps())
     list(reader.all_gaps())
+    assert reader.proof("BTCUSDT") is not None
 
 
 @pytest.mark.parametrize("is_running", [False, True])

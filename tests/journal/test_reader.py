@@ -300,7 +300,7 @@ def test_the_contents_are_counted(journal: Journal, path: Path) -> None:
             finished=by_key([closed, lacking]),
             checkpoints=checkpoints(
                 replace(half, is_closed=False),
-                BTCUSDT=LedgerState(9, 9, (gap,)),
+                BTCUSDT=LedgerState(9, NOW, (gap,)),
                 ETHUSDT=LedgerState(1, 1, ()),
             ),
         ),

@@ -31,6 +31,7 @@ from tests.journals import (
     ledger_through,
     ledgers_of,
     stored,
+    with_proof,
 )
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def test_damage_that_shows_while_running_stops_nothing(path: Path, use: str) -> 
     old = sample_bars(2_000)
     with journal_at(path) as journal:
         state = replace(ledger_through(old), next_id=30_000, gaps=(gap,))
-        saved = {"BTCUSDT": Checkpoint(state, closed_through=old[-1].open_time_ms)}
+        saved = {"BTCUSDT": with_proof(Checkpoint(state, closed_through=old[-1].open_time_ms), old)}
         journal.write(WriteBatch(finished=by_key(old), checkpoints=saved), NOW)
         damage(path)
         if use == "prune":
@@ -149,7 +150,8 @@ def test_a_bar_that_cannot_be_read_when_it_is_amended_is_missing_again_whole(pat
     state = ledger_through([after])
     late = replace(bar, first_trade_id=6, last_trade_id=6, trade_count=1)
     with journal_at(path) as journal:
-        saved = {"BTCUSDT": Checkpoint(state, closed_through=after.open_time_ms)}
+        known = Checkpoint(state, closed_through=after.open_time_ms)
+        saved = {"BTCUSDT": with_proof(known, [before, bar, after])}
         journal.write(WriteBatch(finished=by_key([before, bar, after]), checkpoints=saved), NOW)
         spoil(path, "UPDATE bars SET value = '12x4' WHERE open_time = ?", bar.open_time_ms)
 

@@ -30,6 +30,7 @@ from tests.journals import (
     ledgers_of,
     pages_of,
     stored,
+    with_proof,
 )
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ def test_a_symbol_whose_checkpoint_is_gone_goes_on_behind_its_newest_bar(
     absent = Gap(4, 6, OPEN_TIME_MS, bars[1].end_time_ms, GapCause.SKIPPED, absent_at=NOW)
     known = LedgerState(3 * COUNT + 1, bars[-1].last_trade_time_ms, (), (absent,))
     with journal_at(path) as journal:
-        journal.write(WriteBatch(checkpoints={"BTCUSDT": Checkpoint(known)}), NOW)
+        journal.write(WriteBatch(checkpoints={"BTCUSDT": with_proof(Checkpoint(known), bars)}), NOW)
     spare_file(path).unlink()
     forget(path, "DELETE FROM checkpoints WHERE symbol = 'BTCUSDT'")
 
@@ -246,7 +247,7 @@ def test_newest_bars_that_were_pruned_are_not_looked_for(path: Path) -> None:
             last_trade_id=3 * COUNT + 3,
             is_closed=False,
         )
-        saved = Checkpoint(state, (still_open,), bars[-1].open_time_ms)
+        saved = with_proof(Checkpoint(state, (still_open,), bars[-1].open_time_ms))
         journal.write(WriteBatch(checkpoints={"BTCUSDT": saved}), 10**15)
         while journal.prune(["store"], 10**14) or journal.has_more_to_prune:
             pass
@@ -286,7 +287,9 @@ def test_ids_beyond_where_a_symbol_goes_on_again_are_not_kept_as_absent_or_missi
         journal.write(
             WriteBatch(
                 finished=by_key([first, second]),
-                checkpoints={"BTCUSDT": Checkpoint(state, (still_open,), second.open_time_ms)},
+                checkpoints={
+                    "BTCUSDT": with_proof(Checkpoint(state, (still_open,), second.open_time_ms))
+                },
             ),
             NOW,
         )
@@ -296,7 +299,7 @@ def test_ids_beyond_where_a_symbol_goes_on_again_are_not_kept_as_absent_or_missi
     with journal_at(path) as journal:
         known = ledgers_of(journal)["BTCUSDT"]
         assert (known.next_id, known.gaps, known.absent) == (7, (), ())
-        journal.write(WriteBatch(checkpoints={"BTCUSDT": Checkpoint(state)}), NOW)
+        journal.write(WriteBatch(checkpoints={"BTCUSDT": with_proof(Checkpoint(state))}), NOW)
 
     with journal_at(path) as journal:
         assert ledgers_of(journal)["BTCUSDT"] == state, "found again, and written down once"
@@ -312,7 +315,9 @@ def test_trades_that_only_a_lost_checkpoint_had_are_missing_again(path: Path) ->
             journal.write(
                 WriteBatch(
                     finished=by_key([first, stopped_with]),
-                    checkpoints={"BTCUSDT": Checkpoint(state, (second,), first.open_time_ms)},
+                    checkpoints={
+                        "BTCUSDT": with_proof(Checkpoint(state, (second,), first.open_time_ms))
+                    },
                 ),
                 NOW,
             )
@@ -339,7 +344,7 @@ def test_a_symbol_without_checkpoint_or_bar_goes_on_as_is_known_beside_the_journ
     made(path, ["ETHUSDT"])
     with journal_at(path) as journal:
         journal.write(
-            WriteBatch(checkpoints={"BTCUSDT": Checkpoint(state, (still_open,))}),
+            WriteBatch(checkpoints={"BTCUSDT": with_proof(Checkpoint(state, (still_open,)))}),
             NOW,
         )
     forget(path, "DELETE FROM checkpoints WHERE symbol = 'BTCUSDT'")

@@ -38,6 +38,7 @@ from tests.journals import (
     spoil_pages,
     spoil_unnoticed,
     stored,
+    with_proof,
 )
 
 if TYPE_CHECKING:
@@ -154,7 +155,9 @@ def test_a_salvage_asks_for_nothing_where_ids_are_known_not_to_exist(path: Path)
         journal.write(
             WriteBatch(
                 finished=by_key([before, after]),
-                checkpoints={"BTCUSDT": Checkpoint(state, (), after.open_time_ms)},
+                checkpoints={
+                    "BTCUSDT": with_proof(Checkpoint(state, (), after.open_time_ms), [after])
+                },
             ),
             NOW,
         )
@@ -273,13 +276,9 @@ def test_trades_whose_ids_lie_among_those_of_the_bar_beside_a_lost_one_are_on_re
     state = LedgerState(10, still_open.last_trade_time_ms, ())
     corrupt = bars[place].open_time_ms
     with journal_at(path) as journal:
-        journal.write(
-            WriteBatch(
-                finished=by_key([*bars[:-1], still_open]),
-                checkpoints={"BTCUSDT": Checkpoint(state, (still_open,), bars[-2].open_time_ms)},
-            ),
-            NOW,
-        )
+        saved = with_proof(Checkpoint(state, (still_open,), bars[-2].open_time_ms))
+        stopped_with = by_key([*bars[:-1], still_open])
+        journal.write(WriteBatch(finished=stopped_with, checkpoints={"BTCUSDT": saved}), NOW)
         with closing(sqlite3.connect(path)) as connection, connection:
             connection.execute("UPDATE bars SET value = '12x4' WHERE open_time = ?", (corrupt,))
 
@@ -306,7 +305,7 @@ def test_a_lost_bar_beside_one_whose_missing_ids_are_known_leads_to_no_other_gap
     state = LedgerState(10, third.last_trade_time_ms, (missing,), (absent,))
     lost = [(second.open_time_ms, "corrupt")]
     with journal_at(path) as journal, closing(sqlite3.connect(path)) as connection:
-        saved = Checkpoint(state, (), third.open_time_ms)
+        saved = with_proof(Checkpoint(state, (), third.open_time_ms), [third])
         changes = WriteBatch(finished=by_key([first, third]), checkpoints={"BTCUSDT": saved})
         journal.write(changes, NOW)
 

@@ -20,6 +20,7 @@ from tests.journals import (
     journal_at,
     ledgers_of,
     stored,
+    with_proof,
 )
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def test_a_journal_that_is_gone_at_the_start_goes_on_before_the_bars_that_were_o
     )
     later = Gap(8, 8, bars[2].open_time_ms + 1, bars[2].open_time_ms + 2, GapCause.SKIPPED)
     state = LedgerState(10, bars[2].last_trade_time_ms, (gap, later))
-    saved = {"BTCUSDT": Checkpoint(state, (still_open,), bars[1].open_time_ms)}
+    saved = {"BTCUSDT": with_proof(Checkpoint(state, (still_open,), bars[1].open_time_ms))}
     with journal_at(path) as journal:
         journal.write(WriteBatch(finished=by_key(bars[:2]), checkpoints=saved), NOW)
     remove(path)
@@ -67,11 +68,8 @@ def test_a_journal_that_is_gone_at_the_start_goes_on_before_the_bars_that_were_o
 def test_a_journal_that_is_gone_at_the_start_goes_on_before_what_was_missing(path: Path) -> None:
     bars = sample_bars(4)
     gap = Gap(5, 5, bars[1].open_time_ms + 1, bars[1].open_time_ms + 2, GapCause.SKIPPED)
-    saved = {
-        "BTCUSDT": Checkpoint(
-            LedgerState(13, bars[3].last_trade_time_ms, (gap,)), (), bars[3].open_time_ms
-        )
-    }
+    state = LedgerState(13, bars[3].last_trade_time_ms, (gap,))
+    saved = {"BTCUSDT": with_proof(Checkpoint(state, (), bars[3].open_time_ms), bars)}
     with journal_at(path) as journal:
         journal.write(WriteBatch(finished=by_key(bars), checkpoints=saved), NOW)
     remove(path)

@@ -44,6 +44,7 @@ from tests.journals import (
     ledger,
     ledgers_of,
     stored,
+    with_proof,
 )
 
 if TYPE_CHECKING:
@@ -213,7 +214,7 @@ def test_checkpoints_raise_no_version_and_reach_no_store(journal: Journal, path:
         assert Cursor(path, "store").next_bars(10) == ([], 0)
         assert [(bar.version, bar.is_complete) for bar in stored(path)] == [(1, False)]
 
-    journal.write(finished(sample_bar(trade_count=4)), NOW)
+    journal.write(finished(sample_bar(trade_count=4), BTCUSDT=ledger()), NOW)
 
     ((bar,), _) = Cursor(path, "store").next_bars(10)
     assert (bar.version, bar.trade_count, bar.is_closed, bar.is_complete) == (1, 4, True, True)
@@ -325,7 +326,7 @@ def test_a_trade_for_a_bar_that_was_lost_with_an_earlier_file_makes_no_complete_
     path: Path,
 ) -> None:
     first, second, third = sample_bars(3)
-    saved = {"BTCUSDT": Checkpoint(ledger(), closed_through=second.open_time_ms)}
+    saved = {"BTCUSDT": with_proof(Checkpoint(ledger(), closed_through=second.open_time_ms))}
     with journal_at(path) as journal:
         journal.write(WriteBatch(finished=by_key([first, second]), checkpoints=saved), NOW)
         journal.write(finished(*sample_bars(2_000, symbol="ETHUSDT")), NOW)
