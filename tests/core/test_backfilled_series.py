@@ -73,7 +73,7 @@ def test_repaired_trades_from_before_the_beginning_make_no_bar_of_which_the_rest
     assert {key: bar.trade_count for key, bar in changes.finished.items()} == {(BTC, START): 3}
 
 
-def test_repaired_trades_of_an_interval_before_the_first_have_the_rest_of_it_be_missing() -> None:
+def test_repaired_trades_of_an_interval_before_the_first_make_no_bar() -> None:
     aggregator = new_aggregator()
     newest = make_trade(9, START + INTERVAL + 500)
     aggregator.add([make_trade(6, START + INTERVAL + 4), newest], 0)
@@ -81,9 +81,9 @@ def test_repaired_trades_of_an_interval_before_the_first_have_the_rest_of_it_be_
 
     repaired(aggregator, run_of(early))
 
-    assert aggregator.series[BTC].gap_set.missing[0].touches(START, INTERVAL)
-    bars = aggregator.collect(is_last=True).finished
-    assert bars[BTC, START].trade_count == 1
+    changes = aggregator.collect(is_last=True)
+    assert changes.finished.keys() == {(BTC, START + INTERVAL)}
+    assert changes.checkpoints[BTC].covered_since_ms == START + INTERVAL
 
 
 def test_a_live_trade_from_before_the_beginning_makes_no_bar_of_which_the_rest_is_not_wanted() -> (
