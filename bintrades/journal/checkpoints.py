@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from bintrades.journal.damage import UnreadableRow, reading_rows
+from bintrades.journal.meta import log_mended
 from bintrades.journal.rows import (
     checkpoint_from_row,
     checkpoint_row,
@@ -102,6 +103,17 @@ def read_checkpoints(
         except UnreadableRow as error:
             corrupt[symbol] = str(error)
     return checkpoints, corrupt
+
+
+def delete_corrupt_proofs(connection: sqlite3.Connection) -> None:
+    """Delete proofs that cannot be: the last trade of their symbol is one, until the next."""
+    corrupt = connection.execute(
+        "DELETE FROM proofs WHERE typeof(proven) NOT IN ('integer', 'null')"
+        " OR typeof(last_time) <> 'integer' OR typeof(covered_since) NOT IN ('integer', 'null')"
+        " RETURNING symbol, proven, covered_since"
+    ).fetchall()
+    for symbol, *values in corrupt:
+        log_mended(f"proof of {symbol}", values)
 
 
 def read_closed_through(connection: sqlite3.Connection, symbol: str) -> int | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from bintrades.core.gap_times import GapTimes
 from bintrades.journal.check import has_corrupt_counts, lacks_gaps
-from bintrades.journal.checkpoints import read_checkpoints
+from bintrades.journal.checkpoints import delete_corrupt_proofs, read_checkpoints
 from bintrades.journal.damage import UnreadableRow
 from bintrades.journal.gaps import read_absent, read_gaps
 from bintrades.journal.meta import (
@@ -97,6 +97,7 @@ def read_state(connection: sqlite3.Connection) -> JournalState:
     """Return the state of a file. Raises UnreadableRow where salvage is needed, sqlite3.Error."""
     state = JournalState(read_sequence(connection))
     delete_corrupt_marks(connection)
+    delete_corrupt_proofs(connection)
     delete_corrupt_positions(connection, state.last_sequence)
     if found := read_found_damaged(connection):
         raise UnreadableRow(found)

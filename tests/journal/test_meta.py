@@ -61,6 +61,7 @@ SPOILT = (
     "DELETE FROM counts",
     "UPDATE proofs SET proven = 'x'",
     "UPDATE proofs SET covered_since = 'x'",
+    "UPDATE proofs SET last_time = 'x'",
     "DELETE FROM proofs",
     "UPDATE blocks SET bars = 'x'",
     "UPDATE absent SET looks = 'x'",
@@ -144,7 +145,8 @@ def read(path: Path) -> None:
     assert reader.bars("BTCUSDT", 0, NOW, 1)
     list(reader.past_gaps())
     list(reader.all_gaps())
-    assert reader.proof("BTCUSDT") is not None
+    proof = reader.proof("BTCUSDT")
+    assert proof is None or all(isinstance(time, int) for time in proof)
 
 
 @pytest.mark.parametrize("is_running", [False, True])

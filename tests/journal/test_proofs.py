@@ -446,6 +446,26 @@ def test_without_a_proof_that_can_be_read_all_before_the_newest_trade_is_proven(
     assert checkpoint.covered_since_ms == bars[0].open_time_ms
 
 
+@pytest.mark.parametrize("column", ["proven", "covered_since"])
+def test_a_proof_with_corrupt_values_takes_nothing_else_of_its_symbol_with_it(
+    path: Path, column: str
+) -> None:
+    bars = sample_bars(3)
+    still_open = replace(bars[-1], is_closed=False)
+    saved = replace(known(bars, NOW, covered_since_ms=OPEN_TIME_MS), open_bars=(still_open,))
+    with journal_at(path) as journal:
+        write(journal, saved, *bars[:-1])
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(f"UPDATE proofs SET {column} = 'x'")  # noqa: S608 - ours
+
+    with journal_at(path) as journal:
+        left = journal.checkpoints["BTCUSDT"]
+        assert left == replace(saved, proven_ms=bars[-1].last_trade_time_ms, covered_since_ms=None)
+        write(journal, saved)
+
+    assert JournalReader(path).proof("BTCUSDT") == (OPEN_TIME_MS, NOW)
+
+
 def test_of_a_symbol_whose_checkpoint_is_gone_too_its_newest_trade_is_the_proof(path: Path) -> None:
     bars = with_bars(path, OPEN_TIME_MS + 10**8, count=5)
     with closing(sqlite3.connect(path)) as connection, connection:
