@@ -72,6 +72,7 @@ def test_the_figures_of_a_collector_say_what_it_has_done(path: Path) -> None:
         "requests": 0,
         "blocked_until": None,
         "error": None,
+        "proof_error": None,
     }
     assert figures["stores"] == [{"name": "jsonl", "delivered": 0, "error": None, "behind_ms": ANY}]
     assert json.loads(json.dumps(figures)) == figures
@@ -325,7 +326,7 @@ def test_what_waits_and_lacks_is_reported(path: Path) -> None:
                 finished=by_key([first, lacking]),
                 checkpoints=checkpoints(
                     replace(half, is_closed=False),
-                    BTCUSDT=LedgerState(20, OPEN_TIME_MS, (gap,)),
+                    BTCUSDT=LedgerState(20, lacking.end_time_ms, (gap,)),
                     ETHUSDT=LedgerState(20, OPEN_TIME_MS, (old, replace(gap, last_id=10))),
                     XRPUSDT=LedgerState(20, OPEN_TIME_MS, ()),
                 ),
