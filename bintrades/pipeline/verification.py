@@ -103,6 +103,7 @@ class Verification:
         kline_ms = self._lengths(symbol)[0]
         unit = unit_ms(self._interval_ms, kline_ms)
         since_ms += -since_ms % unit
+        until_ms = min(until_ms, self._utc())  # what is to come is not even too recent
         until_ms -= until_ms % unit
         settled_ms = self._settled_ms() // unit * unit
         if since_ms < until_ms and settled_ms < until_ms:

@@ -275,6 +275,14 @@ def test_what_ended_less_than_five_minutes_ago_is_not_asked_for(trades: list[Tra
     assert run.tally.equal_ms == LAST - FIRST - 2 * MINUTE_MS
 
 
+def test_what_is_to_come_is_not_counted() -> None:
+    now = LAST + SETTLED_AFTER_MS
+
+    run = Run(listed([]), TradesReference([], now), (FIRST, now + 86_400_000), utc=lambda: now)
+
+    assert run.tally.total_ms == now - FIRST
+
+
 def test_a_local_clock_that_is_ahead_makes_no_young_kline_final(trades: list[Trade]) -> None:
     now = LAST + SETTLED_AFTER_MS - MINUTE_MS - 1
     reference = TradesReference(trades, now)
@@ -293,9 +301,9 @@ def test_a_local_clock_that_is_ahead_makes_no_young_kline_final(trades: list[Tra
 def test_of_what_is_too_recent_as_a_whole_nothing_is_asked(trades: list[Trade]) -> None:
     reference = TradesReference(trades, LATER)
 
-    run = Run(listed(trades), reference, utc=lambda: FIRST + MINUTE_MS)
+    run = Run(listed(trades), reference, utc=lambda: FIRST + 4 * MINUTE_MS)
 
-    assert run.tally.not_checked_ms == {TOO_RECENT: LAST - FIRST}
+    assert run.tally.not_checked_ms == {TOO_RECENT: 4 * MINUTE_MS}
     assert reference.asked == []
 
 
