@@ -399,6 +399,8 @@ def test_without_times_all_of_a_file_is_compared(
     found = rows(capsys.readouterr().out)[BTC]
     assert found[0] == "1440"
     assert int(found[1]) + int(found[3]) == 1440
+    assert verify(config, "--klines", file, "--since", "2024-08-10") == 0
+    assert rows(capsys.readouterr().out)["total"][:4] == ["0", "0", "0", "0"]
 
 
 def test_a_file_with_a_wrong_line_ends_it_with_file_and_line(
@@ -548,6 +550,37 @@ def test_a_store_that_cannot_be_read_is_refused(
     assert (
         "jsonl: cannot be read, since its plugin has no hook read_bars" in capsys.readouterr().err
     )
+
+
+def test_relative_paths_of_a_store_and_of_files_start_where_they_always_do(
+    tmp_path: Path,
+    path: Path,
+    trades: list[Trade],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write_journal(path, trades)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    write_dump(elsewhere, BTC, trades, MINUTE_MS, MIDNIGHT)
+    (tmp_path / "shelf").write_text("", encoding="utf-8")
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "mine.py").write_text(
+        "from pathlib import Path\nfrom bintrades import hookimpl\n\n"
+        "@hookimpl\ndef open_store(options):\n    Path('shelf').read_text()\n\n"
+        "@hookimpl\ndef store_bars(bars):\n    pass\n\n"
+        "@hookimpl\ndef read_bars(symbol, since, until):\n    return []\n",
+        encoding="utf-8",
+    )
+    config = tmp_path / "mine.ini"
+    config.write_text(
+        "[journal]\npath = bars.journal\n[stores]\nenabled = mine\n", encoding="utf-8"
+    )
+    monkeypatch.chdir(elsewhere)
+
+    assert verify(config, "--store", "mine", "--klines", f"{BTC}-1m-2024-08-09.csv") == 0
+
+    assert rows(capsys.readouterr().out)[BTC][3] == "1440"  # it is still to get all
 
 
 def test_a_store_that_does_not_answer_is_said_without_its_password(
