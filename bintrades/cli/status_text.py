@@ -30,7 +30,7 @@ def _lines(status: dict[str, Any]) -> list[str]:
     lines = [
         f"journal     {journal['path']}, {_megabytes(journal['bytes'])}",
         f"bars        {journal['bars']}, of {journal['symbols']} symbols;"
-        f" {journal['unclosed']} still open, {journal['incomplete']} lack trades",
+        f" {journal['unclosed']} still open, {journal['incomplete']} incomplete",
         f"gaps        {gaps['open']} open, {gaps['repaired']} repaired, {gaps['absent']} absent,"
         f" {gaps['abandoned']} abandoned{_format_late(gaps)} (`bintrades gaps` lists them)",
     ]
@@ -61,6 +61,8 @@ def _lines(status: dict[str, Any]) -> list[str]:
         for connection in collector["connections"]
     ]
     head.append(f"repair      {_format_backfill(collector)}")
+    if "unproven_symbols" in collector:  # earlier versions had none
+        head.append(f"proof       {_format_proof(collector)}")
     if running := collector.get("audit"):  # earlier versions had none
         head.append(f"audit       {_format_running_audit(running)}")
     head += [
@@ -96,6 +98,18 @@ def _format_backfill(collector: dict[str, Any]) -> str:
     elif repair["error"]:
         done += f"; the last request failed: {repair['error']}"
     return done
+
+
+def _format_proof(collector: dict[str, Any]) -> str:
+    count, repair = collector["unproven_symbols"], collector["repair"]
+    found = "every closed bar is proven to be whole, or lacks trades on record"
+    if count:
+        found = f"{count} symbols have a closed bar that is not proven to be whole yet"
+    if not repair["is_enabled"]:
+        return found + "; the exchange is not asked, since repair is switched off"
+    if error := repair.get("proof_error"):
+        return found + f"; the exchange does not say which trades are its newest: {error}"
+    return found
 
 
 def _format_running_audit(audit: dict[str, Any]) -> str:

@@ -60,9 +60,7 @@ _EXTREMES = "lowest and highest price"
 _AVERAGE = "value / quantity (volume weighted), to 34 significant digits"
 _IDS = "lowest and highest trade id"
 _TIMES = "`T` of those trades (ms)"
-_COMPLETE = (
-    "true: every trade id up to the neighbours' is in a bar or confirmed absent by the exchange"
-)
+_COMPLETE = "true: proven that every trade of the interval is in the bar"
 _EPOCH = (
     "0; +1 each time the bar was rebuilt from the exchange's own records"
     " (documents of earlier versions have none: 0)"

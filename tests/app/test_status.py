@@ -19,7 +19,7 @@ from bintrades.app.figures import Process, collector_figures
 from bintrades.app.health import CollectorState
 from bintrades.app.scheduler import Ticker
 from bintrades.app.status import read_status, with_journal_figures
-from bintrades.cli.status_text import format_health, format_status
+from bintrades.cli.status_text import _format_proof, format_health, format_status
 from bintrades.core.audit_result import BarsAudited
 from bintrades.core.ledger import LedgerState
 from bintrades.core.write_batch import WriteBatch
@@ -363,7 +363,7 @@ def test_what_waits_and_lacks_is_reported(path: Path) -> None:
         "jsonl": {"waiting_bars": 1, "rejected_bars": 1, "last_reason": "far too ugly"},
     }
     page = format_status(status)
-    assert "bars        3, of 3 symbols; 1 still open, 1 lack trades" in page
+    assert "bars        3, of 3 symbols; 1 still open, 1 incomplete" in page
     assert "gaps        2 open, 1 repaired, 1 absent, 1 abandoned (`bintrades gaps`" in page
     assert "store       jsonl: 1 bars wait, 1 refused (far too ugly)" in page
 
@@ -467,7 +467,7 @@ def repair_line(path: Path, stage: Stage, journal: Journal) -> str:
     """Return what the page says of repair."""
     journal.write(WriteBatch(), OPEN_TIME_MS, json.dumps(stage.figures))
     page = format_status(read_status(path, []))
-    (line,) = [line for line in page.splitlines() if "repair " in line]
+    (line,) = [line for line in page.splitlines() if line.startswith("repair ")]
     return line
 
 
@@ -497,6 +497,23 @@ def test_what_repair_has_done_and_why_it_does_no_more_is_reported(path: Path) ->
         until = datetime.fromisoformat(f"{found[1]}+00:00")
         begins = until - timedelta(seconds=300)
         assert before - timedelta(seconds=1) <= begins <= utc(utc_ms())
+
+
+def proof_line(unproven: int, *, error: str | None = None, is_repairing: bool = True) -> str:
+    """Return what the page says of proof."""
+    return _format_proof(
+        {
+            "unproven_symbols": unproven,
+            "repair": {"is_enabled": is_repairing, "proof_error": error},
+        }
+    )
+
+
+def test_it_says_how_many_symbols_have_bars_that_are_not_proven_and_why() -> None:
+    assert proof_line(0).startswith("every closed bar is proven")
+    assert proof_line(3).startswith("3 symbols have a closed bar that is not proven")
+    assert "not asked, since repair is switched off" in proof_line(3, is_repairing=False)
+    assert proof_line(3, error="GET /x: 404").endswith("which trades are its newest: GET /x: 404")
 
 
 def test_a_collector_that_is_told_not_to_repair_says_so(path: Path) -> None:
