@@ -173,9 +173,12 @@ class Aggregator:
     def on_newest_ids(self, newest: NewestIds) -> bool:
         """Take the exchange's word on its newest trades; return whether it proves anything.
 
-        It does not if it is older than it may be: if it lacks a trade that it should know.
+        It does not if it is older than it may be, lacking a trade that it should know; nor if it
+        was given at another time than trades show.
         """
         said_at, now = newest.said_at, newest.answered_at
+        if self._clock.contradicts(said_at, now):
+            return False
         self._clock.observe(said_at, now)
         if not self._has_begun and self._clock.is_running:
             self._begin(self._clock.at(now))

@@ -139,13 +139,18 @@ class ExchangeClock:
         if time > self.at(now):
             self._time, self._at = time, now
 
+    def contradicts(self, said_at: int, now: int) -> bool:
+        """Whether an answer says another time than trades that came in the last minute."""
+        has_trades = self._connections and self.is_confirmed and self._is_agreed_of_late(now)
+        return bool(has_trades) and abs(said_at - self.at(now)) > MAX_CLOCK_JUMP_MS
+
     def observe(self, said_at: int, now: int) -> None:
         """Have the clock be at least where the exchange's own is, as an answer of it says.
 
-        That alone makes it not leap, but one trade that agrees does, before it or after.
+        That alone makes it not leap, but another answer, or a trade that agrees, does.
         """
         time = self.at(now)
-        witness = Witness("", 0, said_at)
+        witness = Witness("", said_at, said_at)
         if not time:
             self._set(witness, now)
             return
@@ -153,11 +158,14 @@ class ExchangeClock:
             only = self._only_witness
             if only is not None and only[:2] != witness[:2]:
                 self._only_witness = None
-            self._agreed_at = now
         if said_at > time:
             is_leap = said_at > time + MAX_CLOCK_JUMP_MS
             self._time = self.leap(witness, time) if is_leap else said_at
             self._at = now
+
+    def _is_agreed_of_late(self, now: int) -> bool:
+        """Whether a trade has agreed with the clock within the last minute."""
+        return now - self._agreed_at < _WRONG_AFTER_MS
 
     def _set(self, witness: Witness, now: int) -> None:
         self._time, self._at = witness.time, now
@@ -173,5 +181,4 @@ class ExchangeClock:
         if self._only_witness is not None:
             return True
         lag, self._lag = self._lag, witness
-        is_late = now - self._agreed_at < _WRONG_AFTER_MS
-        return not is_late and lag is not None and lag.is_joined_by(witness)
+        return not self._is_agreed_of_late(now) and lag is not None and lag.is_joined_by(witness)

@@ -157,17 +157,25 @@ def test_trades_that_a_stalled_connection_brings_late_do_not_set_the_clock_back(
     assert aggregator.clock(now) == START + now
 
 
-@pytest.mark.parametrize("is_first", [False, True])
-def test_an_answer_from_the_far_future_does_not_move_the_clock(is_first: bool) -> None:
+def test_an_answer_of_another_time_than_trades_show_is_not_believed() -> None:
     aggregator = new_aggregator()
-    if not is_first:
-        aggregator.add([make_trade(5, START), make_trade(5, START, symbol=ETH)], 0)
+    aggregator.add([make_trade(5, START), make_trade(5, START, symbol=ETH)], 0)
 
-    aggregator.on_newest_ids(NewestIds({}, FAR, MINUTE))
+    for now in (1_000, 30_000):
+        assert not aggregator.on_newest_ids(NewestIds({BTC: 5, ETH: 5}, FAR, now))
+        assert not aggregator.on_newest_ids(NewestIds({BTC: 5, ETH: 5}, START - 90_000, now))
+
+    assert aggregator.clock(30_000) <= START + 30_000
+    assert aggregator.collect().checkpoints[BTC].proven_ms == START
+
+
+def test_one_answer_from_the_far_future_does_not_move_the_clock() -> None:
+    aggregator = new_aggregator()
+    aggregator.add([make_trade(5, START), make_trade(5, START, symbol=ETH)], 0)
+
     aggregator.on_newest_ids(NewestIds({}, FAR, 2 * MINUTE))
-    aggregator.add([make_trade(6, START + 2 * MINUTE, symbol=ETH)], 2 * MINUTE)
 
-    assert START <= aggregator.clock(2 * MINUTE) <= START + 2 * MINUTE
+    assert aggregator.clock(2 * MINUTE) <= START + 2 * MINUTE
 
 
 def test_the_clock_leaps_when_an_answer_and_a_trade_say_so() -> None:
@@ -180,6 +188,20 @@ def test_the_clock_leaps_when_an_answer_and_a_trade_say_so() -> None:
     aggregator.add([make_trade(6, START + hour + MINUTE)], 2 * MINUTE)
 
     assert aggregator.clock(2 * MINUTE) == START + hour + MINUTE
+
+
+def test_in_a_silent_market_the_clock_leaps_when_two_answers_say_so() -> None:
+    hour = 3_600_000
+    aggregator = new_aggregator()
+    aggregator.add([make_trade(5, START), make_trade(5, START, symbol=ETH)], 0)
+    aggregator.disconnected(SYMBOLS, 1_000)
+    aggregator.connected(SYMBOLS, hour)
+
+    aggregator.on_newest_ids(NewestIds({}, START + hour, hour))
+    assert aggregator.clock(hour) < START + hour
+    aggregator.on_newest_ids(NewestIds({}, START + hour + MINUTE, hour + MINUTE))
+
+    assert aggregator.clock(hour + MINUTE) == START + hour + MINUTE
 
 
 def test_an_answer_that_agrees_confirms_what_one_trade_tells() -> None:
