@@ -45,6 +45,9 @@ log = logging.getLogger(__name__)
 MAX_WAITING_BARS = 100_000
 """Bars kept while the journal takes none: some 100 MiB."""
 
+_MAX_WAITING_AUDITED = 10_000
+"""What an audit has found, while the journal takes nothing: what is left out is found again."""
+
 _LOOK_FOR_UNPROVEN_EVERY_MS = 1_000
 _SHOWN_BYTES = 200
 
@@ -204,7 +207,8 @@ class Ingest:
             case BarRebuilt(bar):
                 self._pending.rebuilt[bar.symbol, bar.open_time_ms] = bar
             case BarsAudited():
-                self._pending.audited.append(event)
+                if len(self._pending.audited) < _MAX_WAITING_AUDITED:
+                    self._pending.audited.append(event)
 
     def tick(self, now: int, *, is_caught_up: bool) -> None:
         """Close what is due, write what is due; call it after events and several times a second.

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from bintrades.core.aggregator import Aggregator
+from bintrades.core.audit_result import BarRebuilt, BarsAudited
 from bintrades.core.ledger import LedgerState
 from bintrades.core.newest_ids import NewestIds
 from bintrades.core.proof import LAG_MS
@@ -562,6 +563,25 @@ class Life:
     def _record_commit(self) -> None:
         collected = self.aggregator.bar_count - self.aggregator.waiting_bar_count
         self.commits.append(collected - sum(self.commits))
+
+
+def test_what_an_audit_finds_is_written_soon_and_a_rebuilt_bar_is_for_the_stores(
+    desk: Desk, path: Path
+) -> None:
+    desk.send(make_trade(0), make_trade(1, START + INTERVAL_MS + 60))
+    desk.wait_for_commit()
+    (bar,) = (bar for bar in stored(path) if bar.is_closed)
+    rebuilt = replace(bar, quantity=bar.quantity * 2, epoch=1)
+
+    desk.inbox.put(BarRebuilt(rebuilt))
+    desk.inbox.put(BarsAudited(bar.symbol, ((START + 60_000, START + 120_000),)))
+    desk.wait_for_commit()
+    wait_until(lambda: JournalReader(path).verified(bar.symbol))
+    desk.stop()
+
+    first = stored(path)[0]
+    assert (first.epoch, first.quantity, first.version) == (1, rebuilt.quantity, 2)
+    assert JournalReader(path).verified(bar.symbol) == [(START + 60_000, START + 120_000)]
 
 
 def test_a_late_trade_amends_a_committed_bar(desk: Desk, path: Path) -> None:
