@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from bintrades.core.audit_result import BarRebuilt, BarsAudited
 from bintrades.core.audit_schedule import AuditTimes
 from bintrades.model import DifferenceOutcome
+from bintrades.pipeline.audit.repair import MAX_EPOCH
 from tests.pipeline.audit.references import MemoryReference
 from tests.pipeline.audit.stage import BTC, HOUR, MINUTE, AuditStage, market
 from tests.strategies import INTERVAL, START, bars_of
@@ -165,6 +166,26 @@ def test_a_bar_with_a_trade_of_its_neighbour_is_made_again(journal: Journal) -> 
     assert [contents(bar) for bar in stage.stored()] == [contents(bar) for bar in bars.values()]
 
 
+def test_a_bar_made_again_of_trades_with_a_hole_in_their_ids_is_verified(
+    journal: Journal,
+) -> None:
+    """The exchange has no such id: the bar seems to contradict itself, and is right."""
+    bar = next(bar for bar in bars_of(TRADES).values() if bar.trade_count > 1)
+    trades = [
+        replace(trade, trade_id=trade.trade_id + 5 * (trade.trade_id > bar.first_trade_id))
+        for trade in TRADES
+    ]
+
+    def mistake(made: Bar) -> Bar:
+        return more_of(made) if made.open_time_ms == bar.open_time_ms else made
+
+    stage = AuditStage(journal, trades, mistake=mistake)
+    stage.wait(12 * MINUTE)
+
+    assert outcomes(stage) == ["repaired"]
+    assert stage.verified() == WHOLE
+
+
 def test_klines_that_contradict_the_trades_stay_on_record_with_both_sides(
     journal: Journal, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -220,8 +241,19 @@ def test_a_bar_made_again_that_differs_still_stays_on_record(journal: Journal) -
     right = bars_of(TRADES)[BTC, VICTIM]
     assert difference.ours == f"quantity {right.quantity:f}", "of the bar as it is now"
     assert [bar.epoch for bar in stage.stored() if bar.epoch] == [1], "made again once"
+    assert [length for _, length, _, _ in reference.asked].count(0) == 1, "of trades asked for once"
     counts = stage.audit.snapshot.counts
     assert (counts.different, counts.rebuilt, counts.repaired, counts.staying) == (1, 1, 0, 1)
+
+
+def test_a_bar_that_was_made_again_often_enough_is_left_as_it_is(journal: Journal) -> None:
+    stage = AuditStage(
+        journal, TRADES, mistake=spoiling(lambda bar: replace(more_of(bar), epoch=MAX_EPOCH))
+    )
+    stage.wait(HOUR)
+
+    assert outcomes(stage) == ["stays"]
+    assert {bar.epoch for bar in stage.stored()} == {0, MAX_EPOCH}
 
 
 def test_a_bar_where_the_exchange_has_no_trades_stays_on_record(journal: Journal) -> None:
