@@ -78,7 +78,8 @@ class Running:
 
     def in_store(self) -> dict[tuple[str, str], dict[str, Any]]:
         """Return what the store has of each bar: the line of the highest rank."""
-        lines = [json.loads(line) for line in self._stored.read_bytes().splitlines()]
+        whole, _, _ = self._stored.read_bytes().rpartition(b"\n")
+        lines = [json.loads(line) for line in whole.splitlines()]
         ranked = sorted(
             lines, key=lambda each: (each["epoch"], each["trade_count"], each["is_complete"])
         )

@@ -96,18 +96,26 @@ class Findings:
     ) -> None:
         """Put on record what differs in *span* though the bars are those of the exchange's trades.
 
-        Raises JournalError.
+        What differed in it before, and does no longer, is repaired. Raises JournalError.
         """
         were_open = {
             _key(each): each
             for each in self._reader.differences(symbol)
             if each.outcome is DifferenceOutcome.OPEN and is_within(span_of(each), [span])
         }
-        now = {_key(each): each for each in differences}
-        kept = tuple(
-            _with_outcome(each, DifferenceOutcome.STAYS, clock)
-            for each in (were_open | now).values()
-        )
+        kept = [
+            msgspec.structs.replace(
+                _with_outcome(each, DifferenceOutcome.STAYS, clock),
+                found_at_ms=were_open.get(_key(each), each).found_at_ms,
+            )
+            for each in differences
+        ]
+        stay = set(map(_key, kept))
+        repaired = [
+            _with_outcome(each, DifferenceOutcome.REPAIRED, clock)
+            for key, each in were_open.items()
+            if key not in stay
+        ]
         for each in kept:
             self._limited.warning(
                 "difference_stays",
@@ -115,11 +123,12 @@ class Findings:
                 " record",
                 **_described(each),
             )
-        self._put(BarsAudited(symbol, differences=kept))
+        self._put(BarsAudited(symbol, differences=(*kept, *repaired)))
         counts = self.counts
         self.counts = replace(
             counts,
-            different=counts.different + len(now.keys() - were_open.keys()),
+            different=counts.different + len(stay - were_open.keys()),
+            repaired=counts.repaired + len(repaired),
             staying=counts.staying + len(kept),
         )
 

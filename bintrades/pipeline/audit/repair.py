@@ -72,7 +72,7 @@ class Repair:
             if self._comparer.reference.fine_kline_ms is not None:
                 self._go_on(suspect, Stage.NARROW, now, differences)
             elif is_last:
-                self._conclude_staying(suspect, differences, clock)
+                self._conclude_staying(suspect, differences, looked, clock, now)
             else:
                 self._go_on(suspect, Stage.REBUILD, now, differences)
         else:
@@ -83,7 +83,7 @@ class Repair:
         looked = self._compare(suspect, clock, is_fine=True)
         differences = records_of(looked, clock) or suspect.differences
         if suspect.rebuilt:
-            self._conclude_staying(suspect, differences, clock)
+            self._confirm_staying(suspect, differences, clock, now)
             return
         interval = self._comparer.interval_ms
         bars = tuple(
@@ -98,7 +98,7 @@ class Repair:
             # Where it cannot be told which, the trades of all of them will show.
             self._go_on(suspect, Stage.REBUILD, now, differences, bars)
         elif differences:
-            self._conclude_staying(suspect, differences, clock)  # its klines contradict each other
+            self._confirm_staying(suspect, differences, clock, now)  # klines contradict each other
         else:
             self._conclude_equal(suspect, clock)  # the bar that looked impossible is right
 
@@ -123,7 +123,7 @@ class Repair:
             suspect = replace(suspect, stage=Stage.CONFIRM, differences=(), rebuilt=epochs)
             self._schedule.add_suspect(suspect, now + self._times.again_ms)
         elif found:
-            self._conclude_staying(suspect, found, clock)
+            self._confirm_staying(suspect, found, clock, now)
         else:
             self._conclude_equal(suspect, clock)
 
@@ -172,11 +172,34 @@ class Repair:
         self._findings.add_equal(suspect.symbol, [suspect.span], clock)
         self._schedule.settle(suspect)
 
-    def _conclude_staying(
-        self, suspect: Suspect, differences: Sequence[RecordedDifference], clock: int
+    def _confirm_staying(
+        self,
+        suspect: Suspect,
+        differences: Sequence[RecordedDifference],
+        clock: int,
+        now: int,
     ) -> None:
-        self._findings.add_staying(suspect.symbol, suspect.span, differences, clock)
-        self._schedule.settle(suspect)
+        """Conclude that *differences* stay, unless bars have changed since they were found."""
+        looked = self._compare(suspect, clock)
+        self._conclude_staying(suspect, differences, looked, clock, now)
+
+    def _conclude_staying(
+        self,
+        suspect: Suspect,
+        differences: Sequence[RecordedDifference],
+        looked: Sequence[Comparison],
+        clock: int,
+        now: int,
+    ) -> None:
+        """Conclude from a unit, as *looked* at last, that *differences* stay."""
+        outcomes = {each.outcome for each in looked}
+        if Outcome.EQUAL in outcomes:
+            self._conclude_equal(suspect, clock)
+        elif outcomes & {Outcome.DIFFERENT, Outcome.SUSPECT}:
+            self._findings.add_staying(suspect.symbol, suspect.span, differences, clock)
+            self._schedule.settle(suspect)
+        else:
+            self._give_up(suspect, now)
 
     def _give_up(self, suspect: Suspect, now: int) -> None:
         """Leave it for a later turn: nothing can be told now."""

@@ -11,8 +11,10 @@ from msgspec.structs import replace
 
 from bintrades.core.audit_result import BarRebuilt, BarsAudited
 from bintrades.core.audit_schedule import AuditTimes
+from bintrades.core.write_batch import WriteBatch
 from bintrades.model import DifferenceOutcome
 from bintrades.pipeline.audit.repair import MAX_EPOCH
+from tests.journals import by_key
 from tests.pipeline.audit.references import MemoryReference
 from tests.pipeline.audit.stage import BTC, HOUR, MINUTE, AuditStage, market
 from tests.strategies import INTERVAL, START, bars_of
@@ -238,12 +240,32 @@ def test_a_bar_made_again_that_differs_still_stays_on_record(journal: Journal) -
 
     assert outcomes(stage) == ["stays"]
     (difference,) = stage.reader.differences()
+    assert difference.found_at_ms < difference.changed_at_ms
     right = bars_of(TRADES)[BTC, VICTIM]
     assert difference.ours == f"quantity {right.quantity:f}", "of the bar as it is now"
     assert [bar.epoch for bar in stage.stored() if bar.epoch] == [1], "made again once"
     assert [length for _, length, _, _ in reference.asked].count(0) == 1, "of trades asked for once"
     counts = stage.audit.snapshot.counts
     assert (counts.different, counts.rebuilt, counts.repaired, counts.staying) == (1, 1, 0, 1)
+
+
+@pytest.mark.parametrize("looks", range(2, 5))
+def test_a_bar_that_becomes_right_while_it_is_looked_at_is_no_difference_that_stays(
+    journal: Journal, looks: int
+) -> None:
+    """Late trades may come, or another process repair it."""
+    stage = AuditStage(journal, TRADES, mistake=spoiling(more_of))
+    right = replace(bars_of(TRADES)[BTC, VICTIM], epoch=1)
+
+    def mend() -> None:
+        if len(stage.reference.asked) == looks:
+            journal.write(WriteBatch(rebuilt=by_key([right])), stage.end)
+
+    stage.reference.on_request = mend
+    stage.wait(3 * HOUR)
+
+    assert stage.verified() == WHOLE
+    assert set(outcomes(stage)) <= {"repaired"}
 
 
 def test_a_bar_that_was_made_again_often_enough_is_left_as_it_is(journal: Journal) -> None:
@@ -254,6 +276,44 @@ def test_a_bar_that_was_made_again_often_enough_is_left_as_it_is(journal: Journa
 
     assert outcomes(stage) == ["stays"]
     assert {bar.epoch for bar in stage.stored()} == {0, MAX_EPOCH}
+
+
+def test_what_is_to_be_looked_at_again_is_not_looked_at_by_a_turn_as_well(
+    journal: Journal,
+) -> None:
+    times = AuditTimes(every_ms=MINUTE)
+    stage = AuditStage(journal, TRADES, mistake=spoiling(more_of), times=times)
+    stage.covered[BTC] = [(ITS_MINUTE, ITS_MINUTE + MINUTE)]
+    stage.wait(MINUTE)
+    stage.covered[BTC] = WHOLE  # the next page has that minute in its midst
+
+    stage.wait(15 * MINUTE)
+
+    assert stage.verified() == WHOLE
+    looks = stage.reference.asked.count((BTC, MINUTE, ITS_MINUTE, ITS_MINUTE + MINUTE))
+    assert looks == 3, "at its turn, once more, and after it was made again"
+
+
+def test_of_two_bars_of_a_minute_one_is_repaired_and_the_other_stays(journal: Journal) -> None:
+    times = [time for _, time in bars_of(TRADES)]
+    one, other = next(
+        (one, other) for one, other in pairwise(times) if one // MINUTE == other // MINUTE
+    )
+
+    def invent(kline: Kline) -> Kline:
+        is_wrong = kline.open_time_ms <= one < kline.open_time_ms + kline.interval_ms
+        return replace(kline, quantity=kline.quantity + 1) if is_wrong else kline
+
+    stage = AuditStage(
+        journal,
+        TRADES,
+        mistake=lambda bar: more_of(bar) if bar.open_time_ms in (one, other) else bar,
+        reference=MemoryReference(TRADES, revise=invent),
+    )
+    stage.wait(HOUR)
+
+    found = {each.open_time_ms: each.outcome for each in stage.reader.differences()}
+    assert found == {one: DifferenceOutcome.STAYS, other: DifferenceOutcome.REPAIRED}
 
 
 def test_a_bar_where_the_exchange_has_no_trades_stays_on_record(journal: Journal) -> None:
@@ -384,7 +444,7 @@ def test_a_rebuilt_bar_that_the_journal_refuses_is_no_difference_that_stays(
         for event in stage.events
     )
     stage.takes_events = True
-    stage.wait(2 * HOUR)
+    stage.wait(25 * HOUR)
 
     assert stage.verified() == WHOLE
     assert outcomes(stage) == ["repaired"]
