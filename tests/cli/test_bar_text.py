@@ -26,7 +26,7 @@ from bintrades.journal.rows import bar_from_row, bar_row
 from bintrades.testing.bars import OPEN_TIME_MS, sample_bar, sample_bars
 from bintrades.util.text import as_json
 from tests.checkout import REPOSITORY
-from tests.journals import INTERVAL_MS, by_key, journal_at
+from tests.journals import INTERVAL_MS, by_key, journal_at, with_proof
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -135,9 +135,8 @@ def config_with(folder: Path, count: int) -> Path:
 def fill(journal: Journal, count: int) -> None:
     rows = sample_bars(count)
     closed_through = rows[-1].open_time_ms
-    checkpoint = Checkpoint(
-        LedgerState(3 * count + 1, closed_through + 9_999, ()), (), closed_through
-    )
+    state = LedgerState(3 * count + 1, closed_through + 9_999, ())
+    checkpoint = with_proof(Checkpoint(state, (), closed_through), rows[-1:])
     journal.write(WriteBatch(finished=by_key(rows), checkpoints={"BTCUSDT": checkpoint}), 0)
 
 

@@ -32,7 +32,7 @@ from bintrades.model import Gap, GapCause
 from bintrades.testing.bars import OPEN_TIME_MS, sample_bar, sample_bars
 from bintrades.version import __version__
 from tests.checkout import REPOSITORY
-from tests.journals import by_key, finished, journal_at
+from tests.journals import by_key, finished, journal_at, with_proof
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -83,10 +83,12 @@ def config(tmp_path: Path) -> Path:
 
 def collected(*bars: Bar) -> WriteBatch:
     """Return the changes of *bars*, with what the collector says of their symbols."""
-    newest = {bar.symbol: bar.open_time_ms for bar in bars}
+    newest = {bar.symbol: bar for bar in bars}
     checkpoints = {
-        symbol: Checkpoint(LedgerState(None, 0, ()), closed_through=open_time_ms)
-        for symbol, open_time_ms in newest.items()
+        symbol: with_proof(
+            Checkpoint(LedgerState(None, 0, ()), closed_through=bar.open_time_ms), [bar]
+        )
+        for symbol, bar in newest.items()
     }
     return WriteBatch(finished=by_key(bars), checkpoints=checkpoints)
 
