@@ -34,6 +34,7 @@ from tests.journals import (
     gap_within,
     journal_at,
     pages_of,
+    put_metadata,
     spoil_pages,
     stored,
 )
@@ -418,10 +419,11 @@ def with_bars(path: Path, proven_ms: int, count: int = 2_000) -> list[Bar]:
 def test_a_proof_survives_a_salvage(path: Path) -> None:
     proven = OPEN_TIME_MS + 10**8
     bars = with_bars(path, proven)
+    spare_file(path).unlink()
+    put_metadata(path, "sequence", "x")
     spoil_pages(path, pages_of(path, "bars")[10:12])
 
-    with journal_at(path) as journal:
-        journal.save_readable("a reader says so", identity(path))
+    with journal_at(path) as journal:  # which finds the damage
         checkpoint = journal.checkpoints["BTCUSDT"]
 
     assert checkpoint.ledger.gaps, "there was something to salvage"
