@@ -76,10 +76,9 @@ class Comparer:
         self, symbol: str, span: Span, covered: Sequence[Span], kline_ms: int
     ) -> list[Comparison]:
         klines = self.reference.klines(symbol, kline_ms, span)
-        bars = self.bars(symbol, span)  # thereafter, so that they are of this moment
-        pruned = self.reader.pruned_through(symbol)
-        if pruned is not None and pruned >= span[0]:
-            return []  # some have left meanwhile
+        # Thereafter, so that they are of this moment. Where some have left meanwhile, what seems to
+        # differ is not comparable any more when it is looked at again.
+        bars = self.bars(symbol, span)
         comparisons = compare(
             symbol,
             bars,

@@ -478,6 +478,22 @@ def test_bars_that_have_left_the_journal_are_not_compared(journal: Journal) -> N
     assert stage.reader.differences() == []
 
 
+def test_bars_that_leave_the_journal_while_they_are_compared_are_no_difference(
+    journal: Journal,
+) -> None:
+    stage = AuditStage(journal, TRADES)
+
+    def prune() -> None:
+        journal.prune([], 2**62)
+
+    stage.reference.on_request = prune
+
+    stage.wait(HOUR)
+
+    assert stage.reader.differences() == []
+    assert not any(isinstance(event, BarRebuilt) for event in stage.events)
+
+
 def test_a_backlog_is_caught_up_in_large_pages_oldest_first_and_in_turn(
     journal: Journal,
 ) -> None:
