@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
+from bintrades.exchange.binance.asking import ask
 from bintrades.exchange.binance.backfill_plan import TradesRequest
 from bintrades.exchange.binance.newest_trades import NewestTrades
 from bintrades.exchange.binance.past_trades import PastTrades
@@ -79,17 +80,4 @@ class History:
             raise
 
     def _ask(self, request: Callable[[], T]) -> T:
-        """Make *request* and record its outcome in the budget; raises RestError."""
-        self._rest.used_weight = None  # an old count is not that of this minute
-        try:
-            answer = request()
-        except RestError as error:
-            self._budget.record_failure(str(error), self._now(), error.status, error.retry_after_s)
-            raise
-        finally:
-            if self._rest.used_weight is not None:
-                self._budget.record_weight(
-                    self._rest.used_weight, self._now(), self._rest.minute_left_ms
-                )
-        self._budget.record_answer(self._now())
-        return answer
+        return ask(request, self._rest, self._budget, self._now)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from bintrades.core.gap_ranges import DISORDER_MS
+from bintrades.exchange.binance.asking import ask
 from bintrades.exchange.binance.messages import Time, milliseconds
 from bintrades.exchange.binance.numbers import PlainNumber  # noqa: TC001 - msgspec reads it
 from bintrades.exchange.binance.past_trades import PastTrades
@@ -115,20 +116,7 @@ class Reference:
         return self._ask(lambda: self._past_trades.page_from(symbol, **start))
 
     def _ask(self, request: Callable[[], T]) -> T:
-        """Make *request* and record its outcome in the budget."""
-        self._rest.used_weight = None  # an old count is not that of this minute
-        try:
-            answer = request()
-        except RestError as error:
-            self._budget.record_failure(str(error), self._now(), error.status, error.retry_after_s)
-            raise
-        finally:
-            if self._rest.used_weight is not None:
-                self._budget.record_weight(
-                    self._rest.used_weight, self._now(), self._rest.minute_left_ms
-                )
-        self._budget.record_answer(self._now())
-        return answer
+        return ask(request, self._rest, self._budget, self._now)
 
 
 def _kline(symbol: str, row: _KlineRow, interval_ms: int) -> Kline:
