@@ -146,7 +146,7 @@ def open_verification(config: Config, request: VerifyRequest) -> Iterator[Verify
         raise ConfigError("--repair asks the exchange for trades, --klines asks nobody: leave one")
     reader = JournalReader(config.journal.path)
     with ExitStack() as stack:
-        coverage = partial(covered_spans, reader, interval_ms=config.bars.interval_ms)
+        coverage = partial(covered_spans, reader)
         journal_bars = JournalBars(reader, coverage)
         bars: BarSource = journal_bars
         if request.store is not None:

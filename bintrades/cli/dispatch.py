@@ -40,6 +40,7 @@ COMMANDS = {
     "status": "what the collector has, waits for and lacks",
     "bars": "print bars from the journal",
     "gaps": "list the trades that were or are missing, and why",
+    "coverage": "list since when and up to when nothing is missing, and the holes",
     "resend": "send bars to a store once more",
     "verify": "compare bars with the exchange's own klines",
     "differences": "list where bars and the exchange's klines did not agree",

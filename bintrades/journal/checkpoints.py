@@ -35,6 +35,11 @@ _SELECT = (
     f" FROM {_WITH_PROOFS}"
 )
 _SELECT_PROOF = f"SELECT covered_since, {_PROVEN} FROM {_WITH_PROOFS} WHERE symbol = ?"  # noqa: S608 - constants
+_NEWEST_PROOF = f"SELECT max({_PROVEN}) FROM {_WITH_PROOFS}"  # noqa: S608 - constants
+_SELECT_COLLECTED = (
+    f"SELECT symbol, covered_since, {_PROVEN} AS known, open_bars FROM {_WITH_PROOFS}"  # noqa: S608
+    " WHERE covered_since IS NOT NULL AND known IS NOT NULL"
+)
 
 
 def put_checkpoints(
@@ -125,6 +130,16 @@ def read_closed_through(connection: sqlite3.Connection, symbol: str) -> int | No
         return known_through(int(row[0])) if row is not None else None
 
 
+def collected_rows(connection: sqlite3.Connection, symbol: str | None = None) -> sqlite3.Cursor:
+    """Return rows by symbol, of one or of all of which anything is proven.
+
+    Symbol, since when trades are collected, up to when they are proven, and the open bars as text.
+    """
+    if symbol is None:
+        return connection.execute(f"{_SELECT_COLLECTED} ORDER BY symbol")
+    return connection.execute(f"{_SELECT_COLLECTED} AND symbol = ?", (symbol,))
+
+
 def read_proof(connection: sqlite3.Connection, symbol: str) -> Span | None:
     """Return since when trades are collected and up to when they are proven; None: of none."""
     row = connection.execute(_SELECT_PROOF, (symbol,)).fetchone()
@@ -132,6 +147,13 @@ def read_proof(connection: sqlite3.Connection, symbol: str) -> Span | None:
         return None
     with reading_rows():
         return int(row[0]), int(row[1])
+
+
+def newest_proof(connection: sqlite3.Connection) -> int | None:
+    """Return up to when the symbol is proven that is proven furthest; None: none is at all."""
+    (newest,) = connection.execute(_NEWEST_PROOF).fetchone()
+    with reading_rows():
+        return None if newest is None else int(newest)
 
 
 def open_bars(connection: sqlite3.Connection, symbol: str | None = None) -> Iterator[Bar]:

@@ -17,8 +17,15 @@ from bintrades.errors import JournalDamaged, JournalError
 from bintrades.journal import audit, meta, resend
 from bintrades.journal.bars import GET_BAR, after_page, is_unclosed, newest, newest_open_time, page
 from bintrades.journal.check import read_counts
-from bintrades.journal.checkpoints import open_bars, read_closed_through, read_proof, symbols_seen
+from bintrades.journal.checkpoints import (
+    newest_proof,
+    open_bars,
+    read_closed_through,
+    read_proof,
+    symbols_seen,
+)
 from bintrades.journal.connection import connect, symbols_in, transaction
+from bintrades.journal.coverage import SymbolCoverage, read_coverage
 from bintrades.journal.damage import UnreadableRow, is_damaged
 from bintrades.journal.gaps import (
     FROM_THE_BEGINNING,
@@ -257,6 +264,28 @@ class JournalReader:
             return proof
         return max(proof[0], lost_through + interval_ms), proof[1]
 
+    def coverage(self, symbol: str) -> SymbolCoverage | None:
+        """Return what of *symbol* is covered; None: nothing of it is proven."""
+        with self._at_one_commit() as connection:
+            found = next(read_coverage(connection, symbol), None)
+            if found is None:
+                return None
+            return found._replace(verified=audit.read_verified(connection, symbol))
+
+    def coverage_of_all(self, since_ms: int = 0) -> Iterator[SymbolCoverage]:
+        """Yield what is covered of each symbol, by name; holes that end before *since_ms* are not.
+
+        All of it at one commit: until the last one is taken, the journal cannot let go of what is
+        replaced. Whoever takes them must not take their time.
+        """
+        with self._at_one_commit() as connection:
+            yield from read_coverage(connection, None, since_ms)
+
+    def newest_proof_ms(self) -> int | None:
+        """Return up to when the symbol is proven that is proven furthest; None: none is at all."""
+        with self._reading() as connection:
+            return newest_proof(connection)
+
     def pruned_through(self, symbol: str) -> int | None:
         """Return the newest open time of which a bar of *symbol* has left, if one has."""
         with self._reading() as connection:
@@ -295,6 +324,13 @@ class JournalReader:
     @contextlib.contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
         with self._connected(is_read_only=True) as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def _at_one_commit(self) -> Iterator[sqlite3.Connection]:
+        """Have all that is read be of one commit."""
+        with self._reading() as connection:
+            connection.execute("BEGIN")  # ends with the connection
             yield connection
 
     @contextlib.contextmanager

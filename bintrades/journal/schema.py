@@ -13,6 +13,7 @@ proportion to what is stored, whoever writes:
 - `proofs`: up to when the trades of a symbol are proven to be known, and since when they are
   collected. Apart from its checkpoint, since of a quiet symbol nothing else is to be written; of a
   busy one it stays as it is: where its last_time is not the checkpoint's, that is what is proven;
+- index `past_gaps_late`: the few past gaps that are holes in the coverage, among all others;
 - `verified`: in which spans the bars were found to be what the exchange has, one row for as long as
   neighbours join, counted in milliseconds; `differences`: what did not agree, counted by outcome;
 - `rebuilt`: bars that another process made again, until the writer takes them over;
@@ -272,6 +273,7 @@ CREATE TABLE proofs (
     last_time INTEGER NOT NULL,
     covered_since INTEGER
 ) WITHOUT ROWID;
+CREATE INDEX past_gaps_late ON past_gaps (symbol) WHERE outcome = 'late';
 """
 
 _AUDIT = """

@@ -1,6 +1,6 @@
 """Values that travel through bintrades: exact, immutable, free of threads and clocks."""
 
-from bintrades.model.bar import Bar, utc
+from bintrades.model.bar import Bar, milliseconds, utc
 from bintrades.model.gap import (
     Gap,
     GapCause,
@@ -35,6 +35,7 @@ __all__ = [
     "Trade",
     "TradeRange",
     "id_ranges",
+    "milliseconds",
     "plain",
     "unnumbered_gaps",
     "utc",

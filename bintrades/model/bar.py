@@ -24,6 +24,11 @@ def utc(time_ms: int) -> datetime:
     return _EPOCH + timedelta(milliseconds=time_ms)
 
 
+def milliseconds(moment: datetime) -> int:
+    """Return an aware datetime as milliseconds since the epoch, rounded down."""
+    return (moment - _EPOCH) // timedelta(milliseconds=1)
+
+
 class Bar(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """All trades of one symbol with open_time_ms <= T < open_time_ms + interval_ms.
 

@@ -141,6 +141,10 @@ def ask_about_audit(path: Path) -> None:
     assert not reader.has_rebuilt()
     assert reader.pruned_through(ALWAYS) is None
     reader.proof(ALWAYS)
+    first, *others = reader.coverage_of_all()
+    assert len(others) > SYMBOLS // 2
+    assert reader.coverage(first.symbol) == first
+    reader.newest_proof_ms()
 
 
 def prune(journal: Journal) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 from typing import TYPE_CHECKING
 
 from bintrades.pipeline.audit.audit import Audit
@@ -53,7 +54,7 @@ def make_audit(
     comparer = Comparer(
         reader,
         limited,
-        lambda symbol: covered_spans(reader, symbol, interval_ms),
+        partial(covered_spans, reader),
         interval_ms=interval_ms,
         behind_ms=times.behind_ms,
     )

@@ -35,7 +35,7 @@ def write(journal: Journal, *gaps: Gap, proven: int | None = PROVEN) -> None:
 
 
 def covered(journal: Journal) -> list[tuple[int, int]]:
-    return covered_spans(JournalReader(journal.path), BTC, INTERVAL_MS)
+    return covered_spans(JournalReader(journal.path), BTC)
 
 
 def test_all_whole_intervals_are_covered_from_the_beginning_to_what_is_proven(

@@ -1,0 +1,67 @@
+"""What of each symbol is covered, from what the journal has on record.
+
+All functions may raise sqlite3.Error and UnreadableRow.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from bintrades.core.coverage import Collected, HoleCause, Missing, coverage_of
+from bintrades.journal.checkpoints import collected_rows
+from bintrades.journal.damage import reading_rows
+from bintrades.journal.meta import read_lost_through, read_scope
+from bintrades.journal.rows import decode_open_bars
+from bintrades.model import GapCause, GapOutcome, GapState
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterator, Sequence
+
+    from bintrades.core.coverage import Coverage
+    from bintrades.core.spans import Span
+
+_GAPS = (
+    f"SELECT since, until, CASE WHEN is_abandoned THEN '{GapState.ABANDONED}'"  # noqa: S608
+    f" ELSE '{GapState.OPEN}' END, cause FROM gaps WHERE symbol = :symbol AND until >= :from"
+    f" UNION ALL SELECT since, until, outcome, cause FROM past_gaps INDEXED BY past_gaps_late"
+    f" WHERE symbol = :symbol AND until >= :from AND outcome = '{GapOutcome.LATE}'"
+)
+"""What is in no bar: gaps, and trades that came when their bar had left. That has an index."""
+
+_LOST = HoleCause(GapState.ABANDONED, GapCause.LOST)
+
+
+class SymbolCoverage(NamedTuple):
+    """What of a symbol is covered, and what of that was found to be what the exchange has."""
+
+    symbol: str
+    coverage: Coverage
+    proven_ms: int
+    """Up to when every trade was had, or is in a hole."""
+    verified: Sequence[Span] = ()
+    """Only where it was asked for."""
+
+
+def read_coverage(
+    connection: sqlite3.Connection, symbol: str | None, since_ms: int = 0
+) -> Iterator[SymbolCoverage]:
+    """Yield what is covered of one symbol or of all, by name; holes before *since_ms* are not.
+
+    To be of one commit it has to be read within one transaction.
+    """
+    interval_ms = read_scope(connection).interval_ms
+    lost_through = read_lost_through(connection, {})
+    for name, since, proven, open_bars in collected_rows(connection, symbol):
+        rows = connection.execute(_GAPS, {"symbol": name, "from": since_ms})
+        with reading_rows():
+            missing = [
+                Missing(int(first), int(last), HoleCause(str(state), str(cause)))
+                for first, last, state, cause in rows
+            ]
+            since, proven = int(since), int(proven)
+        if name in lost_through:
+            missing.append(Missing(0, lost_through[name] + interval_ms - 1, _LOST))
+        times = (bar.open_time_ms for bar in decode_open_bars(open_bars))
+        collected = Collected(since, proven, min(times, default=None), missing)
+        yield SymbolCoverage(name, coverage_of(collected, interval_ms), proven)
