@@ -117,6 +117,23 @@ def test_a_difference_is_on_record_with_both_sides_and_what_became_of_it(
     assert reader.audit_counts() == {"verified_ms": 0, "open": 0, "repaired": 1, "stays": 1}
 
 
+@pytest.mark.parametrize("outcome", DifferenceOutcome)
+def test_a_minute_with_a_difference_is_not_verified_until_it_is_repaired(
+    journal: Journal, outcome: DifferenceOutcome
+) -> None:
+    whole = (OPEN_TIME_MS, OPEN_TIME_MS + 3 * MINUTE)
+    journal.write(audited(whole), NOW)
+    found = replace(DIFFERENCE, open_time_ms=OPEN_TIME_MS + 70_000, interval_ms=10_000)
+
+    found = replace(found, outcome=outcome)
+    journal.write(WriteBatch(audited=[BarsAudited("BTCUSDT", differences=(found,))]), NOW)
+
+    around = [(whole[0], whole[0] + MINUTE), (whole[0] + 2 * MINUTE, whole[1])]
+    is_mended = outcome is DifferenceOutcome.REPAIRED
+    verified = JournalReader(journal.path).verified("BTCUSDT")
+    assert verified == ([whole] if is_mended else around)
+
+
 def test_a_difference_that_cannot_be_read_is_damage(journal: Journal) -> None:
     journal.write(WriteBatch(audited=[BarsAudited("BTCUSDT", differences=(DIFFERENCE,))]), NOW)
     with closing(sqlite3.connect(journal.path)) as connection, connection:
