@@ -25,6 +25,9 @@ class HoleCause(NamedTuple):
     """A GapCause, or likewise."""
 
 
+NOT_CLOSED = HoleCause("open", "bar not closed yet")
+
+
 class Missing(NamedTuple):
     """A record that trades from since_ms to until_ms, both included, may be in no bar."""
 
@@ -49,8 +52,8 @@ class Collected(NamedTuple):
     """Since when its trades are collected."""
     proven_ms: int
     """Every trade before that was had, or is missing."""
-    open_since_ms: int | None
-    """When the first bar opens that still takes trades and is not stored; None: there is none."""
+    open_times: Sequence[int] = ()
+    """When the bars open that still take trades, and so are not stored as closed."""
     missing: Sequence[Missing] = ()
 
 
@@ -85,11 +88,12 @@ def coverage_of(collected: Collected, interval_ms: int) -> Coverage:
     A hole has every interval that something missing touches. Costs as much as sorting does.
     """
     since = collected.since_ms + -collected.since_ms % interval_ms
-    end = collected.proven_ms
-    if collected.open_since_ms is not None:
-        end = min(end, collected.open_since_ms)
-    until = max(since, end - end % interval_ms)
-    holes = _holes(collected.missing, since, until, interval_ms)
+    until = max(since, collected.proven_ms - collected.proven_ms % interval_ms)
+    still_open = set(collected.open_times)
+    while until > since and until - interval_ms in still_open:
+        until -= interval_ms  # it has just ended, and is about to be closed
+    open_bars = [Missing(time, time, NOT_CLOSED) for time in still_open]
+    holes = _holes([*collected.missing, *open_bars], since, until, interval_ms)
     uncovered = [(hole.since_ms, hole.until_ms) for hole in holes]
     return Coverage(since, until, minus([(since, until)], uncovered), holes)
 

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
+
 from bintrades.core.coverage import Collected, HoleCause, Missing, coverage_of
 from bintrades.journal.checkpoints import collected_rows
 from bintrades.journal.damage import reading_rows
 from bintrades.journal.meta import read_lost_through, read_scope
-from bintrades.journal.rows import decode_open_bars
 from bintrades.model import GapCause, GapOutcome, GapState
 
 if TYPE_CHECKING:
@@ -30,6 +31,17 @@ _GAPS = (
 """What is in no bar: gaps, and trades that came when their bar had left. That has an index."""
 
 _LOST = HoleCause(GapState.ABANDONED, GapCause.LOST)
+
+
+class _OpenBar(msgspec.Struct, array_like=True):
+    """The beginning of a bar as a checkpoint has it: the rest does not matter here."""
+
+    symbol: str
+    market: str
+    open_time_ms: int
+
+
+_open_bars = msgspec.json.Decoder(tuple[_OpenBar, ...])
 
 
 class SymbolCoverage(NamedTuple):
@@ -60,8 +72,8 @@ def read_coverage(
                 for first, last, state, cause in rows
             ]
             since, proven = int(since), int(proven)
+            open_times = [bar.open_time_ms for bar in _open_bars.decode(open_bars)]
         if name in lost_through:
             missing.append(Missing(0, lost_through[name] + interval_ms - 1, _LOST))
-        times = (bar.open_time_ms for bar in decode_open_bars(open_bars))
-        collected = Collected(since, proven, min(times, default=None), missing)
+        collected = Collected(since, proven, open_times, missing)
         yield SymbolCoverage(name, coverage_of(collected, interval_ms), proven)

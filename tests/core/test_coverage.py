@@ -8,7 +8,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bintrades.core.coverage import Collected, HoleCause, Missing, coverage_of, without
+from bintrades.core.coverage import NOT_CLOSED, Collected, HoleCause, Missing, coverage_of, without
 from bintrades.model import Gap, GapCause, GapState
 
 INTERVAL = 10
@@ -21,19 +21,19 @@ collected = st.builds(
     Collected,
     times,
     times,
-    st.none() | times.map(lambda time: time - time % INTERVAL),
+    st.lists(times.map(lambda time: time - time % INTERVAL), max_size=3),
     st.lists(missing, max_size=8),
 )
 
 
 def covered_intervals(each: Collected) -> set[int]:
     """Return the open times of all intervals that are proven, closed, and touched by no gap."""
-    end = min(each.proven_ms, 10**6 if each.open_since_ms is None else each.open_since_ms)
     return {
         open_time
         for open_time in range(0, 200, INTERVAL)
         if each.since_ms <= open_time
-        and open_time + INTERVAL <= end
+        and open_time + INTERVAL <= each.proven_ms
+        and open_time not in each.open_times
         and not any(
             Gap(1, 1, lack.since_ms, lack.until_ms, GapCause.SKIPPED).touches(open_time, INTERVAL)
             for lack in each.missing
@@ -73,9 +73,10 @@ def test_a_hole_names_each_cause_that_touches_it_once(each: Collected) -> None:
     found = coverage_of(each, INTERVAL)
 
     for hole in found.holes:
+        open_bars = [Missing(time, time, NOT_CLOSED) for time in each.open_times]
         touching = {
             lack.why
-            for lack in each.missing
+            for lack in [*each.missing, *open_bars]
             for time in range(hole.since_ms, hole.until_ms, INTERVAL)
             if Gap(1, 1, lack.since_ms, lack.until_ms, GapCause.SKIPPED).touches(time, INTERVAL)
         }
@@ -112,7 +113,7 @@ def test_a_hundred_thousand_gaps_take_no_more_than_sorting_them() -> None:
     lacks = tuple(Missing(at * 100, at * 100, RECONNECT) for at in reversed(range(100_000)))
     started = time.process_time()
 
-    found = coverage_of(Collected(0, 10_000_000, None, lacks), INTERVAL)
+    found = coverage_of(Collected(0, 10_000_000, (), lacks), INTERVAL)
 
     assert len(found.holes) == len(found.spans) == 100_000
     assert time.process_time() - started < 5

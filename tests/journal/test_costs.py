@@ -143,7 +143,9 @@ def ask_about_audit(path: Path) -> None:
     reader.proof(ALWAYS)
     first, *others = reader.coverage_of_all()
     assert len(others) > SYMBOLS // 2
-    assert reader.coverage(first.symbol) == first
+    found = reader.coverage(first.symbol)
+    assert found is not None
+    assert found.coverage == first.coverage
     reader.newest_proof_ms()
 
 

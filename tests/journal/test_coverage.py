@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from msgspec.structs import replace
 
-from bintrades.core.coverage import Coverage, Hole, HoleCause
+from bintrades.core.coverage import NOT_CLOSED, Coverage, Hole, HoleCause
 from bintrades.core.ledger import LedgerState
 from bintrades.core.write_batch import Checkpoint, WriteBatch
 from bintrades.errors import JournalError
@@ -118,6 +118,14 @@ def test_what_a_bar_still_takes_is_not_covered_though_it_is_proven(journal: Jour
 
     write(journal, BTC, replace(still_open, is_closed=True))
     assert coverage(journal).until_ms == END
+
+
+def test_an_open_bar_with_closed_ones_behind_it_is_a_hole(journal: Journal) -> None:
+    late = sample_bar(open_time_ms=HOLE[0], is_closed=False)
+    write(journal, saved=checkpoint(open_bars=(late,)))
+
+    span = (HOLE[0], HOLE[0] + INTERVAL_MS)
+    assert coverage(journal).holes == [Hole(*span, (NOT_CLOSED,))]
 
 
 def test_all_is_of_one_commit_whatever_is_written_meanwhile(journal: Journal) -> None:
