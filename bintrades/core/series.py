@@ -291,7 +291,9 @@ class Series:
         ledger, proves = self._ledger, said_at - LAG_MS
         if trade_id is None:
             known = ledger.wanted_since if ledger.proven is None else ledger.proven
-            if known is not None and known >= said_at - NEWEST_WITHIN_MS + LAG_MS:
+            since = said_at - NEWEST_WITHIN_MS + LAG_MS
+            had_none = ledger.next_id is None or ledger.last_time < since
+            if had_none and known is not None and known >= since:
                 self._agree(proves, now)
         elif ledger.next_id is None:
             if ledger.wanted_since is not None:
@@ -518,8 +520,10 @@ class Series:
 
     def _restart_ids(self) -> None:
         """Begin another numbering behind all bars: ids of two numberings do not mix in one."""
-        begun = self._bars_end
+        # Without a bar before: what is not wanted was no later than the first new id, and is lost.
+        begun = self._bars_end or self._open_time(self._renumbering.since)
         self._resolve(0, self._ledger.next_id or 0, GapOutcome.RENUMBERED)
+        self._awaited = None  # one of the ids of before
         self._ledger = Ledger.renumbered(self._ledger, begun, self._renumbering.since)
         self._unwanted_before = begun
 

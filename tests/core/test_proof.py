@@ -134,12 +134,22 @@ def test_a_word_without_a_trade_that_it_should_know_proves_nothing_of_any_symbol
 
 def test_no_trade_for_a_day_proves_as_much_where_the_day_begins_before_what_is_proven() -> None:
     aggregator = after_two_trades()
-    word(aggregator, NEWEST_WITHIN_MS - LAG_MS, BTCUSDT=None)
-    assert proven(aggregator) == NEWEST_WITHIN_MS - 2 * LAG_MS
+    word(aggregator, NEWEST_WITHIN_MS // 2, BTCUSDT=1)
+    said_at = NEWEST_WITHIN_MS + 4_000  # so much after the newest trade
+    word(aggregator, said_at, BTCUSDT=None)
+    assert proven(aggregator) == said_at - LAG_MS
 
     word(aggregator, 3 * NEWEST_WITHIN_MS, BTCUSDT=None)
 
-    assert proven(aggregator) == NEWEST_WITHIN_MS - 2 * LAG_MS
+    assert proven(aggregator) == said_at - LAG_MS
+
+
+def test_no_trade_for_a_day_proves_nothing_where_one_of_that_day_is_known() -> None:
+    aggregator = after_two_trades()
+
+    word(aggregator, NEWEST_WITHIN_MS - 2 * LAG_MS, BTCUSDT=None)
+
+    assert proven(aggregator) == 4_000
 
 
 def test_a_trade_that_the_exchange_has_and_that_comes_is_no_gap() -> None:

@@ -8,9 +8,11 @@ import pytest
 
 from bintrades.core.backfill_result import BackfillResult
 from bintrades.core.gap_ranges import DISORDER_MS
+from bintrades.core.newest_ids import NewestIds
 from bintrades.core.renumbering import RenumberingDetector
 from tests.core.aggregators import (
     BTC,
+    ETH,
     new_aggregator,
     repaired,
     resumed,
@@ -55,6 +57,31 @@ def test_ids_that_restart_are_recorded_from_the_next_interval_on() -> None:
     assert changes.finished[BTC, START] == bar_of(old), "ids of two numberings do not mix"
     assert changes.finished[BTC, START + INTERVAL] == bar_of(new[4:], is_closed=False)
     assert lost in changes.checkpoints[BTC].ledger.gaps
+
+
+def test_a_trade_of_the_ids_of_before_is_awaited_no_longer_once_they_restart() -> None:
+    aggregator = new_aggregator()
+    aggregator.add([make_trade(100, START)], 0)
+    aggregator.on_newest_ids(NewestIds({BTC: 105}, START + 4_000, 4_000))
+
+    aggregator.add([make_trade(i, START + 5_000 + 1_000 * i) for i in range(10)], 5_000)
+    aggregator.advance(20_000)
+
+    assert aggregator.renumbered == [BTC]
+    assert aggregator.series[BTC].gap_set.missing[-1].is_start
+    assert aggregator.series[BTC].gap_set.missing[-1].last_id < 10
+
+
+def test_where_no_bar_was_yet_nothing_is_covered_from_before_the_first_trade() -> None:
+    aggregator = new_aggregator()
+    aggregator.add([make_trade(0, START + 20_000, symbol=ETH)], 0)
+    aggregator.on_newest_ids(NewestIds({BTC: 100}, START + 21_000, 1_000))  # before the beginning
+    repaired(aggregator, begins_at=101)
+
+    aggregator.add([make_trade(i, START + 22_000 + 1_000 * i) for i in range(10)], 2_000)
+
+    assert aggregator.renumbered == [BTC]
+    assert aggregator.collect().checkpoints[BTC].covered_since_ms == START + 20_000
 
 
 def test_ids_that_restarted_during_a_restart_are_noticed() -> None:

@@ -49,7 +49,9 @@ def check_store(world: World, reader: JournalReader, store: FaultyStore) -> list
     states = _states(world)
     problems = []
     for symbol in world.schedule.symbols:
-        bars = {open_time: bar for (name, open_time), bar in store.bars.items() if name == symbol}
+        bars = _bars_of(store, symbol)
+        if not world.schedule.is_provable:  # the clock may stand still for ever
+            bars = {bar.open_time_ms: bar for bar in _open_bars(world, symbol)} | bars
         problems += list(
             _check(
                 world,
@@ -61,10 +63,36 @@ def check_store(world: World, reader: JournalReader, store: FaultyStore) -> list
                 keeps_complete_bars=True,
             )
         )
-    if not world.schedule.is_rest_forbidden:  # without REST the clock may stand still for ever
+    if world.schedule.is_provable:  # else the clock may stand still for ever
         open_bars = [bar for bar in store.bars.values() if not bar.is_closed]
         problems += [f"not closed at rest: {bar}" for bar in open_bars]
     return [f"{store.name}: {problem}" for problem in problems]
+
+
+def check_proof(world: World) -> list[str]:
+    """Return which trades are not covered at rest, where the exchange says which are the newest.
+
+    Only what nobody can be asked for may be missing.
+    """
+    assert world._collector is not None
+    checkpoints = world._collector.journal.checkpoints
+    problems = []
+    for symbol, tape in world.tapes.items():
+        if not (tape.trades and world.schedule.is_provable):
+            continue
+        checkpoint = checkpoints.get(symbol)
+        if checkpoint is None or checkpoint.proven_ms is None:
+            problems.append(f"{symbol}: nothing is proven")
+            continue
+        newest = max(trade.time for trade in tape.trades)
+        if newest >= world.begins.get(symbol, newest) and checkpoint.proven_ms < newest:
+            problems.append(f"{symbol}: not proven up to the newest trade: {checkpoint}")
+        problems += [
+            f"{symbol}: missing at rest: {gap}"
+            for gap in checkpoint.ledger.gaps
+            if not gap.is_abandoned
+        ]
+    return problems
 
 
 def check_past_gaps(world: World, reader: JournalReader) -> list[str]:
@@ -76,6 +104,13 @@ def check_past_gaps(world: World, reader: JournalReader) -> list[str]:
         if found != expected:
             problems.append(f"{past.symbol}: {past.outcome}, but {found} exist: {past.gap}")
     return problems
+
+
+def _open_bars(world: World, symbol: str) -> Sequence[Bar]:
+    """Return the bars of the journal that still take trades."""
+    assert world._collector is not None
+    checkpoint = world._collector.journal.checkpoints.get(symbol)
+    return checkpoint.open_bars if checkpoint is not None else ()
 
 
 def _states(world: World) -> dict[str, LedgerState]:
@@ -101,7 +136,8 @@ def _check(
     interval = world.schedule.interval
     begin = world.begins[symbol]
     assert world._collector is not None
-    proven = world._collector.journal.checkpoints[symbol].proven_ms or 0
+    checkpoint = world._collector.journal.checkpoints[symbol]
+    span = checkpoint.covered_since_ms or 0, checkpoint.proven_ms or 0
     everything = by_interval(world.tapes[symbol].trades, interval)
     known = by_interval(_known(world.tapes[symbol].trades, next_id, state.gaps), interval)
     for open_time in sorted({*bars, *known}):
@@ -113,7 +149,7 @@ def _check(
             continue
         full = everything.get(open_time, [])
         # What comes after the last trade that was seen nobody can miss yet, or ever without REST.
-        if not is_end or world.schedule.is_rest_forbidden:
+        if not is_end or not world.schedule.is_provable:
             full = [trade for trade in full if trade.trade_id < next_id]
         if not full or (open_time >= begin and not trades):
             yield f"{where}: a bar of nothing: {bar}"
@@ -122,17 +158,19 @@ def _check(
             yield f"{where}: {wrong} with {ids}, all: {ranges(t.trade_id for t in full)}"
         touching = [gap for gap in state.gaps if gap.touches(bar.open_time_ms, bar.interval_ms)]
         if not (touching and keeps_complete_bars):
-            proven = proven if open_time >= begin else 0
-            yield from _check_completeness(where, bar, full, touching, proven)
+            yield from _check_completeness(where, bar, full, touching, span)
 
 
 def _check_completeness(
-    where: str, bar: Bar, full: Sequence[Trade], touching: Sequence[Gap], proven: int
+    where: str, bar: Bar, full: Sequence[Trade], touching: Sequence[Gap], span: tuple[int, int]
 ) -> Iterator[str]:
+    since, proven = span
     if bar.is_complete:
         if full and (wrong := differences(bar, list(full))):
             yield f"{where}: complete, but {wrong}"
-    elif not touching and bar.is_closed and bar.end_time_ms <= proven:
+        if bar.end_time_ms > proven:
+            yield f"{where}: complete, but proven only up to {proven - START_MS} ms"
+    elif not touching and bar.is_closed and since <= bar.open_time_ms and bar.end_time_ms <= proven:
         yield f"{where}: incomplete without a gap on record, though proven"
 
 
@@ -200,7 +238,7 @@ def _truth(
     calm_from = START_MS + world.schedule.phase + last_fault + _CALM_AFTER_MS
     promised_from = max(calm_from, world.begins.get(symbol, 0))  # no word may have come before
     trades = world.trades[symbol]
-    if world.schedule.is_rest_forbidden:  # the last trades may be lost, and nobody the wiser
+    if not world.schedule.is_provable:  # the last trades may be lost, and nobody the wiser
         next_id = max(state.next_id or 0 for state in writers)
         trades = [each for each in trades if each.trade_id < next_id or each.trade_id >= WIPED_IDS]
     full = by_interval(trades, interval)

@@ -21,17 +21,17 @@ from bintrades.exchange.binance.budget import Budget
 from bintrades.exchange.binance.exchange import BinanceExchange
 from bintrades.exchange.binance.markets import MARKETS
 from bintrades.exchange.events import Connected, Disconnected, Event, Payloads
-from bintrades.journal.writer import Journal
 from bintrades.pipeline.inbox import Inbox
 from bintrades.util.runtime import Runtime
 from tests.simulation.network import SimulatedNetwork
+from tests.simulation.watch import WatchedJournal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from bintrades.exchange.binance.feed.reader import Reader
     from bintrades.exchange.binance.market import Market
-    from bintrades.model import GapSet
+    from bintrades.model import GapSet, Trade
     from bintrades.stores.store import Store
     from tests.simulation.schedule import Schedule
     from tests.simulation.stores import FaultyStore, OtherClient
@@ -164,8 +164,6 @@ class SteppedCollector(Collector):
     ) -> None:
         schedule, clock = world.schedule, world.clock
         self.world = world
-        self.unseen = set(schedule.symbols)  # of which no trade was handled yet
-        self.first_times: dict[str, int] = {}
         self.network = SimulatedNetwork(world)
         self._stores = stores
         self._readers: list[Reader] = []  # in the order of their last steps
@@ -173,14 +171,7 @@ class SteppedCollector(Collector):
         self._not_before: dict[str, int] = {}  # the next step of a reader or a delivery
         self._asks_at = 0
         self._looks_at = 0
-        self.journal = Journal(
-            path,
-            exchange="binance",
-            market="spot",
-            stream="trade",
-            interval_ms=schedule.interval,
-            mark_every_ms=500,
-        )
+        self.journal = WatchedJournal(world, path, interval_ms=schedule.interval)
         banned_for = self.journal.get_ban().left_ms(clock.utc())
         self.budget = Budget(schedule.weight_per_minute, _SHARE, banned_for, clock.now())
         self._arrivals = WorldInbox(world)
@@ -236,15 +227,45 @@ class SteppedCollector(Collector):
     @property
     def waiting(self) -> str:
         """What waits anywhere, or is remembered for nothing; most often empty."""
+        assert self.backfill is not None
+        backfill, is_provable = self.backfill, self.world.schedule.is_provable
+        is_idle = backfill.is_idle if is_provable else backfill._backfill._plan.is_empty
         found = {
             "inbox": self.inbox.qsize() + self._arrivals.under_way,
-            "backfill": self.backfill is not None and not self.backfill.is_idle,
+            "backfill": not is_idle,
             "open bars": self.aggregator.open_bar_count,
-            "symbols to prove": self.aggregator.unproven_count,
+            "symbols to prove": self.aggregator.unproven_count if is_provable else 0,
+            "proofs to write": self._unwritten_proofs if is_provable else 0,
             "bars": self.aggregator.waiting_bar_count or self.ingest.waiting_bars,
             "stores": [each.last_error for each in self.deliveries if each.last_error],
         }
         return ", ".join(f"{name}: {value}" for name, value in found.items() if value)
+
+    @property
+    def _unwritten_proofs(self) -> int:
+        """How many symbols have closed bars that the journal does not know to be proven."""
+        interval = self.world.schedule.interval
+        return sum(
+            1
+            for each in self.journal.checkpoints.values()
+            if each.closed_through is not None and not each.proves(each.closed_through + interval)
+        )
+
+    def proofs(self) -> dict[str, tuple[int | None, int | None]]:
+        """Return until when and since when the trades of each symbol are known, as was written."""
+        return {
+            symbol: (each.proven_ms, each.covered_since_ms)
+            for symbol, each in self.journal.checkpoints.items()
+        }
+
+    def has_had(self, trade: Trade) -> bool:
+        """Whether *trade* was counted."""
+        state = self.aggregator.series[trade.symbol]._ledger.state
+        return (
+            state is not None
+            and trade.trade_id < (state.next_id or 0)
+            and not any(gap.first_id <= trade.trade_id <= gap.last_id for gap in state.gaps)
+        )
 
     def notify_deliveries(self) -> None:
         """Have the stores given what was committed just now, but not all at once."""
@@ -298,11 +319,6 @@ class SteppedCollector(Collector):
 
     def _handle_next(self) -> None:
         event = self.inbox.get_nowait()
-        if self.unseen and isinstance(event, Payloads):
-            for trade in self.world.market.decode(event.batch).trades:
-                if trade.symbol in self.unseen:
-                    self.unseen.remove(trade.symbol)
-                    self.first_times[trade.symbol] = trade.time
         self.ingest.handle(event)
         self.world.seam()
 

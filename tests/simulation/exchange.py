@@ -59,6 +59,8 @@ class Connection:
             self._cut()
         if self.closes_at is not None and now >= self.closes_at:
             self._cut()
+        if self._faults.active("stream", "outage", self.copy):
+            self._cut()
         if self._is_half_open or self._faults.active("stream", "stall", self.copy):
             return None
         arrived = bytearray()

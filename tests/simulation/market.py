@@ -32,6 +32,7 @@ _PACES = (
 WIPED_IDS = 2**41
 """Of a market that is wiped all trades of before have higher ids, and those of after lower ones."""
 
+_QUIET = (9_000, 25_000, 70_000)  # a trade now and then
 _CALM = (2_000, 5_000, 9_000)  # after the faults
 
 
@@ -101,8 +102,12 @@ def _trades(symbol: str, schedule: Schedule, start: int, end: int, rng: Random) 
     pace = rng.choice(_PACES)
     is_buyer_maker = False
     calm = START_MS + schedule.phase + schedule.faults_end
+    if symbol in schedule.silent_symbols:
+        return
     while time < end:
-        if time > calm:
+        if symbol in schedule.quiet_symbols:
+            pace = _QUIET
+        elif time > calm:
             pace = _CALM
         elif rng.random() < 0.05:
             pace = rng.choice(_PACES)

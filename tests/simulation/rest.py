@@ -10,10 +10,8 @@ from itertools import filterfalse, islice
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
-from bintrades.core.newest_ids import NEWEST_WITHIN_MS
-
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from random import Random
 
     from bintrades.exchange.binance.market import Endpoint, Market
@@ -22,11 +20,15 @@ if TYPE_CHECKING:
     from tests.simulation.faults import Faults
     from tests.simulation.market import Aggregate, Tape
 
-_LONGEST_TICKER_LAG_MS = 3_000
 _LAG_MS = 30  # the database is always a little behind the streams
 _BAN_MS = 120_000
 _PATCHES = 3  # one trade in so many is late in a patchy database
 _LEFT_OUT = 7  # ids in a row
+TICKER = "/api/v3/ticker/24hr"
+_DAY_MS = 86_400_000
+_TICKER_WEIGHTS = ((20, 2), (100, 40))  # of up to so many symbols that are named
+_TICKER_WEIGHT = 80  # of more, and of all
+_TICKER_LAG_MS = 300  # at most, as long as all is well
 _GARBAGE = (b"", b"<html>", b"{}", b"[[1]]", b'[{"id":"x"}]', b'[{"a":1}]')
 
 
@@ -45,7 +47,7 @@ class Answer:
 
 
 class Rest:
-    """Answers historicalTrades and aggTrades from the tapes, and counts weight as Binance does."""
+    """Answers from the tapes, and counts weight as Binance does."""
 
     def __init__(
         self,
@@ -56,7 +58,9 @@ class Rest:
         rng: Random,
         *,
         is_forbidden: bool,
+        has_ticker: bool = True,
         note: Callable[[str], None],
+        shows_stale: Callable[[Mapping[str, int]], bool],
         is_shared: bool = False,
     ) -> None:
         self.request_count = 0
@@ -65,16 +69,14 @@ class Rest:
         self._market = market
         self._endpoints = {
             endpoint.path: endpoint
-            for endpoint in (
-                market.historical_trades,
-                market.aggregate_trades,
-                market.newest_ids,
-            )
+            for endpoint in (market.historical_trades, market.aggregate_trades)
         }
         self._clock = clock
         self._faults = faults
         self._rng = rng
         self._is_forbidden = is_forbidden
+        self._has_ticker = has_ticker
+        self._shows_stale = shows_stale  # whether the collector can see that such ids are old ones
         self._note = note
         self._is_shared = is_shared  # by another collector, which is refused without the other
         self._minute = 0
@@ -95,35 +97,39 @@ class Rest:
         """Answer a request as the exchange does. Raises OSError where there is no answer."""
         self.request_count += 1
         parts = urlsplit(target)
-        endpoint = self._endpoints[parts.path]
         params = dict(parse_qsl(parts.query))
-        answer = self._answer(endpoint, params)
+        if parts.path == TICKER:
+            answer = self._answer(_ticker_weight(params), lambda: self._ticker(params))
+        else:
+            endpoint = self._endpoints[parts.path]
+            answer = self._answer(endpoint.weight, lambda: (200, self._body(endpoint, params)))
         said = answer.body[:400].decode(errors="replace")
         self._note(f"REST {parts.path.rpartition('/')[2]} {params}: {answer.status} {said}")
         return answer
 
-    def _answer(self, endpoint: Endpoint, params: Mapping[str, str]) -> Answer:
-        self._count(endpoint)
+    def _answer(self, weight: int, answer: Callable[[], tuple[int, bytes]]) -> Answer:
+        self._count(weight)
         headers = {
             "X-MBX-USED-WEIGHT-1M": str(self._weight),
             "Date": formatdate(self._clock.exchange() // 1000, usegmt=True),
         }
         refusal = self._refusal()
         if refusal is None:
-            return Answer(200, headers, self._body(endpoint, params))
+            status, body = answer()
+            return Answer(status, headers, body)
         status, retry_after = refusal
         if retry_after is not None:
             headers["Retry-After"] = str(retry_after)
         return Answer(status, headers, b"{}")
 
-    def _count(self, endpoint: Endpoint) -> None:
+    def _count(self, weight: int) -> None:
         now = self._clock.now()
         if now < self.blocked_until and not self._is_shared:
             raise AssertionError(f"asked {self.blocked_until - now} ms before the refusal ends")
         minute = self._clock.exchange() // 60_000
         if minute != self._minute:
             self._minute, self._weight = minute, 0
-        self._weight += endpoint.weight
+        self._weight += weight
 
     def _refusal(self) -> tuple[int, int | None] | None:
         """Return the status of a refusal, and after how many seconds to come back, if it says so.
@@ -153,8 +159,6 @@ class Rest:
     def _body(self, endpoint: Endpoint, params: Mapping[str, str]) -> bytes:
         if self._faults.strikes("rest", "garbage"):
             return self._rng.choice(_GARBAGE)
-        if endpoint is self._market.newest_ids:
-            return self._newest_ids(params)
         tape = self._tapes[str(params["symbol"])]
         lag = self._faults.active("rest", "lag")
         visible = self._clock.exchange() - (int(lag.amount) if lag else _LAG_MS)
@@ -176,22 +180,42 @@ class Rest:
             rows = rows[: self._rng.randrange(len(rows))]
         return json.dumps(rows).encode()
 
-    def _newest_ids(self, params: Mapping[str, str]) -> bytes:
-        """Answer with the newest trades of a moment ago, out of the exchange's memory."""
-        lagging = self._faults.active("rest", "lagging ticker")
-        lag = lagging.amount if lagging else self._rng.choice([0, 0, 300, _LONGEST_TICKER_LAG_MS])
-        seen_until = self._clock.exchange() - lag
-        names = json.loads(params["symbols"]) if "symbols" in params else list(self._tapes)
-        rows = []
-        for name in names:
-            tape = self._tapes[name]
-            end = bisect_left(tape.trades, seen_until, key=lambda trade: trade.event_time)
-            newest = tape.trades[end - 1] if end else None
-            if newest is not None and newest.time < seen_until - NEWEST_WITHIN_MS:
-                newest = None
-            last_id = -1 if newest is None else newest.trade_id
-            rows.append({"symbol": name, "firstId": last_id, "lastId": last_id})
-        return json.dumps(rows).encode()
+    def _ticker(self, params: Mapping[str, str]) -> tuple[int, bytes]:
+        """Return status and body of the 24-hour ticker: from memory, and so never patchy."""
+        if not self._has_ticker:
+            return 404, b"<html>"
+        if self._faults.strikes("rest", "garbage"):
+            return 200, self._rng.choice(_GARBAGE)
+        symbols = json.loads(params["symbols"]) if "symbols" in params else [*self._tapes]
+        if not self._tapes.keys() >= set(symbols):
+            return 400, b'{"code":-1121,"msg":"Invalid symbol."}'
+        kept = [each for each in symbols if not self._faults.strikes("rest", "ticker rows")]
+        now = self._clock.exchange()
+        lagging = self._faults.active("rest", "ticker lag")
+        until = now - self._rng.randint(0, int(lagging.amount) if lagging else _TICKER_LAG_MS)
+        stale = self._faults.active("rest", "stale ticker")
+        if stale is not None and self._shows_stale(self._newest_ids(kept, now - stale.amount)):
+            until = now - int(stale.amount)
+        rows = [self._ticker_row(symbol, until) for symbol in kept]
+        if "symbols" not in params:
+            rows.append({"symbol": "FOREIGNUSDT", "firstId": 1, "lastId": 7, "count": 7})
+        return 200, json.dumps(rows, ensure_ascii=False).encode()
+
+    def _newest_ids(self, symbols: Iterable[str], until: float) -> dict[str, int]:
+        return {symbol: self._ticker_row(symbol, until)["lastId"] for symbol in symbols}
+
+    def _ticker_row(self, symbol: str, until: float) -> dict[str, Any]:
+        """Return the row of *symbol* as it was at *until*, in the format of type MINI."""
+        trades = self._tapes[symbol].trades
+        end = bisect_left(trades, until, key=lambda trade: trade.event_time)
+        start = bisect_left(trades, until - _DAY_MS, key=lambda trade: trade.event_time)
+        if start == end:
+            ids = {"firstId": -1, "lastId": -1, "count": 0}
+        else:
+            first, last = trades[start], trades[end - 1]
+            count = last.trade_id - first.trade_id + 1
+            ids = {"firstId": first.trade_id, "lastId": last.trade_id, "count": count}
+        return {"symbol": symbol, "closeTime": int(until), **ids}
 
     def _is_visible(self, trade: Trade) -> bool:
         """Whether *trade* is there yet: some come into the database later than their neighbours."""
@@ -227,6 +251,14 @@ class Rest:
         else:
             first = max(0, last - limit)
         return tape.aggregates[first : min(last, first + limit)]
+
+
+def _ticker_weight(params: Mapping[str, str]) -> int:
+    """Return what the ticker costs: for the symbols that are named, or for all."""
+    if "symbols" in params:
+        count = len(json.loads(params["symbols"]))
+        return next((weight for most, weight in _TICKER_WEIGHTS if count <= most), _TICKER_WEIGHT)
+    return _TICKER_WEIGHT
 
 
 def _trade_row(trade: Trade) -> dict[str, Any]:

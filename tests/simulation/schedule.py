@@ -17,6 +17,9 @@ _NOTICES_DEAD_STREAMS_MS = 130_000
 _LINGER_MS = 15_000
 _MINUTES_MS = 540_000  # less than the time in which an absence must be said again
 _PLAUSIBLE_SHARE = 0.3
+_NO_TICKER_SHARE = 0.05
+_TICKER_SHARE = 0.4  # of each of its faults
+_FOR_EVER_MS = 10**12
 _REST_SHARE = 0.6  # of the worlds that have trouble with REST for certain
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "SHIBUSDT", "币安人生USDT")
@@ -50,6 +53,13 @@ PLAUSIBLE_FAULTS = {
     "left out": (500, 540_000),  # until historicalTrades has ids that aggTrades has
 }
 """Answers that are wrong and look right, for some worlds, besides all else that they have."""
+
+TICKER_FAULTS = {
+    "ticker lag": (300, 3_000),  # milliseconds until a trade is in it, at most
+    "stale ticker": (8_000, 300_000),  # how old it is, where the collector can see that it is
+    "ticker rows": (0.1, 1.0),  # rows that are left out, by chance
+}
+"""What goes wrong with the 24-hour ticker, besides what does with all of REST."""
 
 STORE_FAULTS = {
     "fail": (0.2, 1.0),
@@ -118,7 +128,15 @@ class Schedule:
     faults_end: int
     trading_ends: int
     is_rest_forbidden: bool  # 451, for ever
+    has_ticker: bool  # else 404, as on hosts without it
     faults: tuple[Fault, ...]
+    quiet_symbols: tuple[str, ...] = ()  # which trade now and then
+    silent_symbols: tuple[str, ...] = ()  # which never trade
+
+    @property
+    def is_provable(self) -> bool:
+        """Whether the exchange ever says which trades are the newest."""
+        return self.has_ticker and not self.is_rest_forbidden
 
     def lines(self) -> Iterator[str]:
         """Yield the schedule as text."""
@@ -161,7 +179,13 @@ def make_schedule(seed: int, rng: Random) -> Schedule:
         # A market that falls silent altogether could not be told from dead streams.
         trading_ends=faults_end + (_NOTICES_DEAD_STREAMS_MS if is_muted else 20_000),
         is_rest_forbidden=rng.random() < 0.04,
-        faults=tuple(sorted([*faults, *_plausible(seed, faults_end)], key=_since)),
+        has_ticker=Random(f"no ticker {seed}").random() >= _NO_TICKER_SHARE,
+        faults=tuple(
+            sorted(
+                [*faults, *_plausible(seed, faults_end), *_of_ticker(seed, faults_end)],
+                key=_since,
+            )
+        ),
     )
 
 
@@ -188,6 +212,16 @@ def _plausible(seed: int, end: int) -> Iterator[Fault]:
         amount = rng.uniform(*PLAUSIBLE_FAULTS[kind])
         since = rng.randrange(end)
         yield Fault("rest", kind, since, since + rng.choice([25_000, _MINUTES_MS]), amount)
+
+
+def _of_ticker(seed: int, end: int) -> Iterator[Fault]:
+    """Draw what goes wrong with the ticker, apart from the rest as well. Lag lasts for ever."""
+    rng = Random(f"ticker {seed}")
+    for kind, bounds in TICKER_FAULTS.items():
+        if rng.random() < _TICKER_SHARE:
+            since = rng.randrange(end)
+            lasts = _FOR_EVER_MS if kind == "ticker lag" else rng.choice([10_000, 60_000, 300_000])
+            yield Fault("rest", kind, since, since + lasts, rng.uniform(*bounds))
 
 
 def _since(fault: Fault) -> int:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from bintrades.model import Bar
     from tests.simulation.clock import Clock
     from tests.simulation.faults import Faults
+    from tests.simulation.watch import Watch
 
 
 class FaultyStore:
@@ -31,6 +32,7 @@ class FaultyStore:
         rng: Random,
         seam: Callable[[], None],
         clock: Clock,
+        watch: Watch,
         *,
         is_harsh: bool,
     ) -> None:
@@ -43,6 +45,7 @@ class FaultyStore:
         self._seam = seam
         self._is_open = False
         self._clock = clock
+        self._watch = watch
         self._is_harsh = is_harsh
         self._replaced: list[tuple[int, Key, Bar | None]] = []  # when, and what was there before
 
@@ -67,6 +70,7 @@ class FaultyStore:
 
     def write(self, bars: Sequence[Bar]) -> None:
         """Keep *bars*, or some of them, or none, and say so, or not."""
+        self._watch.look_at(bars, self.name)
         self._seam()
         if not self._is_open or not bars:
             self.errors.append(f"{len(bars)} bars for a store that is open: {self._is_open}")
@@ -134,5 +138,6 @@ class OtherClient:
 
     def write(self, bars: Sequence[Bar]) -> None:
         """Keep *bars*."""
+        self._store._watch.look_at(bars, self.name)
         for bar in bars:
             self._store.keep(bar)

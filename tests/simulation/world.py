@@ -8,6 +8,7 @@ import random
 import shutil
 import tempfile
 import traceback
+from bisect import bisect_left
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ from tests.simulation.checks import (
     IN_THE_END,
     check_journal,
     check_past_gaps,
+    check_proof,
     check_store,
     check_truth,
 )
@@ -36,19 +38,26 @@ from tests.simulation.harsh import (
     spoil_page,
     tear_write,
 )
-from tests.simulation.market import Tape
+from tests.simulation.market import WIPED_IDS, Tape
+from tests.simulation.quiet import made_quiet
 from tests.simulation.rest import Rest
 from tests.simulation.schedule import START_MS, Schedule, make_schedule
 from tests.simulation.stores import FaultyStore, OtherClient
+from tests.simulation.watch import Watch
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bintrades.core.ledger import LedgerState
     from bintrades.model import GapSet
 
 _REST_WITHIN_MS = 90 * 60_000
 _SOON_MS = 60_000
 _FORBIDDEN_MS = 150_000  # how long a world without REST goes on after its faults
+_UNPROVEN_MS = 15 * 60_000  # and one in which nobody says which trades are the newest
 _LONG_MS = 60_000
-_CONNECTS_WITHIN_MS = 10_000
+_ANSWERED_WITHIN_MS = 5_000  # by REST
+_SHOWN_WITHIN_MS, _SHOWN_AFTER_MS = 59_000, 6_000  # what a ticker must have, a second allowed for
 
 _DAMAGES = {"page": spoil_page, "torn": tear_write, "rows": forget_rows}
 
@@ -86,8 +95,10 @@ class World:
     def __init__(self, seed: int, folder: Path, *, is_traced: bool = False) -> None:
         self.rng = random.Random(seed)
         self.schedule: Schedule = make_schedule(seed, self.rng)
+        self.harshness = make_harshness(self.schedule)
+        if self.harshness.wiped_at is None:  # which trades alone can show
+            self.schedule = made_quiet(self.schedule)
         schedule = self.schedule
-        self.harshness = make_harshness(schedule)
         self._harsh_rng = random.Random(f"harsh accidents {seed}")
         lines = [*schedule.lines(), *(self.harshness.lines() if self.is_harsh else ())]
         self.trace: list[str] | None = lines if is_traced else None
@@ -118,12 +129,23 @@ class World:
             self.faults,
             self.rng,
             is_forbidden=schedule.is_rest_forbidden,
+            has_ticker=schedule.has_ticker,
             note=self.note,
+            shows_stale=self.shows_stale,
             is_shared=self.harshness.second is not None,
         )
+        self.unseen_at_wipe: set[str] = set()  # of which no trade of before was ever seen
+        self.unseen_by_any: set[str] = set()  # the second collector included
+        self.watch = Watch(self)
         self.stores = [
             FaultyStore(
-                number, self.faults, self.rng, self.seam, self.clock, is_harsh=self.is_harsh
+                number,
+                self.faults,
+                self.rng,
+                self.seam,
+                self.clock,
+                self.watch,
+                is_harsh=self.is_harsh,
             )
             for number in range(schedule.stores)
         ]
@@ -132,13 +154,12 @@ class World:
         self._path = folder / "journal-0"
         self._collector: SteppedCollector | None = None
         self._starts_at = 0
-        self._listens_from = 0
         self._seams_left = -1  # until the process is killed inside of what it does
         self._struck: set[int] = set()  # process faults that have happened
         self._page_limit = False
         self._second: SteppedCollector | None = None
         self._is_wiped = False
-        self.unseen_at_wipe: set[str] = set()  # of which no trade of before was ever seen
+        self._proofs: dict[str, tuple[int | None, int | None]] = {}  # when the last process ended
         self._rollbacks = sorted(self.harshness.rollbacks)
         self._damages = list(self.harshness.damages)
 
@@ -151,6 +172,15 @@ class World:
     def is_calm(self) -> bool:
         """Whether nothing goes wrong any more."""
         return self.clock.elapsed > self.schedule.faults_end
+
+    def has_missed_wipe(self, symbol: str) -> bool:
+        """Whether a collector still waits for ids of before a wipe, which too few trades show."""
+        collectors = [each for each in (self._collector, self._second) if each is not None]
+        return self._is_wiped and any(
+            (state.next_id or 0) > WIPED_IDS
+            for each in collectors
+            if (state := ledgers_of(each.journal).get(symbol)) is not None
+        )
 
     def note(self, text: str) -> None:
         """Remember what happened, for whoever reads the schedule of a failure."""
@@ -183,6 +213,32 @@ class World:
             )
             self.note(f"{gaps.symbol} lacks {text or 'nothing'}")
 
+    def shows_stale(self, ids: Mapping[str, int]) -> bool:
+        """Whether every collector can see that *ids* of a ticker are old ones.
+
+        That they lack the newest trade that it has had of a symbol, which is of the last minute,
+        but no longer on its way, and stays the newest while the answer is.
+        """
+        collectors = [each for each in (self._collector, self._second) if each is not None]
+        return all(
+            any(self._shows_stale(collector, symbol, ids[symbol]) for symbol in ids)
+            for collector in collectors
+        )
+
+    def _shows_stale(self, collector: SteppedCollector, symbol: str, newest_id: int) -> bool:
+        now = self.clock.exchange()
+        trades = self.trades[symbol]
+        place = bisect_left(trades, now, key=lambda trade: trade.event_time)
+        if place < len(trades) and trades[place].event_time < now + _ANSWERED_WITHIN_MS:
+            return False
+        newest = next(filter(collector.has_had, reversed(trades[:place])), None)
+        return (
+            newest is not None
+            and newest.trade_id > newest_id
+            and newest.time >= self.begins.get(symbol, now)
+            and now - _SHOWN_WITHIN_MS < newest.time < now - _SHOWN_AFTER_MS
+        )
+
     def run(self) -> None:
         """Live until rest; raises AssertionError for what must not be."""
         self._live_until_rest()
@@ -192,13 +248,13 @@ class World:
         schedule = self.schedule
         calm = max(schedule.faults_end, schedule.trading_ends)
         deadline = calm + _REST_WITHIN_MS
-        if schedule.is_rest_forbidden:
-            deadline = calm + _FORBIDDEN_MS
+        if not schedule.is_provable:
+            deadline = calm + (_FORBIDDEN_MS if schedule.is_rest_forbidden else _UNPROVEN_MS)
         while not (self.clock.elapsed > calm and not self._unrest()):
             if blocked := self._blocked_for():
                 deadline = max(deadline, self.clock.elapsed + blocked + _REST_WITHIN_MS)
             if self.clock.elapsed > deadline:
-                if schedule.is_rest_forbidden or self.harshness.wiped_at is not None:
+                if not schedule.is_provable or self.harshness.wiped_at is not None:
                     break  # nobody can say any more what was lost
                 self.errors.append(f"it does not come to rest: {self._unrest()}")
                 break
@@ -241,12 +297,8 @@ class World:
         wiped_at = self.harshness.wiped_at
         if wiped_at is not None and elapsed >= wiped_at and not self._is_wiped:
             self._is_wiped = True
-            seen = ledgers_of(self._collector.journal) if self._collector else {}
-            self.unseen_at_wipe = {
-                symbol
-                for symbol in self.schedule.symbols
-                if symbol not in seen or seen[symbol].next_id is None
-            }
+            self.unseen_at_wipe = self._unseen_by(self._collector)
+            self.unseen_by_any = self.unseen_at_wipe | self._unseen_by(self._second)
             self.note("the exchange forgets everything and begins its ids anew")
             self.rest.serve(list(self.tapes.values()))
         while self._rollbacks and self._rollbacks[0][0] <= elapsed:
@@ -256,6 +308,15 @@ class World:
         while self._damages and self._damages[0][0] <= elapsed and self._collector is not None:
             self._damage(self._damages.pop(0)[1])
         self._step_second()
+
+    def _unseen_by(self, collector: SteppedCollector | None) -> set[str]:
+        """Return the symbols of which *collector* has never seen a trade."""
+        seen = ledgers_of(collector.journal) if collector is not None else {}
+        return {
+            symbol
+            for symbol in self.schedule.symbols
+            if symbol not in seen or not _has_trades(seen[symbol])
+        }
 
     def _damage(self, kind: str) -> None:
         """Spoil the journal's file: while it is in use, or after a kill."""
@@ -299,9 +360,10 @@ class World:
 
     def _start(self) -> None:
         self.note("the collector starts")
-        self._listens_from = self.clock.exchange() + _CONNECTS_WITHIN_MS
         self._collector = SteppedCollector(self, self._path, self.stores)
         if not self.is_harsh:
+            if self._collector.proofs() != self._proofs:
+                self.errors.append(f"proven: {self._proofs}, now {self._collector.proofs()}")
             self.errors += check_journal(self, JournalReader(self._path), "after the start")
 
     def _strike(self) -> None:
@@ -364,6 +426,7 @@ class World:
 
     def _forget_process(self) -> None:
         assert self._collector is not None
+        self._proofs = self._collector.proofs()
         connections = self._collector.network.connections
         self._collector = None
         self._page_limit = False
@@ -377,7 +440,7 @@ class World:
         for symbol, checkpoint in self._collector.journal.checkpoints.items():
             if symbol not in self.begins and checkpoint.ledger.next_id is not None:
                 time = checkpoint.covered_since_ms or checkpoint.ledger.last_time or 0
-                self.begins[symbol] = time + -time % self.schedule.interval
+                self.begins[symbol] = time - time % self.schedule.interval
 
     def _unrest(self) -> str:
         """Return what is still to come; nothing when the world is at rest."""
@@ -395,18 +458,13 @@ class World:
         ledgers = ledgers_of(collector.journal)
         for symbol, tape in self.tapes.items():
             state = ledgers.get(symbol)
-            heard_from = min(collector.first_times.values(), default=self.clock.exchange())
-            if state is None and tape.trades[-1].time < max(heard_from, self._listens_from):
-                continue  # there was nobody, or no word of any trade, to begin with
-            if state and state.next_id is None and not collector.first_times:
-                continue  # no word of any trade has come since the start
-            wanted_since = 0 if state is None else state.last_time or 0
-            if state and state.next_id is None and tape.trades[-1].time < wanted_since:
-                continue  # nor any trade since
-            if state is None or state.next_id is None or state.next_id <= tape.ids[-1]:
-                return f"{symbol}: trades up to {tape.ids[-1]}, {state}"
-            if any(not gap.is_abandoned for gap in state.gaps):
+            if state and any(not gap.is_abandoned for gap in state.gaps):
                 return f"{symbol}: {state}"
+            # Without the exchange's word nobody can tell that the last trades are missing.
+            if tape.ids and self.schedule.is_provable:
+                next_id = state.next_id if state else None
+                if next_id is None or next_id <= tape.ids[-1]:
+                    return f"{symbol}: trades up to {tape.ids[-1]}, {state}"
         return ""
 
     def _end(self) -> None:
@@ -445,8 +503,16 @@ class World:
             return
         self.errors += check_journal(self, reader, IN_THE_END)
         self.errors += check_past_gaps(self, reader)
+        self.errors += check_proof(self)
         for store in self.stores:
             self.errors += check_store(self, reader, store)
+
+
+def _has_trades(state: LedgerState) -> bool:
+    """Whether a trade was ever seen, and not only said to exist."""
+    if state.next_id is None:
+        return False
+    return not any(gap.is_start and gap.last_id == state.next_id - 1 for gap in state.gaps)
 
 
 def simulate(seed: int, *, is_traced: bool = False) -> Outcome:

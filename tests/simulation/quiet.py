@@ -1,0 +1,70 @@
+"""What the quiet worlds have besides: symbols that hardly trade, and markets that end in an outage.
+
+They are drawn apart from the rest of the world, as what harsh worlds have. Here nothing but the
+exchange's own word can show that no trade is missing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from random import Random
+from typing import TYPE_CHECKING
+
+from tests.simulation.schedule import Fault
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.simulation.schedule import Schedule
+
+_SHARE = 0.5  # of all worlds
+_OUTAGE_MS = 12_000
+_STALL_MS = 12_000
+_LONG_MS = 60_000  # in which a quiet symbol trades a few times
+
+
+def made_quiet(schedule: Schedule) -> Schedule:
+    """Return *schedule*, or what becomes of it in a quiet world."""
+    rng = Random(f"quiet {schedule.seed}")
+    if rng.random() >= _SHARE:
+        return schedule
+    kinds = rng.sample(["quiet", "ends", "stall", "process"], rng.choice([1, 2, 3, 4]))
+    faults = [*schedule.faults]
+    quiet: list[str] = []
+    silent: list[str] = []
+    ends = schedule.trading_ends
+    faults_end = schedule.faults_end
+    if "quiet" in kinds:
+        for symbol in rng.sample(schedule.symbols, rng.randint(1, len(schedule.symbols))):
+            (quiet if rng.random() < 0.7 else silent).append(symbol)
+        ends += _LONG_MS
+    if "stall" in kinds:
+        since = rng.randrange(faults_end)
+        lasts = rng.randint(1_000, _STALL_MS)
+        faults.append(Fault("stream", "stall", since, since + lasts, target=rng.choice([None, 1])))
+        faults_end = max(faults_end, since + lasts)
+    if "ends" in kinds:
+        since = rng.randrange(1_000, faults_end + 1_000)
+        until = since + rng.randint(2_000, _OUTAGE_MS)
+        faults += _outage(since, until)
+        ends = rng.randrange(since, until)
+        faults_end = max(faults_end, until)
+    if "process" in kinds:
+        for _ in range(rng.choice([1, 2])):
+            since = rng.randrange(1_000, max(ends, faults_end) + 20_000)
+            kind = rng.choice(["stop", "kill"])
+            faults.append(Fault("process", kind, since, since + rng.choice([100, 3_000, 20_000])))
+    return replace(
+        schedule,
+        faults=tuple(sorted(faults, key=lambda fault: fault.since)),
+        faults_end=faults_end,
+        trading_ends=ends,
+        quiet_symbols=tuple(quiet),
+        silent_symbols=tuple(silent),
+    )
+
+
+def _outage(since: int, until: int) -> Iterator[Fault]:
+    """Yield what it takes that nothing comes through: all connections end, and none can be made."""
+    yield Fault("stream", "outage", since, until)
+    yield Fault("stream", "refuse", since, until)
