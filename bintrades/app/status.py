@@ -8,6 +8,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
+from bintrades.app.coverage import coverage_figures
 from bintrades.app.health import RESPONDING, CollectorState, is_status_of, problems, state_of
 from bintrades.errors import JournalError
 from bintrades.journal.lock import holder, is_in_use
@@ -69,6 +70,7 @@ def read_status(journal: Path, stores: Sequence[str]) -> dict[str, Any]:
         "problems": problems(state, figures, waiting, now, taken_ms=process[1]),
         "journal": _journal_figures(reader, journal),
         "gaps": {**_gap_figures(reader), "symbols": reader.symbols_with_gaps()},
+        "coverage": coverage_figures(reader),
         "audit": _audit_figures(reader),
         "stores": of_stores,
         "is_running": state in RESPONDING,

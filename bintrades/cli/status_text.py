@@ -34,6 +34,8 @@ def _lines(status: dict[str, Any]) -> list[str]:
         f"gaps        {gaps['open']} open, {gaps['repaired']} repaired, {gaps['absent']} absent,"
         f" {gaps['abandoned']} abandoned{_format_late(gaps)} (`bintrades gaps` lists them)",
     ]
+    if status["coverage"]["until"]:
+        lines.append(f"coverage    {_format_coverage(status['coverage'])}")
     if audit["verified_minutes"] or any(audit["differences"].values()):
         lines.append(f"audit       {_format_audit(audit)}")
     if journal["wal_bytes"] > WAL_LIMIT:
@@ -129,6 +131,23 @@ def _format_audit(audit: dict[str, Any]) -> str:
         f"{audit['verified_minutes']} minutes equal the exchange's klines; differences:"
         f" {found['open']} open, {found['repaired']} repaired, {found['stays']} stay"
     )
+
+
+def _format_coverage(coverage: dict[str, Any]) -> str:
+    shares = (f"{_percent(coverage[each]['share'])} of the last {each}" for each in ("hour", "day"))
+    text = f"{', '.join(shares)} before {_moment(coverage['until'])} UTC"
+    if worst := coverage["day"]["worst"]:
+        least = (f"{each['symbol']} {_percent(each['share'])}" for each in worst[:3])
+        text += f"; least of the day: {', '.join(least)}"
+    if count := coverage["unproven_symbols"]:
+        text += f"; {count} symbols left out, of which nothing is proven for a day"
+    return text
+
+
+def _percent(share: float) -> str:
+    """Return a share of whole millionths, rounded down: 100 % is all of it."""
+    hundredths = round(share * 1_000_000) // 100
+    return f"{hundredths // 100}.{hundredths % 100:02} %"
 
 
 def _format_late(gaps: dict[str, int]) -> str:

@@ -1,0 +1,103 @@
+"""Which share of the last hour and day the status says is covered."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from bintrades.app.coverage import BEHIND_MS, coverage_figures
+from bintrades.app.status import read_status
+from bintrades.cli.status_text import format_status
+from bintrades.core.ledger import LedgerState
+from bintrades.core.write_batch import Checkpoint, WriteBatch
+from bintrades.journal.reader import JournalReader
+from bintrades.model import Gap, GapCause, utc
+from bintrades.testing.bars import OPEN_TIME_MS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from bintrades.journal.writer import Journal
+
+HOUR, DAY = 3_600_000, 86_400_000
+UNTIL = OPEN_TIME_MS + 10 * DAY
+NEWEST = UNTIL + BEHIND_MS
+
+
+def gap(since: int, until: int, first_id: int = 5) -> Gap:
+    return Gap(first_id, first_id, since, until - 1, GapCause.RECONNECT)
+
+
+def saved(*gaps: Gap, proven: int | None = UNTIL, since: int = OPEN_TIME_MS) -> Checkpoint:
+    return Checkpoint(
+        LedgerState(1_000_000, OPEN_TIME_MS, gaps), proven_ms=proven, covered_since_ms=since
+    )
+
+
+def write(journal: Journal, **checkpoints: Checkpoint) -> None:
+    journal.write(WriteBatch(checkpoints=checkpoints), OPEN_TIME_MS)
+
+
+def test_before_anything_is_proven_there_is_no_share(journal: Journal, path: Path) -> None:
+    write(journal, NEW=saved(proven=None))
+
+    assert coverage_figures(JournalReader(path))["until"] is None
+    assert "coverage" not in format_status(read_status(path, []))
+
+
+def test_the_hour_and_the_day_end_two_minutes_before_the_newest_proof(
+    journal: Journal, path: Path
+) -> None:
+    write(journal, BUSY=saved(proven=NEWEST), QUIET=saved(proven=UNTIL))
+
+    assert coverage_figures(JournalReader(path)) == {
+        "until": utc(UNTIL).isoformat(timespec="milliseconds"),
+        "symbols": 2,
+        "unproven_symbols": 0,
+        "hour": {"share": 1.0, "worst": []},
+        "day": {"share": 1.0, "worst": []},
+    }
+    shares = "coverage    100.00 % of the last hour, 100.00 % of the last day"
+    assert f"{shares} before {utc(UNTIL):%F %T} UTC" in format_status(read_status(path, []))
+
+
+def test_what_lacks_most_is_named(journal: Journal, path: Path) -> None:
+    write(
+        journal,
+        A=saved(proven=NEWEST),
+        B=saved(gap(UNTIL - HOUR // 2, UNTIL)),
+        C=saved(gap(UNTIL - DAY - HOUR, UNTIL - DAY // 2)),
+        D=saved(since=UNTIL - HOUR // 4),
+    )
+
+    figures = coverage_figures(JournalReader(path))
+    assert figures["hour"] == {
+        "share": (1 + 0.5 + 1 + 0.25) / 4,
+        "worst": [{"symbol": "D", "share": 0.25}, {"symbol": "B", "share": 0.5}],
+    }
+    assert [each["symbol"] for each in figures["day"]["worst"]] == ["D", "C", "B"]
+    assert "; least of the day: D 1.04 %, C 50.00 %, B 97.91 %" in format_status(
+        read_status(path, [])
+    )
+
+
+def test_a_symbol_that_is_collected_no_more_does_not_lower_the_share(
+    journal: Journal, path: Path
+) -> None:
+    write(journal, BUSY=saved(proven=NEWEST), GONE=saved(proven=UNTIL - DAY))
+
+    figures = coverage_figures(JournalReader(path))
+    assert (figures["symbols"], figures["unproven_symbols"]) == (1, 1)
+    assert figures["day"]["share"] == 1.0
+    assert "1 symbols left out" in format_status(read_status(path, []))
+
+
+def test_three_thousand_symbols_with_gaps_take_a_moment(journal: Journal, path: Path) -> None:
+    old = [gap(OPEN_TIME_MS + at * 100_000, OPEN_TIME_MS + at * 100_000, at) for at in range(50)]
+    write(journal, **{f"S{place}": saved(*old, proven=NEWEST) for place in range(3_000)})
+    started = time.process_time()
+
+    figures = coverage_figures(JournalReader(path))
+
+    assert (figures["symbols"], figures["day"]["share"]) == (3_000, 1.0)
+    assert time.process_time() - started < 3
