@@ -165,6 +165,18 @@ def test_trades_whose_times_fall_back_a_little_are_of_their_own_interval(
     assert ids(found) == [2, 5]
 
 
+def test_a_trade_whose_time_falls_back_is_had_though_a_page_ends_before_it(
+    exchange: ExchangeSimulator, reference: Reference
+) -> None:
+    """The first page has 1,000 rows, and its last one is of the next interval."""
+    for time in (0, *(10_000 + number for number in range(998)), 20_000, 19_999, 40_000):
+        exchange.record(BTC, str(time + 1), "1", time_ms=START + time)
+
+    found = reference.trades_between(BTC, START + 10_000, START + 20_000, asks_always)
+
+    assert ids(found) == [*range(1, 999), 1_000]
+
+
 def test_where_no_more_may_be_asked_there_are_no_trades(
     exchange: ExchangeSimulator, reference: Reference
 ) -> None:
