@@ -73,16 +73,17 @@ class Restorer:
             return
         lost = self.gaps_of_lost_rows(state.checkpoints) if is_salvaged else {}
         without_gaps = state.checkpoints if are_gaps_lost else state.corrupt_gaps
-        for symbol in without_gaps.keys() & state.checkpoints.keys():
-            lost.setdefault(symbol, []).extend(
-                [
-                    unknown_gap(0, 0, "its gaps could not be read"),
-                    *gaps_around_incomplete(
-                        self._connection, symbol, state.checkpoints[symbol], self._interval
-                    ),
-                ]
-            )
-        self.save(with_lost_gaps(state.checkpoints, lost))
+        doubtful = {
+            symbol: [
+                unknown_gap(0, 0, "its gaps could not be read"),
+                *gaps_around_incomplete(
+                    self._connection, symbol, state.checkpoints[symbol], self._interval
+                ),
+            ]
+            for symbol in without_gaps.keys() & state.checkpoints.keys()
+        }
+        # One after the other: ids that are lost with a row are not missing once more beside it.
+        self.save(with_lost_gaps(with_lost_gaps(state.checkpoints, lost), doubtful))
 
     def begin_with_gaps(self, symbols: Iterable[str]) -> None:
         """Have each symbol of which nothing is known begin with a gap, if a file was lost."""

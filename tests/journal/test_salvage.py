@@ -90,6 +90,18 @@ def test_whatever_pages_are_corrupt_each_bar_is_there_or_on_record_as_missing(
         assert counted_twice(path) == []
 
 
+def test_newest_bars_that_are_lost_together_with_all_gaps_are_missing_once(path: Path) -> None:
+    bars = made(path)
+    spoil_pages(path, {pages_of(path, "bars")[-1], *pages_of(path, "gaps")})
+
+    with journal_at(path) as journal:
+        gaps = ledgers_of(journal)["BTCUSDT"].gaps
+
+    assert bars["BTCUSDT"][-1].last_trade_id in {gap.last_id for gap in gaps}
+    assert unexplained(path, bars) == []
+    assert counted_twice(path) == []
+
+
 @pytest.mark.parametrize("kind", ["cut", "misplaced page", "empty sector"])
 @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 @given(seed=st.integers(0, 2**32))
