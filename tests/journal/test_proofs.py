@@ -340,6 +340,24 @@ def test_bars_that_wait_for_their_proof_are_not_looked_at_until_it_has_come(path
     assert [sql for sql in proven if " bars" in sql], "or it is not to be seen here"
 
 
+def test_unproven_bars_of_a_symbol_without_a_proof_are_found_at_its_end(tmp_path: Path) -> None:
+    costs = []
+    for count in (500, 4_000):
+        path = tmp_path / str(count)
+        bars = sample_bars(count)
+        with journal_at(path) as journal:
+            write(journal, known(bars[:-5], bars[-5].open_time_ms), *bars[:-5])
+            write(journal, known(bars, None), *bars[-5:])
+        with metering() as meter, journal_at(path) as journal:
+            before = meter.steps
+            write(journal, known(bars, bars[-1].end_time_ms))
+            costs.append(meter.steps - before)
+
+        assert completeness(path)[-6:] == [(True, 1), *[(True, 2)] * 5]
+
+    assert costs[1] < 1.5 * costs[0]
+
+
 def test_a_busy_symbol_writes_no_proof_but_its_checkpoint(path: Path) -> None:
     bars = sample_bars(3)
     with metering() as meter, journal_at(path) as journal:
