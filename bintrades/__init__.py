@@ -4,7 +4,7 @@ What storage plugins import is here; everything else is found by its module's na
 """
 
 from bintrades.errors import BintradesError, ConfigError, RejectedBars
-from bintrades.model import Bar
+from bintrades.model import Bar, CoveredSpan
 from bintrades.options import types as option_types
 from bintrades.options.option import Option
 from bintrades.options.types import OptionType
@@ -15,6 +15,7 @@ __all__ = [
     "Bar",
     "BintradesError",
     "ConfigError",
+    "CoveredSpan",
     "Option",
     "OptionType",
     "RejectedBars",

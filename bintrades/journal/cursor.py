@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 from bintrades.journal.bars import BARS_AFTER, BARS_DUE, BARS_FROM
@@ -12,16 +13,18 @@ from bintrades.journal.positions import delete_refused, position_of, put_positio
 from bintrades.journal.reader import JournalReader
 from bintrades.journal.resend import record_sent
 from bintrades.journal.rows import bar_from_row
+from bintrades.journal.store_coverage import has_all, read_store_coverage
 from bintrades.util.clocks import utc_ms
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
     from typing import Any
 
     from bintrades.core.write_batch import Key
     from bintrades.journal.meta import Place
+    from bintrades.journal.store_coverage import StoreCoverage
     from bintrades.model import Bar
 
 
@@ -102,6 +105,17 @@ class Cursor(JournalReader):
                     raise  # it is unknown whose trades they are: the rows beside it may
                 self._unreadable.append((row[0], row[1], str(error)))
         return bars
+
+    @contextlib.contextmanager
+    def coverage_of_delivered(self) -> Iterator[Iterator[StoreCoverage] | None]:
+        """Have the coverage of every symbol at one commit, by name, as it is true of this store.
+
+        None if a bar waits for the store: try again once it has that. Until the end of the context
+        the journal cannot let go of what is replaced: take them at once.
+        """
+        with self._at_one_commit() as connection:
+            is_delivered = has_all(connection, self._store)
+            yield read_store_coverage(connection, self._store) if is_delivered else None
 
     def move(
         self, sequence: int, bars: Sequence[Bar], rejected: Sequence[tuple[Bar, str]] = ()

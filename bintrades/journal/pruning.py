@@ -16,6 +16,7 @@ from bintrades.journal.gaps import delete_past_gaps
 from bintrades.journal.meta import log_mended
 from bintrades.journal.positions import first_position
 from bintrades.journal.resend import earliest_place
+from bintrades.journal.store_coverage import note_undelivered
 
 if TYPE_CHECKING:
     import sqlite3
@@ -73,7 +74,9 @@ def prune(
         )
 
         resent_from = earliest_place(connection, stores)
-        old = [row[:2] for row in (*again, *new) if _may_go(row, state, interval_ms, resent_from)]
+        going = [row for row in (*again, *new) if _may_go(row, state, interval_ms, resent_from)]
+        note_undelivered(connection, (row[:3] for row in going))
+        old = [row[:2] for row in going]
         connection.executemany(DELETE_BAR, old)
         left = dict(state.pruned_through)
         for symbol, open_time in old:

@@ -1,6 +1,7 @@
 """Values that travel through bintrades: exact, immutable, free of threads and clocks."""
 
 from bintrades.model.bar import Bar, milliseconds, utc
+from bintrades.model.covered_span import CoveredSpan
 from bintrades.model.gap import (
     Gap,
     GapCause,
@@ -21,6 +22,7 @@ __all__ = [
     "DECIMAL128",
     "EXACT",
     "Bar",
+    "CoveredSpan",
     "DifferenceOutcome",
     "Gap",
     "GapCause",

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from bintrades.errors import ConfigError, JournalError, RejectedBars
 from bintrades.pipeline.batch_size import BatchSize
+from bintrades.pipeline.coverage_delivery import CoverageDelivery
 from bintrades.util.backoff import Backoff
 from bintrades.util.runtime import SYSTEM, Runtime
 from bintrades.util.text import storable
@@ -75,6 +76,7 @@ class Delivery(Worker):
         self._cursor = cursor
         self._on_bad_options = on_bad_options
         self._batch_size = BatchSize(BATCH)
+        self._coverage = CoverageDelivery(store, cursor, self._without_secrets, self._runtime)
         self._backoff = Backoff(_FIRST_WAIT_S, _LONGEST_WAIT_S, runtime.rng)
         self._wake = threading.Event()
         self._first_opening_ended = threading.Event()
@@ -159,6 +161,7 @@ class Delivery(Worker):
             while self._deliver_batch():
                 if self._is_stopping and time.monotonic() >= self._deadline:
                     return False, 0.0
+            self._tell_coverage()
         except JournalError as error:
             wait_s = self._backoff.next_wait_s()
             self.last_error = str(error)
@@ -202,6 +205,7 @@ class Delivery(Worker):
         if not bars:
             return False
         if self._cursor.is_sending_again:
+            self._coverage.forget()
             self.caught_up_at_ms = self._runtime.now()
         started = time.monotonic()
         rejected = self._write(bars)
@@ -222,6 +226,13 @@ class Delivery(Worker):
             },
         )
         return True
+
+    def _tell_coverage(self) -> None:
+        """Tell the store what is covered if that is due, or will not be told later."""
+        if self._is_stopping:
+            self._coverage.tell(self._deadline)
+        elif self._coverage.is_due:
+            self._coverage.tell()
 
     def _record_success(self) -> None:
         """Forget earlier failures: also amid a backlog, of which a part has been stored."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from datetime import datetime
 
-    from bintrades.model import Bar
+    from bintrades.model import Bar, CoveredSpan
 
 PROJECT = "bintrades"
 
@@ -61,6 +61,22 @@ def store_bars(bars: Sequence[Bar]) -> None:
     Raise to get the bars again; raise TimeoutError if they were too many to be stored in time,
     and they come in smaller batches. Raise RejectedBars([(bar, reason), ...]) after storing the
     others.
+    """
+
+
+@hookspec
+def store_coverage(spans: Sequence[CoveredSpan]) -> None:
+    """Make *spans*, never none, durable; return only once they are.
+
+    In a span every trade of a symbol is in a bar, and that bar has been stored before; where it
+    has no bar there was no trade. The spans of a symbol in a call, oldest first, are all that there
+    are from the first one's `since` on: what is stored of the symbol (and market) from there on is
+    replaced by them, and a stored span that began earlier and reaches beyond is cut off there. A
+    span can so grow, join, split or vanish. An empty one (`is_empty`) is not to be stored.
+
+    Called once a minute with what has changed, in several calls where that is much; with all of it
+    after a start; and again with the same spans if it raised. That hurts no bars. A plugin may
+    leave it out.
     """
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     import pluggy
 
-    from bintrades.model import Bar
+    from bintrades.model import Bar, CoveredSpan
     from bintrades.options.option import Option
 
 _SECRET_NAME = re.compile("pass|pwd|secret|token|key|credential|auth", re.IGNORECASE)
@@ -56,6 +56,15 @@ class Store:
     def write(self, bars: Sequence[Bar]) -> None:
         """Make *bars* durable; raise RejectedBars for those the store will never take."""
         self._call(self._hooks.store_bars, bars=bars)
+
+    @property
+    def takes_coverage(self) -> bool:
+        """Whether the plugin has store_coverage."""
+        return bool(self._hooks.store_coverage.get_hookimpls())
+
+    def cover(self, spans: Sequence[CoveredSpan]) -> None:
+        """Make *spans* durable, each symbol's in the place of what is stored from the first on."""
+        self._call(self._hooks.store_coverage, spans=spans)
 
     @property
     def can_be_read(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
-from bintrades.model import Bar
+from bintrades.model import Bar, CoveredSpan
 
 OPEN_TIME_MS = 1_723_075_200_000
 """The first sample bar opens here: 2024-08-08 00:00:00 UTC."""
@@ -49,3 +49,12 @@ def sample_bars(count: int, **changes: Any) -> list[Bar]:
         )
         for index in range(count)
     ]
+
+
+def sample_span(
+    since: int, until: int, *, symbol: str = "BTCUSDT", market: str = "spot"
+) -> CoveredSpan:
+    """Return the span from the n-th sample bar to the one that is not covered any more."""
+    return CoveredSpan(
+        symbol, market, OPEN_TIME_MS + 10_000 * since, OPEN_TIME_MS + 10_000 * until, 10_000
+    )

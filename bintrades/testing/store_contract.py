@@ -13,6 +13,9 @@ Put a subclass into a test module and pytest runs every promise against your plu
         def stored(self):
             return [...]  # everything in self.path, as Bar.as_dict() gives it
 
+        def covered(self):  # where it has the hook store_coverage
+            return [...]  # likewise, as CoveredSpan.as_dict() gives it
+
 and, for assertions that show what differs, this line into conftest.py:
 
     pytest.register_assert_rewrite("bintrades.testing.store_contract")
@@ -33,12 +36,13 @@ from msgspec.structs import replace
 from bintrades.errors import ConfigError
 from bintrades.model.bar_fields import FIELDS, RANK
 from bintrades.stores.loader import load_stores
-from bintrades.testing.bars import sample_bar, sample_bars
+from bintrades.testing.bars import sample_bar, sample_bars, sample_span
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from datetime import datetime
 
-    from bintrades.model import Bar
+    from bintrades.model import Bar, CoveredSpan
     from bintrades.stores.store import Store
 
 _LONGEST = Decimal("9999999999999999.999999999999999999")
@@ -70,6 +74,13 @@ class StoreContract:
         """
         raise NotImplementedError(self._must("the method `stored`"))
 
+    def covered(self) -> list[dict[str, Any]]:
+        """Return the spans that the store holds, in any order, as CoveredSpan.as_dict() gives them.
+
+        Of a plugin that has store_coverage.
+        """
+        raise NotImplementedError(self._must("the method `covered`"))
+
     def forget_epochs(self) -> None:
         """Take `epoch` out of what is stored; leave this as it is if it was always there."""
 
@@ -81,6 +92,18 @@ class StoreContract:
         store.open(options)
         yield store
         store.close()
+
+    @pytest.fixture
+    def covering(self, store: Store) -> Store:
+        """Return the same plugin if it takes coverage."""
+        if not store.takes_coverage:
+            pytest.skip(f"{self.name} has no store_coverage, which a plugin may leave out")
+        return store
+
+    def assert_covered(self, *spans: CoveredSpan) -> None:
+        """Assert that the store holds exactly *spans*."""
+        there = sorted(self.covered(), key=_place_of_span)
+        assert there == sorted((span.as_dict() for span in spans), key=_place_of_span)
 
     def _must(self, override: str) -> str:
         return f"{type(self).__name__} must override {override} of StoreContract"
@@ -313,6 +336,65 @@ class StoreContract:
         assert list(store.read(bars[0].symbol, since, until + 1)) == [better, rebuilt, bars[3]]
         assert list(store.read("NONEUSDT", since, until)) == []
 
+    def test_a_span_of_coverage_grows_in_place(self, covering: Store) -> None:
+        covering.cover([sample_span(0, 3), sample_span(5, 6)])
+        covering.cover([sample_span(5, 9)])
+        covering.cover([sample_span(5, 9)])
+
+        self.assert_covered(sample_span(0, 3), sample_span(5, 9))
+
+    def test_spans_of_coverage_join_and_split(self, covering: Store) -> None:
+        covering.cover([sample_span(0, 3), sample_span(5, 6), sample_span(8, 9)])
+        covering.cover([sample_span(0, 6), sample_span(8, 9)])
+        self.assert_covered(sample_span(0, 6), sample_span(8, 9))
+
+        covering.cover([sample_span(0, 1), sample_span(2, 6), sample_span(8, 9)])
+        self.assert_covered(sample_span(0, 1), sample_span(2, 6), sample_span(8, 9))
+
+    def test_what_is_not_covered_any_more_is_gone(self, covering: Store) -> None:
+        covering.cover([sample_span(0, 2), sample_span(3, 5), sample_span(6, 9)])
+        covering.cover([sample_span(3, 3), sample_span(7, 9)])
+        self.assert_covered(sample_span(0, 2), sample_span(7, 9))
+
+        covering.cover([sample_span(0, 0)])
+        self.assert_covered()
+
+    def test_a_span_that_reaches_beyond_the_first_one_told_is_cut_off_there(
+        self, covering: Store
+    ) -> None:
+        covering.cover([sample_span(0, 9)])
+        covering.cover([sample_span(4, 5)])
+
+        self.assert_covered(sample_span(0, 4), sample_span(4, 5))
+
+    def test_coverage_of_other_symbols_and_markets_stays_as_it_is(self, covering: Store) -> None:
+        others = [
+            sample_span(0, 5, symbol="币安人生USDT"),
+            sample_span(0, 5, symbol="btcusdt"),
+            sample_span(0, 5, market="usdm"),
+        ]
+        covering.cover([*others, sample_span(0, 5)])
+        covering.cover([sample_span(0, 0)])
+
+        self.assert_covered(*others)
+
+    def test_coverage_of_many_symbols_is_stored_at_once(self, covering: Store) -> None:
+        symbols = [f"S{number:04}USDT" for number in range(3_000)]
+        for until in (3, 4):
+            covering.cover([sample_span(0, until, symbol=symbol) for symbol in symbols])
+
+        self.assert_covered(*(sample_span(0, 4, symbol=symbol) for symbol in symbols))
+
+    def test_coverage_is_there_after_closing_and_opening_again(
+        self, covering: Store, options: dict[str, str]
+    ) -> None:
+        covering.cover([sample_span(0, 3)])
+        covering.close()
+        covering.open(options)
+        covering.cover([sample_span(0, 4)])
+
+        self.assert_covered(sample_span(0, 4))
+
     def test_an_unknown_option_is_refused_by_name(
         self, store: Store, options: dict[str, str]
     ) -> None:
@@ -348,6 +430,10 @@ def _assert_same(stored: Iterable[dict[str, Any]], bars: Iterable[Bar]) -> None:
             if name not in fields:
                 del bar[name]
     assert there == expected
+
+
+def _place_of_span(span: dict[str, Any]) -> tuple[str, str, datetime]:
+    return span["market"], span["symbol"], span["since"]
 
 
 def _sorted(bars: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -213,6 +213,16 @@ def ask_for_gaps(path: Path) -> None:
     assert reader.symbols_with_gaps() == [ALWAYS]
 
 
+def ask_for_coverage_of_store(path: Path) -> None:
+    """Ask what is covered in a store that has everything."""
+    cursor = Cursor(path, "even")
+    while (batch := cursor.next_bars(4_000))[0]:
+        cursor.move(batch[1], batch[0])
+    with cursor.coverage_of_delivered() as coverages:
+        assert coverages is not None
+        assert len(list(coverages)) > SYMBOLS // 2
+
+
 READING: list[Callable[[Path], object]] = [
     *(partial(take_two_batches, store=store) for store in STORES),
     send_again,
@@ -220,6 +230,7 @@ READING: list[Callable[[Path], object]] = [
     ask_for_bars,
     ask_for_gaps,
     ask_about_audit,
+    ask_for_coverage_of_store,
     lambda path: read_status(path, STORES),
     lambda path: JournalReader(path).symbols(),
 ]
@@ -383,6 +394,7 @@ def test_two_million_bars_cost_no_more_than_ten_thousand(tmp_path: Path) -> None
         "bars",
         "gaps",
         "audit",
+        "coverage",
         "status",
         "symbols",
         "prune",

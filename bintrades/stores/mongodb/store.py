@@ -18,6 +18,7 @@ from pymongo.read_preferences import ReadPreference
 from bintrades.errors import BintradesError, RejectedBars
 from bintrades.options.option import checked
 from bintrades.stores.hookspecs import hookimpl
+from bintrades.stores.mongodb.coverage import SUFFIX, write_coverage
 from bintrades.stores.mongodb.durability import bounded, unsafe_on, unsafe_options
 from bintrades.stores.mongodb.options import OPTIONS
 from bintrades.stores.mongodb.reads import read_bars
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
     from pymongo.collection import Collection
 
-    from bintrades.model import Bar
+    from bintrades.model import Bar, CoveredSpan
 
     Document = dict[str, Any]
     Bars = Collection[Document]
@@ -102,6 +103,21 @@ class MongoStore:
             _make_index(self._bars)
         if rejected := write_bars(self._bars, bars):
             raise RejectedBars(rejected)
+
+    @hookimpl
+    def store_coverage(self, spans: Sequence[CoveredSpan]) -> None:
+        """Store *spans* in the collection beside that of the bars; see mongodb.coverage.
+
+        Raises PyMongoError if they should come again.
+        """
+        if self._bars is None:
+            raise BintradesError("open_store comes before store_coverage")
+        write_coverage(
+            self._bars.database[self._bars.name + SUFFIX].with_options(
+                write_concern=self._bars.write_concern
+            ),
+            spans,
+        )
 
     @hookimpl
     def read_bars(self, symbol: str, since: datetime, until: datetime) -> Iterator[Bar]:

@@ -67,6 +67,7 @@ class TestTheContract(StoreContract):
     @pytest.fixture
     def options(self, mongodb_uri: str, mongodb_database: Database[Document]) -> dict[str, str]:
         self.bars = mongodb_database["bars"]
+        self.spans = mongodb_database["bars_coverage"]
         return {"uri": mongodb_uri, "database": mongodb_database.name}
 
     def stored(self) -> list[Document]:
@@ -74,6 +75,9 @@ class TestTheContract(StoreContract):
             {name: _plain(value) for name, value in stored.items() if name != "_id"}
             for stored in self.bars.find()
         ]
+
+    def covered(self) -> list[Document]:
+        return list(self.spans.find({}, {"_id": False, "updated_at": False}))
 
     def forget_epochs(self) -> None:
         assert self.bars.update_many({}, {"$unset": {"epoch": True}}).modified_count

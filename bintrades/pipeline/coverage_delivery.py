@@ -1,0 +1,155 @@
+"""Coverage from the journal to one store, behind the bars that it speaks of.
+
+What is told to a store is true of what that store has: it is read once every bar has been
+delivered, in the same transaction that says so. After a start all is told once; then, once a
+minute, what has changed.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from bintrades.core.coverage_changes import changed_from
+from bintrades.model import CoveredSpan
+from bintrades.pipeline.batch_size import BatchSize
+from bintrades.util.backoff import Backoff
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from bintrades.core.spans import Span
+    from bintrades.journal.cursor import Cursor
+    from bintrades.stores.store import Store
+    from bintrades.util.runtime import Runtime
+
+log = logging.getLogger(__name__)
+
+BATCH = 5_000
+"""Spans of a call, at most; but those of one symbol go together."""
+
+_EVERY_MS = 60_000
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 5.0, 300.0
+
+Told = tuple["Span", ...]
+"""All spans of a symbol, oldest first."""
+
+
+class _Change(NamedTuple):
+    symbol: str
+    spans: Told
+    changed: list[CoveredSpan]
+
+
+class CoverageDelivery:
+    """Tells one store what is covered. Belongs to the thread of its bars' delivery.
+
+    *clean* takes the secrets out of what the plugin says.
+    """
+
+    def __init__(
+        self, store: Store, cursor: Cursor, clean: Callable[[str], str], runtime: Runtime
+    ) -> None:
+        self.error: str | None = None  # why the last call failed; None: it did not
+        self._store = store
+        self._cursor = cursor
+        self._clean = clean
+        self._runtime = runtime
+        self._backoff = Backoff(_FIRST_WAIT_S, _LONGEST_WAIT_S, runtime.rng)
+        self._batch_size = BatchSize(BATCH)
+        self._told: dict[str, Told] = {}  # by symbol, since the start
+        self._due = runtime.now()
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the store wants to know, and has not been told for a minute."""
+        return self._store.takes_coverage and self._runtime.now() >= self._due
+
+    def forget(self) -> None:
+        """Tell all once more: the store may have lost it, since it gets bars again."""
+        self._told.clear()
+
+    def tell(self, deadline_s: float | None = None) -> None:
+        """Tell what has changed, up to *deadline_s*; nothing yet while bars go before.
+
+        What the store raises is logged, and tried again; bars do not wait for that. Raises
+        JournalError.
+        """
+        if not self._store.takes_coverage:
+            return
+        changes = self._changes()
+        if changes is None:
+            return  # and it stays due
+        self._due = self._runtime.now() + _EVERY_MS
+        try:
+            self._send(changes, deadline_s)
+        except Exception as error:
+            self._fail(error)
+        else:
+            self._backoff.reset()
+            self.error = None
+
+    def _changes(self) -> list[_Change] | None:
+        """Return what is to be told of each symbol; None while bars wait."""
+        market, interval_ms = self._cursor.scope()
+
+        def change(symbol: str, told: Told, spans: Told) -> _Change:
+            changed = changed_from(told, spans)
+            return _Change(
+                symbol, spans, [CoveredSpan(symbol, market, *span, interval_ms) for span in changed]
+            )
+
+        with self._cursor.coverage_of_delivered() as coverages:
+            if coverages is None:
+                return None
+            unseen = dict(self._told)
+            changes = []
+            for symbol, since, spans in coverages:
+                told = unseen.pop(symbol, ((since, since),))  # as no span is: all is a change
+                changes.append(change(symbol, told, tuple(spans)))
+        changes += (change(symbol, told, ()) for symbol, told in unseen.items())  # not proven now
+        return [each for each in changes if each.changed]
+
+    def _send(self, changes: list[_Change], deadline_s: float | None) -> None:
+        place = 0
+        while place < len(changes):
+            if deadline_s is not None and time.monotonic() >= deadline_s:
+                return
+            batch = list(_batch(changes, place, self._batch_size.limit))
+            spans = [span for each in batch for span in each.changed]
+            started = time.monotonic()
+            try:
+                self._store.cover(spans)
+            except TimeoutError:
+                self._batch_size.timed_out(len(spans))
+                raise
+            self._batch_size.took(len(spans), time.monotonic() - started)
+            self._told.update((each.symbol, each.spans) for each in batch)
+            place += len(batch)
+
+    def _fail(self, error: Exception) -> None:
+        wait_s = self._backoff.next_wait_s()
+        self._due = self._runtime.now() + int(wait_s * 1000)
+        self.error = self._clean(f"{type(error).__name__}: {error}")
+        log.warning(
+            "store %s does not take the coverage; its bars go on; next attempt in %.1f s",
+            self._store.name,
+            wait_s,
+            extra={
+                "event": "coverage_failed",
+                "store": self._store.name,
+                "error": self.error,
+                "failures": self._backoff.failures,
+            },
+        )
+
+
+def _batch(changes: list[_Change], place: int, limit: int) -> Iterator[_Change]:
+    """Yield what follows *place*, symbol by symbol, until there are *limit* spans."""
+    count = 0
+    for each in changes[place:]:
+        count += len(each.changed)
+        if count > limit and count > len(each.changed):
+            return
+        yield each

@@ -1,0 +1,77 @@
+"""Spans of coverage in a collection beside the bars: one document each, extended in place."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from itertools import groupby
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
+
+import pymongo
+from pymongo import DeleteMany, UpdateMany, UpdateOne
+from pymongo.errors import BulkWriteError
+
+from bintrades.stores.mongodb.writes import objections
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from pymongo.collection import Collection
+
+    from bintrades.model import CoveredSpan
+
+    Document = dict[str, Any]
+    Write = DeleteMany | UpdateMany | UpdateOne
+
+SUFFIX = "_coverage"
+"""What the name of the collection has behind that of the bars."""
+
+KEY = ("market", "symbol", "since")
+_INDEX_NAME = "market_symbol_since"
+
+
+def write_coverage(collection: Collection[Document], spans: Sequence[CoveredSpan]) -> None:
+    """Make *spans* durable, each symbol's in the place of what is stored from the first on.
+
+    Raises PyMongoError if they should come again; a part of it may have been written by then: what
+    is not covered any more goes before anything is added.
+    """
+    collection.create_index(
+        [(name, pymongo.ASCENDING) for name in KEY], unique=True, name=_INDEX_NAME
+    )
+    now = datetime.now(UTC)
+    removals: list[Write] = []
+    additions: list[Write] = []
+    for _, group in groupby(spans, key=attrgetter("market", "symbol")):
+        of_symbol = list(group)
+        removals += _removals(of_symbol, now)
+        additions += (_addition(span, now) for span in of_symbol if not span.is_empty)
+    for writes in (removals, additions):
+        if writes:
+            _write(collection, writes)
+
+
+def _removals(spans: Sequence[CoveredSpan], now: datetime) -> Iterator[Write]:
+    """Yield what takes away all that is stored from the first of *spans* on, but for these."""
+    first = spans[0]
+    of_symbol = {"market": first.market, "symbol": first.symbol}
+    kept = [span.since for span in spans if not span.is_empty]
+    yield DeleteMany({**of_symbol, "since": {"$gte": first.since, "$nin": kept}})
+    yield UpdateMany(
+        {**of_symbol, "since": {"$lt": first.since}, "until": {"$gt": first.since}},
+        {"$set": {"until": first.since, "updated_at": now}},
+    )
+
+
+def _addition(span: CoveredSpan, now: datetime) -> Write:
+    fields = span.as_dict() | {"updated_at": now}
+    key = {name: fields.pop(name) for name in KEY}
+    return UpdateOne(key, {"$set": fields}, upsert=True)
+
+
+def _write(collection: Collection[Document], writes: Sequence[Write]) -> None:
+    try:
+        collection.bulk_write(writes, ordered=False)
+    except BulkWriteError as error:
+        for problem in objections(error):
+            raise pymongo.errors.WriteError(problem["errmsg"], problem["code"]) from None
