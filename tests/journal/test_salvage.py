@@ -439,6 +439,7 @@ def test_a_commit_survives_a_loss_of_power_however_the_journal_was_opened(path: 
             *("verified", "differences", "rebuilt"),
         )
         connection.execute("DROP TRIGGER cursor_begun")
+        connection.execute("DROP INDEX past_gaps_late")
         for table in later:
             connection.execute(f"DROP TABLE {table}")
         connection.execute("ALTER TABLE bars DROP COLUMN epoch")
