@@ -107,6 +107,11 @@ class PastTrades:
         limit = self._market.aggregate_trades.max_rows
         return self._aggregates(symbol, {**start, "limit": limit})
 
+    def latest(self, symbol: str) -> TradeRange | None:
+        """Return the last aggregate of *symbol*; None: there is none, or none that is valid."""
+        valid = [each.trades for each in self._aggregates(symbol, {"limit": 1}) if each.trades]
+        return valid[-1] if valid else None
+
 
 def _trade(symbol: str, row: _TradeRow) -> TradeRange | None:
     return _checked(symbol, row, row.trade_id, row.trade_id)

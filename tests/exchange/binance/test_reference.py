@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
     from bintrades.model import TradeRange
 
-BTC = "BTCUSDT"
+BTC, ETH = "BTCUSDT", "ETHUSDT"
 START = 1_723_075_200_000
 ROW = [START, "1", "2", "1", "2", "3", START + 59_999, "4", 5, "1", "1", "0"]
 
 
 @pytest.fixture
 def exchange() -> Iterator[ExchangeSimulator]:
-    with ExchangeSimulator([BTC], first_trade_id=0) as simulator:
+    with ExchangeSimulator([BTC, ETH], first_trade_id=0) as simulator:
         yield simulator
 
 
@@ -56,6 +56,11 @@ def trade(exchange: ExchangeSimulator, count: int, *, every_ms: int = 1_700) -> 
         exchange.record(BTC, price, quantity, time_ms=time, buyer_is_maker=is_maker)
         trades.append(Trade(BTC, number, time, time, Decimal(price), Decimal(quantity), is_maker))
     return trades
+
+
+def let_time_pass(exchange: ExchangeSimulator, until_ms: int) -> None:
+    """Have the exchange's clock, which its trades show, be at *until_ms* at least."""
+    exchange.record(ETH, "1", "1", time_ms=until_ms)
 
 
 def asks_always(weight: int) -> bool:
@@ -148,10 +153,76 @@ def test_the_trades_of_a_span_are_all_that_there_were(
     exchange: ExchangeSimulator, reference: Reference, count: int, every_ms: int
 ) -> None:
     trades = trade(exchange, count, every_ms=every_ms)
+    let_time_pass(exchange, START + 600_000)
     for since, until in ((START, START + 10_000), (START + 20_000, START + 80_000)):
         expected = [each.trade_id for each in trades if since <= each.time < until]
 
         assert ids(reference.trades_between(BTC, since, until, asks_always)) == expected
+
+
+@pytest.mark.parametrize("hidden", [8, 12, 100, 300])
+def test_trades_that_the_records_do_not_have_yet_are_not_taken_for_absent(
+    exchange: ExchangeSimulator, reference: Reference, hidden: int
+) -> None:
+    trade(exchange, 300)
+    exchange.rest_lag(hidden)
+
+    with pytest.raises(RestError):
+        reference.trades_between(BTC, START + 490_000, START + 500_000, asks_always)
+
+    exchange.rest_lag(0)
+    found = reference.trades_between(BTC, START + 490_000, START + 500_000, asks_always)
+    assert ids(found) == list(range(289, 295))
+
+
+def test_an_empty_answer_is_not_taken_for_absence(
+    exchange: ExchangeSimulator, reference: Reference
+) -> None:
+    trade(exchange, 300)
+    exchange.rest_answer(200, body=b"[]")
+
+    with pytest.raises(RestError):
+        reference.trades_between(BTC, START + 490_000, START + 500_000, asks_always)
+
+
+def test_an_answer_that_leaves_trades_out_is_an_error(
+    exchange: ExchangeSimulator, reference: Reference
+) -> None:
+    trades = trade(exchange, 300)
+    for numbers in (range(284, 300), [*range(283, 291), *range(293, 300)]):
+        rows = [
+            {"a": each, "p": "1", "q": "1", "f": each, "l": each, "T": trades[each].time, "m": True}
+            for each in numbers
+        ]
+        exchange.rest_answer(200, body=json.dumps(rows).encode())
+
+    with pytest.raises(RestError, match="lacks aggregates"):
+        reference.trades_between(BTC, START + 490_000, START + 500_000, asks_always)
+
+
+def test_after_the_last_trade_there_are_none_once_the_exchange_can_know(
+    exchange: ExchangeSimulator, reference: Reference
+) -> None:
+    trade(exchange, 3)
+    let_time_pass(exchange, START + 72_000)
+    with pytest.raises(RestError, match="may lag"):
+        reference.trades_between(BTC, START + 60_000, START + 70_000, asks_always)
+
+    let_time_pass(exchange, START + 80_000)
+    found = reference.trades_between(BTC, START + 60_000, START + 70_000, asks_always)
+
+    assert ids(found) == []
+
+
+def test_a_symbol_that_has_not_traded_for_days_has_the_trades_of_long_ago(
+    exchange: ExchangeSimulator, reference: Reference
+) -> None:
+    trade(exchange, 3)
+    let_time_pass(exchange, START + 3 * 86_400_000)
+
+    found = reference.trades_between(BTC, START, START + 10_000, asks_always)
+
+    assert ids(found) == [0, 1, 2]
 
 
 def test_trades_whose_times_fall_back_a_little_are_of_their_own_interval(
