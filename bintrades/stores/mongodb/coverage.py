@@ -64,9 +64,12 @@ def _removals(spans: Sequence[CoveredSpan], now: datetime) -> Iterator[Write]:
 
 
 def _addition(span: CoveredSpan, now: datetime) -> Write:
-    fields = span.as_dict() | {"updated_at": now}
+    """Return the upsert of a span; one that is stored as it is keeps its updated_at."""
+    fields = span.as_dict()
     key = {name: fields.pop(name) for name in KEY}
-    return UpdateOne(key, {"$set": fields}, upsert=True)
+    is_same = {"$eq": ["$until", span.until]}
+    fields["updated_at"] = {"$cond": [is_same, "$updated_at", now]}
+    return UpdateOne(key, [{"$set": fields}], upsert=True)
 
 
 def _write(collection: Collection[Document], writes: Sequence[Write]) -> None:

@@ -58,6 +58,19 @@ def test_a_document_has_the_published_fields_and_stays_the_same_one_as_it_grows(
     assert abs(datetime.now(UTC) - after["updated_at"]) < timedelta(minutes=10)
 
 
+def test_a_span_that_is_stored_as_it_is_told_is_not_changed(
+    store: MongoStore, spans: Collection[Document]
+) -> None:
+    store.store_coverage([sample_span(0, 3), sample_span(5, 6)])
+    before = list(spans.find().sort("since"))
+
+    store.store_coverage([sample_span(0, 3), sample_span(5, 7)])
+    first, second = spans.find().sort("since")
+
+    assert first == before[0]
+    assert second["updated_at"] > before[1]["updated_at"]
+
+
 def test_spans_are_unique_on_market_symbol_and_since(
     store: MongoStore, spans: Collection[Document]
 ) -> None:
