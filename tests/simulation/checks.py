@@ -95,6 +95,33 @@ def check_proof(world: World) -> list[str]:
     return problems
 
 
+def check_coverage(world: World, reader: JournalReader) -> list[str]:
+    """Return where what the journal lists as covered lacks a trade, or has a bar that is not whole.
+
+    A bar that has left the journal is not looked for, nor one that may be gone with a page of it.
+    """
+    interval = world.schedule.interval
+    problems = []
+    for symbol, coverage, *_ in reader.coverage_of_all():
+        if world.watch._is_unforeseeable(symbol):
+            continue
+        history = world.watch.history(symbol)
+        bars = {bar.open_time_ms: bar for bar in reader.bars(symbol, 0, 2**62, 10**6)}
+        gone_through = 2**62 if world.harshness.damages else reader.pruned_through(symbol) or 0
+        times = [time for span in coverage.spans for time in range(*span, interval)]
+        for open_time in times:
+            bar = bars.get(open_time)
+            if bar is None and open_time <= gone_through:
+                continue
+            wrong = history.wrong(open_time, bar)
+            if not wrong and bar is not None and not (bar.is_closed and bar.is_complete):
+                wrong = f"not whole: {bar}"
+            if wrong:
+                at = (open_time - START_MS) / 1000
+                problems.append(f"coverage: {symbol} {at:g} s: covered, but {wrong}")
+    return problems
+
+
 def check_past_gaps(world: World, reader: JournalReader) -> list[str]:
     """Return where the record is wrong: absent is what does not exist, repaired what does."""
     problems = []

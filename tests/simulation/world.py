@@ -20,6 +20,7 @@ from bintrades.journal.spare import spare_file
 from tests.journals import ledgers_of
 from tests.simulation.checks import (
     IN_THE_END,
+    check_coverage,
     check_journal,
     check_past_gaps,
     check_proof,
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from bintrades.core.ledger import LedgerState
     from bintrades.model import GapSet
 
+_COVERAGE_EVERY_MS = 2_000
 _REST_WITHIN_MS = 90 * 60_000
 _SOON_MS = 60_000
 _FORBIDDEN_MS = 150_000  # how long a world without REST goes on after its faults
@@ -137,6 +139,7 @@ class World:
         self.unseen_at_wipe: set[str] = set()  # of which no trade of before was ever seen
         self.unseen_by_any: set[str] = set()  # the second collector included
         self.watch = Watch(self)
+        self._coverage_due = 0
         self.stores = [
             FaultyStore(
                 number,
@@ -260,6 +263,14 @@ class World:
                 break
             self._pass_time(calm)
             self._live()
+            self._look_at_coverage()
+
+    def _look_at_coverage(self) -> None:
+        """Compare what is covered now and then, not only at rest, when nearly all is."""
+        is_due = self.clock.elapsed >= self._coverage_due
+        if is_due and self._collector is not None and not self.harshness.damages:
+            self._coverage_due = self.clock.elapsed + _COVERAGE_EVERY_MS
+            self.errors += check_coverage(self, JournalReader(self._path))
 
     def _pass_time(self, calm: int) -> None:
         if self.clock.elapsed <= self.schedule.faults_end + 3_000:
@@ -498,6 +509,7 @@ class World:
     def _compare(self, reader: JournalReader) -> None:
         for store in self.stores:
             self.errors += store.errors
+        self.errors += check_coverage(self, reader)
         if self.is_harsh:
             self.errors += check_truth(self, reader)
             return
