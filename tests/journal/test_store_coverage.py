@@ -113,3 +113,17 @@ def test_bars_that_left_after_a_store_had_them_are_no_hole(journal: Journal, pat
     assert journal.prune(["shop"], 2**62)
 
     assert told(shop) == {"BTCUSDT": [(0, 6)]}
+
+
+def test_a_store_that_is_to_get_its_bars_again_is_told_nothing_until_it_has_them(
+    journal: Journal, path: Path
+) -> None:
+    journal.write(WriteBatch(finished=by_key(sample_bars(2)), checkpoints=known(proven=2)), NOW)
+    shop = Cursor(path, "shop")
+    deliver(shop)
+
+    JournalReader(path).resend_since("shop", 0)
+    assert told(shop) is None
+
+    deliver(shop)
+    assert told(shop) == {"BTCUSDT": [(0, 2)]}
