@@ -13,6 +13,7 @@ from bintrades.exchange.binance.feed.reader import Reader
 from bintrades.exchange.binance.markets import MARKETS
 from bintrades.exchange.binance.reference import Reference as BinanceReference
 from bintrades.exchange.binance.rest import RestClient
+from bintrades.exchange.binance.shared_budget import SharedBudget
 from bintrades.model import SeriesKey
 from bintrades.util.clocks import now_ms
 from bintrades.util.runtime import SYSTEM
@@ -120,5 +121,5 @@ def open_exchange(
     *banned_for_ms* for how long an earlier process was asked to make no requests.
     """
     market = MARKETS[options.market]
-    budget = Budget(market.weight_per_minute, weight_share, banned_for_ms, now_ms())
+    budget = SharedBudget(market.weight_per_minute, weight_share, banned_for_ms, now_ms())
     return BinanceExchange(market, options, network, budget)

@@ -1,0 +1,49 @@
+"""One budget for several threads: backfill, audit and the list of symbols ask one exchange."""
+
+from __future__ import annotations
+
+import threading
+
+from bintrades.exchange.binance.budget import Budget
+
+
+class SharedBudget(Budget):
+    """A Budget that one thread at a time uses, so that nothing is spent twice. Any thread."""
+
+    def __init__(
+        self, weight_per_minute: int, share_percent: int, banned_for: int = 0, now: int = 0
+    ) -> None:
+        self._lock = threading.RLock()
+        super().__init__(weight_per_minute, share_percent, banned_for, now)
+
+    def banned_for(self, now: int) -> int:
+        """Return how long a new process would have to wait; 0: it may ask."""
+        with self._lock:
+            return super().banned_for(now)
+
+    def blocked_for(self, now: int) -> int:
+        """Return how long nothing may be asked, whatever the refusal was."""
+        with self._lock:
+            return super().blocked_for(now)
+
+    def wait_ms(self, weight: int, now: int) -> int:
+        """Return how long to wait before a request of *weight*; 0 means go, and spends it."""
+        with self._lock:
+            return super().wait_ms(weight, now)
+
+    def record_weight(self, weight: int, now: int, minute_left: int | None = None) -> None:
+        """Take over what the exchange counts for this address in this minute."""
+        with self._lock:
+            super().record_weight(weight, now, minute_left)
+
+    def record_answer(self, now: int) -> None:
+        """Record that a request was answered well."""
+        with self._lock:
+            super().record_answer(now)
+
+    def record_failure(
+        self, error: str, now: int, status: int | None = None, retry_after_s: int | None = None
+    ) -> None:
+        """Record that a request failed, and stop asking if the answer concerns every request."""
+        with self._lock:
+            super().record_failure(error, now, status, retry_after_s)
