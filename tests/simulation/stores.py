@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from random import Random
 
     from bintrades.core.write_batch import Key
-    from bintrades.model import Bar
+    from bintrades.model import Bar, CoveredSpan
     from tests.simulation.clock import Clock
     from tests.simulation.faults import Faults
     from tests.simulation.watch import Watch
@@ -89,6 +89,22 @@ class FaultyStore:
         if rejected:
             raise RejectedBars(rejected)
 
+    @property
+    def takes_coverage(self) -> bool:
+        """Whether it wants to know what is covered."""
+        return True
+
+    def cover(self, spans: Sequence[CoveredSpan]) -> None:
+        """Compare *spans* with the bars that it has been given, or fail."""
+        self._seam()
+        if self._faults.strikes("store", "fail", self._number):
+            raise OSError("the database is away")
+        if not self._is_harsh:
+            for span in spans:
+                bars = {at: self.bars.get((span.symbol, at)) for at in _open_times(span)}
+                self._watch.look_at_cover(bars, span.symbol, self.name)
+        self._seam()
+
     def roll_back(self, past_ms: int) -> int:
         """Forget what was acknowledged in the *past_ms* before now; return how much that was."""
         since = self._clock.elapsed - past_ms
@@ -122,8 +138,14 @@ class FaultyStore:
             self.errors.append(f"two bars of one version: {bar} after {stored}")
 
 
+def _open_times(span: CoveredSpan) -> range:
+    return range(span.since_ms, span.until_ms, span.interval_ms)
+
+
 class OtherClient:
     """A second collector's own connection to a FaultyStore, which always works."""
+
+    takes_coverage = False
 
     def __init__(self, store: FaultyStore) -> None:
         self.name = store.name

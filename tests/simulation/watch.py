@@ -23,7 +23,7 @@ from tests.simulation.market import WIPED_IDS, by_interval, differences
 from tests.simulation.schedule import START_MS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from bintrades.core.write_batch import Checkpoint, WriteBatch
@@ -132,6 +132,17 @@ class Watch:
                 wrong = self._histories[bar.symbol].wrong(bar.open_time_ms, bar)
                 if wrong:
                     self._report(where, bar.symbol, bar.open_time_ms, f"complete, but {wrong}")
+
+    def look_at_cover(self, bars: Mapping[int, Bar | None], symbol: str, where: str) -> None:
+        """Compare what is called covered with the trades that happened."""
+        for open_time, bar in bars.items():
+            if self._is_unforeseeable(symbol):
+                continue
+            wrong = self._histories[symbol].wrong(open_time, bar)
+            if bar is not None and not (bar.is_closed and bar.is_complete):
+                wrong = f"{bar}"
+            if wrong:
+                self._report(where, symbol, open_time, f"covered, but {wrong}")
 
     def look_at_proof(self, checkpoint: Checkpoint, symbol: str, where: str) -> None:
         """Look for a trade that is not known, nor in a gap, from before the time proven."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bintrades.exchange.binance.budget import Budget
 from bintrades.exchange.binance.catalog import Catalog
 from bintrades.exchange.binance.feed.attempts import AttemptLimit
 from bintrades.exchange.binance.feed.options import StreamOptions
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     import queue
     from collections.abc import Callable, Sequence
 
+    from bintrades.exchange.binance.budget import Budget
     from bintrades.exchange.binance.market import Market
     from bintrades.exchange.events import Event
     from bintrades.exchange.port import ExchangeOptions, History, Reference

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bintrades.exchange.binance.budget import Budget
 from bintrades.exchange.binance.shared_budget import SharedBudget
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from bintrades.exchange.binance.budget import Budget
 
 WAIT_S = 10.0
 CALLS: list[Callable[[Budget], object]] = [
@@ -30,7 +31,12 @@ def test_a_thread_waits_while_another_uses_the_budget(
 ) -> None:
     budget = SharedBudget(6_000, 50)
     done = threading.Event()
-    other = threading.Thread(target=lambda: (call(budget), done.set()))
+
+    def use() -> None:
+        call(budget)
+        done.set()
+
+    other = threading.Thread(target=use)
 
     with budget._lock:
         other.start()
