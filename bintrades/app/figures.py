@@ -126,6 +126,7 @@ def collector_figures(process: Process, snapshot: CollectorSnapshot) -> dict[str
                 "delivered": each.delivered_count,
                 "error": redacted(each.error),
                 "behind_ms": each.behind_ms,
+                "coverage_error": redacted(each.coverage_error),
             }
             for each in snapshot.deliveries
         ],

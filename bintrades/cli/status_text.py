@@ -72,6 +72,11 @@ def _lines(status: dict[str, Any]) -> list[str]:
         for store in collector["stores"]
         if store["error"]
     ]
+    head += [
+        f"trouble     store {store['name']} does not take the coverage: {error}"
+        for store in collector["stores"]
+        if (error := store.get("coverage_error"))  # earlier versions had none
+    ]
     if collector["journal_error"]:
         head.append(f"trouble     {collector['journal_error']}")
     if collector.get("log_lines_lost"):

@@ -47,6 +47,7 @@ class DeliverySnapshot:
     delivered_count: int  # since the start
     error: str | None  # None: the last attempt succeeded
     behind_ms: int  # since nothing was left for it
+    coverage_error: str | None = None  # why it was not told what is covered; None: it was
 
 
 class Delivery(Worker):
@@ -76,7 +77,7 @@ class Delivery(Worker):
         self._cursor = cursor
         self._on_bad_options = on_bad_options
         self._batch_size = BatchSize(BATCH)
-        self._coverage = CoverageDelivery(store, cursor, self._without_secrets, self._runtime)
+        self.coverage = CoverageDelivery(store, cursor, self._without_secrets, self._runtime)
         self._backoff = Backoff(_FIRST_WAIT_S, _LONGEST_WAIT_S, runtime.rng)
         self._wake = threading.Event()
         self._first_opening_ended = threading.Event()
@@ -92,7 +93,11 @@ class Delivery(Worker):
     def snapshot(self, now: int) -> DeliverySnapshot:
         """Return how far the store is. Any thread."""
         return DeliverySnapshot(
-            self._store.name, self.delivered_count, self.last_error, now - self.caught_up_at_ms
+            self._store.name,
+            self.delivered_count,
+            self.last_error,
+            now - self.caught_up_at_ms,
+            self.coverage.error,
         )
 
     def notify(self) -> None:
@@ -205,7 +210,7 @@ class Delivery(Worker):
         if not bars:
             return False
         if self._cursor.is_sending_again:
-            self._coverage.forget()
+            self.coverage.forget()
             self.caught_up_at_ms = self._runtime.now()
         started = time.monotonic()
         rejected = self._write(bars)
@@ -230,9 +235,9 @@ class Delivery(Worker):
     def _tell_coverage(self) -> None:
         """Tell the store what is covered if that is due, or will not be told later."""
         if self._is_stopping:
-            self._coverage.tell(self._deadline)
-        elif self._coverage.is_due:
-            self._coverage.tell()
+            self.coverage.tell(self._deadline)
+        elif self.coverage.is_due:
+            self.coverage.tell()
 
     def _record_success(self) -> None:
         """Forget earlier failures: also amid a backlog, of which a part has been stored."""

@@ -74,7 +74,15 @@ def test_the_figures_of_a_collector_say_what_it_has_done(path: Path) -> None:
         "error": None,
         "proof_error": None,
     }
-    assert figures["stores"] == [{"name": "jsonl", "delivered": 0, "error": None, "behind_ms": ANY}]
+    assert figures["stores"] == [
+        {
+            "name": "jsonl",
+            "delivered": 0,
+            "error": None,
+            "behind_ms": ANY,
+            "coverage_error": None,
+        }
+    ]
     assert json.loads(json.dumps(figures)) == figures
 
 
@@ -385,6 +393,7 @@ def test_every_trouble_is_reported(path: Path) -> None:
         stage = Stage(path, journal)
         stage.reader.last_error = "ConnectionRefusedError: nobody there"
         stage.delivery.last_error = "OSError: disk on fire"
+        stage.delivery.coverage.error = "OSError: no room for spans"
         stage.collector.ingest.journal_error = "bars.journal: database or disk is full"
         stage.collector.ingest.bad_count = 3
         stage.collector.unlisted = [f"OLD{number}USDT" for number in range(7)]
@@ -396,6 +405,7 @@ def test_every_trouble_is_reported(path: Path) -> None:
     assert "0 duplicates dropped, 3 bad messages" in page
     assert "reader-1: disconnected, 1 symbols, connected 0 times; ConnectionRefusedError" in page
     assert "trouble     store jsonl: OSError: disk on fire" in page
+    assert "trouble     store jsonl does not take the coverage: OSError: no room for spans" in page
     assert "trouble     bars.journal: database or disk is full" in page
     assert "unlisted    OLD0USDT, OLD1USDT, OLD2USDT, OLD3USDT, OLD4USDT and 2 more" in page
 

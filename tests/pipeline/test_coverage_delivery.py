@@ -218,6 +218,7 @@ def test_a_store_that_fails_to_take_it_gets_it_again_later_and_its_bars_in_time(
     shop.delivery.deliver_all()
     assert [hook for hook, _ in shop.calls()] == ["bars", "coverage"]
     assert shop.delivery.last_error is None
+    assert shop.delivery.snapshot(0).coverage_error == "OSError: no room for spans"
 
     collect(journal, 2, bars=tuple(sample_bars(2)))
     shop.delivery.deliver_all()
@@ -226,6 +227,7 @@ def test_a_store_that_fails_to_take_it_gets_it_again_later_and_its_bars_in_time(
     shop.behave.clear()
     shop.now += MINUTE
     assert shop.told() == [sample_span(0, 2)]
+    assert shop.delivery.snapshot(0).coverage_error is None
 
 
 def test_many_spans_come_in_several_calls_each_with_all_of_a_symbol(
@@ -283,7 +285,7 @@ def test_a_plugin_without_the_hook_costs_nothing(journal: Journal, path: Path) -
     collect(journal, 1, bars=(sample_bar(),))
 
     assert shop.told() == []
-    assert not shop.delivery._coverage.is_due
+    assert not shop.delivery.coverage.is_due
 
 
 def test_at_an_orderly_stop_what_is_known_is_told_at_once(path: Path) -> None:
