@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from bintrades.testing.rest_faults import KlineFaults, TickerFaults
 from bintrades.testing.rest_server import RestRequest, RestServer
 from bintrades.testing.simulated_market import (
     SimulatedMarket,
@@ -21,7 +22,7 @@ from bintrades.testing.stream_server import StreamServer
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
     from types import TracebackType
     from typing import Self
 
@@ -247,6 +248,30 @@ class ExchangeSimulator(StreamServer):
     def rest_lag(self, trades: int) -> None:
         """Keep the newest trades of each symbol from historicalTrades and aggTrades."""
         self.rest.hidden_trades = trades
+
+    def ticker_faults(
+        self,
+        *,
+        lag_ms: int = 0,
+        is_stale: bool = False,
+        is_offered: bool = True,
+        without: Collection[str] = (),
+    ) -> None:
+        """Have the 24-hour ticker err from now on like this only; without arguments not at all.
+
+        Its answers lack the trades of the last *lag_ms*, or, stale, all that happen from now on
+        though their `Date` goes on; the host has none (404); rows of symbols are left out.
+        """
+        stale_since = self.rest.clock_ms() if is_stale else None
+        self.rest.ticker_faults = TickerFaults(lag_ms, stale_since, is_offered, without)
+
+    def kline_faults(self, *, without: Collection[int] = (), late_trades: int = 0) -> None:
+        """Have klines err from now on like this only; without arguments not at all.
+
+        Answers lack the klines that open at these times, and each symbol's newest *late_trades*:
+        with fewer of them, klines are revised. Errors instead of answers: rest_answer().
+        """
+        self.rest.kline_faults = KlineFaults(without, late_trades)
 
     def _as_played(self, payload: bytes, to_everybody: bool) -> StreamMessage:
         try:

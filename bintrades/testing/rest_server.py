@@ -16,6 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
+from bintrades.testing.rest_faults import KlineFaults, TickerFaults
 from bintrades.testing.simulated_klines import KLINE_LENGTHS_MS, klines_of
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ class RestServer:
 
     Every method may be called from any thread. `delay_s` postpones each answer; the newest
     `hidden_trades` of each symbol are not in the database yet, which all but /trades ask.
+    `ticker_faults` and `kline_faults` are what these two get wrong.
     """
 
     def __init__(
@@ -96,8 +98,8 @@ class RestServer:
         self._overrides: list[_Override] = []
         self._newest_ms = 0  # event time of the newest trade, and when it was first seen
         self._newest_seen_at = 0.0
-        self.ticker_lag_ms = 0
-        """How much older than the streams the 24-hour ticker is."""
+        self.ticker_faults = TickerFaults()
+        self.kline_faults = KlineFaults()
         self._requests: deque[RestRequest] = deque(maxlen=_REQUESTS_ON_RECORD)
         self._request_count = 0
         self._stopped = threading.Event()
@@ -249,10 +251,16 @@ class RestServer:
         for symbol in (wanted := _wanted_symbols(query)) or ():
             if symbol not in statuses:
                 raise _RefusedError(-1121, "Invalid symbol.")
-        now_ms = self.clock_ms()
-        since, until = now_ms - _DAY_MS, now_ms - self.ticker_lag_ms
+        faults, now_ms = self.ticker_faults, self.clock_ms()
+        if not faults.is_offered:
+            _no_endpoint(query)
+        since, until = now_ms - _DAY_MS, faults.knows_until(now_ms)
         asked = statuses if wanted is None else wanted
-        rows = [self._ticker_row(symbol, since, until) for symbol in asked]
+        rows = [
+            self._ticker_row(symbol, since, until)
+            for symbol in asked
+            if symbol not in faults.without
+        ]
         return rows[0] if "symbol" in query else rows
 
     def _ticker_row(self, symbol: str, since_ms: int, until_ms: int) -> dict[str, object]:
@@ -315,9 +323,12 @@ class RestServer:
         forgotten = self._market.forgotten(symbol)
         if forgotten and start is not None and start <= forgotten.time_ms:
             raise _forgotten(forgotten)
-        trades = self._market.page(symbol, 0, 2**62, self.hidden_trades)
+        faults = self.kline_faults
+        hidden = max(self.hidden_trades, faults.late_trades)
+        trades = self._market.page(symbol, 0, 2**62, hidden)
         end = min(self._now_ms(), self._now_ms() if end is None else end)
-        return klines_of(trades, length, start, end, limit)
+        rows = klines_of(trades, length, start, end, limit)
+        return [row for row in rows if row[0] not in faults.without]
 
     def _check_history(
         self, symbol: str, from_id: int | None, start: int | None, known: list[Aggregate]

@@ -32,9 +32,9 @@ PATIENCE_S = 60.0
 class Collector:
     """`bintrades run` in *folder*, connected to *exchange*; not started yet.
 
-    *sections* are added to an INI that collects BTCUSDT and ETHUSDT, repairs nothing and has no
-    store. Whatever is left running at the end of the with block is killed, and a failure inside
-    of it shows the log.
+    *sections* are added to an INI that collects BTCUSDT and ETHUSDT, repairs nothing, asks for
+    proofs as often as may be and has no store. Whatever is left running at the end of the with
+    block is killed, and a failure inside of it shows the log.
     """
 
     def __init__(
@@ -176,6 +176,7 @@ class Collector:
         return {
             "binance": {"stream_url": exchange.stream_url, "rest_url": exchange.rest_url},
             "repair": {"enabled": "no"},
+            "proof": {"every": "10s"},
             "journal": {"path": self.journal.path, "checkpoint_every": "20ms"},
             "plugins": {"path": self.plugins},
             "stores": {"enabled": ""},

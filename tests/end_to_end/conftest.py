@@ -21,8 +21,12 @@ if TYPE_CHECKING:
     from tests.end_to_end.stage import Stage
     from tests.recordings import Recording
 
-pytest.register_assert_rewrite("tests.end_to_end.market", "tests.end_to_end.stage")
+pytest.register_assert_rewrite(
+    "tests.end_to_end.market", "tests.end_to_end.stage", "tests.end_to_end.watcher"
+)
 
+DATABASES = ("database", "mongodb_database")
+"""Fixtures that are the database of a test, the first one that it has."""
 STREAMS = ("btcusdt@trade", "ethusdt@trade")
 
 
@@ -55,6 +59,25 @@ def exchange() -> Iterator[ExchangeSimulator]:
     """Run an exchange of BTCUSDT and ETHUSDT."""
     with ExchangeSimulator() as simulator:
         yield simulator
+
+
+@pytest.fixture(autouse=True)
+def watcher(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Watch the test's database, and fail a test that stores an untrue bar as closed and complete.
+
+    A test that damages what was stored, on purpose, is marked: untrue_bars("why").
+    """
+    from tests.end_to_end.watcher import Watcher  # not before its asserts are registered above
+
+    name = next((each for each in DATABASES if each in request.fixturenames), None)
+    marker = request.node.get_closest_marker("untrue_bars")
+    if name is None or "exchange" not in request.fixturenames or marker is not None:
+        assert marker is None or marker.args, "untrue_bars has no reason"
+        yield
+        return
+    database = request.getfixturevalue(name)
+    with Watcher(database, request.getfixturevalue("exchange").market):
+        yield
 
 
 @pytest.fixture

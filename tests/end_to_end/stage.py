@@ -121,16 +121,20 @@ class Stage:
         )
 
     def assert_stored(self) -> None:
-        """Assert that all bars stand in MongoDB, once each, exact and complete."""
+        """Assert that all bars stand in MongoDB, once each, exact; and complete, but for the last.
+
+        Of the last one of each symbol nothing proves that no trade follows while it is open, and
+        the exchange has its word some seconds after its end.
+        """
         assert self.played == len(self.frames)
         stored = documents(self._database)
         assert len(stored) == BAR_COUNT
         assert_same_bars(in_the_trades(stored), self.bars)
-        incomplete = [bar for bar in stored if not bar["is_complete"]]
-        assert incomplete == []
         last = {bar["symbol"]: bar["open_time"] for bar in stored}
         for bar in stored:
-            assert bar["is_closed"] or bar["open_time"] == last[bar["symbol"]]
+            is_last = bar["open_time"] == last[bar["symbol"]]
+            assert (bar["is_closed"] and bar["is_complete"]) or is_last, bar
+            assert bar["is_closed"] or not bar["is_complete"], bar
 
     def _next(self, count: int) -> list[Frame]:
         part = self.frames[self.played : self.played + count]

@@ -15,7 +15,7 @@ from bintrades.testing.mongod import Mongod
 from tests.end_to_end.collector import Collector, to_mongodb
 from tests.end_to_end.market import (
     BAR_COUNT,
-    assert_only_the_first_are_incomplete,
+    assert_only_the_first_and_last_are_incomplete,
     assert_same_bars,
     documents,
     expected_bars,
@@ -72,7 +72,7 @@ def assert_stored(database: Database[dict[str, Any]], frames: Frames) -> None:
     stored = documents(database)
     assert len(stored) == BAR_COUNT
     assert_same_bars(in_the_trades(stored), expected_bars(frames))
-    assert_only_the_first_are_incomplete(stored)
+    assert_only_the_first_and_last_are_incomplete(stored)
 
 
 def test_a_server_killed_and_started_again_gets_every_bar(

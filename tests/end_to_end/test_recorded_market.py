@@ -17,7 +17,7 @@ from bintrades.testing.recordings import read_recording
 from tests.end_to_end.collector import Collector, to_mongodb
 from tests.end_to_end.market import (
     BAR_COUNT,
-    assert_only_the_first_are_incomplete,
+    assert_only_the_first_and_last_are_incomplete,
     assert_same_bars,
     documents,
     expected_bars,
@@ -178,7 +178,7 @@ def test_clocks_that_differ_by_seconds_do_not_disturb_each_other(
 
     stored = documents(mongodb_database)
     assert_same_bars(in_the_trades(stored), expected_bars(shifted))
-    assert_only_the_first_are_incomplete(stored)
+    assert_only_the_first_and_last_are_incomplete(stored)
     assert {bar["version"] for bar in stored} == {1}
 
 
@@ -212,7 +212,7 @@ def assert_stored(database: Database[dict[str, Any]], frames: Frames) -> None:
     expected = expected_bars(frames)
     assert len(expected) == BAR_COUNT
     assert_same_bars(in_the_trades(stored), expected)
-    assert_only_the_first_are_incomplete(stored)
+    assert_only_the_first_and_last_are_incomplete(stored)
     last = dict(sorted(expected))  # by symbol: the recording ends in the middle of it
     for bar in stored:
         assert bar["is_closed"] or bar["open_time"] == last[bar["symbol"]]

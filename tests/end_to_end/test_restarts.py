@@ -12,7 +12,7 @@ import pytest
 from tests.end_to_end.collector import Collector, to_mongodb
 from tests.end_to_end.market import (
     BAR_COUNT,
-    assert_only_the_first_are_incomplete,
+    assert_only_the_first_and_last_are_incomplete,
     assert_same_bars,
     documents,
     expected_bars,
@@ -75,7 +75,7 @@ def assert_stored(database: Database[dict[str, Any]], frames: Frames) -> None:
     stored = documents(database)
     assert len(stored) == BAR_COUNT
     assert_same_bars(in_the_trades(stored), expected_bars(frames))
-    assert_only_the_first_are_incomplete(stored)
+    assert_only_the_first_and_last_are_incomplete(stored)
 
 
 def test_sigterm_stores_the_open_bars_and_the_next_start_continues_them(
