@@ -196,6 +196,11 @@ class Aggregator:
             self._unsaved[series.symbol] = series
         return True
 
+    def mark_newest(self) -> None:
+        """Remember the newest trades, by which a stale word is known: call it every few seconds."""
+        for series in self.series.values():
+            series.mark_newest()
+
     def unproven(self, now: int, older_than_ms: int) -> list[str]:
         """Return the symbols with a bar that is not proven to be whole, or no proof of late."""
         clock = self._clock.at(now)

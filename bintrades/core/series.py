@@ -99,6 +99,7 @@ class Series:
         "_interval",
         "_ledger",
         "_market_time",
+        "_marks",
         "_published",
         "_renumbering",
         "_save_by",
@@ -154,6 +155,7 @@ class Series:
         self._unwanted_before = 0  # when the first interval opens, once its first id is known
         self._renumbering = RenumberingDetector()
         self._awaited: NewestId | None = None  # that the exchange has had, and no stream brought
+        self._marks: tuple[tuple[int, int], ...] = ()  # newest trades of before, with their `T`
         self._agreed_at = -1  # when it last knew of no trade that is not known here; monotonic
         self._gap_set = self._published = GapSet(self.symbol)  # the latter as last taken
         if checkpoint:
@@ -332,10 +334,19 @@ class Series:
         return Awaited.NOT_SENT if was_sent else Awaited.MISSED
 
     def is_ahead_of(self, trade_id: int | None, said_at: int) -> bool:
-        """Whether the exchange's word lacks a trade of the last minute that it should know."""
-        next_id, time = self._ledger.next_id, self._ledger.last_time
-        is_lower = next_id is not None and (trade_id is None or trade_id < next_id - 1)
-        return is_lower and said_at - _KNOWN_WITHIN_MS <= time < said_at - LAG_MS
+        """Whether the exchange's word lacks a trade of the last minute that it should know.
+
+        That may be the newest one or, where that came a moment ago, one that was it before.
+        """
+        return any(
+            (trade_id is None or trade_id < newest)
+            and said_at - _KNOWN_WITHIN_MS <= time < said_at - LAG_MS
+            for newest, time in (*self._newest, *self._marks)
+        )
+
+    def mark_newest(self) -> None:
+        """Remember which trade is the newest; call it every few seconds. Two are remembered."""
+        self._marks = (*self._marks[-1:], *self._newest)
 
     def settle_proof(self) -> None:
         """Take over what the trades so far prove; call it while the market's clock is confirmed."""
@@ -458,6 +469,12 @@ class Series:
         return COUNTED
 
     @property
+    def _newest(self) -> tuple[tuple[int, int], ...]:
+        """Id and `T` of the newest trade, if there is one."""
+        ledger = self._ledger
+        return () if ledger.next_id is None else ((ledger.next_id - 1, ledger.last_time),)
+
+    @property
     def _proof(self) -> tuple[int | None, int | None]:
         return self._ledger.proven, self._covered_since
 
@@ -524,6 +541,7 @@ class Series:
         begun = self._bars_end or self._open_time(self._renumbering.since)
         self._resolve(0, self._ledger.next_id or 0, GapOutcome.RENUMBERED)
         self._awaited = None  # one of the ids of before
+        self._marks = ()
         self._ledger = Ledger.renumbered(self._ledger, begun, self._renumbering.since)
         self._unwanted_before = begun
 

@@ -49,6 +49,7 @@ _MAX_WAITING_AUDITED = 10_000
 """What an audit has found, while the journal takes nothing: what is left out is found again."""
 
 _LOOK_FOR_UNPROVEN_EVERY_MS = 1_000
+_MARK_NEWEST_EVERY_MS = 10_000
 _SHOWN_BYTES = 200
 
 _first_id = attrgetter("first_id")
@@ -133,7 +134,7 @@ class Ingest:
         self._pending = WriteBatch()
         # The last id of the newest gap of each symbol with gaps in the log; None: it has no ids.
         self._newest_gaps: dict[str, int | None] = {}
-        self._heard_at = self._looked_at = now
+        self._heard_at = self._looked_at = self._marked_at = now
         self._proof = proof
         proof.prompt(now)
         self._schedule = CommitSchedule(
@@ -297,6 +298,9 @@ class Ingest:
         if now - self._looked_at < _LOOK_FOR_UNPROVEN_EVERY_MS:
             return
         self._looked_at = now
+        if now - self._marked_at >= _MARK_NEWEST_EVERY_MS:
+            self._marked_at = now
+            self._aggregator.mark_newest()
         is_prompted = self._proof.is_prompted(now)
         if not (is_prompted or self._proof.is_due(now)):
             return

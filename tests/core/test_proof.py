@@ -132,6 +132,21 @@ def test_a_word_without_a_trade_that_it_should_know_proves_nothing_of_any_symbol
     assert proven(aggregator, ETH) == 4_000
 
 
+def test_a_stale_word_is_known_by_a_trade_before_the_newest_as_well() -> None:
+    aggregator = after_two_trades()
+    aggregator.mark_newest()
+    for second in range(5, 40):  # it trades every second, so that the newest is always young
+        trade_id = second - 3
+        aggregator.add([make_trade(trade_id, START + 1_000 * second)], 1_000 * second)
+        if second % 10 == 0:
+            aggregator.mark_newest()
+
+    assert not word(aggregator, 39_500, BTCUSDT=10, ETHUSDT=0)
+    assert proven(aggregator, ETH) == 1
+
+    assert word(aggregator, 39_500, BTCUSDT=27, ETHUSDT=0), "of nine seconds ago: it may lag"
+
+
 def test_no_trade_for_a_day_proves_as_much_where_the_day_begins_before_what_is_proven() -> None:
     aggregator = after_two_trades()
     word(aggregator, NEWEST_WITHIN_MS // 2, BTCUSDT=1)

@@ -754,6 +754,20 @@ def test_a_stale_word_is_said_to_prove_nothing(
     assert "prove nothing" in caplog.text
 
 
+def test_a_stale_word_is_known_by_a_symbol_that_trades_all_the_time(
+    journal: Journal, caplog: pytest.LogCaptureFixture
+) -> None:
+    proving = Proving(journal)
+    for second in range(2, 50):
+        proving.send(make_trade(second, START + second * 1_000), at=second * 1_000)
+        proving.live(second * 1_000, second * 1_000)
+
+    with caplog.at_level(logging.WARNING):
+        proving.ingest.handle(NewestIds({"BTCUSDT": 20, "ETHUSDT": 1}, START + 49_000, 49_000))
+
+    assert "prove nothing" in caplog.text
+
+
 def test_bad_and_unknown_messages_cost_only_themselves_and_are_counted(
     desk: Desk, path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
