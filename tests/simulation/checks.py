@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from bintrades.model import GapOutcome
 from tests.journals import ledgers_of
 from tests.simulation.market import WIPED_IDS, by_interval, differences, ranges
@@ -137,7 +139,8 @@ def _open_bars(world: World, symbol: str) -> Sequence[Bar]:
     """Return the bars of the journal that still take trades."""
     assert world._collector is not None
     checkpoint = world._collector.journal.checkpoints.get(symbol)
-    return checkpoint.open_bars if checkpoint is not None else ()
+    open_bars = checkpoint.open_bars if checkpoint is not None else ()
+    return [msgspec.structs.replace(bar, is_complete=False) for bar in open_bars]
 
 
 def _states(world: World) -> dict[str, LedgerState]:
