@@ -177,8 +177,11 @@ class Soak:
         return self._bars().count_documents({})
 
     def incomplete_bars(self) -> int:
-        """Return how many bars in the store lack trades, as far as the collector knows."""
-        return self._bars().count_documents({"is_complete": False})
+        """Return how many closed bars in the store lack trades, as far as the collector knows.
+
+        The last one of each symbol is open when it stops, and so it is not complete.
+        """
+        return self._bars().count_documents({"is_closed": True, "is_complete": False})
 
     def end(self) -> None:
         """Leave nothing behind."""
