@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from bintrades.testing.server_frames import encode_frame
 from tests.end_to_end.machine.sitecustomize import HANGING_DISK
-from tests.end_to_end.stage import let_pass
+from tests.end_to_end.stage import let_pass, trade_requests
 from tests.end_to_end.test_floods import flood
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def untroubled(stage: Stage, hanging: Path) -> Iterator[Collector]:
             stage.send(20_000)
             stage.wait_until_whole(collector)
             before = stage.exchange.connections
-            requests = stage.exchange.rest_requests
+            requests = trade_requests(stage.exchange)
             gaps = collector.log.count("gap_opened")
 
             yield collector
@@ -68,7 +68,7 @@ def untroubled(stage: Stage, hanging: Path) -> Iterator[Collector]:
             stage.wait_until_whole(collector)
             assert stage.exchange.connections == before
             assert all(connection.is_open for connection in before)
-            assert stage.exchange.rest_requests == requests
+            assert trade_requests(stage.exchange) == requests
             assert collector.log.count("gap_opened") == gaps
         assert collector.stop() == 0
     stage.assert_stored()
