@@ -78,13 +78,21 @@ def put_checkpoints(
 
 
 def _has_new_proof(checkpoint: Checkpoint, before: Checkpoint | None) -> bool:
-    """Whether the row of its last trade does not say the same."""
+    """Whether the row of its proof is to be written: a last trade that is all of it says the same.
+
+    Where it was not all of it before, the row of then must not be taken for that of today.
+    """
     if before is None or checkpoint.covered_since_ms != before.covered_since_ms:
         return True
-    proven, last_time = checkpoint.proven_ms, checkpoint.ledger.last_time
-    if last_time != before.ledger.last_time:
-        return proven != last_time
-    return proven != before.proven_ms
+    if _is_proven_by_last_trade(checkpoint) and _is_proven_by_last_trade(before):
+        return False
+    proof, proof_before = ((each.proven_ms, each.ledger.last_time) for each in (checkpoint, before))
+    return proof != proof_before
+
+
+def _is_proven_by_last_trade(checkpoint: Checkpoint) -> bool:
+    ledger = checkpoint.ledger
+    return ledger.next_id is not None and checkpoint.proven_ms == ledger.last_time
 
 
 def _has_only_new_proof(checkpoint: Checkpoint, before: Checkpoint | None) -> bool:

@@ -414,6 +414,22 @@ def test_whatever_is_written_and_left_out_of_a_proof_it_is_read_as_it_was(
                 assert journal.checkpoints["BTCUSDT"] == saved
 
 
+def test_what_was_proven_before_the_first_trade_is_not_taken_for_what_is_proven_by_one(
+    path: Path,
+) -> None:
+    wanted = Checkpoint(LedgerState(None, NOW, ()), covered_since_ms=NOW)
+    begun, grown = (
+        Checkpoint(LedgerState(7, time, ()), proven_ms=time, covered_since_ms=NOW)
+        for time in (NOW - 5_000, NOW)
+    )
+    with journal_at(path) as journal:
+        for checkpoint in (wanted, begun, grown):
+            write(journal, checkpoint)
+
+    with journal_at(path) as journal:
+        assert journal.checkpoints["BTCUSDT"] == grown
+
+
 def test_up_to_when_a_busy_symbol_is_proven_is_said_by_its_newest_trade(
     journal: Journal, path: Path
 ) -> None:
