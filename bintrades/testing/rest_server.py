@@ -98,6 +98,8 @@ class RestServer:
         self._overrides: list[_Override] = []
         self._newest_ms = 0  # event time of the newest trade, and when it was first seen
         self._newest_seen_at = 0.0
+        self.next_trade_ms: int | None = None
+        """When the next trade happens, where it is known: the clock does not get ahead of it."""
         self.ticker_faults = TickerFaults()
         self.kline_faults = KlineFaults()
         self._requests: deque[RestRequest] = deque(maxlen=_REQUESTS_ON_RECORD)
@@ -192,7 +194,12 @@ class RestServer:
             if newest != self._newest_ms:
                 self._newest_ms, self._newest_seen_at = newest, time.monotonic()
             passed_s = time.monotonic() - self._newest_seen_at
-            return newest + int(passed_s * 1000) if newest else self._now_ms()
+        if not newest:
+            return self._now_ms()
+        carried = newest + int(passed_s * 1000)
+        if self.next_trade_ms is not None:
+            carried = min(carried, self.next_trade_ms)
+        return max(newest, carried)
 
     def _use(self, weight: int) -> int:
         """Count weight, refused requests' too; the window is the clock's minute."""

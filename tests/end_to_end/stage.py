@@ -85,6 +85,7 @@ class Stage:
     def send(self, count: int, *, speed: float | None = None) -> None:
         """Have the next trades happen and sent."""
         self.exchange.play(self._next(count), speed)
+        self._set_clock_limit()
 
     def send_rest(self, *, speed: float | None = None) -> None:
         """Have all remaining trades happen and sent."""
@@ -96,10 +97,12 @@ class Stage:
         sent = [frame for frame in part if rng.random() < share]
         self.exchange.add_trades(map(trade_of, part))
         self.exchange.play(sent)
+        self._set_clock_limit()
 
     def lose(self, count: int) -> None:
         """Have the next trades happen but not sent."""
         self.exchange.add_trades(map(trade_of, self._next(count)))
+        self._set_clock_limit()
 
     def wait_until_seen(self, collector: Collector) -> None:
         """Wait until the newest trade of each symbol is in the journal."""
@@ -135,6 +138,11 @@ class Stage:
             is_last = bar["open_time"] == last[bar["symbol"]]
             assert (bar["is_closed"] and bar["is_complete"]) or is_last, bar
             assert bar["is_closed"] or not bar["is_complete"], bar
+
+    def _set_clock_limit(self) -> None:
+        """Have the exchange's clock stand still while the market pauses, until all is played."""
+        left = self.frames[self.played : self.played + 1]
+        self.exchange.rest.next_trade_ms = trade_of(left[0]).time_ms if left else None
 
     def _next(self, count: int) -> list[Frame]:
         part = self.frames[self.played : self.played + count]
