@@ -173,8 +173,11 @@ class Ledger:
         elif trade_id != next_id:
             if trade_id < next_id:
                 return self._fill(trade_id, time)
+            self.end_unusable_by(time)
             span = span_between(self._known_until, time)
             self._ranges.append(Gap(next_id, trade_id - 1, *span, cause))
+        else:
+            self.end_unusable_by(time)
         self.next_id = trade_id + 1
         self.last_time = time
         return True
@@ -218,6 +221,8 @@ class Ledger:
             self._append_start(trade_id, until)
             self.wanted_since = None
         elif trade_id >= self.next_id:
+            if cause is not GapCause.UNUSABLE:
+                self.end_unusable_by(until)
             gap = Gap(self.next_id, trade_id, *span_between(self._known_until, until), cause)
             last = len(self._ranges) - 1
             if self._ranges and self._continues(self._ranges[last], gap):
@@ -230,6 +235,21 @@ class Ledger:
         self.next_id = trade_id + 1
         if later_than is not None:
             self.last_time = max(self.last_time, later_than)
+
+    def end_unusable_by(self, time: int) -> None:
+        """Have trades that could not be used have happened by *time*, that of the one after them.
+
+        When they came the clock may have stood still, or been late. Of no effect if something else
+        has come since.
+        """
+        until, next_id = time + DISORDER_MS, self.next_id
+        for index in range(len(self._ranges) - 1, -1, -1):
+            gap = self._ranges[index]
+            if gap.cause is not GapCause.UNUSABLE or gap.last_id + 1 != next_id:
+                return
+            if gap.until_ms < until:
+                self._ranges.replace(index, replace(gap, until_ms=until))
+            next_id = gap.first_id
 
     def prove(self, time: int) -> None:
         """Record that no id from the next one on is of a trade before *time*."""

@@ -378,6 +378,7 @@ class Series:
         if trade_id is None or next_id is None or not clock or trade_id - next_id > _MAX_ID_JUMP:
             return False
         self._ledger.lack_through(trade_id, clock, GapCause.UNUSABLE)
+        self._current = None  # the next trade tells by when it happened
         return True
 
     def close_due(self, market_time: int, now: int) -> int:
@@ -497,6 +498,7 @@ class Series:
 
     def _agree(self, proves: int, now: int) -> None:
         """Record the exchange's word that it has no trade but those that are known here."""
+        self._ledger.end_unusable_by(proves + LAG_MS + _SAID_WITHIN_MS)
         self._ledger.prove(proves)
         self._agreed_at = now
 

@@ -327,3 +327,57 @@ def test_a_symbol_needs_proof_if_it_has_none_of_late() -> None:
     assert unproven(aggregator, 4_000, 10_000) == []
     assert unproven(aggregator, 12_000, 10_000) == [ETH]
     assert unproven(aggregator, 30_000, 10_000) == [BTC, ETH]
+
+
+def test_a_trade_that_could_not_be_used_lies_in_its_gap_though_the_clock_stood_still() -> None:
+    aggregator = after_two_trades()
+    aggregator.disconnected(SYMBOLS, 5_000)
+    aggregator.connected(SYMBOLS, 17_000)
+
+    aggregator.on_unusable(BTC, 2, 17_100)  # of 17 s: the clock shows 5 s
+    aggregator.add([make_trade(3, START + 21_000)], 21_000)
+
+    (gap,) = missing(aggregator)
+    assert gap.touches(START + INTERVAL, INTERVAL), "nobody knows better than the trade after it"
+    assert (gap.first_id, gap.last_id, gap.cause) == (2, 2, GapCause.UNUSABLE)
+    aggregator.add([make_trade(4, START + 45_000)], 45_000)
+    assert missing(aggregator) == [gap], "it is over"
+
+
+def test_so_it_does_if_the_exchanges_word_comes_before_the_next_trade() -> None:
+    aggregator = after_two_trades()
+    aggregator.disconnected(SYMBOLS, 5_000)
+    aggregator.connected(SYMBOLS, 17_000)
+    aggregator.on_unusable(BTC, 2, 17_100)
+
+    word(aggregator, 40_000, BTCUSDT=2)
+
+    (gap,) = missing(aggregator)
+    assert gap.until_ms >= START + 40_000
+    assert proven(aggregator) == 40_000 - LAG_MS
+
+
+def test_so_it_does_after_a_restart() -> None:
+    aggregator = after_two_trades()
+    aggregator.on_unusable(BTC, 2, 5_000)
+    after = Aggregator(spot_series(SYMBOLS), interval_ms=INTERVAL, grace_ms=GRACE)
+    after.resume({BTC: saved(aggregator)})
+    after.connected(SYMBOLS, 0)
+
+    after.add([make_trade(3, START + 32_000), make_trade(9, START + 32_000, symbol=ETH)], 32_000)
+
+    (gap,) = missing(after)
+    assert gap.touches(START + 2 * INTERVAL, INTERVAL)
+
+
+def test_so_do_several_that_could_not_be_used_one_long_after_the_other() -> None:
+    aggregator = after_two_trades()
+    aggregator.on_unusable(BTC, 2, 5_000)
+    aggregator.on_unusable(BTC, 3, 25_000)
+
+    word(aggregator, 60_000, BTCUSDT=4)
+    aggregator.advance(60_000 + LAG_MS)
+
+    gaps = missing(aggregator)
+    assert [(gap.first_id, gap.last_id) for gap in gaps] == [(2, 2), (3, 3), (4, 4)]
+    assert all(gap.until_ms >= START + 60_000 for gap in gaps)
