@@ -40,6 +40,16 @@ class ProofSchedule:
         self._asked_at = now
         if self._prompt_at is not None and now >= self._prompt_at:
             self._prompt_at = None
-        past_end = (clock + self.every_ms - _AFTER_END_MS) % self._interval if clock else 0
-        rest = self.every_ms - past_end
-        self._due_at = now + (rest if rest >= _SHORTEST_REST_MS else rest + self._interval)
+        self._due_at = now + self._rest_ms(clock)
+
+    def _rest_ms(self, clock: int) -> int:
+        """Return how long to rest: about every_ms, until some seconds after the end of a bar.
+
+        Of bars that are longer than that, until the next end at most.
+        """
+        if not clock:
+            return self.every_ms
+        rest = self.every_ms - (clock + self.every_ms - _AFTER_END_MS) % self._interval
+        while rest < _SHORTEST_REST_MS:
+            rest += self._interval
+        return min(rest, self.every_ms) if self._interval > self.every_ms else rest

@@ -41,6 +41,18 @@ def test_what_an_answer_proves_reaches_just_beyond_the_end_of_a_bar(phase: int, 
     assert len(asked) >= 10 * MINUTE // every - 1
 
 
+@given(st.integers(0, 3_599_999), st.sampled_from([10_000, MINUTE, 45_000]))
+def test_bars_longer_than_that_are_asked_about_as_often_and_when_they_end(
+    phase: int, every: int
+) -> None:
+    hour = 3_600_000
+    asked = moments(ProofSchedule(every, hour), hour + 3 * MINUTE, NOON + phase)
+
+    assert all(later - earlier <= every + 100 for earlier, later in pairwise(asked))
+    proven = [(NOON + phase + now - LAG_MS) % hour for now in asked[1:]]
+    assert any(1_000 <= time <= 1_000 + every for time in proven)
+
+
 def test_without_the_exchanges_time_it_asks_all_the_same() -> None:
     assert moments(ProofSchedule(MINUTE, INTERVAL), 3 * MINUTE, 0) == [0, MINUTE, 2 * MINUTE]
 
