@@ -62,6 +62,7 @@ class Backfill(Generic[RequestT]):
         self._poll_every = poll_every_ms
         self.proof_error: str | None = None  # why the newest ids are not known; None: they are
         self._unproven: dict[str, None] = {}
+        self._has_newest_ids = False  # whether the host has ever named them
         self._newest_ids_at = 0  # not before they are asked for again
         self._proof_backoff = Backoff(_FIRST_RETRY_S, _LONGEST_RETRY_S, runtime.rng)
         self._banned_until = self._end_of_ban()
@@ -120,6 +121,7 @@ class Backfill(Generic[RequestT]):
         else:
             self._unproven.clear()
             self._proof_backoff.reset()
+            self._has_newest_ids = True
             self.proof_error = None
             self._put(newest)
         finally:
@@ -130,7 +132,7 @@ class Backfill(Generic[RequestT]):
         """Ask for them again later: much later where the host has no such thing."""
         self.proof_error = storable(str(error))
         wait_ms = int(self._proof_backoff.next_wait_s() * 1000)
-        if isinstance(error, NotOfferedError):
+        if isinstance(error, NotOfferedError) and not self._has_newest_ids:
             wait_ms = _NO_NEWEST_IDS_FOR_MS
         self._newest_ids_at = self._now() + wait_ms
         self._limited.warning(

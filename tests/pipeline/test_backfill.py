@@ -279,6 +279,20 @@ def test_a_host_without_newest_ids_is_asked_again_an_hour_later() -> None:
     assert len(stage.history.asked) == 2
 
 
+def test_a_host_that_had_newest_ids_is_asked_again_soon_when_it_says_that_it_has_none() -> None:
+    stage = Stage()
+    stage.backfill.prove([BTC])
+    stage.backfill.step()
+    stage.history.has_newest_ids = False
+    stage.backfill.prove([BTC])
+    stage.backfill.step()
+
+    stage.now += 10_000
+    stage.backfill.step()
+
+    assert len(stage.history.asked) == 3
+
+
 def test_newest_ids_wait_for_the_budget() -> None:
     stage = Stage()
     stage.budget.wait = 90

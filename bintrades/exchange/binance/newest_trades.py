@@ -28,7 +28,11 @@ _IdOrNone = Annotated[int, msgspec.Meta(ge=_NONE, le=2**63 - 2)]
 
 class _Ticker(msgspec.Struct):
     symbol: str
-    last_id: _IdOrNone = msgspec.field(name="lastId")
+    last_id: msgspec.Raw = msgspec.field(name="lastId", default=msgspec.Raw())
+    """Decoded only of symbols that were asked for: what others have hurts nobody."""
+
+
+_decode_id = msgspec.json.Decoder(_IdOrNone).decode
 
 
 class NewestTrades:
@@ -78,7 +82,11 @@ def _among(symbols: Sequence[str], rows: Sequence[_Ticker]) -> dict[str, int | N
     ids: dict[str, int | None] = {}
     for row in rows:
         if row.symbol in wanted:
-            newest = None if row.last_id == _NONE else row.last_id
+            try:
+                last_id = _decode_id(row.last_id)
+            except msgspec.MsgspecError as error:
+                raise RestError(f"{row.symbol}: its newest trade has no id: {error}") from error
+            newest = None if last_id == _NONE else last_id
             if ids.setdefault(row.symbol, newest) != newest:
                 raise RestError(f"{row.symbol}: the answer has two newest trades of it")
     return ids

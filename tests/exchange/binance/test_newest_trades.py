@@ -94,6 +94,18 @@ def test_an_answer_that_does_not_say_when_it_was_given_proves_nothing(
         newest.ids([BTC])
 
 
+def test_what_cannot_be_read_of_a_symbol_that_was_not_asked_for_hurts_no_other(
+    exchange: ExchangeSimulator, newest: NewestTrades
+) -> None:
+    exchange.rest_answer(
+        200,
+        body='[{"symbol":"NEWUSDT","lastId":null},{"symbol":"BTCUSDT","lastId":7},'
+        '{"symbol":"ODDUSDT"}]',
+    )
+
+    assert newest.ids([BTC]).ids == {BTC: 7}
+
+
 @pytest.mark.parametrize(
     "body",
     [
