@@ -29,9 +29,15 @@ def coverage_figures(reader: JournalReader) -> dict[str, Any]:
     newest = reader.newest_proof_ms()
     if newest is None:
         return {"until": None, "symbols": 0, "unproven_symbols": 0}
+    _, interval_ms = reader.scope()
     until = newest - BEHIND_MS
-    windows = {name: _Window(until - length, until) for name, length in WINDOWS_MS.items()}
-    day_began = until - WINDOWS_MS["day"]
+    if interval_ms > BEHIND_MS:
+        until -= until % interval_ms  # what is covered are whole intervals
+    windows = {
+        name: _Window(until - max(length, interval_ms), until)
+        for name, length in WINDOWS_MS.items()
+    }
+    day_began = until - max(WINDOWS_MS["day"], interval_ms)
     counted = unproven = 0
     for each in reader.coverage_of_all(day_began):
         if each.proven_ms <= day_began:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from typing import TYPE_CHECKING
+
+import pytest
 
 from bintrades.app.coverage import BEHIND_MS, coverage_figures
 from bintrades.app.status import read_status
@@ -11,13 +14,12 @@ from bintrades.cli.status_text import format_status
 from bintrades.core.ledger import LedgerState
 from bintrades.core.write_batch import Checkpoint, WriteBatch
 from bintrades.journal.reader import JournalReader
+from bintrades.journal.writer import Journal
 from bintrades.model import Gap, GapCause, utc
 from bintrades.testing.bars import OPEN_TIME_MS
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from bintrades.journal.writer import Journal
 
 HOUR, DAY = 3_600_000, 86_400_000
 UNTIL = OPEN_TIME_MS + 10 * DAY
@@ -59,6 +61,21 @@ def test_the_hour_and_the_day_end_two_minutes_before_the_newest_proof(
     }
     shares = "coverage    100.00 % of the last hour, 100.00 % of the last day"
     assert f"{shares} before {utc(UNTIL):%F %T} UTC" in format_status(read_status(path, []))
+
+
+@pytest.mark.parametrize("interval", [300_000, HOUR, DAY])
+def test_of_long_bars_whole_ones_are_counted(tmp_path: Path, interval: int) -> None:
+    path = tmp_path / "journal"
+    newest = UNTIL - UNTIL % DAY + 10 * HOUR + 1_800_000
+    with closing(
+        Journal(path, exchange="binance", market="spot", stream="trade", interval_ms=interval)
+    ) as journal:
+        began = OPEN_TIME_MS - OPEN_TIME_MS % DAY
+        write(journal, BUSY=saved(proven=newest, since=began))
+
+    found = coverage_figures(JournalReader(path))
+
+    assert (found["hour"]["share"], found["day"]["share"]) == (1.0, 1.0)
 
 
 def test_what_lacks_most_is_named(journal: Journal, path: Path) -> None:
