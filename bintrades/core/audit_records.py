@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from bintrades.core.verification import Figures, figures
 from bintrades.model import RecordedDifference
 
@@ -49,21 +47,6 @@ def record_of(stored: Bar | None, rebuilt: Bar, found_at_ms: int) -> RecordedDif
         *_both_sides(fields),
         found_at_ms,
         found_at_ms,
-    )
-
-
-def is_same(stored: Bar, rebuilt: Bar) -> bool:
-    """Whether two versions of a bar are of the same trades, whatever else distinguishes them."""
-    return (
-        msgspec.structs.replace(
-            rebuilt,
-            epoch=stored.epoch,
-            version=stored.version,
-            is_closed=stored.is_closed,
-            is_complete=stored.is_complete,
-            updated_at_ms=stored.updated_at_ms,
-        )
-        == stored
     )
 
 

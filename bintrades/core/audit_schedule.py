@@ -83,6 +83,9 @@ class Suspect:
     rebuilt: tuple[tuple[int, int], ...] = ()
     """Open times and epochs of those that were made again."""
 
+    is_too_large: bool = False
+    """Whether it has more trades than can be asked for, and so is not made again."""
+
 
 @dataclass(slots=True)
 class _Postponed:

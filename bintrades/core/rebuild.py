@@ -56,3 +56,18 @@ def _first_of(trades: TradeRange, symbol: str) -> Trade:
         quantity=trades.quantity,
         is_buyer_maker=trades.is_buyer_maker,
     )
+
+
+def is_same(stored: Bar, rebuilt: Bar) -> bool:
+    """Whether two versions of a bar are of the same trades, whatever else distinguishes them."""
+    return (
+        replace(
+            rebuilt,
+            epoch=stored.epoch,
+            version=stored.version,
+            is_closed=stored.is_closed,
+            is_complete=stored.is_complete,
+            updated_at_ms=stored.updated_at_ms,
+        )
+        == stored
+    )

@@ -5,9 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from msgspec.structs import replace
-
-from bintrades.core.rebuild import rebuilt_bar
+from bintrades.core.rebuild import is_same, rebuilt_bar
 from bintrades.errors import ExchangeError
 from bintrades.pipeline.verification import Tally
 
@@ -112,7 +110,7 @@ class BarRepair:
                 open_time_ms=opens,
                 interval_ms=self._interval_ms,
             )
-            if bar is not None and not (known and _is_same(bar, known)):
+            if bar is not None and not (known and is_same(known, bar)):
                 bars.append(bar)
         if bars:
             return bars, None
@@ -136,18 +134,6 @@ class BarRepair:
         if any(_touch(difference, each) for each in again):
             return RepairOutcome.STAYS
         return RepairOutcome.REPAIRED if tally.checked_ms else RepairOutcome.REBUILT
-
-
-def _is_same(bar: Bar, stored: Bar) -> bool:
-    """Whether two bars are of the same trades, whichever version and epoch they are."""
-    return bar == replace(
-        stored,
-        epoch=bar.epoch,
-        version=bar.version,
-        updated_at_ms=bar.updated_at_ms,
-        is_closed=bar.is_closed,
-        is_complete=bar.is_complete,
-    )
 
 
 def _touch(one: Difference, other: Difference) -> bool:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from bintrades.core.ban import Ban
 from bintrades.exchange.events import Event, RateLimited
+from bintrades.pipeline.audit.weight_share import WINDOW_MS
 from bintrades.util.runtime import SYSTEM, Runtime
 
 if TYPE_CHECKING:
@@ -25,6 +26,10 @@ class BudgetSpent(Exception):  # noqa: N818 - named for what is the case
     def __init__(self, wait_ms: int) -> None:
         super().__init__(wait_ms)
         self.wait_ms = wait_ms
+
+
+class TooManyTrades(Exception):  # noqa: N818 - named for what is the case
+    """All trades of a span are never had within the share of a minute."""
 
 
 class LimitedReference:
@@ -74,15 +79,25 @@ class LimitedReference:
         return klines
 
     def trades_between(self, symbol: str, since: int, until: int) -> Sequence[TradeRange]:
-        """Return all trades of a span, lowest id first."""
+        """Return all trades of a span, lowest id first.
+
+        A part of them is of no use, and asked for again later. Raises TooManyTrades where that is
+        in vain: those that it takes are more than the share of a minute.
+        """
         waits: list[int] = []
+        used = 0
 
         def may_ask(weight: int) -> bool:
+            nonlocal used
             try:
                 self._ask(weight)
             except BudgetSpent as spent:
-                waits.append(spent.wait_ms)
+                if used and used + weight > self._share.allowed:
+                    raise TooManyTrades(symbol, since, until) from spent
+                # What was had is asked for again: only with all of a minute is that of use.
+                waits.append(max(spent.wait_ms, WINDOW_MS) if used else spent.wait_ms)
                 return False
+            used += weight
             return True
 
         try:

@@ -8,11 +8,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from bintrades.core.audit_records import is_same, record_of, records_of
+from bintrades.core.audit_records import record_of, records_of
 from bintrades.core.audit_schedule import Stage
-from bintrades.core.rebuild import rebuilt_bar
+from bintrades.core.rebuild import is_same, rebuilt_bar
 from bintrades.core.verification import Outcome
 from bintrades.pipeline.audit.findings import is_within, span_of
+from bintrades.pipeline.audit.reference import TooManyTrades
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,7 +83,7 @@ class Repair:
         """Find out which bars of a unit differ."""
         looked = self._compare(suspect, clock, is_fine=True)
         differences = records_of(looked, clock) or suspect.differences
-        if suspect.rebuilt:
+        if suspect.rebuilt or suspect.is_too_large:
             self._confirm_staying(suspect, differences, clock, now)
             return
         interval = self._comparer.interval_ms
@@ -106,7 +107,12 @@ class Repair:
         """Make bars again of the exchange's trades, where these say something else."""
         bars = suspect.bars or tuple(range(*suspect.span, self._comparer.interval_ms))
         span = bars[0], bars[-1] + self._comparer.interval_ms
-        trades = self._comparer.reference.trades_between(suspect.symbol, *span)
+        try:
+            trades = self._comparer.reference.trades_between(suspect.symbol, *span)
+        except TooManyTrades:
+            suspect = replace(suspect, stage=Stage.CONFIRM, is_too_large=True)
+            self._schedule.add_suspect(suspect, now + self._times.again_ms)
+            return
         stored = {bar.open_time_ms: bar for bar in self._comparer.bars(suspect.symbol, span)}
         rebuilt = {}
         found = list(suspect.differences)

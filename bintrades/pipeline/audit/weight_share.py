@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from bintrades.exchange.port import RateBudget
 
-_WINDOW_MS = 60_000
+WINDOW_MS = 60_000
 
 
 class WeightShare:
@@ -20,16 +20,17 @@ class WeightShare:
 
     def __init__(self, budget: RateBudget, allowed: int) -> None:
         self._budget = budget
-        self._allowed = allowed
+        self.allowed = allowed
+        """Weight of a minute."""
         self._spent: deque[tuple[int, int]] = deque()  # when, how much: of the last minute
         self._used = 0
 
     def wait_ms(self, weight: int, now: int) -> int:
         """Spend *weight* and return 0, or return how long to wait before asking again."""
-        while self._spent and self._spent[0][0] <= now - _WINDOW_MS:
+        while self._spent and self._spent[0][0] <= now - WINDOW_MS:
             self._used -= self._spent.popleft()[1]
         # The first request of a minute may go whatever it weighs, or it never could.
-        if self._used and self._used + weight > self._allowed:
+        if self._used and self._used + weight > self.allowed:
             return self._until_free(weight, now)
         if wait := self._budget.wait_ms(weight, now):
             return wait
@@ -41,6 +42,6 @@ class WeightShare:
         left = self._used
         for at, spent in self._spent:
             left -= spent
-            if not left or left + weight <= self._allowed:
-                return at + _WINDOW_MS - now
-        return _WINDOW_MS
+            if not left or left + weight <= self.allowed:
+                return at + WINDOW_MS - now
+        return WINDOW_MS

@@ -23,6 +23,9 @@ class MemoryReference:
     klines_weight: int = 2
     trades_weight: int = 25
     page: int = 1_000
+    pages_of_trades: int = 1
+    """Requests that it takes to have the trades of any span."""
+
     error: str | None = None
     """Instead of any answer."""
 
@@ -48,7 +51,7 @@ class MemoryReference:
         self, symbol: str, since_ms: int, until_ms: int, may_ask: Callable[[int], bool]
     ) -> Sequence[TradeRange] | None:
         """Return the trades of a span."""
-        if not may_ask(self.trades_weight):
+        if not all(may_ask(self.trades_weight) for _ in range(self.pages_of_trades)):
             return None
         self.asked.append((symbol, 0, since_ms, until_ms))
         self._fail()

@@ -215,6 +215,18 @@ def test_klines_that_contradict_the_trades_stay_on_record_with_both_sides(
     assert len(stage.reference.asked) == count, "it is not asked for again"
 
 
+def test_a_bar_of_too_many_trades_stays_on_record_and_keeps_no_other_from_being_compared(
+    journal: Journal,
+) -> None:
+    reference = MemoryReference(TRADES, pages_of_trades=1_000)
+    stage = AuditStage(journal, TRADES, mistake=spoiling(more_of), reference=reference)
+    stage.wait(HOUR)
+
+    assert outcomes(stage) == ["stays"]
+    assert stage.verified() == WITHOUT_IT
+    assert all(bar.epoch == 0 for bar in stage.stored())
+
+
 def test_klines_that_contradict_each_other_stay_on_record(journal: Journal) -> None:
     def invent(kline: Kline) -> Kline:
         is_wrong = (kline.open_time_ms, kline.interval_ms) == (ITS_MINUTE, MINUTE)

@@ -10,7 +10,7 @@ from bintrades.errors import ExchangeError
 from bintrades.exchange.binance.budget import Budget
 from bintrades.exchange.events import Event, RateLimited
 from bintrades.model import TradeRange
-from bintrades.pipeline.audit.reference import BudgetSpent, LimitedReference
+from bintrades.pipeline.audit.reference import BudgetSpent, LimitedReference, TooManyTrades
 from bintrades.pipeline.audit.weight_share import WeightShare
 from bintrades.util.runtime import Runtime
 from tests.pipeline.audit.references import MemoryReference
@@ -131,3 +131,15 @@ def test_trades_come_as_the_exchange_has_them() -> None:
 
     assert all(isinstance(each, TradeRange) for each in found)
     assert len(found) == sum(trade.time < START + MINUTE for trade in trades)
+
+
+def test_trades_that_take_more_than_the_share_of_a_minute_are_given_up() -> None:
+    share = 4 * MemoryReference(()).trades_weight
+    fits, _ = limited(MemoryReference(market(), pages_of_trades=4), Budget(6_000, 100), share)
+    assert fits.trades_between(BTC, START, START + MINUTE)
+    with pytest.raises(BudgetSpent):  # of this minute nothing is left: it would do in the next
+        fits.trades_between(BTC, START, START + MINUTE)
+
+    beyond, _ = limited(MemoryReference(market(), pages_of_trades=5), Budget(6_000, 100), share)
+    with pytest.raises(TooManyTrades):
+        beyond.trades_between(BTC, START, START + MINUTE)
