@@ -114,6 +114,15 @@ def test_a_symbol_of_which_nothing_is_proven_has_no_complete_bar(
     assert [bar.is_complete for bar in stored(path, "ETHUSDT")] == [False], "nor one unheard of"
 
 
+def test_a_bar_of_before_the_beginning_is_never_complete(journal: Journal, path: Path) -> None:
+    bars = sample_bars(3)
+    since = bars[1].open_time_ms + 1  # in the midst of the second
+
+    write(journal, known(bars, bars[2].end_time_ms, covered_since_ms=since), *bars)
+
+    assert completeness(path) == [(False, 1), (False, 1), (True, 1)]
+
+
 def test_one_proof_may_be_of_many_bars(journal: Journal, path: Path) -> None:
     bars = sample_bars(4)
     for count in range(1, 5):
