@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from bintrades.core.exchange_clock import MAX_CLOCK_JUMP_MS, ExchangeClock, Witness
 from bintrades.core.ledger import Ledger
+from bintrades.core.proof import LAG_MS
 from bintrades.core.series import (
     DUPLICATE,
     NEVER,
@@ -59,6 +60,7 @@ class Aggregator:
         self._wakes: list[tuple[int, str]] = []  # a heap: when which symbol may have a bar due
         self._collected_through = ""  # the last symbol of whose bars only some were collected
         self._collected_bars = 0
+        self._listens_since: int | None = None  # when the first connection was there; monotonic
         self._has_begun = False  # whether a trade has come since the start
         self.has_just_begun = False  # and nothing was collected since
         self.trade_count = 0
@@ -105,6 +107,8 @@ class Aggregator:
     def connected(self, symbols: Iterable[str], now: int) -> None:
         """Count a connection that carries *symbols*: their clocks run from here on."""
         self._clock.connected(now)
+        if self._listens_since is None:
+            self._listens_since = now
         for symbol in symbols:
             series = self.series[symbol]
             series.connected(now)
@@ -180,8 +184,8 @@ class Aggregator:
         if self._clock.contradicts(said_at, now):
             return False
         self._clock.observe(said_at, now)
-        if not self._has_begun and self._clock.is_running:
-            self._begin(self._clock.at(now))
+        if not self._has_begun and self._has_listened_for(LAG_MS, now):
+            self._begin(self._clock.at(self._listens_since or now))
         known = self.series
         words = [
             (known[name], newest_id) for name, newest_id in newest.ids.items() if name in known
@@ -302,6 +306,10 @@ class Aggregator:
         """Have symbols that are saved because time has passed not all be saved in one moment."""
         for number, series in enumerate(self.series.values()):
             series.save_delay_ms = number * (SAVE_WITHIN_MS // 2) // len(self.series)
+
+    def _has_listened_for(self, ms: int, now: int) -> bool:
+        """Whether a trade would have come by now: where one comes, it shows where to begin."""
+        return self._listens_since is not None and now - self._listens_since >= ms
 
     def _settle_awaited(self, now: int) -> None:
         """Look which trades of those that the exchange has did not come in time: they are gaps."""

@@ -251,6 +251,26 @@ def test_a_symbol_of_which_no_trade_ever_came_begins_with_what_the_exchange_has(
     assert saved(aggregator, ETH).covered_since_ms == START
 
 
+def test_where_no_symbol_trades_it_begins_when_it_began_to_listen() -> None:
+    aggregator = new_aggregator(now=1_000)
+
+    word(aggregator, 2_000, BTCUSDT=7)  # trades of a moment ago may still be on their way
+    assert aggregator.series[BTC].gap_set.missing == ()
+    word(aggregator, 61_000, BTCUSDT=9)
+
+    assert aggregator.series[BTC].gap_set.missing == (start_gap(9, START, START + 62_000),)
+
+
+def test_trades_that_come_behind_the_first_word_begin_where_they_are() -> None:
+    aggregator = new_aggregator()
+
+    word(aggregator, 1_000, BTCUSDT=9)
+    aggregator.add([make_trade(9, START - 2_000), make_trade(10, START - 1_000)], 1_001)
+
+    (gap,) = aggregator.series[BTC].gap_set.missing
+    assert (gap.since_ms, gap.last_id) == (START - INTERVAL, 8)
+
+
 def test_a_symbol_without_any_trade_is_wanted_from_where_none_is_proven() -> None:
     hour = 3_600_000
     aggregator = after_two_trades()
