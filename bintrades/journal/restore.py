@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_OF_SYMBOLS = ("blocks", "gaps", "absent", "proofs")  # tables with rows of symbols that have begun
+
 
 class Restorer:
     """Restores the state of one opened file, in memory and in the file."""
@@ -63,10 +65,14 @@ class Restorer:
         """
         state = self._state
         is_salvaged, are_gaps_lost = meta.read_salvaged(self._connection)
-        if not (is_salvaged or state.checkpoints or state.corrupt or state.last_sequence):
+        on_record = self._symbols_on_record()
+        is_known = on_record or state.checkpoints or state.corrupt or state.last_sequence
+        if not (is_salvaged or is_known):
             self._restore_from_spare(reason)
             return
-        self._rebuild_checkpoints(has_lost_rows=is_salvaged)
+        if is_salvaged:
+            on_record.update(symbol for symbol, _ in read_lost_bars(self._connection))
+        self._rebuild_checkpoints(on_record)
         if not is_salvaged:
             self._look_for_newest()
         if not (is_salvaged or state.corrupt or state.corrupt_gaps):
@@ -136,19 +142,21 @@ class Restorer:
             meta.put_lost_through(connection, state.lost_through)
         state.checkpoints = dict(checkpoints)
 
-    def _rebuild_checkpoints(self, *, has_lost_rows: bool) -> None:
+    def _symbols_on_record(self) -> set[str]:
+        """Return the symbols of which the file knows anything, beside their checkpoints."""
+        return {symbol for table in _OF_SYMBOLS for symbol in symbols_in(self._connection, table)}
+
+    def _rebuild_checkpoints(self, on_record: set[str]) -> None:
         """Have each symbol that the file knows go on, also where its checkpoint cannot be read.
 
-        A checkpoint that is gone, although there are bars, is no error to SQLite: without it the
-        symbol would start afresh, and what it missed while nobody collected would not be asked for.
-        Nor is an older one that is there again: trades that came since would be counted twice.
+        A checkpoint that is gone, although the symbol is *on_record*, is no error to SQLite:
+        without it the symbol would start afresh, and what it missed while nobody collected would
+        not be asked for. Nor is an older one that is there again: trades that came since would be
+        counted twice.
         """
         connection, state = self._connection, self._state
         spared = self._spared_checkpoints()
-        known = {*symbols_in(connection, "blocks"), *spared}
-        if has_lost_rows:
-            known.update(symbol for symbol, _ in read_lost_bars(connection))
-        for symbol in known - state.checkpoints.keys():
+        for symbol in (on_record | spared.keys()) - state.checkpoints.keys():
             state.corrupt.setdefault(symbol, "its checkpoint is gone")
         for symbol, checkpoint in state.checkpoints.items():
             if is_outdated(connection, symbol, checkpoint):

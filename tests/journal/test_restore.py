@@ -368,3 +368,28 @@ def test_so_it_is_when_all_checkpoints_are_gone(path: Path) -> None:
         SYMBOLS, 3 * COUNT + 1
     )
     assert unexplained(path, bars) == []
+
+
+def test_a_symbol_of_which_only_gaps_are_left_begins_with_a_gap_of_unknown_size(
+    path: Path,
+) -> None:
+    """Were they left in the file beside a new beginning, no commit would go through again."""
+    beginning = Gap.beginning(7, OPEN_TIME_MS, OPEN_TIME_MS + 900)
+    state = LedgerState(8, OPEN_TIME_MS, (beginning,))
+    had = WriteBatch(checkpoints={"BTCUSDT": with_proof(Checkpoint(state))})
+    for others in (["ETHUSDT"], []):
+        made(path, others)
+        with journal_at(path) as journal:
+            journal.write(had, NOW)
+        forget(path, "DELETE FROM checkpoints WHERE symbol = 'BTCUSDT'")
+        spare_file(path).unlink()
+
+        with journal_at(path) as journal:
+            (gap,) = ledgers_of(journal)["BTCUSDT"].gaps
+            journal.write(had, NOW)
+        with journal_at(path) as journal:
+            assert ledgers_of(journal)["BTCUSDT"].gaps == (beginning,)
+        remove(path)
+
+        assert not gap.has_ids
+        assert gap.cause == GapCause.LOST
