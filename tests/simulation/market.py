@@ -104,6 +104,8 @@ def _trades(symbol: str, schedule: Schedule, start: int, end: int, rng: Random) 
     calm = START_MS + schedule.phase + schedule.faults_end
     if symbol in schedule.silent_symbols:
         return
+    if symbol == schedule.ended_symbol:
+        end = min(end, START_MS + schedule.phase + schedule.ended_at)
     while time < end:
         if symbol in schedule.quiet_symbols:
             pace = _QUIET

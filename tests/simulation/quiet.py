@@ -1,7 +1,7 @@
 """What the quiet worlds have besides: symbols that hardly trade, and markets that end in an outage.
 
 They are drawn apart from the rest of the world, as what harsh worlds have. Here nothing but the
-exchange's own word can show that no trade is missing.
+exchange's own word can show that no trade is missing; and in some that word is an old one.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ _SHARE = 0.5  # of all worlds
 _OUTAGE_MS = 12_000
 _STALL_MS = 12_000
 _LONG_MS = 60_000  # in which a quiet symbol trades a few times
+_ONE_ENDS_SHARE = 0.2  # of all worlds with several symbols
+_STALE_FOR_MS = 40_000
 
 
 def made_quiet(schedule: Schedule) -> Schedule:
@@ -61,6 +63,34 @@ def made_quiet(schedule: Schedule) -> Schedule:
         trading_ends=ends,
         quiet_symbols=tuple(quiet),
         silent_symbols=tuple(silent),
+    )
+
+
+def with_one_that_ends(schedule: Schedule) -> Schedule:
+    """Return *schedule*, or what becomes of it where one symbol has its last trades in an outage.
+
+    The others trade on, and the ticker is what it was before the outage, for a while.
+    """
+    rng = Random(f"one ends {schedule.seed}")
+    if len(schedule.symbols) == 1 or rng.random() >= _ONE_ENDS_SHARE:
+        return schedule
+    ends = rng.randrange(1_000, schedule.faults_end)
+    since = max(0, ends - rng.randint(500, _OUTAGE_MS // 2))
+    until = ends + rng.randint(0, _OUTAGE_MS // 2)
+    stale = Fault(
+        "rest",
+        "stale ticker",
+        until,
+        until + _STALE_FOR_MS,
+        until - since + rng.randint(1_000, 20_000),
+    )
+    faults = (*schedule.faults, *_outage(since, until), stale)
+    return replace(
+        schedule,
+        faults=tuple(sorted(faults, key=lambda fault: fault.since)),
+        trading_ends=max(schedule.trading_ends, until + _STALE_FOR_MS),
+        ended_symbol=rng.choice(schedule.symbols),
+        ended_at=ends,
     )
 
 

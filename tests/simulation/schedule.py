@@ -132,6 +132,8 @@ class Schedule:
     faults: tuple[Fault, ...]
     quiet_symbols: tuple[str, ...] = ()  # which trade now and then
     silent_symbols: tuple[str, ...] = ()  # which never trade
+    ended_symbol: str | None = None  # which has its last trade
+    ended_at: int = 0  # at this time, while the others trade on
 
     @property
     def is_provable(self) -> bool:

@@ -40,7 +40,7 @@ from tests.simulation.harsh import (
     tear_write,
 )
 from tests.simulation.market import WIPED_IDS, Tape
-from tests.simulation.quiet import made_quiet
+from tests.simulation.quiet import made_quiet, with_one_that_ends
 from tests.simulation.rest import Rest
 from tests.simulation.schedule import START_MS, Schedule, make_schedule
 from tests.simulation.stores import FaultyStore, OtherClient
@@ -99,7 +99,7 @@ class World:
         self.schedule: Schedule = make_schedule(seed, self.rng)
         self.harshness = make_harshness(self.schedule)
         if self.harshness.wiped_at is None:  # which trades alone can show
-            self.schedule = made_quiet(self.schedule)
+            self.schedule = with_one_that_ends(made_quiet(self.schedule))
         schedule = self.schedule
         self._harsh_rng = random.Random(f"harsh accidents {seed}")
         lines = [*schedule.lines(), *(self.harshness.lines() if self.is_harsh else ())]
