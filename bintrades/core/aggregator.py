@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import decimal
 from bisect import bisect_right
-from heapq import heappop, heappush
+from heapq import heappop, heappush, nlargest
 from typing import TYPE_CHECKING
 
 from bintrades.core.exchange_clock import MAX_CLOCK_JUMP_MS, ExchangeClock, Witness
+from bintrades.core.freshness import Freshness
 from bintrades.core.ledger import Ledger
 from bintrades.core.proof import LAG_MS
 from bintrades.core.series import (
@@ -27,7 +28,7 @@ from bintrades.core.write_batch import WriteBatch
 from bintrades.model import EXACT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence, Set
+    from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 
     from bintrades.core.backfill_result import BackfillResult
     from bintrades.core.newest_ids import NewestIds
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from bintrades.core.write_batch import Checkpoint
     from bintrades.model import Gap, SeriesKey, Trade
 
+_WITNESSES = 20  # that are asked about while the exchange seems to be behind
 _CLOSED_AT_ONCE = 250  # so that the first of thousands need not wait for the last
 
 
@@ -68,6 +70,8 @@ class Aggregator:
         self.repaired_count = 0
         self.foreign_count = 0  # trades of symbols that nobody asked for
         self._awaiting: dict[str, Series] = {}  # of which the exchange has a trade that is to come
+        self._freshness = Freshness()  # of what the exchange says of its newest trades
+        self.lagging: list[str] = []  # symbols that it is behind with, for whoever reports it
         self.dead_streams: list[str] = []  # symbols whose stream brings nothing, likewise
         self.renumbered: list[str] = []  # symbols whose ids restarted, for whoever reports it
 
@@ -177,8 +181,9 @@ class Aggregator:
     def on_newest_ids(self, newest: NewestIds) -> bool:
         """Take the exchange's word on its newest trades; return whether it proves anything.
 
-        It does not if it is older than it may be, lacking a trade that it should know; nor if it
-        was given at another time than trades show.
+        It does not if it is older than it may be, lacking a trade that it should know, unless
+        witnesses show that it is behind with few symbols only: then it proves nothing of those.
+        Nor does it if it was given at another time than trades show.
         """
         said_at, now = newest.said_at, newest.answered_at
         if self._clock.contradicts(said_at, now):
@@ -186,12 +191,14 @@ class Aggregator:
         self._clock.observe(said_at, now)
         if not self._has_begun and self._has_listened_for(LAG_MS, now):
             self._begin(self._clock.at(self._listens_since or now))
-        known = self.series
-        words = [
-            (known[name], newest_id) for name, newest_id in newest.ids.items() if name in known
-        ]
-        if any(series.is_ahead_of(trade_id, said_at) for series, trade_id in words):
+        words = self._words(newest)
+        lacking = _lacking(words, said_at)
+        if lacking:
+            words = [each for each in words if each[0].symbol not in lacking]
+        witness_count = _count_witnesses(words, said_at) if lacking else 0
+        if not self._freshness.believes(newest.ids, said_at, lacking, witness_count):
             return False
+        self.lagging += self._freshness.unreported(lacking)
         for series, trade_id in words:
             if self._clock.is_confirmed:
                 series.settle_proof()
@@ -204,6 +211,26 @@ class Aggregator:
         """Remember the newest trades, by which a stale word is known: call it every few seconds."""
         for series in self.series.values():
             series.mark_newest()
+
+    @property
+    def suspects(self) -> Collection[str]:
+        """The symbols of which the exchange's last words lacked a trade."""
+        return self._freshness.suspects
+
+    def mark_witnesses(self) -> list[str]:
+        """Choose the symbols to ask about as well, in order to know a stale word from a fresh one.
+
+        Call it when the exchange is asked. There are none unless the last word was behind: then it
+        is the symbols that it was behind with, and those that have traded last.
+        """
+        suspects = self._freshness.suspects
+        if not suspects:
+            return []
+        count = _WITNESSES + len(suspects)  # which may be among them, and in step by now
+        witnesses = nlargest(count, self.series.values(), key=Series.last_heard_at)
+        for series in witnesses:
+            series.mark_asked()
+        return [*suspects, *(series.symbol for series in witnesses)]
 
     def unproven(self, now: int, older_than_ms: int) -> list[str]:
         """Return the symbols with a bar that is not proven to be whole, or no proof of late."""
@@ -307,6 +334,11 @@ class Aggregator:
         for number, series in enumerate(self.series.values()):
             series.save_delay_ms = number * (SAVE_WITHIN_MS // 2) // len(self.series)
 
+    def _words(self, newest: NewestIds) -> list[tuple[Series, int | None]]:
+        """Return each series that the exchange's word names, with the id of its newest trade."""
+        known = self.series
+        return [(known[name], trade_id) for name, trade_id in newest.ids.items() if name in known]
+
     def _has_listened_for(self, ms: int, now: int) -> bool:
         """Whether a trade would have come by now: where one comes, it shows where to begin."""
         return self._listens_since is not None and now - self._listens_since >= ms
@@ -378,6 +410,20 @@ class Aggregator:
         taken = self._changes.take(chosen)
         self._collected_bars += len(taken.finished)
         return taken
+
+
+def _lacking(words: Iterable[tuple[Series, int | None]], said_at: int) -> dict[str, int]:
+    """Return, by symbol, a trade that the exchange's word should have and lacks."""
+    return {
+        series.symbol: lacked_id
+        for series, trade_id in words
+        if (lacked_id := series.lacked_by(trade_id, said_at)) is not None
+    }
+
+
+def _count_witnesses(words: Iterable[tuple[Series, int | None]], said_at: int) -> int:
+    """Return of how many symbols the exchange's word has a trade of a moment ago."""
+    return sum(series.is_witness(trade_id, said_at) for series, trade_id in words)
 
 
 def _of_one_market(keys: Iterable[SeriesKey]) -> list[SeriesKey]:

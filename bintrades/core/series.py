@@ -12,6 +12,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from bintrades.core.bucket import Bucket
+from bintrades.core.freshness import WITNESSED_WITHIN_MS
 from bintrades.core.ledger import Ledger
 from bintrades.core.newest_ids import NEWEST_WITHIN_MS
 from bintrades.core.proof import LAG_MS, NewestId
@@ -32,6 +33,7 @@ NEVER = 2**63
 SAVE_WITHIN_MS = 60_000
 """Within which a series that has grown is saved, and 500 trades at most are not."""
 
+_NO_TRADE = (0, 0)  # by its id and `T`
 _SAVE_AFTER_TRADES = 500  # what a crash makes fetch again, at most
 _MAX_ID_JUMP = 100_000  # more ids ahead are not believed of a message that cannot be used
 _SAID_WITHIN_MS = 1_000  # the exchange says in whole seconds when it answers
@@ -83,6 +85,7 @@ class Series:
 
     __slots__ = (
         "_agreed_at",
+        "_asked_after",
         "_awaited",
         "_buckets",
         "_changes",
@@ -156,6 +159,7 @@ class Series:
         self._renumbering = RenumberingDetector()
         self._awaited: NewestId | None = None  # that the exchange has had, and no stream brought
         self._marks: tuple[tuple[int, int], ...] = ()  # newest trades of before, with their `T`
+        self._asked_after = _NO_TRADE  # the newest one when it was to be a witness, likewise
         self._agreed_at = -1  # when it last knew of no trade that is not known here; monotonic
         self._gap_set = self._published = GapSet(self.symbol)  # the latter as last taken
         if checkpoint:
@@ -333,16 +337,43 @@ class Series:
         self._agree(awaited.proves, now)
         return Awaited.NOT_SENT if was_sent else Awaited.MISSED
 
-    def is_ahead_of(self, trade_id: int | None, said_at: int) -> bool:
-        """Whether the exchange's word lacks a trade of the last minute that it should know.
+    def lacked_by(self, trade_id: int | None, said_at: int) -> int | None:
+        """Return the id of a trade of the last minute that the exchange's word should have known.
 
-        That may be the newest one or, where that came a moment ago, one that was it before.
+        None: it lacks none. It may be the newest one or, where that came a moment ago, one that was
+        it before.
         """
+        for known_id, time in (*self._newest, *self._marks):
+            if (trade_id is None or trade_id < known_id) and (
+                said_at - _KNOWN_WITHIN_MS <= time < said_at - LAG_MS
+            ):
+                return known_id
+        return None
+
+    def is_witness(self, trade_id: int | None, said_at: int) -> bool:
+        """Whether the exchange's word has a trade of a moment ago, so that it is fresh.
+
+        Only trades of the stream count, and their times: that of an id which is known by the
+        exchange's word alone is a guess. A higher id than any known shows nothing, since ids may
+        have restarted since it was given.
+        """
+        next_id = self._ledger.next_id
+        if trade_id is None or next_id is None or trade_id >= next_id:
+            return False
+        latest = said_at + _SAID_WITHIN_MS
         return any(
-            (trade_id is None or trade_id < newest)
-            and said_at - _KNOWN_WITHIN_MS <= time < said_at - LAG_MS
-            for newest, time in (*self._newest, *self._marks)
+            known_id <= trade_id and said_at - WITNESSED_WITHIN_MS <= time <= latest
+            for known_id, time in ((next_id - 1, self._last_sent_time), self._asked_after)
         )
+
+    def mark_asked(self) -> None:
+        """Remember which trade is the newest at the moment at which the exchange is asked."""
+        next_id = self._ledger.next_id
+        self._asked_after = _NO_TRADE if next_id is None else (next_id - 1, self._last_sent_time)
+
+    def last_heard_at(self) -> int:
+        """Return when its last trade came, monotonic; -1: none since the start."""
+        return self._heard_at
 
     def mark_newest(self) -> None:
         """Remember which trade is the newest; call it every few seconds. Two are remembered."""
@@ -352,7 +383,7 @@ class Series:
         """Take over what the trades so far prove; call it while the market's clock is confirmed."""
         ledger = self._ledger
         if ledger.next_id is not None and self._event_time:
-            ledger.prove(min(ledger.last_time, self._event_time))
+            ledger.prove(self._last_sent_time)
             if self._covered_since is None:  # nobody knew what time it was when it began
                 self._covered_since = ledger.proven
 
@@ -476,6 +507,11 @@ class Series:
         return () if ledger.next_id is None else ((ledger.next_id - 1, ledger.last_time),)
 
     @property
+    def _last_sent_time(self) -> int:
+        """`T` of the newest trade that a stream has brought, at most; 0: none since the start."""
+        return min(self._ledger.last_time, self._event_time)
+
+    @property
     def _proof(self) -> tuple[int | None, int | None]:
         return self._ledger.proven, self._covered_since
 
@@ -543,7 +579,7 @@ class Series:
         begun = self._bars_end or self._open_time(self._renumbering.since)
         self._resolve(0, self._ledger.next_id or 0, GapOutcome.RENUMBERED)
         self._awaited = None  # one of the ids of before
-        self._marks = ()
+        self._marks, self._asked_after = (), _NO_TRADE
         self._ledger = Ledger.renumbered(self._ledger, begun, self._renumbering.since)
         self._unwanted_before = begun
 

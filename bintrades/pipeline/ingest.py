@@ -9,6 +9,7 @@ import logging
 from bisect import bisect_right
 from collections import deque
 from dataclasses import dataclass
+from itertools import islice
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
@@ -51,6 +52,7 @@ _MAX_WAITING_AUDITED = 10_000
 _LOOK_FOR_UNPROVEN_EVERY_MS = 1_000
 _MARK_NEWEST_EVERY_MS = 10_000
 _SHOWN_BYTES = 200
+_SHOWN_SYMBOLS = 5
 
 _first_id = attrgetter("first_id")
 
@@ -137,6 +139,7 @@ class Ingest:
         self._heard_at = self._looked_at = self._marked_at = now
         self._proof = proof
         proof.prompt(now)
+        self._is_word_stale = False  # what the exchange said last of its newest trades
         self._schedule = CommitSchedule(
             now, checkpoint_every_ms=checkpoint_every_ms, is_sparing=is_sparing
         )
@@ -272,13 +275,25 @@ class Ingest:
 
     def _take_newest_ids(self, newest: NewestIds) -> None:
         """Take the exchange's word on its newest trades."""
-        if not self._aggregator.on_newest_ids(newest):
+        aggregator = self._aggregator
+        was_stale, self._is_word_stale = self._is_word_stale, not aggregator.on_newest_ids(newest)
+        if self._is_word_stale:
             self._limited.warning(
                 "newest_ids_stale",
                 "the exchange's newest ids lack trades that its streams have sent; they prove"
                 " nothing, and are asked for again",
                 symbols=len(newest.ids),
+                lacking=", ".join(islice(aggregator.suspects, _SHOWN_SYMBOLS)),
             )
+            if not was_stale:  # else it would be asked without a rest for as long as that lasts
+                self._proof.prompt(newest.answered_at)
+        if aggregator.lagging:
+            self._limited.warning(
+                "newest_ids_lagging",
+                "the exchange's newest ids lag for some symbols only; they prove nothing of those",
+                symbols=", ".join(aggregator.lagging),
+            )
+            aggregator.lagging.clear()
 
     def _resubscribe_dead_streams(self, now: int) -> None:
         """Have streams subscribed again that failed to bring a trade."""
@@ -306,7 +321,8 @@ class Ingest:
             return
         older_than = LAG_MS if is_prompted else self._proof.every_ms
         if symbols := self._aggregator.unproven(now, older_than):
-            self._hooks.on_unproven(symbols)
+            others = self._aggregator.mark_witnesses()
+            self._hooks.on_unproven([*dict.fromkeys([*symbols, *others])])
         self._proof.asked(now, self._aggregator.clock(now))
 
     def _publish_gaps(self, symbols: Iterable[str]) -> None:

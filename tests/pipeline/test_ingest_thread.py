@@ -644,10 +644,12 @@ def test_time_goes_on_while_nothing_but_useless_messages_waits(journal: Journal)
 class Proving:
     """An ingest whose wish for newest ids one can see, with one trade of each symbol."""
 
-    def __init__(self, journal: Journal, *, every_ms: int = 60_000) -> None:
+    def __init__(
+        self, journal: Journal, *, every_ms: int = 60_000, symbols: Sequence[str] = SYMBOLS
+    ) -> None:
         self.asked: list[Sequence[str]] = []
         self.resubscribed: list[str] = []
-        self.aggregator = Aggregator(spot_series(SYMBOLS), interval_ms=INTERVAL_MS, grace_ms=50)
+        self.aggregator = Aggregator(spot_series(symbols), interval_ms=INTERVAL_MS, grace_ms=50)
         self.ingest = Ingest(
             self.aggregator,
             journal,
@@ -664,9 +666,9 @@ class Proving:
             now=0,
             utc=utc_ms,
         )
-        self.ingest.handle(Connected(CONNECTION, SYMBOLS, 0))
-        self.send(*(make_trade(0, START, symbol=symbol) for symbol in SYMBOLS), at=0)
-        self.send(*(make_trade(1, START + 1, symbol=symbol) for symbol in SYMBOLS), at=1)
+        self.ingest.handle(Connected(CONNECTION, symbols, 0))
+        self.send(*(make_trade(0, START, symbol=symbol) for symbol in symbols), at=0)
+        self.send(*(make_trade(1, START + 1, symbol=symbol) for symbol in symbols), at=1)
         self.live(1_000, 1_000)
         self.asked.clear()  # that of the start
 
@@ -766,6 +768,64 @@ def test_a_stale_word_is_known_by_a_symbol_that_trades_all_the_time(
         proving.ingest.handle(NewestIds({"BTCUSDT": 20, "ETHUSDT": 1}, START + 49_000, 49_000))
 
     assert "prove nothing" in caplog.text
+
+
+class Lagging(Proving):
+    """Three symbols that trade each second, and a quiet one of which the exchange is asked."""
+
+    QUIET, *BUSY = "QUIETUSDT", "BTCUSDT", "ETHUSDT", "XRPUSDT"
+
+    def __init__(self, journal: Journal) -> None:
+        super().__init__(journal, symbols=[self.QUIET, *self.BUSY])
+        self.trade_until(30_000)
+        self.asked.clear()
+
+    def trade_until(self, until: int) -> None:
+        """Have all that are busy trade with each second, whose number is the id."""
+        since = self.aggregator.series["BTCUSDT"]._ledger.next_id or 0
+        for second in range(since, until // 1_000 + 1):
+            trades = [make_trade(second, START + second * 1_000, symbol=each) for each in self.BUSY]
+            self.send(*trades, at=second * 1_000)
+            self.live(second * 1_000, second * 1_000)
+
+    def answer(self, at: int, lag_ms: int = 0, **behind: int) -> None:
+        """Have the exchange say which trades were the newest *lag_ms* ago."""
+        newest = dict.fromkeys(self.BUSY, (at - lag_ms) // 1000)
+        ids = {**newest, self.QUIET: 1, **behind}
+        self.ingest.handle(NewestIds(ids, START + at, at))
+
+
+def test_after_a_stale_word_the_exchange_is_asked_once_more_soon_and_about_witnesses_too(
+    journal: Journal,
+) -> None:
+    lagging = Lagging(journal)
+    lagging.answer(30_000, lag_ms=20_000)
+    lagging.trade_until(36_000)
+
+    (asked,) = lagging.asked
+    assert sorted(asked) == sorted([lagging.QUIET, *lagging.BUSY]), "each once"
+
+    for second in range(37, 120):
+        lagging.answer(second * 1_000, lag_ms=20_000)
+        lagging.trade_until(second * 1_000)
+    assert len(lagging.asked) <= 3, "if that lasts it is asked as often as ever"
+
+
+def test_a_symbol_that_the_exchange_alone_is_behind_with_is_named_once(
+    journal: Journal, caplog: pytest.LogCaptureFixture
+) -> None:
+    lagging = Lagging(journal)
+
+    with caplog.at_level(logging.WARNING):
+        for second in range(30, 300, 6):
+            lagging.trade_until(second * 1_000)
+            lagging.answer(second * 1_000, BTCUSDT=5)
+
+    stale, lagging_symbols = (vars(record) for record in caplog.records)
+    assert (stale["event"], stale["lacking"]) == ("newest_ids_stale", "BTCUSDT")
+    assert lagging_symbols["event"] == "newest_ids_lagging"
+    assert lagging_symbols["symbols"] == "BTCUSDT"
+    assert lagging.aggregator.unproven(294_000, 30_000) == []
 
 
 def test_bad_and_unknown_messages_cost_only_themselves_and_are_counted(
