@@ -26,6 +26,10 @@ _UNKNOWN_SYMBOL = -1121
 _IdOrNone = Annotated[int, msgspec.Meta(ge=_NONE, le=2**63 - 2)]
 
 
+class UnlistedNameError(RestError):
+    """A request named a symbol that is not listed. It is the last one that names any."""
+
+
 class _Ticker(msgspec.Struct):
     symbol: str
     last_id: msgspec.Raw = msgspec.field(name="lastId", default=msgspec.Raw())
@@ -54,8 +58,8 @@ class NewestTrades:
     def ids(self, symbols: Sequence[str]) -> NewestIds:
         """Return the newest id of each of *symbols* that the answer names.
 
-        Raises RestError, also for an answer without a time; NotOfferedError for a host that has
-        no such statistics.
+        Raises RestError, also for an answer without a time; UnlistedNameError once at most, since
+        all are asked for then; NotOfferedError for a host that has no such statistics.
         """
         most_named = max((most for most, _ in self._market.newest_ids_weights), default=0)
         is_named = len(symbols) <= most_named and not self._has_unlisted
@@ -69,6 +73,7 @@ class NewestTrades:
                 raise NotOfferedError(str(error)) from error
             if error.code == _UNKNOWN_SYMBOL and is_named:
                 self._has_unlisted = True  # all are asked for from now on
+                raise UnlistedNameError(str(error), status=error.status, code=error.code) from error
             raise
         said_at = self._rest.said_at
         if said_at is None:

@@ -80,6 +80,39 @@ def test_a_host_that_lacks_historical_trades_twice_is_asked_for_aggregates(
     assert isinstance(history.plan.next_request(LATER, NOON), AggregatesRequest)
 
 
+def test_newest_trades_of_which_one_name_is_not_listed_are_asked_for_again_at_once(
+    exchange: ExchangeSimulator, history: History
+) -> None:
+    exchange.record(BTC, "7", "1")
+
+    assert history.newest_ids([BTC, "GONEUSDT"]).ids == {BTC: 0}
+
+    named, of_all = exchange.rest_requests
+    assert ("symbols" in named.query, "symbols" in of_all.query) == (True, False)
+
+
+def test_that_is_done_once_whatever_the_exchange_says_then(
+    exchange: ExchangeSimulator, history: History
+) -> None:
+    exchange.rest_answer(400, times=9, body='{"code":-1121,"msg":"Invalid symbol."}')
+    for _ in range(2):
+        with pytest.raises(RestError, match="Invalid symbol"):
+            history.newest_ids([BTC])
+
+    assert len(exchange.rest_requests) == 3
+
+
+def test_it_is_not_done_where_the_minute_has_no_weight_left(
+    exchange: ExchangeSimulator, history: History
+) -> None:
+    assert history._budget.wait_ms(2_950, LATER) == 0
+
+    with pytest.raises(RestError, match="Invalid symbol"):
+        history.newest_ids([BTC, "GONEUSDT"])
+
+    assert len(exchange.rest_requests) == 1
+
+
 def test_any_other_failure_says_nothing_about_what_the_host_has(
     exchange: ExchangeSimulator, history: History
 ) -> None:
