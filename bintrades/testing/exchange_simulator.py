@@ -265,13 +265,20 @@ class ExchangeSimulator(StreamServer):
         stale_since = self.rest.clock_ms() if is_stale else None
         self.rest.ticker_faults = TickerFaults(lag_ms, stale_since, is_offered, without)
 
-    def kline_faults(self, *, without: Collection[int] = (), late_trades: int = 0) -> None:
+    def kline_faults(
+        self,
+        *,
+        without: Collection[int] = (),
+        late_trades: int = 0,
+        late_answers: int | None = None,
+    ) -> None:
         """Have klines err from now on like this only; without arguments not at all.
 
         Answers lack the klines that open at these times, and each symbol's newest *late_trades*:
-        with fewer of them, klines are revised. Errors instead of answers: rest_answer().
+        with fewer of them, klines are revised, as they are after *late_answers* answers. Errors
+        instead of answers: rest_answer().
         """
-        self.rest.kline_faults = KlineFaults(without, late_trades)
+        self.rest.kline_faults = KlineFaults(without, late_trades, late_answers)
 
     def _as_played(self, payload: bytes, to_everybody: bool) -> StreamMessage:
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -40,3 +40,14 @@ class KlineFaults:
 
     late_trades: int = 0
     """How many of the newest trades of each symbol they lack: they are revised when it is fewer."""
+
+    late_answers: int | None = None
+    """How many answers lack these trades; None: all."""
+
+    def after_an_answer(self) -> KlineFaults:
+        """Return the faults of the next answer."""
+        if self.late_answers is None:
+            return self
+        if self.late_answers > 1:
+            return replace(self, late_answers=self.late_answers - 1)
+        return KlineFaults(self.without)

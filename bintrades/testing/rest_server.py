@@ -330,7 +330,9 @@ class RestServer:
         forgotten = self._market.forgotten(symbol)
         if forgotten and start is not None and start <= forgotten.time_ms:
             raise _forgotten(forgotten)
-        faults = self.kline_faults
+        with self._lock:
+            faults = self.kline_faults
+            self.kline_faults = faults.after_an_answer()
         hidden = max(self.hidden_trades, faults.late_trades)
         trades = self._market.page(symbol, 0, 2**62, hidden)
         end = min(self._now_ms(), self._now_ms() if end is None else end)

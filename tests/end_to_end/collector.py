@@ -48,10 +48,11 @@ class Collector:
         self.plugins = folder / "plugins"
         self.journal = JournalReader(folder / "bintrades.journal")
         self._log_file = folder / "log"
-        self._environ = {**os.environ, "PYTHONPATH": str(REPOSITORY), **(environ or {})}
+        self._environ = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+        self._sections: list[Sections] = []
         self._process: subprocess.Popen[bytes] | None = None
         self.plugins.mkdir()
-        self.ini.write_text(_ini(self._defaults(exchange), *sections), encoding="utf-8")
+        self.configure(self._defaults(exchange), *sections, environ=environ)
 
     def __enter__(self) -> Self:
         return self
@@ -74,6 +75,12 @@ class Collector:
     def messages(self, level: str) -> list[str]:
         """Return the messages of the log's lines of a level."""
         return [event["message"] for event in self.events if event["level"] == level]
+
+    def configure(self, *sections: Sections, environ: Mapping[str, str] | None = None) -> None:
+        """Add *sections* to the INI and *environ* to the environment, for all that starts next."""
+        self._sections += sections
+        self._environ |= environ or {}
+        self.ini.write_text(_ini(*self._sections), encoding="utf-8")
 
     def start(self, output: int | None = None) -> None:
         """Start the process; *output* is where its stdout and stderr go instead of to the log."""

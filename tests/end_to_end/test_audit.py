@@ -1,135 +1,140 @@
 """A collector that compares its bars with the exchange's klines while it collects.
 
-It runs inside of the test, since no option makes the audit look within seconds.
+It waits minutes before it looks, and again before it concludes anything. No option shortens that;
+on a machine whose clock goes faster they are seconds.
 """
 
 from __future__ import annotations
 
 import json
 import sqlite3
-import time
-from contextlib import closing, contextmanager
-from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from contextlib import closing
+from datetime import datetime
+from typing import TYPE_CHECKING
 
-from bintrades.app.collector import Collector, Resources
-from bintrades.app.figures import Process
-from bintrades.config.loader import Config, ExchangeConfig, JournalConfig, StoresConfig
-from bintrades.core.audit_schedule import AuditTimes
-from bintrades.core.spans import has
-from bintrades.exchange.registry import EXCHANGES
-from bintrades.journal.reader import JournalReader
+import pytest
+
+from bintrades.core.spans import clipped, has
 from bintrades.model import utc
-from bintrades.stores.loader import load_stores
-from tests.checkout import REPOSITORY
-from tests.collectors import NeverAsked
-from tests.journals import journal_at
-from tests.networks import system_network
+from tests.end_to_end.collector import Collector, to_mongodb
+from tests.end_to_end.machine.sitecustomize import SPEED
+from tests.end_to_end.market import assert_same_bars, documents, in_the_trades
+from tests.end_to_end.small_market import MINUTE, SYMBOLS, SmallMarket
+from tests.end_to_end.stage import machine
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
+
+    from pymongo.database import Database
 
     from bintrades.core.spans import Span
     from bintrades.testing.exchange_simulator import ExchangeSimulator
-    from tests.end_to_end.market import Fields, Frame, Key
+    from tests.end_to_end.collector import Sections
+    from tests.end_to_end.market import Fields
+    from tests.end_to_end.stage import Stage
 
-BTC, ETH = "BTCUSDT", "ETHUSDT"
-MINUTE = 60_000
+BTC, ETH = SYMBOLS
 MIDNIGHT = 1_723_161_600_000
 FIRST, LAST = MIDNIGHT - 5 * MINUTE, MIDNIGHT + 4 * MINUTE
 """The recording has these minutes whole, the last of them with all that proves it."""
 
-TIMES = AuditTimes(200, 0, 300, 50, postponed_ms=200, postponed_at_most_ms=1_000)
-WAIT_S = 90.0
+COMPARED = 10
+"""Minutes of the small market that are looked at: old enough when the audit starts."""
+
+FAST = machine({SPEED: "400"})
+WITHOUT_AUDIT: Sections = {
+    "audit": {"enabled": "no"},
+    "proof": {"every": "1h"},
+    "binance": {"silence_timeout": "1h"},
+}
+BAD_ANSWERS: list[tuple[int, bytes]] = [
+    (500, b"<html>oops</html>"),
+    (503, b'{"code":-1008,"msg":"Server is currently overloaded."}'),
+    (200, b""),
+    (200, b'[[1723161600000,"2000.5","2006.5"'),
+    (200, b'{"code":0}'),
+    (200, b"[[1]]"),
+    (200, b'[[1,"1","1","1","1","1",60000,"1",1,"1","1","0"]]'),
+    (200, b'[[1723161600000,"x","1","1","1","1",1723161659999,"1",1,"1","1","0"]]'),
+    (0, b""),
+]
 
 
-class Running:
-    """A collector of which every worker runs, but for the audit until it is started."""
-
-    def __init__(self, collector: Collector, path: Path, stored: Path) -> None:
-        self.collector = collector
-        self.reader = JournalReader(path)
-        self._path = path
-        self._stored = stored
-
-    def wait_until(self, holds: Callable[[], bool]) -> None:
-        """Wait for what other threads do."""
-        deadline = time.monotonic() + WAIT_S
-        while not holds():
-            assert time.monotonic() < deadline, self.collector.figures()
-            time.sleep(0.05)
-
-    def start_audit(self) -> None:
-        """Begin to compare."""
-        assert self.collector.audit is not None
-        self.collector.audit.start()
-
-    def spoil(self, statement: str, symbol: str, open_time: int) -> None:
-        """Have a bar of the journal in use be wrong, as no writer would make it."""
-        with closing(sqlite3.connect(self._path, timeout=30)) as connection, connection:
-            key = {"symbol": symbol, "open_time": open_time}
-            where = "WHERE symbol = :symbol AND open_time = :open_time"
-            assert connection.execute(f"{statement} {where}", key).rowcount == 1
-
-    def verified(self, symbol: str) -> list[Span]:
-        """Return what is verified."""
-        return self.reader.verified(symbol)
-
-    def in_store(self) -> dict[tuple[str, str], dict[str, Any]]:
-        """Return what the store has of each bar: the line of the highest rank."""
-        whole, _, _ = self._stored.read_bytes().rpartition(b"\n")
-        lines = [json.loads(line) for line in whole.splitlines()]
-        ranked = sorted(
-            lines, key=lambda each: (each["epoch"], each["trade_count"], each["is_complete"])
-        )
-        return {(each["symbol"], each["open_time"]): each for each in ranked}
+@pytest.fixture
+def market(exchange: ExchangeSimulator) -> SmallMarket:
+    return SmallMarket(exchange, MIDNIGHT)
 
 
-@contextmanager
-def running(exchange: ExchangeSimulator, folder: Path) -> Iterator[Running]:
-    """Run a collector of both symbols that stores into a file."""
-    path, stored = folder / "bars.journal", folder / "bars.jsonl"
-    config = Config(
-        path=folder / "bintrades.ini",
-        folder=folder,
-        exchange_options=ExchangeConfig(
-            stream_url=exchange.stream_url, rest_url=exchange.rest_url, coalesce_ms=1
-        ),
-        journal=JournalConfig(path=path),
-        stores=StoresConfig(enabled=("jsonl",)),
-        store_options={"jsonl": {"path": str(stored)}},
-    )
-    opened = EXCHANGES["binance"].open(
-        config.exchange_options, system_network(), weight_share=50, banned_for_ms=0
-    )
-    stores = load_stores(["jsonl"], REPOSITORY / "plugins")
-    with closing(opened), journal_at(path) as journal:
-        resources = Resources(journal, opened, stores, Process(), NeverAsked())
-        collector = Collector(config, [BTC, ETH], resources, audit_times=TIMES)
-        assert collector.backfill is not None
-        assert collector.audit is not None
-        workers = [*collector.deliveries, collector.ingest_thread, collector.backfill]
-        for worker in workers:
-            worker.start()
-        collector.feed.start()
-        try:
-            yield Running(collector, path, stored)
-        finally:
-            collector.audit.stop()
-            for worker in (*collector.sources, collector.ingest_thread):
-                worker.stop()
-                assert worker.join(WAIT_S)
-            for delivery in collector.deliveries:
-                delivery.finish(1.0)
-                assert delivery.join(WAIT_S)
-
-
-def test_bars_that_go_wrong_in_the_journal_are_found_rebuilt_and_delivered(
-    exchange: ExchangeSimulator,
-    recorded_frames: list[Frame],
-    recorded_bars: dict[Key, Fields],
+@pytest.fixture
+def collector(
+    market: SmallMarket,
+    mongodb_uri: str,
+    mongodb_database: Database[Fields],
     tmp_path: Path,
+) -> Iterator[Collector]:
+    """Return one that has collected the small market, has stopped, and would audit now."""
+    store = to_mongodb(mongodb_uri, mongodb_database.name)
+    repairing: Sections = {"repair": {"enabled": "yes"}}
+    with Collector(tmp_path, market.exchange, store, repairing, WITHOUT_AUDIT) as collector:
+        market.have_collected(collector)
+        have_audited(collector)
+        yield collector
+        assert [bar for bar in documents(mongodb_database) if bar["epoch"]] == []
+
+
+def have_audited(collector: Collector) -> None:
+    """Have the next start audit, on a faster machine."""
+    collector.configure({"audit": {"enabled": "yes"}}, environ=FAST)
+
+
+def wait_for_verified(collector: Collector, market: SmallMarket, *minutes: Span) -> None:
+    """Wait until exactly these minutes of either symbol are verified, as far as it is looked at."""
+    expected = [(market.minute(first), market.minute(end)) for first, end in minutes]
+
+    def verified() -> list[list[Span]]:
+        within = market.since_ms, market.minute(COMPARED)
+        return [clipped(collector.journal.verified(symbol), *within) for symbol in SYMBOLS]
+
+    collector.wait_until(
+        lambda: verified() == [expected] * 2, lambda: f"{verified()} instead of {expected}"
+    )
+
+
+def assert_nothing_untrue(collector: Collector, market: SmallMarket, verified_minutes: int) -> None:
+    """Assert that the commands show so much verified, and nothing that is wrong or was rebuilt."""
+    until = utc(market.minute(COMPARED)).isoformat()
+    shown = json.loads(collector.command("coverage", "--json", "--until", until).stdout)
+    assert [each["symbol"] for each in shown] == [*SYMBOLS]
+    for each in shown:
+        (span,) = each["spans"]
+        assert span["verified_seconds"] == 60 * verified_minutes
+    status = json.loads(collector.command("status", "--json").stdout)
+    assert status["audit"]["differences"] == {"open": 0, "repaired": 0, "stays": 0}
+    audit = status["collector"]["audit"]
+    assert (audit["differences"], audit["rebuilt_bars"]) == (0, 0)
+    assert collector.command("differences").stdout == "no differences\n"
+
+
+def kline_requests(exchange: ExchangeSimulator) -> list[tuple[int, int, int]]:
+    """Return the time that each request for klines was about, and its status."""
+    return [
+        (int(each.query["startTime"]), int(each.query["endTime"]) + 1, each.status)
+        for each in exchange.rest_requests
+        if each.path.endswith("klines")
+    ]
+
+
+def spoil(collector: Collector, statement: str, symbol: str, open_time: int) -> None:
+    """Have a bar of the journal in use be wrong, as no writer would make it."""
+    with closing(sqlite3.connect(collector.journal.path, timeout=30)) as connection, connection:
+        key = {"symbol": symbol, "open_time": open_time}
+        where = "WHERE symbol = :symbol AND open_time = :open_time"
+        assert connection.execute(f"{statement} {where}", key).rowcount == 1
+
+
+def test_bars_that_go_wrong_in_a_journal_in_use_are_found_rebuilt_and_delivered(
+    stage: Stage, mongodb_database: Database[Fields]
 ) -> None:
     lose_trade = "UPDATE bars SET trade_count = trade_count - 1, last_trade_id = last_trade_id - 1"
     wrong = {
@@ -138,34 +143,78 @@ def test_bars_that_go_wrong_in_the_journal_are_found_rebuilt_and_delivered(
         (BTC, MIDNIGHT + 30_000): "DELETE FROM bars",  # in the same minute
         (ETH, LAST - 10_000): "UPDATE bars SET max_price = '9999999'",
     }
-    with running(exchange, tmp_path) as collector:
-        exchange.wait_for_subscription("btcusdt@trade", "ethusdt@trade")
-        exchange.play(recorded_frames)
-        collector.wait_until(lambda: len(collector.in_store()) >= len(recorded_bars) - 2)
+    with stage.collector(WITHOUT_AUDIT) as collector:
+        stage.start(collector)
+        stage.send_rest()
+        stage.wait_until_whole(collector)
         for (symbol, open_time), statement in wrong.items():
-            collector.spoil(statement, symbol, open_time)
+            spoil(collector, statement, symbol, open_time)
+        assert collector.stop() == 0
 
-        collector.start_audit()
+        # Another symbol shows that it is late enough for all of these minutes.
+        stage.exchange.list_symbol("BNBUSDT")
+        stage.exchange.record("BNBUSDT", "500", "1", time_ms=LAST + 10 * MINUTE)
+        have_audited(collector)
+        collector.start()
         collector.wait_until(
-            lambda: all(has(collector.verified(symbol), (FIRST, LAST)) for symbol in (BTC, ETH))
+            lambda: all(has(collector.journal.verified(each), (FIRST, LAST)) for each in SYMBOLS),
+            lambda: f"verified: {[collector.journal.verified(each) for each in SYMBOLS]}",
         )
         collector.wait_until(
-            lambda: sum(each["epoch"] == 1 for each in collector.in_store().values()) == len(wrong)
+            lambda: mongodb_database["bars"].count_documents({"epoch": 1}) == len(wrong),
+            lambda: "MongoDB has not got the bars that were made again",
         )
-        figures = collector.collector.figures()["audit"]
-        differences = collector.reader.differences()
-        in_store = collector.in_store()
+        found = json.loads(collector.command("differences", "--json").stdout)
+        assert collector.stop() == 0
+        assert collector.messages("ERROR") == []
 
-    assert {(each.symbol, each.open_time_ms) for each in differences} == wrong.keys()
-    assert {each.outcome.value for each in differences} == {"repaired"}
-    assert figures["error"] is None
-    for symbol, open_time in wrong:
-        bar, right = (
-            in_store[symbol, utc(open_time).isoformat()],
-            recorded_bars[symbol, utc(open_time)],
-        )
-        assert (bar["epoch"], bar["is_closed"], bar["is_complete"]) == (1, True, True)
-        for name in ("trade_count", "first_trade_id", "last_trade_id"):
-            assert bar[name] == right[name]
-        for name in ("quantity", "value", "buy_value", "min_price", "max_price", "close_price"):
-            assert Decimal(bar[name]) == right[name]
+    keys = {(symbol, utc(open_time)) for symbol, open_time in wrong}
+    assert {(each["symbol"], datetime.fromisoformat(each["open_time"])) for each in found} == keys
+    assert {each["outcome"] for each in found} == {"repaired"}
+    again = [bar for bar in documents(mongodb_database) if bar["epoch"]]
+    assert {(bar["epoch"], bar["is_closed"], bar["is_complete"]) for bar in again} == {
+        (1, True, True)
+    }
+    assert_same_bars(in_the_trades(again), {key: stage.bars[key] for key in keys})
+    assert_same_bars(in_the_trades(documents(mongodb_database)), stage.bars)
+
+
+def test_of_klines_that_are_late_revised_or_missing_nothing_untrue_is_concluded(
+    collector: Collector, market: SmallMarket
+) -> None:
+    exchange = market.exchange
+    missing, late = market.minute(3), market.minute(5)
+    exchange.kline_faults(
+        without={missing, late}, late_trades=market.trades_from(8), late_answers=len(SYMBOLS)
+    )
+
+    collector.start()
+    wait_for_verified(collector, market, (0, 3), (4, 5), (6, COMPARED))
+    revised = (market.minute(8), market.minute(9), 200)
+    assert kline_requests(exchange).count(revised) >= len(SYMBOLS), "they differed at first"
+    assert_nothing_untrue(collector, market, COMPARED - 2)
+
+    exchange.kline_faults(without={missing})
+    wait_for_verified(collector, market, (0, 3), (4, COMPARED))
+    assert_nothing_untrue(collector, market, COMPARED - 1)
+    assert collector.stop() == 0
+
+
+def test_of_bad_answers_nothing_is_concluded_and_bars_are_verified_after_them(
+    collector: Collector, market: SmallMarket
+) -> None:
+    exchange = market.exchange
+    for status, body in BAD_ANSWERS:
+        exchange.rest_answer(status, {}, body, path="klines")
+
+    collector.start()
+    collector.wait_until(
+        lambda: any(collector.journal.verified(symbol) for symbol in SYMBOLS),
+        lambda: f"nothing is verified: {collector.status()}",
+    )
+    statuses = [status for _, _, status in kline_requests(exchange)]
+    assert statuses[:-1][: len(BAD_ANSWERS)] == [status for status, _ in BAD_ANSWERS]
+    assert "bars cannot be compared with the exchange's klines now" in collector.log
+    wait_for_verified(collector, market, (0, COMPARED))
+    assert_nothing_untrue(collector, market, COMPARED)
+    assert collector.stop() == 0

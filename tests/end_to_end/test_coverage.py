@@ -69,13 +69,6 @@ def start(collector: Collector, exchange: ExchangeSimulator) -> None:
     wait_for_subscription_after(exchange, before)
 
 
-def switch_repair(collector: Collector, before: str, after: str) -> None:
-    text = collector.ini.read_text("utf-8")
-    changed = text.replace(f"[repair]\nenabled = {before}", f"[repair]\nenabled = {after}")
-    assert changed != text
-    collector.ini.write_text(changed, "utf-8")
-
-
 def trade(exchange: ExchangeSimulator, clock: Clock, *seconds: int, is_sent: bool = True) -> None:
     """Have a trade happen at each of these times."""
     for second in seconds:
@@ -131,7 +124,7 @@ def test_an_interval_without_trades_is_told_from_one_that_was_not_collected(
     assert bars_at(mongodb_database) == [0, 2, 3, 5], "there were no trades in 1 and 4"
 
     trade(exchange, clock, 61, 73, is_sent=False)
-    switch_repair(collector, "yes", "no")
+    collector.configure({"repair": {"enabled": "no"}})
     start(collector, exchange)
     trade(exchange, clock, 81, 91, 101)
     wait_for_coverage(collector, (0, 50), (90, 100))
@@ -142,7 +135,7 @@ def test_an_interval_without_trades_is_told_from_one_that_was_not_collected(
     assert first == whole, "what has not changed is not written"
     assert 6 not in bars_at(mongodb_database), "and nothing says that it had no trades"
 
-    switch_repair(collector, "no", "yes")
+    collector.configure({"repair": {"enabled": "yes"}})
     start(collector, exchange)
     wait_for_coverage(collector, (0, 100))
     assert collector.stop() == 0
