@@ -36,22 +36,22 @@ NOW = OPEN_TIME_MS + 60_000
 GAP = Gap(10, 29, NOW, NOW + 500, GapCause.RECONNECT, attempts=2, last_error="no answer")
 
 
-def open_journal(path: Path) -> Journal:
-    """Open the journal of a spot market with bars of ten seconds."""
+def open_journal(path: Path, interval_ms: int = INTERVAL_MS) -> Journal:
+    """Open the journal of a spot market, with bars of ten seconds."""
     return Journal(
         path,
         exchange="binance",
         market="spot",
         stream="trade",
-        interval_ms=INTERVAL_MS,
+        interval_ms=interval_ms,
         mark_every_ms=0,
     )
 
 
 @contextlib.contextmanager
-def journal_at(path: Path) -> Iterator[Journal]:
+def journal_at(path: Path, interval_ms: int = INTERVAL_MS) -> Iterator[Journal]:
     """Open such a journal and close it at the end."""
-    with contextlib.closing(open_journal(path)) as journal:
+    with contextlib.closing(open_journal(path, interval_ms)) as journal:
         yield journal
 
 

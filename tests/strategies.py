@@ -155,7 +155,7 @@ def splits(draw: st.DrawFn, whole: Any) -> list[Any]:
     return [whole[start:stop] for start, stop in pairwise([0, *places, len(whole)])]
 
 
-def bar_of(parts: Iterable[Trade], **changes: Any) -> Bar:
+def bar_of(parts: Iterable[Trade], interval_ms: int = INTERVAL, **changes: Any) -> Bar:
     """Return the bar of trades of one symbol and interval, in the plainest way there is."""
     members = sorted(parts, key=lambda trade: trade.trade_id)
     buys = [trade for trade in members if not trade.is_buyer_maker]
@@ -165,8 +165,8 @@ def bar_of(parts: Iterable[Trade], **changes: Any) -> Bar:
         return Bar(
             symbol=first.symbol,
             market="spot",
-            open_time_ms=first.time // INTERVAL * INTERVAL,
-            interval_ms=INTERVAL,
+            open_time_ms=first.time // interval_ms * interval_ms,
+            interval_ms=interval_ms,
             trade_count=len(members),
             buy_count=len(buys),
             quantity=sum((trade.quantity for trade in members), Decimal(0)),
@@ -185,13 +185,15 @@ def bar_of(parts: Iterable[Trade], **changes: Any) -> Bar:
         )
 
 
-def bars_of(happened: Iterable[Trade]) -> dict[Key, Bar]:
+def bars_of(happened: Iterable[Trade], interval_ms: int = INTERVAL) -> dict[Key, Bar]:
     """Return the bars that the trades *happened* must become."""
 
     def key(trade: Trade) -> Key:
-        return trade.symbol, trade.time // INTERVAL * INTERVAL
+        return trade.symbol, trade.time // interval_ms * interval_ms
 
-    return {bar: bar_of(parts) for bar, parts in groupby(sorted(happened, key=key), key)}
+    return {
+        bar: bar_of(parts, interval_ms) for bar, parts in groupby(sorted(happened, key=key), key)
+    }
 
 
 @dataclass

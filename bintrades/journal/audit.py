@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bintrades.core.verification import unit_ms
 from bintrades.journal.damage import reading_rows
 from bintrades.model import DifferenceOutcome, RecordedDifference
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from bintrades.core.audit_result import BarsAudited
     from bintrades.core.spans import Span
 
-_UNIT_MS = 60_000  # klines of a minute are what bars are compared with
+_KLINE_MS = 60_000  # klines of a minute are what bars are compared with
 _COLUMNS = "symbol, open_time, interval, ours, theirs, found_at, changed_at, outcome"
 _ALL_DIFFERENCES = f"SELECT {_COLUMNS} FROM differences"  # noqa: S608 - constants
 _DIFFERENCES = f"{_ALL_DIFFERENCES} WHERE symbol = ?"
@@ -32,15 +33,17 @@ _TOUCHING = (
 """The spans that begin up to a time, from the last that begins before another one on."""
 
 
-def put_audited(connection: sqlite3.Connection, results: Iterable[BarsAudited]) -> None:
-    """Record what was compared."""
+def put_audited(
+    connection: sqlite3.Connection, results: Iterable[BarsAudited], interval_ms: int
+) -> None:
+    """Record what was compared of bars of *interval_ms*."""
     for result in results:
         for since, until in result.verified:
             _put_verified(connection, result.symbol, since, until)
         for each in result.differences:
             if each.outcome is not DifferenceOutcome.REPAIRED:
-                end = each.open_time_ms + each.interval_ms
-                unverify(connection, result.symbol, each.open_time_ms, end)
+                span = each.open_time_ms, each.open_time_ms + each.interval_ms
+                unverify(connection, result.symbol, span, interval_ms)
         connection.executemany(
             f"INSERT OR REPLACE INTO differences ({_COLUMNS})"  # noqa: S608 - constants
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -72,10 +75,14 @@ def _put_verified(connection: sqlite3.Connection, symbol: str, since: int, until
     )
 
 
-def unverify(connection: sqlite3.Connection, symbol: str, since: int, until: int) -> None:
-    """Have the minutes that [since, until) touches be unverified: a bar there has changed."""
-    since -= since % _UNIT_MS
-    until += -until % _UNIT_MS
+def unverify(connection: sqlite3.Connection, symbol: str, span: Span, interval_ms: int) -> None:
+    """Have what was compared together with a part of *span* be unverified: a bar there has changed.
+
+    Bars of *interval_ms* are compared by the unit, which may be longer than a bar and a minute.
+    """
+    unit = unit_ms(interval_ms, _KLINE_MS)
+    since = span[0] - span[0] % unit
+    until = span[1] + -span[1] % unit
     for first, last in connection.execute(_TOUCHING, (symbol, until - 1, symbol, since)).fetchall():
         if last <= since:
             continue

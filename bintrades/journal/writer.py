@@ -316,9 +316,10 @@ class Journal:
             put_checkpoints(connection, batch.checkpoints, now_ms, state.checkpoints)
 
             # What the audit has found, but of no bar that has changed since: nothing was late then.
-            put_audited(connection, batch.audited)
+            interval_ms = self._scope.interval_ms
+            put_audited(connection, batch.audited, interval_ms)
             for symbol, open_time in (*batch.amendments, *rebuilt):
-                unverify(connection, symbol, open_time, open_time + self._scope.interval_ms)
+                unverify(connection, symbol, (open_time, open_time + interval_ms), interval_ms)
             delete_rebuilt(connection, left_here)
 
             # Metadata, and now and then a mark by which the age of bars is known.

@@ -25,6 +25,7 @@ from bintrades.journal.reader import JournalReader
 from bintrades.model import DifferenceOutcome, RecordedDifference
 from bintrades.testing.bars import OPEN_TIME_MS, sample_bars
 from tests.journals import (
+    INTERVAL_MS,
     NOW,
     finished,
     journal_at,
@@ -66,10 +67,11 @@ def test_spans_are_the_minutes_that_are_verified_and_neighbours_are_one(
             with transaction(connection):
                 if is_verified:
                     span = (first * MINUTE, last * MINUTE)
-                    put_audited(connection, [BarsAudited(symbol, (span,))])
+                    put_audited(connection, [BarsAudited(symbol, (span,))], INTERVAL_MS)
                     expected[symbol].update(range(first, last))
                 else:
-                    unverify(connection, symbol, first * MINUTE + 1, last * MINUTE - 1)
+                    part = (first * MINUTE + 1, last * MINUTE - 1)
+                    unverify(connection, symbol, part, INTERVAL_MS)
                     expected[symbol].difference_update(range(first, last))
 
         for symbol, wanted in expected.items():

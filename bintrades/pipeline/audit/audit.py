@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from bintrades.core.audit_schedule import AuditSchedule, AuditTimes, Suspect, next_page
-from bintrades.core.spans import minus, union
+from bintrades.core.spans import minus, union, whole
 from bintrades.core.verification import Outcome
 from bintrades.errors import ExchangeError, JournalError
 from bintrades.model import DifferenceOutcome
@@ -128,7 +128,7 @@ class Audit:
         """Compare the oldest page of *symbol* that is not verified."""
         comparer, reader = self._comparer, self._comparer.reader
         comparable = comparer.comparable(symbol, clock)
-        verified = reader.verified(symbol)
+        verified = whole(reader.verified(symbol), comparer.unit_ms)
         stays = self._units_that_stay(symbol)
         left_out = [*stays, *self._schedule.left_out(symbol, now)]
         has_more = False

@@ -65,6 +65,7 @@ class AuditStage:
         trades: Sequence[Trade],
         *,
         minutes: int = 10,
+        interval_ms: int = INTERVAL,
         mistake: Callable[[Bar], Bar | None] = lambda bar: bar,
         weight: int = 6_000,
         share: int = 300,
@@ -81,6 +82,7 @@ class AuditStage:
         self.covered = {symbol: [(START, self.end)] for symbol in self.symbols}
         self.takes_events = True
         self.events: list[Event] = []
+        self.interval_ms = interval_ms
         self._write_bars(trades, mistake)
         runtime = Runtime(now=lambda: self.now, utc=lambda: self.clock)
         self.budget = Budget(weight, 100)
@@ -95,7 +97,7 @@ class AuditStage:
             self.reader,
             limited,
             self._covered,
-            interval_ms=INTERVAL,
+            interval_ms=interval_ms,
             behind_ms=times.behind_ms,
         )
         self.audit = Audit(
@@ -110,7 +112,8 @@ class AuditStage:
 
     def _write_bars(self, trades: Iterable[Trade], mistake: Callable[[Bar], Bar | None]) -> None:
         trades = list(trades)
-        bars = [mistake(replace(bar, is_complete=True)) for bar in bars_of(trades).values()]
+        whole = bars_of(trades, self.interval_ms).values()
+        bars = [mistake(replace(bar, is_complete=True)) for bar in whole]
         next_id = max(trade.trade_id for trade in trades) + 1
         checkpoint = Checkpoint(
             LedgerState(next_id, self.end, ()), (), self.end, proven_ms=self.end + HOUR

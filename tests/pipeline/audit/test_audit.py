@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 from itertools import pairwise
+from math import lcm
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,13 +15,14 @@ from bintrades.core.audit_schedule import AuditTimes
 from bintrades.core.write_batch import WriteBatch
 from bintrades.model import DifferenceOutcome
 from bintrades.pipeline.audit.repair import MAX_EPOCH
-from tests.journals import by_key
+from tests.journals import by_key, journal_at
 from tests.pipeline.audit.references import MemoryReference
 from tests.pipeline.audit.stage import BTC, HOUR, MINUTE, AuditStage, market
-from tests.strategies import INTERVAL, START, bars_of
+from tests.strategies import INTERVAL, START, bar_of, bars_of, make_trade
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from bintrades.journal.writer import Journal
     from bintrades.model import Bar, Kline
@@ -141,6 +143,46 @@ def test_a_wrong_bar_is_made_again_once_and_verified(
 
 def contents(bar: Bar) -> Bar:
     return replace(bar, is_complete=True, epoch=0, version=1, updated_at_ms=0)
+
+
+@pytest.mark.parametrize("interval_ms", [16_000, 40_000, 90_000])
+def test_of_bars_that_divide_no_minute_the_whole_unit_of_an_amended_one_is_compared_again(
+    path: Path, interval_ms: int
+) -> None:
+    unit = lcm(interval_ms, MINUTE)
+    whole = [(START, START + 12 * unit)]
+    trades = market(12 * unit // MINUTE)
+    its_unit = START + 6 * unit
+    with journal_at(path, interval_ms) as journal:
+        stage = AuditStage(journal, trades, interval_ms=interval_ms, minutes=12 * unit // MINUTE)
+        stage.wait(MINUTE)
+        assert stage.verified() == whole
+
+        late = make_trade(10**6, its_unit + unit - 1)
+        stage.reference.trades = sorted([*trades, late], key=lambda trade: trade.time)
+        part = replace(bar_of([late], interval_ms), is_closed=True)
+        journal.write(WriteBatch(amendments=by_key([part])), stage.clock)
+        assert stage.verified() == [
+            (whole[0][0], its_unit),
+            (its_unit + unit, whole[0][1]),
+        ]
+        stage.wait(HOUR)
+
+        assert stage.verified() == whole
+        assert stage.reader.differences() == []
+
+
+def test_a_part_of_a_unit_that_is_verified_is_compared_with_all_of_it(path: Path) -> None:
+    """As where klines were shorter once."""
+    trades = market(10)
+    with journal_at(path, 40_000) as journal:
+        stage = AuditStage(journal, trades, interval_ms=40_000)
+        part = (START, START + 5 * MINUTE)
+        journal.write(WriteBatch(audited=[BarsAudited(BTC, (part,))]), stage.clock)
+
+        stage.wait(MINUTE)
+
+        assert stage.verified() == WHOLE
 
 
 def test_a_bar_with_a_trade_of_its_neighbour_is_made_again(journal: Journal) -> None:
