@@ -249,14 +249,14 @@ def _klines_of(exchange: Exchange) -> ExchangeKlines:
 
 
 def _symbols(request: VerifyRequest, reader: JournalReader) -> Sequence[str]:
-    known = reader.symbols()
+    known = reader.symbols_known()
     unknown = [symbol for symbol in request.symbols if symbol not in known]
     if unknown and request.store is None:
         names = ", ".join(known[:10]) or "none yet"
         raise BintradesError(
             f"{', '.join(unknown)}: no trade of it was ever seen; the journal has: {names}"
         )
-    return request.symbols or sorted(known)
+    return request.symbols or known
 
 
 def _span(request: VerifyRequest, reader: JournalReader, interval_ms: int) -> Span:

@@ -10,7 +10,7 @@ from bintrades.cli.coverage_text import Shown, coverage_pieces, coverage_table
 from bintrades.cli.exit_status import OK
 from bintrades.cli.output import print_pieces
 from bintrades.config.loader import load_config
-from bintrades.errors import BintradesError
+from bintrades.errors import BintradesError, ConfigError
 from bintrades.journal.reader import JournalReader
 from bintrades.model import milliseconds
 
@@ -49,7 +49,7 @@ def add_parser(commands: Any, summary: str) -> None:
 def execute(options: argparse.Namespace) -> int:
     """Print the coverage of one symbol or of all."""
     reader = JournalReader(load_config(options.config).journal.path)
-    known = reader.symbols()
+    known = reader.symbols_known()
     if options.symbol is not None and options.symbol not in known:
         names = ", ".join(known[:10]) or "none yet"
         raise BintradesError(
@@ -57,7 +57,9 @@ def execute(options: argparse.Namespace) -> int:
         )
     newest = reader.newest_proof_ms() or 0
     since, until = _time(options.since, newest, 0), _time(options.until, newest, _END)
-    symbols = sorted(known) if options.symbol is None else [options.symbol]
+    if since >= until:
+        raise ConfigError("--since must be before --until")
+    symbols = known if options.symbol is None else [options.symbol]
     shown = _shown(reader, symbols, since, until)
     print_pieces(coverage_pieces(shown) if options.json else coverage_table(shown))
     return OK

@@ -25,6 +25,8 @@ class Shown:
     def __init__(self, found: SymbolCoverage, since_ms: int, until_ms: int) -> None:
         self.symbol = found.symbol
         self.part = found.coverage.within(since_ms, until_ms)
+        self.unproven_since_ms = found.coverage.until_ms
+        """Also where what is shown begins later."""
         self.is_up_to_the_end = found.coverage.until_ms <= until_ms
         self._verified = found.verified
 
@@ -47,7 +49,7 @@ class Shown:
             times = (_moment(since), _moment(until), lasting(until - since))
             yield [name, what, *times, "", share, cause]
         if self.is_up_to_the_end:
-            yield [name, "not proven yet", _moment(part.until_ms), "", "", "", "", ""]
+            yield [name, "not proven yet", _moment(self.unproven_since_ms), "", "", "", "", ""]
         if part.until_ms > part.since_ms:
             total = part.until_ms - part.since_ms
             times = (_moment(part.since_ms), _moment(part.until_ms), lasting(total))
@@ -81,7 +83,7 @@ class Shown:
                 }
                 for hole in part.holes
             ],
-            "unproven_since": _iso(part.until_ms) if self.is_up_to_the_end else None,
+            "unproven_since": _iso(self.unproven_since_ms) if self.is_up_to_the_end else None,
         }
 
     def _verified_share(self, since: int, until: int) -> str:

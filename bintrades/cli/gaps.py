@@ -29,7 +29,7 @@ def execute(options: argparse.Namespace) -> int:
     """Print the gaps of one symbol or of all."""
     reader = JournalReader(load_config(options.config).journal.path)
     symbol = options.symbol
-    known = reader.symbols()
+    known = reader.symbols_known()
     if symbol is not None and symbol not in known:
         names = ", ".join(known[:10]) or "none yet"
         raise BintradesError(f"{symbol}: no trade of it was ever seen; the journal has: {names}")

@@ -50,7 +50,7 @@ def add_parser(commands: Any, summary: str) -> None:
         type=arguments.symbol,
         nargs="*",
         metavar="SYMBOL",
-        help="only of these (default: of all that were ever seen)",
+        help="only of these (default: of all that the journal knows)",
     )
     parser.add_argument(
         "--since",

@@ -178,3 +178,12 @@ def symbols_seen(connection: sqlite3.Connection) -> list[str]:
     """Return the symbols of which a trade was ever seen."""
     rows = connection.execute("SELECT symbol FROM checkpoints WHERE next_id IS NOT NULL")
     return [symbol for (symbol,) in rows]
+
+
+def symbols_known(connection: sqlite3.Connection) -> list[str]:
+    """Return, by name, the symbols with a trade, and those proven to have had none so far."""
+    rows = connection.execute(
+        f"SELECT symbol FROM {_WITH_PROOFS} WHERE next_id IS NOT NULL"  # noqa: S608 - constants
+        f" OR (covered_since IS NOT NULL AND {_PROVEN} IS NOT NULL) ORDER BY symbol"
+    )
+    return [symbol for (symbol,) in rows]

@@ -22,6 +22,7 @@ from bintrades.journal.checkpoints import (
     open_bars,
     read_closed_through,
     read_proof,
+    symbols_known,
     symbols_seen,
 )
 from bintrades.journal.connection import connect, symbols_in, transaction
@@ -148,6 +149,11 @@ class JournalReader:
         """Return the symbols of which a trade was ever seen."""
         with self._reading() as connection:
             return symbols_seen(connection)
+
+    def symbols_known(self) -> list[str]:
+        """Return, by name, the symbols with a trade, and those proven to have had none so far."""
+        with self._reading() as connection:
+            return symbols_known(connection)
 
     def gaps(self) -> dict[str, list[Gap]]:
         """Return the open gaps of each symbol that has some, newest last."""

@@ -155,6 +155,45 @@ def test_of_a_symbol_of_which_nothing_is_proven_it_says_so(
     assert as_json(capsys) == []
 
 
+def test_a_symbol_that_is_proven_to_have_had_no_trade_is_listed(
+    config: str, path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    quiet = Checkpoint(LedgerState(None, None, ()), proven_ms=PROVEN, covered_since_ms=OPEN_TIME_MS)
+    with journal_at(path) as journal:
+        journal.write(WriteBatch(checkpoints={"QUIETUSDT": quiet}), OPEN_TIME_MS)
+
+    assert main(["coverage", "--json", "--config", config]) == 0
+    assert [each["symbol"] for each in as_json(capsys)] == ["BTCUSDT", "ETHUSDT", "QUIETUSDT"]
+
+    assert main(["coverage", "quietusdt", "--json", "--config", config]) == 0
+    assert as_json(capsys)[0]["share"] == 1
+
+    assert main(["gaps", "quietusdt", "--config", config]) == 0
+
+
+def test_what_begins_after_all_that_is_proven_claims_no_other_end_of_it(
+    config: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    since = ("--since", "2030-01-01")
+    assert main(["coverage", "BTCUSDT", "--json", *since, "--config", config]) == 0
+    (btc,) = as_json(capsys)
+    assert (btc["spans"], btc["share"]) == ([], None)
+    assert btc["unproven_since"] == "2024-08-08T02:00:00.000+00:00"
+
+    assert main(["coverage", "BTCUSDT", *since, "--config", config]) == 0
+    unproven = ["BTCUSDT", "not proven yet", "2024-08-08 02:00:00"]
+    assert [row[:3] for row in table(capsys)] == [unproven]
+
+
+@pytest.mark.parametrize("until", ["2024-08-08T00:05", "2024-08-08T00:01", "10h"])
+def test_times_that_are_no_span_are_a_bad_command_line(
+    config: str, until: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    times = ("--since", "2024-08-08T00:05", "--until", until)
+    assert main(["coverage", *times, "--config", config]) == 2
+    assert "--since must be before --until" in capsys.readouterr().err
+
+
 def test_a_symbol_that_was_never_seen_is_a_failure(
     config: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -460,6 +460,24 @@ def test_a_market_without_klines_can_be_compared_with_files_only(
     assert "of the market spot no klines can be asked for" in capsys.readouterr().err
 
 
+def test_a_symbol_that_is_proven_to_have_had_no_trade_is_compared_as_well(
+    config: Path,
+    path: Path,
+    trades: list[Trade],
+    exchange: Exchange,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write_journal(path, trades)
+    quiet = Checkpoint(
+        LedgerState(None, None, ()), proven_ms=LAST + MINUTE_MS, covered_since_ms=FIRST
+    )
+    with journal_at(path) as journal:
+        journal.write(WriteBatch(checkpoints={"QUIETUSDT": quiet}), END_MS)
+
+    assert verify(config, *SPAN) == 0
+    assert "QUIETUSDT" in rows(capsys.readouterr().out)
+
+
 def test_a_symbol_that_was_never_seen_is_said(
     config: Path,
     path: Path,
