@@ -100,6 +100,8 @@ class RestServer:
         self._newest_seen_at = 0.0
         self.next_trade_ms: int | None = None
         """When the next trade happens, where it is known: the clock does not get ahead of it."""
+        self.clock_speed = 1
+        """How many times as fast as real time the clock is carried forward."""
         self.ticker_faults = TickerFaults()
         self.kline_faults = KlineFaults()
         self._requests: deque[RestRequest] = deque(maxlen=_REQUESTS_ON_RECORD)
@@ -196,7 +198,7 @@ class RestServer:
             passed_s = time.monotonic() - self._newest_seen_at
         if not newest:
             return self._now_ms()
-        carried = newest + int(passed_s * 1000)
+        carried = newest + int(passed_s * 1000 * self.clock_speed)
         if self.next_trade_ms is not None:
             carried = min(carried, self.next_trade_ms)
         return max(newest, carried)

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bintrades.core.spans import has
 from bintrades.model import utc
 from bintrades.testing.bars import OPEN_TIME_MS
 from bintrades.util.clocks import utc_ms
 from tests.end_to_end.collector import Collector
-from tests.end_to_end.small_market import MINUTE, SmallMarket
+from tests.end_to_end.small_market import MINUTE, SYMBOLS, SmallMarket
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,8 +28,10 @@ if TYPE_CHECKING:
     from tests.end_to_end.stage import Stage
 
 BTC = "BTCUSDT"
+MIDNIGHT = OPEN_TIME_MS + 86_400_000
 SPAN = ("--since", "2024-08-08T23:55", "--until", "2024-08-09T00:05")
-WRONG = OPEN_TIME_MS + 86_400_000 - 100_000
+WHOLE = (MIDNIGHT - 5 * MINUTE, MIDNIGHT + 5 * MINUTE)
+WRONG = MIDNIGHT - 100_000
 """2024-08-08 23:58:20."""
 
 
@@ -37,9 +40,10 @@ def verify(collector: Collector, *arguments: str) -> CompletedProcess[str]:
     return collector.command("verify", *SPAN, *arguments)
 
 
-def equal_seconds(collector: Collector) -> int:
-    """Return how much of both symbols equals the exchange's klines."""
-    return int(json.loads(verify(collector, "--json").stdout)["total"]["equal_seconds"])
+def is_covered(collector: Collector) -> bool:
+    """Whether all of both symbols is proven."""
+    found = [collector.journal.coverage(symbol) for symbol in SYMBOLS]
+    return all(each is not None and has(each.coverage.spans, WHOLE) for each in found)
 
 
 @pytest.fixture
@@ -117,9 +121,11 @@ def test_a_wrong_bar_is_found_and_repaired_while_the_collector_runs(
         stage.send_rest()
         stage.wait_until_whole(collector)
         collector.wait_until(
-            lambda: equal_seconds(collector) == 2 * 600, lambda: verify(collector).stdout
+            lambda: is_covered(collector), lambda: collector.command("coverage").stdout
         )
-        assert verify(collector).returncode == 0
+        equal = verify(collector, "--json")
+        assert equal.returncode == 0
+        assert json.loads(equal.stdout)["total"]["equal_seconds"] == 2 * 600
         right = collector.bars()[BTC, WRONG]
 
         with closing(sqlite3.connect(collector.journal.path)) as connection, connection:
