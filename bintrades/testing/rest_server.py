@@ -167,6 +167,7 @@ class RestServer:
         url = urlsplit(target)
         query = dict(parse_qsl(url.query, keep_blank_values=True))
         self._stopped.wait(self.delay_s)
+        said_at = self.clock_ms()  # before the answer is made: it must not say that it is younger
         weight, endpoint = self._endpoints.get(url.path, (1, _no_endpoint))
         if url.path == "/api/v3/ticker/24hr":
             weight = _ticker_weight(query)
@@ -178,7 +179,7 @@ class RestServer:
                 reply = _Reply(200, _compact(endpoint(query)))
             except _RefusedError as error:
                 reply = error.reply
-        reply.headers.setdefault("Date", formatdate(self.clock_ms() // 1000, usegmt=True))
+        reply.headers.setdefault("Date", formatdate(said_at // 1000, usegmt=True))
         reply.headers.setdefault("X-MBX-USED-WEIGHT", str(used))
         reply.headers.setdefault("X-MBX-USED-WEIGHT-1M", str(used))
         with self._lock:
