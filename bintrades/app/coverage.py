@@ -11,9 +11,10 @@ if TYPE_CHECKING:
     from bintrades.journal.coverage import SymbolCoverage
     from bintrades.journal.reader import JournalReader
 
-BEHIND_MS = 120_000
-"""How long before the newest proof of any symbol the hour and the day end: quiet symbols are proven
-once a minute, and what is proven of them is saved within another."""
+BEHIND_MS = 150_000
+"""How long before the newest proof of any symbol the hour and the day end, at least: quiet symbols
+are proven once a minute, by an answer that lags some seconds, and what is proven of them is saved
+within another minute."""
 
 WINDOWS_MS = {"hour": 3_600_000, "day": 86_400_000}
 _WORST = 5
@@ -31,8 +32,7 @@ def coverage_figures(reader: JournalReader) -> dict[str, Any]:
         return {"until": None, "symbols": 0, "unproven_symbols": 0}
     _, interval_ms = reader.scope()
     until = newest - BEHIND_MS
-    if interval_ms > BEHIND_MS:
-        until -= until % interval_ms  # what is covered are whole intervals
+    until -= until % interval_ms  # what is covered are whole intervals
     windows = {
         name: _Window(until - max(length, interval_ms), until)
         for name, length in WINDOWS_MS.items()

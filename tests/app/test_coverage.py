@@ -47,7 +47,7 @@ def test_before_anything_is_proven_there_is_no_share(journal: Journal, path: Pat
     assert "coverage" not in format_status(read_status(path, []))
 
 
-def test_the_hour_and_the_day_end_two_minutes_before_the_newest_proof(
+def test_the_hour_and_the_day_end_some_minutes_before_the_newest_proof(
     journal: Journal, path: Path
 ) -> None:
     write(journal, BUSY=saved(proven=NEWEST), QUIET=saved(proven=UNTIL))
@@ -61,6 +61,23 @@ def test_the_hour_and_the_day_end_two_minutes_before_the_newest_proof(
     }
     shares = "coverage    100.00 % of the last hour, 100.00 % of the last day"
     assert f"{shares} before {utc(UNTIL):%F %T} UTC" in format_status(read_status(path, []))
+
+
+@pytest.mark.parametrize("interval", [7_000, 10_000, 60_000, 90_000, 120_000, 150_000, 400_000])
+@pytest.mark.parametrize("later", [0, 1, 3_999, 9_999, 61_500, 119_999])
+def test_what_is_proven_only_once_a_minute_lacks_nothing_at_any_moment(
+    tmp_path: Path, interval: int, later: int
+) -> None:
+    path = tmp_path / "journal"
+    newest = UNTIL + later
+    with closing(
+        Journal(path, exchange="binance", market="spot", stream="trade", interval_ms=interval)
+    ) as journal:
+        write(journal, BUSY=saved(proven=newest), QUIET=saved(proven=newest - BEHIND_MS))
+
+    found = coverage_figures(JournalReader(path))
+
+    assert (found["hour"]["share"], found["day"]["share"]) == (1.0, 1.0)
 
 
 @pytest.mark.parametrize("interval", [300_000, HOUR, DAY])
