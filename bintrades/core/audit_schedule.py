@@ -2,7 +2,8 @@
 
 Each symbol has its turn about every half an hour, so that one request has a whole batch of minutes;
 one with a backlog has its next turn at once, behind all whose turn has come. What differs, or
-cannot be told yet, is looked at again minutes later, and is left out of the turns meanwhile.
+cannot be told yet, is looked at again minutes later, and is left out of the turns meanwhile. What
+has been due for longest is next, whichever of both it is: neither waits for ever for the other.
 """
 
 from __future__ import annotations
@@ -99,31 +100,36 @@ class AuditSchedule:
 
     def __init__(self, symbols: Sequence[str], times: AuditTimes, now: int) -> None:
         self._times = times
-        self._count = 0  # of turns and suspects so far: of those due at once the earlier is first
         spread = min(times.every_ms // max(1, len(symbols)), _SPREAD_MS)
-        self._turns = [(now + place * spread, place, name) for place, name in enumerate(symbols)]
-        self._count = len(symbols)
-        heapify(self._turns)
-        self._suspects: list[tuple[int, int, Suspect]] = []
+        self._entries: list[tuple[int, int, Suspect | str]] = [
+            (now + place * spread, place, name) for place, name in enumerate(symbols)
+        ]
+        self._count = len(symbols)  # of entries so far: of those due at once the earlier is first
+        heapify(self._entries)
+        self._taken: tuple[int, int, Suspect | str] | None = None
         self._held: dict[tuple[str, Span], None] = {}  # the units of the suspects
         self._postponed: dict[str, list[_Postponed]] = {}
 
     def wait_ms(self, now: int) -> int:
         """Return how long there is nothing to do."""
-        due = min(heap[0][0] if heap else _NEVER for heap in (self._turns, self._suspects))
-        return max(0, due - now)
+        return max(0, self._entries[0][0] - now) if self._entries else _NEVER
 
     def next(self, now: int) -> Suspect | str | None:
         """Return what is due and take it out: a suspect, or the symbol whose turn it is."""
-        if self._suspects and self._suspects[0][0] <= now:
-            return heappop(self._suspects)[2]
-        if self._turns and self._turns[0][0] <= now:
-            return heappop(self._turns)[2]
-        return None
+        if not self._entries or now < self._entries[0][0]:
+            return None
+        self._taken = heappop(self._entries)
+        return self._taken[2]
+
+    def put_back(self) -> None:
+        """Have what was taken out last be the next again: it could not even begin, or end."""
+        if self._taken is not None:
+            heappush(self._entries, self._taken)
+            self._taken = None
 
     def give_turn(self, symbol: str, at: int) -> None:
         """Have the next turn of *symbol* be at a time."""
-        heappush(self._turns, (at, self._next_count(), symbol))
+        heappush(self._entries, (at, self._next_count(), symbol))
 
     def add_suspect(self, suspect: Suspect, at: int) -> bool:
         """Have a unit be looked at again at a time; return whether there is room for it."""
@@ -131,12 +137,17 @@ class AuditSchedule:
         if key not in self._held and len(self._held) >= MAX_SUSPECTS:
             return False
         self._held[key] = None
-        heappush(self._suspects, (at, self._next_count(), suspect))
+        heappush(self._entries, (at, self._next_count(), suspect))
         return True
 
     def settle(self, suspect: Suspect) -> None:
         """Have the unit of a suspect be one like any other."""
         self._held.pop((suspect.symbol, suspect.span), None)
+
+    def give_up(self, suspect: Suspect, now: int) -> None:
+        """Leave the unit of a suspect for a later turn: nothing can be told now."""
+        self.settle(suspect)
+        self.postpone(suspect.symbol, [suspect.span], now)
 
     def postpone(self, symbol: str, spans: Iterable[Span], now: int) -> None:
         """Leave *spans* out of the turns for a while, longer each time."""

@@ -57,13 +57,40 @@ def test_a_symbol_with_a_backlog_has_its_next_turn_behind_all_that_are_due() -> 
     assert "".join(order) == "ABCABC"
 
 
-def test_what_is_to_be_looked_at_again_goes_before_the_turns() -> None:
+def test_what_is_to_be_looked_at_again_is_so_when_it_is_due() -> None:
     schedule = AuditSchedule(["A"], TIMES, 0)
     suspect = Suspect("A", SPAN)
     schedule.add_suspect(suspect, 10)
 
     assert schedule.next(9) == "A"
     assert (schedule.wait_ms(4), schedule.next(9), schedule.next(10)) == (6, None, suspect)
+
+
+def test_suspects_and_turns_go_in_the_order_in_which_they_were_due() -> None:
+    schedule = AuditSchedule("AB", TIMES, 0)  # B a second later
+    early, late = (Suspect("C", SPAN, stage) for stage in (Stage.LOOK_AGAIN, Stage.CONFIRM))
+    schedule.add_suspect(late, 1_001)
+    schedule.add_suspect(early, 999)
+
+    assert [schedule.next(2_000) for _ in range(5)] == ["A", early, "B", late, None]
+
+
+def test_what_is_put_back_is_the_next_again() -> None:
+    schedule = AuditSchedule("AB", TIMES, 0)
+    assert schedule.next(2_000) == "A"
+
+    schedule.put_back()
+
+    assert [schedule.next(2_000) for _ in range(3)] == ["A", "B", None]
+
+
+def test_a_suspect_that_is_given_up_is_left_out_for_a_while_and_makes_room() -> None:
+    schedule = AuditSchedule(["A"], TIMES, 0)
+    schedule.add_suspect(Suspect("A", SPAN), 0)
+    schedule.give_up(Suspect("A", SPAN), 0)
+
+    assert schedule.left_out("A", TIMES.postponed_ms - 1) == [SPAN]
+    assert schedule.left_out("A", TIMES.postponed_ms) == []
 
 
 def test_a_suspect_is_left_out_of_the_turns_until_it_is_settled() -> None:

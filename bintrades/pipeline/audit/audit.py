@@ -93,8 +93,11 @@ class Audit:
             else:
                 self._take_turn(due, clock, now)
         except BudgetSpent as spent:
-            self._put_back(due, now)
-            self._rests_until = now + spent.wait_ms
+            if spent.is_in_vain and isinstance(due, Suspect):
+                self._schedule.give_up(due, now)
+            else:
+                self._schedule.put_back()
+                self._rests_until = now + spent.wait_ms
         except (ExchangeError, JournalError) as error:
             self._put_back(due, now + self._times.again_ms)
             self.fail(str(error), self._backoff.next_wait_s())

@@ -43,6 +43,10 @@ class Comparer:
         page = _KLINES_OF_A_PAGE * reference.kline_ms
         self.page_ms = max(self.unit_ms, page // self.unit_ms * self.unit_ms)
         """How much is compared at a time."""
+
+        self.fine_kline_ms = self._choose_fine_klines()
+        """The length of the klines that tell which bars of a unit differ; None: none do."""
+
         self._covered = covered
         self._behind = behind_ms
 
@@ -65,12 +69,23 @@ class Comparer:
 
     def compare_finely(self, symbol: str, span: Span, covered: Sequence[Span]) -> list[Comparison]:
         """Do the same with the shortest klines that the exchange has."""
-        kline_ms = self.reference.fine_kline_ms or self.reference.kline_ms
+        kline_ms = self.fine_kline_ms or self.reference.kline_ms
         return self._compare(symbol, span, covered, kline_ms)
 
     def bars(self, symbol: str, span: Span) -> list[Bar]:
         """Return the bars of *span*, oldest first. Raises JournalError."""
         return self.reader.bars(symbol, *span, _ALL_BARS)
+
+    def _choose_fine_klines(self) -> int | None:
+        """Return the shortest klines, where a unit has several bars and is one request of them.
+
+        Otherwise the trades of all its bars are looked at: thousands of klines cost more.
+        """
+        fine = self.reference.fine_kline_ms
+        is_one_bar = self.unit_ms == self.interval_ms
+        if fine is None or is_one_bar or self.unit_ms > _KLINES_OF_A_PAGE * fine:
+            return None
+        return fine
 
     def _compare(
         self, symbol: str, span: Span, covered: Sequence[Span], kline_ms: int

@@ -21,11 +21,16 @@ _LOOK_AGAIN_MS = 250
 
 
 class BudgetSpent(Exception):  # noqa: N818 - named for what is the case
-    """A request may not be made before *wait_ms* have passed."""
+    """A request may not be made before *wait_ms* have passed.
 
-    def __init__(self, wait_ms: int) -> None:
+    *is_in_vain* where that is so for the second time amidst the same answer, which has to be had
+    at once: others spend what it takes.
+    """
+
+    def __init__(self, wait_ms: int, *, is_in_vain: bool = False) -> None:
         super().__init__(wait_ms)
         self.wait_ms = wait_ms
+        self.is_in_vain = is_in_vain
 
 
 class TooManyTrades(Exception):  # noqa: N818 - named for what is the case
@@ -61,13 +66,25 @@ class LimitedReference:
         self._now = runtime.now
         self._utc = runtime.utc
         self._banned_until = self._end_of_ban()
+        self._kept: dict[tuple[str, int, Span], list[Kline]] = {}  # of one span at the most
+        self._asked_in_vain: tuple[str, Span] | None = None
 
     def klines(self, symbol: str, kline_ms: int, span: Span) -> list[Kline]:
-        """Return all klines of *span*, in as many requests as it takes."""
-        since, until = span
-        klines: list[Kline] = []
+        """Return all klines of *span*, in as many requests as it takes.
+
+        What was had when the budget was spent is kept for the next call, if that is for the same:
+        it ends, however little may be asked in a minute.
+        """
+        wanted = symbol, kline_ms, span
+        klines = self._kept.pop(wanted, [])
+        self._kept.clear()
+        since, until = klines[-1].open_time_ms + kline_ms if klines else span[0], span[1]
         while since < until:
-            self._ask(self._reference.klines_weight)
+            try:
+                self._ask(self._reference.klines_weight)
+            except BudgetSpent:
+                self._kept[wanted] = klines
+                raise
             try:
                 page = self._reference.klines(symbol, kline_ms, since, until)
             finally:
@@ -104,8 +121,12 @@ class LimitedReference:
             trades = self._reference.trades_between(symbol, since, until, may_ask)
         finally:
             self._publish_ban()
+        asked_in_vain, self._asked_in_vain = self._asked_in_vain, None
         if trades is None:
-            raise BudgetSpent(max(waits, default=_LOOK_AGAIN_MS))
+            wanted = symbol, (since, until)
+            self._asked_in_vain = wanted if used else asked_in_vain
+            is_in_vain = used > 0 and wanted == asked_in_vain
+            raise BudgetSpent(max(waits, default=_LOOK_AGAIN_MS), is_in_vain=is_in_vain)
         return trades
 
     def _ask(self, weight: int) -> None:

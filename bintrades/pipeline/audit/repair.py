@@ -70,7 +70,7 @@ class Repair:
             self._conclude_equal(suspect, clock)
         elif outcomes & {Outcome.DIFFERENT, Outcome.SUSPECT}:
             differences = records_of(looked, clock)
-            if self._comparer.reference.fine_kline_ms is not None:
+            if self._comparer.fine_kline_ms is not None:
                 self._go_on(suspect, Stage.NARROW, now, differences)
             elif is_last:
                 self._conclude_staying(suspect, differences, looked, clock, now)
@@ -209,5 +209,4 @@ class Repair:
 
     def _give_up(self, suspect: Suspect, now: int) -> None:
         """Leave it for a later turn: nothing can be told now."""
-        self._schedule.settle(suspect)
-        self._schedule.postpone(suspect.symbol, [suspect.span], now)
+        self._schedule.give_up(suspect, now)

@@ -17,7 +17,7 @@ from bintrades.model import DifferenceOutcome
 from bintrades.pipeline.audit.repair import MAX_EPOCH
 from tests.journals import by_key, journal_at
 from tests.pipeline.audit.references import MemoryReference
-from tests.pipeline.audit.stage import BTC, HOUR, MINUTE, AuditStage, market
+from tests.pipeline.audit.stage import BTC, DAY, HOUR, MINUTE, AuditStage, market
 from tests.strategies import INTERVAL, START, bar_of, bars_of, make_trade
 
 if TYPE_CHECKING:
@@ -267,6 +267,66 @@ def test_a_bar_of_too_many_trades_stays_on_record_and_keeps_no_other_from_being_
     assert outcomes(stage) == ["stays"]
     assert stage.verified() == WITHOUT_IT
     assert all(bar.epoch == 0 for bar in stage.stored())
+
+
+@pytest.mark.parametrize("pages_of_trades", [1, 10], ids=["few trades", "too many trades"])
+def test_bars_of_a_day_and_a_small_share_keep_nothing_from_being_compared(
+    path: Path, pages_of_trades: int
+) -> None:
+    """A bar of a day is more klines of a second than the share of a minute has room for."""
+    symbols = ("BTCUSDT", "ETHUSDT")
+    whole = [(START, START + DAY)]
+    trades = [trade for symbol in symbols for trade in market(DAY // MINUTE, symbol=symbol)[:200]]
+
+    def mistake(bar: Bar) -> Bar:
+        return more_of(bar) if bar.symbol == BTC else bar
+
+    with journal_at(path, DAY) as journal:
+        stage = AuditStage(
+            journal,
+            trades,
+            interval_ms=DAY,
+            minutes=DAY // MINUTE,
+            mistake=mistake,
+            share=120,
+            reference=MemoryReference(trades, pages_of_trades=pages_of_trades),
+        )
+        stage.wait(2 * MINUTE)
+        assert stage.verified("ETHUSDT") == whole
+
+        stage.wait(HOUR)
+
+        is_too_large = pages_of_trades > 1
+        assert outcomes(stage) == ["stays" if is_too_large else "repaired"]
+        assert stage.verified() == ([] if is_too_large else whole)
+        assert stage.audit.snapshot.request_count < 20
+
+
+def test_a_difference_for_which_others_leave_no_budget_keeps_nothing_from_being_compared(
+    journal: Journal,
+) -> None:
+    symbols = ("BTCUSDT", "ETHUSDT")
+    trades = [trade for symbol in symbols for trade in market(symbol=symbol)]
+
+    def mistake(bar: Bar) -> Bar:
+        return more_of(bar) if bar.symbol == BTC and bar.open_time_ms == VICTIM else bar
+
+    reference = MemoryReference(trades, pages_of_trades=4)
+    stage = AuditStage(journal, trades, mistake=mistake, weight=60, reference=reference)
+    stage.covered["ETHUSDT"] = []
+    stage.wait(7 * MINUTE)
+    asked = stage.audit.snapshot.request_count
+    stage.covered["ETHUSDT"] = WHOLE
+    stage.wait(5 * MINUTE)
+    assert stage.verified("ETHUSDT") == WHOLE
+    stage.wait(10 * HOUR)
+    assert stage.audit.snapshot.request_count < asked + 60, "less and less often"
+    assert outcomes(stage) == []
+
+    reference.pages_of_trades = 1
+    stage.wait(25 * HOUR)
+    assert outcomes(stage) == ["repaired"]
+    assert stage.verified() == WHOLE
 
 
 def test_klines_that_contradict_each_other_stay_on_record(journal: Journal) -> None:

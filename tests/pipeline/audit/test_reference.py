@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,9 +19,17 @@ from tests.pipeline.audit.references import MemoryReference
 from tests.pipeline.audit.stage import BTC, MINUTE, market
 from tests.strategies import START
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 
 def limited(
-    reference: MemoryReference, budget: Budget, allowed: int, *, may_go_on: bool = True
+    reference: MemoryReference,
+    budget: Budget,
+    allowed: int,
+    *,
+    may_go_on: bool = True,
+    now: Callable[[], int] = lambda: 0,
 ) -> tuple[LimitedReference, list[Event]]:
     events: list[Event] = []
     made = LimitedReference(
@@ -28,7 +38,7 @@ def limited(
         budget,
         put=events.append,
         may_go_on=lambda: may_go_on,
-        runtime=Runtime(now=lambda: 0, utc=lambda: START),
+        runtime=Runtime(now=now, utc=lambda: START),
     )
     return made, events
 
@@ -92,6 +102,51 @@ def test_without_weight_there_is_no_request() -> None:
     with pytest.raises(BudgetSpent):
         made.trades_between(BTC, START, START + MINUTE)
     assert len(reference.asked) == 2
+
+
+def test_klines_that_take_more_than_the_share_of_a_minute_are_had_in_several() -> None:
+    reference = MemoryReference(market(), page=3)
+    now = 0
+    made, _ = limited(reference, Budget(6_000, 100), 4, now=lambda: now)
+    span = (START, START + 10 * MINUTE)
+    with pytest.raises(BudgetSpent) as error:
+        made.klines(BTC, MINUTE, span)
+    now += error.value.wait_ms
+
+    klines = made.klines(BTC, MINUTE, span)
+
+    assert [kline.open_time_ms for kline in klines] == list(range(*span, MINUTE))
+    assert len(reference.asked) == 4, "none was made twice"
+    now += MINUTE
+    with pytest.raises(BudgetSpent):
+        made.klines(BTC, MINUTE, span)
+    assert len(reference.asked) == 4 + 2, "what was given out is not kept"
+
+
+def test_what_was_had_of_other_klines_is_forgotten() -> None:
+    reference = MemoryReference(market(), page=3)
+    now = 0
+    made, _ = limited(reference, Budget(6_000, 100), 4, now=lambda: now)
+    for since in (START, START + MINUTE, START):
+        now += MINUTE
+        with pytest.raises(BudgetSpent):
+            made.klines(BTC, MINUTE, (since, START + 10 * MINUTE))
+
+    assert [since for _, _, since, _ in reference.asked[::2]] == [START, START + MINUTE, START]
+
+
+def test_trades_for_which_others_leave_no_budget_are_asked_for_in_vain_twice() -> None:
+    now = 0
+    reference = MemoryReference(market(), pages_of_trades=4)
+    made, _ = limited(reference, Budget(60, 100), 300, now=lambda: now)
+    seen = []
+    for since in (START, START, START + MINUTE):
+        with pytest.raises(BudgetSpent) as error:
+            made.trades_between(BTC, since, START + 2 * MINUTE)
+        seen.append(error.value.is_in_vain)
+        now += error.value.wait_ms
+
+    assert seen == [False, True, False]
 
 
 def test_who_is_to_end_makes_no_request() -> None:
