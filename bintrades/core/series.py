@@ -357,12 +357,14 @@ class Series:
         exchange's word alone is a guess. A higher id than any known shows nothing, since ids may
         have restarted since it was given.
         """
+        earliest, latest = said_at - WITNESSED_WITHIN_MS, said_at + _SAID_WITHIN_MS
+        if self._event_time < earliest:  # so it is with nearly all
+            return False
         next_id = self._ledger.next_id
         if trade_id is None or next_id is None or trade_id >= next_id:
             return False
-        latest = said_at + _SAID_WITHIN_MS
         return any(
-            known_id <= trade_id and said_at - WITNESSED_WITHIN_MS <= time <= latest
+            known_id <= trade_id and earliest <= time <= latest
             for known_id, time in ((next_id - 1, self._last_sent_time), self._asked_after)
         )
 
