@@ -1,7 +1,8 @@
 """What the quiet worlds have besides: symbols that hardly trade, and markets that end in an outage.
 
 They are drawn apart from the rest of the world, as what harsh worlds have. Here nothing but the
-exchange's own word can show that no trade is missing; and in some that word is an old one.
+exchange's own word can show that no trade is missing; and in some that word is an old one, of all
+symbols or of one.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ _STALL_MS = 12_000
 _LONG_MS = 60_000  # in which a quiet symbol trades a few times
 _ONE_ENDS_SHARE = 0.2  # of all worlds with several symbols
 _STALE_FOR_MS = 40_000
+_STANDS_STILL_SHARE = 0.2  # likewise
+_STANDS_STILL_FOR_MS = (60_000, 120_000)
 
 
 def made_quiet(schedule: Schedule) -> Schedule:
@@ -91,6 +94,29 @@ def with_one_that_ends(schedule: Schedule) -> Schedule:
         trading_ends=max(schedule.trading_ends, until + _STALE_FOR_MS),
         ended_symbol=rng.choice(schedule.symbols),
         ended_at=ends,
+    )
+
+
+def with_a_ticker_that_stands_still(schedule: Schedule) -> Schedule:
+    """Return *schedule*, or what becomes of it where the ticker stands still for minutes.
+
+    It does of one symbol only, or of all: then one has had its last trades in an outage meanwhile.
+    """
+    rng = Random(f"stands still {schedule.seed}")
+    if len(schedule.symbols) == 1 or rng.random() >= _STANDS_STILL_SHARE:
+        return schedule
+    since = rng.randrange(1_000, schedule.faults_end)
+    until = since + rng.choice(_STANDS_STILL_FOR_MS)
+    target = rng.choice([None, rng.randrange(len(schedule.symbols))])
+    faults = [Fault("rest", "ticker stands still", since, until, target=target)]
+    if target is None and schedule.ended_symbol is None:
+        ends = since + rng.randint(100, _OUTAGE_MS // 2)
+        faults += _outage(since, ends + rng.randint(0, _OUTAGE_MS // 2))
+        schedule = replace(schedule, ended_symbol=rng.choice(schedule.symbols), ended_at=ends)
+    return replace(
+        schedule,
+        faults=tuple(sorted([*schedule.faults, *faults], key=lambda fault: fault.since)),
+        trading_ends=max(schedule.trading_ends, until),
     )
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tests.simulation.clock import Clock
     from tests.simulation.faults import Faults
     from tests.simulation.market import Aggregate, Tape
+    from tests.simulation.schedule import Fault
 
 _LAG_MS = 30  # the database is always a little behind the streams
 _BAN_MS = 120_000
@@ -29,6 +30,7 @@ _DAY_MS = 86_400_000
 _TICKER_WEIGHTS = ((20, 2), (100, 40))  # of up to so many symbols that are named
 _TICKER_WEIGHT = 80  # of more, and of all
 _TICKER_LAG_MS = 300  # at most, as long as all is well
+_ALL = -1  # the number of no symbol
 _GARBAGE = (b"", b"<html>", b"{}", b"[[1]]", b'[{"id":"x"}]', b'[{"a":1}]')
 
 
@@ -196,10 +198,26 @@ class Rest:
         stale = self._faults.active("rest", "stale ticker")
         if stale is not None and self._shows_stale(self._newest_ids(kept, now - stale.amount)):
             until = now - int(stale.amount)
-        rows = [self._ticker_row(symbol, until) for symbol in kept]
+        still = self._faults.active("rest", "ticker stands still", _ALL)
+        if still is not None and self._shows_stale(self._newest_ids(kept, self._time_of(still))):
+            until = min(until, self._time_of(still))
+        rows = [self._ticker_row(symbol, self._lagging(symbol, until)) for symbol in kept]
         if "symbols" not in params:
             rows.append({"symbol": "FOREIGNUSDT", "firstId": 1, "lastId": 7, "count": 7})
         return 200, json.dumps(rows, ensure_ascii=False).encode()
+
+    def _lagging(self, symbol: str, until: int) -> int:
+        """Return as of when the row of *symbol* is where the others are as of *until*."""
+        number = [*self._tapes].index(symbol)
+        fault = self._faults.active("rest", "ticker stands still", number)
+        if fault is None or fault.target is None:
+            return until
+        is_shown = self._shows_stale(self._newest_ids([symbol], self._time_of(fault)))
+        return min(until, self._time_of(fault)) if is_shown else until
+
+    def _time_of(self, fault: Fault) -> int:
+        """Return when *fault* began, by the exchange's clock."""
+        return self._clock.exchange() - (self._clock.elapsed - fault.since)
 
     def _newest_ids(self, symbols: Iterable[str], until: float) -> dict[str, int]:
         return {symbol: self._ticker_row(symbol, until)["lastId"] for symbol in symbols}

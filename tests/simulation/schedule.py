@@ -90,7 +90,7 @@ class Fault:
     since: int
     until: int
     amount: float = 1.0
-    target: int | None = None  # which copy of a connection, which store; None: all
+    target: int | None = None  # which connection's copy, store or symbol; None: all
 
     def __str__(self) -> str:
         target = "all" if self.target is None else f"number {self.target}"

@@ -99,6 +99,19 @@ def test_it_is_stale_only_where_that_can_be_seen(shows_stale: bool) -> None:
     assert ({symbol: rows[symbol]["lastId"] for symbol in SYMBOLS} == stale) is shows_stale
 
 
+@pytest.mark.parametrize("shows_stale", [False, True])
+def test_it_stands_still_of_one_symbol_only_where_that_can_be_seen(shows_stale: bool) -> None:
+    fault = Fault("rest", "ticker stands still", AT_MS - 10_000, AT_MS + 1, target=1)
+    rest = rest_of(1, fault, shows_stale=shows_stale)
+
+    rows = rows_of(asked(rest, [*SYMBOLS]))
+
+    lagging = {name for name in SYMBOLS if rows[name]["lastId"] < ids_before(rest, name, 300)[-1]}
+    assert lagging == ({SYMBOLS[1]} if shows_stale else set())
+    if shows_stale:
+        assert rows[SYMBOLS[1]]["lastId"] == ids_before(rest, SYMBOLS[1], 10_000)[-1]
+
+
 def test_a_symbol_without_a_trade_within_a_day_has_no_newest_one() -> None:
     rest = rest_of(1)
     rest._clock.elapsed += 86_400_000 + 30_000

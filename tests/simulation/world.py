@@ -40,7 +40,11 @@ from tests.simulation.harsh import (
     tear_write,
 )
 from tests.simulation.market import WIPED_IDS, Tape
-from tests.simulation.quiet import made_quiet, with_one_that_ends
+from tests.simulation.quiet import (
+    made_quiet,
+    with_a_ticker_that_stands_still,
+    with_one_that_ends,
+)
 from tests.simulation.rest import Rest
 from tests.simulation.schedule import START_MS, Schedule, make_schedule
 from tests.simulation.stores import FaultyStore, OtherClient
@@ -59,6 +63,7 @@ _FORBIDDEN_MS = 150_000  # how long a world without REST goes on after its fault
 _UNPROVEN_MS = 15 * 60_000  # and one in which nobody says which trades are the newest
 _LONG_MS = 60_000
 _ANSWERED_WITHIN_MS = 5_000  # by REST
+_REMEMBERED_WITHIN_MS = 45_000  # another one takes its place within some 10 seconds
 _SHOWN_WITHIN_MS, _SHOWN_AFTER_MS = 59_000, 6_000  # what a ticker must have, a second allowed for
 
 _DAMAGES = {"page": spoil_page, "torn": tear_write, "rows": forget_rows}
@@ -99,7 +104,8 @@ class World:
         self.schedule: Schedule = make_schedule(seed, self.rng)
         self.harshness = make_harshness(self.schedule)
         if self.harshness.wiped_at is None:  # which trades alone can show
-            self.schedule = with_one_that_ends(made_quiet(self.schedule))
+            quiet = with_one_that_ends(made_quiet(self.schedule))
+            self.schedule = with_a_ticker_that_stands_still(quiet)
         schedule = self.schedule
         self._harsh_rng = random.Random(f"harsh accidents {seed}")
         lines = [*schedule.lines(), *(self.harshness.lines() if self.is_harsh else ())]
@@ -220,15 +226,20 @@ class World:
         """Whether every collector can see that *ids* of a ticker are old ones.
 
         That they lack the newest trade that it has had of a symbol, which is of the last minute,
-        but no longer on its way, and stays the newest while the answer is.
+        but no longer on its way, and stays the newest while the answer is; or one that it remembers
+        to have been the newest.
         """
         collectors = [each for each in (self._collector, self._second) if each is not None]
         return all(
-            any(self._shows_stale(collector, symbol, ids[symbol]) for symbol in ids)
+            any(
+                self._lacks_newest(collector, symbol, ids[symbol])
+                or self._lacks_remembered(collector, symbol, ids[symbol])
+                for symbol in ids
+            )
             for collector in collectors
         )
 
-    def _shows_stale(self, collector: SteppedCollector, symbol: str, newest_id: int) -> bool:
+    def _lacks_newest(self, collector: SteppedCollector, symbol: str, newest_id: int) -> bool:
         now = self.clock.exchange()
         trades = self.trades[symbol]
         place = bisect_left(trades, now, key=lambda trade: trade.event_time)
@@ -240,6 +251,15 @@ class World:
             and newest.trade_id > newest_id
             and newest.time >= self.begins.get(symbol, now)
             and now - _SHOWN_WITHIN_MS < newest.time < now - _SHOWN_AFTER_MS
+        )
+
+    def _lacks_remembered(self, collector: SteppedCollector, symbol: str, newest_id: int) -> bool:
+        if self.harshness.wiped_at is not None:
+            return False  # it is forgotten when ids restart
+        now = self.clock.exchange()
+        return any(
+            trade_id > newest_id and now - _REMEMBERED_WITHIN_MS < time < now - _SHOWN_AFTER_MS
+            for trade_id, time in collector.aggregator.series[symbol]._marks
         )
 
     def run(self) -> None:
