@@ -11,6 +11,7 @@ import pymongo
 from pymongo import DeleteMany, UpdateMany, UpdateOne
 from pymongo.errors import BulkWriteError
 
+from bintrades.stores.mongodb.indexes import UniqueIndex
 from bintrades.stores.mongodb.writes import objections
 
 if TYPE_CHECKING:
@@ -26,19 +27,18 @@ if TYPE_CHECKING:
 SUFFIX = "_coverage"
 """What the name of the collection has behind that of the bars."""
 
-KEY = ("market", "symbol", "since")
-_INDEX_NAME = "market_symbol_since"
+INDEX = UniqueIndex("market_symbol_since", ("market", "symbol", "since"), "spans", "all of them")
+"""Keeps each span single."""
 
 
 def write_coverage(collection: Collection[Document], spans: Sequence[CoveredSpan]) -> None:
     """Make *spans* durable, each symbol's in the place of what is stored from the first on.
 
-    Raises PyMongoError if they should come again; a part of it may have been written by then: what
+    Raises PyMongoError, or BintradesError where the collection cannot have its unique index, if
+    they should come again; a part of it may have been written by then: what
     is not covered any more goes before anything is added.
     """
-    collection.create_index(
-        [(name, pymongo.ASCENDING) for name in KEY], unique=True, name=_INDEX_NAME
-    )
+    INDEX.make(collection)
     now = datetime.now(UTC)
     removals: list[Write] = []
     additions: list[Write] = []
@@ -66,7 +66,7 @@ def _removals(spans: Sequence[CoveredSpan], now: datetime) -> Iterator[Write]:
 def _addition(span: CoveredSpan, now: datetime) -> Write:
     """Return the upsert of a span; one that is stored as it is keeps its updated_at."""
     fields = span.as_dict()
-    key = {name: fields.pop(name) for name in KEY}
+    key = {name: fields.pop(name) for name in INDEX.fields}
     is_same = {"$eq": ["$until", span.until]}
     fields["updated_at"] = {"$cond": [is_same, "$updated_at", now]}
     return UpdateOne(key, [{"$set": fields}], upsert=True)

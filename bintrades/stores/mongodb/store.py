@@ -11,8 +11,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-import pymongo
-from pymongo.errors import DuplicateKeyError, OperationFailure, ServerSelectionTimeoutError
+from pymongo.errors import ServerSelectionTimeoutError
 from pymongo.read_preferences import ReadPreference
 
 from bintrades.errors import BintradesError, RejectedBars
@@ -20,6 +19,7 @@ from bintrades.options.option import checked
 from bintrades.stores.hookspecs import hookimpl
 from bintrades.stores.mongodb.coverage import SUFFIX, write_coverage
 from bintrades.stores.mongodb.durability import bounded, unsafe_on, unsafe_options
+from bintrades.stores.mongodb.indexes import UniqueIndex
 from bintrades.stores.mongodb.options import OPTIONS
 from bintrades.stores.mongodb.reads import read_bars
 from bintrades.stores.mongodb.uri import client_of
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
 
+    import pymongo
     from pymongo.collection import Collection
 
     from bintrades.model import Bar, CoveredSpan
@@ -38,11 +39,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-INDEX_NAME = "symbol_open_time"
-"""Name of the unique index that keeps each bar single."""
-
-_INDEX_KEYS = [(field, pymongo.ASCENDING) for field in KEY]
-_INDEX_CONFLICTS = frozenset({85, 86})  # IndexOptionsConflict, IndexKeySpecsConflict
+INDEX = UniqueIndex("symbol_open_time", KEY, "bars", "all but the one with the largest trade_count")
+"""Keeps each bar single."""
 
 
 class MongoStore:
@@ -74,7 +72,7 @@ class MongoStore:
         client, bars = _connect(options)
         try:
             hello = client.admin.command("hello")
-            _make_index(bars)
+            INDEX.make(bars)
         except ServerSelectionTimeoutError as error:
             client.close()
             reason = str(error).partition(", Timeout:")[0]  # what follows is long and says no more
@@ -94,13 +92,13 @@ class MongoStore:
         """
         if self._bars is None:
             raise BintradesError("open_store comes before store_bars")
-        if not _has_index(self._bars):
+        if not INDEX.is_on(self._bars):
             log.warning(
                 "%s has lost its unique index, or was dropped; the index is made again",
                 self._bars.full_name,
                 extra={"event": "unique_index_lost"},
             )
-            _make_index(self._bars)
+            INDEX.make(self._bars)
         if rejected := write_bars(self._bars, bars):
             raise RejectedBars(rejected)
 
@@ -153,36 +151,3 @@ def _connect(options: Mapping[str, str]) -> tuple[pymongo.MongoClient[Document],
     database = client.get_database(settings["database"], read_preference=ReadPreference.PRIMARY)
     bars = database.get_collection(settings["collection"], write_concern=bounded(client))
     return client, bars
-
-
-def _make_index(bars: Bars) -> None:
-    try:
-        bars.create_index(_INDEX_KEYS, unique=True, name=INDEX_NAME)
-    except DuplicateKeyError as error:
-        example = (error.details or {}).get("keyValue", "")
-        raise BintradesError(
-            f"{bars.full_name} holds several documents of one symbol and open_time, for example "
-            f"{example}; remove all but the one with the largest trade_count, so that the unique "
-            "index can be made"
-        ) from error
-    except OperationFailure as error:
-        if error.code not in _INDEX_CONFLICTS:
-            raise
-        if not _has_index(bars):
-            raise BintradesError(
-                f"{bars.full_name} has an index on symbol and open_time that does not keep bars "
-                f"single, or another one called {INDEX_NAME}; drop it, so that the unique index "
-                "can be made"
-            ) from error
-
-
-def _has_index(bars: Bars) -> bool:
-    return any(map(_keeps_bars_single, bars.index_information().values()))
-
-
-def _keeps_bars_single(index: Mapping[str, Any]) -> bool:
-    return (
-        index["key"] == _INDEX_KEYS
-        and bool(index.get("unique"))
-        and not index.keys() & {"sparse", "partialFilterExpression", "collation"}
-    )

@@ -11,6 +11,7 @@ import pytest
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from bintrades.errors import BintradesError
+from bintrades.stores.mongodb.coverage import INDEX
 from bintrades.stores.mongodb.store import MongoStore
 from bintrades.testing.bars import sample_span
 from tests.stores.mongodb.test_store import failing, opened, replica_set
@@ -79,6 +80,34 @@ def test_spans_are_unique_on_market_symbol_and_since(
 
     with pytest.raises(DuplicateKeyError):
         spans.insert_one(document)
+
+
+def test_another_index_does_not_stop_it(store: MongoStore, spans: Collection[Document]) -> None:
+    spans.create_index([("symbol", 1), ("since", 1)])
+    spans.create_index([(name, 1) for name in INDEX.fields], unique=True, name="mine")
+
+    store.store_coverage([sample_span(0, 3)])
+
+    assert spans.count_documents({}) == 1
+    assert len(spans.index_information()) == 3
+
+
+def test_an_index_that_does_not_keep_spans_single_is_said(
+    store: MongoStore, spans: Collection[Document]
+) -> None:
+    spans.create_index([("until", 1)], name=INDEX.name)
+
+    with pytest.raises(BintradesError, match=r"symbol and since .* keep spans single.*drop it"):
+        store.store_coverage([sample_span(0, 3)])
+
+
+def test_documents_that_stand_in_the_way_of_the_index_are_said(
+    store: MongoStore, spans: Collection[Document]
+) -> None:
+    spans.insert_many([dict.fromkeys(INDEX.fields, "BTCUSDT") for _ in range(2)])
+
+    with pytest.raises(BintradesError, match=r"and since, .*BTCUSDT.*remove all of them"):
+        store.store_coverage([sample_span(0, 3)])
 
 
 def test_a_store_that_is_told_no_coverage_makes_no_collection(

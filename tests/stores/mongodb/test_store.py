@@ -31,7 +31,7 @@ from pymongo.write_concern import WriteConcern
 from bintrades import BintradesError, ConfigError, RejectedBars
 from bintrades.stores.mongodb.bar_bson import document
 from bintrades.stores.mongodb.durability import bounded, unsafe_on
-from bintrades.stores.mongodb.store import INDEX_NAME, MongoStore
+from bintrades.stores.mongodb.store import INDEX, MongoStore
 from bintrades.stores.mongodb.uri import client_of
 from bintrades.stores.mongodb.writes import objections
 from bintrades.testing.bars import sample_bar, sample_bars
@@ -596,7 +596,7 @@ def test_waiting_for_members_ends_before_waiting_for_the_server(
 def test_the_unique_index_is_made_once_under_its_name(
     store: MongoStore, bars: Collection[Document]
 ) -> None:
-    index = bars.index_information()[INDEX_NAME]
+    index = bars.index_information()[INDEX.name]
 
     assert index["key"] == [("symbol", 1), ("open_time", 1)]
     assert index["unique"] is True
@@ -612,7 +612,7 @@ def test_a_bar_never_enters_a_collection_without_its_unique_index(
     getattr(bars, loss)()
     store.store_bars([second])
 
-    assert bars.index_information()[INDEX_NAME]["unique"] is True
+    assert bars.index_information()[INDEX.name]["unique"] is True
     assert f"{bars.full_name} has lost its unique index" in caplog.text
 
 
@@ -629,7 +629,7 @@ def test_a_unique_index_that_the_user_made_is_good_enough(
 def test_an_index_that_lets_duplicates_in_is_named(
     mongodb_uri: str, bars: Collection[Document]
 ) -> None:
-    bars.create_index([("symbol", 1), ("open_time", 1)], name=INDEX_NAME)
+    bars.create_index([("symbol", 1), ("open_time", 1)], name=INDEX.name)
 
     with pytest.raises(BintradesError, match=f"{bars.full_name} has an index .* drop it"):
         opened(mongodb_uri, database=bars.database.name)
