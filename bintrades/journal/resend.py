@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from bintrades.journal.bars import count_since
 from bintrades.journal.meta import put_resend_place, read_resend_place
+from bintrades.journal.store_coverage import note_lost
 
 if TYPE_CHECKING:
     import sqlite3
@@ -22,12 +23,14 @@ if TYPE_CHECKING:
 def request(connection: sqlite3.Connection, store: str, since_ms: int) -> int:
     """Have every bar with since_ms <= open time sent to *store* again; return how many there are.
 
-    Where that is under way already it goes back, or goes on, whatever sends more.
+    Those that have left are not, and the store is told no more that it covers their time. Where
+    that is under way already it goes back, or goes on, whatever sends more.
     """
     place = (since_ms, "")
     if (before := read_resend_place(connection, store)) is not None:
         place = min(place, before)
     put_resend_place(connection, store, place)
+    note_lost(connection, store, since_ms)
     return count_since(connection, since_ms)
 
 

@@ -29,7 +29,7 @@ LATER = {  # tables of later versions, copied once the new file has them
     "written": (1, "at, sequence"),
     "lost_bars": (2, "symbol, open_time, reason"),
     "absent": (2, f"symbol, {GAP_COLUMNS}, absent_at, looks"),
-    "undelivered": (2, "store, symbol, through"),
+    "undelivered": (3, "store, symbol, since, through"),
     "proofs": (1, "symbol, proven, last_time, covered_since"),
     "verified": (2, "symbol, since, until"),
     "differences": (

@@ -14,8 +14,8 @@ proportion to what is stored, whoever writes:
   collected. Apart from its checkpoint, since of a quiet symbol nothing else is to be written; of a
   busy one it stays as it is: where its last_time is not the checkpoint's, that is what is proven;
 - index `past_gaps_late`: the few past gaps that are holes in the coverage, among all others;
-- `undelivered`: up to which open time bars of a symbol had left before a store could have them: it
-  was enabled later, or not enabled for a while;
+- `undelivered`: from and up to which open time bars of a symbol had left before a store could have
+  them: it was enabled later, or not enabled for a while, or has lost what it had;
 - `verified`: in which spans the bars were found to be what the exchange has, one row for as long as
   neighbours join, counted in milliseconds; `differences`: what did not agree, counted by outcome;
 - `rebuilt`: bars that another process made again, until the writer takes them over;
@@ -282,11 +282,12 @@ _UNDELIVERED = """
 CREATE TABLE undelivered (
     store TEXT NOT NULL,
     symbol TEXT NOT NULL,
+    since INTEGER NOT NULL,
     through INTEGER NOT NULL,
-    PRIMARY KEY (store, symbol)
+    PRIMARY KEY (store, symbol, since)
 ) WITHOUT ROWID;
 CREATE TRIGGER cursor_begun AFTER INSERT ON cursors BEGIN
-    INSERT OR IGNORE INTO undelivered SELECT NEW.store, symbol, through FROM pruned;
+    INSERT OR IGNORE INTO undelivered SELECT NEW.store, symbol, 0, through FROM pruned;
 END;
 """
 
@@ -354,7 +355,7 @@ _VERSION_5 = f"""
 {_AUDIT}
 {FIRST_PROOFS}
 UPDATE gaps SET is_abandoned = 1 WHERE first_id < 0;
-INSERT INTO undelivered SELECT store, symbol, through FROM cursors JOIN pruned;
+INSERT INTO undelivered SELECT store, symbol, 0, through FROM cursors JOIN pruned;
 """  # noqa: S608 - constants
 
 LADDER = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5)

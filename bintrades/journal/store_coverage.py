@@ -21,11 +21,15 @@ if TYPE_CHECKING:
     from bintrades.core.spans import Span
 
 _REFUSED = "SELECT symbol, open_time FROM rejected WHERE store = ? AND is_due = 0"
-_UNDELIVERED = "SELECT symbol, through FROM undelivered WHERE store = ?"
-_NOTE_UNDELIVERED = """
-INSERT INTO undelivered SELECT store, ?1, ?2 FROM cursors WHERE sequence < ?3
-ON CONFLICT (store, symbol) DO UPDATE SET through = max(through, excluded.through)
-"""
+_UNDELIVERED = "SELECT symbol, since, through FROM undelivered WHERE store = ?"
+_OR_MORE = (
+    "ON CONFLICT (store, symbol, since) DO UPDATE SET through = max(through, excluded.through)"
+)
+_NOTE_UNDELIVERED = f"INSERT INTO undelivered VALUES (?, ?, 0, ?) {_OR_MORE}"  # noqa: S608
+_NOTE_LOST = (
+    "INSERT INTO undelivered SELECT :store, symbol, :since, through FROM pruned"  # noqa: S608
+    f" WHERE through >= :since {_OR_MORE}"
+)
 
 
 class StoreCoverage(NamedTuple):
@@ -53,17 +57,17 @@ def read_store_coverage(connection: sqlite3.Connection, store: str) -> Iterator[
     """
     interval_ms = read_scope(connection).interval_ms
     refused: dict[str, list[int]] = {}
+    undelivered: dict[str, list[Span]] = {}
     with reading_rows():
         for symbol, open_time in connection.execute(_REFUSED, (store,)):
             refused.setdefault(symbol, []).append(int(open_time))
-        undelivered = {
-            symbol: int(through) + interval_ms
-            for symbol, through in connection.execute(_UNDELIVERED, (store,))
-        }
+        for symbol, since, through in connection.execute(_UNDELIVERED, (store,)):
+            first = int(since) + -int(since) % interval_ms
+            undelivered.setdefault(symbol, []).append((first, int(through) + interval_ms))
     for symbol, coverage, *_ in read_coverage(connection, None):
         spans = coverage.spans
         if symbol in undelivered:
-            spans = minus(spans, [(0, undelivered[symbol])])
+            spans = minus(spans, undelivered[symbol])
         if symbol in refused:
             spans = without(spans, refused[symbol], interval_ms)
         yield StoreCoverage(symbol, coverage.since_ms, spans)
@@ -74,10 +78,23 @@ def note_undelivered(
 ) -> None:
     """Record for which stores bars leave too early: those that are not enabled now, but were.
 
-    *leaving* are symbol, open time and sequence number of those bars.
+    They have not come to those bars, or were to get them again. *leaving* are symbol, open time and
+    sequence number of the bars.
     """
     bars = list(leaving)
-    newest = max((sequence for *_, sequence in bars), default=0)
-    (lowest,) = connection.execute("SELECT min(sequence) FROM cursors").fetchone()
-    if lowest is not None and lowest < newest:
-        connection.executemany(_NOTE_UNDELIVERED, bars)
+    stores = connection.execute("SELECT store, sequence FROM cursors").fetchall()
+    for store, position in stores:
+        place = read_resend_place(connection, store)
+        connection.executemany(
+            _NOTE_UNDELIVERED,
+            [
+                (store, symbol, open_time)
+                for symbol, open_time, sequence in bars
+                if sequence > position or (place is not None and (open_time, symbol) > place)
+            ],
+        )
+
+
+def note_lost(connection: sqlite3.Connection, store: str, since_ms: int) -> None:
+    """Record that a store may have lost what it had since then, and has left the journal."""
+    connection.execute(_NOTE_LOST, {"store": store, "since": since_ms})

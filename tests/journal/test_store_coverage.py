@@ -127,3 +127,40 @@ def test_a_store_that_is_to_get_its_bars_again_is_told_nothing_until_it_has_them
 
     deliver(shop)
     assert told(shop) == {"BTCUSDT": [(0, 2)]}
+
+
+@pytest.mark.parametrize(
+    ("since", "covered"),
+    [(0, [(4, 6)]), (2, [(0, 2), (4, 6)]), (2.5, [(0, 3), (4, 6)]), (4, [(0, 6)])],
+)
+def test_what_a_store_has_lost_and_the_journal_cannot_send_again_is_a_hole_for_it(
+    journal: Journal, path: Path, since: float, covered: list[tuple[int, int]]
+) -> None:
+    bars = sample_bars(6)
+    shop, other = Cursor(path, "shop"), Cursor(path, "other")
+    journal.write(WriteBatch(finished=by_key(bars[:4]), checkpoints=known(proven=6)), NOW)
+    deliver(shop)
+    deliver(other)
+    assert journal.prune(["shop", "other"], 2**62) == 4
+    journal.write(WriteBatch(finished=by_key(bars[4:]), checkpoints=known(proven=6)), NOW)
+
+    JournalReader(path).resend_since("shop", OPEN_TIME_MS + int(INTERVAL_MS * since))
+    deliver(shop)
+    deliver(other)
+
+    assert told(shop) == {"BTCUSDT": covered}
+    assert told(other) == {"BTCUSDT": [(0, 6)]}
+
+
+def test_bars_that_leave_while_a_store_that_was_to_get_them_again_is_off_are_a_hole_for_it(
+    journal: Journal, path: Path
+) -> None:
+    shop = Cursor(path, "shop")
+    journal.write(WriteBatch(finished=by_key(sample_bars(4)), checkpoints=known(proven=6)), NOW)
+    deliver(shop)
+    JournalReader(path).resend_since("shop", 0)
+
+    assert journal.prune([], 2**62) == 4
+    deliver(shop)
+
+    assert told(shop) == {"BTCUSDT": [(4, 6)]}

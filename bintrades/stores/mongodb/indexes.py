@@ -1,0 +1,69 @@
+"""Unique indexes, which keep documents single: made where there is none, beside all others."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pymongo
+from pymongo.errors import DuplicateKeyError, OperationFailure
+
+from bintrades.errors import BintradesError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pymongo.collection import Collection
+
+    Document = dict[str, Any]
+
+_CONFLICTS = frozenset({85, 86})  # IndexOptionsConflict, IndexKeySpecsConflict
+
+
+class UniqueIndex(NamedTuple):
+    """One that keeps documents single by *fields*."""
+
+    name: str
+    fields: tuple[str, ...]
+    what: str
+    """What the documents are, in the plural."""
+    surplus: str
+    """Which documents are to be removed where there are several of one key."""
+
+    def make(self, collection: Collection[Document]) -> None:
+        """Make it unless it is there, under whatever name.
+
+        Raises BintradesError if the collection cannot have it, PyMongoError.
+        """
+        keys = " and ".join(self.fields)
+        try:
+            collection.create_index(self._keys, unique=True, name=self.name)
+        except DuplicateKeyError as error:
+            example = (error.details or {}).get("keyValue", "")
+            raise BintradesError(
+                f"{collection.full_name} holds several documents of one {keys}, for example "
+                f"{example}; remove {self.surplus}, so that the unique index can be made"
+            ) from error
+        except OperationFailure as error:
+            if error.code not in _CONFLICTS:
+                raise
+            if not self.is_on(collection):
+                raise BintradesError(
+                    f"{collection.full_name} has an index on {keys} that does not keep {self.what}"
+                    f" single, or another one called {self.name}; drop it, so that the unique index"
+                    " can be made"
+                ) from error
+
+    def is_on(self, collection: Collection[Document]) -> bool:
+        """Whether it is there, under whatever name. Raises PyMongoError."""
+        return any(map(self._is_same, collection.index_information().values()))
+
+    @property
+    def _keys(self) -> list[tuple[str, int]]:
+        return [(field, pymongo.ASCENDING) for field in self.fields]
+
+    def _is_same(self, index: Mapping[str, Any]) -> bool:
+        return (
+            index["key"] == self._keys
+            and bool(index.get("unique"))
+            and not index.keys() & {"sparse", "partialFilterExpression", "collation"}
+        )
