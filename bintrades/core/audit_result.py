@@ -27,3 +27,7 @@ class BarsAudited:
 
     differences: tuple[RecordedDifference, ...] = ()
     """New ones, and those that something has become of."""
+
+    read_through: int | None = None
+    """The last number of the journal's sequence before the bars were read: of no unit with a newer
+    bar anything is known, but that a difference is open. None: it is of bars as they are."""

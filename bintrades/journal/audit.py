@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bintrades.core.spans import has, minus, union
 from bintrades.core.verification import unit_ms
 from bintrades.journal.damage import reading_rows
 from bintrades.model import DifferenceOutcome, RecordedDifference
@@ -32,18 +33,26 @@ _TOUCHING = (
 )
 """The spans that begin up to a time, from the last that begins before another one on."""
 
+_WRITTEN_AFTER = "SELECT open_time FROM bars WHERE sequence > ? AND symbol = ?"
+"""Of all symbols since a moment ago: the index of the sequence has them beside each other."""
+
 
 def put_audited(
     connection: sqlite3.Connection, results: Iterable[BarsAudited], interval_ms: int
 ) -> None:
-    """Record what was compared of bars of *interval_ms*."""
+    """Record what was compared of bars of *interval_ms*, but of none that has changed since."""
     for result in results:
-        for since, until in result.verified:
+        changed = _changed_units(connection, result, unit_ms(interval_ms, _KLINE_MS))
+        for since, until in minus(result.verified, changed):
             _put_verified(connection, result.symbol, since, until)
-        for each in result.differences:
+        differences = [
+            each
+            for each in result.differences
+            if each.outcome is DifferenceOutcome.OPEN or not has(changed, each.span)
+        ]
+        for each in differences:
             if each.outcome is not DifferenceOutcome.REPAIRED:
-                span = each.open_time_ms, each.open_time_ms + each.interval_ms
-                unverify(connection, result.symbol, span, interval_ms)
+                unverify(connection, result.symbol, each.span, interval_ms)
         connection.executemany(
             f"INSERT OR REPLACE INTO differences ({_COLUMNS})"  # noqa: S608 - constants
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -52,9 +61,20 @@ def put_audited(
                     *(each.symbol, each.open_time_ms, each.interval_ms, each.ours, each.theirs),
                     *(each.found_at_ms, each.changed_at_ms, each.outcome),
                 )
-                for each in result.differences
+                for each in differences
             ],
         )
+
+
+def _changed_units(connection: sqlite3.Connection, result: BarsAudited, unit: int) -> list[Span]:
+    """Return the units with bars that were written after those of *result* were read."""
+    if result.read_through is None:
+        return []
+    starts = (
+        open_time // unit * unit
+        for (open_time,) in connection.execute(_WRITTEN_AFTER, (result.read_through, result.symbol))
+    )
+    return union((start, start + unit) for start in starts)
 
 
 def _put_verified(connection: sqlite3.Connection, symbol: str, since: int, until: int) -> None:

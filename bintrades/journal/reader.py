@@ -133,6 +133,11 @@ class JournalReader:
             scope = meta.read_scope(connection)
             return scope.market, scope.interval_ms
 
+    def last_sequence(self) -> int:
+        """Return the number of the newest version of all bars. Each version has a higher one."""
+        with self._reading() as connection:
+            return meta.read_sequence(connection)
+
     def newest_open_time_ms(self, symbol: str) -> int | None:
         """Return the open time of the symbol's newest bar, if it has one."""
         with self._reading() as connection:

@@ -35,3 +35,8 @@ class RecordedDifference(msgspec.Struct, frozen=True):
     found_at_ms: int
     changed_at_ms: int
     outcome: DifferenceOutcome = DifferenceOutcome.OPEN
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """Its first millisecond, and the first one thereafter."""
+        return self.open_time_ms, self.open_time_ms + self.interval_ms

@@ -27,6 +27,7 @@ from bintrades.testing.bars import OPEN_TIME_MS, sample_bars
 from tests.journals import (
     INTERVAL_MS,
     NOW,
+    by_key,
     finished,
     journal_at,
     ledger_through,
@@ -134,6 +135,37 @@ def test_a_minute_with_a_difference_is_not_verified_until_it_is_repaired(
     is_mended = outcome is DifferenceOutcome.REPAIRED
     verified = JournalReader(journal.path).verified("BTCUSDT")
     assert verified == ([whole] if is_mended else around)
+
+
+def test_of_units_with_bars_that_were_written_after_they_were_read_nothing_goes_on_record(
+    journal: Journal,
+) -> None:
+    bars = sample_bars(30, symbol="BTCUSDT")  # five minutes
+    journal.write(finished(*bars, BTCUSDT=ledger_through(bars)), NOW)
+    reader = JournalReader(journal.path)
+    span = (OPEN_TIME_MS, OPEN_TIME_MS + 5 * MINUTE)
+    outcomes = {MINUTE: "stays", 2 * MINUTE: "open", 3 * MINUTE: "stays"}
+    found = tuple(
+        replace(DIFFERENCE, open_time_ms=span[0] + at, outcome=DifferenceOutcome(outcome))
+        for at, outcome in outcomes.items()
+    )
+    read_through = reader.last_sequence()
+    later = [replace(bars[place], epoch=1) for place in (6, 12)]
+    later.append(replace(bars[20], symbol="ETHUSDT"))
+    journal.write(WriteBatch(finished=by_key(later)), NOW)
+
+    journal.write(
+        WriteBatch(audited=[BarsAudited("BTCUSDT", (span,), read_through=read_through)]), NOW
+    )
+    assert reader.verified("BTCUSDT") == [
+        (span[0], span[0] + MINUTE),
+        (span[0] + 3 * MINUTE, span[1]),
+    ]
+    audited = BarsAudited("BTCUSDT", differences=found, read_through=read_through)
+    journal.write(WriteBatch(audited=[audited]), NOW)
+
+    assert reader.differences() == list(found[1:]), "that one is open says nothing of what is true"
+    assert reader.last_sequence() == read_through + 3
 
 
 def test_a_difference_that_cannot_be_read_is_damage(journal: Journal) -> None:

@@ -126,7 +126,8 @@ def audit(journal: Journal) -> None:
     """Have spans be verified that join, and one bar of them change; put something on record."""
     minutes = [(END_MS - ago * 60_000, END_MS - (ago - 1) * 60_000) for ago in (3, 1, 2)]
     found = RecordedDifference(ALWAYS, END_MS - 240_000, 60_000, "1", "2", END_MS, END_MS)
-    audited = [BarsAudited(ALWAYS, (span,), (found,)) for span in minutes]
+    through = JournalReader(journal.path).last_sequence()
+    audited = [BarsAudited(ALWAYS, (span,), (found,), through) for span in minutes]
     journal.write(WriteBatch(audited=audited), END_MS)
     rebuilt = replace(latest_bar(ALWAYS, ago=9), epoch=1)
     JournalReader(journal.path).leave_rebuilt([rebuilt])
@@ -147,6 +148,7 @@ def ask_about_audit(path: Path) -> None:
     assert found is not None
     assert found.coverage == first.coverage
     reader.newest_proof_ms()
+    assert len(reader.symbols_known()) > SYMBOLS // 2
 
 
 def prune(journal: Journal) -> None:

@@ -169,7 +169,7 @@ class Audit:
         for each in looked:
             spans[each.outcome].append((each.open_time_ms, each.open_time_ms + each.interval_ms))
         equal = union(spans[Outcome.EQUAL])
-        self._findings.add_equal(symbol, equal, clock)
+        self._findings.add_equal(symbol, equal, clock, self._comparer.read_through)
         for span in (*spans[Outcome.DIFFERENT], *spans[Outcome.SUSPECT]):
             if not is_within(span, left_out):
                 self._schedule.add_suspect(Suspect(symbol, span), now + self._times.again_ms)

@@ -47,6 +47,10 @@ class Comparer:
         self.fine_kline_ms = self._choose_fine_klines()
         """The length of the klines that tell which bars of a unit differ; None: none do."""
 
+        self.read_through = 0
+        """The last number of the journal's sequence before bars were read last: whatever follows
+        from them says nothing of newer ones."""
+
         self._covered = covered
         self._behind = behind_ms
 
@@ -74,6 +78,7 @@ class Comparer:
 
     def bars(self, symbol: str, span: Span) -> list[Bar]:
         """Return the bars of *span*, oldest first. Raises JournalError."""
+        self.read_through = self.reader.last_sequence()
         return self.reader.bars(symbol, *span, _ALL_BARS)
 
     def _choose_fine_klines(self) -> int | None:

@@ -35,7 +35,11 @@ class FindingCounts:
 
 
 class Findings:
-    """Puts on record what was found. Belongs to one thread, but for counts."""
+    """Puts on record what was found. Belongs to one thread, but for counts.
+
+    *read_through* is the last number of the journal's sequence before the bars were read from which
+    something follows: of bars that were written meanwhile nothing goes on record.
+    """
 
     def __init__(self, reader: JournalReader, put: Callable[[Event], None]) -> None:
         self.counts = FindingCounts()
@@ -43,7 +47,7 @@ class Findings:
         self._put = put
         self._limited = LimitedLog(log, every_s=60.0)
 
-    def add_equal(self, symbol: str, spans: Sequence[Span], clock: int) -> None:
+    def add_equal(self, symbol: str, spans: Sequence[Span], clock: int, read_through: int) -> None:
         """Put on record that *spans* are verified, and that what differed in them is repaired.
 
         Raises JournalError.
@@ -61,7 +65,7 @@ class Findings:
                 "what differed from the exchange's klines was rebuilt, and agrees now",
                 **_described(each),
             )
-        self._put(BarsAudited(symbol, tuple(spans), repaired))
+        self._put(BarsAudited(symbol, tuple(spans), repaired, read_through))
         counts = self.counts
         self.counts = replace(
             counts,
@@ -92,7 +96,12 @@ class Findings:
         )
 
     def add_staying(
-        self, symbol: str, span: Span, differences: Sequence[RecordedDifference], clock: int
+        self,
+        symbol: str,
+        span: Span,
+        differences: Sequence[RecordedDifference],
+        clock: int,
+        read_through: int,
     ) -> None:
         """Put on record what differs in *span* though the bars are those of the exchange's trades.
 
@@ -123,7 +132,8 @@ class Findings:
                 " record",
                 **_described(each),
             )
-        self._put(BarsAudited(symbol, differences=(*kept, *repaired)))
+        found = (*kept, *repaired)
+        self._put(BarsAudited(symbol, differences=found, read_through=read_through))
         counts = self.counts
         self.counts = replace(
             counts,

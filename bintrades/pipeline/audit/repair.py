@@ -175,7 +175,8 @@ class Repair:
         self._schedule.add_suspect(suspect, now)
 
     def _conclude_equal(self, suspect: Suspect, clock: int) -> None:
-        self._findings.add_equal(suspect.symbol, [suspect.span], clock)
+        read_through = self._comparer.read_through
+        self._findings.add_equal(suspect.symbol, [suspect.span], clock, read_through)
         self._schedule.settle(suspect)
 
     def _confirm_staying(
@@ -202,7 +203,10 @@ class Repair:
         if Outcome.EQUAL in outcomes:
             self._conclude_equal(suspect, clock)
         elif outcomes & {Outcome.DIFFERENT, Outcome.SUSPECT}:
-            self._findings.add_staying(suspect.symbol, suspect.span, differences, clock)
+            read_through = self._comparer.read_through
+            self._findings.add_staying(
+                suspect.symbol, suspect.span, differences, clock, read_through
+            )
             self._schedule.settle(suspect)
         else:
             self._give_up(suspect, now)

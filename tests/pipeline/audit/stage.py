@@ -82,6 +82,7 @@ class AuditStage:
         self.now = 0
         self.covered = {symbol: [(START, self.end)] for symbol in self.symbols}
         self.takes_events = True
+        self.before_commit: Callable[[Event], None] = lambda _: None
         self.events: list[Event] = []
         self.interval_ms = interval_ms
         self._write_bars(trades, mistake)
@@ -133,6 +134,7 @@ class AuditStage:
         self.events.append(event)
         if not self.takes_events:
             return
+        self.before_commit(event)
         if isinstance(event, BarRebuilt):
             self.journal.write(WriteBatch(rebuilt=by_key([event.bar])), self.clock)
         elif isinstance(event, BarsAudited):

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from bintrades.exchange.events import Event
     from bintrades.journal.writer import Journal
     from bintrades.model import Bar, Kline
 
@@ -380,6 +381,49 @@ def test_a_bar_that_becomes_right_while_it_is_looked_at_is_no_difference_that_st
 
     assert stage.verified() == WHOLE
     assert set(outcomes(stage)) <= {"repaired"}
+
+
+def test_a_bar_that_changes_before_it_is_on_record_as_equal_is_compared_again(
+    journal: Journal,
+) -> None:
+    stage = AuditStage(journal, TRADES)
+    late = make_trade(10**6, VICTIM + 1)
+    parts = [replace(bar_of([late]), is_closed=True)]
+
+    def amend(_: Event) -> None:
+        if parts:
+            journal.write(WriteBatch(amendments=by_key([parts.pop()])), stage.clock)
+
+    stage.before_commit = amend
+    stage.wait(MINUTE)
+    assert stage.verified() == WITHOUT_IT
+    stage.wait(HOUR)
+
+    assert stage.verified() == WHOLE
+    assert outcomes(stage) == ["repaired"], "the exchange has no such trade"
+
+
+def test_a_bar_that_changes_before_it_is_on_record_as_one_that_stays_is_compared_again(
+    journal: Journal,
+) -> None:
+    def invent(kline: Kline) -> Kline:
+        is_wrong = kline.open_time_ms <= VICTIM < kline.open_time_ms + kline.interval_ms
+        is_wrong = is_wrong and stage.now < 10 * MINUTE
+        return replace(kline, trade_count=kline.trade_count + 1) if is_wrong else kline
+
+    stage = AuditStage(journal, TRADES, reference=MemoryReference(TRADES, revise=invent))
+    right = replace(bars_of(TRADES)[BTC, VICTIM], epoch=1)
+
+    def mend(event: Event) -> None:
+        if isinstance(event, BarsAudited) and event.differences:
+            journal.write(WriteBatch(rebuilt=by_key([right])), stage.clock)
+
+    stage.before_commit = mend
+    stage.wait(HOUR)
+
+    assert [bar.epoch for bar in stage.stored() if bar.epoch] == [1]
+    assert stage.verified() == WHOLE
+    assert stage.reader.differences() == []
 
 
 def test_a_bar_that_was_made_again_often_enough_is_left_as_it_is(journal: Journal) -> None:
