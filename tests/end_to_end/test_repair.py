@@ -187,7 +187,7 @@ def test_ids_that_the_exchange_never_gave_to_a_trade_leave_the_bar_complete(
 ) -> None:
     exchange.list_symbol("BNBUSDT")
     start_ms = 1_723_248_000_000  # after the recorded trades: the exchange has one clock
-    with stage.collector({"symbols": {"include": "BNBUSDT"}}, environ={SPEED: "60"}) as collector:
+    with stage.collector({"symbols": {"include": "BNBUSDT"}}, environ={SPEED: "240"}) as collector:
         collector.start()
         exchange.wait_for_subscription("bnbusdt@trade", timeout_s=30)
         exchange.publish("BNBUSDT", "500", "1", time_ms=start_ms)
