@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bintrades.testing.simulated_market import SimulatedTrade
-from tests.end_to_end.stage import missing, newest_connection, wait_for_subscription_after
+from tests.end_to_end.stage import newest_connection, wait_for_subscription_after
 
 if TYPE_CHECKING:
+    from bintrades.core.spans import Span
     from bintrades.testing.exchange_simulator import ExchangeSimulator
     from tests.end_to_end.collector import Collector
 
@@ -46,13 +47,17 @@ class SmallMarket:
             for number in range(self.trades_from(0))
             for symbol in SYMBOLS
         )
-        collector.wait_for_trades(len(SYMBOLS) * self.trades_from(0))
-        collector.wait_until(lambda: not missing(collector), lambda: str(missing(collector)))
+        whole = [[(self.since_ms, self.end_ms)]] * len(SYMBOLS)
+        collector.wait_until(
+            lambda: _covered(collector) == whole,
+            lambda: f"{_covered(collector)} instead of {whole}",
+        )
         assert collector.stop() == 0
-        for symbol in SYMBOLS:
-            found = collector.journal.coverage(symbol)
-            assert found is not None
-            assert found.coverage.spans == [(self.since_ms, self.end_ms)]
+
+
+def _covered(collector: Collector) -> list[list[Span]]:
+    found = [collector.journal.coverage(symbol) for symbol in SYMBOLS]
+    return [[] if each is None else each.coverage.spans for each in found]
 
 
 def _trade(symbol: str, number: int, since_ms: int) -> SimulatedTrade:
