@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bintrades.core.spans import has, minus, union
+from bintrades.core.spans import Span, has, minus, union
 from bintrades.core.verification import unit_ms
 from bintrades.journal.damage import reading_rows
 from bintrades.model import DifferenceOutcome, RecordedDifference
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from bintrades.core.audit_result import BarsAudited
-    from bintrades.core.spans import Span
 
+ALWAYS: Span = (0, 2**62)
 _KLINE_MS = 60_000  # klines of a minute are what bars are compared with
 _COLUMNS = "symbol, open_time, interval, ours, theirs, found_at, changed_at, outcome"
 _ALL_DIFFERENCES = f"SELECT {_COLUMNS} FROM differences"  # noqa: S608 - constants
-_DIFFERENCES = f"{_ALL_DIFFERENCES} WHERE symbol = ?"
+_DIFFERENCES = f"{_ALL_DIFFERENCES} WHERE symbol = ? AND open_time >= ? AND open_time < ?"
 """Both in the order of the table: by symbol and time."""
 
 _TOUCHING = (
@@ -116,25 +116,24 @@ def _delete(connection: sqlite3.Connection, symbol: str, since: int) -> None:
     connection.execute("DELETE FROM verified WHERE symbol = ? AND since = ?", (symbol, since))
 
 
-def read_verified(connection: sqlite3.Connection, symbol: str) -> list[Span]:
-    """Return the spans that are verified, oldest first."""
-    rows = connection.execute(
-        "SELECT since, until FROM verified WHERE symbol = ? ORDER BY since", (symbol,)
-    )
-    return [(since, until) for since, until in rows]
+def read_verified(connection: sqlite3.Connection, symbol: str, within: Span = ALWAYS) -> list[Span]:
+    """Return the spans that are verified and touch *within*, oldest first."""
+    since, until = within
+    rows = connection.execute(_TOUCHING, (symbol, until, symbol, since))
+    return [(first, last) for first, last in rows if since <= last]
 
 
 def read_differences(
-    connection: sqlite3.Connection, symbol: str | None = None
+    connection: sqlite3.Connection, symbol: str | None = None, within: Span = ALWAYS
 ) -> Iterator[RecordedDifference]:
-    """Yield the differences on record, of one symbol or of all, by symbol and time.
+    """Yield the differences on record, of all symbols or of those of one that open *within*.
 
-    Raises UnreadableRow.
+    By symbol and time. Raises UnreadableRow.
     """
     rows = (
         connection.execute(_ALL_DIFFERENCES)
         if symbol is None
-        else connection.execute(_DIFFERENCES, (symbol,))
+        else connection.execute(_DIFFERENCES, (symbol, *within))
     )
     for name, open_time, interval, ours, theirs, found_at, changed_at, outcome in rows:
         with reading_rows():

@@ -257,10 +257,13 @@ class JournalReader:
         with self._writing() as connection:
             return resend.request(connection, name, since_ms)
 
-    def verified(self, symbol: str) -> list[Span]:
-        """Return in which spans the bars of *symbol* are what the exchange has, oldest first."""
+    def verified(self, symbol: str, within: Span = audit.ALWAYS) -> list[Span]:
+        """Return in which spans the bars of *symbol* are what the exchange has, oldest first.
+
+        Those which touch *within*.
+        """
         with self._reading() as connection:
-            return audit.read_verified(connection, symbol)
+            return audit.read_verified(connection, symbol, within)
 
     def proof(self, symbol: str) -> Span | None:
         """Return since when trades of *symbol* are collected and up to when they are proven.
@@ -302,10 +305,12 @@ class JournalReader:
         with self._reading() as connection:
             return pruned_through(connection, symbol)
 
-    def differences(self, symbol: str | None = None) -> list[RecordedDifference]:
-        """Return what did not agree with the exchange, of one symbol or of all."""
+    def differences(
+        self, symbol: str | None = None, within: Span = audit.ALWAYS
+    ) -> list[RecordedDifference]:
+        """Return what did not agree with the exchange, of all symbols or of one and *within*."""
         with self._reading() as connection:
-            return list(audit.read_differences(connection, symbol))
+            return list(audit.read_differences(connection, symbol, within))
 
     def audit_counts(self) -> dict[str, int]:
         """Return for how many milliseconds bars are verified, and the differences by outcome."""

@@ -77,6 +77,10 @@ def test_spans_are_the_minutes_that_are_verified_and_neighbours_are_one(
 
         for symbol, wanted in expected.items():
             kept = read_verified(connection, symbol)
+            within = (6 * MINUTE, 9 * MINUTE)
+            assert read_verified(connection, symbol, within) == [
+                span for span in kept if span[0] <= within[1] and within[0] <= span[1]
+            ]
             assert minutes(kept) == wanted
             assert all(a[1] < b[0] for a, b in pairwise(kept))
         (counted,) = connection.execute(
@@ -112,6 +116,9 @@ def test_a_difference_is_on_record_with_both_sides_and_what_became_of_it(
     )
     assert reader.differences() == [DIFFERENCE, other]
     assert reader.differences("ETHUSDT") == [other]
+    assert reader.differences("BTCUSDT", (OPEN_TIME_MS, OPEN_TIME_MS + 1)) == [DIFFERENCE]
+    assert reader.differences("BTCUSDT", (OPEN_TIME_MS + 1, NOW)) == []
+    assert reader.differences("BTCUSDT", (0, OPEN_TIME_MS)) == []
 
     mended = replace(DIFFERENCE, outcome=DifferenceOutcome.REPAIRED, changed_at_ms=NOW + 1)
     journal.write(WriteBatch(audited=[BarsAudited("BTCUSDT", differences=(mended,))]), NOW)

@@ -139,6 +139,7 @@ def ask_about_audit(path: Path) -> None:
     reader = JournalReader(path)
     assert len(reader.verified(ALWAYS)) == 2
     assert reader.differences() == reader.differences(ALWAYS) != []
+    assert not [*reader.differences(ALWAYS, (0, 1)), *reader.verified(ALWAYS, (0, 1))]
     assert not reader.has_rebuilt()
     assert reader.pruned_through(ALWAYS) is None
     reader.proof(ALWAYS)

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from bintrades.core.audit_schedule import AuditSchedule, AuditTimes, Suspect, next_page
-from bintrades.core.spans import minus, union, whole
+from bintrades.core.spans import has, minus, union, whole
 from bintrades.core.verification import Outcome
 from bintrades.errors import ExchangeError, JournalError
 from bintrades.model import DifferenceOutcome
-from bintrades.pipeline.audit.findings import FindingCounts, is_within, span_of
+from bintrades.pipeline.audit.findings import FindingCounts
 from bintrades.pipeline.audit.reference import BudgetSpent
 from bintrades.pipeline.audit.repair import Repair
 from bintrades.util.backoff import Backoff
@@ -131,9 +131,10 @@ class Audit:
         """Compare the oldest page of *symbol* that is not verified."""
         comparer, reader = self._comparer, self._comparer.reader
         comparable = comparer.comparable(symbol, clock)
-        verified = whole(reader.verified(symbol), comparer.unit_ms)
-        stays = self._units_that_stay(symbol)
-        left_out = [*stays, *self._schedule.left_out(symbol, now)]
+        within = (comparable[0][0], comparable[-1][1]) if comparable else (0, 0)
+        verified = whole(reader.verified(symbol, within), comparer.unit_ms)
+        stays = self._units_that_stay(symbol, within)
+        left_out = union([*stays, *self._schedule.left_out(symbol, now)])
         has_more = False
         if page := next_page(comparable, [*verified, *left_out], comparer.page_ms):
             span, has_more = page
@@ -146,12 +147,12 @@ class Audit:
         wait = self._times.backlog_ms if has_more else wait
         self._schedule.give_turn(symbol, now + wait)
 
-    def _units_that_stay(self, symbol: str) -> list[Span]:
+    def _units_that_stay(self, symbol: str, within: Span) -> list[Span]:
         """Return the units of *symbol* that will always differ."""
         unit = self._comparer.unit_ms
         starts = [
-            span_of(each)[0] // unit * unit
-            for each in self._comparer.reader.differences(symbol)
+            each.open_time_ms // unit * unit
+            for each in self._comparer.reader.differences(symbol, within)
             if each.outcome is DifferenceOutcome.STAYS
         ]
         return [(start, start + unit) for start in starts]
@@ -171,7 +172,7 @@ class Audit:
         equal = union(spans[Outcome.EQUAL])
         self._findings.add_equal(symbol, equal, clock, self._comparer.read_through)
         for span in (*spans[Outcome.DIFFERENT], *spans[Outcome.SUSPECT]):
-            if not is_within(span, left_out):
+            if not has(left_out, span):
                 self._schedule.add_suspect(Suspect(symbol, span), now + self._times.again_ms)
         unclear = [*spans[Outcome.NO_KLINE], *spans[Outcome.INCOMPLETE]]
         self._schedule.postpone(symbol, minus(unclear, left_out), now)

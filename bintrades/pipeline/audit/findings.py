@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from bintrades.core.audit_result import BarRebuilt, BarsAudited
+from bintrades.core.spans import has
 from bintrades.model import DifferenceOutcome, RecordedDifference, utc
 from bintrades.util.logs import LimitedLog
 
@@ -50,14 +51,14 @@ class Findings:
     def add_equal(self, symbol: str, spans: Sequence[Span], clock: int, read_through: int) -> None:
         """Put on record that *spans* are verified, and that what differed in them is repaired.
 
-        Raises JournalError.
+        They are oldest first, and apart from each other. Raises JournalError.
         """
         if not spans:
             return
         repaired = tuple(
             _with_outcome(each, DifferenceOutcome.REPAIRED, clock)
-            for each in self._reader.differences(symbol)
-            if each.outcome is DifferenceOutcome.OPEN and is_within(span_of(each), spans)
+            for each in self._reader.differences(symbol, (spans[0][0], spans[-1][1]))
+            if each.outcome is DifferenceOutcome.OPEN and has(spans, each.span)
         )
         for each in repaired:
             self._limited.info(
@@ -109,8 +110,8 @@ class Findings:
         """
         were_open = {
             _key(each): each
-            for each in self._reader.differences(symbol)
-            if each.outcome is DifferenceOutcome.OPEN and is_within(span_of(each), [span])
+            for each in self._reader.differences(symbol, span)
+            if each.outcome is DifferenceOutcome.OPEN and has([span], each.span)
         }
         kept = [
             msgspec.structs.replace(

@@ -13,11 +13,12 @@ from msgspec.structs import replace
 from bintrades.core.audit_result import BarRebuilt, BarsAudited
 from bintrades.core.audit_schedule import AuditTimes
 from bintrades.core.write_batch import WriteBatch
-from bintrades.model import DifferenceOutcome
+from bintrades.model import DifferenceOutcome, RecordedDifference
 from bintrades.pipeline.audit.repair import MAX_EPOCH
 from tests.journals import by_key, journal_at
 from tests.pipeline.audit.references import MemoryReference
 from tests.pipeline.audit.stage import BTC, DAY, HOUR, MINUTE, AuditStage, market
+from tests.sql_meter import metering
 from tests.strategies import INTERVAL, START, bar_of, bars_of, make_trade
 
 if TYPE_CHECKING:
@@ -485,6 +486,32 @@ def test_a_bar_where_the_exchange_has_no_trades_stays_on_record(journal: Journal
     assert difference.outcome is DifferenceOutcome.STAYS
     assert "trade_count 0" in difference.theirs
     assert len(stage.stored()) == len(bars_of(TRADES))
+
+
+def test_a_difference_costs_no_more_where_years_of_them_are_on_record(tmp_path: Path) -> None:
+    def invent(kline: Kline) -> Kline:
+        return replace(kline, quantity=kline.quantity + 1) if kline.interval_ms == MINUTE else kline
+
+    steps = []
+    for count in (10, 10_000):
+        found = tuple(
+            RecordedDifference(
+                *(BTC, START - ago * MINUTE, MINUTE, "1", "2", START, START),
+                DifferenceOutcome.STAYS,
+            )
+            for ago in range(1, count + 1)
+        )
+        verified = tuple((START - n * MINUTE + 1, START - n * MINUTE + 2) for n in range(1, count))
+        with journal_at(tmp_path / str(count)) as journal:
+            journal.write(WriteBatch(audited=[BarsAudited(BTC, verified, found)]), START)
+            reference = MemoryReference(TRADES, revise=invent)
+            stage = AuditStage(journal, TRADES, mistake=spoiling(more_of), reference=reference)
+            with metering() as meter:
+                stage.wait(HOUR)
+            assert outcomes(stage).count("stays") == count + 10
+            steps.append(meter.steps)
+
+    assert steps[1] < 1.2 * steps[0]
 
 
 def test_klines_that_are_revised_a_moment_later_are_no_difference(
