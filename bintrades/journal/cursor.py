@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
+from bintrades.journal import resend
 from bintrades.journal.bars import BARS_AFTER, BARS_DUE, BARS_FROM
 from bintrades.journal.connection import fetch_rows
 from bintrades.journal.damage import UnreadableRow
-from bintrades.journal.meta import read_resend_place, read_scope
+from bintrades.journal.meta import put_identity, read_identity, read_resend_place, read_scope
 from bintrades.journal.positions import delete_refused, position_of, put_position, put_refused
 from bintrades.journal.reader import JournalReader
-from bintrades.journal.resend import record_sent
 from bintrades.journal.rows import bar_from_row
 from bintrades.journal.store_coverage import has_all, read_store_coverage
 from bintrades.util.clocks import utc_ms
@@ -117,6 +117,21 @@ class Cursor(JournalReader):
             is_delivered = has_all(connection, self._store)
             yield read_store_coverage(connection, self._store) if is_delivered else None
 
+    def begin_again_if_other(self, identity: str) -> bool:
+        """Have all bars sent to the store again if its *identity* is not what it was.
+
+        Returns whether that is so. What has left the journal it may have lost.
+        """
+        with self._reading() as connection:
+            if read_identity(connection, self._store) == identity:
+                return False
+        with self._writing() as connection:
+            before = read_identity(connection, self._store)
+            put_identity(connection, self._store, identity)
+            if before is not None:
+                resend.request(connection, self._store, 0)
+        return before is not None
+
     def move(
         self, sequence: int, bars: Sequence[Bar], rejected: Sequence[tuple[Bar, str]] = ()
     ) -> None:
@@ -129,4 +144,4 @@ class Cursor(JournalReader):
             put_refused(connection, self._store, [*refused, *self._unreadable], now_ms)
             put_position(connection, self._store, sequence)
             if self._sent_again is not None:
-                record_sent(connection, self._store, *self._sent_again)
+                resend.record_sent(connection, self._store, *self._sent_again)

@@ -319,6 +319,20 @@ def put_resend_place(connection: sqlite3.Connection, store: str, place: Place | 
         put(connection, _resend(store), json.dumps(place))
 
 
+def read_identity(connection: sqlite3.Connection, store: str) -> str | None:
+    """Return how *store* was identified when it was last asked. Raises sqlite3.Error."""
+    return get(connection, _identity(store))
+
+
+def put_identity(connection: sqlite3.Connection, store: str, identity: str) -> None:
+    """Keep how *store* is identified now. Raises sqlite3.Error."""
+    put(connection, _identity(store), identity)
+
+
+def _identity(store: str) -> str:
+    return f"identity {store}"
+
+
 def _resend(store: str) -> str:
     return f"resend {store}"
 

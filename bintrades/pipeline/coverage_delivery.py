@@ -12,8 +12,10 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from bintrades.core.coverage_changes import changed_from
+from bintrades.errors import JournalError
 from bintrades.model import CoveredSpan
 from bintrades.pipeline.batch_size import BatchSize
+from bintrades.pipeline.store_identity import resend_if_replaced
 from bintrades.util.backoff import Backoff
 
 if TYPE_CHECKING:
@@ -83,7 +85,13 @@ class CoverageDelivery:
             return  # and it stays due
         self._due = self._runtime.now() + _EVERY_MS
         try:
+            if resend_if_replaced(self._store, self._cursor):
+                self.forget()
+                self._due = self._runtime.now()  # as soon as it has its bars
+                return
             self._send(changes, deadline_s)
+        except JournalError:
+            raise
         except Exception as error:
             self._fail(error)
         else:

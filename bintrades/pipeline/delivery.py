@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from bintrades.errors import ConfigError, JournalError, RejectedBars
 from bintrades.pipeline.batch_size import BatchSize
 from bintrades.pipeline.coverage_delivery import CoverageDelivery
+from bintrades.pipeline.store_identity import resend_if_replaced
 from bintrades.util.backoff import Backoff
 from bintrades.util.runtime import SYSTEM, Runtime
 from bintrades.util.text import storable
@@ -197,6 +198,8 @@ class Delivery(Worker):
                 self._on_bad_options(str(error))
             raise
         self._is_open = True
+        if resend_if_replaced(self._store, self._cursor):
+            self.coverage.forget()
         log.info(
             "store %s is open",
             self._store.name,

@@ -95,6 +95,19 @@ def read_bars(symbol: str, since: datetime, until: datetime) -> Iterable[Bar]:
     raise NotImplementedError
 
 
+@hookspec(firstresult=True)
+def identify_store() -> str | None:
+    """Return what tells the place of the bars from any other, and from itself once it was emptied.
+
+    Such as an id that was made with the table, and goes with it. Where it is not what it was, the
+    store is taken for one that has nothing: all bars that the journal still has are sent to it, and
+    it is told that no others are covered. None: that cannot be said.
+
+    Called after open_store, and before coverage is told. A plugin may leave it out.
+    """
+    raise NotImplementedError
+
+
 @hookspec
 def close_store() -> None:
     """Let go of connections and files. Called at the end, and before open_store is called again."""

@@ -91,6 +91,18 @@ class Store:
             earlier = bar.open_time_ms
             yield bar
 
+    def identity(self) -> str | None:
+        """Return what is another text once the stored bars are gone; None where nobody can say.
+
+        Raises BintradesError where the plugin gives no text.
+        """
+        identity = self._call(self._hooks.identify_store)
+        if not isinstance(identity, str | None):
+            raise BintradesError(
+                f"plugin {self.name}: identify_store gave {identity!r}, which is no text"
+            )
+        return identity
+
     def close(self) -> None:
         """Let go of connections and files."""
         self._call(self._hooks.close_store)

@@ -395,6 +395,17 @@ class StoreContract:
 
         self.assert_covered(sample_span(0, 4))
 
+    def test_it_is_the_same_one_after_closing_and_opening_again(
+        self, store: Store, options: dict[str, str]
+    ) -> None:
+        store.open(options)
+        before = store.identity()
+        store.write([sample_bar()])
+        store.close()
+        store.open(options)
+
+        assert store.identity() == before
+
     def test_an_unknown_option_is_refused_by_name(
         self, store: Store, options: dict[str, str]
     ) -> None:

@@ -51,6 +51,11 @@ PLUGIN = f"""{WITHOUT_HOOK}
 def store_coverage(spans): do("coverage", list(spans))
 """
 
+PLUGIN_WITH_IDENTITY = f"""{PLUGIN}
+@hookimpl
+def identify_store(): return behave["identity"](None) if "identity" in behave else "first"
+"""
+
 
 class Shop:
     """A store and its delivery, on the thread of the test, with a clock that the test moves."""
@@ -277,6 +282,75 @@ def test_a_store_that_is_sent_its_bars_again_is_told_all_again(
     JournalReader(path).resend_since("shop", 0)
     shop.now += MINUTE
 
+    assert shop.told() == [sample_span(0, 2)]
+
+
+def test_a_store_that_was_replaced_gets_what_there_is_and_is_told_of_no_more(
+    journal: Journal, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shop = Shop(path, PLUGIN_WITH_IDENTITY)
+    bars = tuple(sample_bars(5))
+    collect(journal, 3, bars=bars[:2])
+    assert shop.told() == [sample_span(0, 3)]
+    assert journal.prune(["shop"], 2**62) == 2
+    collect(journal, 5, bars=bars[3:])
+    shop.now += MINUTE
+    assert shop.told() == [sample_span(0, 5)]
+
+    again = Shop(path, PLUGIN_WITH_IDENTITY)
+    again.behave["identity"] = lambda _: "second"
+    again.delivery.deliver_all()
+
+    (_, sent), (_, told) = again.calls()
+    assert [bar.open_time_ms for bar in sent] == [bar.open_time_ms for bar in bars[3:]]
+    assert told == [sample_span(0, 0), sample_span(2, 5)]
+    assert "store_replaced" in [getattr(each, "event", "") for each in caplog.records]
+    later = Shop(path, PLUGIN_WITH_IDENTITY)
+    later.behave["identity"] = lambda _: "second"
+    assert later.told() == [sample_span(0, 0), sample_span(2, 5)]
+
+
+def test_a_store_that_is_emptied_meanwhile_is_told_nothing_before_it_has_its_bars_again(
+    journal: Journal, path: Path
+) -> None:
+    shop = Shop(path, PLUGIN_WITH_IDENTITY)
+    bars = tuple(sample_bars(2))
+    collect(journal, 2, bars=bars)
+    assert shop.told() == [sample_span(0, 2)]
+
+    shop.behave["identity"] = lambda _: "second"
+    collect(journal, 3)
+    shop.now += MINUTE
+    assert shop.told() == []
+    shop.delivery.deliver_all()
+
+    (_, sent), (_, told) = shop.calls()
+    assert [bar.open_time_ms for bar in sent] == [bar.open_time_ms for bar in bars]
+    assert told == [sample_span(0, 3)]
+
+
+def test_a_store_of_which_nobody_can_say_what_it_is_now_is_told_later(
+    journal: Journal, path: Path
+) -> None:
+    shop = Shop(path, PLUGIN_WITH_IDENTITY)
+    collect(journal, 1, bars=(sample_bar(),))
+    assert shop.told() == [sample_span(0, 1)]
+    collect(journal, 2)
+    shop.now += MINUTE
+
+    for wrong, error in ((1 / 3, "identify_store gave 0.3"), (OSError("no"), "OSError: no")):
+
+        def identity(_: object, wrong: object = wrong) -> object:
+            if isinstance(wrong, OSError):
+                raise wrong
+            return wrong
+
+        shop.behave["identity"] = identity
+        assert shop.told() == []
+        assert error in (shop.delivery.coverage.error or "")
+        shop.now += 10 * MINUTE
+
+    shop.behave.clear()
     assert shop.told() == [sample_span(0, 2)]
 
 

@@ -19,6 +19,7 @@ from bintrades.options.option import checked
 from bintrades.stores.hookspecs import hookimpl
 from bintrades.stores.mongodb.coverage import SUFFIX, write_coverage
 from bintrades.stores.mongodb.durability import bounded, unsafe_on, unsafe_options
+from bintrades.stores.mongodb.identity import exists, identity_of
 from bintrades.stores.mongodb.indexes import UniqueIndex
 from bintrades.stores.mongodb.options import OPTIONS
 from bintrades.stores.mongodb.reads import read_bars
@@ -116,6 +117,19 @@ class MongoStore:
             ),
             spans,
         )
+
+    @hookimpl
+    def identify_store(self) -> str | None:
+        """Return the UUID that the server gave the collection; makes the collection if it is gone.
+
+        It is another one after a drop, a restore in its place, on another server. None where the
+        server gives none, or the user may not see it. Raises PyMongoError.
+        """
+        if self._bars is None:
+            raise BintradesError("open_store comes before identify_store")
+        if not exists(self._bars):
+            INDEX.make(self._bars)
+        return identity_of(self._bars)
 
     @hookimpl
     def read_bars(self, symbol: str, since: datetime, until: datetime) -> Iterator[Bar]:
