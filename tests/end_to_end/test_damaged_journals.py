@@ -49,9 +49,7 @@ def test_pages_corrupt_while_the_collector_is_down_cost_no_trade(stage: Stage) -
 
 def enable_mongodb(collector: Collector) -> None:
     """Have a store that is new to the journal take all that is there."""
-    text = collector.ini.read_text(encoding="utf-8")
-    collector.ini.write_text(text.replace("enabled = \n", "enabled = mongodb\n"))
-    assert "enabled = mongodb" in collector.ini.read_text(encoding="utf-8")
+    collector.configure({"stores": {"enabled": "mongodb"}})
 
 
 def test_rows_that_only_a_store_finds_unreadable_are_fetched_and_stored(stage: Stage) -> None:

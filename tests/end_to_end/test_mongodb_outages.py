@@ -207,9 +207,7 @@ def test_of_two_mongodbs_one_takes_everything_while_the_other_is_away_and_both_e
         before = len(documents(mongodb_database))
 
         server.kill()
-        text = collector.ini.read_text(encoding="utf-8")
-        both = text.replace("enabled = mongodb\n", "enabled = mongodb, archive\n")
-        collector.ini.write_text(both, encoding="utf-8")
+        collector.configure({"stores": {"enabled": "mongodb, archive"}})
         exchange.wait_until(lambda: not exchange.connections, timeout_s=30)
         collector.start()
         exchange.wait_for_subscription(*STREAMS, timeout_s=30)
