@@ -166,6 +166,8 @@ class Aggregator:
     def fill(self, result: BackfillResult) -> None:
         """Take what the exchange answered about a gap."""
         series = self.series[result.symbol]
+        if result.restarted_at is not None and series.restart_ids(result.restarted_at):
+            self.renumbered.append(series.symbol)
         self.repaired_count += series.fill(result)
         self._unsaved[series.symbol] = series
         self._wake(series, series.due)

@@ -24,4 +24,7 @@ class BackfillResult:
     has_older: bool = False  # a trade from before that was seen
     abandoned_through: int | None = None  # ids up to here are older than anyone wants
     abandoned_before_ms: int = 0
+    restarted_at: int | None = None
+    """`T` of the first trade that the exchange has, where ids have restarted since others came."""
+
     error: str | None = None

@@ -93,7 +93,7 @@ class GapRanges:
     def cut(self, index: int, first_id: int, last_id: int, time: int) -> None:
         """Take ids out of a gap: their trades happened at *time*.
 
-        What is left on either side ends, or begins, about then.
+        What is left on either side ends, or begins, about then; so does a gap right behind it.
         """
         gap = self._gaps[index]
         since, until = span_between(time, time)
@@ -109,7 +109,17 @@ class GapRanges:
             since_ms=min(gap.until_ms, max(since, earliest)),
             until_ms=max(gap.until_ms, until),
         )
+        if last_id == gap.last_id:
+            self.begin_no_earlier(last_id + 1, since)
         self.replace(index, before, after)
+
+    def begin_no_earlier(self, first_id: int, since: int) -> None:
+        """Have the trades of a gap with this first id, if there is one, not be from before then."""
+        index = self.find(first_id)
+        if index is not None and self._gaps[index].first_id == first_id:
+            gap = self._gaps[index]
+            since = max(gap.since_ms, min(since, gap.until_ms))
+            self.replace(index, replace(gap, since_ms=since))
 
     def subtract(self, first_id: int, last_id: int) -> None:
         """Take ids out of all gaps that have any of them; the spans of what is left stay."""

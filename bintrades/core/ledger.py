@@ -122,13 +122,27 @@ class Ledger:
         lost. Those, and what was missing, cannot be asked for any more. That they are lost stays on
         record without ids.
         """
-        spans = [(gap.since_ms, gap.until_ms) for gap in before.gaps]
-        spans.append((before._known_until - DISORDER_MS, max(since - 1, seen_at)))
-        lost = [
-            Gap.unnumbered(*span, GapCause.RENUMBERED, ordinal=ordinal)
-            for ordinal, span in enumerate(spans, 1)
-        ]
-        return cls(LedgerState(None, since, tuple(reversed(lost))), before.proven)
+        lost = _lost(before.gaps, before._known_until - DISORDER_MS, max(since - 1, seen_at))
+        return cls(LedgerState(None, since, lost), before.proven)
+
+    @classmethod
+    def renumbered_within(cls, before: Ledger, gap: Gap, since: int, seen_at: int) -> Ledger:
+        """Return what follows *before* where ids turn out to have restarted within *gap*, a range.
+
+        As renumbered() does, but trades behind the gap are of the new ids, and stay known: missing
+        are those since *since* that come before them.
+        """
+        gaps, others = before.gaps, id_ranges(before.gaps)
+        older = gaps[: gaps.index(gap)]
+        beginning = Gap.beginning(gap.last_id, since, max(since, gap.until_ms))
+        missing = (
+            *_lost(older, gap.since_ms, max(since - 1, seen_at)),
+            beginning,
+            *(each for each in others if each.first_id > gap.last_id),
+        )
+        absent = tuple(each for each in before.absent if each.first_id > gap.last_id)
+        state = LedgerState(before.next_id, before.last_time, missing, absent)
+        return cls(state, before.proven)
 
     @property
     def gaps(self) -> tuple[Gap, ...]:
@@ -182,6 +196,17 @@ class Ledger:
         self.last_time = time
         return True
 
+    def last_gap_after(self, time: int) -> Gap | None:
+        """Return the last range of ids that lies behind a trade of before *time*, if there is one.
+
+        All that is known behind it has happened since then. That of the beginning is none.
+        """
+        for index in range(len(self._ranges) - 1, -1, -1):
+            gap = self._ranges[index]
+            if gap.since_ms + DISORDER_MS < time and not gap.is_start:
+                return gap
+        return None
+
     def want_since(self, since: int) -> None:
         """Want the first trade, and all that follow, of those since *since*.
 
@@ -206,7 +231,7 @@ class Ledger:
         index = self._ranges.find(first_id)
         if index is None or last_id > self._ranges[index].last_id:
             return False
-        self._ranges.cut(index, first_id, last_id, time)
+        self._cut(index, first_id, last_id, time)
         return True
 
     def lack_through(
@@ -282,7 +307,10 @@ class Ledger:
         """Have the wanted beginning be at *first_id*: lower ids were before it."""
         start = self._start
         if start is not None:
-            self._ranges.subtract(start.first_id, min(first_id - 1, start.last_id))
+            last_id = min(first_id - 1, start.last_id)
+            self._ranges.begin_no_earlier(last_id + 1, start.since_ms - DISORDER_MS)
+            self._happened_by(last_id, start.since_ms)
+            self._ranges.subtract(start.first_id, last_id)
 
     def abandon(self, last_id: int, time: int) -> None:
         """Give up missing ids up to *last_id*, whose trades are about as old as *time*.
@@ -384,8 +412,18 @@ class Ledger:
         gap = self._ranges[index]
         if gap.is_start and time > gap.until_ms + _RENUMBERED_AFTER_MS:
             return False
-        self._ranges.cut(index, trade_id, trade_id, time)
+        self._cut(index, trade_id, trade_id, time)
         return True
+
+    def _cut(self, index: int, first_id: int, last_id: int, time: int) -> None:
+        """Take ids, of trades at *time*, out of a gap; when the highest happened may be news."""
+        self._ranges.cut(index, first_id, last_id, time)
+        self._happened_by(last_id, time)
+
+    def _happened_by(self, trade_id: int, time: int) -> None:
+        """Have no id after *trade_id* be of a trade before *time*."""
+        if trade_id + 1 == self.next_id:
+            self.last_time = max(self.last_time, time)
 
     def _reopen(self, first_id: int, last_id: int) -> None:
         """Have absent ranges be missing again of which one of these ids is a part: it exists."""
@@ -398,6 +436,16 @@ class Ledger:
             self._absent = self._absent[:index] + self._absent[index + 1 :]
             self.reopened.append(gap)
             self._ranges.insert(replace(gap, absent_at=None, looks=0))
+
+
+def _lost(gaps: Iterable[Gap], since: int, until: int) -> tuple[Gap, ...]:
+    """Return, as a record without ids, *gaps* and what may have been lost since then."""
+    spans = [*((gap.since_ms, gap.until_ms) for gap in gaps), (since, until)]
+    lost = [
+        Gap.unnumbered(*span, GapCause.RENUMBERED, ordinal=ordinal)
+        for ordinal, span in enumerate(spans, 1)
+    ]
+    return tuple(reversed(lost))
 
 
 def _absent_at(gap: Gap) -> int:

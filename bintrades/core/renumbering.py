@@ -1,11 +1,21 @@
-"""Renumbering: an exchange has restarted the trade ids of a symbol, as test networks do. Pure."""
+"""Renumbering: an exchange has restarted the trade ids of a symbol, as test networks do. Pure.
+
+While new ids are lower than those that were had, trades show it. Once they are higher, as after
+days without a connection, only past trades do: of an id that was had there is a later trade.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from bisect import bisect_left
+from typing import TYPE_CHECKING, NamedTuple
+
+from bintrades.core.gap_ranges import DISORDER_MS, first_id_of
 
 if TYPE_CHECKING:
-    from bintrades.model import Trade
+    from collections.abc import Sequence
+
+    from bintrades.core.unknown_ids import UnknownIds
+    from bintrades.model import Gap, Trade, TradeRange
 
 _CONSECUTIVE_TRADES = 3  # newer than all bars; a single one is but a bad message
 
@@ -37,3 +47,26 @@ class RenumberingDetector:
             return False
         self._count = 0
         return True
+
+
+class KnownTrade(NamedTuple):
+    """An id that was had, and by when its trade had happened."""
+
+    trade_id: int
+    time: int
+
+
+def contradicted(gap: Gap, rows: Sequence[TradeRange], unknown: UnknownIds) -> KnownTrade | None:
+    """Return what is known of the id before *gap*, if that before it in *rows* is a later trade.
+
+    Ids may have restarted then, or the time was a guess: only the exchange's first trade of all
+    can tell. None: *rows* are as they should be.
+    """
+    index = bisect_left(rows, gap.first_id, key=first_id_of) - 1
+    if index < 0 or gap.is_start:
+        return None
+    last_id = rows[index].last_id
+    if unknown.cover(last_id, last_id):
+        return None  # it was never had
+    known = KnownTrade(gap.first_id - 1, gap.since_ms + DISORDER_MS)
+    return known if rows[index].time > known.time + DISORDER_MS else None

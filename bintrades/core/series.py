@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from bintrades.core.bucket import Bucket
 from bintrades.core.freshness import WITNESSED_WITHIN_MS
+from bintrades.core.gap_ranges import DISORDER_MS
 from bintrades.core.ledger import Ledger
 from bintrades.core.newest_ids import NEWEST_WITHIN_MS
 from bintrades.core.proof import LAG_MS, NewestId
@@ -257,6 +258,27 @@ class Series:
         self._record_reopened()
         return count
 
+    def restart_ids(self, first_at: int) -> bool:
+        """Have ids have restarted, as past trades show; return whether that is news.
+
+        *first_at* is when the first trade of all happened that the exchange has now. What was known
+        before that is of the ids of before; what has come since is of the new ones.
+        """
+        ledger = self._ledger
+        if ledger.next_id is None:
+            return False
+        if ledger.last_time < first_at:
+            self._restart_ids(first_at)
+            return True
+        gap = ledger.last_gap_after(first_at)
+        if gap is None:
+            return False
+        begun = self._open_time(gap.since_ms + DISORDER_MS) + self._interval  # behind bars of then
+        self._resolve(0, gap.first_id - 1, GapOutcome.RENUMBERED)
+        self._ledger = Ledger.renumbered_within(ledger, gap, begun, first_at)
+        self._unwanted_before = begun
+        return True
+
     def lose(self, gaps: Sequence[Gap]) -> None:
         """Have trades be missing again that were had: the bars that held them are lost."""
         self._ledger.lose(gaps)
@@ -485,7 +507,7 @@ class Series:
         if not self._ledger.admit(trade.trade_id, time, self._gap_cause):
             if not self._have_ids_restarted(trade):
                 return DUPLICATE
-            self._restart_ids()
+            self._restart_ids(self._renumbering.since)
             self._take_other(trade, time)
             return RENUMBERED
         if self._ledger.reopened:
@@ -575,14 +597,17 @@ class Series:
         newest = max(self._buckets, default=self._closed_through)
         return 0 if newest is None else newest + self._interval
 
-    def _restart_ids(self) -> None:
-        """Begin another numbering behind all bars: ids of two numberings do not mix in one."""
+    def _restart_ids(self, seen_at: int) -> None:
+        """Begin another numbering behind all bars: ids of two numberings do not mix in one.
+
+        The first of it that is known is of a trade at *seen_at*.
+        """
         # Without a bar before: what is not wanted was no later than the first new id, and is lost.
-        begun = self._bars_end or self._open_time(self._renumbering.since)
+        begun = self._bars_end or self._open_time(seen_at)
         self._resolve(0, self._ledger.next_id or 0, GapOutcome.RENUMBERED)
         self._awaited = None  # one of the ids of before
         self._marks, self._asked_after = (), _NO_TRADE
-        self._ledger = Ledger.renumbered(self._ledger, begun, self._renumbering.since)
+        self._ledger = Ledger.renumbered(self._ledger, begun, seen_at)
         self._unwanted_before = begun
 
     def _begin_at(self, first_id: int, since: int, result: BackfillResult) -> None:

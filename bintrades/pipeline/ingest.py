@@ -203,6 +203,7 @@ class Ingest:
                     self._aggregator.disconnected(symbols, at)
             case BackfillResult(symbol):
                 self._aggregator.fill(event)
+                self._log_renumbered()
                 self._publish_gaps([symbol])
             case NewestIds():
                 self._take_newest_ids(event)

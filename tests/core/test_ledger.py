@@ -314,6 +314,70 @@ def test_trades_of_the_old_ids_may_be_lost_until_it_is_seen_that_ids_restarted()
     assert ledger.gaps[0].until_ms == START + 9_999, "a trade of the new ids came before that"
 
 
+def known_by_a_word() -> Ledger:
+    """Return a ledger of a listing: ids 0 to 37 by the exchange's word, 38 to 40 missing behind."""
+    ledger = Ledger()
+    ledger.want_since(START)
+    ledger.lack_through(37, START + 9_000, GapCause.SKIPPED, START + 3_000)
+    ledger.admit(41, START + 9_500)
+    return ledger
+
+
+def test_a_gap_right_behind_another_begins_no_earlier_than_the_trade_that_fills_that_one() -> None:
+    ledger = known_by_a_word()
+    assert ledger.gaps[1].since_ms == START + 3_000 - DISORDER_MS
+
+    assert ledger.admit_range(30, 37, START + 8_700)
+
+    assert ledger.gaps[1].since_ms == START + 8_700 - DISORDER_MS
+
+
+def test_a_gap_right_behind_the_beginning_has_no_trade_of_before_the_beginning() -> None:
+    ledger = Ledger(LedgerState(None, START, ()))
+    ledger.lack_through(37, START + 9_000, GapCause.SKIPPED, START - 3_000)
+    ledger.admit(41, START + 9_500)
+
+    ledger.forget_below(38)
+
+    assert [(gap.first_id, gap.since_ms) for gap in ledger.gaps] == [(38, START - DISORDER_MS)]
+
+
+@pytest.mark.parametrize("is_range", [False, True])
+def test_when_the_highest_id_happened_is_known_once_its_trade_has_come(is_range: bool) -> None:
+    ledger = Ledger()
+    ledger.want_since(START)
+    ledger.lack_through(37, START + 9_000, GapCause.SKIPPED, START + 3_000)
+    assert ledger.last_time == START + 3_000
+
+    if is_range:
+        ledger.admit_range(36, 37, START + 8_700)
+    else:
+        ledger.admit(37, START + 8_700)
+
+    assert ledger.last_time == START + 8_700
+
+
+def test_of_ids_that_restarted_within_a_gap_what_is_behind_it_stays_known() -> None:
+    before = Ledger(LedgerState(51, START, (between(30, 35, START - 9_000, START - 8_000),)))
+    before.admit(1_700, START + 99_000)
+    before.admit(1_705, START + 99_500)
+    boundary = before.last_gap_after(START + 60_000)
+    assert boundary is not None
+    assert (boundary.first_id, boundary.last_id) == (51, 1_699)
+
+    after = Ledger.renumbered_within(before, boundary, START + 10_000, START + 60_000)
+
+    lost, older, beginning, newer = after.gaps
+    assert (lost.since_ms, lost.until_ms) == (START - DISORDER_MS, START + 60_000)
+    assert (older.since_ms, older.until_ms) == (before.gaps[0].since_ms, before.gaps[0].until_ms)
+    assert not lost.has_ids
+    assert not older.has_ids
+    assert beginning == since_the_beginning(1_699, START + 10_000, START + 99_000)
+    assert newer == before.gaps[-1]
+    assert (after.next_id, after.last_time) == (1_706, START + 99_500)
+    assert after.last_gap_after(START + 60_000) is None, "it is known already"
+
+
 @given(gap_lists(), spans)
 def test_absent_ids_are_missing_no_longer_and_the_times_of_the_rest_stay(
     gaps: list[Gap], span: tuple[int, int]

@@ -9,10 +9,13 @@ import pytest
 from bintrades.core.backfill_result import BackfillResult
 from bintrades.core.gap_ranges import DISORDER_MS
 from bintrades.core.newest_ids import NewestIds
-from bintrades.core.renumbering import RenumberingDetector
+from bintrades.core.renumbering import RenumberingDetector, contradicted
+from bintrades.core.unknown_ids import UnknownIds
+from bintrades.model import Gap, GapCause
 from tests.core.aggregators import (
     BTC,
     ETH,
+    MINUTE,
     new_aggregator,
     repaired,
     resumed,
@@ -226,3 +229,64 @@ def test_three_trades_in_a_row_newer_than_all_bars_prove_that_ids_restarted(
 
     assert any(told) == is_proven
     assert not any(detector.is_proven_by(make_trade(20 + n, START), START + 1) for n in range(9))
+
+
+def contradiction(gap: Gap, *rows: tuple[int, int], missing: tuple[Gap, ...] = ()) -> int | None:
+    """Return which id *rows*, ids with their times, have a later trade of than is known."""
+    runs = [run_of(make_trade(trade_id, time)) for trade_id, time in rows]
+    known = contradicted(gap, runs, UnknownIds((*missing, gap)))
+    return None if known is None else known.trade_id
+
+
+def test_a_later_trade_of_the_id_before_a_gap_may_be_of_other_ids() -> None:
+    gap = Gap(10, 20, START - DISORDER_MS, START + MINUTE, GapCause.RESTART)
+
+    assert contradiction(gap, (9, START), (10, START + 1)) is None
+    assert contradiction(gap, (9, START + DISORDER_MS)) is None, "`T` may fall back"
+    assert contradiction(gap, (10, START + MINUTE), (11, START + MINUTE)) is None
+    assert contradiction(gap) is None
+    assert contradiction(gap, (9, START + 2 * DISORDER_MS), (10, START + MINUTE)) == 9
+    assert contradiction(gap, (0, START + 8_000), (5, START + 9_000)) == 9, "nor of any before it"
+
+
+def test_ids_that_were_never_had_contradict_nothing() -> None:
+    gap = Gap(10, 20, START - DISORDER_MS, START + MINUTE, GapCause.RESTART)
+    old = Gap(4, 9, START - MINUTE, START, GapCause.UNUSABLE, is_abandoned=True)
+    beginning = Gap.beginning(9, START, START + 1_000)
+
+    assert contradiction(gap, (9, START + MINUTE), missing=(old,)) is None
+    assert contradiction(gap, (9, START + MINUTE), missing=(beginning,)) is None
+    assert contradiction(beginning, (3, START + MINUTE)) is None
+
+
+def test_ids_that_past_trades_show_to_have_restarted_are_reported_once() -> None:
+    before = new_aggregator()
+    before.add([make_trade(i, START + i) for i in range(51)], 0)
+    after = resumed(written_after(before))
+    behind = [make_trade(1_700 + i, START + 9 * INTERVAL + i) for i in range(3)]
+    after.add(behind, 0)
+    gap = after.series[BTC].gap_set.missing[-1]
+
+    for _ in range(2):
+        after.fill(BackfillResult(BTC, gap, restarted_at=START + 3 * INTERVAL))
+
+    assert after.renumbered == [BTC]
+    assert [(each.cause, each.since_ms) for each in after.series[BTC].gap_set.missing] == [
+        ("renumbered", START + 50 - DISORDER_MS),
+        ("start", START + INTERVAL),
+    ]
+    assert after.series[BTC].gap_set.missing[0].until_ms == START + 3 * INTERVAL
+
+
+def test_where_all_that_is_known_is_of_ids_of_before_they_begin_anew() -> None:
+    aggregator = new_aggregator()
+    aggregator.add([make_trade(100, START), make_trade(105, START + 1_000)], 0)
+    gap = aggregator.series[BTC].gap_set.missing[-1]
+
+    aggregator.fill(BackfillResult(BTC, gap, restarted_at=START + 3 * INTERVAL))
+    aggregator.add([make_trade(3, START + 4 * INTERVAL)], 0)
+
+    assert aggregator.renumbered == [BTC]
+    *_, lost, beginning = aggregator.series[BTC].gap_set.missing
+    assert not lost.has_ids
+    assert beginning == start_gap(2, START + INTERVAL, START + 4 * INTERVAL)

@@ -13,22 +13,28 @@ gaps as far as they can, too; the rest waits for single trades to be asked for a
 That ids do not exist takes both endpoints, each time (core/gap_queue.py). Where the wanted trades
 begin is proven in the same way: by a trade from before, or by both saying, asked for the first of
 all, that there is none.
+
+An answer with a later trade of an id that was had is used for nothing: ids may have restarted, as
+on test networks. The first trade of all is asked for then, which shows whether they have.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from bintrades.core.backfill_result import BackfillResult
 from bintrades.core.gap_queue import BackfillTiming, GapQueue
-from bintrades.core.gap_ranges import DISORDER_MS
+from bintrades.core.gap_ranges import DISORDER_MS, first_id_of
+from bintrades.core.renumbering import contradicted
 from bintrades.model import GapCause
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from bintrades.core.gap_queue import Backoff, QueuedGap
+    from bintrades.core.renumbering import KnownTrade
     from bintrades.exchange.binance.market import Market
     from bintrades.model import Gap, GapSet, TradeRange
 
@@ -66,6 +72,7 @@ class AggregatesRequest:
     begins_ms: int | None = None  # a trade from before then shows where what is wanted begins
     is_oldest: bool = False  # begins_ms is how far back anything is fetched
     is_cross_check: bool = False  # of ids that historicalTrades does not have
+    is_of_all: bool = False  # the first trade of all is wanted: have ids restarted?
 
 
 Request = TradesRequest | AggregatesRequest
@@ -83,6 +90,8 @@ class _Progress:
     first_of_all: int | None = None  # id of the exchange's first trade ever, as aggregates have it
     next_aggregate: int | None = None
     page_end: TradeRange | None = None  # the last aggregate before that one
+    doubted: KnownTrade | None = None  # of which an answer has a later trade: have ids restarted?
+    is_trusted: bool = False  # they have not: the exchange has trades from before that one
 
 
 class BackfillPlan:
@@ -130,7 +139,11 @@ class BackfillPlan:
         if not clock or now < self._no_trades_until:
             return None
         entry = self._queue.take_absent(now, clock)
-        return None if entry is None else self._trades_request(entry, oldest=0)
+        if entry is None:
+            return None
+        if entry.progress.doubted is not None:
+            return self._first_of_all_request(entry)
+        return self._trades_request(entry, oldest=0)
 
     def put_back(self, request: Request) -> None:
         """Take back *request*, which cannot be made now: by then it may be another one."""
@@ -157,6 +170,8 @@ class BackfillPlan:
         entry = self._queue.record_result(request.symbol, gap)
         if entry.progress.first_of_all is not None:
             return self._on_first_trades(entry, request, rows, now)
+        if self._doubts_ids(entry, rows, self._queue.missing(request.symbol), now):
+            return self._result(request)
         unknown = self._queue.unknown_ids(request.symbol)
         own_ids = {each.first_id for each in rows if gap.first_id <= each.first_id <= gap.last_id}
         ranges = [
@@ -198,6 +213,10 @@ class BackfillPlan:
             progress.next_aggregate = rows[-1].id + 1
             self._queue.back_off(entry, now)
             return self._result(request, error="the exchange has nothing valid there")
+        if request.is_of_all:
+            return self._on_first_of_all(entry, request, valid[0], now)
+        if self._doubts_ids(entry, valid, (), now):
+            return self._result(request)
         if request.is_cross_check:
             return self._on_cross_check(entry, request, rows, valid, now)
         if request.begins_ms is None or progress.is_begun:
@@ -349,6 +368,49 @@ class BackfillPlan:
                 error = self._queue.await_confirmation(entry, _AGGREGATES, now)
         return self._result(request, ranges, absent, error=error)
 
+    def _doubts_ids(
+        self,
+        entry: QueuedGap[_Progress],
+        rows: Sequence[TradeRange],
+        others: Sequence[Gap],
+        now: int,
+    ) -> bool:
+        """Whether *rows* may be of ids that have restarted: then the first trade of all is due.
+
+        They fill the gap of *entry*, and those of *others* that they reach.
+        """
+        if entry.progress.is_trusted or not rows:
+            return False
+        unknown = self._queue.unknown_ids(entry.symbol)
+        reached = bisect_right(others, rows[0].last_id, key=first_id_of)
+        end = bisect_right(others, rows[-1].last_id, key=first_id_of)
+        for gap in (entry.gap, *others[reached:end]):
+            doubted = contradicted(gap, rows, unknown)
+            if doubted is not None:
+                entry.progress = _Progress(doubted=doubted)
+                entry.due = now
+                return True
+        return False
+
+    def _on_first_of_all(
+        self,
+        entry: QueuedGap[_Progress],
+        request: AggregatesRequest,
+        first: TradeRange,
+        now: int,
+    ) -> BackfillResult:
+        """Return whether ids have restarted: then even the *first* of all is later than known."""
+        doubted = entry.progress.doubted
+        if doubted is None or first.time <= doubted.time:
+            entry.progress = _Progress(is_trusted=True)
+            entry.due = now
+            return self._result(request)
+        self._queue.back_off(entry, now)
+        if first.first_id > doubted.trade_id:  # not what was asked for
+            return self._result(request, error="which trade is the first of all is not known yet")
+        entry.progress = _Progress()
+        return self._result(request, restarted_at=first.time)
+
     def _confirmed_absent(
         self, request: Request, endpoint: str, rows: Sequence[TradeRange], now: int
     ) -> list[tuple[int, int]]:
@@ -367,6 +429,7 @@ class BackfillPlan:
         begins_at: int | None = None,
         has_older: bool = False,
         older: TradeRange | None = None,
+        restarted_at: int | None = None,
         error: str | None = None,
     ) -> BackfillResult:
         return BackfillResult(
@@ -379,6 +442,7 @@ class BackfillPlan:
             has_older=has_older,
             abandoned_through=None if older is None else min(older.last_id, request.gap.last_id),
             abandoned_before_ms=0 if older is None else older.time,
+            restarted_at=restarted_at,
             error=error,
         )
 
@@ -395,6 +459,8 @@ class BackfillPlan:
     def _request(self, entry: QueuedGap[_Progress], now: int, oldest: int) -> Request:
         gap, progress = entry.gap, entry.progress
         has_trades = now >= self._no_trades_until
+        if progress.doubted is not None:
+            return self._first_of_all_request(entry)
         if not progress.is_begun and gap.since_ms < oldest:
             return self._beginning_request(entry, oldest, is_oldest=True)
         if entry.confirmed_by == {_TRADES}:
@@ -424,6 +490,11 @@ class BackfillPlan:
         is_by_time = from_id is None and not asks_newest
         start_ms = begins_ms - 2 * DISORDER_MS if is_by_time else None
         return AggregatesRequest(entry.symbol, entry.gap, from_id, start_ms, begins_ms, is_oldest)
+
+    @staticmethod
+    def _first_of_all_request(entry: QueuedGap[_Progress]) -> AggregatesRequest:
+        """Ask for the first trade of all: from before what is known, unless ids have restarted."""
+        return AggregatesRequest(entry.symbol, entry.gap, 0, None, is_of_all=True)
 
     @staticmethod
     def _cross_check_request(entry: QueuedGap[_Progress]) -> AggregatesRequest:
