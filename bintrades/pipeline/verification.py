@@ -1,6 +1,6 @@
 """Bars compared with klines, page by page: what differs is asked for again, and looked at closely.
 
-No thread. Memory is that of one page, whatever the time and the number of symbols.
+No thread. Memory is that of one page, whatever the time, the length of klines and the symbols.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ SETTLED_AFTER_MS = 5 * 60_000
 """How long after its end an interval is compared at the earliest: klines are revised till then."""
 
 _PAGE_KLINES = 990  # of one request, and those by which the exchange shows how late it is
+_PAGE_BARS = 10_000  # unless a single kline has more
 _PRESENT_MS = 86_400_000  # how far a local clock may be ahead
 
 TOO_RECENT = "too recent"
@@ -109,7 +110,8 @@ class Verification:
         if since_ms < until_ms and settled_ms < until_ms:
             tally.not_checked_ms[TOO_RECENT] += until_ms - max(since_ms, settled_ms)
             until_ms = settled_ms
-        page_ms = max(unit, _PAGE_KLINES * kline_ms // unit * unit)
+        most_ms = min(_PAGE_KLINES * kline_ms, _PAGE_BARS * self._interval_ms)
+        page_ms = max(unit, most_ms // unit * unit)
         starts = range(since_ms, until_ms, page_ms)
         for start, end in pairwise([*starts, until_ms] if starts else []):
             yield self._verify_page(symbol, kline_ms, start, end, tally)

@@ -8,6 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from bintrades.core.verification import Outcome
+from bintrades.exchange.binance.kline_dump import open_dumps
 from bintrades.pipeline.verification import (
     NO_ANSWER,
     SETTLED_AFTER_MS,
@@ -16,13 +17,16 @@ from bintrades.pipeline.verification import (
     Verification,
 )
 from bintrades.pipeline.verification_sources import ExchangeKlines
-from tests.klines import MINUTE_MS, SECOND_MS
+from bintrades.util.durations import parse_duration
+from tests.kline_dumps import DAY_MS, dump_row
+from tests.klines import MINUTE_MS, SECOND_MS, klines_of
 from tests.recordings import END_MS, START_MS, generate_recording, open_recording, real_folder
 from tests.references import KLINES_WEIGHT, FreeBudget, TradesReference, recorded_trades
 from tests.strategies import INTERVAL, bars_of, make_trade
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
 
     from bintrades.core.spans import Span
     from bintrades.core.verification import Difference
@@ -436,6 +440,33 @@ def test_sixteen_hours_are_one_request_and_a_time_without_anything_is_none() -> 
     assert run.tally.total_ms == LAST - since
     assert len(reference.asked) <= 3
     assert set(run.tally.not_checked_ms) == {Outcome.INCOMPLETE}
+
+
+@pytest.mark.parametrize("length", ["1h", "1d"])
+def test_of_a_month_of_long_klines_in_a_file_no_more_than_a_day_of_bars_is_read_at_once(
+    tmp_path: Path, length: str
+) -> None:
+    since = FIRST - FIRST % DAY_MS - 7 * DAY_MS
+    span = (since, since + 31 * DAY_MS)  # August 2024
+    trades = [make_trade(day, since + day * DAY_MS + day) for day in range(31)]
+    klines = klines_of(trades, parse_duration(length), *span)
+    path = tmp_path / f"{BTC}-{length}-2024-08.csv"
+    path.write_text("".join(f"{dump_row(kline)}\n" for kline in klines), encoding="utf-8")
+    reads: list[Span] = []
+
+    class WatchedBars(ListedBars):
+        def bars(self, symbol: str, since_ms: int, until_ms: int) -> list[Bar]:
+            reads.append((since_ms, until_ms))
+            return super().bars(symbol, since_ms, until_ms)
+
+    bars = WatchedBars(bars_of(trades).values(), (span,))
+    (dumps,) = open_dumps([path])
+    tally = Tally()
+    found = list(Verification(bars, dumps, INTERVAL).verify(BTC, *span, tally))
+
+    assert not any(found)
+    assert tally.equal_ms == 31 * DAY_MS
+    assert max(until - since for since, until in reads) <= 10_000 * INTERVAL
 
 
 def test_bars_of_a_gap_are_not_held_against_us(trades: list[Trade]) -> None:
