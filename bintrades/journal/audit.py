@@ -26,6 +26,13 @@ _ALL_DIFFERENCES = f"SELECT {_COLUMNS} FROM differences"  # noqa: S608 - constan
 _DIFFERENCES = f"{_ALL_DIFFERENCES} WHERE symbol = ? AND open_time >= ? AND open_time < ?"
 """Both in the order of the table: by symbol and time."""
 
+_REOPEN = (
+    "INSERT OR REPLACE INTO differences"
+    " SELECT symbol, open_time, interval, ours, theirs, found_at, changed_at, ?"
+    " FROM differences WHERE symbol = ? AND open_time >= ? AND open_time < ? AND outcome = ?"
+)
+"""Replaces the rows, since what is added and removed is counted."""
+
 _TOUCHING = (
     "SELECT since, until FROM verified WHERE symbol = ? AND since <= ?"
     " AND since >= coalesce((SELECT max(since) FROM verified WHERE symbol = ? AND since <= ?), 0)"
@@ -95,14 +102,19 @@ def _put_verified(connection: sqlite3.Connection, symbol: str, since: int, until
     )
 
 
+def look_again(connection: sqlite3.Connection, symbol: str, span: Span, interval_ms: int) -> None:
+    """Have a unit with a bar that has changed be compared again, also where it was to stay."""
+    unverify(connection, symbol, span, interval_ms)
+    unit = _unit_around(span, interval_ms)
+    connection.execute(_REOPEN, (DifferenceOutcome.OPEN, symbol, *unit, DifferenceOutcome.STAYS))
+
+
 def unverify(connection: sqlite3.Connection, symbol: str, span: Span, interval_ms: int) -> None:
-    """Have what was compared together with a part of *span* be unverified: a bar there has changed.
+    """Have what was compared together with a part of *span* be unverified.
 
     Bars of *interval_ms* are compared by the unit, which may be longer than a bar and a minute.
     """
-    unit = unit_ms(interval_ms, _KLINE_MS)
-    since = span[0] - span[0] % unit
-    until = span[1] + -span[1] % unit
+    since, until = _unit_around(span, interval_ms)
     for first, last in connection.execute(_TOUCHING, (symbol, until - 1, symbol, since)).fetchall():
         if last <= since:
             continue
@@ -110,6 +122,12 @@ def unverify(connection: sqlite3.Connection, symbol: str, span: Span, interval_m
         for left in ((first, since), (until, last)):
             if left[0] < left[1]:
                 connection.execute("INSERT INTO verified VALUES (?, ?, ?)", (symbol, *left))
+
+
+def _unit_around(span: Span, interval_ms: int) -> Span:
+    """Return the whole units that have a part of *span*."""
+    unit = unit_ms(interval_ms, _KLINE_MS)
+    return span[0] - span[0] % unit, span[1] + -span[1] % unit
 
 
 def _delete(connection: sqlite3.Connection, symbol: str, since: int) -> None:

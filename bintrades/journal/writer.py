@@ -21,7 +21,7 @@ from bintrades.core.write_batch import WriteBatch
 from bintrades.errors import JournalError
 from bintrades.journal import gaps as gap_tables
 from bintrades.journal import meta
-from bintrades.journal.audit import put_audited, unverify
+from bintrades.journal.audit import look_again, put_audited
 from bintrades.journal.bars import PUT_BAR, after_newest_complete, pages, read_bar
 from bintrades.journal.checkpoints import put_checkpoints
 from bintrades.journal.connection import transaction
@@ -319,7 +319,7 @@ class Journal:
             interval_ms = self._scope.interval_ms
             put_audited(connection, batch.audited, interval_ms)
             for symbol, open_time in (*batch.amendments, *rebuilt):
-                unverify(connection, symbol, (open_time, open_time + interval_ms), interval_ms)
+                look_again(connection, symbol, (open_time, open_time + interval_ms), interval_ms)
             delete_rebuilt(connection, left_here)
 
             # Metadata, and now and then a mark by which the age of bars is known.

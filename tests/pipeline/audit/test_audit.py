@@ -259,6 +259,26 @@ def test_klines_that_contradict_the_trades_stay_on_record_with_both_sides(
     assert len(stage.reference.asked) == count, "it is not asked for again"
 
 
+def test_what_stays_is_compared_again_when_a_bar_of_it_changes(journal: Journal) -> None:
+    def invent(kline: Kline) -> Kline:
+        is_wrong = kline.open_time_ms <= VICTIM < kline.open_time_ms + kline.interval_ms
+        is_wrong = is_wrong and stage.now < 2 * HOUR
+        return replace(kline, trade_count=kline.trade_count + 1) if is_wrong else kline
+
+    stage = AuditStage(journal, TRADES, reference=MemoryReference(TRADES, revise=invent))
+    stage.wait(3 * HOUR)
+    assert outcomes(stage) == ["stays"]
+
+    again = replace(bars_of(TRADES)[BTC, VICTIM], epoch=1)
+    journal.write(WriteBatch(rebuilt=by_key([again])), stage.clock)
+    counts = stage.reader.audit_counts()
+    assert (counts["open"], counts["stays"]) == (1, 0)
+    stage.wait(HOUR)
+
+    assert stage.verified() == WHOLE
+    assert outcomes(stage) == ["repaired"]
+
+
 def test_a_bar_of_too_many_trades_stays_on_record_and_keeps_no_other_from_being_compared(
     journal: Journal,
 ) -> None:
