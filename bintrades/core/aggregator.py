@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from bintrades.core.write_batch import Checkpoint
     from bintrades.model import Gap, SeriesKey, Trade
 
+_WATCHED = 3  # symbols that trade all the time, of which a stale word lacks trades
+_TRADED_WITHIN_MS = 50_000  # before the exchange is asked: later on, a word may lack those trades
 _WITNESSES = 20  # that are asked about while the exchange seems to be behind
 _CLOSED_AT_ONCE = 250  # so that the first of thousands need not wait for the last
 
@@ -219,12 +221,22 @@ class Aggregator:
         """The symbols of which the exchange's last words lacked a trade."""
         return self._freshness.suspects
 
-    def mark_witnesses(self) -> list[str]:
+    def mark_witnesses(self, now: int) -> list[str]:
         """Choose the symbols to ask about as well, in order to know a stale word from a fresh one.
 
-        Call it when the exchange is asked. There are none unless the last word was behind: then it
-        is the symbols that it was behind with, and those that have traded last.
+        Call it when the exchange is asked. They are a few that trade all the time, since of quiet
+        ones a stale word lacks nothing that is known. If the last word was behind, they are the
+        symbols that it was behind with as well, and those that have traded last.
         """
+        return [*dict.fromkeys([*self._watched(now), *self._mark_witnesses()])]
+
+    def _watched(self, now: int) -> list[str]:
+        since = self._clock.at(now) - _TRADED_WITHIN_MS
+        trading = (each for each in self.series.values() if each.remembered_time() > since)
+        watched = nlargest(_WATCHED, trading, key=Series.remembered_time)
+        return [series.symbol for series in watched]
+
+    def _mark_witnesses(self) -> list[str]:
         suspects = self._freshness.suspects
         if not suspects:
             return []

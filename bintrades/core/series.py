@@ -395,6 +395,10 @@ class Series:
         next_id = self._ledger.next_id
         self._asked_after = _NO_TRADE if next_id is None else (next_id - 1, self._last_sent_time)
 
+    def remembered_time(self) -> int:
+        """Return `T` of the oldest trade that is remembered to have been the newest; 0: none is."""
+        return self._marks[0][1] if self._marks else 0
+
     def last_heard_at(self) -> int:
         """Return when its last trade came, monotonic; -1: none since the start."""
         return self._heard_at

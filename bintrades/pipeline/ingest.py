@@ -322,7 +322,7 @@ class Ingest:
             return
         older_than = LAG_MS if is_prompted else self._proof.every_ms
         if symbols := self._aggregator.unproven(now, older_than):
-            others = self._aggregator.mark_witnesses()
+            others = self._aggregator.mark_witnesses(now)
             self._hooks.on_unproven([*dict.fromkeys([*symbols, *others])])
         self._proof.asked(now, self._aggregator.clock(now))
 

@@ -88,7 +88,7 @@ class Market:
 
         Until it has said so, all that are busy trade once more.
         """
-        self.aggregator.mark_witnesses()
+        self.aggregator.mark_witnesses(self.now)
         ids = self.newest_ids(self.now + delay_ms - lag_ms, **behind)
         self.now += delay_ms
         said_at = START + self.now
@@ -193,7 +193,7 @@ def test_a_stale_word_proves_nothing_however_often_it_comes_if_one_symbol_alone_
 
     for _ in range(200):
         market.live(6 * SECOND)
-        market.aggregator.mark_witnesses()
+        market.aggregator.mark_witnesses(market.now)
         assert not market.take(stale, START + market.now)
 
     assert {each.proven_ms for name, each in market.saved().items() if name in quiet} == {START}
@@ -223,7 +223,7 @@ def test_a_stale_word_that_is_further_behind_with_one_symbol_proves_nothing(age_
 
     for _ in range(20):
         market.live(6 * SECOND, *silent)
-        market.aggregator.mark_witnesses()
+        market.aggregator.mark_witnesses(market.now)
         ids = market.newest_ids(market.now - age_ms, **behind_by(market, 55_000, LAGGARD))
         if age_ms > 40_000:
             ids[QUIET] = 0
@@ -350,7 +350,7 @@ def test_a_symbol_whose_ids_have_restarted_unseen_does_not_stop_the_others() -> 
 
     assert not market.take({**market.newest_ids(market.now), LAGGARD: 0}, START + market.now)
     market.live(6 * SECOND)
-    market.aggregator.mark_witnesses()
+    market.aggregator.mark_witnesses(market.now)
     assert market.take({**market.newest_ids(market.now + 1), LAGGARD: 0}, START + market.now)
     before = market.proven(LAGGARD)
     market.live(10 * MINUTE)
@@ -360,19 +360,29 @@ def test_a_symbol_whose_ids_have_restarted_unseen_does_not_stop_the_others() -> 
     assert market.proven(LAGGARD) == before, "a lower id proves nothing"
 
 
-def test_witnesses_are_asked_about_only_while_the_exchange_seems_to_be_behind() -> None:
+def test_a_few_that_trade_are_asked_about_always_and_more_while_it_seems_to_be_behind() -> None:
     market = Market(*BUSY)
     market.live(MINUTE)
-    assert market.aggregator.mark_witnesses() == []
+    few = market.aggregator.mark_witnesses(market.now)
+    assert len(few) == 3
+    assert set(few) < set(BUSY)
     market.ask(**behind_by(market, 40_000, LAGGARD))
     market.live(6_000, *BUSY[:15])
 
-    asked = market.aggregator.mark_witnesses()
+    asked = market.aggregator.mark_witnesses(market.now)
 
     assert set(asked) >= {LAGGARD, *BUSY[15:]}
     assert QUIET not in asked
     market.ask()
-    assert market.aggregator.mark_witnesses() == []
+    assert len(market.aggregator.mark_witnesses(market.now)) == 3
+
+
+def test_symbols_that_have_not_traded_for_a_minute_show_nothing_and_are_not_asked_about() -> None:
+    market = Market(*BUSY)
+    market.live(MINUTE)
+    market.live(MINUTE, *BUSY[1:])
+
+    assert market.aggregator.mark_witnesses(market.now) == BUSY[:1]
 
 
 def test_a_symbol_that_trades_all_the_time_is_a_witness_by_its_trade_when_it_was_asked_about() -> (
@@ -382,7 +392,7 @@ def test_a_symbol_that_trades_all_the_time_is_a_witness_by_its_trade_when_it_was
     ids = market.newest_ids(market.now + 1, **behind_by(market, 40_000, LAGGARD))
     market.live(2 * SECOND)
     assert not market.take(ids, START + market.now), "nobody knows when those of before came"
-    market.aggregator.mark_witnesses()
+    market.aggregator.mark_witnesses(market.now)
     ids = market.newest_ids(market.now + 1, **behind_by(market, 40_000, LAGGARD))
     market.live(2 * SECOND)
 
@@ -399,7 +409,7 @@ def test_no_word_of_one_moment_that_lies_too_far_back_proves_anything_if_it_lack
     for _ in range(data.draw(st.integers(1, 8))):
         silent = data.draw(st.sets(st.sampled_from(names)))
         market.live(data.draw(st.integers(1, 40)) * SECOND, *silent)
-        market.aggregator.mark_witnesses()
+        market.aggregator.mark_witnesses(market.now)
         market.live(data.draw(st.integers(0, 4)) * SECOND, *silent)
         ids = market.newest_ids(market.now - data.draw(of_a_moment))
         is_lacking = any(

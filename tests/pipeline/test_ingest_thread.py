@@ -683,7 +683,7 @@ class Proving:
             self.ingest.tick(now, is_caught_up=is_caught_up)
 
 
-def test_the_exchange_is_asked_for_the_newest_trades_of_quiet_symbols_and_of_no_others(
+def test_the_exchange_is_asked_for_the_newest_trades_of_quiet_symbols_and_of_a_few_that_trade(
     journal: Journal,
 ) -> None:
     proving = Proving(journal)
@@ -692,7 +692,33 @@ def test_the_exchange_is_asked_for_the_newest_trades_of_quiet_symbols_and_of_no_
         proving.live(second * 1_000, second * 1_000)
 
     assert 3 <= len(proving.asked) <= 4
-    assert all(symbols == ["ETHUSDT"] for symbols in proving.asked)
+    assert all(symbols == ["ETHUSDT", "BTCUSDT"] for symbols in proving.asked)
+
+
+def test_it_is_not_asked_while_all_symbols_trade(journal: Journal) -> None:
+    proving = Proving(journal)
+    for second in range(2, 200):
+        trades = [make_trade(second, START + second * 1_000, symbol=each) for each in SYMBOLS]
+        proving.send(*trades, at=second * 1_000)
+        proving.live(second * 1_000, second * 1_000)
+
+    assert proving.asked == []
+
+
+def test_a_stale_word_is_known_though_nothing_is_known_of_the_symbol_that_needs_it(
+    journal: Journal,
+) -> None:
+    proving = Proving(journal)
+    for second in range(2, 200):
+        proving.send(make_trade(second, START + second * 1_000), at=second * 1_000)
+        proving.live(second * 1_000, second * 1_000)
+        stale = {"ETHUSDT": 1, "BTCUSDT": max(0, second - 20)}
+        for symbols in proving.asked:
+            ids = {symbol: stale[symbol] for symbol in symbols}
+            proving.ingest.handle(NewestIds(ids, START + second * 1_000, second * 1_000))
+        proving.asked.clear()
+
+    assert proving.aggregator.unproven(200_000, 190_000) == ["ETHUSDT"]
 
 
 def test_it_is_asked_at_once_after_a_connection(journal: Journal) -> None:
