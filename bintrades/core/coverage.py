@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from bintrades.core.spans import clipped, minus, union
+from bintrades.core.spans import clipped, minus
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -96,11 +96,6 @@ def coverage_of(collected: Collected, interval_ms: int) -> Coverage:
     holes = _holes([*collected.missing, *open_bars], since, until, interval_ms)
     uncovered = [(hole.since_ms, hole.until_ms) for hole in holes]
     return Coverage(since, until, minus([(since, until)], uncovered), holes)
-
-
-def without(spans: Iterable[Span], open_times: Iterable[int], interval_ms: int) -> list[Span]:
-    """Return *spans* without the intervals that open at *open_times*."""
-    return minus(spans, union((time, time + interval_ms) for time in open_times))
 
 
 def _holes(missing: Iterable[Missing], since: int, until: int, interval_ms: int) -> list[Hole]:

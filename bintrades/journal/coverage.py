@@ -5,6 +5,7 @@ All functions may raise sqlite3.Error and UnreadableRow.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -29,6 +30,11 @@ _GAPS = (
     f" WHERE symbol = :symbol AND until >= :from AND outcome = '{GapOutcome.LATE}'"
 )
 """What is in no bar: gaps, and trades that came when their bar had left. That has an index."""
+
+_DIGEST = (
+    "SELECT count(*), sum(since), sum(until), sum(since % 1000003 * (until % 1000033))"  # noqa: S608
+    f" FROM ({_GAPS}) WHERE since < :before"
+)
 
 _LOST = HoleCause(GapState.ABANDONED, GapCause.LOST)
 
@@ -55,6 +61,57 @@ class SymbolCoverage(NamedTuple):
     """Only where it was asked for."""
 
 
+@dataclass(frozen=True, slots=True)
+class OnRecord:
+    """What is on record of a symbol at one commit; its holes are read when they are asked for."""
+
+    symbol: str
+    since_ms: int
+    """Since when its trades are collected."""
+    proven_ms: int
+    open_times: Sequence[int]
+    lost_through_ms: int | None
+    """Open time of the newest bar that was lost with an earlier file."""
+    interval_ms: int
+    connection: sqlite3.Connection
+
+    def coverage(self, from_ms: int = 0) -> Coverage:
+        """Return what is covered; holes before *from_ms* are not read."""
+        rows = self.connection.execute(_GAPS, {"symbol": self.symbol, "from": from_ms})
+        with reading_rows():
+            missing = [
+                Missing(int(first), int(last), HoleCause(str(state), str(cause)))
+                for first, last, state, cause in rows
+            ]
+        if self.lost_through_ms is not None:
+            missing.append(Missing(0, self.lost_through_ms + self.interval_ms - 1, _LOST))
+        collected = Collected(self.since_ms, self.proven_ms, self.open_times, missing)
+        return coverage_of(collected, self.interval_ms)
+
+    def digest_of_holes(self, before_ms: int) -> tuple[object, ...]:
+        """Return what is another one where there are other holes that begin before then.
+
+        To read them would cost ten times as much.
+        """
+        values = {"symbol": self.symbol, "from": 0, "before": before_ms}
+        return tuple(self.connection.execute(_DIGEST, values).fetchone())
+
+
+def read_on_record(connection: sqlite3.Connection, symbol: str | None = None) -> Iterator[OnRecord]:
+    """Yield what is on record of one symbol, or of all of which anything is proven, by name.
+
+    To be of one commit it has to be read within one transaction.
+    """
+    interval_ms = read_scope(connection).interval_ms
+    lost_through = read_lost_through(connection, {})
+    for name, since, proven, open_bars in collected_rows(connection, symbol):
+        with reading_rows():
+            since, proven = int(since), int(proven)
+            open_times = [bar.open_time_ms for bar in _open_bars.decode(open_bars)]
+        lost = lost_through.get(name)
+        yield OnRecord(name, since, proven, open_times, lost, interval_ms, connection)
+
+
 def read_coverage(
     connection: sqlite3.Connection, symbol: str | None, since_ms: int = 0
 ) -> Iterator[SymbolCoverage]:
@@ -62,18 +119,5 @@ def read_coverage(
 
     To be of one commit it has to be read within one transaction.
     """
-    interval_ms = read_scope(connection).interval_ms
-    lost_through = read_lost_through(connection, {})
-    for name, since, proven, open_bars in collected_rows(connection, symbol):
-        rows = connection.execute(_GAPS, {"symbol": name, "from": since_ms})
-        with reading_rows():
-            missing = [
-                Missing(int(first), int(last), HoleCause(str(state), str(cause)))
-                for first, last, state, cause in rows
-            ]
-            since, proven = int(since), int(proven)
-            open_times = [bar.open_time_ms for bar in _open_bars.decode(open_bars)]
-        if name in lost_through:
-            missing.append(Missing(0, lost_through[name] + interval_ms - 1, _LOST))
-        collected = Collected(since, proven, open_times, missing)
-        yield SymbolCoverage(name, coverage_of(collected, interval_ms), proven)
+    for each in read_on_record(connection, symbol):
+        yield SymbolCoverage(each.symbol, each.coverage(since_ms), each.proven_ms)

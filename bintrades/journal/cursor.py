@@ -18,14 +18,17 @@ from bintrades.util.clocks import utc_ms
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
     from typing import Any
 
     from bintrades.core.write_batch import Key
     from bintrades.journal.meta import Place
-    from bintrades.journal.store_coverage import StoreCoverage
+    from bintrades.journal.store_coverage import Mark, StoreCoverage
     from bintrades.model import Bar
+
+
+_NO_MARKS: Mapping[str, Mark] = {}
 
 
 class Cursor(JournalReader):
@@ -107,15 +110,18 @@ class Cursor(JournalReader):
         return bars
 
     @contextlib.contextmanager
-    def coverage_of_delivered(self) -> Iterator[Iterator[StoreCoverage] | None]:
+    def coverage_of_delivered(
+        self, marks: Mapping[str, Mark] = _NO_MARKS
+    ) -> Iterator[Iterator[StoreCoverage] | None]:
         """Have the coverage of every symbol at one commit, by name, as it is true of this store.
 
-        None if a bar waits for the store: try again once it has that. Until the end of the context
-        the journal cannot let go of what is replaced: take them at once.
+        Of a symbol with one of *marks*, which came with it before, only from where it may have
+        changed. None if a bar waits for the store: try again once it has that. Until the end of
+        the context the journal cannot let go of what is replaced: take them at once.
         """
         with self._at_one_commit() as connection:
             is_delivered = has_all(connection, self._store)
-            yield read_store_coverage(connection, self._store) if is_delivered else None
+            yield read_store_coverage(connection, self._store, marks) if is_delivered else None
 
     def begin_again_if_other(self, identity: str) -> bool:
         """Have all bars sent to the store again if its *identity* is not what it was.

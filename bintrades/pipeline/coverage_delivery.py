@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import logging
 import time
+from array import array
+from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 from bintrades.core.coverage_changes import changed_from
@@ -19,10 +21,11 @@ from bintrades.pipeline.store_identity import resend_if_replaced
 from bintrades.util.backoff import Backoff
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from bintrades.core.spans import Span
     from bintrades.journal.cursor import Cursor
+    from bintrades.journal.store_coverage import Mark, StoreCoverage
     from bintrades.stores.store import Store
     from bintrades.util.runtime import Runtime
 
@@ -34,14 +37,26 @@ BATCH = 5_000
 _EVERY_MS = 60_000
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 5.0, 300.0
 
-Told = tuple["Span", ...]
-"""All spans of a symbol, oldest first."""
+
+class _Told(NamedTuple):
+    """What a store knows of a symbol: the bounds of all spans, oldest first, in little memory."""
+
+    bounds: array[int]
+    mark: Mark | None = None
+
+    def place_of(self, from_ms: int) -> int:
+        """Return where the spans are among the bounds that begin then or later."""
+        place = len(self.bounds)
+        while place and self.bounds[place - 2] >= from_ms:
+            place -= 2
+        return place
 
 
 class _Change(NamedTuple):
     symbol: str
-    spans: Told
-    changed: list[CoveredSpan]
+    changed: array[int]
+    told: _Told | None
+    """What the store knows once it was told; None: nothing, as of a symbol that it never had."""
 
 
 class CoverageDelivery:
@@ -60,7 +75,7 @@ class CoverageDelivery:
         self._runtime = runtime
         self._backoff = Backoff(_FIRST_WAIT_S, _LONGEST_WAIT_S, runtime.rng)
         self._batch_size = BatchSize(BATCH)
-        self._told: dict[str, Told] = {}  # by symbol, since the start
+        self._told: dict[str, _Told] = {}  # by symbol, since the start
         self._due = runtime.now()
 
     @property
@@ -100,32 +115,32 @@ class CoverageDelivery:
 
     def _changes(self) -> list[_Change] | None:
         """Return what is to be told of each symbol; None while bars wait."""
-        market, interval_ms = self._cursor.scope()
-
-        def change(symbol: str, told: Told, spans: Told) -> _Change:
-            changed = changed_from(told, spans)
-            return _Change(
-                symbol, spans, [CoveredSpan(symbol, market, *span, interval_ms) for span in changed]
-            )
-
-        with self._cursor.coverage_of_delivered() as coverages:
+        marks = {symbol: told.mark for symbol, told in self._told.items() if told.mark is not None}
+        with self._cursor.coverage_of_delivered(marks) as coverages:
             if coverages is None:
                 return None
             unseen = dict(self._told)
-            changes = []
-            for symbol, since, spans in coverages:
-                told = unseen.pop(symbol, ((since, since),))  # as no span is: all is a change
-                changes.append(change(symbol, told, tuple(spans)))
-        changes += (change(symbol, told, ()) for symbol, told in unseen.items())  # not proven now
+            changes = [_change(found, unseen.pop(found.symbol, None)) for found in coverages]
+        for symbol, told in unseen.items():  # nothing of it is proven now
+            changed = changed_from(_spans(told.bounds), [])
+            changes.append(_Change(symbol, _bounds(changed), None))
+        for each in changes:
+            if not each.changed:
+                self._know(each)
         return [each for each in changes if each.changed]
 
     def _send(self, changes: list[_Change], deadline_s: float | None) -> None:
+        market, interval_ms = self._cursor.scope()
         place = 0
         while place < len(changes):
             if deadline_s is not None and time.monotonic() >= deadline_s:
                 return
             batch = list(_batch(changes, place, self._batch_size.limit))
-            spans = [span for each in batch for span in each.changed]
+            spans = [
+                CoveredSpan(each.symbol, market, *span, interval_ms)
+                for each in batch
+                for span in _spans(each.changed)
+            ]
             started = time.monotonic()
             try:
                 self._store.cover(spans)
@@ -133,8 +148,16 @@ class CoverageDelivery:
                 self._batch_size.timed_out(len(spans))
                 raise
             self._batch_size.took(len(spans), time.monotonic() - started)
-            self._told.update((each.symbol, each.spans) for each in batch)
+            for each in batch:
+                self._know(each)
             place += len(batch)
+
+    def _know(self, change: _Change) -> None:
+        """Remember what the store knows of a symbol."""
+        if change.told is None:
+            self._told.pop(change.symbol, None)
+        else:
+            self._told[change.symbol] = change.told
 
     def _fail(self, error: Exception) -> None:
         wait_s = self._backoff.next_wait_s()
@@ -153,11 +176,34 @@ class CoverageDelivery:
         )
 
 
+def _change(found: StoreCoverage, told: _Told | None) -> _Change:
+    """Return what to tell of a symbol of which *told* is known, None for nothing."""
+    if told is None:
+        nothing = [(found.since_ms, found.since_ms)]  # as no span is: all is a change
+        bounds, place, before = _bounds([]), 0, nothing
+    else:
+        bounds, place = told.bounds, told.place_of(found.from_ms)
+        before = _spans(bounds[place:])
+    changed = changed_from(before, found.spans)
+    if changed or told is None:
+        bounds = bounds[:place] + _bounds(found.spans)
+    return _Change(found.symbol, _bounds(changed), _Told(bounds, found.mark))
+
+
+def _bounds(spans: Iterable[Span]) -> array[int]:
+    return array("q", chain.from_iterable(spans))
+
+
+def _spans(bounds: array[int]) -> list[Span]:
+    return list(zip(bounds[::2], bounds[1::2], strict=True))
+
+
 def _batch(changes: list[_Change], place: int, limit: int) -> Iterator[_Change]:
     """Yield what follows *place*, symbol by symbol, until there are *limit* spans."""
     count = 0
     for each in changes[place:]:
-        count += len(each.changed)
-        if count > limit and count > len(each.changed):
+        more = len(each.changed) // 2
+        count += more
+        if count > limit and count > more:
             return
         yield each

@@ -8,7 +8,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bintrades.core.coverage import NOT_CLOSED, Collected, HoleCause, Missing, coverage_of, without
+from bintrades.core.coverage import NOT_CLOSED, Collected, HoleCause, Missing, coverage_of
 from bintrades.model import Gap, GapCause, GapState
 
 INTERVAL = 10
@@ -100,13 +100,6 @@ def test_a_part_of_it_has_what_lies_between_two_times(
         moments([hole[:2] for hole in part.holes])
         == moments([hole[:2] for hole in whole.holes]) & asked
     )
-
-
-@given(collected, st.sets(st.integers(0, 15).map(lambda n: n * INTERVAL)))
-def test_intervals_can_be_taken_out(each: Collected, out: set[int]) -> None:
-    spans = coverage_of(each, INTERVAL).spans
-
-    assert open_times(without(spans, out, INTERVAL)) == covered_intervals(each) - out
 
 
 def test_a_hundred_thousand_gaps_take_no_more_than_sorting_them() -> None:

@@ -44,7 +44,7 @@ def told(cursor: Cursor) -> dict[str, list[tuple[int, int]]] | None:
         if found is None:
             return None
         return {
-            symbol: [(at(since), at(until)) for since, until in spans] for symbol, _, spans in found
+            each.symbol: [(at(since), at(until)) for since, until in each.spans] for each in found
         }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import sys
 import time
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,6 +14,7 @@ from msgspec.structs import replace
 from bintrades import RejectedBars
 from bintrades.core.ledger import LedgerState
 from bintrades.core.write_batch import Checkpoint, WriteBatch
+from bintrades.journal.connection import connect
 from bintrades.journal.cursor import Cursor
 from bintrades.journal.reader import JournalReader
 from bintrades.model import CoveredSpan, Gap, GapCause
@@ -393,3 +395,145 @@ def test_at_an_orderly_stop_nothing_more_is_told_once_the_time_is_over(
     shop.delivery.deliver_all()
 
     assert shop.calls() == []
+
+
+class RandomJournal:
+    """A journal in which everything changes that coverage depends on."""
+
+    def __init__(self, journal: Journal, seed: int) -> None:
+        self._journal = journal
+        self._random = random.Random(seed)
+        collect(journal, 1, bars=(sample_bar(),))
+
+    def change(self) -> None:
+        """Change something, of one of two symbols."""
+        symbol = self._random.choice(["BTCUSDT", "ETHUSDT"])
+        change = self._random.choice(
+            [
+                *(self._go_on, self._go_on, self._go_on, self._step_back, self._repair, self._save),
+                *(self._open, self._refuse, self._withhold, self._lose_late),
+            ]
+        )
+        change(symbol)
+
+    def _go_on(self, symbol: str) -> None:
+        """Have more be proven, and sometimes a gap appear at the end."""
+        before = self._journal.checkpoints.get(symbol)
+        if before is None or before.proven_ms is None:
+            self._save(symbol)
+            return
+        proven = before.proven_ms + self._random.randrange(3 * INTERVAL_MS)
+        ledger = before.ledger
+        if self._random.random() < 0.3:
+            first = max((gap.last_id for gap in ledger.gaps), default=0) + 1
+            gap = Gap(first, first, before.proven_ms, proven, GapCause.RECONNECT)
+            ledger = replace(ledger, gaps=(*ledger.gaps, gap))
+        self._write(symbol, replace(before, proven_ms=proven, ledger=ledger))
+
+    def _save(self, symbol: str) -> None:
+        """Have everything of a symbol be otherwise."""
+        times = sorted(self._time(30) for _ in range(2 * self._random.randrange(5)))
+        gaps = tuple(
+            Gap(number, number, since, until, GapCause.RECONNECT)
+            for number, (since, until) in enumerate(zip(times[::2], times[1::2], strict=True), 1)
+        )
+        self._write(
+            symbol,
+            Checkpoint(
+                LedgerState(1_000_000, OPEN_TIME_MS, gaps),
+                self._bars(symbol),
+                None,
+                self._random.choice([None, *(self._time(30) for _ in range(5))]),
+                self._time(3),
+            ),
+        )
+
+    def _write(self, symbol: str, checkpoint: Checkpoint) -> None:
+        self._journal.write(WriteBatch(checkpoints={symbol: checkpoint}), NOW)
+
+    def _repair(self, symbol: str) -> None:
+        """Have a gap be repaired."""
+        before = self._journal.checkpoints.get(symbol)
+        if before is not None and (gaps := before.ledger.gaps):
+            out = self._random.choice(gaps)
+            left = tuple(gap for gap in gaps if gap is not out)
+            self._write(symbol, replace(before, ledger=replace(before.ledger, gaps=left)))
+
+    def _step_back(self, symbol: str) -> None:
+        """Have less be proven."""
+        before = self._journal.checkpoints.get(symbol)
+        if before is not None and before.proven_ms is not None:
+            proven = before.proven_ms - self._random.randrange(8 * INTERVAL_MS)
+            self._write(symbol, replace(before, proven_ms=proven))
+
+    def _open(self, symbol: str) -> None:
+        """Have other bars take trades."""
+        if (before := self._journal.checkpoints.get(symbol)) is not None:
+            self._write(symbol, replace(before, open_bars=self._bars(symbol)))
+
+    def _bars(self, symbol: str) -> tuple[Bar, ...]:
+        return tuple(bar for bar in sample_bars(30, symbol=symbol) if self._random.random() < 0.05)
+
+    def _refuse(self, symbol: str) -> None:
+        at = self._time(30) // INTERVAL_MS * INTERVAL_MS
+        if self._random.random() < 0.5:
+            row = "('shop', ?, ?, '', 0, 0)"
+            self._execute(f"INSERT OR IGNORE INTO rejected VALUES {row}", symbol, at)  # noqa: S608
+        else:
+            self._execute("DELETE FROM rejected WHERE symbol = ?", symbol)
+
+    def _withhold(self, symbol: str) -> None:
+        since, through = sorted([self._time(5), self._time(10) // INTERVAL_MS * INTERVAL_MS])
+        self._execute("DELETE FROM undelivered WHERE symbol = ?", symbol)
+        self._execute(
+            "INSERT INTO undelivered VALUES ('shop', ?, ?, ?)",
+            *(symbol, since, through // INTERVAL_MS * INTERVAL_MS),
+        )
+
+    def _lose_late(self, symbol: str) -> None:
+        at = self._time(30)
+        self._execute("DELETE FROM past_gaps WHERE symbol = ?", symbol)
+        self._execute(
+            "INSERT INTO past_gaps VALUES (?, 1, 1, ?, ?, 'reconnect', 0, NULL, 'late', 0)",
+            *(symbol, at, at),
+        )
+
+    def _time(self, intervals: int) -> int:
+        return OPEN_TIME_MS + self._random.randrange(intervals * INTERVAL_MS)
+
+    def _execute(self, statement: str, *values: object) -> None:
+        with closing(connect(self._journal.path, is_read_only=False)) as connection, connection:
+            connection.execute(statement, values)
+
+
+def take(stored: dict[str, list[tuple[int, int]]], spans: list[CoveredSpan]) -> None:
+    """Do with *spans* what a store is to do."""
+    for symbol in {span.symbol for span in spans}:
+        told = [(span.since_ms, span.until_ms) for span in spans if span.symbol == symbol]
+        cut = [(since, min(until, told[0][0])) for since, until in stored.get(symbol, [])]
+        stored[symbol] = [span for span in [*cut, *told] if span[0] < span[1]]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_whatever_changes_a_store_that_is_told_only_changes_knows_all(
+    journal: Journal, shop: Shop, path: Path, seed: int
+) -> None:
+    world = RandomJournal(journal, seed)
+    stored: dict[str, list[tuple[int, int]]] = {}
+
+    def fail(_: object) -> None:
+        raise OSError("no")
+
+    for step in range(80):
+        world.change()
+        shop.now += 10 * MINUTE
+        if step % 7 == 6:
+            shop.behave["coverage"] = fail
+            shop.told()
+            shop.behave.clear()
+            continue
+        take(stored, shop.told())
+        with Cursor(path, "shop").coverage_of_delivered() as found:
+            assert found is not None
+            now = {each.symbol: list(each.spans) for each in found if each.spans}
+        assert {symbol: spans for symbol, spans in stored.items() if spans} == now
