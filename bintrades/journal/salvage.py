@@ -28,7 +28,7 @@ from bintrades.journal.damage import READ_ERRORS, is_of_the_file
 from bintrades.journal.migrations import count_rows, create_uncounted
 from bintrades.journal.rows import BAR_COLUMNS
 from bintrades.journal.salvage_tables import LATER, SMALL, copy_tables, has_epochs, tables_there
-from bintrades.journal.schema import BLOCK_MS, FIRST_PROOFS
+from bintrades.journal.schema import BLOCK_MS, FIRST_PROOFS, UNPROVEN, UNPROVING_VERSIONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -173,6 +173,8 @@ class Salvage:
         count_rows(connection)
         unreadable |= copy_tables(connection, damaged, LATER.keys() & self._tables, self._symbols)
         connection.execute(FIRST_PROOFS)  # of symbols of which none could be read
+        if _version_of(connection) in UNPROVING_VERSIONS:
+            connection.execute(UNPROVEN)
         connection.execute("INSERT OR IGNORE INTO main.lost_bars SELECT * FROM temp.lost")
         meta.put_salvaged(connection, _REASON, unreadable.get("gaps"))
         for table, reason in unreadable.items():
@@ -315,6 +317,16 @@ class Salvage:
                     "unreadable_bars": self.lost_bars,
                 },
             )
+
+
+def _version_of(connection: sqlite3.Connection) -> int:
+    """Return the version of the damaged file; 0: it cannot be read."""
+    try:
+        return int(connection.execute("PRAGMA damaged.user_version").fetchone()[0])
+    except READ_ERRORS as error:
+        if not is_of_the_file(error):
+            raise
+        return 0
 
 
 class _Stopped(Exception):  # noqa: N818 - no error

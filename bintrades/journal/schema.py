@@ -349,11 +349,22 @@ INSERT OR IGNORE INTO proofs
 """
 """Of symbols without one: proven by their last trade, collected since their first bar or gap."""
 
+UNPROVEN = """
+UPDATE bars SET is_complete = 0
+    WHERE is_closed AND is_complete
+        AND open_time + (SELECT CAST(value AS INTEGER) FROM facts WHERE name = 'interval_ms')
+            > (SELECT last_time FROM checkpoints WHERE checkpoints.symbol = bars.symbol);
+"""
+"""Of versions before 5, whose newest bars were held to be complete before that was proven."""
+
+UNPROVING_VERSIONS = range(1, 5)
+
 _VERSION_5 = f"""
 {_PROOFS}
 {_UNDELIVERED}
 {_AUDIT}
 {FIRST_PROOFS}
+{UNPROVEN}
 UPDATE gaps SET is_abandoned = 1 WHERE first_id < 0;
 INSERT INTO undelivered SELECT store, symbol, 0, through FROM cursors JOIN pruned;
 """  # noqa: S608 - constants

@@ -583,3 +583,33 @@ def test_what_an_earlier_version_has_stored_is_proven_by_its_last_trade_and_cove
         checkpoint.proven_ms,
     )
     assert bool(list(path.parent.glob(f"{path.name}.damaged-*"))) == is_damaged
+
+
+@pytest.mark.parametrize("is_damaged", [False, True])
+@pytest.mark.parametrize("version", [1, 2, 3, 4])
+def test_the_newest_bar_of_an_earlier_version_is_complete_again_once_it_is_proven(
+    path: Path, version: int, is_damaged: bool
+) -> None:
+    script = (OF_OLD / f"version_{version}.sql").read_text(encoding="utf-8")
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(script)
+        connection.execute("UPDATE bars SET is_complete = 1")
+        connection.execute("DELETE FROM gaps WHERE symbol = 'ETHUSDT'")
+        connection.commit()
+    if is_damaged:  # so that it is salvaged as it was
+        spoil_pages(path, pages_of(path, "past_gaps"))
+
+    with journal_at(path) as journal:
+        checkpoint = journal.checkpoints["ETHUSDT"]
+        *older, newest = stored(path, "ETHUSDT")
+        assert checkpoint.ledger.last_time == newest.last_trade_time_ms < newest.end_time_ms
+        before = (newest.is_closed, newest.is_complete, newest.version)
+        assert JournalReader(path).counts()["incomplete"] == 1
+        proven = replace(checkpoint, proven_ms=newest.end_time_ms)
+        journal.write(WriteBatch(checkpoints={"ETHUSDT": proven}), NOW + 1)
+        *_, again = stored(path, "ETHUSDT")
+
+    assert before == (True, False, newest.version)
+    assert all(bar.is_complete for bar in older)
+    assert (again.is_complete, again.version) == (True, newest.version + 1)
+    assert again.trade_count == newest.trade_count
