@@ -188,6 +188,20 @@ def spoil_pages(journal: Path, pages: Collection[int]) -> None:
             file.write(b"\xa5" * PAGE)
 
 
+def empty_sectors(journal: Path, table: str, sectors: Iterable[int] | None = None) -> None:
+    """Put zeros into *sectors*, all but the first or these, of each page of a table's leaves.
+
+    So a disk does that has lost them. SQLite then finds rows of nothing, and no error.
+    """
+    pages = pages_of(journal, table)
+    empty_log(journal)
+    chosen = range(1, PAGE // SECTOR) if sectors is None else sectors
+    with journal.open("r+b") as file:
+        for page in pages[1:] or pages:
+            for sector in chosen:
+                _overwrite(file, (page - 1) * PAGE + sector * SECTOR, bytes(SECTOR))
+
+
 def spoil_unnoticed(journal: Path, kind: str, seed: int) -> None:
     """Damage the bars of a journal that nobody uses in ways of which SQLite notices only some."""
     empty_log(journal)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from bintrades.journal.damage import UnreadableRow, reading_rows
+from bintrades.journal.damage import UnreadableRow, checked_symbol, reading_rows
 from bintrades.journal.meta import log_mended
 from bintrades.journal.rows import (
     checkpoint_from_row,
@@ -106,11 +106,14 @@ def read_checkpoints(
     gaps: Mapping[str, Sequence[Gap]],
     absent: Mapping[str, tuple[Gap, ...]],
 ) -> tuple[dict[str, Checkpoint], dict[str, str]]:
-    """Return the checkpoint of each symbol, and which symbols have an unreadable one, and why."""
+    """Return the checkpoint of each symbol, and which symbols have an unreadable one, and why.
+
+    Raises UnreadableRow where nobody can tell of which symbol one is.
+    """
     checkpoints = {}
     corrupt = {}
     for symbol, *row in connection.execute(_SELECT).fetchall():
-        known = tuple(gaps.get(symbol, ()))
+        known = tuple(gaps.get(checked_symbol(symbol), ()))
         try:
             checkpoints[symbol] = checkpoint_from_row(symbol, row, known, absent.get(symbol, ()))
         except UnreadableRow as error:
@@ -121,8 +124,9 @@ def read_checkpoints(
 def delete_corrupt_proofs(connection: sqlite3.Connection) -> None:
     """Delete proofs that cannot be: the last trade of their symbol is one, until the next."""
     corrupt = connection.execute(
-        "DELETE FROM proofs WHERE typeof(proven) NOT IN ('integer', 'null')"
-        " OR typeof(last_time) <> 'integer' OR typeof(covered_since) NOT IN ('integer', 'null')"
+        "DELETE FROM proofs WHERE typeof(symbol) <> 'text' OR typeof(last_time) <> 'integer'"
+        " OR typeof(proven) NOT IN ('integer', 'null')"
+        " OR typeof(covered_since) NOT IN ('integer', 'null')"
         " RETURNING symbol, proven, covered_since"
     ).fetchall()
     for symbol, *values in corrupt:

@@ -54,6 +54,16 @@ def reading_rows() -> Iterator[None]:
         raise UnreadableRow(f"a row cannot be read: {error!r}") from error
 
 
+def checked_symbol(value: object) -> str:
+    """Return the symbol that a row is of; raise UnreadableRow if it can be of none.
+
+    So it is where a sector of its page is empty: whose row it was, nothing else shows.
+    """
+    if not isinstance(value, str):
+        raise UnreadableRow(f"a row of no symbol: {value!r}")
+    return value
+
+
 def is_damaged(error: BaseException | None) -> bool:
     """Whether *error* says that the file itself is corrupt, so that a retry is no use."""
     if isinstance(error, UnreadableRow) or NOT_UTF8 in str(error):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from bintrades.core.gap_changes import no_longer_missing
-from bintrades.journal.damage import UnreadableRow, reading_rows
+from bintrades.journal.damage import UnreadableRow, checked_symbol, reading_rows
 from bintrades.journal.rows import GAP_COLUMNS, gap_from_row, gap_row
 from bintrades.model import GapOutcome, GapState
 
@@ -57,12 +57,16 @@ _DELETE_PAST_GAPS = (
 def read_gaps(
     connection: sqlite3.Connection,
 ) -> tuple[dict[str, list[Gap]], dict[str, str]]:
-    """Return the gaps of each symbol, and which symbols have unreadable ones, and why."""
+    """Return the gaps of each symbol, and which symbols have unreadable ones, and why.
+
+    Raises UnreadableRow where nobody can tell of which symbol one is.
+    """
     gaps: dict[str, list[Gap]] = {}
     corrupt: dict[str, str] = {}
     for symbol, *row in connection.execute(
         f"SELECT symbol, {GAP_COLUMNS} FROM gaps ORDER BY symbol, first_id"  # noqa: S608
     ):
+        checked_symbol(symbol)
         try:
             gaps.setdefault(symbol, []).append(gap_from_row(tuple(row)))
         except UnreadableRow as error:
@@ -78,6 +82,7 @@ def read_absent(connection: sqlite3.Connection) -> dict[str, tuple[Gap, ...]]:
         " ORDER BY symbol, first_id"
     ):
         try:
+            checked_symbol(symbol)
             with reading_rows():
                 sum((absent_at, looks))
             gap = replace(gap_from_row(tuple(row)), absent_at=absent_at, looks=looks)

@@ -25,6 +25,7 @@ from tests.journals import (
     PAGE,
     by_key,
     empty_log,
+    empty_sectors,
     finished,
     journal_at,
     ledgers_of,
@@ -188,6 +189,37 @@ def test_a_checkpoint_of_ids_that_have_begun_anew_is_not_taken_for_an_older_one(
     with journal_at(path) as journal:
         assert ledgers_of(journal)["BTCUSDT"] == state
     assert caplog.text == ""
+
+
+@pytest.mark.parametrize("table", ["checkpoints", "gaps", "absent", "proofs"])
+def test_rows_of_which_nobody_can_tell_the_symbol_take_nothing_with_them_unnoticed(
+    path: Path, table: str
+) -> None:
+    bars = made(path)
+    with journal_at(path) as journal:
+        for symbol, checkpoint in journal.checkpoints.items():
+            until = bars[symbol][9].end_time_ms
+            gap = Gap(1, 9, OPEN_TIME_MS, until, GapCause.SKIPPED, absent_at=NOW)
+            state = replace(checkpoint.ledger, absent=(gap,))
+            changed = replace(checkpoint, ledger=state)
+            journal.write(WriteBatch(checkpoints={symbol: changed}), NOW)
+    spare_file(path).unlink()
+    empty_sectors(path, table)
+
+    with journal_at(path) as journal:
+        journal.flush_removed_symbols(SYMBOLS, NOW)
+        checkpoints = journal.checkpoints
+    with journal_at(path) as journal:
+        assert journal.checkpoints == checkpoints, "what was found is on record"
+
+    assert checkpoints.keys() == set(SYMBOLS)
+    assert all(each.proven_ms is not None for each in checkpoints.values())
+    if table in ("gaps", "absent"):
+        assert all(each.ledger.next_id == 3 * COUNT + 1 for each in checkpoints.values())
+    if table == "gaps":
+        assert all(each.ledger.gaps for each in checkpoints.values())
+    if table != "gaps":
+        assert unexplained(path, bars) == []
 
 
 def test_newest_bars_that_are_gone_without_any_error_are_missing_again_at_the_start(
