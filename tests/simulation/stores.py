@@ -60,6 +60,10 @@ class FaultyStore:
             raise OSError("no route to the database")
         self._is_open = True
 
+    def identity(self) -> str | None:
+        """Return None: it does not tell itself from another one."""
+        return None
+
     def without_secrets(self, text: str, _options: Mapping[str, str]) -> str:
         """Return *text*: there are none."""
         return text
@@ -154,6 +158,14 @@ class OtherClient:
 
     def open(self, _options: Mapping[str, str]) -> None:
         """Open."""
+
+    def identity(self) -> str | None:
+        """Return None, as the other."""
+        return None
+
+    def without_secrets(self, text: str, _options: Mapping[str, str]) -> str:
+        """Return *text*: it has none."""
+        return text
 
     def close(self) -> None:
         """Close."""
