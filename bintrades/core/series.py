@@ -404,8 +404,11 @@ class Series:
         return self._heard_at
 
     def mark_newest(self) -> None:
-        """Remember which trade is the newest; call it every few seconds. Two are remembered."""
-        self._marks = (*self._marks[-1:], *self._newest)
+        """Remember which trade is the newest; call it every few seconds.
+
+        Six are remembered, so that there is always one a little older than a word may lag.
+        """
+        self._marks = (*self._marks[-5:], *self._newest)
 
     def settle_proof(self) -> None:
         """Take over what the trades so far prove; call it while the market's clock is confirmed."""

@@ -50,7 +50,7 @@ _MAX_WAITING_AUDITED = 10_000
 """What an audit has found, while the journal takes nothing: what is left out is found again."""
 
 _LOOK_FOR_UNPROVEN_EVERY_MS = 1_000
-_MARK_NEWEST_EVERY_MS = 10_000
+_MARK_NEWEST_EVERY_MS = 3_000
 _SHOWN_BYTES = 200
 _SHOWN_SYMBOLS = 5
 
