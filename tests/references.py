@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -19,9 +20,7 @@ if TYPE_CHECKING:
 
     from bintrades.model import Kline, TradeRange
 
-PAGE = 1_000
 KLINES_WEIGHT = 2
-TRADES_WEIGHT = 25
 
 
 class _TradeFrame(msgspec.Struct):
@@ -56,59 +55,71 @@ def recorded_trades(paths: Iterable[Path]) -> list[Trade]:
     ]
 
 
+@dataclass
 class TradesReference:
-    """A Reference whose exchange has *trades*, all of them before *now_ms*."""
+    """Answers as an exchange that has exactly *trades*, but for what a test has it do wrong."""
 
-    def __init__(
-        self,
-        trades: Iterable[Trade],
-        now_ms: int,
-        kline_intervals_ms: tuple[int, ...] = (MINUTE_MS, SECOND_MS),
-    ) -> None:
-        self.kline_intervals_ms = kline_intervals_ms
-        self.klines_weight = KLINES_WEIGHT
-        self.trades_weight = TRADES_WEIGHT
-        self.now_ms = now_ms
-        self.asked: list[tuple[str, int, int, int]] = []
-        """Each request for klines: symbol, length, since, until."""
+    trades: Iterable[Trade]
+    now_ms: int = 2**62
+    """All klines before then can be had."""
 
-        self.errors: deque[str | None] = deque()
-        """What the next requests are refused with; None: that one is answered."""
+    kline_intervals_ms: tuple[int, ...] = (MINUTE_MS, SECOND_MS)
+    klines_weight: int = KLINES_WEIGHT
+    trades_weight: int = 25
+    page: int = 1_000
+    pages_of_trades: int = 1
+    """Requests that it takes to have the trades of any span."""
 
-        self.revise: Callable[[int, Kline], Kline | None] = lambda _count, kline: kline
-        """What becomes of each kline, None: it is left out; *count* is that of the request."""
+    error: str | None = None
+    """What every request is refused with."""
 
-        self._trades: dict[str, list[Trade]] = {}
+    errors: deque[str | None] = field(default_factory=deque)
+    """What the next requests are refused with; None: that one is answered."""
+
+    on_request: Callable[[], None] = lambda: None
+    revise: Callable[[Kline], Kline | None] = lambda kline: kline
+    """What it says instead of a kline; None: it leaves it out."""
+
+    asked: list[tuple[str, int, int, int]] = field(default_factory=list)
+    """Symbol, length, since and until of each request for klines; length 0 for trades."""
+
+    def __post_init__(self) -> None:
+        """Tell the trades of one symbol from those of another."""
+        self.replace_trades(self.trades)
+
+    def replace_trades(self, trades: Iterable[Trade]) -> None:
+        """Have the exchange have these from now on, and no others."""
+        self._of_symbol: dict[str, list[Trade]] = {}
         for trade in trades:
-            self._trades.setdefault(trade.symbol, []).append(trade)
+            self._of_symbol.setdefault(trade.symbol, []).append(trade)
 
     def klines(
         self, symbol: str, interval_ms: int, since_ms: int, until_ms: int
     ) -> Sequence[Kline]:
         """Return the first klines of that time that there are by now, up to a page of them."""
         self.asked.append((symbol, interval_ms, since_ms, until_ms))
-        self._refuse()
+        self._answer_or_fail()
         since_ms += -since_ms % interval_ms
-        until_ms = min(until_ms, self.now_ms, since_ms + PAGE * interval_ms)
-        trades = [each for each in self._trades.get(symbol, []) if since_ms <= each.time]
-        klines = klines_of(trades, interval_ms, since_ms, until_ms)
-        count = len(self.asked)
-        revised = (self.revise(count, kline) for kline in klines)
-        return [kline for kline in revised if kline is not None]
+        until_ms = min(until_ms, self.now_ms, since_ms + self.page * interval_ms)
+        trades = [each for each in self._of_symbol.get(symbol, []) if since_ms <= each.time]
+        said = map(self.revise, klines_of(trades, interval_ms, since_ms, until_ms))
+        return [kline for kline in said if kline is not None]
 
     def trades_between(
         self, symbol: str, since_ms: int, until_ms: int, may_ask: Callable[[int], bool]
     ) -> Sequence[TradeRange] | None:
         """Return the trades of that time, lowest id first."""
-        if not may_ask(self.trades_weight):
+        if not all(may_ask(self.trades_weight) for _ in range(self.pages_of_trades)):
             return None
-        self._refuse()
+        self.asked.append((symbol, 0, since_ms, until_ms))
+        self._answer_or_fail()
         return ranges_of(
-            each for each in self._trades.get(symbol, []) if since_ms <= each.time < until_ms
+            each for each in self._of_symbol.get(symbol, []) if since_ms <= each.time < until_ms
         )
 
-    def _refuse(self) -> None:
-        error = self.errors.popleft() if self.errors else None
+    def _answer_or_fail(self) -> None:
+        self.on_request()
+        error = self.error or (self.errors.popleft() if self.errors else None)
         if error is not None:
             raise ExchangeError(error)
 

@@ -33,8 +33,12 @@ def records_of(
 
 
 def record_of(stored: Bar | None, rebuilt: Bar, found_at_ms: int) -> RecordedDifference:
-    """Return what differs between a bar and the one of the exchange's trades."""
-    ours, theirs = figures([stored] if stored else []), figures([rebuilt])
+    """Return what differs between a bar and the one of the exchange's trades.
+
+    Where it has none the rebuilt bar is the stored one, as not complete.
+    """
+    ours = figures([stored] if stored else [])
+    theirs = figures([rebuilt] if rebuilt.is_complete else [])
     fields: dict[str, tuple[Figure, Figure]] = {
         name: (mine, other)
         for name, mine, other in zip(Figures._fields, ours, theirs, strict=True)

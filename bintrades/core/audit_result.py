@@ -12,7 +12,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class BarRebuilt:
-    """A bar made again of the exchange's own trades, in the epoch after that of the stored one."""
+    """A bar made again of the exchange's own trades, in the epoch after that of the stored one.
+
+    One that is not complete is surplus: the exchange has no trades there.
+    """
 
     bar: Bar
 

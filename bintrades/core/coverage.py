@@ -26,6 +26,8 @@ class HoleCause(NamedTuple):
 
 
 NOT_CLOSED = HoleCause("open", "bar not closed yet")
+SURPLUS = HoleCause("surplus", "bar where the exchange has no trades")
+"""No trade is missing, but there is a bar that should not be."""
 
 
 class Missing(NamedTuple):

@@ -11,9 +11,60 @@ from bintrades.core.bucket import Bucket
 from bintrades.model import EXACT, Trade
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from bintrades.model import Bar, TradeRange
+
+
+def rebuilt_bars(
+    stored: Iterable[Bar],
+    trades: Iterable[TradeRange],
+    open_times: Iterable[int],
+    *,
+    symbol: str,
+    market: str,
+    interval_ms: int,
+    others: Iterable[Bar] = (),
+) -> list[Bar]:
+    """Return the bars that are to take the place of the *stored* ones of some intervals.
+
+    *trades* are all that the exchange has of the intervals that open at *open_times*, lowest id
+    first; those of other intervals are passed over. Each bar is in the epoch after that of the
+    stored one, and of the same bar among *others*, which another place has of it.
+
+    A bar that is of those trades and complete stays, so it is not returned. Where there are no
+    trades at all, a stored bar is surplus. Nobody can take it back: it is returned as it is, but
+    not complete, unless it says so already.
+    """
+    known = {bar.open_time_ms: bar for bar in stored}
+    epochs = {bar.open_time_ms: bar.epoch for bar in known.values()}
+    for bar in others:
+        epochs[bar.open_time_ms] = max(bar.epoch, epochs.get(bar.open_time_ms, 0))
+    of_bar: dict[int, list[TradeRange]] = {}
+    for each in trades:
+        of_bar.setdefault(each.time // interval_ms * interval_ms, []).append(each)
+    bars = []
+    for opens in open_times:
+        old = known.get(opens)
+        new = rebuilt_bar(
+            of_bar.get(opens, []),
+            epochs.get(opens),
+            symbol=symbol,
+            market=market,
+            open_time_ms=opens,
+            interval_ms=interval_ms,
+        )
+        if new is None:
+            if old is not None and old.is_complete:
+                bars.append(_surplus(old, epochs[opens]))
+        elif old is None or not (old.is_complete and is_same(old, new)):
+            bars.append(new)
+    return bars
+
+
+def _surplus(bar: Bar, epoch: int) -> Bar:
+    """Return the next version of a bar where the exchange has no trades."""
+    return replace(bar, is_closed=True, is_complete=False, epoch=epoch + 1)
 
 
 def rebuilt_bar(

@@ -17,7 +17,7 @@ from bintrades.core.spans import has
 from bintrades.model import EXACT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from bintrades.core.spans import Span
     from bintrades.model import Bar, Kline
@@ -38,6 +38,9 @@ class Outcome(StrEnum):
 
     SUSPECT = "suspect"
     """Equal as a whole, but a bar in it contradicts itself: a trade may be in the wrong one."""
+
+    SURPLUS = "surplus"
+    """Equal, but for a bar that is known to be where the exchange has no trades."""
 
     INCOMPLETE = "incomplete"
     """Not compared: it is not proven that all trades are in the bars."""
@@ -97,13 +100,16 @@ def compare(
     interval_ms: int,
     kline_ms: int,
     covered: Sequence[Span],
+    surplus: Collection[int] = (),
 ) -> Iterator[Comparison]:
     """Yield the outcome of each unit from *since_ms* to *until_ms*, which are multiples of it.
 
     *bars* and *klines* are all that there are of that time, oldest first, of *interval_ms* and of
     *kline_ms*. In *covered*, disjoint spans from the oldest to the newest, an interval without a
     bar had no trades; anywhere else that is not known. A bar that is closed and complete is proven
-    to be whole wherever it is. A kline that is left out may have had trades.
+    to be whole wherever it is. A kline that is left out may have had trades. One that opens at a
+    time in *surplus* and says that it is not complete counts for nothing: the exchange had no
+    trades there when it was asked for them.
 
     Raises ValueError where the two ends are no multiples of the unit.
     """
@@ -119,7 +125,13 @@ def compare(
     lengths = (unit, interval_ms, kline_ms)
     for start in range(since_ms, until_ms, unit):
         yield _compare_unit(
-            symbol, start, lengths, bars_of.get(start, ()), klines_of.get(start, ()), covered
+            symbol,
+            start,
+            lengths,
+            bars_of.get(start, ()),
+            klines_of.get(start, ()),
+            covered,
+            surplus,
         )
 
 
@@ -130,10 +142,14 @@ def _compare_unit(
     bars: Sequence[Bar],
     klines: Sequence[Kline],
     covered: Sequence[Span],
+    surplus: Collection[int],
 ) -> Comparison:
     unit, interval_ms, kline_ms = lengths
     if not klines:
         return Comparison(start, unit, Outcome.NO_KLINE)
+    counted = [bar for bar in bars if bar.is_complete or bar.open_time_ms not in surplus]
+    has_surplus = len(counted) < len(bars)
+    bars = counted
     fields = _differing(bars, klines)
     is_many = unit > interval_ms
     if not all(bar.is_closed and bar.is_complete for bar in bars):
@@ -148,7 +164,7 @@ def _compare_unit(
         return Comparison(start, unit, Outcome.DIFFERENT, difference, is_many)
     if is_many and any(map(contradicts_itself, bars)):
         return Comparison(start, unit, Outcome.SUSPECT, may_hide_more=True)
-    return Comparison(start, unit, Outcome.EQUAL)
+    return Comparison(start, unit, Outcome.SURPLUS if has_surplus else Outcome.EQUAL)
 
 
 def contradicts_itself(bar: Bar) -> bool:

@@ -58,7 +58,9 @@ class WriteBatch:
     """Requests so far, for those made about a gap since: by its symbol and last id."""
 
     rebuilt: dict[Key, Bar] = field(default_factory=dict)
-    """Bars made again of the exchange's own trades, to take the place of the stored ones."""
+    """Bars made again of the exchange's own trades, to take the place of the stored ones.
+
+    One that is not complete is surplus: the exchange has no trades there."""
 
     audited: list[BarsAudited] = field(default_factory=list)
     ban: Ban | None = None  # for how long the exchange wants no requests, if that has changed

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterator, Mapping, Sequence
 
-    from bintrades.core.spans import Span
     from bintrades.core.write_batch import Checkpoint
     from bintrades.model import Bar, Gap
 
@@ -34,7 +33,6 @@ _SELECT = (
     f"SELECT symbol, next_id, c.last_time, open_bars, closed_through, {_PROVEN}, covered_since"  # noqa: S608 - constants
     f" FROM {_WITH_PROOFS}"
 )
-_SELECT_PROOF = f"SELECT covered_since, {_PROVEN} FROM {_WITH_PROOFS} WHERE symbol = ?"  # noqa: S608 - constants
 _NEWEST_PROOF = f"SELECT max({_PROVEN}) FROM {_WITH_PROOFS}"  # noqa: S608 - constants
 _SELECT_COLLECTED = (
     f"SELECT symbol, covered_since, {_PROVEN} AS known, open_bars FROM {_WITH_PROOFS}"  # noqa: S608
@@ -150,15 +148,6 @@ def collected_rows(connection: sqlite3.Connection, symbol: str | None = None) ->
     if symbol is None:
         return connection.execute(f"{_SELECT_COLLECTED} ORDER BY symbol")
     return connection.execute(f"{_SELECT_COLLECTED} AND symbol = ?", (symbol,))
-
-
-def read_proof(connection: sqlite3.Connection, symbol: str) -> Span | None:
-    """Return since when trades are collected and up to when they are proven; None: of none."""
-    row = connection.execute(_SELECT_PROOF, (symbol,)).fetchone()
-    if row is None or None in row:
-        return None
-    with reading_rows():
-        return int(row[0]), int(row[1])
 
 
 def newest_proof(connection: sqlite3.Connection) -> int | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from bintrades.core.coverage import Collected, HoleCause, Missing, coverage_of
+from bintrades.core.coverage import SURPLUS, Collected, HoleCause, Missing, coverage_of
 from bintrades.journal.checkpoints import collected_rows
 from bintrades.journal.damage import reading_rows
 from bintrades.journal.meta import read_lost_through, read_scope
@@ -23,17 +23,20 @@ if TYPE_CHECKING:
     from bintrades.core.coverage import Coverage
     from bintrades.core.spans import Span
 
-_GAPS = (
+_HOLES = (
     f"SELECT since, until, CASE WHEN is_abandoned THEN '{GapState.ABANDONED}'"  # noqa: S608
     f" ELSE '{GapState.OPEN}' END, cause FROM gaps WHERE symbol = :symbol AND until >= :from"
     f" UNION ALL SELECT since, until, outcome, cause FROM past_gaps INDEXED BY past_gaps_late"
     f" WHERE symbol = :symbol AND until >= :from AND outcome = '{GapOutcome.LATE}'"
+    f" UNION ALL SELECT open_time, open_time, '{SURPLUS.state}', '{SURPLUS.cause}' FROM surplus"
+    " WHERE symbol = :symbol AND open_time > :from - :interval"
 )
-"""What is in no bar: gaps, and trades that came when their bar had left. That has an index."""
+"""What is in no bar: gaps, and trades that came when their bar had left, which has an index; and
+bars that should not be."""
 
 _DIGEST = (
     "SELECT count(*), sum(since), sum(until), sum(since % 1000003 * (until % 1000033))"  # noqa: S608
-    f" FROM ({_GAPS}) WHERE since < :before"
+    f" FROM ({_HOLES}) WHERE since < :before"
 )
 
 _LOST = HoleCause(GapState.ABANDONED, GapCause.LOST)
@@ -77,7 +80,8 @@ class OnRecord:
 
     def coverage(self, from_ms: int = 0) -> Coverage:
         """Return what is covered; holes before *from_ms* are not read."""
-        rows = self.connection.execute(_GAPS, {"symbol": self.symbol, "from": from_ms})
+        values = {"symbol": self.symbol, "from": from_ms, "interval": self.interval_ms}
+        rows = self.connection.execute(_HOLES, values)
         with reading_rows():
             missing = [
                 Missing(int(first), int(last), HoleCause(str(state), str(cause)))
@@ -93,7 +97,7 @@ class OnRecord:
 
         To read them would cost ten times as much.
         """
-        values = {"symbol": self.symbol, "from": 0, "before": before_ms}
+        values = {"symbol": self.symbol, "from": 0, "interval": 0, "before": before_ms}
         return tuple(self.connection.execute(_DIGEST, values).fetchone())
 
 

@@ -21,7 +21,6 @@ from bintrades.journal.checkpoints import (
     newest_proof,
     open_bars,
     read_closed_through,
-    read_proof,
     symbols_known,
     symbols_seen,
 )
@@ -40,6 +39,7 @@ from bintrades.journal.positions import last_refusal, resend_refused, waiting_an
 from bintrades.journal.pruning import pruned_through
 from bintrades.journal.rebuilt import has_rebuilt, put_rebuilt
 from bintrades.journal.rows import COLUMN, bar_from_row, bar_row
+from bintrades.journal.surplus import surplus_of
 from bintrades.model import DifferenceOutcome
 
 if TYPE_CHECKING:
@@ -265,19 +265,6 @@ class JournalReader:
         with self._reading() as connection:
             return audit.read_verified(connection, symbol, within)
 
-    def proof(self, symbol: str) -> Span | None:
-        """Return since when trades of *symbol* are collected and up to when they are proven.
-
-        From what may have been lost with an earlier file there is no proof. None: of nothing.
-        """
-        with self._reading() as connection:
-            proof = read_proof(connection, symbol)
-            lost_through = meta.read_lost_through(connection, {}).get(symbol)
-            interval_ms = meta.read_scope(connection).interval_ms
-        if proof is None or lost_through is None:
-            return proof
-        return max(proof[0], lost_through + interval_ms), proof[1]
-
     def coverage(self, symbol: str) -> SymbolCoverage | None:
         """Return what of *symbol* is covered; None: nothing of it is proven."""
         with self._at_one_commit() as connection:
@@ -311,6 +298,11 @@ class JournalReader:
         """Return what did not agree with the exchange, of all symbols or of one and *within*."""
         with self._reading() as connection:
             return list(audit.read_differences(connection, symbol, within))
+
+    def surplus(self, symbol: str, since_ms: int, until_ms: int) -> list[int]:
+        """Return when bars of *symbol* open, within that time, where the exchange has no trades."""
+        with self._reading() as connection:
+            return surplus_of(connection, symbol, since_ms, until_ms)
 
     def audit_counts(self) -> dict[str, int]:
         """Return for how many milliseconds bars are verified, and the differences by outcome."""

@@ -74,12 +74,13 @@ def delete_rebuilt(connection: sqlite3.Connection, keys: Iterable[Key]) -> None:
 
 
 def refusal(
-    bar: Bar, stored: Bar | None, checkpoint: Checkpoint | None, *, is_complete: bool
+    bar: Bar, stored: Bar | None, checkpoint: Checkpoint | None, *, is_proven: bool
 ) -> str | None:
     """Return why a rebuilt *bar* may not take the place of the *stored* one; None: it may.
 
-    It has every trade of its interval, so nothing may be added to it later. Therefore each of them
-    must be known to the ledger by now: then none is wanted any more, and none will come.
+    It has every trade of its interval, or it is where there are none, so nothing may be added to it
+    later. Therefore each of them must be known to the ledger by now, which is when *is_proven*:
+    then none is wanted any more, and none will come.
     """
     if checkpoint is None:
         return "nothing is known of the symbol's trade ids"
@@ -89,6 +90,6 @@ def refusal(
         return "the bar is still open"
     if stored is not None and bar.epoch <= stored.epoch:
         return "the bar was rebuilt meanwhile"
-    if not is_complete:
+    if not is_proven:
         return "trades of the interval are missing, or it is not proven that none is"
     return None

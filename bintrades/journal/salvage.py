@@ -29,6 +29,7 @@ from bintrades.journal.migrations import count_rows, create_uncounted
 from bintrades.journal.rows import BAR_COLUMNS
 from bintrades.journal.salvage_tables import LATER, SMALL, copy_tables, has_epochs, tables_there
 from bintrades.journal.schema import BLOCK_MS, FIRST_PROOFS, UNPROVEN, UNPROVING_VERSIONS
+from bintrades.journal.surplus import find_surplus
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -175,6 +176,8 @@ class Salvage:
         connection.execute(FIRST_PROOFS)  # of symbols of which none could be read
         if _version_of(connection) in UNPROVING_VERSIONS:
             connection.execute(UNPROVEN)
+        if "surplus" in unreadable or "surplus" not in self._tables:
+            find_surplus(connection)
         connection.execute("INSERT OR IGNORE INTO main.lost_bars SELECT * FROM temp.lost")
         meta.put_salvaged(connection, _REASON, unreadable.get("gaps"))
         for table, reason in unreadable.items():

@@ -37,6 +37,7 @@ LATER = {  # tables of later versions, copied once the new file has them
         "symbol, open_time, interval, ours, theirs, found_at, changed_at, outcome",
     ),
     "rebuilt": (2, "symbol, open_time, bar"),
+    "surplus": (2, "symbol, open_time"),
 }
 _TABLES = {**SMALL, **LATER}
 

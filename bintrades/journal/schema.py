@@ -19,6 +19,7 @@ proportion to what is stored, whoever writes:
 - `verified`: in which spans the bars were found to be what the exchange has, one row for as long as
   neighbours join, counted in milliseconds; `differences`: what did not agree, counted by outcome;
 - `rebuilt`: bars that another process made again, until the writer takes them over;
+- `surplus`: of which bars the exchange has no trades at all: they are never complete;
 - `blocks`: how many bars each symbol has in each hour. Rows of `bars` lie by time, since those of
   one moment are written together into few pages; an index by symbol would cost a page for each
   bar. The hours show where bars of a symbol are, and change as rarely as it has a first in one.
@@ -313,6 +314,11 @@ CREATE TABLE rebuilt (
     symbol TEXT NOT NULL,
     open_time INTEGER NOT NULL,
     bar TEXT NOT NULL,
+    PRIMARY KEY (symbol, open_time)
+) WITHOUT ROWID;
+CREATE TABLE surplus (
+    symbol TEXT NOT NULL,
+    open_time INTEGER NOT NULL,
     PRIMARY KEY (symbol, open_time)
 ) WITHOUT ROWID;
 

@@ -18,11 +18,13 @@ from bintrades.journal.meta import (
 )
 from bintrades.journal.positions import delete_corrupt_positions
 from bintrades.journal.pruning import delete_corrupt_marks, newest_mark, read_pruned
+from bintrades.journal.surplus import mend_surplus, read_surplus
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Collection
 
-    from bintrades.core.write_batch import Checkpoint
+    from bintrades.core.write_batch import Checkpoint, Key
     from bintrades.journal.meta import IdRange
     from bintrades.model import Bar, Gap
 
@@ -45,6 +47,9 @@ class JournalState:
     unproven: dict[str, set[int]] = field(default_factory=dict)
     """Open times of the stored bars of each symbol that end later than is proven, once they were
     looked for: its newest ones, since a trade of the next bar proves what comes before it."""
+
+    surplus: frozenset[Key] = frozenset()
+    """The bars where the exchange has no trades."""
 
     marked_at: int = 0  # when the age of bars was last marked, on the exchange's clock
     examined_through: int = 0  # sequence up to which bars were pruned, or had to stay
@@ -77,12 +82,16 @@ class JournalState:
         times.update(checkpoint.ledger.gaps)
         return times.touch(open_time_ms, interval_ms)
 
-    def is_complete(self, bar: Bar, checkpoints: dict[str, Checkpoint]) -> bool:
-        """Whether *bar* is proven to have all of its trades.
+    def is_complete(
+        self, bar: Bar, checkpoints: dict[str, Checkpoint], surplus: Collection[Key]
+    ) -> bool:
+        """Whether *bar* is proven to have all of its trades, and no others.
 
         By *checkpoints* its trades were collected from the first on, every one before its end is
-        known, and no gap touches it; and nothing of it may have been lost.
+        known, and no gap touches it; nothing of it may have been lost, and it is none of *surplus*.
         """
+        if (bar.symbol, bar.open_time_ms) in surplus:
+            return False
         if bar.open_time_ms <= self.lost_through.get(bar.symbol, -1):
             return False
         checkpoint = checkpoints.get(bar.symbol)
@@ -99,6 +108,7 @@ def read_state(connection: sqlite3.Connection) -> JournalState:
     delete_corrupt_marks(connection)
     delete_corrupt_proofs(connection)
     delete_corrupt_positions(connection, state.last_sequence)
+    mend_surplus(connection)
     if found := read_found_damaged(connection):
         raise UnreadableRow(found)
     if has_corrupt_counts(connection):
@@ -111,5 +121,6 @@ def read_state(connection: sqlite3.Connection) -> JournalState:
     state.lost_through = read_lost_through(connection, state.checkpoints)
     state.pruned_through = read_pruned(connection, state.checkpoints)
     state.reopened = read_reopened(connection, state.checkpoints)
+    state.surplus = read_surplus(connection)
     state.marked_at = newest_mark(connection)
     return state

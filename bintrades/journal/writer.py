@@ -31,6 +31,7 @@ from bintrades.journal.rebuilt import delete_rebuilt, read_rebuilt, refusal
 from bintrades.journal.recovery import RecoverableFile
 from bintrades.journal.rows import bar_row
 from bintrades.journal.spare import SpareKeeper
+from bintrades.journal.surplus import delete_surplus, put_surplus
 from bintrades.journal.wal import WalLimit
 from bintrades.model import Gap, GapCause, GapOutcome, id_ranges
 from bintrades.util.logs import LimitedLog
@@ -253,6 +254,8 @@ class Journal:
             offered = {key: bar for key, bar in left_here.items() if bar is not None}
             rebuilt = self._admitted(offered | batch.rebuilt, checkpoints)
             bars |= rebuilt
+            no_trades = {key for key, bar in rebuilt.items() if not bar.is_complete}
+            surplus = state.surplus - rebuilt.keys() | no_trades
 
             # Late trades join their stored bar, or are its first. Where that has left they are kept
             # on record: in a bar of their own they would be taken for all of it.
@@ -274,7 +277,7 @@ class Journal:
                 new = bars.get(key)
                 if new is not None and not _is_refused(new, stored):
                     continue  # says so itself
-                if stored.is_complete != state.is_complete(stored, checkpoints):
+                if stored.is_complete != state.is_complete(stored, checkpoints, surplus):
                     if new is not None:
                         self._log_refused(new, stored)
                     bars[key] = _continued(stored, checkpoints)
@@ -282,10 +285,10 @@ class Journal:
             # All of them get the next numbers of the sequence, by which stores find them. A number
             # is given once, even if this transaction fails.
             ordered = sorted(bars.values(), key=lambda bar: (bar.open_time_ms, bar.symbol))
-            rows = [
-                (*bar_row(bar, now_ms, is_complete=state.is_complete(bar, checkpoints)), number)
-                for number, bar in enumerate(ordered, state.last_sequence + 1)
-            ]
+            rows = []
+            for number, bar in enumerate(ordered, state.last_sequence + 1):
+                is_complete = state.is_complete(bar, checkpoints, surplus)
+                rows.append((*bar_row(bar, now_ms, is_complete=is_complete), number))
             state.last_sequence += len(rows)
             if connection.executemany(PUT_BAR, rows).rowcount < len(rows):
                 self._log_all_refused(ordered)
@@ -321,6 +324,9 @@ class Journal:
             for symbol, open_time in (*batch.amendments, *rebuilt):
                 look_again(connection, symbol, (open_time, open_time + interval_ms), interval_ms)
             delete_rebuilt(connection, left_here)
+            if surplus != state.surplus:
+                put_surplus(connection, surplus - state.surplus)
+                delete_surplus(connection, state.surplus - surplus)
 
             # Metadata, and now and then a mark by which the age of bars is known.
             meta.put_sequence(connection, state.last_sequence)
@@ -337,6 +343,7 @@ class Journal:
         self._note_unproven(batch, ordered, checkpoints)
         state.checkpoints = checkpoints
         state.reopened = reopened_ids
+        state.surplus = surplus
         if is_mark_due:
             state.marked_at = at
         return bool(rows)
@@ -360,7 +367,7 @@ class Journal:
                 bar,
                 self._file.get(key),
                 checkpoints.get(bar.symbol),
-                is_complete=state.is_complete(bar, checkpoints),
+                is_proven=state.is_complete(bar, checkpoints, surplus=()),
             )
             if reason is None:
                 admitted[key] = bar

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from bintrades.core.rebuild import is_same, rebuilt_bar
+from bintrades.core.rebuild import rebuilt_bars
 from bintrades.errors import ExchangeError
 from bintrades.pipeline.verification import Tally
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from bintrades.core.verification import Difference
-    from bintrades.model import Bar, TradeRange
+    from bintrades.model import Bar
     from bintrades.pipeline.verification import Verification
     from bintrades.pipeline.verification_sources import BarSource, ExchangeKlines
 
@@ -31,7 +31,8 @@ class RepairOutcome(StrEnum):
     """The bars are those of the exchange's trades, which its klines are not."""
 
     NO_TRADES = "the exchange has no trades there"
-    """A bar that should not be there cannot be taken out of stores."""
+    """A bar that should not be there cannot be taken out of stores: it is stored again, and says
+    that it is not complete. Other bars were made again."""
 
     REFUSED = "the journal did not take the bar"
     """Trades of it are missing, or it was not yet taken over."""
@@ -91,31 +92,16 @@ class BarRepair:
             trades = self._exchange.trades(symbol, since_ms, until_ms)
         except ExchangeError:
             return [], RepairOutcome.UNANSWERED
-        stored = {bar.open_time_ms: bar for bar in self._stored.bars(symbol, since_ms, until_ms)}
-        epochs: dict[int, int] = {}
-        for each in (*stored.values(), *self._journal.bars(symbol, since_ms, until_ms)):
-            epochs[each.open_time_ms] = max(each.epoch, epochs.get(each.open_time_ms, 0))
-        of_bar: dict[int, list[TradeRange]] = {opens: [] for opens in stored}
-        for trade in trades:
-            opens = trade.time // self._interval_ms * self._interval_ms
-            of_bar.setdefault(opens, []).append(trade)
-        bars = []
-        for opens, own in sorted(of_bar.items()):
-            known = stored.get(opens)
-            bar = rebuilt_bar(
-                own,
-                epochs.get(opens),
-                symbol=symbol,
-                market=self._market,
-                open_time_ms=opens,
-                interval_ms=self._interval_ms,
-            )
-            if bar is not None and not (known and is_same(known, bar)):
-                bars.append(bar)
-        if bars:
-            return bars, None
-        has_surplus = not all(of_bar.values())
-        return [], RepairOutcome.NO_TRADES if has_surplus else RepairOutcome.CONFIRMED
+        bars = rebuilt_bars(
+            self._stored.bars(symbol, since_ms, until_ms),
+            trades,
+            range(since_ms, until_ms, self._interval_ms),
+            symbol=symbol,
+            market=self._market,
+            interval_ms=self._interval_ms,
+            others=self._journal.bars(symbol, since_ms, until_ms),
+        )
+        return bars, None if bars else RepairOutcome.CONFIRMED
 
     def _outcome(
         self, difference: Difference, bars: Sequence[Bar], refused: set[tuple[str, int]]
@@ -133,6 +119,8 @@ class BarRepair:
         ]
         if any(_touch(difference, each) for each in again):
             return RepairOutcome.STAYS
+        if not all(bar.is_complete for bar in bars):
+            return RepairOutcome.NO_TRADES
         return RepairOutcome.REPAIRED if tally.checked_ms else RepairOutcome.REBUILT
 
 

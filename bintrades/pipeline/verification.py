@@ -16,7 +16,7 @@ from bintrades.model import Bar, Kline
 from bintrades.util.clocks import utc_ms
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from bintrades.core.spans import Span
     from bintrades.core.verification import Comparison, Difference
@@ -132,6 +132,7 @@ class Verification:
         """Return what differs in a page."""
         bars = self._bars.bars(symbol, start, end)
         covered = self._bars.covered(symbol, start, end)
+        surplus = self._bars.surplus(symbol, start, end)
         if not bars and not covered:
             tally.not_checked_ms[Outcome.INCOMPLETE] += end - start
             return []
@@ -142,7 +143,7 @@ class Verification:
             tally.last_error = str(error)
             return []
         doubtful: list[Comparison] = []
-        for each in self._compare(symbol, bars, klines, (start, end), kline_ms, covered):
+        for each in self._compare(symbol, bars, klines, (start, end), kline_ms, covered, surplus):
             if each.open_time_ms + each.interval_ms > settled_ms:
                 tally.not_checked_ms[TOO_RECENT] += each.interval_ms
             elif each.outcome is Outcome.DIFFERENT or each.may_hide_more:
@@ -172,9 +173,12 @@ class Verification:
         within: Span,
         kline_ms: int,
         covered: Sequence[Span],
+        surplus: Collection[int],
     ) -> list[Comparison]:
-        options = {"interval_ms": self._interval_ms, "kline_ms": kline_ms}
-        return list(compare(symbol, bars, klines, *within, **options, covered=covered))
+        lengths = {"interval_ms": self._interval_ms, "kline_ms": kline_ms}
+        return list(
+            compare(symbol, bars, klines, *within, **lengths, covered=covered, surplus=surplus)
+        )
 
     def _look_again(
         self, symbol: str, kline_ms: int, doubtful: Sequence[Comparison], tally: Tally
@@ -205,20 +209,21 @@ class Verification:
         klines = self._klines.klines(symbol, kline_ms, *within)
         fine = self._klines.klines(symbol, fine_ms, *within) if fine_ms < kline_ms else []
         bars = self._bars.bars(symbol, *within)
-        covered = self._bars.covered(symbol, *within)
+        known = (self._bars.covered(symbol, *within), self._bars.surplus(symbol, *within))
         found: list[Difference] = []
-        for each in self._compare(symbol, bars, klines, within, kline_ms, covered):
+        for each in self._compare(symbol, bars, klines, within, kline_ms, *known):
             span = (each.open_time_ms, each.open_time_ms + each.interval_ms)
             parts = _within(fine, span)
             outcome, differing = each.outcome, [each.difference] if each.difference else []
             if parts and _are_same(parts, _within(klines, span)):
                 own = _within(bars, span)
-                located = self._compare(symbol, own, parts, span, fine_ms, covered)
+                located = self._compare(symbol, own, parts, span, fine_ms, *known)
                 by_bar = [bar.difference for bar in located if bar.difference]
                 if by_bar:
                     outcome, differing = Outcome.DIFFERENT, by_bar
                 elif outcome is Outcome.SUSPECT:
-                    outcome = Outcome.EQUAL
+                    has_surplus = any(bar.outcome is Outcome.SURPLUS for bar in located)
+                    outcome = Outcome.SURPLUS if has_surplus else Outcome.EQUAL
             _count(tally, outcome, each.interval_ms)
             found += differing
         return found

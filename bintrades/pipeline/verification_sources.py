@@ -17,7 +17,7 @@ from bintrades.util.backoff import Backoff
 from bintrades.util.clocks import now_ms
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from bintrades.core.spans import Span
     from bintrades.exchange.port import RateBudget, Reference
@@ -45,6 +45,12 @@ class BarSource(Protocol):
 
     def covered(self, symbol: str, since_ms: int, until_ms: int) -> Sequence[Span]:
         """Return in which parts of that time an interval without a bar had no trades.
+
+        Raises BintradesError.
+        """
+
+    def surplus(self, symbol: str, since_ms: int, until_ms: int) -> Collection[int]:
+        """Return when bars of that time open where the exchange is known to have no trades.
 
         Raises BintradesError.
         """
@@ -87,6 +93,10 @@ class JournalBars:
         pruned = self._reader.pruned_through(symbol)
         kept_since_ms = 0 if pruned is None else pruned + self._interval_ms
         return clipped(self._coverage(symbol), max(since_ms, kept_since_ms), until_ms)
+
+    def surplus(self, symbol: str, since_ms: int, until_ms: int) -> Collection[int]:
+        """Return where the journal knows that the exchange has no trades. Raises JournalError."""
+        return self._reader.surplus(symbol, since_ms, until_ms)
 
 
 class StoreBars:
@@ -137,6 +147,10 @@ class StoreBars:
     def covered(self, symbol: str, since_ms: int, until_ms: int) -> Sequence[Span]:
         """Return what the journal has proven. Raises JournalError."""
         return clipped(self._coverage(symbol), since_ms, until_ms)
+
+    def surplus(self, symbol: str, since_ms: int, until_ms: int) -> Collection[int]:
+        """Return where the journal knows that the exchange has no trades. Raises JournalError."""
+        return self._reader.surplus(symbol, since_ms, until_ms)
 
 
 class ExchangeKlines:

@@ -19,7 +19,10 @@ from bintrades.core.write_batch import Checkpoint, WriteBatch
 from bintrades.exchange.registry import EXCHANGES
 from bintrades.journal.cursor import Cursor
 from bintrades.journal.reader import JournalReader
+from bintrades.model import utc
+from bintrades.pipeline.coverage_delivery import CoverageDelivery
 from bintrades.stores.loader import load_stores
+from bintrades.util.runtime import Runtime
 from tests.journals import by_key, journal_at
 from tests.kline_dumps import DAY_MS, write_dump, zipped
 from tests.klines import MINUTE_MS, SECOND_MS
@@ -294,7 +297,7 @@ def test_what_the_exchange_does_not_agree_on_with_itself_stays_different(
 ) -> None:
     write_journal(path, trades)
     assert exchange.reference is not None
-    exchange.reference.revise = lambda _count, kline: (
+    exchange.reference.revise = lambda kline: (
         replace(kline, trade_count=kline.trade_count + 1)
         if kline.open_time_ms in (WRONG, WRONG - WRONG % MINUTE_MS)
         else kline
@@ -307,20 +310,41 @@ def test_what_the_exchange_does_not_agree_on_with_itself_stays_different(
     assert bar.epoch == 0
 
 
-def test_where_the_exchange_has_no_trade_no_bar_can_be_taken_away(
+@pytest.fixture
+def without_bar(monkeypatch: pytest.MonkeyPatch, trades: list[Trade]) -> Exchange:
+    """Have the commands ask an exchange that has no trades of one bar."""
+    gone = within(trades)
+    exchange = Exchange(TradesReference([t for t in trades if t not in gone], LAST + DAY_MS))
+    use(monkeypatch, exchange)
+    return exchange
+
+
+def test_where_the_exchange_has_no_trade_no_bar_can_be_taken_away_but_it_says_so(
     config: Path,
     path: Path,
     trades: list[Trade],
-    monkeypatch: pytest.MonkeyPatch,
+    without_bar: Exchange,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    gone = within(trades)
-    use(monkeypatch, Exchange(TradesReference([t for t in trades if t not in gone], LAST + DAY_MS)))
     write_journal(path, trades)
 
     assert verify(config, BTC, *SPAN, "--repair") == 1
 
     assert "(the exchange has no trades there)" in capsys.readouterr().out
+    (bar,) = JournalReader(path).bars(BTC, WRONG, WRONG + 1, 1)
+    assert (bar.epoch, bar.is_closed, bar.is_complete) == (1, True, False)
+    assert main(["coverage", BTC, "--config", str(config)]) == 0
+    assert "surplus: bar where the exchange has no trades" in capsys.readouterr().out
+    for _ in range(2):
+        found = rows_of(verify(config, BTC, *SPAN, "--repair"), capsys)
+        assert found[:5] == ["10", "9", "0", "1", "0"]
+        assert found[5:] == ["1", "surplus"]
+
+    assert without_bar.reference is not None
+    without_bar.reference.replace_trades(trades)
+    assert verify(config, BTC, *SPAN, "--repair") == 0
+    (bar,) = JournalReader(path).bars(BTC, WRONG, WRONG + 1, 1)
+    assert (bar.epoch, bar.is_complete) == (2, True)
 
 
 def test_what_is_not_answered_is_not_checked_and_is_no_difference(
@@ -551,6 +575,50 @@ def test_a_wrong_bar_in_a_store_is_found_and_repaired_by_way_of_the_journal(
     assert rows_of(verify(mongodb_config, *arguments), capsys)[:4] == ["10", "10", "0", "0"]
     assert mongodb_database["bars"].find_one({"epoch": 3}) is not None
     assert exchange.is_closed
+
+
+@pytest.mark.parametrize("has_journal_it", [True, False])
+def test_a_store_is_told_that_a_bar_of_its_own_is_where_the_exchange_has_no_trades(
+    mongodb_config: Path,
+    path: Path,
+    trades: list[Trade],
+    without_bar: Exchange,
+    mongodb_uri: str,
+    mongodb_database: Database[Any],
+    capsys: pytest.CaptureFixture[str],
+    has_journal_it: bool,
+) -> None:
+    place = (path, mongodb_uri, mongodb_database.name)
+    arguments = (BTC, *SPAN, "--store", "mongodb", "--repair")
+    write_journal(path, trades)
+    deliver(*place)
+    if not has_journal_it:
+        remove(path, trades)
+    deliver_coverage(*place)
+    (span,) = mongodb_database["bars_coverage"].find({"symbol": BTC})
+    assert span["since"] < utc(WRONG) < span["until"]
+
+    assert verify(mongodb_config, *arguments) == 1
+    assert "(the exchange has no trades there)" in capsys.readouterr().out
+    deliver(*place)
+    deliver_coverage(*place)
+
+    document = mongodb_database["bars"].find_one({"symbol": BTC, "open_time": utc(WRONG)})
+    assert document is not None
+    told = (document["epoch"], document["is_closed"], document["is_complete"])
+    assert told == (1, True, False)
+    before, after = mongodb_database["bars_coverage"].find({"symbol": BTC}).sort("since")
+    assert (before["until"], after["since"]) == (utc(WRONG), utc(WRONG + INTERVAL))
+    assert rows_of(verify(mongodb_config, *arguments), capsys)[:5] == ["10", "9", "0", "1", "0"]
+    assert without_bar.is_closed
+
+
+def deliver_coverage(path: Path, uri: str, database: str) -> None:
+    """Tell MongoDB what is covered, once it has all bars."""
+    (store,) = load_stores(["mongodb"], Path("plugins"))
+    store.open({"uri": uri, "database": database})
+    CoverageDelivery(store, Cursor(path, "mongodb"), str, Runtime()).tell()
+    store.close()
 
 
 def rows_of(status: int, capsys: pytest.CaptureFixture[str]) -> list[str]:

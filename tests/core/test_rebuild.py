@@ -7,17 +7,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from bintrades.core.rebuild import rebuilt_bar
+from bintrades.core.rebuild import rebuilt_bar, rebuilt_bars
 from bintrades.model import TradeRange
 from tests.klines import ranges_of
 from tests.strategies import INTERVAL, START, bars_of, make_trade, trades_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from bintrades.model import Bar, Trade
+
+OPEN_TIMES = range(START, START + 6 * INTERVAL, INTERVAL)
 
 
 def rebuilt(trades: Sequence[TradeRange], stored_epoch: int | None = 0) -> Bar | None:
@@ -72,3 +75,75 @@ def test_without_trades_there_is_no_bar() -> None:
 def test_a_trade_of_another_interval_is_refused() -> None:
     with pytest.raises(ValueError, match="is of another bar"):
         rebuilt(ranges_of([make_trade(1, START + INTERVAL)]))
+
+
+def again(
+    stored: Iterable[Bar],
+    trades: Iterable[Trade],
+    open_times: Iterable[int] = OPEN_TIMES,
+    others: Iterable[Bar] = (),
+) -> list[Bar]:
+    """Return the bars that take the place of *stored* ones where the exchange has *trades*."""
+    return rebuilt_bars(
+        stored,
+        ranges_of(trades),
+        open_times,
+        symbol="BTCUSDT",
+        market="spot",
+        interval_ms=INTERVAL,
+        others=others,
+    )
+
+
+changes: dict[str, Callable[[Bar], Bar | None]] = {
+    "none": lambda bar: bar,
+    "gone": lambda _: None,
+    "wrong": lambda bar: replace(bar, trade_count=bar.trade_count + 1),
+    "not complete": lambda bar: replace(bar, is_complete=False),
+}
+
+
+@given(trades_of("BTCUSDT"), st.data())
+def test_what_is_made_again_are_the_bars_that_are_not_those_of_the_trades(
+    trades: list[Trade], data: st.DataObject
+) -> None:
+    right = {bar.open_time_ms: replace(bar, epoch=2) for bar in bars_of(trades).values()}
+    names = {time: data.draw(st.sampled_from(sorted(changes))) for time in right}
+    stored = [changes[names[time]](bar) for time, bar in right.items()]
+    wanted = data.draw(st.sets(st.sampled_from(OPEN_TIMES)).map(sorted))
+
+    found = again([bar for bar in stored if bar is not None], trades, wanted)
+
+    assert found == [
+        replace(right[time], epoch=1 if names[time] == "gone" else 3)
+        for time in wanted
+        if names.get(time, "none") != "none"
+    ]
+    assert again(found, trades, [bar.open_time_ms for bar in found]) == []
+
+
+@given(trades_of("BTCUSDT").filter(bool), st.booleans())
+def test_a_bar_where_the_exchange_has_no_trades_is_the_same_but_not_complete(
+    trades: list[Trade], is_closed: bool
+) -> None:
+    right = [bar for _, bar in sorted(bars_of(trades).items())]
+    times = [bar.open_time_ms for bar in right]
+    stored = [replace(bar, is_closed=is_closed, epoch=5) for bar in right]
+
+    found = again(stored, [], times)
+
+    assert found == [replace(bar, is_closed=True, is_complete=False, epoch=6) for bar in stored]
+    assert again(found, [], times) == [], "it says so"
+    after_all = again(found, trades, times)
+    assert after_all == [replace(bar, epoch=7) for bar in right], "should there be trades after all"
+
+
+def test_the_epoch_is_beyond_that_which_another_place_has() -> None:
+    trade = make_trade(1, START)
+    (right,) = bars_of([trade]).values()
+    wrong = replace(right, trade_count=5, epoch=2)
+
+    assert [bar.epoch for bar in again([wrong], [trade], others=[replace(right, epoch=7)])] == [8]
+    assert [bar.epoch for bar in again([wrong], [], others=[replace(right, epoch=1)])] == [3]
+    assert [bar.epoch for bar in again([], [trade], others=[replace(right, epoch=4)])] == [5]
+    assert again([], [], others=[right]) == [], "there is nothing that could be wrong"

@@ -31,9 +31,10 @@ def checked(
     trades: Sequence[Trade],
     kline_ms: int = MINUTE_MS,
     covered: Sequence[tuple[int, int]] = COVERED,
+    surplus: Sequence[int] = (),
 ) -> list[Comparison]:
     """Compare *bars* with the klines of *trades*."""
-    return against(bars, klines_of(trades, kline_ms, START, END), kline_ms, covered)
+    return against(bars, klines_of(trades, kline_ms, START, END), kline_ms, covered, surplus)
 
 
 def against(
@@ -41,6 +42,7 @@ def against(
     klines: Iterable[Kline],
     kline_ms: int = MINUTE_MS,
     covered: Sequence[tuple[int, int]] = COVERED,
+    surplus: Sequence[int] = (),
 ) -> list[Comparison]:
     """Compare *bars* with *klines*."""
     return list(
@@ -53,6 +55,7 @@ def against(
             interval_ms=INTERVAL,
             kline_ms=kline_ms,
             covered=covered,
+            surplus=surplus,
         )
     )
 
@@ -337,3 +340,30 @@ def test_a_span_that_is_no_whole_number_of_units_is_refused() -> None:
                 covered=COVERED,
             )
         )
+
+
+@given(traded, kline_lengths, st.data())
+def test_a_bar_where_the_exchange_is_known_to_have_no_trades_counts_for_nothing(
+    trades: list[Trade], kline_ms: int, data: st.DataObject
+) -> None:
+    bars = made_of(trades)
+    surplus = data.draw(st.sampled_from(bars))
+    marked = [replace(bar, is_complete=False) if bar == surplus else bar for bar in bars]
+    of_others = [each for each in trades if each.time // INTERVAL * INTERVAL != at(surplus)]
+    unit = unit_ms(INTERVAL, kline_ms)
+    its_unit = at(surplus) // unit * unit
+
+    found = checked(marked, of_others, kline_ms, surplus=[at(surplus)])
+    assert {each.open_time_ms for each in found if each.outcome is Outcome.SURPLUS} == {its_unit}
+    assert all(each.outcome is Outcome.EQUAL for each in found if each.open_time_ms != its_unit), (
+        "what is beside it is compared as ever"
+    )
+
+    found = checked(marked, trades, kline_ms, surplus=[at(surplus)])
+    assert differing(found) == [its_unit], "there are trades after all"
+    found = checked(bars, of_others, kline_ms, surplus=[at(surplus)])
+    assert differing(found) == [its_unit], "it says that it is complete"
+
+
+def at(bar: Bar) -> int:
+    return bar.open_time_ms

@@ -54,6 +54,7 @@ READ_WHOLE = re.compile(
     "SELECT symbol, first_id"  # all that is missing now: each row is an answer
     "|SELECT symbol, open_time, interval, ours"  # all that ever differed
     "|SELECT DISTINCT symbol FROM blocks|DELETE FROM gaps$"  # once, where a file was damaged
+    "|INSERT OR IGNORE INTO surplus SELECT"  # likewise
     r"|SELECT EXISTS \(SELECT 1 FROM rejected\)$"  # ends at the first row
 )
 """Statements that may go through a growing table, by how they begin."""
@@ -130,7 +131,12 @@ def audit(journal: Journal) -> None:
     audited = [BarsAudited(ALWAYS, (span,), (found,), through) for span in minutes]
     journal.write(WriteBatch(audited=audited), END_MS)
     rebuilt = replace(latest_bar(ALWAYS, ago=9), epoch=1)
-    JournalReader(journal.path).leave_rebuilt([rebuilt])
+    reader = JournalReader(journal.path)
+    surplus = replace(latest_bar("S002USDT", ago=8), is_complete=False, epoch=1)
+    journal.write(WriteBatch(rebuilt=by_key([surplus])), END_MS)
+    assert reader.surplus("S002USDT", 0, END_MS)
+    journal.write(WriteBatch(rebuilt=by_key([replace(surplus, is_complete=True, epoch=2)])), END_MS)
+    reader.leave_rebuilt([rebuilt])
     journal.write(WriteBatch(amendments=by_key([latest_bar(ALWAYS, ago=10)])), END_MS)
 
 
@@ -142,7 +148,7 @@ def ask_about_audit(path: Path) -> None:
     assert not [*reader.differences(ALWAYS, (0, 1)), *reader.verified(ALWAYS, (0, 1))]
     assert not reader.has_rebuilt()
     assert reader.pruned_through(ALWAYS) is None
-    reader.proof(ALWAYS)
+    assert not reader.surplus(ALWAYS, 0, END_MS)
     first, *others = reader.coverage_of_all()
     assert len(others) > SYMBOLS // 2
     found = reader.coverage(first.symbol)
@@ -236,6 +242,7 @@ READING: list[Callable[[Path], object]] = [
     ask_for_coverage_of_store,
     lambda path: read_status(path, STORES),
     lambda path: JournalReader(path).symbols(),
+    lambda path: JournalReader(path).symbols_known(),
 ]
 
 
@@ -269,6 +276,7 @@ def survive_damage(path: Path) -> None:
         spoil(path, "UPDATE bars SET value = '12x4' WHERE sequence = 1")
         journal.write(WriteBatch(amendments=by_key([late])), 0)
     spoil(path, "UPDATE checkpoints SET open_bars = '[}'")
+    spoil(path, "INSERT INTO surplus VALUES ('BTCUSDT', 'x')")
     with journal_at(path) as journal:
         spoil_pages(path, pages_of(path, "bars")[5:6])
         journal.prune([], 1)
@@ -400,6 +408,7 @@ def test_two_million_bars_cost_no_more_than_ten_thousand(tmp_path: Path) -> None
         "coverage",
         "status",
         "symbols",
+        "known symbols",
         "prune",
     ]
     grown = [

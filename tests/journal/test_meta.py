@@ -145,8 +145,8 @@ def read(path: Path) -> None:
     assert reader.bars("BTCUSDT", 0, NOW, 1)
     list(reader.past_gaps())
     list(reader.all_gaps())
-    proof = reader.proof("BTCUSDT")
-    assert proof is None or all(isinstance(time, int) for time in proof)
+    found = reader.coverage("BTCUSDT")
+    assert found is None or isinstance(found.proven_ms, int)
 
 
 @pytest.mark.parametrize("is_running", [False, True])

@@ -70,6 +70,18 @@ def write(journal: Journal, checkpoint: Checkpoint, *bars: Bar, at: int = NOW) -
     )
 
 
+def proof_of(path: Path) -> tuple[int, int] | None:
+    """Return since when whole intervals are collected, and up to when they are proven."""
+    found = JournalReader(path).coverage("BTCUSDT")
+    return None if found is None else (found.coverage.since_ms, found.proven_ms)
+
+
+def whole(time_ms: int | None) -> int:
+    """Return the beginning of the first interval that does not begin before then."""
+    assert time_ms is not None
+    return time_ms + -time_ms % INTERVAL_MS
+
+
 def completeness(path: Path) -> list[tuple[bool, int]]:
     """Return of each stored bar whether it is complete, and its version."""
     return [(bar.is_complete, bar.version) for bar in stored(path)]
@@ -417,8 +429,8 @@ def test_whatever_is_written_and_left_out_of_a_proof_it_is_read_as_it_was(
                     saved = Checkpoint(state, (), None, proven, OPEN_TIME_MS - since)
                     write(journal, saved)
 
-            span = None if proven is None else (OPEN_TIME_MS - since, proven)
-            assert JournalReader(path).proof("BTCUSDT") == span
+            span = None if proven is None else (whole(OPEN_TIME_MS - since), proven)
+            assert proof_of(path) == span
             with journal_at(path) as journal:
                 assert journal.checkpoints["BTCUSDT"] == saved
 
@@ -447,7 +459,7 @@ def test_up_to_when_a_busy_symbol_is_proven_is_said_by_its_newest_trade(
         newest = bars[count - 1].last_trade_time_ms
         write(journal, known(bars[:count], newest, covered_since_ms=OPEN_TIME_MS))
 
-        assert JournalReader(path).proof("BTCUSDT") == (OPEN_TIME_MS, newest)
+        assert proof_of(path) == (OPEN_TIME_MS, newest)
 
 
 def with_bars(path: Path, proven_ms: int, count: int = 2_000) -> list[Bar]:
@@ -508,7 +520,7 @@ def test_a_proof_with_corrupt_values_takes_nothing_else_of_its_symbol_with_it(
         assert left == replace(saved, proven_ms=bars[-1].last_trade_time_ms, covered_since_ms=None)
         write(journal, saved)
 
-    assert JournalReader(path).proof("BTCUSDT") == (OPEN_TIME_MS, NOW)
+    assert proof_of(path) == (OPEN_TIME_MS, NOW)
 
 
 def test_of_a_symbol_whose_checkpoint_is_gone_too_its_newest_trade_is_the_proof(path: Path) -> None:
@@ -578,10 +590,7 @@ def test_what_an_earlier_version_has_stored_is_proven_by_its_last_trade_and_cove
     assert checkpoint.ledger.last_time is not None
     assert checkpoint.proven_ms == checkpoint.ledger.last_time
     assert checkpoint.covered_since_ms == min(since, missing_since)
-    assert JournalReader(path).proof("BTCUSDT") == (
-        checkpoint.covered_since_ms,
-        checkpoint.proven_ms,
-    )
+    assert proof_of(path) == (whole(checkpoint.covered_since_ms), checkpoint.proven_ms)
     assert bool(list(path.parent.glob(f"{path.name}.damaged-*"))) == is_damaged
 
 

@@ -59,6 +59,7 @@ class Repair:
         self.put += bars
         taken = [bar for bar in bars if bar.open_time_ms not in self.refused]
         self.bars.by_time.update({(bar.symbol, bar.open_time_ms): bar for bar in taken})
+        self.bars.surplus_at |= {bar.open_time_ms for bar in taken if not bar.is_complete}
         return [bar for bar in bars if bar not in taken]
 
     def differences(self) -> list[Difference]:
@@ -126,7 +127,7 @@ def test_a_repair_that_cannot_be_verified_is_no_success_and_no_failure() -> None
 
 def test_klines_that_differ_from_the_trades_stay_different() -> None:
     repair = Repair(listed([each for each in TRADES if each.trade_id != 12]))
-    repair.reference.revise = lambda _count, kline: (
+    repair.reference.revise = lambda kline: (
         replace(kline, trade_count=kline.trade_count + 5)
         if kline.open_time_ms in (START, START + 30_000)
         else kline
@@ -144,3 +145,58 @@ def test_each_of_several_has_its_own_outcome() -> None:
     outcomes = repair.repair.repair(repair.differences())
 
     assert outcomes == [RepairOutcome.REPAIRED, RepairOutcome.NO_TRADES]
+
+
+LAST = START + 110_000
+"""When the bar opens of which the exchange has no trades in the tests that follow."""
+
+BEFORE_LAST = [each for each in TRADES if each.time < LAST]
+
+
+@pytest.mark.parametrize("lengths", [(MINUTE_MS, SECOND_MS), (MINUTE_MS,)])
+def test_a_bar_where_the_exchange_has_no_trades_is_put_again_as_not_complete_once(
+    lengths: tuple[int, ...],
+) -> None:
+    repair = Repair(listed(TRADES), BEFORE_LAST, lengths)
+
+    assert repair.repair.repair(repair.differences()) == [RepairOutcome.NO_TRADES]
+
+    expected = replace(bars_of(TRADES)[BTC, LAST], is_complete=False, epoch=1)
+    assert repair.put == [expected]
+    assert repair.differences() == [], "it is known"
+    repair.reference.replace_trades(TRADES)
+    assert repair.repair.repair(repair.differences()) == [RepairOutcome.REPAIRED]
+    assert repair.bars.by_time[BTC, LAST] == replace(expected, is_complete=True, epoch=2)
+
+
+def test_a_bar_that_was_moved_is_made_again_in_its_place_and_not_complete_in_the_other() -> None:
+    bars = listed(BEFORE_LAST)
+    bars.by_time[BTC, LAST] = replace(bars.by_time.pop((BTC, START)), open_time_ms=LAST)
+    repair = Repair(bars, BEFORE_LAST)
+
+    assert repair.repair.repair(repair.differences()) == [
+        RepairOutcome.REPAIRED,
+        RepairOutcome.NO_TRADES,
+    ]
+
+    assert bars.by_time[BTC, START] == replace(bars_of(BEFORE_LAST)[BTC, START], epoch=1)
+    assert [time for (_, time), bar in bars.by_time.items() if not bar.is_complete] == [LAST]
+
+
+def test_a_bar_that_only_a_store_has_gets_an_epoch_beyond_both() -> None:
+    bars = listed(TRADES)
+    bars.by_time[BTC, LAST] = replace(bars.by_time[BTC, LAST], epoch=4)
+    repair = Repair(bars, BEFORE_LAST, journal=listed(BEFORE_LAST))
+
+    assert repair.repair.repair(repair.differences()) == [RepairOutcome.NO_TRADES]
+
+    assert [(bar.open_time_ms, bar.epoch, bar.is_complete) for bar in repair.put] == [
+        (LAST, 5, False)
+    ]
+
+
+def test_one_that_the_journal_refuses_stays_as_it_is() -> None:
+    repair = Repair(listed(TRADES), BEFORE_LAST)
+    repair.refused = {LAST}
+
+    assert repair.repair.repair(repair.differences()) == [RepairOutcome.REFUSED]

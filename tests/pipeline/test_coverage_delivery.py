@@ -108,7 +108,7 @@ def collect(
     )
     state = LedgerState(1_000_000, OPEN_TIME_MS, gaps)
     end = OPEN_TIME_MS + INTERVAL_MS * proven
-    checkpoint = Checkpoint(state, (), None, end, OPEN_TIME_MS)
+    checkpoint = Checkpoint(state, (), end - INTERVAL_MS, end, OPEN_TIME_MS)
     journal.write(WriteBatch(finished=by_key(bars), checkpoints={symbol: checkpoint}), NOW)
 
 
@@ -212,6 +212,20 @@ def test_bars_that_the_store_refused_are_in_no_span(
     JournalReader(path).resend("shop")
     shop.now += MINUTE
     assert shop.told() == [sample_span(0, 4)]
+
+
+def test_a_bar_where_the_exchange_has_no_trades_is_in_no_span_whenever_that_is_found(
+    journal: Journal, shop: Shop
+) -> None:
+    bars = tuple(sample_bars(9))
+    collect(journal, 9, 6, bars=bars)
+    assert shop.told() == [sample_span(0, 6), sample_span(7, 9)]
+    marked = replace(bars[2], is_complete=False, epoch=1)
+
+    journal.write(WriteBatch(rebuilt=by_key([marked])), NOW)
+    shop.now += MINUTE
+
+    assert shop.told()[:2] == [sample_span(0, 2), sample_span(3, 6)]
 
 
 def test_a_store_that_fails_to_take_it_gets_it_again_later_and_its_bars_in_time(

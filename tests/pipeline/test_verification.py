@@ -39,11 +39,13 @@ BTC = "BTCUSDT"
 
 
 class ListedBars:
-    """Bars in memory, of a symbol that is covered from *since_ms* to *until_ms*."""
+    """Bars in memory, of symbols that are covered in *spans*."""
 
     def __init__(self, bars: Iterable[Bar], spans: Sequence[Span] = ((FIRST, LAST),)) -> None:
         self.by_time = {(bar.symbol, bar.open_time_ms): bar for bar in bars}
         self.spans = spans
+        self.surplus_at: set[int] = set()
+        """Open times of bars where the exchange has no trades."""
 
     def bars(self, symbol: str, since_ms: int, until_ms: int) -> list[Bar]:
         """Return the bars of that time, oldest first."""
@@ -54,6 +56,10 @@ class ListedBars:
         """Return what is covered of that time."""
         parts = [(max(since, since_ms), min(until, until_ms)) for since, until in self.spans]
         return [(since, until) for since, until in parts if since < until]
+
+    def surplus(self, symbol: str, since_ms: int, until_ms: int) -> set[int]:  # noqa: ARG002
+        """Return where the exchange is known to have no trades."""
+        return {time for time in self.surplus_at if since_ms <= time < until_ms}
 
 
 @pytest.fixture(scope="module", params=["generated", "real"])
@@ -214,8 +220,9 @@ def test_where_nobody_can_tell_which_bar_is_wrong_it_is_not_checked() -> None:
 def test_a_kline_that_is_revised_the_second_time_makes_no_difference(trades: list[Trade]) -> None:
     reference = TradesReference(trades, LATER)
 
-    def revise(count: int, kline: Kline) -> Kline:
-        return replace(kline, trade_count=kline.trade_count + 1) if count == 1 else kline
+    def revise(kline: Kline) -> Kline:
+        is_first = len(reference.asked) == 1
+        return replace(kline, trade_count=kline.trade_count + 1) if is_first else kline
 
     reference.revise = revise
     run = Run(listed(trades), reference)
@@ -241,7 +248,7 @@ def test_klines_of_a_second_that_do_not_add_up_locate_nothing(trades: list[Trade
     reference = TradesReference(trades, LATER)
     wrong = a_trade_within(trades).time // SECOND_MS * SECOND_MS
     revised = (SECOND_MS, wrong - INTERVAL)
-    reference.revise = lambda _count, kline: (
+    reference.revise = lambda kline: (
         replace(kline, trade_count=kline.trade_count + 1)
         if (kline.interval_ms, kline.open_time_ms) == revised
         else kline
@@ -258,7 +265,7 @@ def test_klines_that_are_left_out_prove_no_difference(
 ) -> None:
     reference = TradesReference(trades, LATER)
     missing = a_trade_within(trades).time // MINUTE_MS * MINUTE_MS
-    reference.revise = lambda _count, kline: (
+    reference.revise = lambda kline: (
         None if missing <= kline.open_time_ms < missing + MINUTE_MS else kline
     )
 
@@ -290,7 +297,7 @@ def test_what_is_to_come_is_not_counted() -> None:
 def test_a_local_clock_that_is_ahead_makes_no_young_kline_final(trades: list[Trade]) -> None:
     now = LAST + SETTLED_AFTER_MS - MINUTE_MS - 1
     reference = TradesReference(trades, now)
-    reference.revise = lambda _count, kline: (
+    reference.revise = lambda kline: (
         replace(kline, trade_count=kline.trade_count // 2)
         if kline.open_time_ms >= LAST - 2 * MINUTE_MS
         else kline
@@ -488,3 +495,48 @@ def test_a_wrong_bar_beside_an_incomplete_one_is_found(trades: list[Trade]) -> N
     bars.by_time[beside] = replace(bars.by_time[beside], is_complete=False)
 
     assert Run(bars, TradesReference(trades, LATER)).places == [(opens, INTERVAL)]
+
+
+@pytest.mark.parametrize("by_bar", [False, True])
+def test_a_bar_where_the_exchange_has_no_trades_is_not_checked_once_it_says_so(
+    trades: list[Trade], by_bar: bool
+) -> None:
+    opens = bar_of(a_trade_within(trades))
+    others = [each for each in btc(trades) if bar_of(each) != opens]
+    bars = listed(trades)
+    bars.by_time[BTC, opens] = replace(bars.by_time[BTC, opens], is_complete=False)
+    bars.surplus_at = {opens}
+
+    run = Run(bars, TradesReference(others, LATER), by_bar=by_bar)
+    unit = INTERVAL if by_bar else MINUTE_MS
+    assert run.tally.not_checked_ms == {Outcome.SURPLUS: unit}
+    assert run.tally.equal_ms == LAST - FIRST - unit
+    assert run.differences == []
+
+    run = Run(bars, TradesReference(trades, LATER), by_bar=by_bar)
+    assert run.places == [(opens, INTERVAL)], "there are trades after all"
+
+
+def test_beside_such_a_bar_another_one_that_seems_to_contradict_itself_is_equal(
+    trades: list[Trade],
+) -> None:
+    surplus = bar_of(a_trade_within(trades))
+    others = [each for each in btc(trades) if bar_of(each) != surplus]
+    in_the_minute = surplus // MINUTE_MS * MINUTE_MS, surplus
+    odd = next(each for each in others if in_the_minute[0] <= each.time < in_the_minute[1])
+    renumbered = [  # of its bar ids are left out
+        replace(each, trade_id=each.trade_id + 5 * (each.trade_id > odd.trade_id))
+        for each in btc(trades)
+    ]
+    bars = listed(renumbered)
+    bars.by_time[BTC, surplus] = replace(bars.by_time[BTC, surplus], is_complete=False)
+    bars.surplus_at = {surplus}
+
+    run = Run(bars, TradesReference([e for e in renumbered if bar_of(e) != surplus], LATER))
+
+    assert run.differences == []
+    assert run.tally.not_checked_ms == {Outcome.SURPLUS: MINUTE_MS}
+
+
+def bar_of(trade: Trade) -> int:
+    return trade.time // INTERVAL * INTERVAL

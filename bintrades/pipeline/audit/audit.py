@@ -134,14 +134,15 @@ class Audit:
         within = (comparable[0][0], comparable[-1][1]) if comparable else (0, 0)
         verified = whole(reader.verified(symbol, within), comparer.unit_ms)
         stays = self._units_that_stay(symbol, within)
-        left_out = union([*stays, *self._schedule.left_out(symbol, now)])
+        surplus = self._units_with_surplus(symbol, within)
+        left_out = union([*minus(stays, surplus), *self._schedule.left_out(symbol, now)])
         has_more = False
         if page := next_page(comparable, [*verified, *left_out], comparer.page_ms):
             span, has_more = page
             looked = comparer.compare(symbol, span, comparable)
             verified += self._conclude(symbol, looked, left_out, clock, now)
         if comparable:
-            left = minus(comparable, [*verified, *stays])
+            left = minus(comparable, [*verified, *stays, *surplus])
             self._verified_until[symbol] = left[0][0] if left else comparable[-1][1]
         wait = self._times.every_ms if comparable else self._times.again_ms
         wait = self._times.backlog_ms if has_more else wait
@@ -157,6 +158,15 @@ class Audit:
         ]
         return [(start, start + unit) for start in starts]
 
+    def _units_with_surplus(self, symbol: str, within: Span) -> list[Span]:
+        """Return the units of *symbol* with a bar of that time where the exchange has no trades.
+
+        They are compared now and then: it may have some there one day.
+        """
+        unit = self._comparer.unit_ms
+        starts = [time // unit * unit for time in self._comparer.surplus(symbol, within)]
+        return [(start, start + unit) for start in starts]
+
     def _conclude(
         self,
         symbol: str,
@@ -165,16 +175,26 @@ class Audit:
         clock: int,
         now: int,
     ) -> list[Span]:
-        """Record what a page has shown, but of what was *left_out*; return what of it is equal."""
+        """Record what a page has shown, but of what was *left_out*; return what is verified."""
         spans: dict[Outcome, list[Span]] = {outcome: [] for outcome in Outcome}
         for each in looked:
             spans[each.outcome].append((each.open_time_ms, each.open_time_ms + each.interval_ms))
         equal = union(spans[Outcome.EQUAL])
-        self._findings.add_equal(symbol, equal, clock, self._comparer.read_through)
+        self._findings.add_equal(
+            symbol,
+            equal,
+            clock,
+            self._comparer.read_through,
+            but_for_surplus=spans[Outcome.SURPLUS],
+        )
         for span in (*spans[Outcome.DIFFERENT], *spans[Outcome.SUSPECT]):
             if not has(left_out, span):
                 self._schedule.add_suspect(Suspect(symbol, span), now + self._times.again_ms)
-        unclear = [*spans[Outcome.NO_KLINE], *spans[Outcome.INCOMPLETE]]
+        unclear = [
+            span
+            for outcome in (Outcome.NO_KLINE, Outcome.INCOMPLETE, Outcome.SURPLUS)
+            for span in spans[outcome]
+        ]
         self._schedule.postpone(symbol, minus(unclear, left_out), now)
         return equal
 

@@ -81,6 +81,10 @@ class Comparer:
         self.read_through = self.reader.last_sequence()
         return self.reader.bars(symbol, *span, _ALL_BARS)
 
+    def surplus(self, symbol: str, span: Span) -> list[int]:
+        """Return when bars of *span* open where the exchange has no trades. Raises JournalError."""
+        return self.reader.surplus(symbol, *span)
+
     def _choose_fine_klines(self) -> int | None:
         """Return the shortest klines, where a unit has several bars and is one request of them.
 
@@ -107,6 +111,7 @@ class Comparer:
             interval_ms=self.interval_ms,
             kline_ms=kline_ms,
             covered=covered,
+            surplus=self.surplus(symbol, span),
         )
         return [each for each in comparisons if has(covered, _span_of(each))]
 

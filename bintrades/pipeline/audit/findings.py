@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from bintrades.core.audit_result import BarRebuilt, BarsAudited
-from bintrades.core.spans import has
+from bintrades.core.spans import has, union
 from bintrades.model import DifferenceOutcome, RecordedDifference, utc
 from bintrades.util.logs import LimitedLog
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     from bintrades.core.spans import Span
     from bintrades.exchange.events import Event
@@ -48,31 +48,28 @@ class Findings:
         self._put = put
         self._limited = LimitedLog(log, every_s=60.0)
 
-    def add_equal(self, symbol: str, spans: Sequence[Span], clock: int, read_through: int) -> None:
-        """Put on record that *spans* are verified, and that what differed in them is repaired.
+    def add_equal(
+        self,
+        symbol: str,
+        spans: Sequence[Span],
+        clock: int,
+        read_through: int,
+        *,
+        but_for_surplus: Sequence[Span] = (),
+    ) -> None:
+        """Put on record that *spans* are verified, and what has become of differences in them.
 
-        They are oldest first, and apart from each other. Raises JournalError.
+        In *but_for_surplus*, which is not verified, there is nothing else that differs than bars
+        where the exchange has no trades. Both are oldest first, and apart from each other. Raises
+        JournalError.
         """
-        if not spans:
+        if not (spans or but_for_surplus):
             return
-        repaired = tuple(
-            _with_outcome(each, DifferenceOutcome.REPAIRED, clock)
-            for each in self._reader.differences(symbol, (spans[0][0], spans[-1][1]))
-            if each.outcome is DifferenceOutcome.OPEN and has(spans, each.span)
-        )
-        for each in repaired:
-            self._limited.info(
-                "difference_repaired",
-                "what differed from the exchange's klines was rebuilt, and agrees now",
-                **_described(each),
-            )
-        self._put(BarsAudited(symbol, tuple(spans), repaired, read_through))
-        counts = self.counts
-        self.counts = replace(
-            counts,
-            verified_ms=counts.verified_ms + sum(until - since for since, until in spans),
-            repaired=counts.repaired + len(repaired),
-        )
+        ended = self._end_open(symbol, union([*spans, *but_for_surplus]), clock)
+        if spans or ended:
+            self._put(BarsAudited(symbol, tuple(spans), ended, read_through))
+        verified_ms = sum(until - since for since, until in spans)
+        self.counts = replace(self.counts, verified_ms=self.counts.verified_ms + verified_ms)
 
     def add_rebuilt(
         self, symbol: str, bars: Iterable[Bar], differences: Sequence[RecordedDifference]
@@ -108,24 +105,15 @@ class Findings:
 
         What differed in it before, and does no longer, is repaired. Raises JournalError.
         """
-        were_open = {
-            _key(each): each
-            for each in self._reader.differences(symbol, span)
-            if each.outcome is DifferenceOutcome.OPEN and has([span], each.span)
-        }
-        kept = [
+        were_open = {_key(each): each for each in self._open_within(symbol, [span])}
+        kept = tuple(
             msgspec.structs.replace(
                 _with_outcome(each, DifferenceOutcome.STAYS, clock),
                 found_at_ms=were_open.get(_key(each), each).found_at_ms,
             )
             for each in differences
-        ]
+        )
         stay = set(map(_key, kept))
-        repaired = [
-            _with_outcome(each, DifferenceOutcome.REPAIRED, clock)
-            for key, each in were_open.items()
-            if key not in stay
-        ]
         for each in kept:
             self._limited.warning(
                 "difference_stays",
@@ -133,25 +121,67 @@ class Findings:
                 " record",
                 **_described(each),
             )
-        found = (*kept, *repaired)
+        ended = self._end_open(symbol, [span], clock, but_for=stay)
+        found = (*kept, *ended)
         self._put(BarsAudited(symbol, differences=found, read_through=read_through))
         counts = self.counts
         self.counts = replace(
             counts,
             different=counts.different + len(stay - were_open.keys()),
-            repaired=counts.repaired + len(repaired),
             staying=counts.staying + len(kept),
         )
 
+    def _open_within(self, symbol: str, spans: Sequence[Span]) -> list[RecordedDifference]:
+        within = (spans[0][0], spans[-1][1])
+        return [
+            each
+            for each in self._reader.differences(symbol, within)
+            if each.outcome is DifferenceOutcome.OPEN and has(spans, each.span)
+        ]
 
-def span_of(difference: RecordedDifference) -> Span:
-    """Return the time of a difference."""
-    return difference.open_time_ms, difference.open_time_ms + difference.interval_ms
+    def _end_open(
+        self,
+        symbol: str,
+        spans: Sequence[Span],
+        clock: int,
+        *,
+        but_for: Collection[tuple[int, int]] = (),
+    ) -> tuple[RecordedDifference, ...]:
+        """Return the open differences in *spans*, where nothing differs now, as they go on record.
 
-
-def is_within(span: Span, spans: Iterable[Span]) -> bool:
-    """Whether one of *spans* has all of *span*."""
-    return any(since <= span[0] and span[1] <= until for since, until in spans)
+        They are repaired, unless they are of a bar where the exchange has no trades: that is still
+        there.
+        """
+        ending = [each for each in self._open_within(symbol, spans) if _key(each) not in but_for]
+        if not ending:
+            return ()
+        surplus = self._reader.surplus(symbol, spans[0][0], spans[-1][1])
+        ended = []
+        for each in ending:
+            since, until = each.span
+            if any(since <= opens < until for opens in surplus):
+                outcome = DifferenceOutcome.STAYS
+                self._limited.warning(
+                    "surplus_bar_stays",
+                    "the exchange has no trades where there is a bar; stores cannot forget it, so"
+                    " it is stored as not complete",
+                    **_described(each),
+                )
+            else:
+                outcome = DifferenceOutcome.REPAIRED
+                self._limited.info(
+                    "difference_repaired",
+                    "what differed from the exchange's klines was rebuilt, and agrees now",
+                    **_described(each),
+                )
+            ended.append(_with_outcome(each, outcome, clock))
+        repaired = sum(each.outcome is DifferenceOutcome.REPAIRED for each in ended)
+        self.counts = replace(
+            self.counts,
+            repaired=self.counts.repaired + repaired,
+            staying=self.counts.staying + len(ended) - repaired,
+        )
+        return tuple(ended)
 
 
 def _key(difference: RecordedDifference) -> tuple[int, int]:

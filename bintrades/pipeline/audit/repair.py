@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from bintrades.core.audit_records import record_of, records_of
 from bintrades.core.audit_schedule import Stage
-from bintrades.core.rebuild import is_same, rebuilt_bar
+from bintrades.core.rebuild import rebuilt_bars
+from bintrades.core.spans import has
 from bintrades.core.verification import Outcome
-from bintrades.pipeline.audit.findings import is_within, span_of
 from bintrades.pipeline.audit.reference import TooManyTrades
 
 if TYPE_CHECKING:
@@ -20,12 +20,14 @@ if TYPE_CHECKING:
 
     from bintrades.core.audit_schedule import AuditSchedule, AuditTimes, Suspect
     from bintrades.core.verification import Comparison
-    from bintrades.model import Bar, RecordedDifference, TradeRange
+    from bintrades.model import RecordedDifference
     from bintrades.pipeline.audit.comparer import Comparer
     from bintrades.pipeline.audit.findings import Findings
 
 MAX_EPOCH = 3
 """A bar that was made again so often and differs still is left as it is."""
+
+_AGREEING = frozenset({Outcome.EQUAL, Outcome.SURPLUS})
 
 
 class Repair:
@@ -66,8 +68,8 @@ class Repair:
         looked = self._compare(suspect, clock)
         outcomes = {each.outcome for each in looked}
         is_last = suspect.stage is Stage.CONFIRM
-        if Outcome.EQUAL in outcomes or (is_last and Outcome.SUSPECT in outcomes):
-            self._conclude_equal(suspect, clock)
+        if outcomes & _AGREEING or (is_last and Outcome.SUSPECT in outcomes):
+            self._conclude_equal(suspect, clock, now)
         elif outcomes & {Outcome.DIFFERENT, Outcome.SUSPECT}:
             differences = records_of(looked, clock)
             if self._comparer.fine_kline_ms is not None:
@@ -95,13 +97,13 @@ class Repair:
                 each.open_time_ms, each.open_time_ms + each.interval_ms, interval
             )
         )
-        if bars or not all(each.outcome is Outcome.EQUAL for each in looked):
+        if bars or not all(each.outcome in _AGREEING for each in looked):
             # Where it cannot be told which, the trades of all of them will show.
             self._go_on(suspect, Stage.REBUILD, now, differences, bars)
         elif differences:
             self._confirm_staying(suspect, differences, clock, now)  # klines contradict each other
         else:
-            self._conclude_equal(suspect, clock)  # the bar that looked impossible is right
+            self._conclude_equal(suspect, clock, now)  # the bar that looked impossible is right
 
     def _rebuild(self, suspect: Suspect, clock: int, now: int) -> None:
         """Make bars again of the exchange's trades, where these say something else."""
@@ -114,37 +116,31 @@ class Repair:
             self._schedule.add_suspect(suspect, now + self._times.again_ms)
             return
         stored = {bar.open_time_ms: bar for bar in self._comparer.bars(suspect.symbol, span)}
-        rebuilt = {}
+        rebuilt = [
+            bar
+            for bar in rebuilt_bars(
+                stored.values(),
+                trades,
+                bars,
+                symbol=suspect.symbol,
+                market=self._market,
+                interval_ms=self._comparer.interval_ms,
+            )
+            if bar.epoch <= MAX_EPOCH or not bar.is_complete
+        ]
         found = list(suspect.differences)
-        for open_time in bars:
-            old = stored.get(open_time)
-            new = self._rebuilt_bar(suspect.symbol, open_time, trades, old)
-            if new is not None and not (old and (is_same(old, new) or old.epoch >= MAX_EPOCH)):
-                rebuilt[open_time] = new
-                if not any(is_within((open_time, new.end_time_ms), [span_of(e)]) for e in found):
-                    found.append(record_of(old, new, clock))
+        for bar in rebuilt:
+            if not any(has([each.span], (bar.open_time_ms, bar.end_time_ms)) for each in found):
+                found.append(record_of(stored.get(bar.open_time_ms), bar, clock))
         if rebuilt:
-            self._findings.add_rebuilt(suspect.symbol, rebuilt.values(), found)
-            epochs = tuple((bar.open_time_ms, bar.epoch) for bar in rebuilt.values())
+            self._findings.add_rebuilt(suspect.symbol, rebuilt, found)
+            epochs = tuple((bar.open_time_ms, bar.epoch) for bar in rebuilt)
             suspect = replace(suspect, stage=Stage.CONFIRM, differences=(), rebuilt=epochs)
             self._schedule.add_suspect(suspect, now + self._times.again_ms)
         elif found:
             self._confirm_staying(suspect, found, clock, now)
         else:
-            self._conclude_equal(suspect, clock)
-
-    def _rebuilt_bar(
-        self, symbol: str, open_time: int, trades: Sequence[TradeRange], old: Bar | None
-    ) -> Bar | None:
-        interval = self._comparer.interval_ms
-        return rebuilt_bar(
-            [trade for trade in trades if open_time <= trade.time < open_time + interval],
-            old.epoch if old else None,
-            symbol=symbol,
-            market=self._market,
-            open_time_ms=open_time,
-            interval_ms=interval,
-        )
+            self._conclude_equal(suspect, clock, now)
 
     def _is_in_place(self, suspect: Suspect) -> bool:
         """Whether the journal has taken the bars that were rebuilt."""
@@ -174,10 +170,24 @@ class Repair:
         suspect = replace(suspect, stage=stage, differences=differences, bars=bars)
         self._schedule.add_suspect(suspect, now)
 
-    def _conclude_equal(self, suspect: Suspect, clock: int) -> None:
-        read_through = self._comparer.read_through
-        self._findings.add_equal(suspect.symbol, [suspect.span], clock, read_through)
-        self._schedule.settle(suspect)
+    def _conclude_equal(self, suspect: Suspect, clock: int, now: int) -> None:
+        has_surplus = bool(self._comparer.surplus(suspect.symbol, suspect.span))
+        spans = [suspect.span]
+        self._findings.add_equal(
+            suspect.symbol,
+            [] if has_surplus else spans,
+            clock,
+            self._comparer.read_through,
+            but_for_surplus=spans if has_surplus else [],
+        )
+        self._settle(suspect, now)
+
+    def _settle(self, suspect: Suspect, now: int) -> None:
+        """Have a unit be as any other; one with a bar that is surplus is left out for a while."""
+        if self._comparer.surplus(suspect.symbol, suspect.span):
+            self._give_up(suspect, now)
+        else:
+            self._schedule.settle(suspect)
 
     def _confirm_staying(
         self,
@@ -200,14 +210,14 @@ class Repair:
     ) -> None:
         """Conclude from a unit, as *looked* at last, that *differences* stay."""
         outcomes = {each.outcome for each in looked}
-        if Outcome.EQUAL in outcomes:
-            self._conclude_equal(suspect, clock)
+        if outcomes & _AGREEING:
+            self._conclude_equal(suspect, clock, now)
         elif outcomes & {Outcome.DIFFERENT, Outcome.SUSPECT}:
             read_through = self._comparer.read_through
             self._findings.add_staying(
                 suspect.symbol, suspect.span, differences, clock, read_through
             )
-            self._schedule.settle(suspect)
+            self._settle(suspect, now)
         else:
             self._give_up(suspect, now)
 

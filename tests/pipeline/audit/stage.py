@@ -15,12 +15,13 @@ from bintrades.exchange.binance.budget import Budget
 from bintrades.journal.reader import JournalReader
 from bintrades.pipeline.audit.audit import Audit
 from bintrades.pipeline.audit.comparer import Comparer
+from bintrades.pipeline.audit.covered import covered_spans
 from bintrades.pipeline.audit.findings import Findings
 from bintrades.pipeline.audit.reference import LimitedReference
 from bintrades.pipeline.audit.weight_share import WeightShare
 from bintrades.util.runtime import Runtime
 from tests.journals import by_key
-from tests.pipeline.audit.references import MemoryReference
+from tests.references import TradesReference
 from tests.strategies import INTERVAL, START, bars_of, make_trade
 
 if TYPE_CHECKING:
@@ -71,16 +72,19 @@ class AuditStage:
         weight: int = 6_000,
         share: int = 300,
         times: AuditTimes = TIMES,
-        reference: MemoryReference | None = None,
+        reference: TradesReference | None = None,
     ) -> None:
         self.journal = journal
         self.reader = JournalReader(journal.path)
         self.symbols = sorted({trade.symbol for trade in trades})
-        self.reference = reference or MemoryReference(trades)
+        self.reference = reference or TradesReference(trades)
         self.end = START + minutes * MINUTE
         self.clock = self.end + times.behind_ms
         self.now = 0
-        self.covered = {symbol: [(START, self.end)] for symbol in self.symbols}
+        self.covered: dict[str, Sequence[Span]] = {
+            symbol: [(START, self.end)] for symbol in self.symbols
+        }
+        """What is covered of each symbol; without an entry it is what the journal says."""
         self.takes_events = True
         self.before_commit: Callable[[Event], None] = lambda _: None
         self.events: list[Event] = []
@@ -118,7 +122,7 @@ class AuditStage:
         bars = [mistake(replace(bar, is_complete=True)) for bar in whole]
         next_id = max(trade.trade_id for trade in trades) + 1
         checkpoint = Checkpoint(
-            LedgerState(next_id, self.end, ()), (), self.end, proven_ms=self.end + HOUR
+            LedgerState(next_id, self.end, ()), (), self.end, self.end + HOUR, START
         )
         batch = WriteBatch(
             finished=by_key(bar for bar in bars if bar is not None),
@@ -127,7 +131,8 @@ class AuditStage:
         self.journal.write(batch, self.end)
 
     def _covered(self, symbol: str) -> Sequence[Span]:
-        return self.covered[symbol]
+        known = self.covered.get(symbol)
+        return covered_spans(self.reader, symbol) if known is None else known
 
     def _put(self, event: Event) -> None:
         """Take an event as the Ingest does, written at once."""

@@ -16,8 +16,8 @@ from bintrades.core.write_batch import WriteBatch
 from bintrades.model import DifferenceOutcome, RecordedDifference
 from bintrades.pipeline.audit.repair import MAX_EPOCH
 from tests.journals import by_key, journal_at
-from tests.pipeline.audit.references import MemoryReference
 from tests.pipeline.audit.stage import BTC, DAY, HOUR, MINUTE, AuditStage, market
+from tests.references import TradesReference
 from tests.sql_meter import metering
 from tests.strategies import INTERVAL, START, bar_of, bars_of, make_trade
 
@@ -121,7 +121,7 @@ def test_a_wrong_bar_is_made_again_once_and_verified(
         journal,
         TRADES,
         mistake=spoiling(mistake),
-        reference=MemoryReference(TRADES, kline_intervals_ms=lengths),
+        reference=TradesReference(TRADES, kline_intervals_ms=lengths),
     )
     stage.wait(MINUTE)
     assert stage.verified() == WITHOUT_IT
@@ -161,7 +161,7 @@ def test_of_bars_that_divide_no_minute_the_whole_unit_of_an_amended_one_is_compa
         assert stage.verified() == whole
 
         late = make_trade(10**6, its_unit + unit - 1)
-        stage.reference.trades = sorted([*trades, late], key=lambda trade: trade.time)
+        stage.reference.replace_trades(sorted([*trades, late], key=lambda trade: trade.time))
         part = replace(bar_of([late], interval_ms), is_closed=True)
         journal.write(WriteBatch(amendments=by_key([part])), stage.clock)
         assert stage.verified() == [
@@ -239,7 +239,7 @@ def test_klines_that_contradict_the_trades_stay_on_record_with_both_sides(
         is_wrong = kline.open_time_ms <= VICTIM < kline.open_time_ms + kline.interval_ms
         return replace(kline, trade_count=kline.trade_count + 1) if is_wrong else kline
 
-    stage = AuditStage(journal, TRADES, reference=MemoryReference(TRADES, revise=invent))
+    stage = AuditStage(journal, TRADES, reference=TradesReference(TRADES, revise=invent))
     stage.wait(3 * HOUR)
 
     (difference,) = stage.reader.differences()
@@ -265,7 +265,7 @@ def test_what_stays_is_compared_again_when_a_bar_of_it_changes(journal: Journal)
         is_wrong = is_wrong and stage.now < 2 * HOUR
         return replace(kline, trade_count=kline.trade_count + 1) if is_wrong else kline
 
-    stage = AuditStage(journal, TRADES, reference=MemoryReference(TRADES, revise=invent))
+    stage = AuditStage(journal, TRADES, reference=TradesReference(TRADES, revise=invent))
     stage.wait(3 * HOUR)
     assert outcomes(stage) == ["stays"]
 
@@ -282,7 +282,7 @@ def test_what_stays_is_compared_again_when_a_bar_of_it_changes(journal: Journal)
 def test_a_bar_of_too_many_trades_stays_on_record_and_keeps_no_other_from_being_compared(
     journal: Journal,
 ) -> None:
-    reference = MemoryReference(TRADES, pages_of_trades=1_000)
+    reference = TradesReference(TRADES, pages_of_trades=1_000)
     stage = AuditStage(journal, TRADES, mistake=spoiling(more_of), reference=reference)
     stage.wait(HOUR)
 
@@ -311,7 +311,7 @@ def test_bars_of_a_day_and_a_small_share_keep_nothing_from_being_compared(
             minutes=DAY // MINUTE,
             mistake=mistake,
             share=120,
-            reference=MemoryReference(trades, pages_of_trades=pages_of_trades),
+            reference=TradesReference(trades, pages_of_trades=pages_of_trades),
         )
         stage.wait(2 * MINUTE)
         assert stage.verified("ETHUSDT") == whole
@@ -333,7 +333,7 @@ def test_a_difference_for_which_others_leave_no_budget_keeps_nothing_from_being_
     def mistake(bar: Bar) -> Bar:
         return more_of(bar) if bar.symbol == BTC and bar.open_time_ms == VICTIM else bar
 
-    reference = MemoryReference(trades, pages_of_trades=4)
+    reference = TradesReference(trades, pages_of_trades=4)
     stage = AuditStage(journal, trades, mistake=mistake, weight=60, reference=reference)
     stage.covered["ETHUSDT"] = []
     stage.wait(7 * MINUTE)
@@ -356,7 +356,7 @@ def test_klines_that_contradict_each_other_stay_on_record(journal: Journal) -> N
         is_wrong = (kline.open_time_ms, kline.interval_ms) == (ITS_MINUTE, MINUTE)
         return replace(kline, trade_count=kline.trade_count + 1) if is_wrong else kline
 
-    stage = AuditStage(journal, TRADES, reference=MemoryReference(TRADES, revise=invent))
+    stage = AuditStage(journal, TRADES, reference=TradesReference(TRADES, revise=invent))
     stage.wait(HOUR)
 
     (difference,) = stage.reader.differences()
@@ -370,7 +370,7 @@ def test_a_bar_made_again_that_differs_still_stays_on_record(journal: Journal) -
         is_wrong = kline.open_time_ms <= VICTIM < kline.open_time_ms + kline.interval_ms
         return replace(kline, quantity=kline.quantity + 1) if is_wrong else kline
 
-    reference = MemoryReference(TRADES, revise=invent)
+    reference = TradesReference(TRADES, revise=invent)
     stage = AuditStage(journal, TRADES, mistake=spoiling(more_of), reference=reference)
     stage.wait(3 * HOUR)
 
@@ -432,7 +432,7 @@ def test_a_bar_that_changes_before_it_is_on_record_as_one_that_stays_is_compared
         is_wrong = is_wrong and stage.now < 10 * MINUTE
         return replace(kline, trade_count=kline.trade_count + 1) if is_wrong else kline
 
-    stage = AuditStage(journal, TRADES, reference=MemoryReference(TRADES, revise=invent))
+    stage = AuditStage(journal, TRADES, reference=TradesReference(TRADES, revise=invent))
     right = replace(bars_of(TRADES)[BTC, VICTIM], epoch=1)
 
     def mend(event: Event) -> None:
@@ -487,7 +487,7 @@ def test_of_two_bars_of_a_minute_one_is_repaired_and_the_other_stays(journal: Jo
         journal,
         TRADES,
         mistake=lambda bar: more_of(bar) if bar.open_time_ms in (one, other) else bar,
-        reference=MemoryReference(TRADES, revise=invent),
+        reference=TradesReference(TRADES, revise=invent),
     )
     stage.wait(HOUR)
 
@@ -498,7 +498,7 @@ def test_of_two_bars_of_a_minute_one_is_repaired_and_the_other_stays(journal: Jo
 def test_a_bar_where_the_exchange_has_no_trades_stays_on_record(journal: Journal) -> None:
     """Stores have no way to forget a bar."""
     trades = [trade for trade in TRADES if trade.time // INTERVAL * INTERVAL != VICTIM]
-    reference = MemoryReference(trades)
+    reference = TradesReference(trades)
     stage = AuditStage(journal, TRADES, reference=reference)
     stage.wait(3 * HOUR)
 
@@ -524,7 +524,7 @@ def test_a_difference_costs_no_more_where_years_of_them_are_on_record(tmp_path: 
         verified = tuple((START - n * MINUTE + 1, START - n * MINUTE + 2) for n in range(1, count))
         with journal_at(tmp_path / str(count)) as journal:
             journal.write(WriteBatch(audited=[BarsAudited(BTC, verified, found)]), START)
-            reference = MemoryReference(TRADES, revise=invent)
+            reference = TradesReference(TRADES, revise=invent)
             stage = AuditStage(journal, TRADES, mistake=spoiling(more_of), reference=reference)
             with metering() as meter:
                 stage.wait(HOUR)
@@ -577,7 +577,7 @@ def test_of_klines_that_are_missing_nothing_is_concluded(journal: Journal, lengt
 def test_a_minute_without_a_kline_keeps_none_after_it_from_being_verified(
     journal: Journal,
 ) -> None:
-    stage = AuditStage(journal, TRADES, reference=MemoryReference(TRADES, revise=lambda _: None))
+    stage = AuditStage(journal, TRADES, reference=TradesReference(TRADES, revise=lambda _: None))
     stage.wait(24 * HOUR)
     asked = len(stage.reference.asked)
     assert 4 <= asked <= 8, "less and less often"

@@ -15,7 +15,8 @@ from bintrades.journal.gaps import put_past_gap
 from bintrades.journal.reader import JournalReader
 from bintrades.model import Gap, GapCause, GapOutcome
 from bintrades.pipeline.audit.covered import covered_spans
-from tests.journals import INTERVAL_MS, put_metadata
+from bintrades.testing.bars import sample_bar
+from tests.journals import INTERVAL_MS, by_key, put_metadata
 from tests.strategies import START
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ GAP = Gap(5, 6, START + 45_000, START + 60_000, GapCause.RECONNECT)
 
 def write(journal: Journal, *gaps: Gap, proven: int | None = PROVEN) -> None:
     checkpoint = Checkpoint(
-        LedgerState(1_000, START, gaps), (), START, proven_ms=proven, covered_since_ms=SINCE
+        LedgerState(1_000, START, gaps), (), PROVEN, proven_ms=proven, covered_since_ms=SINCE
     )
     journal.write(WriteBatch(checkpoints={BTC: checkpoint}), START)
 
@@ -75,3 +76,17 @@ def test_what_may_have_been_lost_with_an_earlier_file_is_not_covered(journal: Jo
     put_metadata(journal.path, "lost_through", f'{{"{BTC}": {START + 100_000}}}')
 
     assert covered(journal) == [(START + 110_000, ALL[1])]
+
+
+def test_where_there_is_a_bar_but_no_trades_an_interval_without_a_bar_would_have_none(
+    journal: Journal,
+) -> None:
+    write(journal)
+    bar = sample_bar(open_time_ms=START + 60_000, is_complete=False, epoch=1)
+    journal.write(WriteBatch(rebuilt=by_key([bar])), START)
+    reader = JournalReader(journal.path)
+    assert reader.surplus(BTC, 0, PROVEN) == [bar.open_time_ms]
+    assert covered(journal) == [ALL]
+
+    write(journal, GAP)
+    assert covered(journal) == [(ALL[0], START + 40_000), (START + 70_000, ALL[1])]

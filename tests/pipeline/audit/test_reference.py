@@ -15,8 +15,8 @@ from bintrades.model import TradeRange
 from bintrades.pipeline.audit.reference import BudgetSpent, LimitedReference, TooManyTrades
 from bintrades.pipeline.audit.weight_share import WeightShare
 from bintrades.util.runtime import Runtime
-from tests.pipeline.audit.references import MemoryReference
 from tests.pipeline.audit.stage import BTC, MINUTE, market
+from tests.references import TradesReference
 from tests.strategies import START
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def limited(
-    reference: MemoryReference,
+    reference: TradesReference,
     budget: Budget,
     allowed: int,
     *,
@@ -81,7 +81,7 @@ def test_what_the_audit_spends_the_others_cannot_and_what_they_spend_it_cannot()
 
 
 def test_klines_of_many_pages_are_one_list() -> None:
-    reference = MemoryReference(market(), page=3)
+    reference = TradesReference(market(), page=3)
     made, _ = limited(reference, Budget(6_000, 100), 300)
 
     klines = made.klines(BTC, MINUTE, (START, START + 10 * MINUTE))
@@ -93,7 +93,7 @@ def test_klines_of_many_pages_are_one_list() -> None:
 
 
 def test_without_weight_there_is_no_request() -> None:
-    reference = MemoryReference(market(), page=3)
+    reference = TradesReference(market(), page=3)
     made, _ = limited(reference, Budget(6_000, 100), 4)
 
     with pytest.raises(BudgetSpent) as error:
@@ -105,7 +105,7 @@ def test_without_weight_there_is_no_request() -> None:
 
 
 def test_klines_that_take_more_than_the_share_of_a_minute_are_had_in_several() -> None:
-    reference = MemoryReference(market(), page=3)
+    reference = TradesReference(market(), page=3)
     now = 0
     made, _ = limited(reference, Budget(6_000, 100), 4, now=lambda: now)
     span = (START, START + 10 * MINUTE)
@@ -124,7 +124,7 @@ def test_klines_that_take_more_than_the_share_of_a_minute_are_had_in_several() -
 
 
 def test_what_was_had_of_other_klines_is_forgotten() -> None:
-    reference = MemoryReference(market(), page=3)
+    reference = TradesReference(market(), page=3)
     now = 0
     made, _ = limited(reference, Budget(6_000, 100), 4, now=lambda: now)
     for since in (START, START + MINUTE, START):
@@ -137,7 +137,7 @@ def test_what_was_had_of_other_klines_is_forgotten() -> None:
 
 def test_trades_for_which_others_leave_no_budget_are_asked_for_in_vain_twice() -> None:
     now = 0
-    reference = MemoryReference(market(), pages_of_trades=4)
+    reference = TradesReference(market(), pages_of_trades=4)
     made, _ = limited(reference, Budget(60, 100), 300, now=lambda: now)
     seen = []
     for since in (START, START, START + MINUTE):
@@ -150,7 +150,7 @@ def test_trades_for_which_others_leave_no_budget_are_asked_for_in_vain_twice() -
 
 
 def test_who_is_to_end_makes_no_request() -> None:
-    reference = MemoryReference(market())
+    reference = TradesReference(market())
     made, _ = limited(reference, Budget(6_000, 100), 300, may_go_on=False)
 
     with pytest.raises(BudgetSpent):
@@ -164,7 +164,7 @@ def test_a_ban_is_known_to_the_next_process_and_kept_by_this_one() -> None:
     def ban() -> None:
         budget.record_failure("banned", 0, 418, retry_after_s=600)
 
-    reference = MemoryReference(market(), error="banned", on_request=ban)
+    reference = TradesReference(market(), error="banned", on_request=ban)
     made, events = limited(reference, budget, 300)
 
     with pytest.raises(ExchangeError):
@@ -180,7 +180,7 @@ def test_a_ban_is_known_to_the_next_process_and_kept_by_this_one() -> None:
 
 def test_trades_come_as_the_exchange_has_them() -> None:
     trades = market()
-    made, _ = limited(MemoryReference(trades), Budget(6_000, 100), 300)
+    made, _ = limited(TradesReference(trades), Budget(6_000, 100), 300)
 
     found = made.trades_between(BTC, START, START + MINUTE)
 
@@ -189,12 +189,12 @@ def test_trades_come_as_the_exchange_has_them() -> None:
 
 
 def test_trades_that_take_more_than_the_share_of_a_minute_are_given_up() -> None:
-    share = 4 * MemoryReference(()).trades_weight
-    fits, _ = limited(MemoryReference(market(), pages_of_trades=4), Budget(6_000, 100), share)
+    share = 4 * TradesReference(()).trades_weight
+    fits, _ = limited(TradesReference(market(), pages_of_trades=4), Budget(6_000, 100), share)
     assert fits.trades_between(BTC, START, START + MINUTE)
     with pytest.raises(BudgetSpent):  # of this minute nothing is left: it would do in the next
         fits.trades_between(BTC, START, START + MINUTE)
 
-    beyond, _ = limited(MemoryReference(market(), pages_of_trades=5), Budget(6_000, 100), share)
+    beyond, _ = limited(TradesReference(market(), pages_of_trades=5), Budget(6_000, 100), share)
     with pytest.raises(TooManyTrades):
         beyond.trades_between(BTC, START, START + MINUTE)
