@@ -122,9 +122,8 @@ def read_checkpoints(
 def delete_corrupt_proofs(connection: sqlite3.Connection) -> None:
     """Delete proofs that cannot be: the last trade of their symbol is one, until the next."""
     corrupt = connection.execute(
-        "DELETE FROM proofs WHERE typeof(symbol) <> 'text' OR typeof(last_time) <> 'integer'"
-        " OR typeof(proven) NOT IN ('integer', 'null')"
-        " OR typeof(covered_since) NOT IN ('integer', 'null')"
+        "DELETE FROM proofs WHERE typeof(proven) NOT IN ('integer', 'null')"
+        " OR typeof(last_time) <> 'integer' OR typeof(covered_since) NOT IN ('integer', 'null')"
         " RETURNING symbol, proven, covered_since"
     ).fetchall()
     for symbol, *values in corrupt:

@@ -82,7 +82,6 @@ def read_absent(connection: sqlite3.Connection) -> dict[str, tuple[Gap, ...]]:
         " ORDER BY symbol, first_id"
     ):
         try:
-            checked_symbol(symbol)
             with reading_rows():
                 sum((absent_at, looks))
             gap = replace(gap_from_row(tuple(row)), absent_at=absent_at, looks=looks)
