@@ -144,3 +144,26 @@ def test_an_interval_without_trades_is_told_from_one_that_was_not_collected(
     assert seconds_of([joined]) == [(0, 100)]
     assert joined["_id"] == whole["_id"]
     assert bars_at(mongodb_database) == [0, 2, 3, 5, 6, 7, 8, 9, 10]
+
+
+def test_a_collection_that_was_dropped_gets_its_bars_again_before_it_covers_anything(
+    collector: Collector,
+    exchange: ExchangeSimulator,
+    clock: Clock,
+    mongodb_database: Database[Document],
+) -> None:
+    start(collector, exchange)
+    trade(exchange, clock, 1, 2, 21, 31, 51)
+    wait_for_coverage(collector, (0, 50))
+    assert collector.stop() == 0
+    before = bars_at(mongodb_database)
+    assert before == [0, 2, 3, 5]
+
+    mongodb_database.drop_collection("bars")
+    start(collector, exchange)
+    collector.wait_until(
+        lambda: bars_at(mongodb_database) == before, lambda: f"{bars_at(mongodb_database)}"
+    )
+    assert collector.stop() == 0
+
+    assert seconds_of(stored_spans(mongodb_database)) == [(0, 50)]
