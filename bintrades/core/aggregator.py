@@ -192,6 +192,7 @@ class Aggregator:
         said_at, now = newest.said_at, newest.answered_at
         if self._clock.contradicts(said_at, now):
             return False
+        said_at = self._clock.shown(said_at, now)
         self._clock.observe(said_at, now)
         if not self._has_begun and self._has_listened_for(LAG_MS, now):
             self._begin(self._clock.at(self._listens_since or now))

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 MAX_CLOCK_JUMP_MS = 60_000
 """By which the clock goes forward at once only if two trades say so."""
 
+_SAID_WITHIN_MS = 1_000  # an answer is later than trades show, since these are on their way
 _WRONG_AFTER_MS = 60_000  # that no trade has agreed with the clock: it is ahead, and set back
 _DRIFT_DIVISOR = 1_000  # more than a clock may be wrong, which is some 500 millionths
 
@@ -46,6 +47,7 @@ class ExchangeClock:
         "_lag",
         "_leap",
         "_only_witness",
+        "_runs_since",
         "_time",
     )
 
@@ -57,6 +59,7 @@ class ExchangeClock:
         self._lag: Witness | None = None  # the last one from far behind, while none agrees
         self._only_witness: Witness | None = None  # whose time is the clock's, so far
         self._agreed_at = 0  # when a trade last agreed with the clock
+        self._runs_since = 0  # since when there is a connection
 
     @property
     def is_running(self) -> bool:
@@ -66,7 +69,7 @@ class ExchangeClock:
     def connected(self, now: int) -> None:
         """Count a connection; the clock runs from the first one on."""
         if not self._connections:
-            self._at = now
+            self._at = self._runs_since = now
         self._connections += 1
 
     def disconnected(self, now: int) -> None:
@@ -141,8 +144,16 @@ class ExchangeClock:
 
     def contradicts(self, said_at: int, now: int) -> bool:
         """Whether an answer says another time than trades that came in the last minute."""
-        has_trades = self._connections and self.is_confirmed and self._is_agreed_of_late(now)
-        return bool(has_trades) and abs(said_at - self.at(now)) > MAX_CLOCK_JUMP_MS
+        return self._is_shown(now) and abs(said_at - self.at(now)) > MAX_CLOCK_JUMP_MS
+
+    def shown(self, said_at: int, now: int) -> int:
+        """Return when an answer was given that says *said_at*: no later than trades show.
+
+        Those of before the connection do not: meanwhile the clock stood still.
+        """
+        if self._is_shown(now) and self._agreed_at >= self._runs_since:
+            return min(said_at, self.at(now) + _SAID_WITHIN_MS)
+        return said_at
 
     def observe(self, said_at: int, now: int) -> None:
         """Have the clock be at least where the exchange's own is, as an answer of it says.
@@ -162,6 +173,10 @@ class ExchangeClock:
             is_leap = said_at > time + MAX_CLOCK_JUMP_MS
             self._time = self.leap(witness, time) if is_leap else said_at
             self._at = now
+
+    def _is_shown(self, now: int) -> bool:
+        """Whether trades of the last minute show the time."""
+        return self._connections > 0 and self.is_confirmed and self._is_agreed_of_late(now)
 
     def _is_agreed_of_late(self, now: int) -> bool:
         """Whether a trade has agreed with the clock within the last minute."""

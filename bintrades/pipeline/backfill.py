@@ -31,7 +31,7 @@ POLL_EVERY_MS = 250
 """How often a plan without a request that is due is asked again."""
 
 _FIRST_RETRY_S, _LONGEST_RETRY_S = 5.0, 60.0  # of the newest ids
-_NO_NEWEST_IDS_FOR_MS = 3_600_000  # until a host that had none is asked for them again
+_NOT_OFFERED_WAITS_MS = (60_000, 600_000, 3_600_000)  # until a host that had none is asked again
 _LONG_WAIT_MS = 60_000
 
 
@@ -63,6 +63,7 @@ class Backfill(Generic[RequestT]):
         self.proof_error: str | None = None  # why the newest ids are not known; None: they are
         self._unproven: dict[str, None] = {}
         self._has_newest_ids = False  # whether the host has ever named them
+        self._not_offered_count = 0  # how often it has said that it has none, before
         self._newest_ids_at = 0  # not before they are asked for again
         self._proof_backoff = Backoff(_FIRST_RETRY_S, _LONGEST_RETRY_S, runtime.rng)
         self._banned_until = self._end_of_ban()
@@ -133,7 +134,9 @@ class Backfill(Generic[RequestT]):
         self.proof_error = storable(str(error))
         wait_ms = int(self._proof_backoff.next_wait_s() * 1000)
         if isinstance(error, NotOfferedError) and not self._has_newest_ids:
-            wait_ms = _NO_NEWEST_IDS_FOR_MS
+            last = len(_NOT_OFFERED_WAITS_MS) - 1
+            wait_ms = _NOT_OFFERED_WAITS_MS[min(self._not_offered_count, last)]
+            self._not_offered_count += 1
         self._newest_ids_at = self._now() + wait_ms
         self._limited.warning(
             "newest_ids_failed",

@@ -104,6 +104,15 @@ def test_the_exchanges_word_proves_what_is_a_few_seconds_older_if_its_newest_id_
     assert proven(aggregator, ETH) == 1
 
 
+def test_a_word_whose_time_is_ahead_of_that_of_the_trades_proves_no_more_than_they_show() -> None:
+    aggregator = after_two_trades()
+
+    assert aggregator.on_newest_ids(NewestIds({BTC: 1, ETH: 0}, START + 30_000, 4_000))
+
+    assert aggregator.clock(4_000) == START + 5_000, "no bar closes by it"
+    assert proven(aggregator, ETH) == 1
+
+
 def test_an_older_word_takes_nothing_back() -> None:
     aggregator = after_two_trades()
     word(aggregator, 60_000, BTCUSDT=1)

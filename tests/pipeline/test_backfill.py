@@ -262,21 +262,20 @@ def test_newest_ids_that_could_not_be_had_are_asked_for_again_some_seconds_later
     assert stage.backfill.proof_error is None
 
 
-def test_a_host_without_newest_ids_is_asked_again_an_hour_later() -> None:
+def test_a_host_without_newest_ids_is_asked_again_after_a_minute_and_then_once_an_hour() -> None:
     stage = Stage()
     stage.history.has_newest_ids = False
     stage.backfill.prove([BTC])
-    stage.backfill.step()
-
-    for _ in range(59):
-        stage.now += 60_000
+    asked_at = []
+    for minute in range(200):
+        count = len(stage.history.asked)
         stage.backfill.step()
-    assert len(stage.history.asked) == 1
-    assert stage.backfill.proof_error == "404"
+        if len(stage.history.asked) > count:
+            asked_at.append(minute)
+        stage.now += 60_000
 
-    stage.now += 60_000
-    stage.backfill.step()
-    assert len(stage.history.asked) == 2
+    assert asked_at == [0, 1, 11, 71, 131, 191]
+    assert stage.backfill.proof_error == "404"
 
 
 def test_a_host_that_had_newest_ids_is_asked_again_soon_when_it_says_that_it_has_none() -> None:

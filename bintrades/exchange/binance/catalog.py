@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 
 class Catalog:
-    """The symbols of one market. Any thread; *now* is the monotonic clock in milliseconds."""
+    """The symbols of one market. Calls come from one thread at a time.
+
+    *now* is the monotonic clock in milliseconds.
+    """
 
     def __init__(self, rest: RestClient, budget: Budget, now: Callable[[], int] = now_ms) -> None:
         self._rest = rest

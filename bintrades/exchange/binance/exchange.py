@@ -46,9 +46,8 @@ class BinanceExchange:
         self._options = options
         self._network = network
         self._runtime = runtime
-        self._rest = RestClient(options.rest_url, market, network)
-        self._references: list[RestClient] = []
-        self.catalog = Catalog(self._rest, budget, runtime.now)
+        self._rests: list[RestClient] = []
+        self.catalog = Catalog(self._open_rest(), budget, runtime.now)
 
     def series(self, symbol: str) -> SeriesKey:
         """Return which series the trades of *symbol* are."""
@@ -58,7 +57,7 @@ class BinanceExchange:
 
     def close(self) -> None:
         """Close the connections of the REST side."""
-        for rest in (self._rest, *self._references):
+        for rest in self._rests:
             rest.close()
 
     def make_feed(
@@ -99,17 +98,21 @@ class BinanceExchange:
     def make_history(self, max_age_ms: int) -> History[Any]:
         """Return the past trades; those older than *max_age_ms* are not asked for."""
         market = self.market
-        return market.make_history(market, self._rest, self.budget, max_age_ms, self._runtime)
+        rest = self._open_rest()
+        return market.make_history(market, rest, self.budget, max_age_ms, self._runtime)
 
     def make_reference(self) -> Reference | None:
         """Return its own sums over its trades; None: it has none that bars can be checked by."""
         klines = self.market.klines
         if klines is None:
             return None
-        # With connections of its own, since it is asked from another thread than the others.
+        return BinanceReference(self._open_rest(), klines, self.budget, self._runtime.now)
+
+    def _open_rest(self) -> RestClient:
+        """Return the REST side over connections of their own: each belongs to another thread."""
         rest = RestClient(self._options.rest_url, self.market, self._network)
-        self._references.append(rest)
-        return BinanceReference(rest, klines, self.budget, self._runtime.now)
+        self._rests.append(rest)
+        return rest
 
 
 def open_exchange(

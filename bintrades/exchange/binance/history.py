@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from bintrades.exchange.binance.asking import ask
 from bintrades.exchange.binance.backfill_plan import TradesRequest
-from bintrades.exchange.binance.newest_trades import NewestTrades, UnlistedNameError
+from bintrades.exchange.binance.newest_trades import NewestTrades, RefusedNamesError
 from bintrades.exchange.binance.past_trades import PastTrades
 from bintrades.exchange.binance.rest import RestError
 from bintrades.util.clocks import now_ms
@@ -71,7 +71,7 @@ class History:
         """
         try:
             return self._ask(lambda: self._newest_trades.ids(symbols))
-        except UnlistedNameError:  # a delisted symbol, say: the next request names none
+        except RefusedNamesError:  # a delisted symbol, say: the next request names none
             if self._budget.wait_ms(self.newest_ids_weight(len(symbols)), self._now()):
                 raise
             return self._ask(lambda: self._newest_trades.ids(symbols))

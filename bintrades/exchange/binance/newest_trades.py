@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+from itertools import islice
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
@@ -10,24 +12,32 @@ import msgspec
 from bintrades.core.newest_ids import NewestIds
 from bintrades.errors import NotOfferedError
 from bintrades.exchange.binance.rest import RestError
+from bintrades.util.logs import LimitedLog
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from bintrades.exchange.binance.market import Market
     from bintrades.exchange.binance.rest import RestClient
 
+log = logging.getLogger(__name__)
+
 _NONE = -1
 """The id that stands for none: there was no trade within 24 hours."""
 
-_NOT_FOUND = 404
-_UNKNOWN_SYMBOL = -1121
+_BAD_REQUEST, _NOT_FOUND = 400, 404
+
+_SHOWN_SYMBOLS = 5
+_REPORT_EVERY_S = 600.0
 
 _IdOrNone = Annotated[int, msgspec.Meta(ge=_NONE, le=2**63 - 2)]
 
 
-class UnlistedNameError(RestError):
-    """A request named a symbol that is not listed. It is the last one that names any."""
+class RefusedNamesError(RestError):
+    """A request that names symbols was refused for what it says. It is the last one that does.
+
+    One of them is not listed (-1121), or their names are not understood (-1100, -1130).
+    """
 
 
 class _Ticker(msgspec.Struct):
@@ -46,23 +56,25 @@ class NewestTrades:
         self._rest = rest
         self._market = market
         self._now = now
-        self._has_unlisted = False  # a name that is unknown fails a request that has it
+        self._limited = LimitedLog(log, every_s=_REPORT_EVERY_S)
+        self._names_none = False  # a name that is unknown fails a request that has it
 
     def weight(self, count: int) -> int:
         """Return what ids() of so many symbols costs of the minute's weight."""
         for most, weight in self._market.newest_ids_weights:
-            if count <= most and not self._has_unlisted:
+            if count <= most and not self._names_none:
                 return weight
         return self._market.newest_ids.weight
 
     def ids(self, symbols: Sequence[str]) -> NewestIds:
         """Return the newest id of each of *symbols* that the answer names.
 
-        Raises RestError, also for an answer without a time; UnlistedNameError once at most, since
-        all are asked for then; NotOfferedError for a host that has no such statistics.
+        One whose row cannot be used is left out. Raises RestError, also for an answer without a
+        time, or without any row that can be used; RefusedNamesError once at most, since all are
+        asked for then; NotOfferedError for a host that has no such statistics.
         """
         most_named = max((most for most, _ in self._market.newest_ids_weights), default=0)
-        is_named = len(symbols) <= most_named and not self._has_unlisted
+        is_named = len(symbols) <= most_named and not self._names_none
         names = json.dumps(list(symbols), separators=(",", ":"), ensure_ascii=False)
         try:
             rows = self._rest.get(
@@ -71,27 +83,47 @@ class NewestTrades:
         except RestError as error:
             if error.status == _NOT_FOUND:
                 raise NotOfferedError(str(error)) from error
-            if error.code == _UNKNOWN_SYMBOL and is_named:
-                self._has_unlisted = True  # all are asked for from now on
-                raise UnlistedNameError(str(error), status=error.status, code=error.code) from error
+            if error.status == _BAD_REQUEST and is_named:
+                self._names_none = True  # all are asked for from now on
+                raise RefusedNamesError(str(error), status=error.status, code=error.code) from error
             raise
         said_at = self._rest.said_at
         if said_at is None:
             raise RestError("the answer with the newest trades does not say when it was given")
-        return NewestIds(_among(symbols, rows), said_at, self._now())
+        return NewestIds(self._among(symbols, rows), said_at, self._now())
 
+    def _among(self, symbols: Sequence[str], rows: Sequence[_Ticker]) -> dict[str, int | None]:
+        """Return the newest ids of *symbols*, without those of which the answer says none, or two.
 
-def _among(symbols: Sequence[str], rows: Sequence[_Ticker]) -> dict[str, int | None]:
-    """Return the newest ids of *symbols*; raises RestError if the answer has two of one."""
-    wanted = set(symbols)
-    ids: dict[str, int | None] = {}
-    for row in rows:
-        if row.symbol in wanted:
+        Raises RestError if it says nothing else.
+        """
+        wanted = set(symbols)
+        ids: dict[str, int | None] = {}
+        odd: dict[str, str] = {}
+        for row in rows:
+            if row.symbol not in wanted:
+                continue
             try:
                 last_id = _decode_id(row.last_id)
             except msgspec.MsgspecError as error:
-                raise RestError(f"{row.symbol}: its newest trade has no id: {error}") from error
+                odd[row.symbol] = f"{row.symbol}: its newest trade has no id: {error}"
+                continue
             newest = None if last_id == _NONE else last_id
             if ids.setdefault(row.symbol, newest) != newest:
-                raise RestError(f"{row.symbol}: the answer has two newest trades of it")
-    return ids
+                odd[row.symbol] = f"{row.symbol}: the answer has two newest trades of it"
+        if odd:
+            self._report(odd, is_all=odd.keys() >= ids.keys())
+        return {symbol: newest for symbol, newest in ids.items() if symbol not in odd}
+
+    def _report(self, odd: Mapping[str, str], *, is_all: bool) -> None:
+        """Say which rows cannot be used, and why of the first; raise it if those *is_all*."""
+        reason = next(iter(odd.values()))
+        if is_all:
+            raise RestError(reason)
+        self._limited.warning(
+            "newest_id_rejected",
+            "the exchange does not say which trade is the newest of some symbols; nothing is proven"
+            " of these",
+            symbols=", ".join(islice(odd, _SHOWN_SYMBOLS)),
+            error=reason,
+        )

@@ -79,7 +79,8 @@ class _ExchangeInfo(msgspec.Struct):
 class RestClient:
     """The REST side of one market, over connections that are kept open between requests.
 
-    Callable from any thread; every failure of a request is a RestError. A request fails when
+    Asked by one thread at a time, since what it says of the last answer is said beside it; close()
+    may come from any. Every failure of a request is a RestError. A request fails when
     nothing comes for timeout_s, when no connection is made in that time, or when its answer is not
     whole after answer_timeout_s in all.
     """

@@ -94,6 +94,40 @@ def test_an_answer_that_does_not_say_when_it_was_given_proves_nothing(
         newest.ids([BTC])
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [
+        '{"symbol":"ETHUSDT"}',
+        '{"symbol":"ETHUSDT","lastId":null}',
+        '{"symbol":"ETHUSDT","lastId":7},{"symbol":"ETHUSDT","lastId":8}',
+    ],
+)
+def test_what_cannot_be_read_of_one_symbol_leaves_that_one_out_and_is_said(
+    exchange: ExchangeSimulator,
+    newest: NewestTrades,
+    caplog: pytest.LogCaptureFixture,
+    odd: str,
+) -> None:
+    exchange.rest_answer(200, body=f'[{odd},{{"symbol":"BTCUSDT","lastId":7}}]')
+
+    assert newest.ids([BTC, ETH]).ids == {BTC: 7}
+
+    (record,) = caplog.records
+    assert (record.event, record.symbols) == ("newest_id_rejected", ETH)  # type: ignore[attr-defined]
+    assert record.error.startswith(f"{ETH}: ")  # type: ignore[attr-defined]
+
+
+def test_after_any_refusal_of_named_symbols_all_are_asked_for(
+    exchange: ExchangeSimulator, newest: NewestTrades
+) -> None:
+    exchange.rest_answer(400, body='{"code":-1100,"msg":"Illegal characters found."}')
+    with pytest.raises(RestError, match="Illegal characters"):
+        newest.ids([UNICODE])
+
+    assert newest.ids([UNICODE]).ids == {UNICODE: None}
+    assert "symbols" not in exchange.rest_requests[1].query
+
+
 def test_what_cannot_be_read_of_a_symbol_that_was_not_asked_for_hurts_no_other(
     exchange: ExchangeSimulator, newest: NewestTrades
 ) -> None:

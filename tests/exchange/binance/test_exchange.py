@@ -1,0 +1,64 @@
+"""One market of Binance, assembled: what its parts, each in a thread of its own, do not share."""
+
+from __future__ import annotations
+
+import email.utils
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING
+
+from bintrades.config.loader import load_config
+from bintrades.exchange.binance.exchange import open_exchange
+from tests.networks import system_network
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+GIVEN_S = 1_723_118_400
+TICKER, CATALOG = b'[{"symbol":"BTCUSDT","lastId":7}]', b'{"symbols":[{"symbol":"BTCUSDT"}]}'
+
+
+class SlowTicker(BaseHTTPRequestHandler):
+    """Begins to answer about the newest trades at once, and ends when it is told to."""
+
+    protocol_version = "HTTP/1.1"
+    has_begun, may_end = threading.Event(), threading.Event()
+
+    def do_GET(self) -> None:
+        """Answer; what is not the ticker is the list of symbols, of eight seconds later."""
+        is_ticker = "ticker" in self.path
+        body, at = (TICKER, GIVEN_S) if is_ticker else (CATALOG, GIVEN_S + 8)
+        self.send_response_only(200)
+        self.send_header("Date", email.utils.formatdate(at, usegmt=True))
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body[:5])
+        if is_ticker:
+            self.has_begun.set()
+            self.may_end.wait(60)
+        self.wfile.write(body[5:])
+
+    def log_message(self, *_args: object) -> None:
+        """Say nothing."""
+
+
+def test_another_answer_that_comes_meanwhile_does_not_say_how_old_the_newest_trades_are(
+    tmp_path: Path,
+) -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), SlowTicker)
+    path = tmp_path / "b.ini"
+    path.write_text(f"[binance]\nrest_url = http://127.0.0.1:{server.server_port}\n")
+    options = load_config(path, {}).exchange_options
+    exchange = open_exchange(options, system_network(), weight_share=50, banned_for_ms=0)
+    with closing(exchange), ThreadPoolExecutor(2) as threads:
+        threads.submit(server.serve_forever)
+        newest = threads.submit(exchange.make_history(1_000).newest_ids, ["BTCUSDT"])
+        assert SlowTicker.has_begun.wait(60)
+        exchange.catalog.list_symbols()
+        SlowTicker.may_end.set()
+
+        assert newest.result(60).said_at == GIVEN_S * 1000
+        server.shutdown()
+    server.server_close()
