@@ -65,8 +65,7 @@ def contradicted(gap: Gap, rows: Sequence[TradeRange], unknown: UnknownIds) -> K
     index = bisect_left(rows, gap.first_id, key=first_id_of) - 1
     if index < 0 or gap.is_start:
         return None
-    last_id = rows[index].last_id
-    if unknown.cover(last_id, last_id):
-        return None  # it was never had
+    if any(unknown.cover(each, each) for each in (rows[index].last_id, gap.first_id - 1)):
+        return None  # it was never had, or known by the exchange's word alone: its time is a guess
     known = KnownTrade(gap.first_id - 1, gap.since_ms + DISORDER_MS)
     return known if rows[index].time > known.time + DISORDER_MS else None

@@ -256,6 +256,7 @@ def test_ids_that_were_never_had_contradict_nothing() -> None:
 
     assert contradiction(gap, (9, START + MINUTE), missing=(old,)) is None
     assert contradiction(gap, (9, START + MINUTE), missing=(beginning,)) is None
+    assert contradiction(gap, (2, START + MINUTE), missing=(old,)) is None, "its time is a guess"
     assert contradiction(beginning, (3, START + MINUTE)) is None
 
 

@@ -214,6 +214,9 @@ def test_the_bar_of_a_symbol_that_falls_silent_is_committed_too(desk: Desk, path
     desk.wait_for_commit()
     assert summary(path) == [(0, 1, 1, False)], "nothing proves that there was no other trade"
 
+    # Without a trade since the connection, nothing says that it is another time.
+    desk.inbox.put(Disconnected(CONNECTION, now_ms()))
+    desk.inbox.put(Connected(CONNECTION, SYMBOLS, now_ms()))
     desk.inbox.put(NewestIds({"BTCUSDT": 0}, START + 16_000, now_ms()))
     desk.wait_for_commit()
 
