@@ -199,10 +199,11 @@ class Collector:
         """Return the state of every part. Any thread."""
         now = self._runtime.now()
         budget = self._exchange.budget
+        ingest = self._latest_ingest()
         return CollectorSnapshot(
             symbols=len(self._symbols),
             unlisted=tuple(self.unlisted),
-            ingest=self._latest_ingest(),
+            ingest=ingest,
             queue=self.inbox.qsize(),
             connections=self.feed.snapshot(now),
             backfill=BackfillSnapshot(
@@ -210,7 +211,7 @@ class Collector:
                 request_count=self.backfill.request_count if self.backfill else 0,
                 blocked_for_ms=budget.blocked_for(now),
                 error=budget.last_error,
-                proof_error=self.backfill.proof_error if self.backfill else None,
+                proof_error=self._proof_error(ingest),
             ),
             audit=self.audit.snapshot if self.audit else None,
             deliveries=[delivery.snapshot(now) for delivery in self.deliveries],
@@ -220,6 +221,11 @@ class Collector:
                 if worker.is_alive
             ],
         )
+
+    def _proof_error(self, ingest: IngestSnapshot) -> str | None:
+        """Return why the newest trades are not known; None: they are."""
+        error = self.backfill.proof_error if self.backfill else None
+        return error or ("its word lacks trades that it has sent" if ingest.is_word_stale else None)
 
     def _latest_ingest(self) -> IngestSnapshot:
         """Return what the thread that ingests has published, or how it is while there is none."""

@@ -72,6 +72,9 @@ class IngestSnapshot:
     unproven_count: int
     """Symbols of which a closed bar is not proven to have all of its trades."""
 
+    is_word_stale: bool
+    """Whether what the exchange said last of its newest trades lacks some that it has sent."""
+
     lag_ms: int
     delay_ms: int
     journal_error: str | None
@@ -172,6 +175,7 @@ class Ingest:
             bar_count=aggregator.bar_count,
             open_bar_count=aggregator.open_bar_count,
             unproven_count=aggregator.unproven_count,
+            is_word_stale=self._is_word_stale,
             lag_ms=self.lag_ms,
             delay_ms=self.delay_ms,
             journal_error=self.journal_error,

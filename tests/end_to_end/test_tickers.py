@@ -157,6 +157,7 @@ def test_trades_of_a_quiet_symbol_that_happen_during_a_cut_are_found_by_an_hones
 
     let_pass(SAVED_WITHIN_S / FASTER, collector)
     assert_nothing_is_concluded()
+    assert "lacks trades" in collector.status()["repair"]["proof_error"]
     exchange.ticker_faults(without=[QUIET])
     assert_nothing_is_concluded()
     exchange.rest_answer(503, {}, b"<html>oops</html>", times=3, path="/ticker/24hr")

@@ -783,6 +783,7 @@ def test_a_stale_word_is_said_to_prove_nothing(
         proving.ingest.handle(NewestIds({"BTCUSDT": 0}, START + 20_000, 20_000))
 
     assert "prove nothing" in caplog.text
+    assert proving.ingest.snapshot().is_word_stale
 
 
 def test_a_stale_word_is_known_by_a_symbol_that_trades_all_the_time(
