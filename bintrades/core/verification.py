@@ -37,7 +37,8 @@ class Outcome(StrEnum):
     DIFFERENT = "different"
 
     SUSPECT = "suspect"
-    """Equal as a whole, but a bar in it contradicts itself: a trade may be in the wrong one."""
+    """Equal as a whole, but a bar in it contradicts itself: a trade may be in the wrong one, or be
+    missing on both sides."""
 
     SURPLUS = "surplus"
     """Equal, but for a bar that is known to be where the exchange has no trades."""
@@ -69,6 +70,9 @@ class Comparison(NamedTuple):
     may_hide_more: bool = False
     """Whether bars in it may differ though that cannot be told of the whole: klines of a finer
     interval could."""
+
+    contradicting: tuple[int, ...] = ()
+    """Open times of the bars of a SUSPECT one that contradict themselves."""
 
 
 class Figures(NamedTuple):
@@ -107,9 +111,9 @@ def compare(
     *bars* and *klines* are all that there are of that time, oldest first, of *interval_ms* and of
     *kline_ms*. In *covered*, disjoint spans from the oldest to the newest, an interval without a
     bar had no trades; anywhere else that is not known. A bar that is closed and complete is proven
-    to be whole wherever it is. A kline that is left out may have had trades. One that opens at a
-    time in *surplus* and says that it is not complete counts for nothing: the exchange had no
-    trades there when it was asked for them.
+    to be whole wherever it is; one that opens at a time in *surplus* and says that it is not
+    complete counts for nothing: the exchange had no trades there when it was asked for them. A
+    kline that is left out may have had trades, so its unit is neither equal nor different.
 
     Raises ValueError where the two ends are no multiples of the unit.
     """
@@ -157,13 +161,16 @@ def _compare_unit(
     if fields and not _is_covered(covered, bars, start, unit, interval_ms):
         may_hide_more = is_many and bool(bars)
         return Comparison(start, unit, Outcome.INCOMPLETE, may_hide_more=may_hide_more)
-    if fields and len(klines) < unit // kline_ms:
+    if len(klines) < unit // kline_ms:
+        # What is equal may be so because bars lack just the trades of the kline that is left out.
         return Comparison(start, unit, Outcome.NO_KLINE, may_hide_more=is_many and bool(bars))
     if fields:
         difference = Difference(symbol, start, unit, fields)
         return Comparison(start, unit, Outcome.DIFFERENT, difference, is_many)
-    if is_many and any(map(contradicts_itself, bars)):
-        return Comparison(start, unit, Outcome.SUSPECT, may_hide_more=True)
+    if contradicting := tuple(bar.open_time_ms for bar in bars if contradicts_itself(bar)):
+        return Comparison(
+            start, unit, Outcome.SUSPECT, may_hide_more=True, contradicting=contradicting
+        )
     return Comparison(start, unit, Outcome.SURPLUS if has_surplus else Outcome.EQUAL)
 
 

@@ -219,10 +219,11 @@ class Verification:
                 own = _within(bars, span)
                 located = self._compare(symbol, own, parts, span, fine_ms, *known)
                 by_bar = [bar.difference for bar in located if bar.difference]
+                outcomes = {bar.outcome for bar in located}
                 if by_bar:
                     outcome, differing = Outcome.DIFFERENT, by_bar
-                elif outcome is Outcome.SUSPECT:
-                    has_surplus = any(bar.outcome is Outcome.SURPLUS for bar in located)
+                elif outcome is Outcome.SUSPECT and Outcome.NO_KLINE not in outcomes:
+                    has_surplus = Outcome.SURPLUS in outcomes
                     outcome = Outcome.SURPLUS if has_surplus else Outcome.EQUAL
             _count(tally, outcome, each.interval_ms)
             found += differing

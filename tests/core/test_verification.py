@@ -225,6 +225,32 @@ def test_klines_that_are_missing_prove_no_difference(
             assert each.outcome is Outcome.NO_KLINE
 
 
+@given(traded, st.data())
+def test_where_a_kline_is_missing_nothing_is_equal(
+    trades: list[Trade], data: st.DataObject
+) -> None:
+    """Bars may lack the trades of just that one."""
+    lost = data.draw(st.sampled_from(trades)).time // SECOND_MS * SECOND_MS
+    known = [each for each in klines_of(trades, SECOND_MS, START, END) if each.open_time_ms != lost]
+    bars = made_of(each for each in trades if each.time // SECOND_MS * SECOND_MS != lost)
+
+    found = against(bars, known, SECOND_MS)
+
+    unclear = [each for each in found if each.outcome is not Outcome.EQUAL]
+    opens = lost // INTERVAL * INTERVAL
+    assert [(each.open_time_ms, each.outcome) for each in unclear] == [(opens, Outcome.NO_KLINE)]
+
+
+def test_a_single_bar_that_contradicts_itself_is_suspect_where_its_klines_agree() -> None:
+    """Both sides may lack the same trade; or the exchange has left out an id."""
+    trades = [make_trade(1, START + 1), make_trade(3, START + 2)]
+
+    first, *others = checked(made_of(trades), trades, SECOND_MS)
+
+    assert (first.outcome, first.contradicting) == (Outcome.SUSPECT, (START,))
+    assert set(outcomes(others)) == {Outcome.EQUAL}
+
+
 @given(traded, kline_lengths, st.data())
 def test_bars_that_lack_trades_and_say_so_prove_no_difference(
     trades: list[Trade], kline_ms: int, data: st.DataObject

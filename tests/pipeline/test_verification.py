@@ -217,6 +217,19 @@ def test_where_nobody_can_tell_which_bar_is_wrong_it_is_not_checked() -> None:
     assert run.tally.not_checked_ms == {Outcome.SUSPECT: MINUTE_MS}
 
 
+def test_a_minute_in_which_a_bar_contradicts_itself_is_not_equal_without_all_its_klines() -> None:
+    trades = [make_trade(1, FIRST + 1_000), make_trade(3, FIRST + 2_000)]
+    reference = TradesReference(trades, LATER)
+    reference.revise = lambda kline: (
+        None if (kline.open_time_ms, kline.interval_ms) == (FIRST + 5_000, SECOND_MS) else kline
+    )
+
+    run = Run(listed(trades), reference)
+
+    assert run.differences == []
+    assert run.tally.not_checked_ms == {Outcome.SUSPECT: MINUTE_MS}
+
+
 def test_a_kline_that_is_revised_the_second_time_makes_no_difference(trades: list[Trade]) -> None:
     reference = TradesReference(trades, LATER)
 
@@ -274,6 +287,20 @@ def test_klines_that_are_left_out_prove_no_difference(
     assert run.differences == []
     assert run.tally.not_checked_ms == {Outcome.NO_KLINE: MINUTE_MS}
     assert run.tally.equal_ms == LAST - FIRST - MINUTE_MS
+
+
+def test_a_bar_that_lacks_just_the_trades_of_a_missing_kline_is_not_equal(
+    trades: list[Trade],
+) -> None:
+    lost = a_trade_within(trades).time // SECOND_MS * SECOND_MS
+    reference = TradesReference(trades, LATER)
+    reference.revise = lambda kline: None if kline.open_time_ms == lost else kline
+    kept = [each for each in btc(trades) if each.time // SECOND_MS * SECOND_MS != lost]
+
+    run = Run(listed(kept), reference, by_bar=True)
+
+    assert run.differences == []
+    assert run.tally.not_checked_ms == {Outcome.NO_KLINE: INTERVAL}
 
 
 def test_what_ended_less_than_five_minutes_ago_is_not_asked_for(trades: list[Trade]) -> None:
