@@ -84,6 +84,10 @@ class Suspect:
     rebuilt: tuple[tuple[int, int], ...] = ()
     """Open times and epochs of those that were made again."""
 
+    proven: tuple[int, ...] = ()
+    """Open times of the bars, or intervals without one, of which all trades were asked for: they
+    were of these, or were made again of them."""
+
     is_too_large: bool = False
     """Whether it has more trades than can be asked for, and so is not made again."""
 

@@ -220,6 +220,16 @@ def figures(parts: Sequence[Bar] | Sequence[Kline]) -> Figures:
     )
 
 
+def are_same(fine: Sequence[Kline], coarse: Sequence[Kline]) -> bool:
+    """Whether klines of two lengths are of the same trades, by their exact sums."""
+    ours, theirs = figures(fine), figures(coarse)
+    return (ours.trade_count, ours.quantity, ours.buy_quantity) == (
+        theirs.trade_count,
+        theirs.quantity,
+        theirs.buy_quantity,
+    )
+
+
 def _differing(bars: Sequence[Bar], klines: Sequence[Kline]) -> dict[str, tuple[Figure, Figure]]:
     """Return the figures that differ by more than the exchange's rounding, ours and theirs."""
     ours, theirs = figures(bars), figures(klines)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, TypeVar
 
-from bintrades.core.verification import Outcome, compare, figures, unit_ms
+from bintrades.core.verification import Outcome, are_same, compare, unit_ms
 from bintrades.errors import ExchangeError
 from bintrades.model import Bar, Kline
 from bintrades.util.clocks import utc_ms
@@ -215,7 +215,7 @@ class Verification:
             span = (each.open_time_ms, each.open_time_ms + each.interval_ms)
             parts = _within(fine, span)
             outcome, differing = each.outcome, [each.difference] if each.difference else []
-            if parts and _are_same(parts, _within(klines, span)):
+            if parts and are_same(parts, _within(klines, span)):
                 own = _within(bars, span)
                 located = self._compare(symbol, own, parts, span, fine_ms, *known)
                 by_bar = [bar.difference for bar in located if bar.difference]
@@ -254,13 +254,3 @@ def _runs(units: Sequence[Comparison], longest_ms: int) -> Iterator[Span]:
 
 def _within(parts: Sequence[PartT], span: Span) -> list[PartT]:
     return [part for part in parts if span[0] <= part.open_time_ms < span[1]]
-
-
-def _are_same(fine: Sequence[Kline], coarse: Sequence[Kline]) -> bool:
-    """Whether klines of two lengths are of the same trades, by their exact sums."""
-    ours, theirs = figures(fine), figures(coarse)
-    return (ours.trade_count, ours.quantity, ours.buy_quantity) == (
-        theirs.trade_count,
-        theirs.quantity,
-        theirs.buy_quantity,
-    )

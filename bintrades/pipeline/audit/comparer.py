@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bintrades.core.spans import clipped, has, union, whole
-from bintrades.core.verification import compare, unit_ms
+from bintrades.core.verification import are_same, compare, unit_ms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from bintrades.core.spans import Span
     from bintrades.core.verification import Comparison
     from bintrades.journal.reader import JournalReader
-    from bintrades.model import Bar
+    from bintrades.model import Bar, Kline
     from bintrades.pipeline.audit.reference import LimitedReference
 
 _KLINES_OF_A_PAGE = 1_000
@@ -69,12 +69,21 @@ class Comparer:
 
         Raises BudgetSpent, ExchangeError and JournalError.
         """
-        return self._compare(symbol, span, covered, self.reference.kline_ms)
+        klines = self.reference.klines(symbol, self.reference.kline_ms, span)
+        return self._compare(symbol, span, covered, self.reference.kline_ms, klines)
 
-    def compare_finely(self, symbol: str, span: Span, covered: Sequence[Span]) -> list[Comparison]:
-        """Do the same with the shortest klines that the exchange has."""
+    def compare_finely(
+        self, symbol: str, span: Span, covered: Sequence[Span]
+    ) -> list[Comparison] | None:
+        """Do the same, bar by bar, with the shortest klines that the exchange has.
+
+        None: they do not add up to those of compare(), and tell nothing. They may have holes.
+        """
         kline_ms = self.fine_kline_ms or self.reference.kline_ms
-        return self._compare(symbol, span, covered, kline_ms)
+        klines = self.reference.klines(symbol, kline_ms, span)
+        if not are_same(klines, self.reference.klines(symbol, self.reference.kline_ms, span)):
+            return None
+        return self._compare(symbol, span, covered, kline_ms, klines)
 
     def bars(self, symbol: str, span: Span) -> list[Bar]:
         """Return the bars of *span*, oldest first. Raises JournalError."""
@@ -97,11 +106,15 @@ class Comparer:
         return fine
 
     def _compare(
-        self, symbol: str, span: Span, covered: Sequence[Span], kline_ms: int
+        self,
+        symbol: str,
+        span: Span,
+        covered: Sequence[Span],
+        kline_ms: int,
+        klines: Sequence[Kline],
     ) -> list[Comparison]:
-        klines = self.reference.klines(symbol, kline_ms, span)
-        # Thereafter, so that they are of this moment. Where some have left meanwhile, what seems to
-        # differ is not comparable any more when it is looked at again.
+        # After the klines, so that they are of this moment. Where some have left meanwhile, what
+        # seems to differ is not comparable any more when it is looked at again.
         bars = self.bars(symbol, span)
         comparisons = compare(
             symbol,

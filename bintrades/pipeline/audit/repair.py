@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bintrades.core.audit_schedule import AuditSchedule, AuditTimes, Suspect
+    from bintrades.core.spans import Span
     from bintrades.core.verification import Comparison
     from bintrades.model import RecordedDifference
     from bintrades.pipeline.audit.comparer import Comparer
@@ -28,6 +29,7 @@ MAX_EPOCH = 3
 """A bar that was made again so often and differs still is left as it is."""
 
 _AGREEING = frozenset({Outcome.EQUAL, Outcome.SURPLUS})
+_EQUAL_SUMS = _AGREEING | {Outcome.SUSPECT}
 
 
 class Repair:
@@ -65,10 +67,12 @@ class Repair:
         if not self._is_in_place(suspect):
             self._give_up(suspect, now)  # the journal has refused it, or took nothing for minutes
             return
-        looked = self._compare(suspect, clock)
+        looked = self._comparer.compare(
+            suspect.symbol, suspect.span, self._comparable(suspect, clock)
+        )
         outcomes = {each.outcome for each in looked}
         is_last = suspect.stage is Stage.CONFIRM
-        if outcomes & _AGREEING or (is_last and Outcome.SUSPECT in outcomes):
+        if _agrees(suspect, looked):
             self._conclude_equal(suspect, clock, now)
         elif outcomes & {Outcome.DIFFERENT, Outcome.SUSPECT}:
             differences = records_of(looked, clock)
@@ -82,28 +86,37 @@ class Repair:
             self._give_up(suspect, now)
 
     def _narrow(self, suspect: Suspect, clock: int, now: int) -> None:
-        """Find out which bars of a unit differ."""
-        looked = self._compare(suspect, clock, is_fine=True)
-        differences = records_of(looked, clock) or suspect.differences
-        if suspect.rebuilt or suspect.is_too_large:
-            self._confirm_staying(suspect, differences, clock, now)
+        """Find out which bars of a unit have to be made again, those that are proven left out."""
+        comparable = self._comparable(suspect, clock)
+        looked = self._comparer.compare_finely(suspect.symbol, suspect.span, comparable)
+        if looked is not None and not looked:
+            self._give_up(suspect, now)  # it is not covered any more
             return
+        differences = records_of(looked or (), clock) or suspect.differences
         interval = self._comparer.interval_ms
-        bars = tuple(
+        bars = [
             open_time
-            for each in looked
-            if each.outcome is Outcome.DIFFERENT
+            for each in looked or ()
+            if each.outcome not in _AGREEING
             for open_time in range(
                 each.open_time_ms, each.open_time_ms + each.interval_ms, interval
             )
-        )
-        if bars or not all(each.outcome in _AGREEING for each in looked):
-            # Where it cannot be told which, the trades of all of them will show.
-            self._go_on(suspect, Stage.REBUILD, now, differences, bars)
-        elif differences:
-            self._confirm_staying(suspect, differences, clock, now)  # klines contradict each other
+        ]
+        if not bars and (looked is None or differences):
+            # It cannot be told which: the klines do not agree with each other.
+            bars = list(range(*suspect.span, interval))
+        if suspect.is_too_large:
+            is_equal = looked is not None and {each.outcome for each in looked} <= _EQUAL_SUMS
+            if is_equal and not differences:
+                self._conclude_equal(suspect, clock, now)  # klines of both lengths say so
+            else:
+                self._confirm_staying(suspect, differences, clock, now)
+        elif left := tuple(time for time in bars if time not in suspect.proven):
+            self._go_on(suspect, Stage.REBUILD, now, differences, left)
+        elif bars:
+            self._confirm_staying(suspect, differences, clock, now)
         else:
-            self._conclude_equal(suspect, clock, now)  # the bar that looked impossible is right
+            self._conclude_equal(suspect, clock, now)  # it has changed meanwhile
 
     def _rebuild(self, suspect: Suspect, clock: int, now: int) -> None:
         """Make bars again of the exchange's trades, where these say something else."""
@@ -116,25 +129,25 @@ class Repair:
             self._schedule.add_suspect(suspect, now + self._times.again_ms)
             return
         stored = {bar.open_time_ms: bar for bar in self._comparer.bars(suspect.symbol, span)}
-        rebuilt = [
-            bar
-            for bar in rebuilt_bars(
-                stored.values(),
-                trades,
-                bars,
-                symbol=suspect.symbol,
-                market=self._market,
-                interval_ms=self._comparer.interval_ms,
-            )
-            if bar.epoch <= MAX_EPOCH or not bar.is_complete
-        ]
+        made = rebuilt_bars(
+            stored.values(),
+            trades,
+            bars,
+            symbol=suspect.symbol,
+            market=self._market,
+            interval_ms=self._comparer.interval_ms,
+        )
+        rebuilt = [bar for bar in made if bar.epoch <= MAX_EPOCH or not bar.is_complete]
+        left = {bar.open_time_ms for bar in made if bar not in rebuilt}
+        proven = (*suspect.proven, *(open_time for open_time in bars if open_time not in left))
+        suspect = replace(suspect, proven=proven)
         found = list(suspect.differences)
-        for bar in rebuilt:
+        for bar in made:
             if not any(has([each.span], (bar.open_time_ms, bar.end_time_ms)) for each in found):
                 found.append(record_of(stored.get(bar.open_time_ms), bar, clock))
         if rebuilt:
             self._findings.add_rebuilt(suspect.symbol, rebuilt, found)
-            epochs = tuple((bar.open_time_ms, bar.epoch) for bar in rebuilt)
+            epochs = (*suspect.rebuilt, *((bar.open_time_ms, bar.epoch) for bar in rebuilt))
             suspect = replace(suspect, stage=Stage.CONFIRM, differences=(), rebuilt=epochs)
             self._schedule.add_suspect(suspect, now + self._times.again_ms)
         elif found:
@@ -154,10 +167,8 @@ class Repair:
             for open_time, epoch in suspect.rebuilt
         )
 
-    def _compare(self, suspect: Suspect, clock: int, *, is_fine: bool = False) -> list[Comparison]:
-        covered = self._comparer.comparable(suspect.symbol, clock)
-        compare = self._comparer.compare_finely if is_fine else self._comparer.compare
-        return compare(suspect.symbol, suspect.span, covered)
+    def _comparable(self, suspect: Suspect, clock: int) -> list[Span]:
+        return self._comparer.comparable(suspect.symbol, clock)
 
     def _go_on(
         self,
@@ -197,7 +208,8 @@ class Repair:
         now: int,
     ) -> None:
         """Conclude that *differences* stay, unless bars have changed since they were found."""
-        looked = self._compare(suspect, clock)
+        comparable = self._comparable(suspect, clock)
+        looked = self._comparer.compare(suspect.symbol, suspect.span, comparable)
         self._conclude_staying(suspect, differences, looked, clock, now)
 
     def _conclude_staying(
@@ -210,9 +222,9 @@ class Repair:
     ) -> None:
         """Conclude from a unit, as *looked* at last, that *differences* stay."""
         outcomes = {each.outcome for each in looked}
-        if outcomes & _AGREEING:
+        if _agrees(suspect, looked):
             self._conclude_equal(suspect, clock, now)
-        elif outcomes & {Outcome.DIFFERENT, Outcome.SUSPECT}:
+        elif differences and outcomes & {Outcome.DIFFERENT, Outcome.SUSPECT}:
             read_through = self._comparer.read_through
             self._findings.add_staying(
                 suspect.symbol, suspect.span, differences, clock, read_through
@@ -224,3 +236,15 @@ class Repair:
     def _give_up(self, suspect: Suspect, now: int) -> None:
         """Leave it for a later turn: nothing can be told now."""
         self._schedule.give_up(suspect, now)
+
+
+def _agrees(suspect: Suspect, looked: Sequence[Comparison]) -> bool:
+    """Whether a unit is equal, and each bar in it that contradicts itself is proven to be right.
+
+    Ids that the exchange has left out make a bar of its own trades contradict itself.
+    """
+    return bool(looked) and all(
+        each.outcome in _AGREEING
+        or (each.outcome is Outcome.SUSPECT and set(each.contradicting) <= set(suspect.proven))
+        for each in looked
+    )

@@ -363,6 +363,7 @@ def test_klines_that_contradict_each_other_stay_on_record(journal: Journal) -> N
     assert (difference.open_time_ms, difference.interval_ms) == (ITS_MINUTE, MINUTE)
     assert difference.outcome is DifferenceOutcome.STAYS
     assert stage.verified() == WITHOUT_IT
+    assert (BTC, 0, ITS_MINUTE, ITS_MINUTE + MINUTE) in stage.reference.asked, "the trades decide"
 
 
 def test_a_bar_made_again_that_differs_still_stays_on_record(journal: Journal) -> None:
@@ -470,7 +471,7 @@ def test_what_is_to_be_looked_at_again_is_not_looked_at_by_a_turn_as_well(
 
     assert stage.verified() == WHOLE
     looks = stage.reference.asked.count((BTC, MINUTE, ITS_MINUTE, ITS_MINUTE + MINUTE))
-    assert looks == 3, "at its turn, once more, and after it was made again"
+    assert looks == 4, "at its turn, once more, beside its seconds, and after it was made again"
 
 
 def test_of_two_bars_of_a_minute_one_is_repaired_and_the_other_stays(journal: Journal) -> None:
@@ -478,9 +479,10 @@ def test_of_two_bars_of_a_minute_one_is_repaired_and_the_other_stays(journal: Jo
     one, other = next(
         (one, other) for one, other in pairwise(times) if one // MINUTE == other // MINUTE
     )
+    at = next(trade.time for trade in TRADES if trade.time >= one)
 
     def invent(kline: Kline) -> Kline:
-        is_wrong = kline.open_time_ms <= one < kline.open_time_ms + kline.interval_ms
+        is_wrong = kline.open_time_ms <= at < kline.open_time_ms + kline.interval_ms
         return replace(kline, quantity=kline.quantity + 1) if is_wrong else kline
 
     stage = AuditStage(
