@@ -128,7 +128,7 @@ class VerifyRun:
             yield result
 
 
-_GOOD = (RepairOutcome.REPAIRED, RepairOutcome.REBUILT)
+_GOOD = (RepairOutcome.REPAIRED, RepairOutcome.REBUILT)  # whatever else: exit status 1
 
 
 def _repaired(repair: BarRepair | None, page: Sequence[Difference]) -> Iterator[Found]:

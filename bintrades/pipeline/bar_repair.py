@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from bintrades.core.rebuild import rebuilt_bars
+from bintrades.core.verification import Outcome
 from bintrades.errors import ExchangeError
 from bintrades.pipeline.verification import Tally
 
@@ -38,7 +39,14 @@ class RepairOutcome(StrEnum):
     """Trades of it are missing, or it was not yet taken over."""
 
     UNANSWERED = "the exchange did not answer"
+    """It gave no trades, or no klines to compare the bars that were made again with."""
+
     STAYS = "stays different"
+
+
+_EQUAL_SUMS = (Outcome.SURPLUS, Outcome.SUSPECT)
+"""What a unit is that equals its klines as a whole, beside EQUAL: the bars that were made again are
+of the exchange's own trades, so what contradicts itself is another one, or ids were left out."""
 
 
 class BarRepair:
@@ -121,7 +129,38 @@ class BarRepair:
             return RepairOutcome.STAYS
         if not all(bar.is_complete for bar in bars):
             return RepairOutcome.NO_TRADES
-        return RepairOutcome.REPAIRED if tally.checked_ms else RepairOutcome.REBUILT
+        if tally.checked_ms or any(tally.not_checked_ms[each] for each in _EQUAL_SUMS):
+            return RepairOutcome.REPAIRED
+        if self._is_to_come(difference.symbol, bars):
+            return RepairOutcome.REBUILT
+        if tally.not_checked_ms[Outcome.INCOMPLETE] and self._is_equal_by_bar(difference):
+            return RepairOutcome.REPAIRED  # another bar of its unit is not complete
+        return RepairOutcome.UNANSWERED
+
+    def _is_to_come(self, symbol: str, bars: Sequence[Bar]) -> bool:
+        """Whether the journal has got *bars*, and a store that is read is still to get one."""
+        if self._stored is self._journal:
+            return False
+        until_ms = bars[-1].end_time_ms
+        stored = {
+            bar.open_time_ms: bar
+            for bar in self._stored.bars(symbol, bars[0].open_time_ms, until_ms)
+            if bar.is_complete  # one that is still to come says that it is not
+        }
+        return any(
+            bar.open_time_ms not in stored or stored[bar.open_time_ms].epoch < bar.epoch
+            for bar in bars
+        )
+
+    def _is_equal_by_bar(self, difference: Difference) -> bool:
+        """Whether each bar of *difference* is compared by itself and equal."""
+        tally = Tally()
+        since_ms, until_ms = (
+            difference.open_time_ms,
+            difference.open_time_ms + difference.interval_ms,
+        )
+        pages = self._verification.bar_by_bar().verify(difference.symbol, since_ms, until_ms, tally)
+        return not any(pages) and tally.equal_ms == difference.interval_ms
 
 
 def _touch(one: Difference, other: Difference) -> bool:

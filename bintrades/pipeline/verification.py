@@ -88,6 +88,10 @@ class Verification:
         self._by_bar = by_bar
         self._utc = utc
 
+    def bar_by_bar(self) -> Verification:
+        """Return one of the same that compares each bar by itself."""
+        return Verification(self._bars, self._klines, self._interval_ms, by_bar=True, utc=self._utc)
+
     def unit_ms(self, symbol: str) -> int:
         """Return the length of what is compared at once. Raises BintradesError."""
         return unit_ms(self._interval_ms, self._lengths(symbol)[0])

@@ -38,6 +38,8 @@ class Repair:
     ) -> None:
         self.bars = bars
         self.put: list[Bar] = []
+        self.takes = bars
+        """Where bars are put."""
         self.refused: set[int] = set()  # open times
         self.reference = TradesReference(trades, END + 86_400_000, lengths)
         source = ExchangeKlines(
@@ -58,7 +60,7 @@ class Repair:
     def _put(self, bars: Sequence[Bar]) -> Sequence[Bar]:
         self.put += bars
         taken = [bar for bar in bars if bar.open_time_ms not in self.refused]
-        self.bars.by_time.update({(bar.symbol, bar.open_time_ms): bar for bar in taken})
+        self.takes.by_time.update({(bar.symbol, bar.open_time_ms): bar for bar in taken})
         self.bars.surplus_at |= {bar.open_time_ms for bar in taken if not bar.is_complete}
         return [bar for bar in bars if bar not in taken]
 
@@ -117,12 +119,83 @@ def test_trades_that_are_not_to_be_had_repair_nothing() -> None:
     assert repair.put == []
 
 
-def test_a_repair_that_cannot_be_verified_is_no_success_and_no_failure() -> None:
+def test_a_repair_that_cannot_be_verified_since_nothing_is_answered_is_no_success() -> None:
     repair = Repair(listed(TRADES[:-1]))
     differences = repair.differences()
     repair.reference.errors.extend([None, *["no answer"] * 10])
 
+    assert repair.repair.repair(differences) == [RepairOutcome.UNANSWERED]
+    assert [bar.open_time_ms for bar in repair.put] == [START + 110_000]
+
+
+def test_a_repair_that_cannot_be_verified_since_there_are_no_klines_is_no_success() -> None:
+    repair = Repair(listed(TRADES[:-1]))
+    differences = repair.differences()
+    repair.reference.revise = lambda _: None
+
+    assert repair.repair.repair(differences) == [RepairOutcome.UNANSWERED]
+    assert repair.differences() == []
+
+
+class BehindBars(ListedBars):
+    """Bars of a store that gets nothing at the moment, and a journal that has better ones."""
+
+    def __init__(self, trades: Sequence[Trade], journal: ListedBars) -> None:
+        super().__init__(bars_of(trades).values(), ((START, END),))
+        self.journal = journal
+
+    def bars(self, symbol: str, since_ms: int, until_ms: int) -> list[Bar]:
+        """Return those of the store; better ones of the journal as not complete."""
+        better = self.journal.bars(symbol, since_ms, until_ms)
+        return [
+            own if new.epoch <= own.epoch else replace(new, is_complete=False)
+            for own, new in zip(super().bars(symbol, since_ms, until_ms), better, strict=True)
+        ]
+
+
+@pytest.mark.parametrize("errors", [[], [None, *["no answer"] * 10]])
+def test_bars_that_a_store_is_still_to_get_are_rebuilt(errors: list[str | None]) -> None:
+    journal = listed(TRADES[:-1])
+    repair = Repair(BehindBars(TRADES[:-1], journal), journal=journal)
+    repair.takes = journal
+    differences = repair.differences()
+    repair.reference.errors.extend(errors)
+
     assert repair.repair.repair(differences) == [RepairOutcome.REBUILT]
+
+
+@pytest.mark.parametrize("is_answered", [True, False])
+def test_a_bar_beside_one_that_is_not_complete_is_compared_by_itself(is_answered: bool) -> None:
+    bars = listed(TRADES[:-1])
+    bars.by_time[BTC, START + 60_000] = replace(
+        bars.by_time[BTC, START + 60_000], is_complete=False
+    )
+    repair = Repair(bars)
+    differences = repair.differences()
+    assert [each.open_time_ms for each in differences] == [START + 110_000]
+    if not is_answered:
+        repair.reference.errors.extend([None, *["no answer"] * 20])
+
+    expected = RepairOutcome.REPAIRED if is_answered else RepairOutcome.UNANSWERED
+    assert repair.repair.repair(differences) == [expected]
+
+
+def test_a_bar_beside_one_where_the_exchange_has_no_trades_is_repaired() -> None:
+    bars = listed(TRADES)
+    bars.by_time[BTC, LAST] = replace(bars.by_time[BTC, LAST], is_complete=False, epoch=1)
+    bars.surplus_at = {LAST}
+    key = BTC, START + 60_000
+    bars.by_time[key] = replace(bars.by_time[key], trade_count=9)
+    repair = Repair(bars, BEFORE_LAST)
+
+    assert repair.repair.repair(repair.differences()) == [RepairOutcome.REPAIRED]
+
+
+def test_ids_that_the_exchange_has_left_out_keep_no_bar_from_being_repaired() -> None:
+    trades = [replace(each, trade_id=each.trade_id + 5 * (each.trade_id > 38)) for each in TRADES]
+    repair = Repair(listed(TRADES[:-2]), trades, (MINUTE_MS,))
+
+    assert repair.repair.repair(repair.differences()) == [RepairOutcome.REPAIRED]
 
 
 def test_klines_that_differ_from_the_trades_stay_different() -> None:

@@ -97,6 +97,22 @@ def test_a_lost_trade_is_found_though_just_its_kline_of_a_second_is_missing(
     assert made_again(stage) == [2]
 
 
+def test_a_lost_trade_is_found_though_klines_of_a_second_lack_it_too(journal: Journal) -> None:
+    lost, *kept = bar_at(2)
+
+    def lack(kline: Kline) -> Kline:
+        is_its = (kline.open_time_ms, kline.interval_ms) == (lost.time, 1_000)
+        return replace(kline, trade_count=0) if is_its else kline
+
+    reference = TradesReference(TRADES, revise=lack)
+    stage = AuditStage(journal, TRADES, mistake=made_of({2: kept}), reference=reference)
+
+    stage.wait(HOUR)
+
+    assert_repaired(stage)
+    assert made_again(stage) == [2]
+
+
 def test_bars_that_contradict_themselves_are_made_again_beside_one_that_lacks_a_trade(
     journal: Journal,
 ) -> None:
@@ -144,11 +160,13 @@ def test_ids_that_the_exchange_has_left_out_are_no_difference(
     assert made_again(stage) == []
 
 
+@pytest.mark.parametrize("lengths", [(MINUTE, 1_000), (MINUTE,)], ids=["1s klines", "none finer"])
 def test_bars_that_were_made_again_too_often_and_contradict_themselves_stay_on_record(
-    journal: Journal,
+    journal: Journal, lengths: tuple[int, ...]
 ) -> None:
     mistake = made_of(MOVED, epoch=MAX_EPOCH)
-    stage = AuditStage(journal, TRADES, mistake=mistake)
+    reference = TradesReference(TRADES, kline_intervals_ms=lengths)
+    stage = AuditStage(journal, TRADES, mistake=mistake, reference=reference)
 
     stage.wait(HOUR)
 
