@@ -98,11 +98,12 @@ def test_a_lost_trade_is_found_though_just_its_kline_of_a_second_is_missing(
 
 
 def test_a_lost_trade_is_found_though_klines_of_a_second_lack_it_too(journal: Journal) -> None:
+    """And have others of another bar: they do not add up to the minute."""
     lost, *kept = bar_at(2)
 
     def lack(kline: Kline) -> Kline:
-        is_its = (kline.open_time_ms, kline.interval_ms) == (lost.time, 1_000)
-        return replace(kline, trade_count=0) if is_its else kline
+        counts = {lost.time: 0, START + 50_000: 3} if kline.interval_ms == 1_000 else {}
+        return replace(kline, trade_count=counts.get(kline.open_time_ms, kline.trade_count))
 
     reference = TradesReference(TRADES, revise=lack)
     stage = AuditStage(journal, TRADES, mistake=made_of({2: kept}), reference=reference)
@@ -173,3 +174,18 @@ def test_bars_that_were_made_again_too_often_and_contradict_themselves_stay_on_r
     assert stage.verified() == OTHER_MINUTES
     found = {each.open_time_ms: each.outcome.value for each in stage.reader.differences(BTC)}
     assert found == {START + 30_000: "stays", START + 40_000: "stays"}
+
+
+def test_they_are_not_verified_because_another_bar_of_their_minute_was_repaired(
+    journal: Journal,
+) -> None:
+    lacking, moved = made_of({0: bar_at(0)[1:]}), made_of(MOVED, epoch=MAX_EPOCH)
+    reference = TradesReference(TRADES, kline_intervals_ms=(MINUTE,))
+    stage = AuditStage(
+        journal, TRADES, mistake=lambda bar: moved(lacking(bar)), reference=reference
+    )
+
+    stage.wait(HOUR)
+
+    assert made_again(stage) == [0, 3, 4]
+    assert stage.verified() == OTHER_MINUTES
