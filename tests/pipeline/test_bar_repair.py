@@ -180,6 +180,17 @@ def test_a_bar_beside_one_that_is_not_complete_is_compared_by_itself(is_answered
     assert repair.repair.repair(differences) == [expected]
 
 
+def test_beside_one_that_is_not_complete_nothing_is_repaired_without_klines_of_a_second() -> None:
+    bars = listed(TRADES[:-1])
+    key = BTC, START + 60_000
+    bars.by_time[key] = replace(bars.by_time[key], is_complete=False)
+    repair = Repair(bars)
+    differences = repair.differences()
+    repair.reference.revise = lambda kline: None if kline.interval_ms == SECOND_MS else kline
+
+    assert repair.repair.repair(differences) == [RepairOutcome.UNANSWERED]
+
+
 def test_a_bar_beside_one_where_the_exchange_has_no_trades_is_repaired() -> None:
     bars = listed(TRADES)
     bars.by_time[BTC, LAST] = replace(bars.by_time[BTC, LAST], is_complete=False, epoch=1)
