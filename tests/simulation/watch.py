@@ -154,7 +154,15 @@ class Watch:
             missed = history.first_from(next_id, is_wiped=is_wiped)
         else:
             since = checkpoint.covered_since_ms or checkpoint.proven_ms
-            missed = next(history.between(since, checkpoint.proven_ms), None)
+            gaps = checkpoint.ledger.gaps  # without ids: others there are none
+            missed = next(
+                (
+                    trade
+                    for trade in history.between(since, checkpoint.proven_ms)
+                    if not any(gap.since_ms <= trade.time <= gap.until_ms for gap in gaps)
+                ),
+                None,
+            )
         if missed is not None and missed.time < checkpoint.proven_ms:
             behind = checkpoint.proven_ms - missed.time
             self._report(where, symbol, missed.time, f"not known, and proven {behind} ms later")
