@@ -192,8 +192,8 @@ class Aggregator:
         said_at, now = newest.said_at, newest.answered_at
         if self._clock.contradicts(said_at, now):
             return False
-        said_at = self._clock.shown(said_at, now)
-        self._clock.observe(said_at, now)
+        shown_at = self._clock.shown(said_at, now)
+        self._clock.observe(shown_at, now)
         if not self._has_begun and self._has_listened_for(LAG_MS, now):
             self._begin(self._clock.at(self._listens_since or now))
         words = self._words(newest)
@@ -207,7 +207,7 @@ class Aggregator:
         for series, trade_id in words:
             if self._clock.is_confirmed:
                 series.settle_proof()
-            if series.take_newest_id(trade_id, said_at, now):
+            if series.take_newest_id(trade_id, shown_at - LAG_MS, said_at, now):
                 self._awaiting[series.symbol] = series
             self._unsaved[series.symbol] = series
         return True

@@ -309,27 +309,28 @@ class Series:
         if self._event_time > time:
             self._event_time = self._market_time = time
 
-    def take_newest_id(self, trade_id: int | None, said_at: int, now: int) -> bool:
+    def take_newest_id(self, trade_id: int | None, proves: int, said_at: int, now: int) -> bool:
         """Take the id of its newest trade as the exchange has it; return whether one is awaited.
 
         None: it had none within NEWEST_WITHIN_MS. *said_at* is when the exchange said so, *now*
-        when that came. A lower id than the last one proves nothing: the word is older, or ids have
+        when that came, and *proves* up to when nothing can be missing if no newer trade was
+        known then. A lower id than the last one proves nothing: the word is older, or ids have
         restarted.
         """
-        ledger, proves = self._ledger, said_at - LAG_MS
+        ledger = self._ledger
         if trade_id is None:
             known = ledger.wanted_since if ledger.proven is None else ledger.proven
             since = said_at - NEWEST_WITHIN_MS + LAG_MS
             had_none = ledger.next_id is None or ledger.last_time < since
             if had_none and known is not None and known >= since:
-                self._agree(proves, now)
+                self._agree(proves, said_at, now)
         elif ledger.next_id is None:
             if ledger.wanted_since is not None:
                 self._fix_beginning()
                 ledger.lack_through(trade_id, said_at + _SAID_WITHIN_MS, _SKIPPED, proves)
-                self._agree(proves, now)
+                self._agree(proves, said_at, now)
         elif trade_id == ledger.next_id - 1:
-            self._agree(proves, now)
+            self._agree(proves, said_at, now)
         elif trade_id >= ledger.next_id and not self._is_awaiting:
             self._awaited = NewestId(trade_id, proves, said_at, now)
         return self._is_awaiting
@@ -345,7 +346,7 @@ class Series:
         if self._ledger.next_id is None:
             return Awaited.CAME  # ids have restarted meanwhile
         if awaited.trade_id < self._ledger.next_id:
-            self._agree(awaited.proves, now)
+            self._agree(awaited.proves, awaited.said_at, now)
             return Awaited.CAME
         # A trade from before it was connected, and from before anything was known, was not sent.
         was_sent = self._connections > 0 and self._last_known_at >= self._connected_at
@@ -356,7 +357,7 @@ class Series:
             cause = GapCause.RECONNECT
         until = awaited.said_at + _SAID_WITHIN_MS
         self._ledger.lack_through(awaited.trade_id, until, cause, awaited.proves)
-        self._agree(awaited.proves, now)
+        self._agree(awaited.proves, awaited.said_at, now)
         return Awaited.NOT_SENT if was_sent else Awaited.MISSED
 
     def lacked_by(self, trade_id: int | None, said_at: int) -> int | None:
@@ -563,9 +564,9 @@ class Series:
         """When it was last known that no trade is missing that is not on record; monotonic."""
         return max(self._heard_at, self._agreed_at)
 
-    def _agree(self, proves: int, now: int) -> None:
+    def _agree(self, proves: int, said_at: int, now: int) -> None:
         """Record the exchange's word that it has no trade but those that are known here."""
-        self._ledger.end_unusable_by(proves + LAG_MS + _SAID_WITHIN_MS)
+        self._ledger.end_unusable_by(said_at + _SAID_WITHIN_MS)
         self._ledger.prove(proves)
         self._agreed_at = now
 
