@@ -115,6 +115,8 @@ def test_a_word_whose_time_is_ahead_of_that_of_the_trades_proves_no_more_than_th
 
 def test_a_word_that_lacks_a_trade_is_stale_however_late_trades_come() -> None:
     aggregator = after_two_trades()
+    aggregator.disconnected(SYMBOLS, 5_000)  # and the clock stands still
+    aggregator.connected(SYMBOLS, 15_000)
     aggregator.add([make_trade(2, START + 10_000)], 20_000)  # ten seconds on its way
 
     assert not word(aggregator, 20_500, **{BTC: 1, ETH: 0})

@@ -502,23 +502,31 @@ class World:
         """Have the stores given what they refused, then compare everything."""
         if self._collector is None:
             return
-        try:
-            self._resend()
-        except JournalDamaged as error:
-            self.note(f"{error}: so it is restarted")
+        problems = self._hand_over()
+        if problems and self.harshness.damages:
+            self.note(f"{problems}: so it is restarted")
             self._stop()
             self._starts_at = self.clock.elapsed
             self._live_until_rest()
-            self._resend()
+            problems = self._hand_over()
+        self.errors += problems
         if self._second is not None:
             self._second.stop()
-        self.clock.elapsed += 60_000  # any backoff is over
-        for delivery in self._collector.deliveries:
-            is_caught_up, _ = delivery.deliver_all()
-            if not is_caught_up:
-                self.errors.append(f"{delivery.store_name}: not caught up: {delivery.last_error}")
         self._compare(JournalReader(self._path))
         self._collector.journal.close()
+
+    def _hand_over(self) -> list[str]:
+        """Have the stores given all that they lack; return what stands in the way."""
+        try:
+            self._resend()
+        except JournalDamaged as error:
+            return [str(error)]
+        self.clock.elapsed += 60_000  # any backoff is over
+        return [
+            f"{delivery.store_name}: not caught up: {delivery.last_error}"
+            for delivery in (self._collector.deliveries if self._collector else ())
+            if not delivery.deliver_all()[0]
+        ]
 
     def _resend(self) -> None:
         for store in self.stores:
