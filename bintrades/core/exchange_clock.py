@@ -48,6 +48,8 @@ class ExchangeClock:
         "_leap",
         "_only_witness",
         "_runs_since",
+        "_sent_at",
+        "_sent_time",
         "_time",
     )
 
@@ -60,6 +62,8 @@ class ExchangeClock:
         self._only_witness: Witness | None = None  # whose time is the clock's, so far
         self._agreed_at = 0  # when a trade last agreed with the clock
         self._runs_since = 0  # since when there is a connection
+        self._sent_time = 0  # newest `E` of a trade that agreed; 0: none yet
+        self._sent_at = 0  # when it came
 
     @property
     def is_running(self) -> bool:
@@ -117,9 +121,12 @@ class ExchangeClock:
             witness = Witness.of(last)
             if self._is_proven_wrong_by(witness, now):
                 self._set(witness, now)
+                self._sent_time, self._sent_at = witness.time, now
                 return witness.time, True
         elif last.event_time <= time + MAX_CLOCK_JUMP_MS:
             self._agreed_at = now
+            if last.event_time > self._sent_time:
+                self._sent_time, self._sent_at = last.event_time, now
             only = self._only_witness
             if only is not None and only[:2] != (last.symbol, last.trade_id):
                 self._only_witness = None
@@ -149,10 +156,10 @@ class ExchangeClock:
     def shown(self, said_at: int, now: int) -> int:
         """Return when an answer was given that says *said_at*: no later than trades show.
 
-        Those of before the connection do not: meanwhile the clock stood still.
+        Not the clock counts, which another answer may have set.
         """
-        if self._is_shown(now) and self._agreed_at >= self._runs_since:
-            return min(said_at, self.at(now) + _SAID_WITHIN_MS)
+        if self._is_sent(now):
+            return min(said_at, self._sent_time + now - self._sent_at + _SAID_WITHIN_MS)
         return said_at
 
     def observe(self, said_at: int, now: int) -> None:
@@ -169,7 +176,7 @@ class ExchangeClock:
             only = self._only_witness
             if only is not None and only[:2] != witness[:2]:
                 self._only_witness = None
-        if said_at > time:
+        if said_at > time and not self._is_sent(now):  # else trades set it, or have
             is_leap = said_at > time + MAX_CLOCK_JUMP_MS
             self._time = self.leap(witness, time) if is_leap else said_at
             self._at = now
@@ -177,6 +184,10 @@ class ExchangeClock:
     def _is_shown(self, now: int) -> bool:
         """Whether trades of the last minute show the time."""
         return self._connections > 0 and self.is_confirmed and self._is_agreed_of_late(now)
+
+    def _is_sent(self, now: int) -> bool:
+        """Whether they came over today's connection: before that the clock may have stood still."""
+        return self._sent_time > 0 and self._sent_at >= self._runs_since and self._is_shown(now)
 
     def _is_agreed_of_late(self, now: int) -> bool:
         """Whether a trade has agreed with the clock within the last minute."""

@@ -248,7 +248,9 @@ class Ledger:
         elif trade_id >= self.next_id:
             if cause is not GapCause.UNUSABLE:
                 self.end_unusable_by(until)
-            gap = Gap(self.next_id, trade_id, *span_between(self._known_until, until), cause)
+            # A clock that is late says less than the trade before.
+            span = span_between(self._known_until, max(until, self._known_until))
+            gap = Gap(self.next_id, trade_id, *span, cause)
             last = len(self._ranges) - 1
             if self._ranges and self._continues(self._ranges[last], gap):
                 longer = replace(self._ranges[last], last_id=trade_id, until_ms=gap.until_ms)

@@ -198,13 +198,35 @@ class Delivery(Worker):
                 self._on_bad_options(str(error))
             raise
         self._is_open = True
-        if resend_if_replaced(self._store, self._cursor):
-            self.coverage.forget()
+        self._begin_again_if_replaced()
         log.info(
             "store %s is open",
             self._store.name,
             extra={"event": "store_opened", "store": self._store.name},
         )
+
+    def _begin_again_if_replaced(self) -> None:
+        """Look whether it is another store now; bars go on where it cannot say what it is.
+
+        It is asked again before any coverage is told.
+        """
+        try:
+            is_other = resend_if_replaced(self._store, self._cursor)
+        except JournalError:
+            raise
+        except Exception as error:
+            log.warning(
+                "store %s cannot say whether it is what it was; its bars go on",
+                self._store.name,
+                extra={
+                    "event": "store_unidentified",
+                    "store": self._store.name,
+                    "error": self._without_secrets(f"{type(error).__name__}: {error}"),
+                },
+            )
+            return
+        if is_other:
+            self.coverage.forget()
 
     def _deliver_batch(self) -> bool:
         """Hand one batch to the store; return whether there was one."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bintrades.core.aggregator import Aggregator
+from bintrades.core.gap_ranges import DISORDER_MS
 from bintrades.core.newest_ids import NEWEST_WITHIN_MS, NewestIds
 from bintrades.core.proof import LAG_MS
 from bintrades.model import GapCause
@@ -109,8 +110,39 @@ def test_a_word_whose_time_is_ahead_of_that_of_the_trades_proves_no_more_than_th
 
     assert aggregator.on_newest_ids(NewestIds({BTC: 1, ETH: 0}, START + 30_000, 4_000))
 
-    assert aggregator.clock(4_000) == START + 5_000, "no bar closes by it"
+    assert aggregator.clock(4_000) == START + 4_000, "no bar closes by it"
     assert proven(aggregator, ETH) == 1
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_however_often_its_time_is_ahead_it_is_believed_as_far_as_trades_show(
+    is_first: bool,
+) -> None:
+    aggregator = new_aggregator()
+    if is_first:
+        assert aggregator.on_newest_ids(NewestIds({}, START + 8_000, 0))
+    aggregator.add([make_trade(0, START + SECOND, symbol=ETH)], SECOND)
+    for second in range(1, 121):
+        aggregator.add([make_trade(second, START + second * SECOND)], second * SECOND)
+        if second % 10 == 0:
+            at = START + (second + 8) * SECOND
+            word = NewestIds({ETH: 0}, at, second * SECOND + 500)
+            assert aggregator.on_newest_ids(word)
+
+    assert proven(aggregator, ETH) == 120 * SECOND + 1_500 - LAG_MS
+    assert is_first or aggregator.clock(120 * SECOND) == START + 120 * SECOND
+
+
+def test_a_late_clock_does_not_have_a_trade_be_missing_from_before_the_one_before() -> None:
+    aggregator = after_two_trades()
+    aggregator.disconnected(SYMBOLS, 5_000)  # and the clock stands still
+    aggregator.connected(SYMBOLS, 3_600_000)
+    late = START + 3_600_000
+    aggregator.add([make_trade(2, late, symbol=ETH)], 3_600_100)
+    aggregator.on_unusable(ETH, 3, 3_600_110)
+
+    gap = aggregator.series[ETH].gap_set.missing[-1]
+    assert (gap.first_id, gap.since_ms) == (3, late - DISORDER_MS)
 
 
 def test_a_word_that_lacks_a_trade_is_stale_however_late_trades_come() -> None:

@@ -370,6 +370,23 @@ def test_a_store_of_which_nobody_can_say_what_it_is_now_is_told_later(
     assert shop.told() == [sample_span(0, 2)]
 
 
+def test_bars_go_to_a_store_that_cannot_say_what_it_is_and_coverage_waits(
+    journal: Journal, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shop = Shop(path, PLUGIN_WITH_IDENTITY)
+
+    def refused(_: object) -> object:
+        raise OSError("no")
+
+    shop.behave["identity"] = refused
+    collect(journal, 1, bars=(sample_bar(),))
+    shop.delivery.deliver_all()
+
+    assert [hook for hook, _ in shop.calls()] == ["bars"]
+    assert "store_unidentified" in [getattr(each, "event", "") for each in caplog.records]
+    assert "OSError: no" in (shop.delivery.coverage.error or "")
+
+
 def test_a_plugin_without_the_hook_costs_nothing(journal: Journal, path: Path) -> None:
     shop = Shop(path, WITHOUT_HOOK, "hookless")
     collect(journal, 1, bars=(sample_bar(),))
