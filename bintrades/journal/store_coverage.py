@@ -32,9 +32,6 @@ _NOTE_LOST = (
 )
 
 
-_NONE: Mapping[str, Mark] = {}
-
-
 class Mark(NamedTuple):
     """By what is known later that all of a symbol's coverage before some time is as it was."""
 
@@ -64,7 +61,7 @@ def has_all(connection: sqlite3.Connection, store: str) -> bool:
 
 
 def read_store_coverage(
-    connection: sqlite3.Connection, store: str, marks: Mapping[str, Mark] = _NONE
+    connection: sqlite3.Connection, store: str, marks: Mapping[str, Mark]
 ) -> Iterator[StoreCoverage]:
     """Yield what is covered of every symbol of which anything is proven, by name.
 

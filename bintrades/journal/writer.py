@@ -254,8 +254,10 @@ class Journal:
             offered = {key: bar for key, bar in left_here.items() if bar is not None}
             rebuilt = self._admitted(offered | batch.rebuilt, checkpoints)
             bars |= rebuilt
-            no_trades = {key for key, bar in rebuilt.items() if not bar.is_complete}
-            surplus = state.surplus - rebuilt.keys() | no_trades
+            surplus = state.surplus
+            if rebuilt:
+                no_trades = {key for key, bar in rebuilt.items() if not bar.is_complete}
+                surplus = surplus - rebuilt.keys() | no_trades
 
             # Late trades join their stored bar, or are its first. Where that has left they are kept
             # on record: in a bar of their own they would be taken for all of it.
