@@ -9,6 +9,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+    from decimal import Decimal
+
+TRADING = "TRADING"
+"""The status of a symbol that is traded, on every market."""
 
 _CLOSE_ENOUGH = 0.8
 
@@ -19,6 +23,15 @@ class SymbolInfo:
 
     symbol: str
     is_delisted: bool = False
+    status: str = TRADING
+    """As the exchange spells it: only while it is TRADING are there trades."""
+    contract_size: Decimal | None = None
+    """Where quantities are contracts: what one is worth, in the quote asset; else None."""
+
+    @property
+    def is_trading(self) -> bool:
+        """Whether it is traded now."""
+        return self.status == TRADING
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,14 +16,16 @@ from bintrades.model.kline import Kline
 from bintrades.model.numbers import DECIMAL128, EXACT, plain
 from bintrades.model.recorded_difference import DifferenceOutcome, RecordedDifference
 from bintrades.model.series import IdLaw, SeriesKey
-from bintrades.model.trade import Trade, TradeRange
+from bintrades.model.trade import AggregateTrade, ExcludedId, Trade, TradeRange
 
 __all__ = [
     "DECIMAL128",
     "EXACT",
+    "AggregateTrade",
     "Bar",
     "CoveredSpan",
     "DifferenceOutcome",
+    "ExcludedId",
     "Gap",
     "GapCause",
     "GapKind",

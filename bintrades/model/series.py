@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal  # noqa: TC003 - msgspec reads it at run time
 from enum import StrEnum
 
 import msgspec
@@ -12,6 +13,12 @@ class IdLaw(StrEnum):
 
     DENSE = "dense"
     """Each trade has the id of the one before plus one: an id left out is a missing trade."""
+
+    WITH_FILLERS = "with fillers"
+    """So it is on the stream, but some ids are no fills of the order book: an ExcludedId each.
+
+    What the exchange publishes of the past leaves those out: a hole that a page of past trades
+    answers around is no missing trade."""
 
 
 class SeriesKey(msgspec.Struct, frozen=True):
@@ -26,3 +33,5 @@ class SeriesKey(msgspec.Struct, frozen=True):
     symbol: str
     stream: str
     id_law: IdLaw
+    contract_size: Decimal | None = None
+    """Where quantities are contracts: what one is worth, in the quote asset; else None."""

@@ -22,6 +22,23 @@ class Trade(msgspec.Struct, frozen=True, gc=False):
     is_buyer_maker: bool  # the buyer was resting in the book, so the taker sold
 
 
+class AggregateTrade(Trade, frozen=True, gc=False):
+    """Trades with the ids trade_id to last_trade_id, as an aggregate stream reports them at once.
+
+    They have one taker and one price; time is that of the first, quantity that of all of them.
+    """
+
+    last_trade_id: int
+    aggregate_id: int  # a counter of its own, without holes
+
+
+class ExcludedId(Trade, frozen=True, gc=False):
+    """An id that is used, but is no fill of the order book: a filler, or a fund's settlement.
+
+    It is in no bar: without it, though, the line of ids would have a hole.
+    """
+
+
 class TradeRange(msgspec.Struct, frozen=True, gc=False):
     """Trades with consecutive ids, one price, one time and one taker: an aggregate, or one trade.
 

@@ -437,7 +437,7 @@ class BackfillPlan:
             request.gap,
             ranges,
             absent,
-            self._clock,
+            absent_at=self._clock,
             begins_at=begins_at,
             has_older=has_older,
             abandoned_through=None if older is None else min(older.last_id, request.gap.last_id),

@@ -93,6 +93,12 @@ class Market:
     max_attempts: int
     """Attempts to connect from one IP address within attempts_window_ms."""
     attempts_window_ms: int
+    recent_trades: Endpoint | None = None
+    """The newest single trades, without a key."""
+    historical_trades_need_key: bool = False
+    """Whether older single trades are told to those only who send an API key."""
+    history_ms: int | None = None
+    """How far back past trades can be asked for; None: as far as anyone wants them."""
     klines: Klines | None = None
     """Klines over the same trades as the stream has, where there are some."""
     open_rest_url: str | None = None

@@ -48,6 +48,7 @@ SPOT = Market(
     delisted=frozenset({"BREAK"}),
     historical_trades=Endpoint("/api/v3/historicalTrades", weight=25, max_rows=1_000),
     aggregate_trades=Endpoint("/api/v3/aggTrades", weight=4, max_rows=1_000),
+    recent_trades=Endpoint("/api/v3/trades", weight=25, max_rows=1_000),
     newest_ids=Endpoint("/api/v3/ticker/24hr", weight=80, params=(("type", "MINI"),)),
     newest_ids_weights=((20, 2), (100, 40)),
     weight_per_minute=6_000,
