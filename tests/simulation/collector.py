@@ -23,6 +23,7 @@ from bintrades.exchange.binance.markets import MARKETS
 from bintrades.exchange.events import Connected, Disconnected, Event, Payloads
 from bintrades.pipeline.inbox import Inbox
 from bintrades.util.runtime import Runtime
+from tests.simulation.kinds import SPOT_TRADES
 from tests.simulation.network import SimulatedNetwork
 from tests.simulation.watch import WatchedJournal
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from bintrades.exchange.binance.market import Market
     from bintrades.model import GapSet, Trade
     from bintrades.stores.store import Store
+    from tests.simulation.kinds import Kind
     from tests.simulation.schedule import Schedule
     from tests.simulation.stores import FaultyStore, OtherClient
     from tests.simulation.world import World
@@ -43,14 +45,15 @@ _MOST_STEPS = 200  # of the backfill without time passing: more means that it sp
 _FOR_EVER_MS = 100 * 365 * 86_400_000
 
 
-def market_of(page: int, weight_per_minute: int) -> Market:
-    """Return the spot market with smaller limits."""
-    spot = MARKETS["spot"]
+def market_of(page: int, weight_per_minute: int, kind: Kind = SPOT_TRADES) -> Market:
+    """Return a market with smaller limits."""
+    market = MARKETS[kind.market]
     return replace(
-        spot,
-        historical_trades=replace(spot.historical_trades, max_rows=page),
-        aggregate_trades=replace(spot.aggregate_trades, max_rows=page),
+        market,
+        historical_trades=replace(market.historical_trades, max_rows=page),
+        aggregate_trades=replace(market.aggregate_trades, max_rows=page),
         weight_per_minute=weight_per_minute,
+        history_ms=kind.reach,
     )
 
 
@@ -61,6 +64,8 @@ def config_of(schedule: Schedule, path: Path, stores: Sequence[str]) -> Config:
         path=Path("simulation.ini"),
         folder=path.parent,
         exchange_options=ExchangeConfig(
+            market=schedule.kind.market,
+            stream=schedule.kind.stream,
             stream_url="ws://simulation",
             rest_url="http://simulation",
             redundancy=schedule.redundancy,
@@ -171,7 +176,7 @@ class SteppedCollector(Collector):
         self._not_before: dict[str, int] = {}  # the next step of a reader or a delivery
         self._asks_at = 0
         self._looks_at = 0
-        self.journal = WatchedJournal(world, path, interval_ms=schedule.interval)
+        self.journal = WatchedJournal(world, path)
         banned_for = self.journal.get_ban().left_ms(clock.utc())
         self.budget = Budget(schedule.weight_per_minute, _SHARE, banned_for, clock.now())
         self._arrivals = WorldInbox(world)

@@ -7,16 +7,16 @@ import json
 from collections import deque
 from typing import TYPE_CHECKING
 
-from bintrades.exchange.binance.spot import SPOT
-from tests.simulation.market import payload
+from tests.simulation.market import payload, stream_name
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Sequence
     from random import Random
 
     from bintrades.model import Trade
     from tests.simulation.clock import Clock
     from tests.simulation.faults import Faults
+    from tests.simulation.kinds import Kind
 
 _JUNK = (
     b"Pong timeout",
@@ -31,13 +31,22 @@ _JUNK = (
     b'"T":1723075200000,"m":true}}',
     b"\xff\xfe",
 )
+_AGGREGATE_JUNK = (
+    b'{"stream":"btcusdt@aggTrade","data":{"e":"aggTrade","a":-1}}',
+    b'{"stream":"btcusdt@aggTrade","data":{"e":"aggTrade","E":1723075200000,"s":"BTCUSDT",'
+    b'"a":5,"p":"0","q":"0","f":-1,"l":-1,"T":1723075200000,"m":true}}',
+    b'{"stream":"x","data":{"e":"aggTrade","E":1723075200000,"s":"FOREIGN","a":1,"p":"1","q":"1",'
+    b'"f":1,"l":1,"T":1723075200000,"m":true}}',
+)
 _SHUTDOWN = b'{"stream":"!serverShutdown","data":{"e":"serverShutdown","E":1770123456789}}'
 
 
 class Connection:
     """One WebSocket connection, both ends: what the session holds and what the exchange feeds."""
 
-    def __init__(self, copy: int, delay: int, clock: Clock, faults: Faults, rng: Random) -> None:
+    def __init__(
+        self, copy: int, delay: int, clock: Clock, faults: Faults, rng: Random, kind: Kind
+    ) -> None:
         self.copy = copy
         self.symbols: set[str] = set()  # whose trades it brings
         self.is_closed = False
@@ -46,6 +55,8 @@ class Connection:
         self._clock = clock
         self._faults = faults
         self._rng = rng
+        self._kind = kind
+        self._junk = _JUNK + _AGGREGATE_JUNK if kind.is_aggregated else _JUNK
         self._under_way: deque[tuple[int, bytes]] = deque()
         self._held: list[bytes] = []  # frames that others overtake
         self._is_half_open = False
@@ -109,7 +120,7 @@ class Connection:
         faults, copy = self._faults, self.copy
         if self.is_closed or faults.strikes("stream", "drop", copy):
             return
-        text = payload(trade)
+        text = payload(trade, self._kind)
         if faults.strikes("stream", "swap", copy):
             self._held.append(text)
             return
@@ -117,7 +128,7 @@ class Connection:
         if faults.strikes("stream", "duplicate", copy):
             self._push(text)
         if faults.strikes("stream", "junk", copy):
-            self._push(self._rng.choice(_JUNK))
+            self._push(self._rng.choice(self._junk))
         while self._held and self._rng.random() < 0.6:
             self._push(self._held.pop(self._rng.randrange(len(self._held))))
 
@@ -150,13 +161,18 @@ class Streams:
     """All connections to the exchange; publishes the trades of the tapes when their time comes."""
 
     def __init__(
-        self, tapes: Iterable[list[Trade]], clock: Clock, faults: Faults, rng: Random
+        self,
+        tapes: Iterable[Sequence[Trade]],
+        clock: Clock,
+        faults: Faults,
+        rng: Random,
+        kind: Kind,
     ) -> None:
-        self.published: dict[str, int] = {}  # the last id of each symbol
         self._trades = deque(heapq.merge(*tapes, key=lambda trade: trade.event_time))
         self._clock = clock
         self._faults = faults
         self._rng = rng
+        self._kind = kind
         self._connections: list[Connection] = []
 
     @property
@@ -168,7 +184,7 @@ class Streams:
         """Return a new connection; raises ConnectionError."""
         if self._faults.active("stream", "refuse", copy):
             raise ConnectionRefusedError("refused")
-        connection = Connection(copy, delay, self._clock, self._faults, self._rng)
+        connection = Connection(copy, delay, self._clock, self._faults, self._rng, self._kind)
         self._connections.append(connection)
         return connection
 
@@ -185,8 +201,7 @@ class Streams:
                 connection.announce_shutdown(self._clock.now() + self._rng.randint(1, 12_000))
         while self._trades and self._trades[0].event_time <= now:
             trade = self._trades.popleft()
-            self.published[trade.symbol] = trade.trade_id
-            name = SPOT.stream_name(trade.symbol)
+            name = stream_name(trade.symbol, self._kind.stream)
             for connection in self._connections:
                 if name in connection.symbols:
                     connection.publish(trade)

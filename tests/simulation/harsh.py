@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING
 
+from tests.simulation.kinds import KINDS_FROM, TURNS
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -20,11 +22,12 @@ if TYPE_CHECKING:
     from tests.simulation.schedule import Schedule
 
 HARSH_FROM = 1_000_000
-"""Worlds of these seeds and of all above are harsh."""
+"""Worlds of these seeds and of all above are harsh; from KINDS_FROM on, every fifth of a kind."""
 
 BRISK_MS = 15_000
 """How long trading is brisk again after a wipe."""
 
+_EACH = 5  # world of a kind is harsh
 _ROWS_SHARE = 0.2  # of harsh worlds
 _PAGE = 4_096
 _HOURS_MS = 3_600_000
@@ -55,9 +58,16 @@ class Harshness:
             yield f"{name} = {getattr(self, name)}"
 
 
+def is_harsh(seed: int) -> bool:
+    """Whether the world of *seed* is a harsh one."""
+    if seed < KINDS_FROM:
+        return seed >= HARSH_FROM
+    return seed // TURNS % _EACH == 0
+
+
 def make_harshness(schedule: Schedule) -> Harshness:
     """Draw what the world of *schedule* has besides; nothing unless it is a harsh one."""
-    if schedule.seed < HARSH_FROM:
+    if not is_harsh(schedule.seed):
         return Harshness()
     rng = Random(f"harsh {schedule.seed}")
     end = schedule.faults_end
@@ -73,7 +83,9 @@ def make_harshness(schedule: Schedule) -> Harshness:
         damages=tuple(sorted([*(_damages(rng, end) if "damage" in kinds else ()), *gone])),
         second=rng.randrange(end) if "second" in kinds else None,
         # Three trades in a row show it, so there must be some, and nothing else in the way.
-        wiped_at=end + rng.randrange(1_000, 5_000) if "wipe" in kinds else None,
+        wiped_at=end + rng.randrange(1_000, 5_000)
+        if "wipe" in kinds and schedule.kind.has_test_network
+        else None,
     )
 
 

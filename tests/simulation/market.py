@@ -1,4 +1,4 @@
-"""The exact list of trades of a simulated market, and the bars that it makes."""
+"""The exact list of trades of a simulated market, what streams bring of it, and the bars of it."""
 
 from __future__ import annotations
 
@@ -6,20 +6,21 @@ import json
 from bisect import bisect_left
 from copy import copy
 from dataclasses import dataclass, replace
-from decimal import Decimal, localcontext
+from decimal import Context, Decimal, localcontext
 from itertools import groupby
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 from msgspec import structs
 
-from bintrades.model import Trade
+from bintrades.model import AggregateTrade, ExcludedId, Trade
 from tests.simulation.schedule import START_MS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from random import Random
+    from collections.abc import Iterable, Iterator, Sequence
 
     from bintrades.model import Bar
+    from tests.simulation.kinds import Kind
     from tests.simulation.schedule import Schedule
 
 _PACES = (
@@ -34,6 +35,13 @@ WIPED_IDS = 2**41
 
 _QUIET = (9_000, 25_000, 70_000)  # a trade now and then
 _CALM = (2_000, 5_000, 9_000)  # after the faults
+_WINDOW_MS = 100  # of which futures aggregate the fills
+_PUSHED_AFTER_MS = 150  # since the first of them
+_LONGEST_RUN = 40  # of ids that are no fills
+_NO_FILLS = ("NA", "NA", "NA", "NA", "INSURANCE_FUND", "ADL", "SOMETHING_NEW")
+_FILLS = ("MARKET", "MARKET", "MARKET", "RPI", None)
+_DIGITS = Context(prec=34)
+"""To which the value of a trade in contracts is rounded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +51,32 @@ class Aggregate:
     id: int
     trades: list[Trade]
 
+    @property
+    def quantity(self) -> Decimal:
+        """That of all of them."""
+        return sum((trade.quantity for trade in self.trades), Decimal(0))
+
+    def published(self, event_time: int) -> AggregateTrade:
+        """Return it as a stream brings it."""
+        first = self.trades[0]
+        return AggregateTrade(
+            first.symbol,
+            first.trade_id,
+            first.time,
+            event_time,
+            first.price,
+            self.quantity,
+            first.is_buyer_maker,
+            self.trades[-1].trade_id,
+            self.id,
+        )
+
 
 class Tape:
-    """All trades of one symbol, by id. Their event_time is when the exchange publishes them."""
+    """All trades of one symbol, by id. Their event_time is when the exchange publishes them.
+
+    Some ids of futures are no trades: only the stream has them.
+    """
 
     def __init__(
         self,
@@ -61,12 +92,26 @@ class Tape:
         if first_id is not None and self.trades:
             shift = first_id - self.trades[0].trade_id
             self.trades = [_renumbered(trade, shift) for trade in self.trades]
+        kind = schedule.kind
+        self.records: Sequence[Trade] = self.trades
+        """What the stream of single trades brings: ids that are no fills as well."""
+        if kind.has_fillers:
+            of_fillers = Random(f"fillers {schedule.seed} {symbol} {first_id}")
+            self.records = _with_fillers(self.trades, kind.fillers, of_fillers)
+            self.trades = [each for each in self.records if not isinstance(each, ExcludedId)]
         self.ids = [trade.trade_id for trade in self.trades]
         first = rng.choice([0, 1, 77_000_000])
         self.aggregates = [
             Aggregate(first + number, group)
-            for number, group in enumerate(_groups(self.trades, rng))
+            for number, group in enumerate(_groups(self.trades, rng, kind))
         ]
+        self.stream = self.records
+        """What the stream brings that is collected."""
+        self.counted: Sequence[Trade] = self.trades
+        """Of what bars are made."""
+        if kind.is_aggregated:
+            self.stream = list(_published(self.aggregates, kind))
+            self.counted = self.stream if kind.is_approximate else self.trades
 
     def until(self, moment: int) -> Tape:
         """Return what is published before *moment*, with ids far above all of another tape."""
@@ -74,6 +119,7 @@ class Tape:
         cut.trades = [
             _renumbered(trade, WIPED_IDS) for trade in self.trades if trade.event_time <= moment
         ]
+        cut.records = cut.stream = cut.counted = cut.trades
         cut.ids = [trade.trade_id for trade in cut.trades]
         count = bisect_left(
             self.aggregates, moment + 1, key=lambda group: group.trades[-1].event_time
@@ -125,16 +171,47 @@ def _trades(symbol: str, schedule: Schedule, start: int, end: int, rng: Random) 
         time += rng.choice(pace)
 
 
-def _groups(trades: list[Trade], rng: Random) -> Iterable[list[Trade]]:
-    """Yield aggregates: runs of ids with one price, time and taker, not always the longest."""
+def _with_fillers(trades: Iterable[Trade], share: float, rng: Random) -> list[Trade]:
+    """Return *trades*, some of whose ids are no fills, one or many in a row.
+
+    The last one is: of others behind it nobody could tell that they were none.
+    """
+    trades = list(trades)
+    records: list[Trade] = []
+    left = 0
+    for trade in trades[:-1]:
+        if not left and rng.random() < share:
+            left = rng.choice([1, 1, 1, 2, 5, _LONGEST_RUN])
+        if left:
+            left -= 1
+            records.append(_as_filler(trade, rng))
+        else:
+            records.append(trade)
+    return records + trades[-1:]
+
+
+def _as_filler(trade: Trade, rng: Random) -> ExcludedId:
+    is_empty = rng.random() < 0.7  # as those of kind NA are
+    return ExcludedId(
+        trade.symbol,
+        trade.trade_id,
+        trade.time,
+        trade.event_time,
+        Decimal(0) if is_empty else trade.price,
+        Decimal(0) if is_empty else trade.quantity,
+        trade.is_buyer_maker,
+    )
+
+
+def _groups(trades: Sequence[Trade], rng: Random, kind: Kind) -> Iterable[list[Trade]]:
+    """Yield aggregates: runs of ids with one price, time and taker, not always the longest.
+
+    On futures they need not have one time, and ids that are no fills may lie between them.
+    """
+    goes_on = _is_of_window if kind.has_fillers else _is_of_order
     group: list[Trade] = []
     for trade in trades:
-        if group and not (
-            trade.trade_id == group[-1].trade_id + 1
-            and (trade.price, trade.time, trade.is_buyer_maker)
-            == (group[-1].price, group[-1].time, group[-1].is_buyer_maker)
-            and rng.random() < 0.8
-        ):
+        if group and not (goes_on(group, trade) and rng.random() < 0.8):
             yield group
             group = []
         group.append(trade)
@@ -142,8 +219,43 @@ def _groups(trades: list[Trade], rng: Random) -> Iterable[list[Trade]]:
         yield group
 
 
-def payload(trade: Trade) -> bytes:
+def _is_of_order(group: list[Trade], trade: Trade) -> bool:
+    last = group[-1]
+    return trade.trade_id == last.trade_id + 1 and (
+        (trade.price, trade.time, trade.is_buyer_maker)
+        == (last.price, last.time, last.is_buyer_maker)
+    )
+
+
+def _is_of_window(group: list[Trade], trade: Trade) -> bool:
+    first = group[0]
+    return abs(trade.time - first.time) < _WINDOW_MS and (
+        (trade.price, trade.is_buyer_maker) == (first.price, first.is_buyer_maker)
+    )
+
+
+def _published(aggregates: Iterable[Aggregate], kind: Kind) -> Iterator[AggregateTrade]:
+    """Yield *aggregates* as a stream brings them: at once, or when their window is over."""
+    published = 0
+    for each in aggregates:
+        event_time = each.trades[-1].event_time
+        if kind.has_fillers:
+            event_time = max(event_time, each.trades[0].time + _PUSHED_AFTER_MS)
+        published = max(published, event_time)
+        yield each.published(published)
+
+
+def stream_name(symbol: str, stream: str) -> str:
+    """Return what the stream of a symbol is called."""
+    return f"{symbol.lower()}@{stream}"
+
+
+def payload(trade: Trade, kind: Kind) -> bytes:
     """Return the message of a combined stream that tells of *trade*."""
+    if isinstance(trade, AggregateTrade):
+        return _aggregate_payload(trade, kind)
+    if kind.has_fillers:
+        return _futures_payload(trade)
     fields = {
         "e": "trade",
         "E": trade.event_time,
@@ -155,8 +267,55 @@ def payload(trade: Trade) -> bytes:
         "m": trade.is_buyer_maker,
         "M": True,
     }
-    message = {"stream": f"{trade.symbol.lower()}@trade", "data": fields}
+    return _combined(fields)
+
+
+def _futures_payload(trade: Trade) -> bytes:
+    """Return the message of a trade of futures, or of what is none. `T` is before `s` there."""
+    fields = {
+        "e": "trade",
+        "E": trade.event_time,
+        "T": trade.time,
+        "s": trade.symbol,
+        "t": trade.trade_id,
+        "p": f"{trade.price:f}",
+        "q": f"{trade.quantity:f}",
+        "m": trade.is_buyer_maker,
+        "st": 1,
+    }
+    kinds: Sequence[str | None] = _FILLS
+    if isinstance(trade, ExcludedId):
+        kinds = _NO_FILLS if trade.price else ("NA",)
+    kind = kinds[trade.trade_id % len(kinds)]
+    return _combined(fields if kind is None else {**fields, "X": kind})
+
+
+def _aggregate_payload(trade: AggregateTrade, kind: Kind) -> bytes:
+    fields = {
+        "e": "aggTrade",
+        "E": trade.event_time,
+        "s": trade.symbol,
+        "a": trade.aggregate_id,
+        "p": f"{trade.price:f}",
+        "q": f"{trade.quantity:f}",
+        "f": trade.trade_id,
+        "l": trade.last_trade_id,
+        "T": trade.time,
+        "m": trade.is_buyer_maker,
+    }
+    return _combined({**fields, "nq": "0", "st": 1} if kind.has_fillers else {**fields, "M": True})
+
+
+def _combined(fields: dict[str, Any]) -> bytes:
+    message = {"stream": stream_name(fields["s"], fields["e"]), "data": fields}
     return json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def value_of(trade: Trade, contract_size: Decimal | None) -> Decimal:
+    """Return what *trade* is worth: of contracts in the base asset, rounded to 34 digits."""
+    if contract_size is None:
+        return trade.quantity * trade.price
+    return _DIGITS.divide(contract_size * trade.quantity, trade.price)
 
 
 def by_interval(trades: Iterable[Trade], interval: int) -> dict[int, list[Trade]]:
@@ -167,8 +326,11 @@ def by_interval(trades: Iterable[Trade], interval: int) -> dict[int, list[Trade]
     return found
 
 
-def differences(bar: Bar, trades: list[Trade]) -> dict[str, tuple[Any, Any]]:
+def differences(
+    bar: Bar, trades: Sequence[Trade], contract_size: Decimal | None = None
+) -> dict[str, tuple[Any, Any]]:
     """Return what *bar* says otherwise than the plain sums over *trades*, which say the second."""
+    last = trades[-1]
     with localcontext() as context:
         context.prec = 200
         bought = [trade for trade in trades if not trade.is_buyer_maker]
@@ -178,16 +340,18 @@ def differences(bar: Bar, trades: list[Trade]) -> dict[str, tuple[Any, Any]]:
             "buy_count": len(bought),
             "quantity": sum(trade.quantity for trade in trades),
             "buy_quantity": sum(trade.quantity for trade in bought),
-            "value": sum(trade.quantity * trade.price for trade in trades),
-            "buy_value": sum(trade.quantity * trade.price for trade in bought),
+            "value": sum(value_of(trade, contract_size) for trade in trades),
+            "buy_value": sum(value_of(trade, contract_size) for trade in bought),
             "open_price": prices[0],
             "close_price": prices[-1],
             "min_price": min(prices),
             "max_price": max(prices),
             "first_trade_id": trades[0].trade_id,
-            "last_trade_id": trades[-1].trade_id,
+            "last_trade_id": (
+                last.last_trade_id if isinstance(last, AggregateTrade) else last.trade_id
+            ),
             "first_trade_time_ms": trades[0].time,
-            "last_trade_time_ms": trades[-1].time,
+            "last_trade_time_ms": last.time,
         }
     return {
         name: (getattr(bar, name), value)

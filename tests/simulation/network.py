@@ -9,8 +9,23 @@ if TYPE_CHECKING:
 
     from bintrades.net.http_pool import HttpLimits
     from tests.simulation.exchange import Connection
-    from tests.simulation.rest import Rest
+    from tests.simulation.rest import Answer, Rest
     from tests.simulation.world import World
+
+
+class RestConnection:
+    """A client's connection to the REST side, with what it sends of itself."""
+
+    def __init__(self, rest: Rest, headers: Mapping[str, str]) -> None:
+        self._rest = rest
+        self._headers = headers
+
+    def get(self, target: str) -> Answer:
+        """Ask. Raises OSError where there is no answer."""
+        return self._rest.get(target, self._headers)
+
+    def close(self) -> None:
+        """Close nothing."""
 
 
 class SimulatedNetwork:
@@ -32,6 +47,11 @@ class SimulatedNetwork:
         self._connections = [*self.connections, connection]
         return connection
 
-    def open_http(self, url: str, headers: Mapping[str, str], limits: HttpLimits) -> Rest:  # noqa: ARG002
-        """Return the REST side."""
-        return self._world.rest
+    def open_http(
+        self,
+        url: str,  # noqa: ARG002
+        headers: Mapping[str, str],
+        limits: HttpLimits,  # noqa: ARG002
+    ) -> RestConnection:
+        """Return a connection to the REST side."""
+        return RestConnection(self._world.rest, headers)

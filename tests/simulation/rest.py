@@ -7,8 +7,11 @@ from bisect import bisect_left
 from dataclasses import dataclass
 from email.utils import formatdate
 from itertools import filterfalse, islice
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
+
+from tests.simulation.kinds import SPOT_TRADES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     from bintrades.model import Trade
     from tests.simulation.clock import Clock
     from tests.simulation.faults import Faults
+    from tests.simulation.kinds import Kind
     from tests.simulation.market import Aggregate, Tape
     from tests.simulation.schedule import Fault
 
@@ -27,10 +31,11 @@ _PATCHES = 3  # one trade in so many is late in a patchy database
 _LEFT_OUT = 7  # ids in a row
 TICKER = "/api/v3/ticker/24hr"
 _DAY_MS = 86_400_000
-_TICKER_WEIGHTS = ((20, 2), (100, 40))  # of up to so many symbols that are named
-_TICKER_WEIGHT = 80  # of more, and of all
 _TICKER_LAG_MS = 300  # at most, as long as all is well
 _ALL = -1  # the number of no symbol
+_NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+KEY_HEADER = "X-MBX-APIKEY"
+_TOO_OLD = b'{"code":-4166,"msg":"Search window is restricted to recent 2 days only."}'
 _GARBAGE = (b"", b"<html>", b"{}", b"[[1]]", b'[{"id":"x"}]', b'[{"a":1}]')
 
 
@@ -64,15 +69,15 @@ class Rest:
         note: Callable[[str], None],
         shows_stale: Callable[[Mapping[str, int]], bool],
         is_shared: bool = False,
+        kind: Kind = SPOT_TRADES,
     ) -> None:
         self.request_count = 0
         self.blocked_until = 0  # by the monotonic clock of the collector's machine
         self._tapes = {tape.symbol: tape for tape in tapes}
         self._market = market
-        self._endpoints = {
-            endpoint.path: endpoint
-            for endpoint in (market.historical_trades, market.aggregate_trades)
-        }
+        self._kind = kind
+        endpoints = (market.historical_trades, market.aggregate_trades, market.recent_trades)
+        self._endpoints = {endpoint.path: endpoint for endpoint in endpoints if endpoint}
         self._clock = clock
         self._faults = faults
         self._rng = rng
@@ -95,16 +100,19 @@ class Rest:
     def close(self) -> None:
         """Close nothing."""
 
-    def get(self, target: str) -> Answer:
+    def get(self, target: str, headers: Mapping[str, str] = _NO_HEADERS) -> Answer:
         """Answer a request as the exchange does. Raises OSError where there is no answer."""
         self.request_count += 1
         parts = urlsplit(target)
         params = dict(parse_qsl(parts.query))
-        if parts.path == TICKER:
-            answer = self._answer(_ticker_weight(params), lambda: self._ticker(params))
+        if parts.path == self._market.newest_ids.path:
+            answer = self._answer(self._ticker_weight(params), lambda: self._ticker(params))
         else:
             endpoint = self._endpoints[parts.path]
-            answer = self._answer(endpoint.weight, lambda: (200, self._body(endpoint, params)))
+            is_known = KEY_HEADER in headers
+            answer = self._answer(
+                endpoint.weight, lambda: self._page(endpoint, params, is_known=is_known)
+            )
         said = answer.body[:400].decode(errors="replace")
         self._note(f"REST {parts.path.rpartition('/')[2]} {params}: {answer.status} {said}")
         return answer
@@ -158,20 +166,27 @@ class Rest:
         self.blocked_until = self._clock.now() + wait
         return status, retry_after
 
-    def _body(self, endpoint: Endpoint, params: Mapping[str, str]) -> bytes:
+    def _page(
+        self, endpoint: Endpoint, params: Mapping[str, str], *, is_known: bool
+    ) -> tuple[int, bytes]:
+        """Return status and body of a page of past trades; *is_known*: with an API key."""
         if self._faults.strikes("rest", "garbage"):
-            return self._rng.choice(_GARBAGE)
+            return 200, self._rng.choice(_GARBAGE)
+        is_of_old = endpoint is self._market.historical_trades
+        if is_of_old and self._market.historical_trades_need_key and not is_known:
+            return 401, b'{"code":-2014,"msg":"API-key format invalid."}'
         tape = self._tapes[str(params["symbol"])]
         lag = self._faults.active("rest", "lag")
         visible = self._clock.exchange() - (int(lag.amount) if lag else _LAG_MS)
         end = bisect_left(tape.trades, visible, key=lambda trade: trade.event_time)
         limit = min(int(params["limit"]), endpoint.max_rows)
         is_newest = self._faults.strikes("rest", "newest")  # it does not look at what was asked
-        if endpoint is self._market.historical_trades:
-            start = bisect_left(tape.ids, int(params["fromId"]))
-            asked = tape.trades[max(0, end - limit) if is_newest else start : end]
-            there = filterfalse(self._is_left_out, filter(self._is_visible, asked))
-            rows = list(map(_trade_row, islice(there, limit)))
+        if endpoint is self._market.recent_trades:
+            rows = list(map(_trade_row, self._recent(tape, end)[-limit:]))
+        elif not is_newest and self._is_too_old(tape, params, is_of_aggregates=not is_of_old):
+            return 400, _TOO_OLD
+        elif is_of_old:
+            rows = list(map(_trade_row, self._old(tape, params, end, limit, is_newest=is_newest)))
         else:
             found = self._aggregates(tape, {} if is_newest else params, end, limit)
             found = [row for row in found if self._is_visible(row.trades[-1])]
@@ -180,7 +195,46 @@ class Rest:
             rows = []
         if rows and self._faults.strikes("rest", "short"):
             rows = rows[: self._rng.randrange(len(rows))]
-        return json.dumps(rows).encode()
+        return 200, json.dumps(rows).encode()
+
+    def _old(
+        self, tape: Tape, params: Mapping[str, str], end: int, limit: int, *, is_newest: bool
+    ) -> Iterable[Trade]:
+        """Return a page of historicalTrades: on futures so many ids, elsewhere so many rows."""
+        from_id = int(params["fromId"])
+        start = bisect_left(tape.ids, from_id)
+        if self._kind.has_fillers and not is_newest:
+            end = min(end, bisect_left(tape.ids, from_id + limit))
+        asked = tape.trades[max(0, end - limit) if is_newest else start : end]
+        there = filterfalse(self._is_left_out, filter(self._is_visible, asked))
+        return islice(there, limit)
+
+    def _recent(self, tape: Tape, end: int) -> list[Trade]:
+        """Return what /trades has: the newest ones, or those of a while ago, or nothing."""
+        if self._faults.strikes("rest", "recent empty"):
+            return []
+        stale = self._faults.active("rest", "recent stale")
+        if stale is not None:
+            since = self._clock.exchange() - stale.amount
+            end = min(end, bisect_left(tape.trades, since, key=lambda trade: trade.event_time))
+        return tape.trades[max(0, end - self._kind.recent_rows) : end]
+
+    def _is_too_old(self, tape: Tape, params: Mapping[str, str], *, is_of_aggregates: bool) -> bool:
+        """Whether the exchange refuses to look so far back."""
+        reach = self._kind.reach
+        if reach is None:
+            return False
+        oldest = self._clock.exchange() - reach
+        if "startTime" in params:
+            return int(params["startTime"]) < oldest
+        if "fromId" not in params or not tape.trades:
+            return False
+        from_id = int(params["fromId"])
+        if is_of_aggregates:
+            place = bisect_left(tape.aggregates, from_id, key=lambda row: row.id)
+            return place < len(tape.aggregates) and tape.aggregates[place].trades[0].time < oldest
+        place = bisect_left(tape.ids, from_id)
+        return place < len(tape.ids) and tape.trades[place].time < oldest
 
     def _ticker(self, params: Mapping[str, str]) -> tuple[int, bytes]:
         """Return status and body of the 24-hour ticker: from memory, and so never patchy."""
@@ -188,7 +242,7 @@ class Rest:
             return 404, b"<html>"
         if self._faults.strikes("rest", "garbage"):
             return 200, self._rng.choice(_GARBAGE)
-        symbols = json.loads(params["symbols"]) if "symbols" in params else [*self._tapes]
+        symbols = _named(params) or [*self._tapes]
         if not self._tapes.keys() >= set(symbols):
             return 400, b'{"code":-1121,"msg":"Invalid symbol."}'
         kept = [each for each in symbols if not self._faults.strikes("rest", "ticker rows")]
@@ -202,9 +256,19 @@ class Rest:
         if still is not None and self._shows_stale(self._newest_ids(kept, self._time_of(still))):
             until = min(until, self._time_of(still))
         rows = [self._ticker_row(symbol, self._lagging(symbol, until)) for symbol in kept]
-        if "symbols" not in params:
+        if not _named(params):
             rows.append({"symbol": "FOREIGNUSDT", "firstId": 1, "lastId": 7, "count": 7})
-        return 200, json.dumps(rows, ensure_ascii=False).encode()
+        is_one = "symbol" in params and rows
+        return 200, json.dumps(rows[0] if is_one else rows, ensure_ascii=False).encode()
+
+    def _ticker_weight(self, params: Mapping[str, str]) -> int:
+        """Return what the ticker costs: for the symbols that are named, or for all."""
+        named = _named(params)
+        weights = self._market.newest_ids_weights if named else ()
+        return next(
+            (weight for most, weight in weights if len(named) <= most),
+            self._market.newest_ids.weight,
+        )
 
     def _lagging(self, symbol: str, until: int) -> int:
         """Return as of when the row of *symbol* is where the others are as of *until*."""
@@ -271,12 +335,11 @@ class Rest:
         return tape.aggregates[first : min(last, first + limit)]
 
 
-def _ticker_weight(params: Mapping[str, str]) -> int:
-    """Return what the ticker costs: for the symbols that are named, or for all."""
+def _named(params: Mapping[str, str]) -> list[str]:
+    """Return the symbols that a request for the ticker names; none: it is about all."""
     if "symbols" in params:
-        count = len(json.loads(params["symbols"]))
-        return next((weight for most, weight in _TICKER_WEIGHTS if count <= most), _TICKER_WEIGHT)
-    return _TICKER_WEIGHT
+        return list(json.loads(params["symbols"]))
+    return [params["symbol"]] if "symbol" in params else []
 
 
 def _trade_row(trade: Trade) -> dict[str, Any]:
@@ -296,7 +359,7 @@ def _aggregate_row(aggregate: Aggregate) -> dict[str, Any]:
     return {
         "a": aggregate.id,
         "p": f"{first.price:f}",
-        "q": f"{sum(trade.quantity for trade in aggregate.trades):f}",
+        "q": f"{aggregate.quantity:f}",
         "f": first.trade_id,
         "l": aggregate.trades[-1].trade_id,
         "T": first.time,

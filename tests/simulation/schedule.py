@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING
 
+from tests.simulation.kinds import SPOT_TRADES, Kind, kind_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -18,7 +20,7 @@ _LINGER_MS = 15_000
 _MINUTES_MS = 540_000  # less than the time in which an absence must be said again
 _PLAUSIBLE_SHARE = 0.3
 _NO_TICKER_SHARE = 0.05
-_TICKER_SHARE = 0.4  # of each of its faults
+_ENDPOINT_SHARE = 0.4  # of each of the faults of one endpoint
 _FOR_EVER_MS = 10**12
 _REST_SHARE = 0.6  # of the worlds that have trouble with REST for certain
 
@@ -60,6 +62,12 @@ TICKER_FAULTS = {
     "ticker rows": (0.1, 1.0),  # rows that are left out, by chance
 }
 """What goes wrong with the 24-hour ticker, besides what does with all of REST."""
+
+RECENT_FAULTS = {
+    "recent stale": (500, 30_000),  # how old the newest of /trades is, in milliseconds
+    "recent empty": (0.2, 1.0),  # answers without a row, by chance
+}
+"""What goes wrong with the newest trades of futures, besides what does with all of REST."""
 
 STORE_FAULTS = {
     "fail": (0.2, 1.0),
@@ -134,6 +142,7 @@ class Schedule:
     silent_symbols: tuple[str, ...] = ()  # which never trade
     ended_symbol: str | None = None  # which has its last trade
     ended_at: int = 0  # at this time, while the others trade on
+    kind: Kind = SPOT_TRADES
 
     @property
     def is_provable(self) -> bool:
@@ -155,6 +164,7 @@ def make_schedule(seed: int, rng: Random) -> Schedule:
     stores = rng.choice([1, 1, 2])
     faults = _faults(rng, faults_end, stores)
     is_muted = any(fault.kind == "mute" for fault in faults)
+    kind = kind_of(seed)
     return Schedule(
         seed=seed,
         symbols=SYMBOLS[: rng.choice([1, 1, 2, 3, 4])],
@@ -184,10 +194,16 @@ def make_schedule(seed: int, rng: Random) -> Schedule:
         has_ticker=Random(f"no ticker {seed}").random() >= _NO_TICKER_SHARE,
         faults=tuple(
             sorted(
-                [*faults, *_plausible(seed, faults_end), *_of_ticker(seed, faults_end)],
+                [
+                    *faults,
+                    *_plausible(seed, faults_end),
+                    *_drawn(seed, "ticker", TICKER_FAULTS, faults_end),
+                    *(_drawn(seed, "recent", RECENT_FAULTS, faults_end) if kind.reach else ()),
+                ],
                 key=_since,
             )
         ),
+        kind=kind,
     )
 
 
@@ -216,11 +232,13 @@ def _plausible(seed: int, end: int) -> Iterator[Fault]:
         yield Fault("rest", kind, since, since + rng.choice([25_000, _MINUTES_MS]), amount)
 
 
-def _of_ticker(seed: int, end: int) -> Iterator[Fault]:
-    """Draw what goes wrong with the ticker, apart from the rest as well. Lag lasts for ever."""
-    rng = Random(f"ticker {seed}")
-    for kind, bounds in TICKER_FAULTS.items():
-        if rng.random() < _TICKER_SHARE:
+def _drawn(
+    seed: int, name: str, kinds: Mapping[str, tuple[float, float]], end: int
+) -> Iterator[Fault]:
+    """Draw what goes wrong with one endpoint, apart from the rest as well. Lag lasts for ever."""
+    rng = Random(f"{name} {seed}")
+    for kind, bounds in kinds.items():
+        if rng.random() < _ENDPOINT_SHARE:
             since = rng.randrange(end)
             lasts = _FOR_EVER_MS if kind == "ticker lag" else rng.choice([10_000, 60_000, 300_000])
             yield Fault("rest", kind, since, since + lasts, rng.uniform(*bounds))

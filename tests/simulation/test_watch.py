@@ -66,7 +66,7 @@ def written(world: World, *, lacking: int, proven_ms: int = 0, gaps: tuple[Gap, 
         proven_ms=bar.end_time_ms + proven_ms,
         covered_since_ms=bar.open_time_ms,
     )
-    journal = WatchedJournal(world, world._path, interval_ms=interval)
+    journal = WatchedJournal(world, world._path)
     with closing(journal):
         batch = WriteBatch(
             finished={(symbol, bar.open_time_ms): bar}, checkpoints={symbol: checkpoint}

@@ -24,6 +24,7 @@ from tests.simulation.schedule import START_MS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from decimal import Decimal
     from pathlib import Path
 
     from bintrades.core.write_batch import Checkpoint, WriteBatch
@@ -40,9 +41,12 @@ _LATE = f"SELECT since, until FROM past_gaps WHERE symbol = ? AND outcome = '{Ga
 class History:
     """The exchange's list of the trades of one symbol, in the order of their happening."""
 
-    def __init__(self, trades: Sequence[Trade], interval: int) -> None:
+    def __init__(
+        self, trades: Sequence[Trade], interval: int, contract_size: Decimal | None = None
+    ) -> None:
         self._trades = trades
         self._interval = interval
+        self._contract_size = contract_size
         self._ids = [trade.trade_id for trade in trades]
         self._old = sum(1 for trade_id in self._ids if trade_id >= WIPED_IDS)
         self._by_interval = by_interval(trades, interval)
@@ -79,21 +83,20 @@ class History:
         It may lack the last ones if `T` of theirs fell back from beyond the interval's end.
         """
         trades = self.of(open_time)
-        found = _differences(bar, trades)
+        found = self._differences(bar, trades)
         end = open_time + self._interval
         while found and trades and self._before[trades[-1].trade_id] >= end:
             trades = trades[:-1]
-            if not _differences(bar, trades):
+            if not self._differences(bar, trades):
                 return ""
         return found
 
-
-def _differences(bar: Bar | None, trades: list[Trade]) -> str:
-    if bar is None:
-        return f"no bar for {len(trades)} trades" if trades else ""
-    if not trades:
-        return f"a bar of nothing: {bar}"
-    return str(differences(bar, trades) or "")
+    def _differences(self, bar: Bar | None, trades: list[Trade]) -> str:
+        if bar is None:
+            return f"no bar for {len(trades)} trades" if trades else ""
+        if not trades:
+            return f"a bar of nothing: {bar}"
+        return str(differences(bar, trades, self._contract_size) or "")
 
 
 @dataclass(slots=True)
@@ -118,7 +121,8 @@ class Watch:
         self._world = world
         self._interval = world.schedule.interval
         self._histories = {
-            symbol: History(trades, self._interval) for symbol, trades in world.trades.items()
+            symbol: History(trades, self._interval, world.schedule.kind.contract_size(symbol))
+            for symbol, trades in world.trades.items()
         }
 
     def history(self, symbol: str) -> History:
@@ -226,13 +230,14 @@ class Watch:
 class WatchedJournal(Journal):
     """A journal of which each commit is looked at."""
 
-    def __init__(self, world: World, path: Path, *, interval_ms: int) -> None:
+    def __init__(self, world: World, path: Path) -> None:
+        kind = world.schedule.kind
         super().__init__(
             path,
             exchange="binance",
-            market="spot",
-            stream="trade",
-            interval_ms=interval_ms,
+            market=kind.market,
+            stream=kind.stream,
+            interval_ms=world.schedule.interval,
             mark_every_ms=500,
         )
         self._watch = world.watch

@@ -33,8 +33,8 @@ from tests.simulation.exchange import Streams
 from tests.simulation.faults import Faults
 from tests.simulation.harsh import (
     BRISK_MS,
-    HARSH_FROM,
     forget_rows,
+    is_harsh,
     make_harshness,
     spoil_page,
     tear_write,
@@ -124,12 +124,14 @@ class World:
             )
             for symbol in schedule.symbols
         }
-        self.trades = {symbol: list(tape.trades) for symbol, tape in self.tapes.items()}
+        self.trades = {symbol: list(tape.counted) for symbol, tape in self.tapes.items()}
+        published = {symbol: tape.stream for symbol, tape in self.tapes.items()}
         before = self.tapes
         if self.harshness.wiped_at is not None:
             before = self._wipe(self.harshness.wiped_at)
-        self.market = market_of(schedule.page, schedule.weight_per_minute)
-        self.streams = Streams(self.trades.values(), self.clock, self.faults, self.rng)
+            published = {**self.trades}
+        self.market = market_of(schedule.page, schedule.weight_per_minute, schedule.kind)
+        self.streams = Streams(published.values(), self.clock, self.faults, self.rng, schedule.kind)
         self.rest = Rest(
             list(before.values()),
             self.market,
@@ -141,6 +143,7 @@ class World:
             note=self.note,
             shows_stale=self.shows_stale,
             is_shared=self.harshness.second is not None,
+            kind=schedule.kind,
         )
         self.unseen_at_wipe: set[str] = set()  # of which no trade of before was ever seen
         self.unseen_by_any: set[str] = set()  # the second collector included
@@ -175,7 +178,7 @@ class World:
     @property
     def is_harsh(self) -> bool:
         """Whether the world is compared by checks.check_truth alone."""
-        return self.schedule.seed >= HARSH_FROM
+        return is_harsh(self.schedule.seed)
 
     @property
     def is_calm(self) -> bool:

@@ -1,0 +1,106 @@
+"""Which market and stream a world is of, and what that brings with it.
+
+All worlds with seeds below KINDS_FROM are of spot's trades, as they always were. From there on the
+kinds take turns, and what a kind has besides is drawn apart from the rest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from random import Random
+
+from bintrades.exchange.binance.markets import MARKETS
+from bintrades.model import IdLaw
+
+KINDS_FROM = 10**10
+"""Worlds of these seeds and of all above are of any market; the harsh ones are among them."""
+
+_HOURS_48_MS = 48 * 3_600_000
+_CONTRACT_SIZES = (Decimal(100), Decimal(10), Decimal(1))
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a world is of. Durations are milliseconds."""
+
+    market: str = "spot"
+    stream: str = "trade"
+    id_law: IdLaw = IdLaw.DENSE
+    has_key: bool = True  # for single trades of old
+    fillers: float = 0.0  # chance that an id is the first of a run of such as are no fills
+    recent_rows: int = 1_000  # of /trades, whatever a page has otherwise
+    reach: int | None = None  # how far back past trades can be asked for
+
+    @property
+    def name(self) -> str:
+        """As it is shown."""
+        key = "" if self.has_key else ", no key"
+        return f"{self.market} {self.stream}{key}"
+
+    @property
+    def has_fillers(self) -> bool:
+        """Whether some ids are no fills of the order book."""
+        return self.id_law is IdLaw.WITH_FILLERS
+
+    @property
+    def is_aggregated(self) -> bool:
+        """Whether its stream brings aggregates."""
+        return self.stream == "aggTrade"
+
+    @property
+    def is_approximate(self) -> bool:
+        """Whether its bars are made of aggregates that are not exact in time."""
+        return self.is_aggregated and self.has_fillers
+
+    @property
+    def has_test_network(self) -> bool:
+        """Whether its worlds may forget all trades and begin their ids anew."""
+        return not (self.has_fillers or self.is_aggregated)
+
+    def contract_size(self, symbol: str) -> Decimal | None:
+        """Return what a contract of *symbol* is worth, where quantities are contracts."""
+        if self.market != "coinm":
+            return None
+        return _CONTRACT_SIZES[len(symbol) % len(_CONTRACT_SIZES)]
+
+    @property
+    def is_offered(self) -> bool:
+        """Whether the collector knows this market and stream."""
+        market = MARKETS.get(self.market)
+        return market is not None and self.stream in getattr(market, "stream_names", ("trade",))
+
+
+SPOT_TRADES = Kind()
+_TURNS = (
+    ("spot", "trade"),
+    ("usdm", "trade"),
+    ("spot", "aggTrade"),
+    ("coinm", "trade"),
+    ("usdm", "aggTrade"),
+    ("us", "trade"),
+)
+TURNS = len(_TURNS)
+"""So many seeds apart are worlds of one kind."""
+
+
+def kind_of(seed: int) -> Kind:
+    """Draw what the world of *seed* is of."""
+    if seed < KINDS_FROM:
+        return SPOT_TRADES
+    rng = Random(f"kind {seed}")
+    market, stream = _TURNS[seed % TURNS]
+    kind = Kind(market, stream, has_key=market == "spot" or rng.random() < 0.5)
+    if market in ("usdm", "coinm"):
+        kind = _of_futures(kind, rng)
+    return kind if kind.is_offered else SPOT_TRADES
+
+
+def _of_futures(kind: Kind, rng: Random) -> Kind:
+    return replace(
+        kind,
+        id_law=IdLaw.WITH_FILLERS,
+        fillers=rng.choice([0.0, 0.01, 0.1, 0.1, 0.4]),
+        recent_rows=rng.choice([20, 100, 1_000]),
+        reach=rng.choice([15_000, 60_000, _HOURS_48_MS]),
+    )
