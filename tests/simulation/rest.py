@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
 from tests.simulation.kinds import SPOT_TRADES
+from tests.simulation.klines import klines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -88,6 +89,10 @@ class Rest:
         self._is_shared = is_shared  # by another collector, which is refused without the other
         self._minute = 0
         self._weight = 0
+        self.statuses: Callable[[], Mapping[str, str]] = lambda: dict.fromkeys(
+            self._tapes, "TRADING"
+        )
+        """What the exchange lists, and as what."""
 
     def serve(self, tapes: list[Tape]) -> None:
         """Answer from *tapes* from now on, and know nothing of what was before."""
@@ -105,8 +110,13 @@ class Rest:
         self.request_count += 1
         parts = urlsplit(target)
         params = dict(parse_qsl(parts.query))
-        if parts.path == self._market.newest_ids.path:
+        market = self._market
+        if parts.path == market.newest_ids.path:
             answer = self._answer(self._ticker_weight(params), lambda: self._ticker(params))
+        elif parts.path == market.exchange_info.path:
+            answer = self._answer(market.exchange_info.weight, self._exchange_info)
+        elif market.klines is not None and parts.path == market.klines.endpoint.path:
+            answer = self._answer(market.klines.endpoint.weight, lambda: self._klines(params))
         else:
             endpoint = self._endpoints[parts.path]
             is_known = KEY_HEADER in headers
@@ -235,6 +245,34 @@ class Rest:
             return place < len(tape.aggregates) and tape.aggregates[place].trades[0].time < oldest
         place = bisect_left(tape.ids, from_id)
         return place < len(tape.ids) and tape.trades[place].time < oldest
+
+    def _klines(self, params: Mapping[str, str]) -> tuple[int, bytes]:
+        """Return status and body of a page of klines."""
+        if self._faults.strikes("rest", "garbage"):
+            return 200, self._rng.choice(_GARBAGE)
+        span = int(params["startTime"]), int(params["endTime"])
+        rows = klines(
+            self._tapes[params["symbol"]],
+            self._kind,
+            params["interval"],
+            span,
+            self._clock.exchange(),
+            int(params["limit"]),
+        )
+        return 200, json.dumps(rows).encode()
+
+    def _exchange_info(self) -> tuple[int, bytes]:
+        """Return status and body of the list of symbols."""
+        if self._faults.strikes("rest", "garbage"):
+            return 200, self._rng.choice(_GARBAGE)
+        key = "contractStatus" if self._kind.market == "coinm" else "status"
+        rows = []
+        for symbol, status in self.statuses().items():
+            row: dict[str, Any] = {"symbol": symbol, key: status}
+            if (size := self._kind.contract_size(symbol)) is not None:
+                row["contractSize"] = int(size)
+            rows.append(row)
+        return 200, json.dumps({"symbols": rows}, ensure_ascii=False).encode()
 
     def _ticker(self, params: Mapping[str, str]) -> tuple[int, bytes]:
         """Return status and body of the 24-hour ticker: from memory, and so never patchy."""
