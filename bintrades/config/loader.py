@@ -29,6 +29,7 @@ from bintrades.config.schema import (
 )
 from bintrades.config.types import plugin_name
 from bintrades.errors import ConfigError
+from bintrades.exchange.hosts import address_problem
 from bintrades.exchange.registry import EXCHANGES
 from bintrades.exchange.symbols import is_pattern, select
 from bintrades.options.option import PLUGIN
@@ -130,8 +131,9 @@ def read_config(path: Path, environ: Mapping[str, str] = os.environ) -> tuple[Co
 
     What is wrong has its default; a store whose section lacks a variable has no store_options, and
     one whose plugin cannot be one has no store_plugins.
-    Raises ConfigError for a file that cannot be read. The secrets of the stores' sections are from
-    here on in no log, status or message: what came from a variable, and the passwords of URIs.
+    Raises ConfigError for a file that cannot be read. Secrets are from here on in no log, status or
+    message: options that are one and, of the sections of stores, what came from a variable, and
+    the passwords of URIs.
     """
     loader = _Loader(path, read_ini(_read_text(path)), environ)
     config = loader.load()
@@ -188,6 +190,7 @@ class _Loader:
         self._check_grace()
         self._check_retention()
         self._check_symbols()
+        self._check_addresses()
         self._check_paths()
         store_options = {name: self._store_options(name) for name in enabled}
         store_plugins = {name: self._store_plugin(name) for name in enabled}
@@ -226,18 +229,23 @@ class _Loader:
             allowed = ", ".join(options)
             self._problem(entry, f"unknown option{hint}; allowed: {allowed}", show_value=False)
             return
-        text = self._expand(entry, show_value=True)
+        is_shown = not option.is_secret
+        text = self._expand(entry, show_value=is_shown)
         if text is None:
             return
+        if option.is_secret and text != option.default:
+            self.secrets.add(text)
         try:
             self._values[entry.section][entry.option] = option.type.parse(text)
             self._lines[entry.section, entry.option] = entry
         except FaultyValueError as error:
             self._values[entry.section][entry.option] = error.good
             for fault in error.faults:
-                self._problem(entry, f"{fault}; allowed: {option.type.allowed}")
+                self._problem(
+                    entry, f"{fault}; allowed: {option.type.allowed}", show_value=is_shown
+                )
         except ValueError as error:
-            self._problem(entry, f"{error}; allowed: {option.type.allowed}")
+            self._problem(entry, f"{error}; allowed: {option.type.allowed}", show_value=is_shown)
 
     def _check_header(self, header: Header, enabled: tuple[str, ...]) -> None:
         section = header.section
@@ -295,6 +303,19 @@ class _Loader:
         if include and not select(include, exclude, listed=()).symbols:
             allowed = "names and patterns that leave some symbol of include"
             self._problem(entry, f"leaves no symbol to collect; allowed: {allowed}")
+
+    def _check_addresses(self) -> None:
+        place = self._place()
+        stream_url, rest_url = (
+            self._value(self._exchange, name) for name in ("stream_url", "rest_url")
+        )
+        found = address_problem(place.market, place.markets, stream_url, rest_url)
+        if found is None:
+            return
+        names = (found.option, "stream_url", "rest_url", "market")
+        places = [(self._exchange, name) for name in names]
+        entry = next(self._lines[each] for each in places if each in self._lines)
+        self._problem(entry, f"{found.problem}; allowed: {found.option} of {found.allowed}")
 
     def _check_paths(self) -> None:
         for section, option, obstacle in (

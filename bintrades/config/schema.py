@@ -19,7 +19,7 @@ from bintrades.options.option import Option
 from bintrades.util.logs import LogFormat
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from bintrades.exchange.port import MarketFacts
@@ -38,6 +38,11 @@ class Place(NamedTuple):
         markets = EXCHANGES[exchange].markets
         name = next((name for name in markets if name.lower() == (market or "").lower()), None)
         return cls(exchange, markets[name or next(iter(markets))])
+
+    @property
+    def markets(self) -> Iterable[MarketFacts]:
+        """All markets of the exchange."""
+        return EXCHANGES[self.exchange].markets.values()
 
 
 DEFAULT_EXCHANGE = next(iter(EXCHANGES))
@@ -58,6 +63,7 @@ def _option_of(option: Callable[[Place], Option]) -> Any:
 def _field(option: Option, of_place: Callable[[Place], Option] | None = None) -> Any:
     return dataclasses.field(
         default_factory=partial(option.type.parse, option.default),
+        repr=not option.is_secret,
         metadata={"option": option, "of_place": of_place},
     )
 
@@ -77,9 +83,36 @@ class ExchangeConfig:
     stream: str = _option_of(
         lambda place: Option(
             "stream",
-            place.market.stream,
-            "the stream of each symbol",
-            types.choice(place.market.stream),
+            place.market.stream_names[0],
+            "the stream of each symbol; aggTrade has fewer messages, and on futures not the exact"
+            " times and numbers of trades",
+            own.offered(
+                place.market.name,
+                place.market.stream_names,
+                (name for other in place.markets for name in other.stream_names),
+            ),
+        )
+    )
+    time_unit: str = _option_of(
+        lambda place: Option(
+            "time_unit",
+            place.market.time_units[0],
+            "of the times on the streams; those of bars are milliseconds",
+            own.offered(
+                place.market.name,
+                place.market.time_units,
+                (unit for other in place.markets for unit in other.time_units),
+            ),
+        )
+    )
+    api_key: str = _field(
+        Option(
+            "api_key",
+            "",
+            "for older single trades of futures and of Binance.US; a key without any permission"
+            " will do",
+            own.api_key(),
+            is_secret=True,
         )
     )
     stream_url: str = _option_of(

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from typing import TYPE_CHECKING
 
-from bintrades.options.types import FaultyValueError, OptionType, duration
+from bintrades.options.types import FaultyValueError, OptionType, choice, duration
 from bintrades.util.durations import UNITS_MS, format_duration
 from bintrades.util.text import one_line
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
 _SEPARATORS = re.compile(r"[\s,]+")
 _PLUGIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+_API_KEY = re.compile(r"[A-Za-z0-9_-]{8,256}")
 _DAY_MS = UNITS_MS["d"]
 _ASCII_UPPER = {lower: lower - 32 for lower in range(ord("a"), ord("z") + 1)}
 
@@ -26,6 +31,17 @@ def interval() -> OptionType:
         return value_ms
 
     return OptionType(parse, "1s to 1d, whole seconds that divide a day")
+
+
+def api_key() -> OptionType:
+    """A key as the exchange makes them, or nothing."""
+
+    def parse(text: str) -> str:
+        if text and not _API_KEY.fullmatch(text):
+            raise ValueError("is no key: one has 8 letters and digits or more")
+        return text
+
+    return OptionType(parse, "a key, such as ${BINANCE_API_KEY}, or nothing")
 
 
 def symbols(*, required: bool) -> OptionType:
@@ -47,6 +63,19 @@ def symbols(*, required: bool) -> OptionType:
         return good
 
     return OptionType(parse, "symbols or patterns with * and ?, such as BTCUSDT, *USDC")
+
+
+def offered(market: str, values: Sequence[str], elsewhere: Iterable[str]) -> OptionType:
+    """One of what *market* offers; others may offer what is *elsewhere*."""
+    one_of = choice(*values)
+    others = {value.lower() for value in elsewhere}
+
+    def parse(text: str) -> str:
+        if text.lower() in others and text.lower() not in map(str.lower, values):
+            raise ValueError(f"the market {market} does not offer it")
+        return str(one_of.parse(text))
+
+    return OptionType(parse, one_of.allowed)
 
 
 def plugin_name() -> OptionType:

@@ -46,6 +46,9 @@ class Decoded:
     """The messages of a batch, by kind."""
 
     trades: list[Trade] = field(default_factory=list)
+    kinds: dict[str, int] = field(default_factory=dict)  # trades by what the exchange calls them
+    unknown_kinds: list[tuple[str, str]] = field(default_factory=list)  # with their symbols
+    invalid_count: int = 0  # aggregates that the exchange has marked as none
     unknown: list[bytes] = field(default_factory=list)  # well-formed, but nothing that we use
     bad: list[tuple[bytes, str]] = field(default_factory=list)  # with the reason
     unusable: list[Unusable] = field(default_factory=list)  # trades among the bad

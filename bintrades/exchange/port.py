@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 if TYPE_CHECKING:
     import queue
     from collections.abc import Callable, Sequence
+    from decimal import Decimal
 
     from bintrades.core.backfill_result import BackfillResult
     from bintrades.core.newest_ids import NewestIds
     from bintrades.exchange.batch import Batch, Decoded
     from bintrades.exchange.events import Event
+    from bintrades.exchange.hosts import Hosts
     from bintrades.exchange.snapshots import ConnectionSnapshot
     from bintrades.exchange.symbols import SymbolInfo
     from bintrades.model import GapSet, IdLaw, Kline, SeriesKey, TradeRange
@@ -33,8 +35,15 @@ class MarketFacts(Protocol):
         """How its trade ids follow each other."""
 
     @property
-    def stream(self) -> str:
-        """Which of a symbol's streams is collected, as the configuration and journals spell it."""
+    def stream_names(self) -> tuple[str, ...]:
+        """Which of a symbol's streams can be collected, as configuration and journals spell them.
+
+        The first is the default.
+        """
+
+    @property
+    def time_units(self) -> tuple[str, ...]:
+        """In which units its streams tell times, the default first."""
 
     @property
     def stream_url(self) -> str:
@@ -43,6 +52,10 @@ class MarketFacts(Protocol):
     @property
     def rest_url(self) -> str:
         """Where its REST side is, if nothing else is configured."""
+
+    @property
+    def hosts(self) -> tuple[Hosts, ...]:
+        """Which of its hosts belong together."""
 
     @property
     def added_paths(self) -> tuple[str, ...]:
@@ -75,6 +88,14 @@ class ExchangeOptions(Protocol):
     @property
     def stream(self) -> str:
         """Which of a symbol's streams is collected."""
+
+    @property
+    def time_unit(self) -> str:
+        """In which unit the streams are to tell times."""
+
+    @property
+    def api_key(self) -> str:
+        """Sent with requests that need one; nothing: there is none."""
 
     @property
     def stream_url(self) -> str:
@@ -241,8 +262,8 @@ class Exchange(Protocol):
     def budget(self) -> RateBudget:
         """What may be asked of its REST side."""
 
-    def series(self, symbol: str) -> SeriesKey:
-        """Return which series the trades of *symbol* are."""
+    def series(self, symbol: str, contract_size: Decimal | None = None) -> SeriesKey:
+        """Return which series the trades of *symbol* are; contract_size is its SymbolInfo's."""
 
     @property
     def decode(self) -> Callable[[Batch], Decoded]:

@@ -105,6 +105,8 @@ def test_the_defaults_are_those_that_users_were_promised(tmp_path: Path) -> None
         "exchange_options": {
             "market": "spot",
             "stream": "trade",
+            "time_unit": "millisecond",
+            "api_key": "",
             "stream_url": "wss://stream.binance.com:9443",
             "rest_url": "https://api.binance.com",
             "redundancy": 1,
@@ -143,11 +145,22 @@ STORES = "allowed: names of plugins, such as mongodb, each once, or nothing"
 LEVELS = "allowed: DEBUG, INFO, WARNING, ERROR, CRITICAL"
 PATHS = "allowed: a path, relative to the configuration's folder"
 
+MARKETS = "allowed: spot, usdm, coinm, us"
+
 BAD_VALUES = [
-    ("binance", "market", "usdm", "not one of these; allowed: spot"),
-    ("binance", "market", "spott", "not one of these; did you mean 'spot'?; allowed: spot"),
-    ("binance", "market", "", "not one of these; allowed: spot"),
-    ("binance", "stream", "aggTrade", "not one of these; did you mean 'trade'?; allowed: trade"),
+    ("binance", "market", "spott", f"not one of these; did you mean 'spot'?; {MARKETS}"),
+    ("binance", "market", "", f"not one of these; {MARKETS}"),
+    ("binance", "stream", "aggtrades", "did you mean 'aggTrade'?; allowed: trade, aggTrade"),
+    ("binance", "time_unit", "second", "did you mean 'millisecond'?; allowed: mill"),
+    ("binance", "api_key", "a secret", "no key: one has 8 letters and digits or more; allowed: a"),
+    (
+        "binance",
+        "stream_url",
+        "wss://api.binance.com",
+        "serves the REST side of spot; allowed: str",
+    ),
+    ("binance", "stream_url", "wss://fstream.binance.com", "serves the streams of usdm; allowed"),
+    ("binance", "rest_url", "https://fapi.binance.com", "serves the REST side of usdm; "),
     ("binance", "stream_url", "", "does not begin with wss:// or ws://; allowed: "),
     ("binance", "stream_url", "stream.binance.com", "does not begin with wss:// or ws://"),
     ("binance", "stream_url", "https://x", f"ws://; allowed: wss:// or ws://, {URL}"),
@@ -244,7 +257,12 @@ def test_a_bad_value_is_told_with_its_place_its_fault_and_what_is_allowed(
     (problem,) = problems(tmp_path, f"[{section}]\n{option} = {value}\n")
 
     shown = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in value)
-    assert problem.startswith(f"[{section}] {option} = {shown}".rstrip() + ": ")
+    where = f"[{section}] {option}"
+    if OPTIONS[section][option].is_secret:
+        assert shown not in problem
+    else:
+        where = f"{where} = {shown}".rstrip()
+    assert problem.startswith(f"{where}: ")
     assert expected in problem
     assert "; allowed: " in problem
 
@@ -292,7 +310,7 @@ def test_every_problem_is_told_at_once_in_the_order_of_the_file(tmp_path: Path) 
 interval = ten
 grase = 1s
 [binance]
-market = usdm
+market = usdx
 nonsense
 market = spot
 [binanse]
@@ -316,7 +334,7 @@ enabled = mongodb, mongo_new
     assert [problem.split(": ")[0] for problem in told] == [
         "[bars] interval = ten",
         "[bars] grase",
-        "[binance] market = usdm",
+        "[binance] market = usdx",
         "line 6",
         "line 7",
         "[binanse]",
@@ -439,7 +457,9 @@ def test_where_the_market_has_other_addresses_and_limits_these_are_defaults_and_
     class Elsewhere:
         name = "elsewhere"
         id_law = IdLaw.DENSE
-        stream = "deals"
+        stream_names = ("deals", "quotes")
+        time_units = ("second",)
+        hosts = ()
         stream_url = "wss://stream.example"
         rest_url = "https://rest.example"
         added_paths = ("feed",)
@@ -452,7 +472,7 @@ def test_where_the_market_has_other_addresses_and_limits_these_are_defaults_and_
     options = of_place["binance"]
 
     assert of_place["audit"]["enabled"].default == "no", "there is nothing to check bars against"
-    assert (options["stream"].default, options["stream"].type.allowed) == ("deals", "deals")
+    assert (options["stream"].default, options["stream"].type.allowed) == ("deals", "deals, quotes")
     assert options["stream_url"].default == "wss://stream.example"
     assert options["rest_url"].default == "https://rest.example"
     assert options["rest_url"].faults("https://h/api") == []
@@ -607,7 +627,9 @@ paths = st.from_regex(r"/[a-z]{1,5}(/[a-z0-9.]{1,5}x){1,2}", fullmatch=True).map
 VALUES: dict[str, dict[str, st.SearchStrategy[Any]]] = {
     "binance": {
         "market": st.sampled_from(sorted(EXCHANGES["binance"].markets)),
-        "stream": st.just("trade"),
+        "stream": st.sampled_from(["trade", "aggTrade"]),
+        "time_unit": st.just("millisecond"),
+        "api_key": st.from_regex(r"[A-Za-z0-9]{8,64}", fullmatch=True),
         "stream_url": urls.map("wss://{}".format),
         "rest_url": urls.map("http://{}".format),
         "redundancy": st.integers(1, 4),

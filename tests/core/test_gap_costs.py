@@ -11,7 +11,7 @@ import pytest
 from bintrades.core.aggregator import Aggregator
 from bintrades.core.ledger import LedgerState
 from bintrades.core.write_batch import Checkpoint
-from bintrades.exchange.binance.messages import decode
+from bintrades.exchange.binance.trade_messages import decode_trades as decode
 from bintrades.model import Gap, GapCause
 from bintrades.pipeline.ingest import Ingest, IngestHooks
 from bintrades.pipeline.proof_schedule import ProofSchedule

@@ -14,7 +14,7 @@ from bintrades.exchange.batch import Batch
 from bintrades.exchange.binance.exchange import open_exchange
 from bintrades.exchange.binance.feed.control import has_trades_only
 from bintrades.exchange.binance.markets import MARKETS
-from bintrades.exchange.binance.spot import SPOT
+from bintrades.exchange.binance.spot import SPOT, TRADES
 from bintrades.exchange.registry import EXCHANGES, ExchangeKind
 from bintrades.model import IdLaw, SeriesKey
 from bintrades.testing.exchange_simulator import ExchangeSimulator
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 SECOND = replace(
     SPOT,
     name="second",
-    stream="deal",
-    trade_mark=b'@deal","data":{"e":"trade",',
+    streams=(replace(TRADES, name="deal", mark=b'@deal","data":{"e":"trade",'),),
     stream_url="wss://stream.example",
     max_streams=7,
 )
+DEALS = SECOND.streams[0]
 DEAL = message(make_trade(1)).replace(b"@trade", b"@deal")
 
 
@@ -48,8 +48,8 @@ def test_a_second_market_is_its_facts_alone(
 
         assert (options.stream, options.stream_url) == ("deal", "wss://stream.example")
         assert options.streams_per_connection == 7
-        assert opened.market.stream_name("BTCUSDT") == "btcusdt@deal"
-        assert has_trades_only(Batch([DEAL]), opened.market.trade_mark)
+        assert DEALS.name_of("BTCUSDT") == "btcusdt@deal"
+        assert has_trades_only(Batch([DEAL]), DEALS.mark)
         assert [trade.trade_id for trade in opened.decode(Batch([DEAL])).trades] == [1]
         assert opened.series("X") == SeriesKey("binance", "second", "X", "deal", IdLaw.DENSE)
         assert history.newest_ids(["BTCUSDT"]).ids == {"BTCUSDT": None}

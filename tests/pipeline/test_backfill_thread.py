@@ -18,8 +18,8 @@ from bintrades.exchange.binance.backfill_plan import BackfillPlan, Request
 from bintrades.exchange.binance.budget import Budget
 from bintrades.exchange.binance.history import History
 from bintrades.exchange.binance.markets import MARKETS
-from bintrades.exchange.binance.messages import decode
 from bintrades.exchange.binance.rest import RestClient
+from bintrades.exchange.binance.trade_messages import decode_trades as decode
 from bintrades.exchange.events import Connected, Event, Payloads
 from bintrades.journal.reader import JournalReader
 from bintrades.model import GapOutcome, Trade

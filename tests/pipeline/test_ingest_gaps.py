@@ -9,7 +9,7 @@ from bintrades.core.aggregator import Aggregator
 from bintrades.core.backfill_result import BackfillResult
 from bintrades.core.ledger import LedgerState
 from bintrades.exchange.batch import Batch
-from bintrades.exchange.binance.messages import decode
+from bintrades.exchange.binance.trade_messages import decode_trades as decode
 from bintrades.exchange.events import Connected, Payloads
 from bintrades.model import Gap, GapCause, GapSet, TradeRange
 from bintrades.pipeline.ingest import Ingest, IngestHooks

@@ -27,7 +27,7 @@ from bintrades.core.newest_ids import NewestIds
 from bintrades.core.proof import LAG_MS
 from bintrades.errors import JournalError
 from bintrades.exchange.batch import Batch
-from bintrades.exchange.binance.messages import decode
+from bintrades.exchange.binance.trade_messages import decode_trades as decode
 from bintrades.exchange.events import Connected, Disconnected, Event, Payloads
 from bintrades.journal.cursor import Cursor
 from bintrades.journal.reader import JournalReader

@@ -31,6 +31,7 @@ class Budget:
     def __init__(
         self, weight_per_minute: int, share_percent: int, banned_for: int = 0, now: int = 0
     ) -> None:
+        self._share_percent = share_percent
         self._allowed = weight_per_minute * share_percent // 100
         self._used = 0  # of the present minute
         self._minute_ends: int | None = None  # or has ended, None: begins with the next request
@@ -62,6 +63,10 @@ class Budget:
             return minute_ends - now
         self._used += weight
         return 0
+
+    def record_limit(self, weight_per_minute: int) -> None:
+        """Take over what the exchange says that one address may ask in a minute."""
+        self._allowed = weight_per_minute * self._share_percent // 100
 
     def record_weight(self, weight: int, now: int, minute_left: int | None = None) -> None:
         """Take over what the exchange counts for this address in this minute.

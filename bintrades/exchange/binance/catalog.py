@@ -43,4 +43,6 @@ class Catalog:
             budget.record_failure(str(error), self._now(), error.status, error.retry_after_s)
             raise
         budget.record_answer(self._now())
+        if self._rest.weight_per_minute is not None:
+            budget.record_limit(self._rest.weight_per_minute)
         return listed

@@ -9,6 +9,7 @@ from bintrades.exchange.binance.feed.attempts import AttemptLimit
 from bintrades.exchange.binance.feed.options import StreamOptions
 from bintrades.exchange.binance.feed.pool import ConnectionPool
 from bintrades.exchange.binance.feed.reader import Reader
+from bintrades.exchange.binance.market import MICROSECOND
 from bintrades.exchange.binance.markets import MARKETS
 from bintrades.exchange.binance.reference import Reference as BinanceReference
 from bintrades.exchange.binance.rest import RestClient
@@ -20,6 +21,7 @@ from bintrades.util.runtime import SYSTEM
 if TYPE_CHECKING:
     import queue
     from collections.abc import Callable, Sequence
+    from decimal import Decimal
 
     from bintrades.exchange.binance.budget import Budget
     from bintrades.exchange.binance.market import Market
@@ -41,7 +43,8 @@ class BinanceExchange:
         runtime: Runtime = SYSTEM,
     ) -> None:
         self.market = market
-        self.decode = market.decode
+        self._stream = market.stream(options.stream)
+        self.decode = self._stream.decode
         self.budget = budget
         self._options = options
         self._network = network
@@ -49,10 +52,11 @@ class BinanceExchange:
         self._rests: list[RestClient] = []
         self.catalog = Catalog(self._open_rest(), budget, runtime.now)
 
-    def series(self, symbol: str) -> SeriesKey:
-        """Return which series the trades of *symbol* are."""
+    def series(self, symbol: str, contract_size: Decimal | None = None) -> SeriesKey:
+        """Return which series the trades of *symbol* are; contract_size is its SymbolInfo's."""
+        market = self.market
         return SeriesKey(
-            "binance", self.market.name, symbol, self._options.stream, self.market.id_law
+            "binance", market.name, symbol, self._stream.name, market.id_law, contract_size
         )
 
     def close(self) -> None:
@@ -69,10 +73,12 @@ class BinanceExchange:
         stream_options = StreamOptions(
             stream_url=options.stream_url,
             market=self.market,
+            stream=self._stream,
             network=self._network,
             coalesce_ms=options.coalesce_ms,
             silence_timeout_ms=options.silence_timeout_ms,
             runtime=self._runtime,
+            is_in_microseconds=options.time_unit == MICROSECOND,
         )
 
         def make_reader(number: int, group: Sequence[str], copy: int) -> Reader:
@@ -99,7 +105,9 @@ class BinanceExchange:
         """Return the past trades; those older than *max_age_ms* are not asked for."""
         market = self.market
         rest = self._open_rest()
-        return market.make_history(market, rest, self.budget, max_age_ms, self._runtime)
+        return market.make_history(
+            market, self._stream, rest, self.budget, max_age_ms, self._runtime
+        )
 
     def make_reference(self) -> Reference | None:
         """Return its own sums over its trades; None: it has none that bars can be checked by."""
@@ -110,7 +118,9 @@ class BinanceExchange:
 
     def _open_rest(self) -> RestClient:
         """Return the REST side over connections of their own: each belongs to another thread."""
-        rest = RestClient(self._options.rest_url, self.market, self._network)
+        rest = RestClient(
+            self._options.rest_url, self.market, self._network, api_key=self._options.api_key
+        )
         self._rests.append(rest)
         return rest
 

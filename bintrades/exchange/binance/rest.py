@@ -5,15 +5,16 @@ from __future__ import annotations
 import email.utils
 import re
 from datetime import UTC
+from decimal import Decimal
 from http import HTTPStatus
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 from urllib.parse import urlencode, urlsplit
 
 import msgspec
 
 from bintrades.errors import ConfigError, ExchangeError
 from bintrades.exchange.binance.budget import MINUTE_MS
-from bintrades.exchange.symbols import SymbolInfo
+from bintrades.exchange.symbols import TRADING, SymbolInfo
 from bintrades.net.http_pool import AnswerTooLongError, HttpLimits
 from bintrades.util.clocks import utc_ms
 from bintrades.util.text import one_line
@@ -23,13 +24,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from bintrades.exchange.binance.market import Endpoint, Market
-    from bintrades.net.network import HttpAnswer, Network
+    from bintrades.net.network import HttpAnswer, HttpClient, Network
 
 T = TypeVar("T")
 
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 """Longest answer that is read; the list of all symbols has some 10 MiB."""
 
+_KEY_HEADER = "X-MBX-APIKEY"
 _SHOWN_BYTES = 200
 _REDIRECTS = {301, 302, 303, 307, 308}
 _BANNED = re.compile(r"banned until ([0-9]{13})\b")  # milliseconds UTC
@@ -69,11 +71,22 @@ class _Refusal(msgspec.Struct):
 
 class _Symbol(msgspec.Struct):
     symbol: str
-    status: str = "TRADING"
+    status: str | None = None
+    contract_status: str | None = msgspec.field(name="contractStatus", default=None)
+    contract_size: msgspec.Raw = msgspec.field(name="contractSize", default=msgspec.Raw())
 
 
 class _ExchangeInfo(msgspec.Struct):
     symbols: list[_Symbol]
+    rate_limits: msgspec.Raw = msgspec.field(name="rateLimits", default=msgspec.Raw(b"[]"))
+    """Decoded by itself: the symbols are of use whatever stands here."""
+
+
+class _RateLimit(msgspec.Struct):
+    type: str = msgspec.field(name="rateLimitType")
+    interval: str
+    interval_count: int = msgspec.field(name="intervalNum")
+    limit: Annotated[int, msgspec.Meta(gt=0)]
 
 
 class RestClient:
@@ -94,6 +107,7 @@ class RestClient:
         timeout_s: float = 10.0,
         answer_timeout_s: float = 60.0,
         max_answer_bytes: int = MAX_ANSWER_BYTES,
+        api_key: str = "",
     ) -> None:
         self._rest_url = rest_url.rstrip("/")
         self.market = market
@@ -101,10 +115,16 @@ class RestClient:
         self.minute_left_ms: int | None = None  # at most, as the exchange last said
         self.said_at: int | None = None
         """When the last answer was given, by the exchange's clock; None: it did not say."""
-        self._http = network.open_http(
-            rest_url,
-            {"User-Agent": f"bintrades/{__version__}", "Accept-Encoding": "gzip"},
-            HttpLimits(timeout_s, answer_timeout_s, max_answer_bytes),
+        self.weight_per_minute: int | None = None  # as exchange_symbols() was last told
+        self.has_key = bool(api_key)
+        headers = {"User-Agent": f"bintrades/{__version__}", "Accept-Encoding": "gzip"}
+        limits = HttpLimits(timeout_s, answer_timeout_s, max_answer_bytes)
+        self._http = network.open_http(rest_url, headers, limits)
+        # Connections of their own, so that no other request can send the key.
+        self._http_with_key = (
+            network.open_http(rest_url, {**headers, _KEY_HEADER: api_key}, limits)
+            if api_key
+            else self._http
         )
 
     def __enter__(self) -> RestClient:
@@ -116,18 +136,19 @@ class RestClient:
     def close(self) -> None:
         """Close the connections; a request under way in another thread ends by itself."""
         self._http.close()
+        self._http_with_key.close()
 
     def exchange_symbols(self) -> list[SymbolInfo]:
         """Return every symbol that the market lists, delisted ones included."""
         answer = self.get(self.market.exchange_info, {}, _ExchangeInfo)
-        delisted = self.market.delisted
-        return [SymbolInfo(row.symbol, row.status in delisted) for row in answer.symbols]
+        self.weight_per_minute = _weight_per_minute(answer.rate_limits)
+        return [_symbol_info(row, self.market) for row in answer.symbols]
 
     def get(self, endpoint: Endpoint, params: Mapping[str, str | int], answer: type[T]) -> T:
         """Ask *endpoint* and return what came as the type *answer*; other fields are ignored."""
         query = urlencode({**dict(endpoint.params), **params})
         url = self._rest_url + endpoint.path + (f"?{query}" if query else "")
-        body = self._fetch(url)
+        body = self._fetch(url, self._http_with_key if endpoint.needs_key else self._http)
         try:
             return msgspec.json.decode(body, type=answer)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
@@ -135,11 +156,11 @@ class RestClient:
                 f"GET {url}: not the expected answer: {error}: {_start(body)}", status=200
             ) from error
 
-    def _fetch(self, url: str) -> bytes:
+    def _fetch(self, url: str, http: HttpClient) -> bytes:
         parts = urlsplit(url)
         target = f"{parts.path}?{parts.query}" if parts.query else parts.path
         try:
-            answer = self._http.get(target)
+            answer = http.get(target)
             self.said_at = _said_at(answer.headers)
             self._record_weight(answer.headers)
             body = answer.read()
@@ -157,6 +178,38 @@ class RestClient:
             said_at = self.said_at
             self.minute_left_ms = None if said_at is None else MINUTE_MS - said_at % MINUTE_MS
             self.used_weight = int(used[:9])
+
+
+def _symbol_info(row: _Symbol, market: Market) -> SymbolInfo:
+    status = row.status or row.contract_status or TRADING
+    contract_size = _contract_size(row.contract_size) if market.has_contracts else None
+    return SymbolInfo(row.symbol, status in market.delisted, status, contract_size)
+
+
+def _contract_size(text: msgspec.Raw) -> Decimal | None:
+    """Return what a contract is worth, None where the exchange says nothing that could be that."""
+    try:
+        size = msgspec.json.decode(text, type=Decimal)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+    return size if size.is_finite() and size > 0 else None
+
+
+def _weight_per_minute(text: msgspec.Raw) -> int | None:
+    """Return the weight that one address has in a minute, None where it is not among the limits."""
+    try:
+        limits = msgspec.json.decode(text, type=list[_RateLimit])
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+    wanted = ("REQUEST_WEIGHT", "MINUTE", 1)
+    return next(
+        (
+            each.limit
+            for each in limits
+            if (each.type, each.interval, each.interval_count) == wanted
+        ),
+        None,
+    )
 
 
 def _refused(url: str, answer: HttpAnswer, body: bytes, market: Market) -> RestError:

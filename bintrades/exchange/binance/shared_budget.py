@@ -31,6 +31,11 @@ class SharedBudget(Budget):
         with self._lock:
             return super().wait_ms(weight, now)
 
+    def record_limit(self, weight_per_minute: int) -> None:
+        """Take over what the exchange says that one address may ask in a minute."""
+        with self._lock:
+            super().record_limit(weight_per_minute)
+
     def record_weight(self, weight: int, now: int, minute_left: int | None = None) -> None:
         """Take over what the exchange counts for this address in this minute."""
         with self._lock:

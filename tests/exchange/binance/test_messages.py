@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bintrades.exchange.batch import Batch, Decoded
-from bintrades.exchange.binance import messages
 from bintrades.exchange.binance.messages import MAX_TRADE_BYTES
+from bintrades.exchange.binance.trade_messages import decode_trades
 from tests.strategies import START, make_trade, message, raw_message, trades
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ DEEP = b"[" * 100_000
 
 
 def decode(payloads: list[bytes]) -> Decoded:
-    return messages.decode(Batch(payloads))
+    return decode_trades(Batch(payloads))
 
 
 def fields(trade: Trade) -> tuple[Any, ...]:

@@ -136,8 +136,8 @@ def test_a_symbol_of_the_exchange_is_delisted_once_its_status_is_break(
 
     assert client.exchange_symbols() == [
         SymbolInfo("BTCUSDT"),
-        SymbolInfo("币安人生USDT", is_delisted=True),
-        SymbolInfo("NEWUSDT"),
+        SymbolInfo("币安人生USDT", is_delisted=True, status="BREAK"),
+        SymbolInfo("NEWUSDT", status="SOMETHING_NEW"),
     ]
     assert exchange.paths == ["/api/v3/exchangeInfo?showPermissionSets=false"]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from bintrades.util.runtime import SYSTEM, Runtime
 
 if TYPE_CHECKING:
-    from bintrades.exchange.binance.market import Market
+    from bintrades.exchange.binance.market import Market, Stream
     from bintrades.net.network import Network
 
 
@@ -38,8 +38,17 @@ class StreamOptions:
 
     stream_url: str
     market: Market
+    stream: Stream
     network: Network
     coalesce_ms: int
     silence_timeout_ms: int
     timing: FeedTiming = DEFAULT_TIMING
     runtime: Runtime = SYSTEM
+    is_in_microseconds: bool = False
+    """Whether times are asked for in microseconds, not in the exchange's default."""
+
+    @property
+    def url(self) -> str:
+        """Where a connection is opened that is subscribed to nothing yet."""
+        url = self.stream_url.rstrip("/") + self.stream.path
+        return f"{url}?timeUnit=MICROSECOND" if self.is_in_microseconds else url

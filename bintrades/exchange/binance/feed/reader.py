@@ -201,7 +201,7 @@ class Reader(Worker):
             )
             return min(wait_ms / 1000, self._timing.longest_retry_s)
         connection = self._options.network.open_stream(
-            self._options.stream_url.rstrip("/") + self._options.market.stream_path,
+            self._options.url,
             receive_timeout_s=self._timing.receive_timeout_s,
             copy=self._copy,
         )

@@ -59,10 +59,10 @@ class Session:
         self._symbols = symbols
         self._put = put
         self._frames = FrameReader()
-        self._market = options.market
+        self._stream = options.stream
         self._subscription = Subscription(
-            list(map(self._market.stream_name, symbols)),
-            self._market,
+            list(map(self._stream.name_of, symbols)),
+            options.market,
             options.timing.answer_timeout_ms,
         )
         self._resubscriptions: queue.SimpleQueue[str] = queue.SimpleQueue()
@@ -73,7 +73,7 @@ class Session:
 
     def resubscribe(self, symbol: str) -> None:
         """Ask for the stream of *symbol* once more: it is dead. Any thread."""
-        self._resubscriptions.put(self._market.stream_name(symbol))
+        self._resubscriptions.put(self._stream.name_of(symbol))
 
     def step(self) -> int:
         """Send what is due and read once; return how many bytes came.
@@ -108,7 +108,7 @@ class Session:
     def _take_texts(self, texts: list[bytes]) -> None:
         now = self._now()
         batch = Batch(texts)
-        if has_trades_only(batch, self._market.trade_mark):
+        if has_trades_only(batch, self._stream.mark):
             self._on_data(now)
         else:
             batch = self._settle_control_messages(texts, now)

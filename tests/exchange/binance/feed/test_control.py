@@ -14,7 +14,7 @@ from bintrades.exchange.binance.feed.control import Answer, has_trades_only, sor
 from bintrades.exchange.binance.spot import SPOT
 from tests.strategies import make_trade, message, raw_message
 
-MARK = SPOT.trade_mark
+MARK = SPOT.streams[0].mark
 RAW = raw_message(make_trade(1))
 GOOD = message(make_trade(1))
 UNUSABLE = raw_message(make_trade(1), p="a lot")

@@ -21,7 +21,7 @@ from bintrades.exchange.binance.feed.options import FeedTiming, StreamOptions
 from bintrades.exchange.binance.feed.pool import ConnectionPool
 from bintrades.exchange.binance.feed.reader import Reader
 from bintrades.exchange.binance.markets import MARKETS
-from bintrades.exchange.binance.messages import decode
+from bintrades.exchange.binance.trade_messages import decode_trades as decode
 from bintrades.exchange.events import Connected, Disconnected, Event, Payloads
 from bintrades.net.dialing import Dialer
 from bintrades.net.network import SystemNetwork
@@ -75,6 +75,7 @@ class Rig:
         self._options = StreamOptions(
             url,
             SPOT,
+            SPOT.streams[0],
             SystemNetwork(Dialer(ssl.create_default_context)),
             coalesce_ms=1,
             silence_timeout_ms=silence_timeout_ms,

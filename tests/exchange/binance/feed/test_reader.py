@@ -20,7 +20,7 @@ from bintrades.exchange.binance.feed.attempts import AttemptLimit
 from bintrades.exchange.binance.feed.options import FeedTiming, StreamOptions
 from bintrades.exchange.binance.feed.reader import Reader
 from bintrades.exchange.binance.markets import MARKETS
-from bintrades.exchange.binance.messages import decode
+from bintrades.exchange.binance.trade_messages import decode_trades as decode
 from bintrades.exchange.events import Connected, Disconnected, Event, Payloads
 from bintrades.net.dialing import Dialer
 from bintrades.net.network import SystemNetwork
@@ -69,6 +69,7 @@ class Listening:
             StreamOptions(
                 url,
                 market,
+                market.streams[0],
                 SystemNetwork(Dialer(ssl.create_default_context)),
                 coalesce_ms=1,
                 silence_timeout_ms=silence_ms,
