@@ -16,6 +16,8 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
 from bintrades.testing.exchange_simulator import combined_payload
 from bintrades.testing.simulated_market import SimulatedTrade
 
@@ -74,6 +76,15 @@ def real_folder() -> Path | None:
             f"{FOLDER_VARIABLE}={named}: there is no folder spot_20240808 in it"
         )
     return None
+
+
+def sample(name: str) -> Path:
+    """Return a recorded file, by its path within the folder of samples; skip where it is absent."""
+    folder = real_folder()
+    path = None if folder is None else folder.parent / "samples" / name
+    if path is None or not path.is_file():
+        pytest.skip(f"there is no recorded sample {name} beside this checkout")
+    return path
 
 
 def open_recording(folder: Path) -> Recording:

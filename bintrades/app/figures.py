@@ -100,6 +100,8 @@ def collector_figures(process: Process, snapshot: CollectorSnapshot) -> dict[str
         "foreign_trades": ingest.foreign_count,
         "bad_messages": ingest.bad_count,
         "unknown_messages": ingest.unknown_count,
+        "invalid_aggregates": ingest.invalid_count,
+        "trade_kinds": dict(ingest.kinds),
         "bars": ingest.bar_count,
         "open_bars": ingest.open_bar_count,
         "lag_ms": ingest.lag_ms,

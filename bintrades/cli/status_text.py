@@ -54,8 +54,16 @@ def _lines(status: dict[str, Any]) -> list[str]:
         return head + lines
     head.append(
         f"trades      {collector['trades']}, {collector['duplicates']} duplicates dropped,"
-        f" {collector['bad_messages']} bad messages",
+        f" {collector['bad_messages']} bad messages"
+        + (
+            f", {count} invalid aggregates"
+            if (count := collector.get("invalid_aggregates"))
+            else ""
+        ),
     )
+    if kinds := collector.get("trade_kinds"):  # of futures
+        most_first = sorted(kinds.items(), key=lambda item: (-item[1], item[0]))
+        head.append("kinds       " + ", ".join(f"{count} {kind}" for kind, count in most_first))
     head += [
         f"connection  {connection['name']}: {connection['state']},"
         f" {connection['symbols']} symbols, connected {connection['connections']} times"

@@ -28,10 +28,11 @@ from bintrades.exchange.events import (
 )
 from bintrades.model import id_ranges
 from bintrades.pipeline.commit_schedule import Commit, CommitSchedule, bars_per_commit
+from bintrades.pipeline.trade_kinds import TradeKinds
 from bintrades.util.logs import LimitedLog
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from bintrades.core.aggregator import Aggregator
     from bintrades.core.write_batch import Key
@@ -67,6 +68,12 @@ class IngestSnapshot:
     foreign_count: int
     bad_count: int
     unknown_count: int
+    invalid_count: int
+    """Aggregates that the exchange has marked as none."""
+
+    kinds: Mapping[str, int]
+    """Trades of futures by what the exchange calls them."""
+
     bar_count: int
     open_bar_count: int
     unproven_count: int
@@ -126,6 +133,8 @@ class Ingest:
     ) -> None:
         self.bad_count = 0
         self.unknown_count = 0
+        self.invalid_count = 0
+        self.kinds = TradeKinds()
         self.lag_ms = 0  # local clock minus `E` of the newest trade, both clocks' errors included
         self.delay_ms = 0  # for which the oldest event that is known of has waited to be handled
         self.journal_error: str | None = None  # None: it can be written
@@ -172,6 +181,8 @@ class Ingest:
             foreign_count=aggregator.foreign_count,
             bad_count=self.bad_count,
             unknown_count=self.unknown_count,
+            invalid_count=self.invalid_count,
+            kinds=dict(self.kinds.counts),
             bar_count=aggregator.bar_count,
             open_bar_count=aggregator.open_bar_count,
             unproven_count=aggregator.unproven_count,
@@ -249,6 +260,9 @@ class Ingest:
             self._aggregator.add(decoded.trades, event.received_at)
             self.lag_ms = self._utc() - decoded.trades[-1].event_time
             self._log_renumbered()
+        if decoded.kinds:
+            self.kinds.take(decoded)
+        self.invalid_count += decoded.invalid_count
         for symbol, trade_id in decoded.unusable:
             if not self._aggregator.on_unusable(symbol, trade_id, event.received_at):
                 self._proof.prompt(event.received_at + LAG_MS)

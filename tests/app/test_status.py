@@ -24,6 +24,7 @@ from bintrades.core.audit_result import BarsAudited
 from bintrades.core.ledger import LedgerState
 from bintrades.core.write_batch import WriteBatch
 from bintrades.errors import JournalError
+from bintrades.exchange.batch import Decoded
 from bintrades.journal.cursor import Cursor
 from bintrades.model import Gap, GapCause, GapOutcome, RecordedDifference, Trade, utc
 from bintrades.pipeline.audit.audit import AuditSnapshot
@@ -408,6 +409,25 @@ def test_every_trouble_is_reported(path: Path) -> None:
     assert "trouble     store jsonl does not take the coverage: OSError: no room for spans" in page
     assert "trouble     bars.journal: database or disk is full" in page
     assert "unlisted    OLD0USDT, OLD1USDT, OLD2USDT, OLD3USDT, OLD4USDT and 2 more" in page
+
+
+def test_trades_of_futures_are_shown_by_kind_and_invalid_aggregates_where_there_are(
+    path: Path,
+) -> None:
+    with journal_at(path) as journal:
+        stage = Stage(path, journal)
+        journal.write(finished(sample_bar()), OPEN_TIME_MS, json.dumps(stage.figures))
+        plain = format_status(read_status(path, []))
+        stage.collector.ingest.invalid_count = 2
+        stage.collector.ingest.kinds.take(Decoded(kinds={"NA": 14, "MARKET": 1_186, "x\x1b[2J": 1}))
+        journal.write(finished(sample_bar()), OPEN_TIME_MS, as_json(stage.figures))
+
+    page = format_status(read_status(path, []))
+
+    assert "kinds" not in plain
+    assert "invalid" not in plain
+    assert r"kinds       1186 MARKET, 14 NA, 1 x\x1b[2J" in page
+    assert "0 bad messages, 2 invalid aggregates" in page
 
 
 def test_no_text_of_others_moves_the_cursor_or_makes_a_line(path: Path) -> None:

@@ -2,8 +2,8 @@
 
 Python's Decimal accepts more than any exchange writes: underscores, spaces around a number, digits
 of all scripts. Checking each number would cost as much as all the rest of decoding, and the
-characters of such a spelling occur in no message but in the names of a few symbols. So a whole
-batch is searched for them first.
+characters of such a spelling occur in no message but in the names of symbols, where they can be
+told apart. So a whole batch is searched for them first.
 """
 
 from __future__ import annotations
@@ -23,6 +23,10 @@ _NO_DIGITS = bytes(
     # Of what is beyond ASCII, the letters from U+4000 to U+9FFF, which have no digits among them.
     if (byte < 0x80 and byte not in _STRANGE_ASCII) or 0x80 <= byte < 0xC0 or 0xE4 <= byte < 0xEA
 )
+_NAMES = (b"D_", b"d_", b"T_", b"t_", b"C_", b"c_")
+"""Where names of symbols have underscores, as BTCUSD_PERP and BTCUSDT_261225 do. No number has
+them there, but for words such as infinity, which are out of every range."""
+
 _is_plain = re.compile(r"[0-9.eE+-]+").fullmatch
 
 
@@ -44,7 +48,7 @@ def check_numbers(array: bytes) -> None:
     *array* is JSON, a list of good trades of a combined stream.
     """
     if array.isascii():
-        if not any(byte in array for byte in (b"_", b" ", b"\\")):
+        if b" " not in array and b"\\" not in array and _has_underscores_in_names_only(array):
             return
     elif not array.translate(None, _NO_DIGITS):
         return
@@ -52,3 +56,8 @@ def check_numbers(array: bytes) -> None:
         for number in (message.data.price, message.data.quantity):
             if isinstance(number, str) and not _is_plain(number):
                 raise ValueError(f"not a number: {number!r}")
+
+
+def _has_underscores_in_names_only(array: bytes) -> bool:
+    underscores = array.count(b"_")
+    return not underscores or underscores == sum(map(array.count, _NAMES))
