@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Let the collector live through simulated accidents (tests/simulation).
 #
-#     scripts/simulate.sh [--seeds N] [--first S] [--jobs N]    many worlds; 1 if any goes wrong
-#     scripts/simulate.sh --seed S                              one of them, step by step
+#     scripts/simulate.sh [--seeds N] [--first S] [--kinds] [--jobs N]    many worlds; 1 if any goes wrong
+#     scripts/simulate.sh --seed S                                        one of them, step by step
 set -u
 
 source "$(dirname -- "${BASH_SOURCE[0]}")/environment.sh"

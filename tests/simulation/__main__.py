@@ -8,9 +8,11 @@ import argparse
 import multiprocessing
 import sys
 import time
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from bintrades.testing.amounts import whole_number
+from tests.simulation.kinds import KINDS_FROM
 from tests.simulation.world import simulate
 
 if TYPE_CHECKING:
@@ -24,16 +26,21 @@ def main() -> int:
     options = _parser().parse_args()
     if options.seed is not None:
         return _show(simulate(options.seed, is_traced=True))
-    seeds = range(options.first, options.first + options.seeds)
+    first = KINDS_FROM + options.first if options.kinds else options.first
+    seeds = range(first, first + options.seeds)
     started = time.monotonic()
     failed = []
+    kinds: Counter[str] = Counter()
     for number, outcome in enumerate(_outcomes(seeds, options.jobs), 1):
+        kinds[outcome.kind] += 1
         if outcome.problems:
             failed.append(outcome.seed)
-            print(f"seed {outcome.seed}: {outcome.problems[0][:300]}", flush=True)
+            problem = outcome.problems[0][:300]
+            print(f"seed {outcome.seed} ({outcome.kind}): {problem}", flush=True)
         if number % 1_000 == 0:
             print(f"{number} worlds, {len(failed)} failed", flush=True)
     took_s = time.monotonic() - started
+    print(", ".join(f"{count} of {kind}" for kind, count in sorted(kinds.items())))
     print(
         f"{len(seeds)} worlds in {took_s:.1f} s, {len(seeds) / took_s * 60:.0f} a minute;"
         f" failed: {sorted(failed) or 'none'}"
@@ -68,6 +75,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--first", type=whole_number(0, 10**12), default=0, metavar="S", help="the first seed"
+    )
+    parser.add_argument(
+        "--kinds",
+        action="store_true",
+        help=f"count from {KINDS_FROM} on, where worlds are of any market and stream",
     )
     parser.add_argument(
         "--jobs", type=whole_number(1, 1_000), default=2, metavar="N", help="processes"

@@ -66,6 +66,8 @@ def config_of(schedule: Schedule, path: Path, stores: Sequence[str]) -> Config:
         exchange_options=ExchangeConfig(
             market=schedule.kind.market,
             stream=schedule.kind.stream,
+            time_unit="microsecond" if schedule.kind.is_in_microseconds else "millisecond",
+            api_key="secret" if schedule.kind.has_key else "",
             stream_url="ws://simulation",
             rest_url="http://simulation",
             redundancy=schedule.redundancy,

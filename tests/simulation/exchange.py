@@ -97,6 +97,8 @@ class Connection:
             for name in request["params"]:
                 if not self._faults.strikes("stream", "mute", self.copy):
                     self.symbols.add(name)
+        elif request["method"] == "UNSUBSCRIBE":
+            self.symbols.difference_update(request["params"])
         answer = {"result": None, "id": request["id"]}
         self._push(json.dumps(answer).encode())
 

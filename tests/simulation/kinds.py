@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from random import Random
 
-from bintrades.exchange.binance.markets import MARKETS
 from bintrades.model import IdLaw
 
 KINDS_FROM = 10**10
@@ -31,12 +30,14 @@ class Kind:
     fillers: float = 0.0  # chance that an id is the first of a run of such as are no fills
     recent_rows: int = 1_000  # of /trades, whatever a page has otherwise
     reach: int | None = None  # how far back past trades can be asked for
+    is_in_microseconds: bool = False  # on its streams
 
     @property
     def name(self) -> str:
         """As it is shown."""
         key = "" if self.has_key else ", no key"
-        return f"{self.market} {self.stream}{key}"
+        unit = ", microseconds" if self.is_in_microseconds else ""
+        return f"{self.market} {self.stream}{key}{unit}"
 
     @property
     def has_fillers(self) -> bool:
@@ -58,17 +59,20 @@ class Kind:
         """Whether its worlds may forget all trades and begin their ids anew."""
         return not (self.has_fillers or self.is_aggregated)
 
+    def weight_per_minute(self, of_spot: int) -> int:
+        """Return what the exchange allows of REST where a world of spot would have *of_spot*.
+
+        Of futures one page of old single trades must fit into the share of it that is used.
+        """
+        if self.has_fillers:
+            return 2_400 if of_spot > 2_400 else 1_000
+        return min(of_spot, 1_200) if self.market == "us" else of_spot
+
     def contract_size(self, symbol: str) -> Decimal | None:
         """Return what a contract of *symbol* is worth, where quantities are contracts."""
         if self.market != "coinm":
             return None
         return _CONTRACT_SIZES[len(symbol) % len(_CONTRACT_SIZES)]
-
-    @property
-    def is_offered(self) -> bool:
-        """Whether the collector knows this market and stream."""
-        market = MARKETS.get(self.market)
-        return market is not None and self.stream in getattr(market, "stream_names", ("trade",))
 
 
 SPOT_TRADES = Kind()
@@ -80,6 +84,9 @@ _TURNS = (
     ("usdm", "aggTrade"),
     ("us", "trade"),
 )
+COLLECTED = {("spot", "trade"), ("us", "trade")}
+"""Those that the collector can live through so far; in the turns of others there is spot."""
+
 TURNS = len(_TURNS)
 """So many seeds apart are worlds of one kind."""
 
@@ -90,10 +97,12 @@ def kind_of(seed: int) -> Kind:
         return SPOT_TRADES
     rng = Random(f"kind {seed}")
     market, stream = _TURNS[seed % TURNS]
+    if (market, stream) not in COLLECTED:
+        return SPOT_TRADES
     kind = Kind(market, stream, has_key=market == "spot" or rng.random() < 0.5)
     if market in ("usdm", "coinm"):
-        kind = _of_futures(kind, rng)
-    return kind if kind.is_offered else SPOT_TRADES
+        return _of_futures(kind, rng)
+    return replace(kind, is_in_microseconds=market == "spot" and rng.random() < 0.3)
 
 
 def _of_futures(kind: Kind, rng: Random) -> Kind:

@@ -153,6 +153,9 @@ def _trades(symbol: str, schedule: Schedule, start: int, end: int, rng: Random) 
     if symbol == schedule.ended_symbol:
         end = min(end, START_MS + schedule.phase + schedule.ended_at)
     while time < end:
+        if not schedule.is_traded(symbol, time):
+            time += rng.choice(pace) or 1
+            continue
         if symbol in schedule.quiet_symbols:
             pace = _QUIET
         elif time > calm:
@@ -258,12 +261,12 @@ def payload(trade: Trade, kind: Kind) -> bytes:
         return _futures_payload(trade)
     fields = {
         "e": "trade",
-        "E": trade.event_time,
+        "E": _time(trade.event_time, trade, kind),
         "s": trade.symbol,
         "t": trade.trade_id,
         "p": f"{trade.price:f}",
         "q": f"{trade.quantity:f}",
-        "T": trade.time,
+        "T": _time(trade.time, trade, kind),
         "m": trade.is_buyer_maker,
         "M": True,
     }
@@ -293,17 +296,22 @@ def _futures_payload(trade: Trade) -> bytes:
 def _aggregate_payload(trade: AggregateTrade, kind: Kind) -> bytes:
     fields = {
         "e": "aggTrade",
-        "E": trade.event_time,
+        "E": _time(trade.event_time, trade, kind),
         "s": trade.symbol,
         "a": trade.aggregate_id,
         "p": f"{trade.price:f}",
         "q": f"{trade.quantity:f}",
         "f": trade.trade_id,
         "l": trade.last_trade_id,
-        "T": trade.time,
+        "T": _time(trade.time, trade, kind),
         "m": trade.is_buyer_maker,
     }
     return _combined({**fields, "nq": "0", "st": 1} if kind.has_fillers else {**fields, "M": True})
+
+
+def _time(time: int, trade: Trade, kind: Kind) -> int:
+    """Return *time* as the stream tells it, in its unit."""
+    return 1_000 * time + trade.trade_id % 1_000 if kind.is_in_microseconds else time
 
 
 def _combined(fields: dict[str, Any]) -> bytes:

@@ -183,7 +183,7 @@ class Rest:
         if self._faults.strikes("rest", "garbage"):
             return 200, self._rng.choice(_GARBAGE)
         is_of_old = endpoint is self._market.historical_trades
-        if is_of_old and self._market.historical_trades_need_key and not is_known:
+        if endpoint.needs_key and not is_known:
             return 401, b'{"code":-2014,"msg":"API-key format invalid."}'
         tape = self._tapes[str(params["symbol"])]
         lag = self._faults.active("rest", "lag")

@@ -11,6 +11,8 @@ from tests.simulation.kinds import SPOT_TRADES, Kind, kind_of
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from tests.simulation.listings import Listings
+
 START_MS = 1_723_075_200_000
 """The interval in which the collector starts for the first time opens here, UTC."""
 
@@ -143,11 +145,17 @@ class Schedule:
     ended_symbol: str | None = None  # which has its last trade
     ended_at: int = 0  # at this time, while the others trade on
     kind: Kind = SPOT_TRADES
+    listings: Listings | None = None  # None: symbols neither come nor go
 
     @property
     def is_provable(self) -> bool:
         """Whether the exchange ever says which trades are the newest."""
         return self.has_ticker and not self.is_rest_forbidden
+
+    def is_traded(self, symbol: str, time: int) -> bool:
+        """Whether the exchange has *symbol* be traded at *time*, on its clock."""
+        listings = self.listings
+        return listings is None or listings.is_traded(symbol, time - START_MS - self.phase)
 
     def lines(self) -> Iterator[str]:
         """Yield the schedule as text."""
@@ -174,7 +182,7 @@ def make_schedule(seed: int, rng: Random) -> Schedule:
         checkpoint_every=rng.choice([300, 1_000, 3_000]),
         max_age=rng.choice([3_600_000, 3_600_000, 3_600_000, 12_000, 40_000]),
         page=rng.choice([5, 20, 100, 1_000]),
-        weight_per_minute=rng.choice([6_000, 6_000, 300]),
+        weight_per_minute=kind.weight_per_minute(rng.choice([6_000, 6_000, 300])),
         redundancy=rng.choice([1, 1, 2]),
         group_size=rng.choice([1, 2, 400]),
         rotate_after=rng.choice([86_400_000, 9_000, 20_000]),

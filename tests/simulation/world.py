@@ -39,6 +39,7 @@ from tests.simulation.harsh import (
     spoil_page,
     tear_write,
 )
+from tests.simulation.listings import with_listings
 from tests.simulation.market import WIPED_IDS, Tape
 from tests.simulation.quiet import (
     made_quiet,
@@ -46,7 +47,7 @@ from tests.simulation.quiet import (
     with_one_that_ends,
 )
 from tests.simulation.rest import Rest
-from tests.simulation.schedule import START_MS, Schedule, make_schedule
+from tests.simulation.schedule import START_MS, SYMBOLS, Schedule, make_schedule
 from tests.simulation.stores import FaultyStore, OtherClient
 from tests.simulation.watch import Watch
 
@@ -66,6 +67,7 @@ _ANSWERED_WITHIN_MS = 5_000  # by REST
 _REMEMBERED_WITHIN_MS = 45_000  # another one takes its place within some 10 seconds
 _SHOWN_WITHIN_MS, _SHOWN_AFTER_MS = 59_000, 6_000  # what a ticker must have, a second allowed for
 
+COMES_AND_GOES = False  # until the collector follows what is listed
 _DAMAGES = {"page": spoil_page, "torn": tear_write, "rows": forget_rows}
 
 
@@ -89,6 +91,7 @@ class Outcome:
     """How a world ended."""
 
     seed: int
+    kind: str = ""
     problems: list[str] = field(default_factory=list)
     trace: list[str] = field(default_factory=list)
     elapsed_ms: int = 0
@@ -106,6 +109,8 @@ class World:
         if self.harshness.wiped_at is None:  # which trades alone can show
             quiet = with_one_that_ends(made_quiet(self.schedule))
             self.schedule = with_a_ticker_that_stands_still(quiet)
+        if COMES_AND_GOES:
+            self.schedule = with_listings(self.schedule, SYMBOLS)
         schedule = self.schedule
         self._harsh_rng = random.Random(f"harsh accidents {seed}")
         lines = [*schedule.lines(), *(self.harshness.lines() if self.is_harsh else ())]
@@ -179,6 +184,12 @@ class World:
     def is_harsh(self) -> bool:
         """Whether the world is compared by checks.check_truth alone."""
         return is_harsh(self.schedule.seed)
+
+    @property
+    def kind_name(self) -> str:
+        """What kind of world it is, as it is counted."""
+        added = " with listings" if self.schedule.listings else ""
+        return f"{'harsh ' if self.is_harsh else ''}{self.schedule.kind.name}{added}"
 
     @property
     def is_calm(self) -> bool:
@@ -570,6 +581,7 @@ def simulate(seed: int, *, is_traced: bool = False) -> Outcome:
             world.run()
         except Exception as error:
             world.errors.append(f"{type(error).__name__}: {error}\n{traceback.format_exc()}")
+        outcome.kind = world.kind_name
         outcome.problems = world.errors
         outcome.trace = world.trace or []
         outcome.elapsed_ms = world.clock.elapsed
