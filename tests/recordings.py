@@ -78,13 +78,18 @@ def real_folder() -> Path | None:
     return None
 
 
-def sample(name: str) -> Path:
-    """Return a recorded file, by its path within the folder of samples; skip where it is absent."""
+def recorded(name: str) -> Path:
+    """Return a recorded file by its path in the folder of all recordings; skip without it."""
     folder = real_folder()
-    path = None if folder is None else folder.parent / "samples" / name
+    path = None if folder is None else folder.parent / name
     if path is None or not path.is_file():
-        pytest.skip(f"there is no recorded sample {name} beside this checkout")
+        pytest.skip(f"there is no recorded {name} beside this checkout")
     return path
+
+
+def sample(name: str) -> Path:
+    """Return one of the recorded samples; skip without it."""
+    return recorded(f"samples/{name}")
 
 
 def open_recording(folder: Path) -> Recording:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from itertools import islice
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
@@ -46,6 +46,8 @@ class _Ticker(msgspec.Struct):
     """Decoded only of symbols that were asked for: what others have hurts nobody."""
 
 
+_OneOrMore: Any = _Ticker | list[_Ticker]
+
 _decode_id = msgspec.json.Decoder(_IdOrNone).decode
 
 
@@ -74,11 +76,12 @@ class NewestTrades:
         asked for then; NotOfferedError for a host that has no such statistics.
         """
         most_named = max((most for most, _ in self._market.newest_ids_weights), default=0)
-        is_named = len(symbols) <= most_named and not self._names_none
-        names = json.dumps(list(symbols), separators=(",", ":"), ensure_ascii=False)
+        is_named = 0 < len(symbols) <= most_named and not self._names_none
+        params = self._names(symbols) if is_named else {}
         try:
-            rows = self._rest.get(
-                self._market.newest_ids, {"symbols": names} if is_named else {}, list[_Ticker]
+            # COIN-M answers with a list even where one was named, USD-M with that one.
+            answer: _Ticker | list[_Ticker] = self._rest.get(
+                self._market.newest_ids, params, _OneOrMore
             )
         except RestError as error:
             if error.status == _NOT_FOUND:
@@ -87,10 +90,17 @@ class NewestTrades:
                 self._names_none = True  # all are asked for from now on
                 raise RefusedNamesError(str(error), status=error.status, code=error.code) from error
             raise
+        rows = answer if isinstance(answer, list) else [answer]
         said_at = self._rest.said_at
         if said_at is None:
             raise RestError("the answer with the newest trades does not say when it was given")
         return NewestIds(self._among(symbols, rows), said_at, self._now())
+
+    def _names(self, symbols: Sequence[str]) -> dict[str, str]:
+        """Return what a request that names *symbols* says."""
+        if self._market.newest_ids_take_one:
+            return {"symbol": symbols[0]}
+        return {"symbols": json.dumps(list(symbols), separators=(",", ":"), ensure_ascii=False)}
 
     def _among(self, symbols: Sequence[str], rows: Sequence[_Ticker]) -> dict[str, int | None]:
         """Return the newest ids of *symbols*, without those of which the answer says none, or two.
