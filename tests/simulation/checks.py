@@ -80,7 +80,7 @@ def check_proof(world: World) -> list[str]:
     checkpoints = world._collector.journal.checkpoints
     problems = []
     for symbol, tape in world.tapes.items():
-        if not (tape.trades and world.schedule.is_provable):
+        if not (tape.trades and world.schedule.is_provable and world.is_collected(symbol)):
             continue
         checkpoint = checkpoints.get(symbol)
         if checkpoint is None or checkpoint.proven_ms is None:
@@ -179,7 +179,7 @@ def _check(
             continue
         full = everything.get(open_time, [])
         # What comes after the last trade that was seen nobody can miss yet, or ever without REST.
-        if not is_end or not world.schedule.is_provable:
+        if not (is_end and world.schedule.is_provable and world.is_collected(symbol)):
             full = [trade for trade in full if trade.trade_id < next_id]
         if not full or (open_time >= begin and not trades):
             yield f"{where}: a bar of nothing: {bar}"

@@ -267,6 +267,8 @@ class SteppedCollector(Collector):
 
     def has_had(self, trade: Trade) -> bool:
         """Whether *trade* was counted."""
+        if trade.symbol not in self.aggregator.symbols:
+            return False
         state = self.aggregator.series[trade.symbol]._ledger.state
         return (
             state is not None

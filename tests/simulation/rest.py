@@ -36,6 +36,7 @@ _TICKER_LAG_MS = 300  # at most, as long as all is well
 _ALL = -1  # the number of no symbol
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 KEY_HEADER = "X-MBX-APIKEY"
+_NO_SYMBOL = b'{"code":-1121,"msg":"Invalid symbol."}'
 _TOO_OLD = b'{"code":-4166,"msg":"Search window is restricted to recent 2 days only."}'
 _GARBAGE = (b"", b"<html>", b"{}", b"[[1]]", b'[{"id":"x"}]', b'[{"a":1}]')
 
@@ -185,7 +186,9 @@ class Rest:
         is_of_old = endpoint is self._market.historical_trades
         if endpoint.needs_key and not is_known:
             return 401, b'{"code":-2014,"msg":"API-key format invalid."}'
-        tape = self._tapes[str(params["symbol"])]
+        if params["symbol"] not in self.statuses():
+            return 400, _NO_SYMBOL
+        tape = self._tapes[params["symbol"]]
         lag = self._faults.active("rest", "lag")
         visible = self._clock.exchange() - (int(lag.amount) if lag else _LAG_MS)
         end = bisect_left(tape.trades, visible, key=lambda trade: trade.event_time)
@@ -250,6 +253,8 @@ class Rest:
         """Return status and body of a page of klines."""
         if self._faults.strikes("rest", "garbage"):
             return 200, self._rng.choice(_GARBAGE)
+        if params["symbol"] not in self.statuses():
+            return 400, _NO_SYMBOL
         span = int(params["startTime"]), int(params["endTime"])
         rows = klines(
             self._tapes[params["symbol"]],
@@ -280,9 +285,10 @@ class Rest:
             return 404, b"<html>"
         if self._faults.strikes("rest", "garbage"):
             return 200, self._rng.choice(_GARBAGE)
-        symbols = _named(params) or [*self._tapes]
-        if not self._tapes.keys() >= set(symbols):
-            return 400, b'{"code":-1121,"msg":"Invalid symbol."}'
+        listed = self.statuses()
+        symbols = _named(params) or [symbol for symbol in self._tapes if symbol in listed]
+        if not listed.keys() >= set(symbols):
+            return 400, _NO_SYMBOL
         kept = [each for each in symbols if not self._faults.strikes("rest", "ticker rows")]
         now = self._clock.exchange()
         lagging = self._faults.active("rest", "ticker lag")

@@ -150,6 +150,9 @@ class World:
             is_shared=self.harshness.second is not None,
             kind=schedule.kind,
         )
+        if schedule.listings is not None:
+            listings = schedule.listings
+            self.rest.statuses = lambda: listings.statuses(self.clock.elapsed)
         self.unseen_at_wipe: set[str] = set()  # of which no trade of before was ever seen
         self.unseen_by_any: set[str] = set()  # the second collector included
         self.watch = Watch(self)
@@ -195,6 +198,17 @@ class World:
     def is_calm(self) -> bool:
         """Whether nothing goes wrong any more."""
         return self.clock.elapsed > self.schedule.faults_end
+
+    def is_collected(self, symbol: str) -> bool:
+        """Whether every trade of *symbol* so far is to be had, now or later.
+
+        Not of one that the configuration leaves out, nor of one that is not listed, about which the
+        exchange says nothing any more.
+        """
+        listings, elapsed = self.schedule.listings, self.clock.elapsed
+        return listings is None or (
+            listings.is_selected(symbol, elapsed) and symbol in listings.statuses(elapsed)
+        )
 
     def has_missed_wipe(self, symbol: str) -> bool:
         """Whether a collector still waits for ids of before a wipe, which too few trades show."""
@@ -268,8 +282,8 @@ class World:
         )
 
     def _lacks_remembered(self, collector: SteppedCollector, symbol: str, newest_id: int) -> bool:
-        if self.harshness.wiped_at is not None:
-            return False  # it is forgotten when ids restart
+        if self.harshness.wiped_at is not None or symbol not in collector.aggregator.symbols:
+            return False  # it is forgotten when ids restart, or when its symbol leaves
         now = self.clock.exchange()
         return any(
             trade_id > newest_id and now - _REMEMBERED_WITHIN_MS < time < now - _SHOWN_AFTER_MS
@@ -503,6 +517,8 @@ class World:
         ledgers = ledgers_of(collector.journal)
         for symbol, tape in self.tapes.items():
             state = ledgers.get(symbol)
+            if not self.is_collected(symbol):
+                continue
             if state and any(not gap.is_abandoned for gap in state.gaps):
                 return f"{symbol}: {state}"
             # Without the exchange's word nobody can tell that the last trades are missing.
