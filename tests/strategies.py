@@ -34,7 +34,12 @@ decimals = st.decimals(
 
 def spot_series(symbols: Iterable[str]) -> list[SeriesKey]:
     """Return the series of *symbols* on a spot market."""
-    return [SeriesKey("binance", "spot", symbol, "trade", IdLaw.DENSE) for symbol in symbols]
+    return [spot_key(symbol) for symbol in symbols]
+
+
+def spot_key(symbol: str) -> SeriesKey:
+    """Return the series of the trades of *symbol* on a spot market."""
+    return SeriesKey("binance", "spot", symbol, "trade", IdLaw.DENSE)
 
 
 def make_trade(

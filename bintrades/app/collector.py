@@ -136,7 +136,7 @@ class Collector:
             JournalReader(config.journal.path),
             put=self.inbox.put,
             exchange_time=lambda: aggregator.clock(runtime.now()),
-            market=self._exchange.market.name,
+            series=self._exchange.series,
             interval_ms=config.bars.interval_ms,
             weight_per_minute=int(self._exchange.market.weight_per_minute * share // 100),
             times=times,

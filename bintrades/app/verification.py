@@ -168,7 +168,7 @@ def open_verification(config: Config, request: VerifyRequest) -> Iterator[Verify
                 klines,
                 partial(replace_bars, config.journal.path, scope),
                 verification,
-                market=options.market,
+                series=exchange.series,
                 interval_ms=interval_ms,
             )
         span = _span(request, reader, interval_ms)

@@ -8,25 +8,20 @@ from __future__ import annotations
 
 import csv
 from decimal import Decimal
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
 from bintrades.cli.tables import table_pieces
 from bintrades.errors import JournalError
 from bintrades.model import DECIMAL128, EXACT, plain, utc
-from bintrades.model.bar_fields import FIELDS, FieldKind
+from bintrades.model.bar_fields import FUTURES, IN_CONTRACTS, FieldKind, fields_of
 from bintrades.util.text import as_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from typing import Any
 
-_NAMES = tuple(field.name for field in FIELDS)
-_QUOTED = {
-    field.name
-    for field in FIELDS
-    if field.kind in (FieldKind.TEXT, FieldKind.TIME, FieldKind.DECIMAL)
-}
+_QUOTED = (FieldKind.TEXT, FieldKind.TIME, FieldKind.DECIMAL)
 _COLUMNS = (
     *(("open", "open_price"), ("high", "max_price"), ("low", "min_price")),
     *(("close", "close_price"), ("quantity", "quantity"), ("value", "value")),
@@ -36,11 +31,6 @@ _COLUMNS = (
 
 _TO_THE_SECOND = len("2024-08-08T00:00:00")
 _TO_THE_MINUTE = len("2024-08-08T00:00")
-_JSON_BAR = (
-    " {\n"
-    + ",\n".join(f'  "{name}": ' + ('"%s"' if name in _QUOTED else "%s") for name in _NAMES)
-    + "\n }"
-)
 
 
 def csv_pieces(
@@ -53,7 +43,7 @@ def csv_pieces(
     """
     lines = _Lines()
     writer = csv.writer(lines, lineterminator="\n")
-    header = _NAMES
+    header = _names(market)
     for page in pages:
         if header:
             writer.writerow(header)
@@ -69,13 +59,13 @@ def json_pieces(
 ) -> Iterator[str]:
     """Yield pieces of one JSON array, as csv_pieces does."""
     before = "[\n"
-    market = _quoted(market)
+    form = _json_form(market)
     for page in pages:
         piece = []
         for row in page:
             texts = _readable(row, market, interval_ms)
-            texts[0] = _quoted(texts[0])
-            piece.append(_JSON_BAR % tuple(texts))
+            texts[0], texts[1] = _quoted(texts[0]), _quoted(market)
+            piece.append(form % tuple(texts))
         if piece:
             yield before + ",\n".join(piece)
             before = ",\n"
@@ -87,11 +77,15 @@ def bar_table(
 ) -> Iterator[str]:
     """Yield pieces of a table for people, as csv_pieces does.
 
-    A * marks a bar that lacks trades, a + one that is still open.
+    A * marks a bar that lacks trades, a ~ one that aggregates stand in for, a + one that is still
+    open.
     """
     headers = ["open time (UTC)", *(header for header, _ in _COLUMNS), "trade ids"]
     return table_pieces(
-        ([_in_table(_readable(row, market, interval_ms)) for row in page] for page in pages),
+        (
+            [_in_table(_readable(row, market, interval_ms), market) for row in page]
+            for page in pages
+        ),
         headers,
         right=range(1, len(headers) - 1),
     )
@@ -104,9 +98,27 @@ FORMS: dict[str, Callable[..., Iterator[str]]] = {
 }
 
 
-def _in_table(texts: list[str]) -> list[str]:
-    bar = dict(zip(_NAMES, texts, strict=True))
+@cache
+def _names(market: str) -> tuple[str, ...]:
+    """Return the names of the fields of a bar of *market*, in their order."""
+    return tuple(field.name for field in fields_of(market))
+
+
+@cache
+def _json_form(market: str) -> str:
+    """Return how a bar of *market* is written as JSON, with a place for each of its texts."""
+    lines = (
+        f'  "{field.name}": ' + ('"%s"' if field.kind in _QUOTED else "%s")
+        for field in fields_of(market)
+    )
+    return " {\n" + ",\n".join(lines) + "\n }"
+
+
+def _in_table(texts: list[str], market: str) -> list[str]:
+    bar = dict(zip(_names(market), texts, strict=True))
     whole = "" if bar["is_complete"] == "true" else "*"
+    if bar.get("is_approximate") == "true":
+        whole = "~"
     mark = whole if bar["is_closed"] == "true" else "+"
     return [
         bar["open_time"][:_TO_THE_SECOND].replace("T", " ") + mark,
@@ -140,14 +152,23 @@ def _readable(row: tuple[Any, ...], market: str, interval_ms: int) -> list[str]:
 
 
 def _texts(row: tuple[Any, ...], market: str, interval_ms: int) -> list[str]:
-    """Return the fields of a bar in the order of FIELDS.
+    """Return the fields of a bar in the order of fields_of(market).
 
     Spelt out, since a loop over the table takes a tenth longer for each of a million bars.
     """
     symbol, open_time, version, updated_at, is_closed, is_complete, trades, buys = row[:8]
     quantity, buy_quantity, value, buy_value, open_price, close_price, low, high = row[8:16]
-    first_id, last_id, first_time, last_time, epoch = row[16:]
-    exact_quantity, exact_value = Decimal(quantity), Decimal(value)
+    first_id, last_id, first_time, last_time, epoch, excluded, is_approximate, size = row[16:]
+    if market in IN_CONTRACTS:
+        values, average, contract_size = _of_contracts(quantity, value, buy_value, size)
+        contract = [contract_size]
+    else:
+        exact_value = Decimal(value)
+        sold = EXACT.subtract(exact_value, Decimal(buy_value))
+        values = [_decimal(value), _decimal(buy_value), _decimal(str(sold))]
+        average = _decimal(str(DECIMAL128.divide(exact_value, Decimal(quantity))))
+        contract = []
+    is_future = market in FUTURES
     return [
         symbol,
         market,
@@ -158,25 +179,42 @@ def _texts(row: tuple[Any, ...], market: str, interval_ms: int) -> list[str]:
         str(trades - buys),
         _decimal(quantity),
         _decimal(buy_quantity),
-        _decimal(str(EXACT.subtract(exact_quantity, Decimal(buy_quantity)))),
-        _decimal(value),
-        _decimal(buy_value),
-        _decimal(str(EXACT.subtract(exact_value, Decimal(buy_value)))),
+        _decimal(str(EXACT.subtract(Decimal(quantity), Decimal(buy_quantity)))),
+        *values,
         _decimal(open_price),
         _decimal(close_price),
         _decimal(low),
         _decimal(high),
-        _decimal(str(DECIMAL128.divide(exact_value, exact_quantity))),
+        average,
+        *contract,
         str(first_id),
         str(last_id),
         _time(first_time),
         _time(last_time),
+        *([str(excluded)] if is_future else ()),
         "true" if is_closed else "false",
         "true" if is_complete else "false",
+        *(["true" if is_approximate else "false"] if is_future else ()),
         str(epoch),
         str(version),
         _time(updated_at),
     ]
+
+
+def _of_contracts(
+    quantity: str, value: str, buy_value: str, contract_size: str | None
+) -> tuple[list[str], str, str]:
+    """Return the values, the average price and the size of contracts, as Bar.as_dict has them."""
+    if contract_size is None:
+        raise ValueError("its contracts have no size")
+    exact_value, size = Decimal(value), Decimal(contract_size)
+    values = (exact_value, Decimal(buy_value), EXACT.subtract(exact_value, Decimal(buy_value)))
+    average = DECIMAL128.divide(EXACT.multiply(Decimal(quantity), size), exact_value)
+    return (
+        [_decimal(str(DECIMAL128.plus(each))) for each in values],
+        _decimal(str(average)),
+        _decimal(contract_size),
+    )
 
 
 def _decimal(text: str) -> str:

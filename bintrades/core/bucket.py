@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
-from bintrades.model import EXACT, Bar
+from msgspec.structs import replace
+
+from bintrades.model import DECIMAL128, EXACT, Bar
 
 if TYPE_CHECKING:
-    from bintrades.model import Trade, TradeRange
+    from bintrades.model import SeriesKey, Trade, TradeRange
 
 _NOTHING = Decimal(0)
 
@@ -28,6 +30,7 @@ class Bucket:
         "end_time",
         "first_id",
         "first_time",
+        "is_approximate",
         "last_id",
         "last_time",
         "max_price",
@@ -47,6 +50,7 @@ class Bucket:
         self.open_price = self.close_price = self.min_price = self.max_price = trade.price
         self.first_id = self.last_id = trade.trade_id
         self.first_time = self.last_time = trade.time
+        self.is_approximate = False  # whether some of it are aggregates whose times are not exact
 
     def add(self, trade: Trade) -> None:
         """Count *trade*; the caller has set a decimal context that never rounds."""
@@ -87,7 +91,7 @@ class Bucket:
             self.close_price = trades.price
 
     @classmethod
-    def reopened(cls, bar: Bar) -> Bucket:
+    def reopened(cls, bar: Bar) -> Self:
         """Return the bucket that continues *bar*."""
         bucket = cls.__new__(cls)
         bucket.open_time = bar.open_time_ms
@@ -106,6 +110,7 @@ class Bucket:
         bucket.last_id = bar.last_trade_id
         bucket.first_time = bar.first_trade_time_ms
         bucket.last_time = bar.last_trade_time_ms
+        bucket.is_approximate = bar.is_approximate
         return bucket
 
     def bar(self, symbol: str, market: str, *, is_closed: bool) -> Bar:
@@ -130,4 +135,50 @@ class Bucket:
             first_trade_time_ms=self.first_time,
             last_trade_time_ms=self.last_time,
             is_closed=is_closed,
+            is_approximate=self.is_approximate,
         )
+
+
+class ContractBucket(Bucket):
+    """The sums over trades whose quantities are contracts: values are in the base asset.
+
+    What a trade is worth there is a quotient: it is taken to 34 digits, and those are added without
+    rounding, so that the sum depends neither on the order of the trades nor on how bars are merged.
+    """
+
+    __slots__ = ("contract_size",)
+
+    def __init__(self, open_time: int, end_time: int, trade: Trade, contract_size: Decimal) -> None:
+        super().__init__(open_time, end_time, trade)
+        self.contract_size = contract_size
+
+    def add(self, trade: Trade) -> None:
+        """Count *trade*; the caller has set a decimal context that never rounds."""
+        buy_value, sell_value = self.buy_value, self.sell_value
+        super().add(trade)  # which takes price times quantity for its value
+        worth = DECIMAL128.divide(self.contract_size * trade.quantity, trade.price)
+        if trade.is_buyer_maker:
+            self.sell_value = sell_value + worth
+        else:
+            self.buy_value = buy_value + worth
+
+    def bar(self, symbol: str, market: str, *, is_closed: bool) -> Bar:
+        """Return what has come so far; version and completeness are for the journal to say."""
+        bar = super().bar(symbol, market, is_closed=is_closed)
+        return replace(bar, contract_size=self.contract_size)
+
+
+def new_bucket(key: SeriesKey, open_time: int, end_time: int, trade: Trade) -> Bucket:
+    """Return the empty bucket of an interval of a series; *trade* is one that will be added."""
+    if key.contract_size is None:
+        return Bucket(open_time, end_time, trade)
+    return ContractBucket(open_time, end_time, trade, key.contract_size)
+
+
+def reopened_bucket(key: SeriesKey, bar: Bar) -> Bucket:
+    """Return the bucket of a series that continues *bar*."""
+    if key.contract_size is None:
+        return Bucket.reopened(bar)
+    bucket = ContractBucket.reopened(bar)
+    bucket.contract_size = key.contract_size
+    return bucket

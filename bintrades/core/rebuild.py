@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from bintrades.core.bucket import Bucket
+from bintrades.core.bucket import new_bucket
 from bintrades.model import EXACT, Trade
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from bintrades.model import Bar, TradeRange
+    from bintrades.model import Bar, SeriesKey, TradeRange
 
 
 def rebuilt_bars(
@@ -21,8 +21,7 @@ def rebuilt_bars(
     trades: Iterable[TradeRange],
     open_times: Iterable[int],
     *,
-    symbol: str,
-    market: str,
+    key: SeriesKey,
     interval_ms: int,
     others: Iterable[Bar] = (),
 ) -> list[Bar]:
@@ -49,8 +48,7 @@ def rebuilt_bars(
         new = rebuilt_bar(
             of_bar.get(opens, []),
             epochs.get(opens),
-            symbol=symbol,
-            market=market,
+            key=key,
             open_time_ms=opens,
             interval_ms=interval_ms,
         )
@@ -71,8 +69,7 @@ def rebuilt_bar(
     trades: Sequence[TradeRange],
     stored_epoch: int | None,
     *,
-    symbol: str,
-    market: str,
+    key: SeriesKey,
     open_time_ms: int,
     interval_ms: int,
 ) -> Bar | None:
@@ -85,14 +82,16 @@ def rebuilt_bar(
     end_time_ms = open_time_ms + interval_ms
     for each in trades:
         if not open_time_ms <= each.time < end_time_ms:
-            raise ValueError(f"{symbol}: trade {each.first_id} at {each.time} is of another bar")
+            raise ValueError(
+                f"{key.symbol}: trade {each.first_id} at {each.time} is of another bar"
+            )
     if not trades:
         return None
-    bucket = Bucket(open_time_ms, end_time_ms, _first_of(trades[0], symbol))
+    bucket = new_bucket(key, open_time_ms, end_time_ms, _first_of(trades[0], key.symbol))
     with decimal.localcontext(EXACT):
         for each in trades:
-            bucket.add_range(_first_of(each, symbol), each)
-    bar = bucket.bar(symbol, market, is_closed=True)
+            bucket.add_range(_first_of(each, key.symbol), each)
+    bar = bucket.bar(key.symbol, key.market, is_closed=True)
     return replace(bar, is_complete=True, epoch=(stored_epoch or 0) + 1)
 
 
@@ -119,6 +118,7 @@ def is_same(stored: Bar, rebuilt: Bar) -> bool:
             is_closed=stored.is_closed,
             is_complete=stored.is_complete,
             updated_at_ms=stored.updated_at_ms,
+            excluded_count=stored.excluded_count,
         )
         == stored
     )

@@ -11,7 +11,7 @@ import decimal
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from bintrades.core.bucket import Bucket
+from bintrades.core.bucket import new_bucket, reopened_bucket
 from bintrades.core.freshness import WITNESSED_WITHIN_MS
 from bintrades.core.gap_ranges import DISORDER_MS
 from bintrades.core.ledger import Ledger
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bintrades.core.backfill_result import BackfillResult
+    from bintrades.core.bucket import Bucket
     from bintrades.core.write_batch import WriteBatch
     from bintrades.model import Gap, SeriesKey, TradeRange
 
@@ -165,7 +166,7 @@ class Series:
         self._gap_set = self._published = GapSet(self.symbol)  # the latter as last taken
         if checkpoint:
             for bar in checkpoint.open_bars:
-                self._buckets[bar.open_time_ms] = Bucket.reopened(bar)
+                self._buckets[bar.open_time_ms] = reopened_bucket(key, bar)
             self._reschedule()
 
     @property
@@ -652,7 +653,7 @@ class Series:
             bucket = self._buckets.get(open_time)
             is_new = bucket is None
             if bucket is None:
-                bucket = Bucket(open_time, open_time + self._interval, first)
+                bucket = new_bucket(self.key, open_time, open_time + self._interval, first)
             bucket.add_range(first, trades)
             if is_new:
                 self._keep(bucket)
@@ -666,7 +667,7 @@ class Series:
             bucket.add(trade)
             self._current = bucket
             return
-        bucket = Bucket(open_time, open_time + self._interval, trade)
+        bucket = new_bucket(self.key, open_time, open_time + self._interval, trade)
         bucket.add(trade)
         if self._keep(bucket):
             self._current = bucket

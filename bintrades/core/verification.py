@@ -25,7 +25,12 @@ if TYPE_CHECKING:
     Figure = int | Decimal | None
 
 ROUNDING = Decimal("1E-8")
-"""How much the value of a kline may be off, for each of its trades: the exchange rounds each."""
+"""How much the value of a kline may be off, for each of its trades: the exchange rounds each.
+
+Where quantities are contracts, the exchange rounds the sum, once for each kline."""
+
+_QUOTIENTS = Decimal("1E-32")
+"""How much, of one, the value of a bar of contracts may be off: quotients have 34 digits."""
 
 _NOTHING = Decimal(0)
 
@@ -184,15 +189,27 @@ def contradicts_itself(bar: Bar) -> bool:
     return not (
         all(bar.open_time_ms <= time < bar.end_time_ms for time in times)
         and bar.open_time_ms % bar.interval_ms == 0
-        and bar.trade_count == bar.last_trade_id - bar.first_trade_id + 1
+        and bar.trade_count + bar.excluded_count == bar.last_trade_id - bar.first_trade_id + 1
         and all(bar.min_price <= price <= bar.max_price for price in prices)
-        and EXACT.multiply(bar.min_price, bar.quantity)
-        <= bar.value
-        <= EXACT.multiply(bar.max_price, bar.quantity)
+        and _has_value_between_its_prices(bar)
         and 0 <= bar.buy_count <= bar.trade_count
         and (bar.buy_count > 0) == (bar.buy_quantity > 0)
         and (bar.sell_count > 0) == (bar.sell_quantity > 0)
     )
+
+
+def _has_value_between_its_prices(bar: Bar) -> bool:
+    multiply = EXACT.multiply
+    if bar.contract_size is None:
+        lowest, highest = (
+            multiply(bar.min_price, bar.quantity),
+            multiply(bar.max_price, bar.quantity),
+        )
+        return lowest <= bar.value <= highest
+    worth = multiply(bar.quantity, bar.contract_size)
+    off = multiply(worth, _QUOTIENTS)
+    lowest, highest = multiply(bar.min_price, bar.value), multiply(bar.max_price, bar.value)
+    return EXACT.subtract(lowest, off) <= worth <= EXACT.add(highest, off)
 
 
 def figures(parts: Sequence[Bar] | Sequence[Kline]) -> Figures:
@@ -240,17 +257,20 @@ def _differing(bars: Sequence[Bar], klines: Sequence[Kline]) -> dict[str, tuple[
         for name, mine, other in zip(Figures._fields, ours, theirs, strict=True)
         if mine != other
     }
-    buy_count = sum(bar.buy_count for bar in bars)
-    if _is_within(ours.value, theirs.value, ours.trade_count):
+    if any(bar.contract_size is not None for bar in bars):
+        roundings = buy_roundings = len(klines)
+    else:
+        roundings, buy_roundings = ours.trade_count, sum(bar.buy_count for bar in bars)
+    if _is_within(ours.value, theirs.value, roundings):
         fields.pop("value", None)
-    if _is_within(ours.buy_value, theirs.buy_value, buy_count):
+    if _is_within(ours.buy_value, theirs.buy_value, buy_roundings):
         fields.pop("buy_value", None)
     return fields
 
 
-def _is_within(ours: Decimal, theirs: Decimal, trade_count: int) -> bool:
-    """Whether the exchange's rounding of the value of each trade accounts for the difference."""
-    return abs(EXACT.subtract(ours, theirs)) <= ROUNDING * trade_count
+def _is_within(ours: Decimal, theirs: Decimal, roundings: int) -> bool:
+    """Whether so many roundings of the exchange account for the difference of two values."""
+    return abs(EXACT.subtract(ours, theirs)) <= ROUNDING * roundings
 
 
 def _is_covered(

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 _NO_BLOCK = 10**13 // BLOCK_MS  # no exchange's time is so late
 _COLUMNS = [field for field in FIELDS if field.name in COLUMN]
-_DECIMALS = [field.name for field in _COLUMNS if field.kind is FieldKind.DECIMAL]
+_DECIMALS = [
+    field.name for field in _COLUMNS if field.kind is FieldKind.DECIMAL and field.markets is None
+]
 _INTEGERS = [
     field.name
     for field in _COLUMNS
@@ -36,6 +38,9 @@ _CAN_BE = " AND ".join(
             f" AND NOT {name} GLOB '*[^0-9.E+-]*' AND NOT {name} GLOB '*.*.*'"
             for name in _DECIMALS
         ),
+        "(contract_size IS NULL OR typeof(contract_size) = 'text' AND contract_size GLOB '[0-9]*'"
+        " AND NOT contract_size GLOB '*[^0-9.E+-]*' AND NOT contract_size GLOB '*.*.*')",
+        "excluded_count >= 0",
         "open_time % :interval = 0",
         "first_trade_time - open_time BETWEEN 0 AND :interval - 1",
         "last_trade_time - open_time BETWEEN 0 AND :interval - 1",
@@ -46,7 +51,7 @@ _CAN_BE = " AND ".join(
 )
 _CORRUPT = f"SELECT symbol, open_time FROM main.bars WHERE ({_CAN_BE}) IS NOT 1"  # noqa: S608
 
-_COUNTED = ("bars", "unclosed", "incomplete", "gaps open", "gaps abandoned")
+_COUNTED = ("bars", "unclosed", "incomplete", "gaps open", "gaps abandoned", "gaps approximated")
 _CORRUPT_COUNTS = f"""
 SELECT (SELECT count(*) FROM counts WHERE name IN {_COUNTED}) < {len(_COUNTED)}
     OR EXISTS (SELECT 1 FROM counts WHERE typeof(value) <> 'integer')
@@ -77,7 +82,7 @@ def lacks_gaps(connection: sqlite3.Connection, counted_in: str = "main") -> bool
     """Whether more gaps were counted than there are. Raises sqlite3.Error."""
     (lacks,) = connection.execute(
         f"SELECT sum(value) > (SELECT count(*) FROM main.gaps) FROM {counted_in}.counts"  # noqa: S608
-        " WHERE name IN ('gaps open', 'gaps abandoned')"
+        " WHERE name IN ('gaps open', 'gaps abandoned', 'gaps approximated')"
     ).fetchone()
     return bool(lacks)
 

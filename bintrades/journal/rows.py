@@ -21,7 +21,8 @@ Row = tuple[Any, ...]
 BAR_COLUMNS = (
     "symbol, open_time, version, updated_at, is_closed, is_complete, trade_count, buy_count,"
     " quantity, buy_quantity, value, buy_value, open_price, close_price, min_price, max_price,"
-    " first_trade_id, last_trade_id, first_trade_time, last_trade_time, epoch"
+    " first_trade_id, last_trade_id, first_trade_time, last_trade_time, epoch, excluded_count,"
+    " is_approximate, contract_size"
 )
 
 COLUMN = {name: place for place, name in enumerate(BAR_COLUMNS.split(", "))}
@@ -62,13 +63,16 @@ def bar_row(bar: Bar, updated_at: int, *, is_complete: bool) -> Row:
         bar.first_trade_time_ms,
         bar.last_trade_time_ms,
         bar.epoch,
+        bar.excluded_count,
+        bar.is_approximate,
+        None if bar.contract_size is None else str(bar.contract_size),
     )
 
 
 def bar_from_row(row: Row, market: str, interval_ms: int) -> Bar:
     """Return the bar of a row selected by BAR_COLUMNS. Raises UnreadableRow."""
     try:
-        sum(row[16:21], sum(row[1:8]))  # whole numbers, or it raises
+        sum(row[16:23], sum(row[1:8]))  # whole numbers, or it raises
         if not isinstance(row[0], str):
             raise TypeError("a symbol is no text")
         return Bar(  # by place, which costs less than by name: for each of millions of bars
@@ -95,6 +99,9 @@ def bar_from_row(row: Row, market: str, interval_ms: int) -> Bar:
             row[2],
             row[3],
             row[20],
+            row[21],
+            bool(row[22]),
+            None if row[23] is None else Decimal(row[23]),
         )
     except WRONG_VALUES as error:
         raise UnreadableRow(f"a row cannot be read: {error!r}") from error

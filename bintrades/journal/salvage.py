@@ -27,7 +27,13 @@ from bintrades.journal.connection import transaction
 from bintrades.journal.damage import READ_ERRORS, is_of_the_file
 from bintrades.journal.migrations import count_rows, create_uncounted
 from bintrades.journal.rows import BAR_COLUMNS
-from bintrades.journal.salvage_tables import LATER, SMALL, copy_tables, has_epochs, tables_there
+from bintrades.journal.salvage_tables import (
+    LATER,
+    SMALL,
+    copy_tables,
+    lacking_columns,
+    tables_there,
+)
 from bintrades.journal.schema import BLOCK_MS, FIRST_PROOFS, UNPROVEN, UNPROVING_VERSIONS
 from bintrades.journal.surplus import find_surplus
 
@@ -42,7 +48,6 @@ _LOG_EVERY_S = 10.0
 
 _BARS = f"{BAR_COLUMNS}, sequence"
 _COPY = f"INSERT INTO main.bars ({_BARS}) SELECT {_BARS} FROM damaged.bars WHERE"  # noqa: S608
-_COPY_WITHOUT_EPOCHS = _COPY.replace(", epoch", "")  # of a journal that is older than those
 _TOLERANT = "PRAGMA writable_schema = ON"
 """Has SQLite make do with a file that is too short, and with what it can read of the schema."""
 
@@ -149,8 +154,8 @@ class Salvage:
                 raise  # the disk may have no room for SQLite's own files beside it
             reason = str(error)
         if "bars" in self._tables:
-            if not has_epochs(connection):
-                self._copy_where = _COPY_WITHOUT_EPOCHS
+            for column in lacking_columns(connection):
+                self._copy_where = self._copy_where.replace(f", {column}", "")
             return True
         log.error(
             "nothing of the damaged journal can be read",

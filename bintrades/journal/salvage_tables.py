@@ -40,6 +40,8 @@ LATER = {  # tables of later versions, copied once the new file has them
     "surplus": (2, "symbol, open_time"),
 }
 _TABLES = {**SMALL, **LATER}
+_LATER_COLUMNS = ("epoch", "excluded_count", "is_approximate", "contract_size")
+"""Of the table of bars, with defaults for those of earlier versions."""
 
 
 def copy_tables(
@@ -96,15 +98,17 @@ def tables_there(connection: sqlite3.Connection) -> tuple[set[str], str]:
     return found, reason
 
 
-def has_epochs(connection: sqlite3.Connection) -> bool:
-    """Whether the damaged file's bars have epochs, or may be read as if they had."""
-    try:
-        connection.execute("SELECT epoch FROM damaged.bars LIMIT 0").fetchall()
-    except READ_ERRORS as error:
-        if not is_of_the_file(error):
-            raise
-        return False
-    return True
+def lacking_columns(connection: sqlite3.Connection) -> list[str]:
+    """Return the columns of later versions that the damaged file's bars do not have."""
+    lacking = []
+    for column in _LATER_COLUMNS:
+        try:
+            connection.execute(f"SELECT {column} FROM damaged.bars LIMIT 0").fetchall()  # noqa: S608
+        except READ_ERRORS as error:
+            if not is_of_the_file(error):
+                raise
+            lacking.append(column)
+    return lacking
 
 
 def _rows(damaged: sqlite3.Connection, select: str, *values: str) -> Iterator[tuple[Any, ...]]:

@@ -6,6 +6,8 @@ proportion to what is stored, whoever writes:
 
 - `counts`: bars, those of them that are incomplete or unclosed, gaps by what became of them;
 - `cursors`: beside a store's place, how many bars wait for it, are due again, were refused;
+- `gaps`: where is_abandoned is 0 its trades are asked for, 1: not any more, 2: aggregates stand in
+  for them;
 - `absent`: ids that do not exist, as far as the exchange knows, of which trades are still welcome;
 - `written`: which sequence number was the last at some times of the exchange's clock, by which bars
   grow old; `pruned`: up to which open time bars of a symbol have left;
@@ -375,11 +377,43 @@ UPDATE gaps SET is_abandoned = 1 WHERE first_id < 0;
 INSERT INTO undelivered SELECT store, symbol, 0, through FROM cursors JOIN pruned;
 """  # noqa: S608 - constants
 
-LADDER = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5)
+_BARS_OF_FUTURES = """
+ALTER TABLE bars ADD COLUMN excluded_count INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE bars ADD COLUMN is_approximate INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE bars ADD COLUMN contract_size TEXT;
+"""
+
+_APPROXIMATED = """
+INSERT OR REPLACE INTO counts SELECT 'gaps approximated', count(*) FROM gaps WHERE is_abandoned = 2;
+UPDATE counts SET value = (SELECT count(*) FROM gaps WHERE is_abandoned = 1)
+    WHERE name = 'gaps abandoned';
+DROP TRIGGER gap_added;
+DROP TRIGGER gap_removed;
+DROP TRIGGER gap_changed;
+CREATE TRIGGER gap_added AFTER INSERT ON gaps BEGIN
+    UPDATE counts SET value = value + 1 WHERE name = CASE NEW.is_abandoned
+        WHEN 0 THEN 'gaps open' WHEN 2 THEN 'gaps approximated' ELSE 'gaps abandoned' END;
+END;
+CREATE TRIGGER gap_removed AFTER DELETE ON gaps BEGIN
+    UPDATE counts SET value = value - 1 WHERE name = CASE OLD.is_abandoned
+        WHEN 0 THEN 'gaps open' WHEN 2 THEN 'gaps approximated' ELSE 'gaps abandoned' END;
+END;
+CREATE TRIGGER gap_changed AFTER UPDATE OF is_abandoned ON gaps
+WHEN NEW.is_abandoned <> OLD.is_abandoned BEGIN
+    UPDATE counts SET value = value - 1 WHERE name = CASE OLD.is_abandoned
+        WHEN 0 THEN 'gaps open' WHEN 2 THEN 'gaps approximated' ELSE 'gaps abandoned' END;
+    UPDATE counts SET value = value + 1 WHERE name = CASE NEW.is_abandoned
+        WHEN 0 THEN 'gaps open' WHEN 2 THEN 'gaps approximated' ELSE 'gaps abandoned' END;
+END;
+"""
+
+_VERSION_6 = f"{_BARS_OF_FUTURES}{_APPROXIMATED}"
+
+LADDER = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5, _VERSION_6)
 """What makes each version of the one before. A released step is never changed: add another."""
 
-UNCOUNTED = (_VERSION_1, _VERSION_4)  # the second only adds a column to a table of the first
-COUNTING = (_VERSION_2, _VERSION_3, _PROOFS, _UNDELIVERED, _AUDIT)
+UNCOUNTED = (_VERSION_1, _VERSION_4, _BARS_OF_FUTURES)  # these only add columns to its tables
+COUNTING = (_VERSION_2, _VERSION_3, _PROOFS, _UNDELIVERED, _AUDIT, _APPROXIMATED)
 """The same schema in two parts: the table of bars as it is today, and what counts its rows."""
 
 SCHEMA_VERSION = len(LADDER)

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal  # noqa: TC003 - msgspec reads it at run time
+from functools import cache
 from operator import add, attrgetter, or_
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 from msgspec.structs import astuple
 
-from bintrades.model.bar_fields import FIELDS, RANK, Field, FieldKind, MergeRule
+from bintrades.model.bar_fields import (
+    FIELDS,
+    RANK,
+    ROUNDED,
+    Field,
+    FieldKind,
+    MergeRule,
+    fields_of,
+)
 from bintrades.model.numbers import DECIMAL128, EXACT, plain
 
 if TYPE_CHECKING:
@@ -33,8 +42,10 @@ class Bar(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """All trades of one symbol with open_time_ms <= T < open_time_ms + interval_ms.
 
     Times are milliseconds since the epoch on the exchange's clock, quantities are in the base
-    asset, values (price times quantity, not rounded) in the quote asset. The buy side is the
-    taker's: a trade is a buy when the taker bought (`m` is false).
+    asset, values (price times quantity, not rounded) in the quote asset. With a contract_size
+    quantities are contracts, and values (contract_size times quantity, divided by the price of each
+    trade to 34 digits, summed without rounding) in the base asset. The buy side is the taker's: a
+    trade is a buy when the taker bought (`m` is false).
 
     The attributes and properties named like the fields of a stored bar (see bar_fields) are what
     storage plugins may rely on.
@@ -62,7 +73,10 @@ class Bar(msgspec.Struct, frozen=True, gc=False, array_like=True):
     is_complete: bool = True
     version: int = 1
     updated_at_ms: int = 0
-    epoch: int = 0  # last, since checkpoints of old keep bars as arrays without it
+    epoch: int = 0  # from here on: checkpoints of old keep bars as arrays that end before
+    excluded_count: int = 0
+    is_approximate: bool = False
+    contract_size: Decimal | None = None
 
     @property
     def open_time(self) -> datetime:
@@ -86,17 +100,19 @@ class Bar(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
     @property
     def sell_quantity(self) -> Decimal:
-        """Base asset that takers sold."""
+        """Of the quantity, what takers sold."""
         return EXACT.subtract(self.quantity, self.buy_quantity)
 
     @property
     def sell_value(self) -> Decimal:
-        """Quote asset that takers received."""
+        """Of the value, what takers sold for, or what they sold where quantities are contracts."""
         return EXACT.subtract(self.value, self.buy_value)
 
     @property
     def average_price(self) -> Decimal:
-        """Volume-weighted: value / quantity, to 34 significant digits."""
+        """Volume-weighted: what is paid of the quote asset for one of the base asset, 34 digits."""
+        if self.contract_size is not None:
+            return DECIMAL128.divide(EXACT.multiply(self.quantity, self.contract_size), self.value)
         return DECIMAL128.divide(self.value, self.quantity)
 
     @property
@@ -155,12 +171,19 @@ class Bar(msgspec.Struct, frozen=True, gc=False, array_like=True):
     def as_dict(self) -> dict[str, Any]:
         """Return the fields of a stored bar under their published names, decimals kept short.
 
-        Values are str, int, bool, Decimal and aware datetime: what a store needs and no more.
+        Values are str, int, bool, Decimal and aware datetime: what a store needs and no more. Which
+        fields there are depends on the market (see bar_fields); the values of a bar of contracts
+        are rounded here, to 34 significant digits.
         """
-        values = list(_published(self))
-        for index in _DECIMALS:
-            values[index] = plain(values[index])
-        return dict(zip(_NAMES, values, strict=True))
+        published = _published(self.market)
+        values = list(published.get(self))
+        if self.contract_size is not None:
+            for index in published.rounded:
+                values[index] = DECIMAL128.plus(values[index])
+        for index in published.decimals:
+            if values[index] is not None:
+                values[index] = plain(values[index])
+        return dict(zip(published.names, values, strict=True))
 
 
 _COMBINE: dict[MergeRule, Callable[[Any, Any], Any]] = {
@@ -178,12 +201,27 @@ def _combination(field: Field) -> Callable[[Any, Any], Any]:
 
 
 _PLACES = {name: place for place, name in enumerate(Bar.__struct_fields__)}
-_NAMES = tuple(field.name for field in FIELDS)
-_DECIMALS = tuple(i for i, field in enumerate(FIELDS) if field.kind is FieldKind.DECIMAL)
 _OF_FIRST = tuple(_PLACES[field.attribute] for field in FIELDS if field.rule is MergeRule.FIRST)
 _OF_LAST = tuple(_PLACES[field.attribute] for field in FIELDS if field.rule is MergeRule.LAST)
 _COMBINED = [
     (_PLACES[field.attribute], _combination(field)) for field in FIELDS if field.rule in _COMBINE
 ]
-_published = attrgetter(*_NAMES)
 _rank = attrgetter(*RANK)
+
+
+class _Published(NamedTuple):
+    """How the bars of one market are published."""
+
+    names: tuple[str, ...]
+    get: attrgetter[Any]
+    decimals: tuple[int, ...]  # places of those
+    rounded: tuple[int, ...]  # likewise, where quantities are contracts
+
+
+@cache
+def _published(market: str) -> _Published:
+    fields = fields_of(market)
+    names = tuple(field.name for field in fields)
+    decimals = tuple(i for i, field in enumerate(fields) if field.kind is FieldKind.DECIMAL)
+    rounded = tuple(i for i, name in enumerate(names) if name in ROUNDED)
+    return _Published(names, attrgetter(*names), decimals, rounded)

@@ -7,7 +7,14 @@ would be too slow, has a test that compares.
 from __future__ import annotations
 
 from enum import Enum, StrEnum, auto
+from functools import cache
 from typing import NamedTuple
+
+FUTURES = frozenset({"usdm", "coinm"})
+"""The markets whose ids are not all trades, and whose past cannot always be had trade by trade."""
+
+IN_CONTRACTS = frozenset({"coinm"})
+"""The markets whose quantities are contracts."""
 
 
 class FieldKind(StrEnum):
@@ -42,6 +49,7 @@ class Field(NamedTuple):
     rule: MergeRule
     meaning: str
     is_optional: bool = False  # a store may leave it out: it follows from others, but for rounding
+    markets: frozenset[str] | None = None  # on which it is published; None: on all
 
     @property
     def attribute(self) -> str:
@@ -53,11 +61,23 @@ _TEXT, _TIME, _INT, _LONG, _DECIMAL, _FLAG = FieldKind
 _KEPT, _SUM, _MIN, _MAX, _FIRST, _LAST, _ANY, _DERIVED = MergeRule
 
 _COUNTS = "trades; by taker side: buy means that the taker bought (`m` is false)"
-_QUANTITIES = "base asset, sum of q"
-_VALUES = "quote asset, sum of p*q, not rounded"
+_QUANTITIES = "base asset, sum of q; `coinm`: contracts"
+_VALUES = (
+    "quote asset, sum of p*q, not rounded; `coinm`: base asset, sum of contract_size*q/p,"
+    " rounded once to 34 digits"
+)
 _ENDS = "price of the first and last trade by id"
 _EXTREMES = "lowest and highest price"
-_AVERAGE = "value / quantity (volume weighted), to 34 significant digits"
+_AVERAGE = (
+    "value / quantity (volume weighted), to 34 significant digits;"
+    " `coinm`: quantity * contract_size / value"
+)
+_CONTRACT = "`coinm` only: what one contract is worth, in the quote asset"
+_EXCLUDED = "`usdm` and `coinm` only: ids within the bar that are no fills of the order book"
+_APPROXIMATE = (
+    "`usdm` and `coinm` only. true: some of it are aggregates, which count as one trade each and"
+    " may have ended in the next bar"
+)
 _IDS = "lowest and highest trade id"
 _TIMES = "`T` of those trades (ms)"
 _COMPLETE = "true: proven that every trade of the interval is in the bar"
@@ -87,17 +107,30 @@ FIELDS = (
     Field("min_price", _DECIMAL, _MIN, _EXTREMES),
     Field("max_price", _DECIMAL, _MAX, _EXTREMES),
     Field("average_price", _DECIMAL, _DERIVED, _AVERAGE, is_optional=True),
+    Field("contract_size", _DECIMAL, _KEPT, _CONTRACT, markets=IN_CONTRACTS),
     Field("first_trade_id", _LONG, _MIN, _IDS),
     Field("last_trade_id", _LONG, _MAX, _IDS),
     Field("first_trade_time", _TIME, _FIRST, _TIMES),
     Field("last_trade_time", _TIME, _LAST, _TIMES),
+    Field("excluded_count", _LONG, _KEPT, _EXCLUDED, markets=FUTURES),
     Field("is_closed", _FLAG, _ANY, "false: written at a shutdown, before the interval ended"),
     Field("is_complete", _FLAG, _KEPT, _COMPLETE),
+    Field("is_approximate", _FLAG, _ANY, _APPROXIMATE, markets=FUTURES),
     Field("epoch", _INT, _KEPT, _EPOCH),
     Field("version", _INT, _KEPT, "1, then +1 for each amendment"),
     Field("updated_at", _TIME, _KEPT, "when this version was made"),
 )
 """The fields of a stored bar in the order in which they are published."""
+
+ROUNDED = frozenset({"value", "buy_value", "sell_value"})
+"""The fields that are published in 34 digits where quantities are contracts: sums of quotients."""
+
+
+@cache
+def fields_of(market: str) -> tuple[Field, ...]:
+    """Return the fields of a bar of *market*."""
+    return tuple(field for field in FIELDS if field.markets is None or market in field.markets)
+
 
 RANK = ("epoch", "trade_count", "is_closed", "is_complete", "version")
 """The fields that order two versions of a bar: the first one that differs decides."""

@@ -12,7 +12,8 @@ class Kline(msgspec.Struct, frozen=True, gc=False):
 
     Without trades (trade_count 0) the prices repeat an earlier one and mean nothing. Quantities
     are in the base asset, values in the quote asset: the exchange rounds the value of each trade
-    to 8 decimals before it adds it. The buy side is the taker's.
+    to 8 decimals before it adds it. Where quantities are contracts, values are in the base asset,
+    and it rounds their sum. The buy side is the taker's.
     """
 
     open_time_ms: int

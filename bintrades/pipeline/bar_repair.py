@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from bintrades.core.verification import Difference
-    from bintrades.model import Bar
+    from bintrades.model import Bar, SeriesKey
     from bintrades.pipeline.verification import Verification
     from bintrades.pipeline.verification_sources import BarSource, ExchangeKlines
 
@@ -53,7 +53,8 @@ class BarRepair:
     """Makes bars again, hands them to the journal by *put*, and verifies them again.
 
     *stored* are the bars to look at, and *journal* those of the journal, which may be the same;
-    *put* returns those that did not take their place, and *verification* has found them.
+    *put* returns those that did not take their place, and *verification* has found them. *series*
+    says which series the trades of a symbol are.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class BarRepair:
         put: Callable[[Sequence[Bar]], Sequence[Bar]],
         verification: Verification,
         *,
-        market: str,
+        series: Callable[[str], SeriesKey],
         interval_ms: int,
     ) -> None:
         self._stored = stored
@@ -72,7 +73,7 @@ class BarRepair:
         self._exchange = exchange
         self._put = put
         self._verification = verification
-        self._market = market
+        self._series = series
         self._interval_ms = interval_ms
 
     def repair(self, differences: Sequence[Difference]) -> list[RepairOutcome]:
@@ -104,8 +105,7 @@ class BarRepair:
             self._stored.bars(symbol, since_ms, until_ms),
             trades,
             range(since_ms, until_ms, self._interval_ms),
-            symbol=symbol,
-            market=self._market,
+            key=self._series(symbol),
             interval_ms=self._interval_ms,
             others=self._journal.bars(symbol, since_ms, until_ms),
         )

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from bintrades.core.rebuild import rebuilt_bar, rebuilt_bars
 from bintrades.model import TradeRange
 from tests.klines import ranges_of
-from tests.strategies import INTERVAL, START, bars_of, make_trade, trades_of
+from tests.strategies import INTERVAL, START, bars_of, make_trade, spot_key, trades_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -28,8 +28,7 @@ def rebuilt(trades: Sequence[TradeRange], stored_epoch: int | None = 0) -> Bar |
     return rebuilt_bar(
         trades,
         stored_epoch,
-        symbol="BTCUSDT",
-        market="spot",
+        key=spot_key("BTCUSDT"),
         open_time_ms=START,
         interval_ms=INTERVAL,
     )
@@ -42,8 +41,7 @@ def test_a_rebuilt_bar_is_that_of_the_trades_in_the_next_epoch(trades: list[Trad
         again = rebuilt_bar(
             ranges_of(members),
             4,
-            symbol=symbol,
-            market="spot",
+            key=spot_key(symbol),
             open_time_ms=open_time,
             interval_ms=INTERVAL,
         )
@@ -88,8 +86,7 @@ def again(
         stored,
         ranges_of(trades),
         open_times,
-        symbol="BTCUSDT",
-        market="spot",
+        key=spot_key("BTCUSDT"),
         interval_ms=INTERVAL,
         others=others,
     )

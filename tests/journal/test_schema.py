@@ -54,7 +54,8 @@ COUNTED = {
         UNION ALL SELECT 'unclosed', count(*) FROM bars WHERE NOT is_closed
         UNION ALL SELECT 'incomplete', count(*) FROM bars WHERE is_closed AND NOT is_complete
         UNION ALL SELECT 'gaps open', count(*) FROM gaps WHERE NOT is_abandoned
-        UNION ALL SELECT 'gaps abandoned', count(*) FROM gaps WHERE is_abandoned
+        UNION ALL SELECT 'gaps abandoned', count(*) FROM gaps WHERE is_abandoned = 1
+        UNION ALL SELECT 'gaps approximated', count(*) FROM gaps WHERE is_abandoned = 2
         UNION ALL SELECT 'gaps ' || outcome, count(*) FROM past_gaps GROUP BY outcome
         UNION ALL SELECT 'verified', coalesce(sum(until - since), 0) FROM verified
         UNION ALL SELECT 'differences ' || outcome, count(*) FROM differences GROUP BY outcome""",
@@ -131,7 +132,7 @@ def test_a_journal_of_an_earlier_version_becomes_one_of_today_with_all_it_holds(
     ]
     assert (known.ledger.next_id, len(known.ledger.gaps), len(known.open_bars)) == (1_000, 2, 1)
     reader = JournalReader(path)
-    assert reader.gap_counts() == {"open": 1, "abandoned": 1, "repaired": 1}
+    assert reader.gap_counts() == {"open": 1, "abandoned": 1, "approximated": 0, "repaired": 1}
     assert reader.store("mongodb") == StoreState(6, 1, "reason 1")
     assert reader.store("jsonl") == StoreState(8, 0, None)
     assert len(Cursor(path, "jsonl").next_bars(10)[0]) == 2, "what is due comes first"
@@ -156,6 +157,7 @@ def test_what_a_journal_of_version_3_knew_beside_its_bars_is_known_to_that_of_to
     assert epochs == {0}
     known["facts"] |= {("exchange", "binance"), ("stream", "trade")}
     known["counts"] ^= {("incomplete", 1), ("incomplete", 2)}  # the newest bar is not proven
+    known["counts"] |= {("gaps approximated", 0)}
     assert left == known
     assert JournalReader(path).store("shelf").resending_from_ms == OPEN_TIME_MS + 2 * INTERVAL_MS
 

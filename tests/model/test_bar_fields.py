@@ -11,6 +11,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import pytest
+from msgspec.structs import replace
 
 from bintrades.cli.bar_text import csv_pieces
 from bintrades.core.bucket import Bucket
@@ -33,14 +34,20 @@ KEPT = {field.attribute: field for field in FIELDS if field.rule is not MergeRul
 """What a bar has by itself, by the name of its attribute."""
 
 SAMPLE = sample_bar(
+    market="coinm",  # whose bars have all of them
     epoch=7,
+    excluded_count=5,
+    contract_size=Decimal(100),
     version=1,  # as bar_row has it
     buy_count=2,
     is_closed=False,
     min_price=Decimal("54000.5"),
     max_price=Decimal("55300.5"),
 )
-"""No two of its fields of one kind are equal, so that none can be taken for another."""
+"""No two of its fields of one kind are equal, so that none can be taken for another, but two flags:
+those differ in SAMPLES."""
+
+SAMPLES = [SAMPLE, replace(SAMPLE, is_complete=False, is_approximate=True)]
 
 
 def assert_has(place: str, there: Iterable[str], wanted: Iterable[str]) -> None:
@@ -71,8 +78,10 @@ def test_the_sample_has_a_value_of_its_own_in_each_field() -> None:
     values: dict[object, str] = {}
 
     for name, field in KEPT.items():
-        value = getattr(SAMPLE, name)
-        assert value or field.kind is FieldKind.FLAG, f"testing/bars.py: sample_bar lacks {name}"
+        value: object = getattr(SAMPLE, name)
+        if field.kind is FieldKind.FLAG:
+            value = tuple(getattr(each, name) for each in SAMPLES)
+        assert value, f"testing/bars.py: sample_bar lacks {name}"
         other = values.setdefault((type(value), value), name)
         assert other == name, f"testing/bars.py: sample_bar has one value in {name} and {other}"
 
@@ -83,24 +92,26 @@ def test_a_row_has_each_field_that_a_bar_keeps() -> None:
     assert_has("journal/rows.py: BAR_COLUMNS", BAR_COLUMNS.split(", "), wanted)
 
 
-def test_each_column_of_a_row_has_the_field_of_its_name() -> None:
+@pytest.mark.parametrize("sample", SAMPLES)
+def test_each_column_of_a_row_has_the_field_of_its_name(sample: Bar) -> None:
     fields = {field.name: field for field in FIELDS}
     columns = BAR_COLUMNS.split(", ")
-    row = bar_row(SAMPLE, SAMPLE.updated_at_ms, is_complete=SAMPLE.is_complete)
+    row = bar_row(sample, sample.updated_at_ms, is_complete=sample.is_complete)
 
     assert len(row) == len(columns), "journal/rows.py: bar_row has not the columns of BAR_COLUMNS"
     for name, value in zip(columns, row, strict=True):
-        expected = getattr(SAMPLE, fields[name].attribute)
-        is_decimal = fields[name].kind is FieldKind.DECIMAL
+        expected = getattr(sample, fields[name].attribute)
+        is_decimal = fields[name].kind is FieldKind.DECIMAL and expected is not None
         assert value == (str(expected) if is_decimal else expected), f"journal/rows.py: {name}"
 
 
-def test_a_bar_comes_back_from_its_row() -> None:
-    row = bar_row(SAMPLE, SAMPLE.updated_at_ms, is_complete=SAMPLE.is_complete)
-    back = bar_from_row(row, SAMPLE.market, SAMPLE.interval_ms)
+@pytest.mark.parametrize("sample", SAMPLES)
+def test_a_bar_comes_back_from_its_row(sample: Bar) -> None:
+    row = bar_row(sample, sample.updated_at_ms, is_complete=sample.is_complete)
+    back = bar_from_row(row, sample.market, sample.interval_ms)
 
-    assert not (lost := different(SAMPLE, back)), f"journal/rows.py: bar_from_row loses {lost}"
-    assert back == SAMPLE
+    assert not (lost := different(sample, back)), f"journal/rows.py: bar_from_row loses {lost}"
+    assert back == sample
 
 
 def test_the_journal_has_a_column_for_each_field_of_a_row() -> None:
@@ -131,16 +142,19 @@ def test_a_bucket_adds_up_each_field_that_a_sum_is_kept_of() -> None:
             assert getattr(bar, field.attribute), f"core/bucket.py: Bucket lacks {field.name}"
 
 
-def test_the_text_of_a_bar_has_each_field_in_its_place() -> None:
-    row = bar_row(SAMPLE, SAMPLE.updated_at_ms, is_complete=SAMPLE.is_complete)
+@pytest.mark.parametrize("sample", [*SAMPLES, replace(SAMPLE, market="usdm", contract_size=None)])
+def test_the_text_of_a_bar_has_each_field_in_its_place(sample: Bar) -> None:
+    row = bar_row(sample, sample.updated_at_ms, is_complete=sample.is_complete)
     try:
-        text = "".join(csv_pieces([[row]], SAMPLE.market, SAMPLE.interval_ms))
+        text = "".join(csv_pieces([[row]], sample.market, sample.interval_ms))
     except JournalError as error:
         pytest.fail(f"cli/bar_text.py: _texts does not take a row apart: {error}")
     header, line = (each.split(",") for each in text.splitlines())
 
     assert len(line) == len(header), "cli/bar_text.py: _texts has not the fields of FIELDS"
     for name, shown in zip(header, line, strict=True):
-        value = SAMPLE.as_dict()[name]
+        value = sample.as_dict()[name]
+        if isinstance(value, bool):
+            assert shown == str(value).lower(), f"cli/bar_text.py: _texts has another {name}"
         if isinstance(value, Decimal | int) and not isinstance(value, bool):
             assert Decimal(shown) == value, f"cli/bar_text.py: _texts has another {name}"

@@ -47,6 +47,8 @@ FIELDS_OF_THE_CONTRACT = {
     "version": int,
     "updated_at": datetime,
 }
+OF_FUTURES = {"excluded_count", "is_approximate"}
+OF_COINM = {*OF_FUTURES, "contract_size"}
 
 
 @st.composite
@@ -119,7 +121,22 @@ def test_every_field_of_a_stored_bar_is_an_attribute_of_the_same_value() -> None
 
 
 def test_the_table_has_the_fields_of_the_contract_in_their_order() -> None:
-    assert [field.name for field in FIELDS] == list(FIELDS_OF_THE_CONTRACT)
+    names = [field.name for field in FIELDS]
+
+    assert [name for name in names if name in FIELDS_OF_THE_CONTRACT] == list(
+        FIELDS_OF_THE_CONTRACT
+    )
+    assert set(names) == FIELDS_OF_THE_CONTRACT.keys() | OF_COINM
+
+
+@pytest.mark.parametrize(
+    ("market", "more"),
+    [("spot", set()), ("us", set()), ("usdm", OF_FUTURES), ("coinm", OF_COINM)],
+)
+def test_a_stored_bar_has_the_fields_of_its_market(market: str, more: set[str]) -> None:
+    bar = sample_bar(market=market, contract_size=Decimal(100) if market == "coinm" else None)
+
+    assert bar.as_dict().keys() == FIELDS_OF_THE_CONTRACT.keys() | more
 
 
 def test_the_table_says_of_what_kind_each_field_is() -> None:
@@ -132,7 +149,38 @@ def test_the_table_says_of_what_kind_each_field_is() -> None:
         FieldKind.FLAG: bool,
     }
 
-    assert {field.name: types[field.kind] for field in FIELDS} == FIELDS_OF_THE_CONTRACT
+    more = {"excluded_count": int, "is_approximate": bool, "contract_size": Decimal}
+    assert {field.name: types[field.kind] for field in FIELDS} == FIELDS_OF_THE_CONTRACT | more
+
+
+def test_values_of_contracts_are_published_in_34_digits_rounded_once() -> None:
+    third = Decimal("0." + "3" * 40)
+    bar = sample_bar(
+        market="coinm",
+        quantity=Decimal(3),
+        value=EXACT.add(third, third),
+        buy_value=third,
+        contract_size=Decimal("1E+2"),
+    )
+    fields = bar.as_dict()
+    shown = {name: f"{fields[name]:f}" for name in ("value", "buy_value", "sell_value")}
+
+    assert shown == {
+        "value": "0." + "6" * 33 + "7",
+        "buy_value": "0." + "3" * 34,
+        "sell_value": "0." + "3" * 34,
+    }
+    assert bar.value == EXACT.add(third, third), "the attribute is not rounded"
+    assert str(fields["contract_size"]) == "100"
+    assert fields["average_price"] == Decimal("450." + "0" * 31)
+
+
+def test_the_average_price_of_contracts_is_in_the_quote_asset() -> None:
+    bar = sample_bar(
+        market="coinm", quantity=Decimal(4), value=Decimal("0.008"), contract_size=Decimal(100)
+    )
+
+    assert bar.average_price == Decimal(50_000)
 
 
 def test_buys_and_sells_add_up_to_all() -> None:
@@ -255,6 +303,7 @@ def test_the_epoch_decides_between_two_versions_then_the_trades_then_what_is_who
 
 def test_a_bar_of_an_earlier_checkpoint_without_an_epoch_is_of_epoch_0() -> None:
     fields = list(msgspec.structs.astuple(sample_bar(epoch=3)))
+    place = Bar.__struct_fields__.index("epoch")
 
-    assert fields.pop() == 3
-    assert msgspec.convert(fields, Bar) == sample_bar(epoch=0)
+    assert fields[place] == 3
+    assert msgspec.convert(fields[:place], Bar) == sample_bar(epoch=0)

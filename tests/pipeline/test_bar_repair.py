@@ -13,7 +13,7 @@ from bintrades.pipeline.verification_sources import ExchangeKlines
 from tests.klines import MINUTE_MS, SECOND_MS
 from tests.pipeline.test_verification import ListedBars
 from tests.references import FreeBudget, TradesReference
-from tests.strategies import INTERVAL, START, bars_of, make_trade
+from tests.strategies import INTERVAL, START, bars_of, make_trade, spot_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -53,7 +53,7 @@ class Repair:
             source,
             self._put,
             self.verification,
-            market="spot",
+            series=spot_key,
             interval_ms=INTERVAL,
         )
 

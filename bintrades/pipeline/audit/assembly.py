@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from bintrades.exchange.events import Event
     from bintrades.exchange.port import RateBudget, Reference
     from bintrades.journal.reader import JournalReader
+    from bintrades.model import SeriesKey
     from bintrades.util.runtime import Runtime
 
 
@@ -32,7 +33,7 @@ def make_audit(
     *,
     put: Callable[[Event], None],
     exchange_time: Callable[[], int],
-    market: str,
+    series: Callable[[str], SeriesKey],
     interval_ms: int,
     weight_per_minute: int,
     times: AuditTimes,
@@ -62,7 +63,7 @@ def make_audit(
         symbols,
         comparer,
         Findings(reader, put),
-        market=market,
+        series=series,
         exchange_time=exchange_time,
         times=times,
         runtime=runtime,

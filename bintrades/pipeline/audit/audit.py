@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from bintrades.core.spans import Span
     from bintrades.core.verification import Comparison
+    from bintrades.model import SeriesKey
     from bintrades.pipeline.audit.comparer import Comparer
     from bintrades.pipeline.audit.findings import Findings
 
@@ -49,7 +50,8 @@ class AuditSnapshot:
 class Audit:
     """Compares one page of a symbol after the other. Every call comes from one thread.
 
-    *exchange_time* gives the exchange's clock, 0 while unknown.
+    *exchange_time* gives the exchange's clock, 0 while unknown; *series* says which series the
+    trades of a symbol are.
     """
 
     def __init__(
@@ -58,7 +60,7 @@ class Audit:
         comparer: Comparer,
         findings: Findings,
         *,
-        market: str,
+        series: Callable[[str], SeriesKey],
         exchange_time: Callable[[], int],
         times: AuditTimes,
         runtime: Runtime = SYSTEM,
@@ -69,7 +71,7 @@ class Audit:
         self._times = times
         self._now = runtime.now
         self._schedule = AuditSchedule(symbols, times, self._now())
-        self._repair = Repair(comparer, findings, self._schedule, times, market)
+        self._repair = Repair(comparer, findings, self._schedule, times, series)
         self._verified_until: dict[str, int] = {}
         self._rests_until = self._now()  # nothing is asked before
         self._backoff = Backoff(_FIRST_RETRY_S, _LONGEST_RETRY_S, runtime.rng)

@@ -16,12 +16,12 @@ from bintrades.core.verification import Outcome
 from bintrades.pipeline.audit.reference import TooManyTrades
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from bintrades.core.audit_schedule import AuditSchedule, AuditTimes, Suspect
     from bintrades.core.spans import Span
     from bintrades.core.verification import Comparison
-    from bintrades.model import RecordedDifference
+    from bintrades.model import RecordedDifference, SeriesKey
     from bintrades.pipeline.audit.comparer import Comparer
     from bintrades.pipeline.audit.findings import Findings
 
@@ -45,13 +45,13 @@ class Repair:
         findings: Findings,
         schedule: AuditSchedule,
         times: AuditTimes,
-        market: str,
+        series: Callable[[str], SeriesKey],
     ) -> None:
         self._comparer = comparer
         self._findings = findings
         self._schedule = schedule
         self._times = times
-        self._market = market
+        self._series = series
 
     def take(self, suspect: Suspect, clock: int, now: int) -> None:
         """Do what the stage of *suspect* is about."""
@@ -133,8 +133,7 @@ class Repair:
             stored.values(),
             trades,
             bars,
-            symbol=suspect.symbol,
-            market=self._market,
+            key=self._series(suspect.symbol),
             interval_ms=self._comparer.interval_ms,
         )
         rebuilt = [bar for bar in made if bar.epoch <= MAX_EPOCH or not bar.is_complete]

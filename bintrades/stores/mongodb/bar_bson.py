@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import struct
 from decimal import Decimal
-from functools import lru_cache
+from functools import cache, lru_cache
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import bson
 from bson.decimal128 import Decimal128
 from bson.int64 import Int64
 
-from bintrades.model.bar_fields import FIELDS, FieldKind
+from bintrades.model import DECIMAL128
+from bintrades.model.bar_fields import FIELDS, ROUNDED, FieldKind, fields_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -37,20 +38,8 @@ _TYPES = {
 
 _DECIMAL = FieldKind.DECIMAL
 _LONGS = frozenset(field.name for field in FIELDS if field.kind is FieldKind.LONG)
-_TEXTS = FIELDS[:2]  # symbol and market, which alone have no fixed length
-_REST = FIELDS[len(_TEXTS) :]
-_KINDS = [field.kind for field in _REST]
-_DECIMALS = slice(_KINDS.index(_DECIMAL), len(_KINDS) - _KINDS[::-1].index(_DECIMAL))
-"""Where the decimals are: side by side, since to gather them one by one takes longer."""
-
-_values = attrgetter(*(field.attribute for field in _REST))
-_times = attrgetter(*(field.attribute for field in _REST if field.kind is FieldKind.TIME))
-
-_HEADERS = [f"{_TYPES[field.kind][0]}{field.name}\0".encode() for field in _REST]
-_FORMS = [_TYPES[kind][1] for kind in _KINDS]
-_PACKED = struct.Struct("<" + "".join(map("{0}s{1}".format, map(len, _HEADERS), _FORMS)) + "x")
-_ARGUMENTS: list[object] = [argument for header in _HEADERS for argument in (header, None)]
-"""What _PACKED packs: each header, and a place for its value."""
+_TEXTS = 2  # symbol and market, the first fields, which alone have no fixed length
+_times = attrgetter(*(field.attribute for field in FIELDS if field.kind is FieldKind.TIME))
 
 _LENGTH = struct.Struct("<i")
 
@@ -87,12 +76,44 @@ def encode(bar: Bar) -> bytes:
 def _encode(bar: Bar) -> bytes:
     if max(_times(bar)) > _LAST_MS:
         raise ValueError("a time that may be none")
-    values = list(_values(bar))
-    values[_DECIMALS] = _encode_decimals(values[_DECIMALS])
-    arguments = _ARGUMENTS.copy()
+    layout = _layout(bar.market)
+    values = list(layout.values(bar))
+    if bar.contract_size is not None:
+        for place in layout.rounded:
+            values[place] = DECIMAL128.plus(values[place])
+    values[layout.decimals] = _encode_decimals(values[layout.decimals])
+    arguments = layout.arguments.copy()
     arguments[1::2] = values
-    body = _names(bar.symbol, bar.market) + _PACKED.pack(*arguments)
+    body = _names(bar.symbol, bar.market) + layout.packed.pack(*arguments)
     return _LENGTH.pack(_LENGTH.size + len(body)) + body
+
+
+class _Layout(NamedTuple):
+    """Where the fields of the bars of a market are, but for the first two."""
+
+    values: attrgetter[Any]
+    decimals: slice
+    """Where the decimals are: side by side, since to gather them one by one takes longer."""
+    rounded: list[int]
+    """Places of those that are rounded where quantities are contracts."""
+    packed: struct.Struct
+    arguments: list[object]
+    """What is packed: each header, and a place for its value."""
+
+
+@cache
+def _layout(market: str) -> _Layout:
+    fields = fields_of(market)[_TEXTS:]
+    kinds = [field.kind for field in fields]
+    headers = [f"{_TYPES[field.kind][0]}{field.name}\0".encode() for field in fields]
+    forms = [_TYPES[kind][1] for kind in kinds]
+    return _Layout(
+        attrgetter(*(field.attribute for field in fields)),
+        slice(kinds.index(_DECIMAL), len(kinds) - kinds[::-1].index(_DECIMAL)),
+        [place for place, field in enumerate(fields) if field.name in ROUNDED],
+        struct.Struct("<" + "".join(map("{0}s{1}".format, map(len, headers), forms)) + "x"),
+        [argument for header in headers for argument in (header, None)],
+    )
 
 
 @lru_cache(maxsize=10_000)

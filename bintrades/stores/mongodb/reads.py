@@ -25,6 +25,9 @@ log = logging.getLogger(__name__)
 _BATCH = 5_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _STORED = {field.name: field for field in FIELDS if field.rule is not MergeRule.DERIVED}
+_SINCE_THEN = {"epoch": 0, "excluded_count": 0, "is_approximate": False, "contract_size": None}
+"""Fields that documents of earlier versions, or of other markets, lack: what stands for each."""
+
 _KINDS: dict[FieldKind, type | tuple[type, ...]] = {
     FieldKind.TEXT: str,
     FieldKind.TIME: datetime,
@@ -61,13 +64,16 @@ def read_bars(collection: Bars, symbol: str, since: datetime, until: datetime) -
 
 
 def bar_of(document: Document) -> Bar:
-    """Return the bar of a stored document; those of earlier versions have no epoch.
+    """Return the bar of a stored document, which may lack what is in _SINCE_THEN.
 
     Raises KeyError, TypeError or ValueError for a document that is no bar.
     """
     values: dict[str, Any] = {}
     for name, field in _STORED.items():
-        value = document.get(name, 0) if name == "epoch" else document[name]
+        if name in _SINCE_THEN and document.get(name) is None:
+            values[field.attribute] = _SINCE_THEN[name]
+            continue
+        value = document[name]
         if not isinstance(value, _KINDS[field.kind]):
             raise TypeError(f"{name} is {value!r}")
         if isinstance(value, datetime):

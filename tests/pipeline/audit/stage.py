@@ -22,7 +22,7 @@ from bintrades.pipeline.audit.weight_share import WeightShare
 from bintrades.util.runtime import Runtime
 from tests.journals import by_key
 from tests.references import TradesReference
-from tests.strategies import INTERVAL, START, bars_of, make_trade
+from tests.strategies import INTERVAL, START, bars_of, make_trade, spot_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -110,7 +110,7 @@ class AuditStage:
             self.symbols,
             comparer,
             Findings(self.reader, self._put),
-            market="spot",
+            series=spot_key,
             exchange_time=lambda: self.clock,
             times=times,
             runtime=runtime,

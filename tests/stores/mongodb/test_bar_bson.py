@@ -40,9 +40,12 @@ times = st.integers(0, 2**41) | st.integers(-(10**15), 10**15)
 
 DECIMALS = ("quantity", "buy_quantity", "value", "buy_value", "open_price", "close_price")
 PRICES = ("min_price", "max_price")
-LONGS = ("trade_count", "buy_count", "first_trade_id", "last_trade_id", "version", "epoch")
+LONGS = (
+    *("trade_count", "buy_count", "first_trade_id", "last_trade_id", "version", "epoch"),
+    "excluded_count",
+)
 TIMES = ("open_time_ms", "first_trade_time_ms", "last_trade_time_ms", "updated_at_ms")
-FLAGS = ("is_closed", "is_complete")
+FLAGS = ("is_closed", "is_complete", "is_approximate")
 
 bars = st.builds(
     lambda fields: sample_bar(**fields),
@@ -50,7 +53,8 @@ bars = st.builds(
         {},
         optional={
             "symbol": st.text(),
-            "market": st.sampled_from(["spot", "usdm"]) | st.text(),
+            "market": st.sampled_from(["spot", "usdm", "coinm"]) | st.text(),
+            "contract_size": st.none() | decimals,
             "interval_ms": st.sampled_from([1_000, 10_000, 86_400_000, 2**50]),
             **dict.fromkeys((*DECIMALS, *PRICES), decimals),
             **dict.fromkeys(LONGS, longs),
