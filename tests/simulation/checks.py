@@ -135,6 +135,11 @@ def check_past_gaps(world: World, reader: JournalReader) -> list[str]:
     return problems
 
 
+def check_audit(reader: JournalReader) -> list[str]:
+    """Return what differs from the exchange's klines, as is on record."""
+    return [f"not what klines say: {each}" for each in reader.differences()]
+
+
 def _open_bars(world: World, symbol: str) -> Sequence[Bar]:
     """Return the bars of the journal that still take trades."""
     assert world._collector is not None

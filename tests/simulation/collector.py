@@ -17,6 +17,7 @@ from bintrades.config.loader import (
     RepairConfig,
     StoresConfig,
 )
+from bintrades.core.audit_schedule import AuditTimes
 from bintrades.exchange.binance.budget import Budget
 from bintrades.exchange.binance.exchange import BinanceExchange
 from bintrades.exchange.binance.markets import MARKETS
@@ -42,6 +43,14 @@ if TYPE_CHECKING:
 _SHARE = 50
 _LOOKS_EVERY_MS = 10_000  # a delivery that nobody has called
 _MOST_STEPS = 200  # of the backfill without time passing: more means that it spins
+_AUDIT_TIMES = AuditTimes(
+    every_ms=15_000,
+    behind_ms=6_000,
+    again_ms=4_000,
+    backlog_ms=500,
+    postponed_ms=15_000,
+    postponed_at_most_ms=60_000,
+)
 _FOR_EVER_MS = 100 * 365 * 86_400_000
 
 
@@ -178,6 +187,7 @@ class SteppedCollector(Collector):
         self._not_before: dict[str, int] = {}  # the next step of a reader or a delivery
         self._asks_at = 0
         self._looks_at = 0
+        self._compares_at = 0
         self.journal = WatchedJournal(world, path)
         banned_for = self.journal.get_ban().left_ms(clock.utc())
         self.budget = Budget(schedule.weight_per_minute, _SHARE, banned_for, clock.now())
@@ -196,12 +206,16 @@ class SteppedCollector(Collector):
             runtime,
         )
         few_symbols = 0 if schedule.seed % 2 == 1 else len(schedule.symbols)
-        super().__init__(config, schedule.symbols, resources, few_symbols=few_symbols)
+        super().__init__(
+            config, schedule.symbols, resources, few_symbols=few_symbols, audit_times=_AUDIT_TIMES
+        )
         self.feed.start()
 
     def step(self) -> None:
         """Let every thread that can do something do it, in any order."""
         works = [self._read, self._record, self._repair, self._deliver, self._look]
+        if self.world.schedule.is_audited:
+            works.append(self._compare)
         self.world.rng.shuffle(works)
         for work in works:
             work()
@@ -353,6 +367,17 @@ class SteppedCollector(Collector):
             self._not_before[delivery.name] = now + (
                 _LOOKS_EVERY_MS if is_caught_up else int(wait_s * 1000)
             )
+
+    def _compare(self) -> None:
+        """Have some bars be compared with klines."""
+        now = self.world.clock.now()
+        if self.audit is None or self.inbox.qsize() >= self.world.schedule.inbox_size:
+            return
+        for _ in range(_MOST_STEPS):
+            if now < self._compares_at:
+                return
+            self._compares_at = now + self.audit._step()
+        raise AssertionError("the audit never rests")
 
     def _look(self) -> None:
         now = self.world.clock.now()

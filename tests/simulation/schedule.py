@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING
 
-from tests.simulation.kinds import SPOT_TRADES, Kind, kind_of
+from tests.simulation.kinds import KINDS_FROM, SPOT_TRADES, Kind, kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -23,6 +23,8 @@ _MINUTES_MS = 540_000  # less than the time in which an absence must be said aga
 _PLAUSIBLE_SHARE = 0.3
 _NO_TICKER_SHARE = 0.05
 _ENDPOINT_SHARE = 0.4  # of each of the faults of one endpoint
+_AUDITED_SHARE = 0.5  # of the worlds from KINDS_FROM on
+_AUDITED_MS = 100_000  # in which there is a whole minute, or two
 _FOR_EVER_MS = 10**12
 _REST_SHARE = 0.6  # of the worlds that have trouble with REST for certain
 
@@ -145,6 +147,7 @@ class Schedule:
     ended_symbol: str | None = None  # which has its last trade
     ended_at: int = 0  # at this time, while the others trade on
     kind: Kind = SPOT_TRADES
+    is_audited: bool = False  # whether bars are compared with klines meanwhile
     listings: Listings | None = None  # None: symbols neither come nor go
 
     @property
@@ -173,6 +176,7 @@ def make_schedule(seed: int, rng: Random) -> Schedule:
     faults = _faults(rng, faults_end, stores)
     is_muted = any(fault.kind == "mute" for fault in faults)
     kind = kind_of(seed)
+    is_audited = seed >= KINDS_FROM and Random(f"audited {seed}").random() < _AUDITED_SHARE
     return Schedule(
         seed=seed,
         symbols=SYMBOLS[: rng.choice([1, 1, 2, 3, 4])],
@@ -197,7 +201,8 @@ def make_schedule(seed: int, rng: Random) -> Schedule:
         history=rng.choice([0, 3_000, 25_000]),
         faults_end=faults_end,
         # A market that falls silent altogether could not be told from dead streams.
-        trading_ends=faults_end + (_NOTICES_DEAD_STREAMS_MS if is_muted else 20_000),
+        trading_ends=faults_end
+        + (_NOTICES_DEAD_STREAMS_MS if is_muted else _AUDITED_MS if is_audited else 20_000),
         is_rest_forbidden=rng.random() < 0.04,
         has_ticker=Random(f"no ticker {seed}").random() >= _NO_TICKER_SHARE,
         faults=tuple(
@@ -212,6 +217,7 @@ def make_schedule(seed: int, rng: Random) -> Schedule:
             )
         ),
         kind=kind,
+        is_audited=is_audited,
     )
 
 

@@ -20,6 +20,7 @@ from bintrades.journal.spare import spare_file
 from tests.journals import ledgers_of
 from tests.simulation.checks import (
     IN_THE_END,
+    check_audit,
     check_coverage,
     check_journal,
     check_past_gaps,
@@ -63,6 +64,7 @@ _SOON_MS = 60_000
 _FORBIDDEN_MS = 150_000  # how long a world without REST goes on after its faults
 _UNPROVEN_MS = 15 * 60_000  # and one in which nobody says which trades are the newest
 _LONG_MS = 60_000
+_AUDIT_MS = 120_000  # in which the last bars are compared with klines, and looked at again
 _ANSWERED_WITHIN_MS = 5_000  # by REST
 _REMEMBERED_WITHIN_MS = 45_000  # another one takes its place within some 10 seconds
 _SHOWN_WITHIN_MS, _SHOWN_AFTER_MS = 59_000, 6_000  # what a ticker must have, a second allowed for
@@ -301,6 +303,8 @@ class World:
         deadline = calm + _REST_WITHIN_MS
         if not schedule.is_provable:
             deadline = calm + (_FORBIDDEN_MS if schedule.is_rest_forbidden else _UNPROVEN_MS)
+        if schedule.is_audited:
+            calm += _AUDIT_MS
         while not (self.clock.elapsed > calm and not self._unrest()):
             if blocked := self._blocked_for():
                 deadline = max(deadline, self.clock.elapsed + blocked + _REST_WITHIN_MS)
@@ -573,6 +577,7 @@ class World:
             return
         self.errors += check_journal(self, reader, IN_THE_END)
         self.errors += check_past_gaps(self, reader)
+        self.errors += check_audit(reader)
         self.errors += check_proof(self)
         for store in self.stores:
             self.errors += check_store(self, reader, store)
