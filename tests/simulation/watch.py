@@ -132,10 +132,31 @@ class Watch:
     def look_at(self, bars: Iterable[Bar], where: str) -> None:
         """Compare what is called complete with the trades that happened."""
         for bar in bars:
+            if wrong := self._miscounted(bar):
+                self._report(where, bar.symbol, bar.open_time_ms, f"{wrong}: {bar}")
             if bar.is_closed and bar.is_complete and not self._is_unforeseeable(bar.symbol):
                 wrong = self._histories[bar.symbol].wrong(bar.open_time_ms, bar)
                 if wrong:
                     self._report(where, bar.symbol, bar.open_time_ms, f"complete, but {wrong}")
+
+    def _miscounted(self, bar: Bar) -> str:
+        """Return what *bar* says wrong of ids that are no fills, or of how it was made."""
+        kind, harshness = self._world.schedule.kind, self._world.harshness
+        if kind.is_approximate and (bar.is_complete or not bar.is_approximate):
+            return "made of aggregates, and not called so"
+        if not kind.has_fillers and (bar.excluded_count or bar.is_approximate):
+            return "every id of this market is a fill"
+        if bar.is_complete and bar.is_approximate:
+            return "complete, and approximate"
+        size = bar.last_trade_id - bar.first_trade_id + 1
+        if kind.has_fillers and bar.is_complete and size != bar.trade_count + bar.excluded_count:
+            return "complete, but it does not prove itself"
+        if harshness.wiped_at is not None or not kind.has_fillers:
+            return ""
+        fills = self._world.tapes[bar.symbol].between(bar.first_trade_id, bar.last_trade_id)
+        return (
+            "more ids are no fills than there are" if bar.excluded_count > size - len(fills) else ""
+        )
 
     def look_at_cover(self, bars: Mapping[int, Bar | None], symbol: str, where: str) -> None:
         """Compare what is called covered with the trades that happened."""
