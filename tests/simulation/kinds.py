@@ -57,7 +57,7 @@ class Kind:
     @property
     def has_test_network(self) -> bool:
         """Whether its worlds may forget all trades and begin their ids anew."""
-        return not (self.has_fillers or self.is_aggregated)
+        return self.market != "us"
 
     def weight_per_minute(self, of_spot: int) -> int:
         """Return what the exchange allows of REST where a world of spot would have *of_spot*.

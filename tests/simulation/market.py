@@ -92,7 +92,7 @@ class Tape:
         if first_id is not None and self.trades:
             shift = first_id - self.trades[0].trade_id
             self.trades = [_renumbered(trade, shift) for trade in self.trades]
-        kind = schedule.kind
+        self._kind = kind = schedule.kind
         self.records: Sequence[Trade] = self.trades
         """What the stream of single trades brings: ids that are no fills as well."""
         if kind.has_fillers:
@@ -115,19 +115,28 @@ class Tape:
 
     def until(self, moment: int) -> Tape:
         """Return what is published before *moment*, with ids far above all of another tape."""
-        cut = copy(self)
-        cut.trades = [
-            _renumbered(trade, WIPED_IDS) for trade in self.trades if trade.event_time <= moment
-        ]
-        cut.records = cut.stream = cut.counted = cut.trades
-        cut.ids = [trade.trade_id for trade in cut.trades]
+        cut, kind = copy(self), self._kind
+        records = [each for each in self.records if each.event_time <= moment]
         count = bisect_left(
             self.aggregates, moment + 1, key=lambda group: group.trades[-1].event_time
         )
+        if kind.is_aggregated:  # what is in no aggregate yet is as if it had not happened
+            count = bisect_left(self.stream, moment + 1, key=lambda each: each.event_time)
+            last = self.aggregates[count - 1].trades[-1].trade_id if count else -1
+            records = [each for each in records if each.trade_id <= last]
+        while records and isinstance(records[-1], ExcludedId):
+            records.pop()
+        cut.records = [_renumbered(each, WIPED_IDS) for each in records]
+        cut.trades = [each for each in cut.records if not isinstance(each, ExcludedId)]
+        cut.ids = [trade.trade_id for trade in cut.trades]
         cut.aggregates = [
             replace(group, trades=[_renumbered(trade, WIPED_IDS) for trade in group.trades])
             for group in self.aggregates[:count]
         ]
+        cut.stream, cut.counted = cut.records, cut.trades
+        if kind.is_aggregated:
+            cut.stream = list(_published(cut.aggregates, kind))
+            cut.counted = cut.stream if kind.is_approximate else cut.trades
         return cut
 
     def between(self, first_id: int, last_id: int) -> list[Trade]:

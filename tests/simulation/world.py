@@ -136,7 +136,10 @@ class World:
         before = self.tapes
         if self.harshness.wiped_at is not None:
             before = self._wipe(self.harshness.wiped_at)
-            published = {**self.trades}
+            published = {
+                symbol: [*before[symbol].stream, *tape.stream]
+                for symbol, tape in self.tapes.items()
+            }
         self.market = market_of(schedule.page, schedule.weight_per_minute, schedule.kind)
         self.streams = Streams(published.values(), self.clock, self.faults, self.rng, schedule.kind)
         self.rest = Rest(
@@ -418,7 +421,7 @@ class World:
                 first_id=1,
             )
             before[symbol], self.tapes[symbol] = old, new
-            self.trades[symbol] = [*old.trades, *new.trades]
+            self.trades[symbol] = [*old.counted, *new.counted]
         return before
 
     def _start(self) -> None:
