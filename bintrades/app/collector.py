@@ -17,6 +17,7 @@ from bintrades.core.aggregator import Aggregator
 from bintrades.core.audit_schedule import AUDIT_TIMES
 from bintrades.journal.cursor import Cursor
 from bintrades.journal.reader import JournalReader
+from bintrades.model import GapSet
 from bintrades.pipeline.audit.assembly import make_audit
 from bintrades.pipeline.backfill import Backfill
 from bintrades.pipeline.backfill_thread import BackfillThread
@@ -27,6 +28,7 @@ from bintrades.pipeline.ingest import Ingest, IngestHooks, IngestSnapshot
 from bintrades.pipeline.ingest_thread import IngestThread
 from bintrades.pipeline.proof_schedule import ProofSchedule
 from bintrades.pipeline.pruning import Pruning
+from bintrades.pipeline.symbol_changes import SymbolHooks
 from bintrades.util.runtime import SYSTEM, Runtime
 from bintrades.util.text import as_json
 
@@ -37,7 +39,6 @@ if TYPE_CHECKING:
     from bintrades.core.audit_schedule import AuditTimes
     from bintrades.exchange.port import Exchange
     from bintrades.journal.writer import Journal
-    from bintrades.model import GapSet
     from bintrades.pipeline.audit.thread import AuditThread
     from bintrades.stores.store import Store
     from bintrades.util.worker import Worker
@@ -83,7 +84,8 @@ class Collector:
     ) -> None:
         self.unlisted: list[str] = []  # configured names that the exchange does not list
         self._config = config
-        self._symbols = symbols
+        self._symbols = symbols  # at the start
+        self._few_symbols = few_symbols
         self._resources = resources
         self._exchange = resources.exchange
         self._runtime = resources.runtime
@@ -94,8 +96,7 @@ class Collector:
         self.feed = self._exchange.make_feed(symbols, self.inbox, self._on_failure)
         self.backfill = self._make_backfill() if config.repair.enabled else None
         self.audit = self._make_audit(audit_times) if config.audit.enabled else None
-        is_sparing = config.repair.enabled and len(symbols) > few_symbols
-        self.ingest = self._make_ingest(resources.journal, is_sparing=is_sparing)
+        self.ingest = self._make_ingest(resources.journal)
         self.ingest_thread = IngestThread(self.inbox, self.ingest, on_failure=self._on_failure)
         self._ingest_snapshot = self.ingest.snapshot()  # replaced by the thread that ingests
         self.deliveries = [self._make_delivery(store) for store in resources.stores]
@@ -143,13 +144,24 @@ class Collector:
             runtime=runtime,
         )
 
-    def _make_ingest(self, journal: Journal, *, is_sparing: bool) -> Ingest:
+    @property
+    def _is_sparing(self) -> bool:
+        return self._config.repair.enabled and len(self.aggregator.symbols) > self._few_symbols
+
+    def _make_ingest(self, journal: Journal) -> Ingest:
         hooks = IngestHooks(
             status=self._publish,
             on_bars=self.notify_deliveries,
             on_gaps=self.publish_gaps,
             on_unproven=self._have_proven,
             on_dead_stream=self.feed.resubscribe,
+            symbols=SymbolHooks(
+                on_wanted=self.feed.add,
+                on_unwanted=self.feed.remove,
+                on_halted=self.feed.expect_no_data,
+                on_begun=self._on_begun,
+                on_ended=self._on_ended,
+            ),
         )
         return Ingest(
             self.aggregator,
@@ -158,7 +170,8 @@ class Collector:
             decode=self._exchange.decode,
             checkpoint_every_ms=self._config.journal.checkpoint_every_ms,
             proof=ProofSchedule(self._config.proof.every_ms, self._config.bars.interval_ms),
-            is_sparing=is_sparing,
+            is_sparing=self._is_sparing,
+            is_repairing=self._config.repair.enabled,
             now=self._runtime.now(),
             utc=self._runtime.utc,
             pruning=self._make_pruning(journal),
@@ -201,7 +214,7 @@ class Collector:
         budget = self._exchange.budget
         ingest = self._latest_ingest()
         return CollectorSnapshot(
-            symbols=len(self._symbols),
+            symbols=len(self.aggregator.symbols),
             unlisted=tuple(self.unlisted),
             ingest=ingest,
             queue=self.inbox.qsize(),
@@ -255,6 +268,21 @@ class Collector:
         """Hand the gaps of a symbol to the backfill. On the thread that ingests."""
         if self.backfill is not None:
             self.backfill.update(gaps)
+
+    def _on_begun(self, symbols: Sequence[str]) -> None:
+        """Have all parts know symbols that are collected from now on. On the ingest thread."""
+        self.ingest.save_sparingly(is_sparing=self._is_sparing)
+        if self.audit is not None:
+            self.audit.change_symbols(symbols, ())
+
+    def _on_ended(self, symbols: Sequence[str]) -> None:
+        """Have all parts forget symbols that are collected no longer. On the ingest thread."""
+        self.ingest.save_sparingly(is_sparing=self._is_sparing)
+        if self.audit is not None:
+            self.audit.change_symbols((), symbols)
+        if self.backfill is not None:
+            for symbol in symbols:
+                self.backfill.update(GapSet(symbol, has_ended=True))
 
     def _have_proven(self, symbols: Sequence[str]) -> None:
         if self.backfill is not None:

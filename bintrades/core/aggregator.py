@@ -8,6 +8,7 @@ from __future__ import annotations
 import decimal
 from bisect import bisect_right
 from heapq import heappop, heappush, nlargest
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from bintrades.core.exchange_clock import MAX_CLOCK_JUMP_MS, ExchangeClock, Witness
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from bintrades.core.write_batch import Checkpoint
     from bintrades.model import Gap, SeriesKey, Trade
 
+_SAVES_APART_MS = 7  # of series that are added one after the other
 _WATCHED = 3  # symbols that trade all the time, of which a stale word lacks trades
 _TRADED_WITHIN_MS = 50_000  # before the exchange is asked: later on, a word may lack those trades
 _WITNESSES = 20  # that are asked about while the exchange seems to be behind
@@ -83,6 +85,11 @@ class Aggregator:
         return self.series.keys()
 
     @property
+    def interval_ms(self) -> int:
+        """The length of a bar."""
+        return self._interval
+
+    @property
     def bar_count(self) -> int:
         """Bars for the stores so far, without amendments."""
         return self._collected_bars + len(self._changes.finished)
@@ -110,19 +117,73 @@ class Aggregator:
             self._wake(series, series.due)
         self._spread_saves()
 
+    def add_series(
+        self,
+        key: SeriesKey,
+        checkpoint: Checkpoint | None = None,
+        *,
+        since: int | None = None,
+        now: int,
+    ) -> None:
+        """Begin a series while others go on, or go on with one that has a *checkpoint*.
+
+        Of one that has none, all trades since the interval of *since* are wanted; None: of now. It
+        costs the same however many there are. Raises ValueError as the constructor does, and for
+        a series that is there already.
+        """
+        if key.symbol in self.series:
+            raise ValueError(f"{key.symbol} has a series already")
+        _of_one_market([*islice((each.key for each in self.series.values()), 1), key])
+        self._wakes_at[key.symbol] = NEVER
+        series = self.series[key.symbol] = self._make_series(key, checkpoint)
+        series.save_delay_ms = len(self.series) * _SAVES_APART_MS % (SAVE_WITHIN_MS // 2)
+        clock = self._clock.at(now)
+        if self._has_begun and series.want_since(clock if since is None else min(since, clock)):
+            self._unsaved[series.symbol] = series
+        self._wake(series, series.due)
+
+    def remove_series(self, symbol: str) -> WriteBatch:
+        """End a series, and return all of it that was not collected, its open bars as well.
+
+        Its last checkpoint is among it: add_series() with that goes on where it has ended.
+        """
+        series = self.series[symbol]
+        series.finish_open()
+        changes = self._collect({symbol: series})
+        del self.series[symbol], self._wakes_at[symbol]
+        self._awaiting.pop(symbol, None)
+        self._freshness.forget(symbol)
+        return changes
+
+    def is_settled(self, symbol: str, until: int) -> bool:
+        """Whether every bar that ends by *until* has closed and is proven to be whole."""
+        series = self.series[symbol]
+        if self._clock.is_confirmed:
+            series.settle_proof()
+        closes_later = series.due > until + self._grace
+        return closes_later and not series.is_unproven and symbol not in self._awaiting
+
     def connected(self, symbols: Iterable[str], now: int) -> None:
         """Count a connection that carries *symbols*: their clocks run from here on."""
         self._clock.connected(now)
         if self._listens_since is None:
             self._listens_since = now
+        self.carried(symbols, now)
+
+    def disconnected(self, symbols: Iterable[str], now: int) -> None:
+        """Count one less: without one, a clock stands still."""
+        self._clock.disconnected(now)
+        self.carried_no_more(symbols)
+
+    def carried(self, symbols: Iterable[str], now: int) -> None:
+        """Count a connection that carries *symbols* too, beside those that it has carried."""
         for symbol in symbols:
             series = self.series[symbol]
             series.connected(now)
             self._wake(series, series.due)
 
-    def disconnected(self, symbols: Iterable[str], now: int) -> None:
-        """Count one less: without one, a clock stands still."""
-        self._clock.disconnected(now)
+    def carried_no_more(self, symbols: Iterable[str]) -> None:
+        """Count a connection that carries *symbols* no longer, but goes on."""
         for symbol in symbols:
             self.series[symbol].disconnected()
 
@@ -166,8 +227,10 @@ class Aggregator:
         self._clock.advance(market_time, now)
 
     def fill(self, result: BackfillResult) -> None:
-        """Take what the exchange answered about a gap."""
-        series = self.series[result.symbol]
+        """Take what the exchange answered about a gap; of a series that has ended it is nothing."""
+        series = self.series.get(result.symbol)
+        if series is None:
+            return
         if result.restarted_at is not None and series.restart_ids(result.restarted_at):
             self.renumbered.append(series.symbol)
         self.repaired_count += series.fill(result)
@@ -283,7 +346,7 @@ class Aggregator:
         enough = len(finished) + _CLOSED_AT_ONCE
         while self._wakes and self._wakes[0][0] <= market_time and len(finished) < enough:
             wakes_at, symbol = heappop(self._wakes)
-            if wakes_at == self._wakes_at[symbol]:  # else it was to be looked at earlier, and was
+            if wakes_at == self._wakes_at.get(symbol):  # else it is over
                 self._wakes_at[symbol] = NEVER
                 series = self.series[symbol]
                 self._wake(series, series.close_due(market_time, now))

@@ -135,6 +135,10 @@ class AuditSchedule:
         """Have the next turn of *symbol* be at a time."""
         heappush(self._entries, (at, self._next_count(), symbol))
 
+    def forget(self, symbol: str) -> None:
+        """Remember nothing of a symbol whose turn was taken out, and is not given again."""
+        self._postponed.pop(symbol, None)
+
     def add_suspect(self, suspect: Suspect, at: int) -> bool:
         """Have a unit be looked at again at a time; return whether there is room for it."""
         key = (suspect.symbol, suspect.span)

@@ -78,6 +78,11 @@ class Freshness:
             return True
         return lacking.keys() <= known.keys() and witness_count > len(lacking) ** 2
 
+    def forget(self, symbol: str) -> None:
+        """Suspect *symbol* no longer: nobody asks about it."""
+        self._lacked.pop(symbol, None)
+        self._reported.discard(symbol)
+
     def unreported(self, lacking: Collection[str]) -> list[str]:
         """Return those of *lacking* that it has not returned since they became suspects."""
         new = [symbol for symbol in lacking if symbol not in self._reported]

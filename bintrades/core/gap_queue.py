@@ -138,6 +138,9 @@ class GapQueue(Generic[ProgressT]):
     def update(self, gaps: GapSet, now: int) -> None:
         """Take over the gaps of a symbol as its ledger has them."""
         symbol = gaps.symbol
+        if gaps.has_ended:
+            self._forget(symbol)
+            return
         self._counted[symbol] = gaps.answers
         queued = self._symbols.get(symbol) or _Symbol()
         queued.update(gaps, len(self._timing.recheck_absence_after_ms))
@@ -153,6 +156,12 @@ class GapQueue(Generic[ProgressT]):
                 entry = QueuedGap(symbol, gap, first_due, self._new_progress())
             entry.gap = gap
             queued.entries[gap.last_id] = entry
+
+    def _forget(self, symbol: str) -> None:
+        """Remember nothing of a symbol that is collected no longer: it may begin anew one day."""
+        for known in (self._symbols, self._results, self._counted):
+            known.pop(symbol, None)
+        self._in_flight.discard(symbol)
 
     def take(self, now: int) -> QueuedGap[ProgressT] | None:
         """Return the next missing gap that is due; None: nothing yet."""

@@ -175,6 +175,11 @@ class Series:
         return len(self._buckets)
 
     @property
+    def is_carried(self) -> bool:
+        """Whether a connection carries it."""
+        return self._connections > 0
+
+    @property
     def gap_set(self) -> GapSet:
         """What is missing now: the same object for as long as nothing of it changes."""
         known, ledger = self._gap_set, self._ledger

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from bintrades.core.audit_result import BarsAudited
     from bintrades.core.ban import Ban
+    from bintrades.core.symbol_changes import SymbolRecord
 
 Key = tuple[str, int]
 """Symbol and open time of a bar."""
@@ -63,11 +64,16 @@ class WriteBatch:
     One that is not complete is surplus: the exchange has no trades there."""
 
     audited: list[BarsAudited] = field(default_factory=list)
+    symbols: dict[str, SymbolRecord] = field(default_factory=dict)
+    """What changes of what is on record of symbols."""
+
+    listing: str | None = None  # the exchange's list of symbols, if that has changed
     ban: Ban | None = None  # for how long the exchange wants no requests, if that has changed
 
     def __bool__(self) -> bool:
         bars = (self.finished, self.amendments, self.rebuilt)
-        return any((*bars, self.checkpoints, self.audited, self.ban))
+        others = (self.checkpoints, self.audited, self.symbols, self.listing, self.ban)
+        return any((*bars, *others))
 
     def amend(self, key: Key, part: Bar) -> None:
         """Have the trades in *part* join their bar, which has left memory."""
@@ -93,7 +99,8 @@ class WriteBatch:
     def take(self, symbols: Container[str]) -> WriteBatch:
         """Return what concerns *symbols*, and keep the rest.
 
-        What does not come from the series is kept as well: a ban, and what an audit has found.
+        What does not come from the series is kept as well: a ban, what an audit has found, and
+        what is on record of symbols.
         """
         taken = WriteBatch(
             finished={key: bar for key, bar in self.finished.items() if key[0] in symbols},
@@ -126,6 +133,8 @@ class WriteBatch:
         self.attempts.update(later.attempts)
         self.rebuilt.update(later.rebuilt)
         self.audited += later.audited
+        self.symbols.update(later.symbols)
+        self.listing = later.listing or self.listing
         self.ban = later.ban or self.ban
 
 

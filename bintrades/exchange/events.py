@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from bintrades.core.audit_result import BarRebuilt, BarsAudited
 from bintrades.core.backfill_result import BackfillResult
 from bintrades.core.newest_ids import NewestIds
+from bintrades.core.symbol_changes import SymbolsChanged
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,6 +44,24 @@ class Disconnected:
 
 
 @dataclass(frozen=True, slots=True)
+class StreamsAdded:
+    """A connection that was Connected has asked for more streams, and got every answer."""
+
+    connection: str
+    symbols: Sequence[str]
+    at: int  # milliseconds, monotonic
+
+
+@dataclass(frozen=True, slots=True)
+class StreamsRemoved:
+    """A connection that was Connected brings nothing of these any more; it goes on."""
+
+    connection: str
+    symbols: Sequence[str]
+    at: int  # milliseconds, monotonic
+
+
+@dataclass(frozen=True, slots=True)
 class RateLimited:
     """The exchange wants no requests from this address for a while."""
 
@@ -53,6 +72,9 @@ Event = (
     Payloads
     | Connected
     | Disconnected
+    | StreamsAdded
+    | StreamsRemoved
+    | SymbolsChanged
     | BackfillResult
     | NewestIds
     | RateLimited

@@ -136,8 +136,20 @@ class Feed(Protocol):
     def resubscribe(self, symbol: str) -> None:
         """Ask for the stream of *symbol* once more: it is dead. Any thread."""
 
+    def add(self, symbols: Sequence[str]) -> None:
+        """Carry *symbols* as well, and say so by events. No other symbol notices. Any thread."""
+
+    def remove(self, symbols: Sequence[str]) -> None:
+        """Carry *symbols* no longer, and say so by events. No other one notices. Any thread."""
+
+    def expect_no_data(self, halted: frozenset[str]) -> None:
+        """Take no connection for dead because *halted* symbols bring nothing. Any thread."""
+
     def start(self) -> None:
         """Open all connections."""
+
+    def close(self) -> None:
+        """Open no further connections; those that there are end when they are stopped."""
 
     def maintain(self, now: int) -> None:
         """Replace the connections that are due; call it about once a second, from one thread."""

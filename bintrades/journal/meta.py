@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from bintrades.core.ban import Ban
+from bintrades.core.symbol_changes import SymbolRecord
 from bintrades.errors import ConfigError
 from bintrades.journal.damage import UnreadableRow, reading_rows
 
@@ -42,6 +43,7 @@ _BAN, _STATUS, _SYMBOL_LIST, _DELIVERED = (
     *("rest_blocked_until", "status"),
     *("listed_symbols", "delivered"),
 )
+_SYMBOL_RECORD, _LAST_CHARACTER = "symbol ", "\U0010ffff"
 _SALVAGED, _GAPS_UNREADABLE = "salvaged", "gaps_unreadable"
 
 _NAME = r"[a-zA-Z][a-zA-Z0-9_-]*"
@@ -54,6 +56,7 @@ _CAN_BE = {
 _ANY_ID: IdRange = (0, 2**63 - 1)
 _BEGINNING: Place = (0, "")
 _NEVER_MS = 10**15
+_symbol_record = msgspec.json.Decoder(SymbolRecord)
 _place = msgspec.json.Decoder(tuple[int, str])
 
 
@@ -212,6 +215,29 @@ def read_symbol_list(connection: sqlite3.Connection) -> str | None:
 def put_symbol_list(connection: sqlite3.Connection, text: str) -> None:
     """Keep the exchange's list of symbols. Raises sqlite3.Error."""
     put(connection, _SYMBOL_LIST, text)
+
+
+def read_symbol_records(connection: sqlite3.Connection) -> dict[str, SymbolRecord]:
+    """Return what is on record of each symbol, by name; of one that is invalid, nothing.
+
+    Raises sqlite3.Error.
+    """
+    records = {}
+    for name, text in connection.execute(
+        "SELECT name, value FROM facts WHERE name > ? AND name < ? ORDER BY name",
+        (_SYMBOL_RECORD, _SYMBOL_RECORD + _LAST_CHARACTER),
+    ).fetchall():
+        try:
+            records[name.removeprefix(_SYMBOL_RECORD)] = _symbol_record.decode(text)
+        except msgspec.DecodeError:
+            log_mended(name, text)
+    return records
+
+
+def put_symbol_records(connection: sqlite3.Connection, records: Mapping[str, SymbolRecord]) -> None:
+    """Keep what is on record of these symbols: a row for each. Raises sqlite3.Error."""
+    for symbol, record in records.items():
+        put(connection, _SYMBOL_RECORD + symbol, msgspec.json.encode(record).decode())
 
 
 def read_delivered(connection: sqlite3.Connection) -> str | None:

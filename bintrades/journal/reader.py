@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 
     from bintrades.core.ban import Ban
     from bintrades.core.spans import Span
+    from bintrades.core.symbol_changes import SymbolRecord
     from bintrades.journal.rows import Row
     from bintrades.model import Bar, Gap, RecordedDifference
 
@@ -225,6 +226,11 @@ class JournalReader:
         """Return for how long the exchange wants no requests, as it said to the collector."""
         with self._reading() as connection:
             return meta.read_ban(connection)
+
+    def symbol_records(self) -> dict[str, SymbolRecord]:
+        """Return what is on record of each symbol: since when and why it is collected."""
+        with self._reading() as connection:
+            return meta.read_symbol_records(connection)
 
     def get_status(self) -> str | None:
         """Return what the collector last said of itself, if anything."""

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bintrades.core.ban import Ban
+    from bintrades.core.symbol_changes import SymbolRecord
     from bintrades.core.write_batch import Checkpoint, Key
     from bintrades.journal.meta import IdRange
     from bintrades.model import Bar
@@ -208,6 +209,10 @@ class Journal:
         """Keep the exchange's list of symbols. Raises JournalError."""
         self._with_metadata(partial(meta.put_symbol_list, text=text))
 
+    def get_symbol_records(self) -> dict[str, SymbolRecord]:
+        """Return what is on record of each symbol. Raises JournalError."""
+        return self._with_metadata(meta.read_symbol_records)
+
     def get_delivered(self) -> str | None:
         """Return up to where all stores were when, as was last kept. Raises JournalError."""
         return self._with_metadata(meta.read_delivered)
@@ -336,6 +341,9 @@ class Journal:
                 meta.put_reopened(connection, reopened_ids)
             if batch.ban is not None:
                 meta.put_ban(connection, batch.ban)
+            meta.put_symbol_records(connection, batch.symbols)
+            if batch.listing is not None:
+                meta.put_symbol_list(connection, batch.listing)
             if status is not None:
                 meta.put_status(connection, status)
             is_mark_due = at > 0 and not 0 <= at - state.marked_at < self._mark_every

@@ -200,3 +200,4 @@ class GapSet(msgspec.Struct, frozen=True):
     missing: tuple[Gap, ...] = ()  # those without ids first, then the lowest ids
     absent: tuple[Gap, ...] = ()  # ids that the exchange does not have, lowest first
     answers: int = 0  # results of the backfill that the ledger had taken when it said so
+    has_ended: bool = False  # nobody collects the symbol any more: it is to be forgotten

@@ -41,8 +41,8 @@ class CommitSchedule:
     """
 
     def __init__(self, now: int, *, checkpoint_every_ms: int, is_sparing: bool) -> None:
+        self.is_sparing = is_sparing
         self._checkpoint_every_ms = checkpoint_every_ms
-        self._is_sparing = is_sparing
         self._committed_at = now
         self._checkpoint_at = now
         self._status_at = now - _STATUS_REST_MS
@@ -71,7 +71,7 @@ class CommitSchedule:
             return Commit.ALL_CHANGES
         if self._is_checkpoint_due(now, has_gathered=has_gathered):
             self._checkpoint_at = now
-            return Commit.DUE_CHANGES if self._is_sparing else Commit.ALL_CHANGES
+            return Commit.DUE_CHANGES if self.is_sparing else Commit.ALL_CHANGES
         if has_gathered:
             self._gathering_since = None  # those that this commit leaves wait for more again
             return Commit.BARS
@@ -112,7 +112,7 @@ class CommitSchedule:
         A checkpoint takes all bars that wait with it, thousands in one commit. So their turn is
         first, unless there are always some.
         """
-        rounds = 2 if has_gathered and self._is_sparing else 1
+        rounds = 2 if has_gathered and self.is_sparing else 1
         return now - self._checkpoint_at >= rounds * self._checkpoint_every_ms
 
     def _has_gathered(

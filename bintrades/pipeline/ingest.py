@@ -17,6 +17,7 @@ from bintrades.core.audit_result import BarRebuilt, BarsAudited
 from bintrades.core.backfill_result import BackfillResult
 from bintrades.core.newest_ids import NewestIds
 from bintrades.core.proof import LAG_MS
+from bintrades.core.symbol_changes import SymbolsChanged
 from bintrades.core.write_batch import WriteBatch
 from bintrades.errors import JournalError
 from bintrades.exchange.events import (
@@ -25,9 +26,12 @@ from bintrades.exchange.events import (
     Event,
     Payloads,
     RateLimited,
+    StreamsAdded,
+    StreamsRemoved,
 )
 from bintrades.model import id_ranges
 from bintrades.pipeline.commit_schedule import Commit, CommitSchedule, bars_per_commit
+from bintrades.pipeline.symbol_changes import NO_SYMBOL_HOOKS, SymbolChanges, SymbolHooks
 from bintrades.pipeline.trade_kinds import TradeKinds
 from bintrades.util.logs import LimitedLog
 
@@ -35,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from bintrades.core.aggregator import Aggregator
-    from bintrades.core.write_batch import Key
+    from bintrades.core.write_batch import Checkpoint, Key
     from bintrades.exchange.batch import Batch, Decoded
     from bintrades.journal.writer import Journal
     from bintrades.model import GapSet
@@ -52,6 +56,7 @@ _MAX_WAITING_AUDITED = 10_000
 
 _LOOK_FOR_UNPROVEN_EVERY_MS = 1_000
 _MARK_NEWEST_EVERY_MS = 3_000
+_PROOF_OF_LAST_BARS_EVERY_MS = 5_000
 _SHOWN_BYTES = 200
 _SHOWN_SYMBOLS = 5
 
@@ -106,6 +111,9 @@ class IngestHooks:
     on_dead_stream: Callable[[str], None]
     """The stream of this symbol is dead."""
 
+    symbols: SymbolHooks = NO_SYMBOL_HOOKS
+    """What changes of symbols call."""
+
 
 class Ingest:
     """Records events. Every call comes from one thread; *now* is milliseconds, monotonic.
@@ -130,6 +138,7 @@ class Ingest:
         now: int,
         utc: Callable[[], int],
         pruning: Pruning | None = None,
+        is_repairing: bool = True,
     ) -> None:
         self.bad_count = 0
         self.unknown_count = 0
@@ -144,7 +153,6 @@ class Ingest:
         self._utc = utc
         self._hooks = hooks
         self._pruning = pruning
-        self._connected: dict[str, Sequence[str]] = {}  # the symbols of each connection
         self._pending = WriteBatch()
         # The last id of the newest gap of each symbol with gaps in the log; None: it has no ids.
         self._newest_gaps: dict[str, int | None] = {}
@@ -158,6 +166,13 @@ class Ingest:
         self._damage: tuple[str, tuple[int, int]] | None = None  # that a reader has found
         self._unreadable: deque[Key] = deque()  # bars of which a reader has found corrupt rows
         self._limited = LimitedLog(log)
+        self._symbols = SymbolChanges(
+            aggregator,
+            hooks.symbols,
+            checkpoint_of=self._checkpoint_of,
+            utc=utc,
+            is_repairing=is_repairing,
+        )
         self._publish_gaps(aggregator.symbols)
 
     @property
@@ -192,6 +207,10 @@ class Ingest:
             journal_error=self.journal_error,
         )
 
+    def save_sparingly(self, *, is_sparing: bool) -> None:
+        """Save all that changed, or what has changed enough. On its thread."""
+        self._schedule.is_sparing = is_sparing
+
     def save_readable(self, reason: str, file: tuple[int, int]) -> None:
         """Have what can be read of a damaged journal saved at the next write. Any thread.
 
@@ -208,14 +227,18 @@ class Ingest:
         match event:
             case Payloads():
                 self._take_payloads(event)
-            case Connected(connection, symbols, at):
-                self._connected[connection] = symbols
-                self._aggregator.connected(symbols, at)
-                self._proof.prompt(at)
+            case Connected():
+                self._symbols.connected(event)
+                self._proof.prompt(event.at)
             case Disconnected(connection, at):
-                # Unknown if its reader was stopped while the inbox was full.
-                if symbols := self._connected.pop(connection, ()):
-                    self._aggregator.disconnected(symbols, at)
+                self._symbols.disconnected(connection, at)
+            case StreamsAdded():
+                self._symbols.streams_added(event)
+                self._proof.prompt(event.at)
+            case StreamsRemoved():
+                self._symbols.streams_removed(event)
+            case SymbolsChanged():
+                self._change_symbols(event)
             case BackfillResult(symbol):
                 self._aggregator.fill(event)
                 self._log_renumbered()
@@ -241,6 +264,7 @@ class Ingest:
         self._aggregator.advance(passed)
         self._resubscribe_dead_streams(passed)
         self._have_proven(passed)
+        self._end_symbols(passed)
         self._write_if_due(now, is_caught_up=is_caught_up)
 
     def idle_ms(self, now: int) -> int:
@@ -252,6 +276,25 @@ class Ingest:
     def finish(self, now: int) -> bool:
         """Write the open bars as well; return whether nothing waits. May be called again."""
         return self._write(now, self._aggregator.collect(is_last=True), is_last=True)
+
+    def _change_symbols(self, event: SymbolsChanged) -> None:
+        """Begin and end series; all that is to be written of it is written with the next bars."""
+        self._pending.update(self._symbols.change(event))
+        self._publish_gaps(new.key.symbol for new in event.added)
+        self._proof.prompt(event.at)
+
+    def _end_symbols(self, now: int) -> None:
+        """End the series of symbols that leave, once they are whole."""
+        if (changes := self._symbols.tick(now)) is not None:
+            self._pending.update(changes)
+            for symbol in changes.checkpoints:
+                self._newest_gaps.pop(symbol, None)
+        if self._symbols.is_waiting_for_proof:
+            self._proof.prompt(now + _PROOF_OF_LAST_BARS_EVERY_MS)
+
+    def _checkpoint_of(self, symbol: str) -> Checkpoint | None:
+        """Return where a symbol was when it was last collected, whether that is written or not."""
+        return self._pending.checkpoints.get(symbol) or self._journal.checkpoints.get(symbol)
 
     def _take_payloads(self, event: Payloads) -> None:
         decoded = self._decode(event.batch)
@@ -339,7 +382,8 @@ class Ingest:
         if not (is_prompted or self._proof.is_due(now)):
             return
         older_than = LAG_MS if is_prompted else self._proof.every_ms
-        if symbols := self._aggregator.unproven(now, older_than):
+        unproven = self._aggregator.unproven(now, older_than)
+        if symbols := [each for each in unproven if each not in self._symbols.unlisted]:
             others = self._aggregator.mark_witnesses(now)
             self._hooks.on_unproven([*dict.fromkeys([*symbols, *others])])
         self._proof.asked(now, self._aggregator.clock(now))
@@ -347,7 +391,8 @@ class Ingest:
     def _publish_gaps(self, symbols: Iterable[str]) -> None:
         """Hand on the gaps of *symbols* that have changed since they were handed on."""
         for symbol in symbols:
-            gaps = self._aggregator.series[symbol].take_gap_set()
+            series = self._aggregator.series.get(symbol)
+            gaps = None if series is None else series.take_gap_set()
             if gaps is not None:
                 self._log_gaps(gaps)
                 self._hooks.on_gaps(gaps)

@@ -20,7 +20,7 @@ from bintrades.util.runtime import SYSTEM, Runtime
 from bintrades.util.text import storable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from bintrades.core.spans import Span
     from bintrades.core.verification import Comparison
@@ -77,8 +77,22 @@ class Audit:
         self._backoff = Backoff(_FIRST_RETRY_S, _LONGEST_RETRY_S, runtime.rng)
         self._limited = LimitedLog(log, every_s=60.0)
         self._error: str | None = None
+        self._symbols = dict.fromkeys(symbols)
+        self._ended: dict[str, int] = {}  # symbols of those that have left, and when; monotonic
         self.snapshot = AuditSnapshot()
         """The figures of this moment. Any thread."""
+
+    def add(self, symbols: Iterable[str]) -> None:
+        """Compare *symbols* as well from now on."""
+        for symbol in symbols:
+            self._ended.pop(symbol, None)
+            if symbol not in self._symbols:
+                self._symbols[symbol] = None
+                self._schedule.give_turn(symbol, self._now() + self._times.behind_ms)
+
+    def end(self, symbols: Iterable[str]) -> None:
+        """Compare what there is of *symbols*, and nothing of them when that is old enough."""
+        self._ended.update(dict.fromkeys(symbols, self._now()))
 
     def step(self) -> int:
         """Do one thing, if one is due; return how long to wait before the next, milliseconds."""
@@ -101,6 +115,9 @@ class Audit:
                 self._schedule.put_back()
                 self._rests_until = now + spent.wait_ms
         except (ExchangeError, JournalError) as error:
+            if isinstance(due, str) and self._is_over(due, now):
+                self._forget(due)  # the exchange may know it no longer
+                return 0
             self._put_back(due, now + self._times.again_ms)
             self.fail(str(error), self._backoff.next_wait_s())
         except BaseException:
@@ -146,9 +163,23 @@ class Audit:
         if comparable:
             left = minus(comparable, [*verified, *stays, *surplus])
             self._verified_until[symbol] = left[0][0] if left else comparable[-1][1]
+        if not has_more and self._is_over(symbol, now):
+            self._forget(symbol)
+            return
         wait = self._times.every_ms if comparable else self._times.again_ms
         wait = self._times.backlog_ms if has_more else wait
         self._schedule.give_turn(symbol, now + wait)
+
+    def _is_over(self, symbol: str, now: int) -> bool:
+        """Whether a symbol has left, for so long that its last bars could be compared."""
+        ended_at = self._ended.get(symbol)
+        return ended_at is not None and now - ended_at >= 2 * self._times.behind_ms
+
+    def _forget(self, symbol: str) -> None:
+        """Give a symbol no further turn."""
+        for known in (self._symbols, self._ended, self._verified_until):
+            known.pop(symbol, None)
+        self._schedule.forget(symbol)
 
     def _units_that_stay(self, symbol: str, within: Span) -> list[Span]:
         """Return the units of *symbol* that will always differ."""

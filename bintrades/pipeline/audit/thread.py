@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import queue
 import time
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from bintrades.util.worker import Worker
 
 if TYPE_CHECKING:
     import threading
+    from collections.abc import Sequence
 
     from bintrades.pipeline.audit.audit import Audit, AuditSnapshot
 
@@ -28,11 +30,19 @@ class AuditThread(Worker):
         super().__init__("audit", lambda _: None)
         self._audit = audit
         self._stopping = stopping
+        self._changes: queue.SimpleQueue[tuple[Sequence[str], Sequence[str]]] = queue.SimpleQueue()
 
     @property
     def snapshot(self) -> AuditSnapshot:
         """What it has done. Any thread."""
         return self._audit.snapshot
+
+    def change_symbols(self, begun: Sequence[str], ended: Sequence[str]) -> None:
+        """Compare symbols that have *begun* as well, and the last bars of those that have *ended*.
+
+        Any thread.
+        """
+        self._changes.put((begun, ended))
 
     def stop(self) -> None:
         """End at once, or after the request that is under way. Any thread."""
@@ -49,6 +59,10 @@ class AuditThread(Worker):
 
     def _step(self) -> int:
         try:
+            while not self._changes.empty():
+                begun, ended = self._changes.get()
+                self._audit.add(begun)
+                self._audit.end(ended)
             return self._audit.step()
         except Exception as error:
             log.exception("the audit failed; it goes on later", extra={"event": "audit_crashed"})

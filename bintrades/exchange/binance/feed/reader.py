@@ -21,7 +21,7 @@ from bintrades.util.text import one_line
 from bintrades.util.worker import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from bintrades.exchange.binance.feed.attempts import AttemptLimit
     from bintrades.exchange.binance.feed.options import StreamOptions
@@ -52,7 +52,8 @@ class Reader(Worker):
         on_failure: Callable[[str], None],
     ) -> None:
         super().__init__(f"reader-{number}", on_failure, options.runtime)
-        self.symbols = tuple(symbols)
+        self._symbols = dict.fromkeys(symbols)
+        self._changing = threading.Lock()  # of the symbols, together with the session
         self.connection_count = 0
         self.last_error: str | None = None  # None: connected
         self._inbox = inbox
@@ -67,6 +68,36 @@ class Reader(Worker):
         self._timing = timing = options.timing
         self._backoff = Backoff(timing.first_retry_s, timing.longest_retry_s, options.runtime.rng)
         self._limited = LimitedLog(log)
+
+    @property
+    def symbols(self) -> Collection[str]:
+        """What the connection carries, or is to carry. Any thread."""
+        return self._symbols.keys()
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether there is a connection on which all that is to be is subscribed. Any thread."""
+        session = self._session
+        return session is not None and session.subscribed_at is not None and session.is_settled
+
+    def subscribe(self, symbols: Sequence[str]) -> None:
+        """Carry *symbols* as well, on the connection that there is. Any thread."""
+        with self._changing:
+            self._symbols = {**self._symbols, **dict.fromkeys(symbols)}
+            if self._session is not None:
+                self._session.subscribe(symbols)
+
+    def unsubscribe(self, symbols: Sequence[str]) -> None:
+        """Carry *symbols* no longer; the connection stays. Any thread."""
+        gone = frozenset(symbols)
+        with self._changing:
+            self._symbols = {each: None for each in self._symbols if each not in gone}
+            if self._session is not None:
+                self._session.unsubscribe(symbols)
+
+    def expect_data(self, *, is_expected: bool) -> None:
+        """Have data be expected, or none: then none of its symbols is traded. Any thread."""
+        self._stall.expect_data(is_expected=is_expected, now=self._now())
 
     @property
     def state(self) -> ConnectionState:
@@ -89,7 +120,7 @@ class Reader(Worker):
         return ConnectionSnapshot(
             self.name,
             self.state,
-            len(self.symbols),
+            len(self._symbols),
             self.connection_count,
             self.last_error,
             self.down_ms(now),
@@ -218,9 +249,10 @@ class Reader(Worker):
                 "symbols": len(self.symbols),
             },
         )
-        self._session = Session(
-            name, connection, self.symbols, self._options, self._stall, self._put
-        )
+        with self._changing:
+            self._session = Session(
+                name, connection, tuple(self._symbols), self._options, self._stall, self._put
+            )
         return 0.0
 
     def _record_loss(self, *, was_connected: bool) -> float:

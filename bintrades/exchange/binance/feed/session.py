@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import queue
+from enum import Enum
 from typing import TYPE_CHECKING
 
 from bintrades.errors import ProtocolError
@@ -16,7 +17,14 @@ from bintrades.exchange.batch import Batch
 from bintrades.exchange.binance.feed.control import Answer, has_trades_only, sort
 from bintrades.exchange.binance.feed.frames import Frame, FrameReader, Opcode
 from bintrades.exchange.binance.feed.subscription import Subscription
-from bintrades.exchange.events import Connected, Disconnected, Event, Payloads
+from bintrades.exchange.events import (
+    Connected,
+    Disconnected,
+    Event,
+    Payloads,
+    StreamsAdded,
+    StreamsRemoved,
+)
 from bintrades.util.logs import LimitedLog
 
 if TYPE_CHECKING:
@@ -30,6 +38,14 @@ log = logging.getLogger(__name__)
 
 FLOOD_BYTES = 64 * 1024
 """After a read this large more is waiting already."""
+
+
+class _Change(Enum):
+    """What is to be done with some streams."""
+
+    SUBSCRIBE = "subscribe"
+    UNSUBSCRIBE = "unsubscribe"
+    RESUBSCRIBE = "resubscribe"
 
 
 class Session:
@@ -56,7 +72,9 @@ class Session:
         self.read_until = self.opened_at  # all that had come by then is read and handed on
         self.is_shutdown_announced = False
         self._name = name
-        self._symbols = symbols
+        self._symbols = dict.fromkeys(symbols)
+        self._added: dict[str, None] = {}  # of those, the ones that nobody was told of
+        self._removed: dict[str, None] = {}  # that are none of those, of which nobody was told
         self._put = put
         self._frames = FrameReader()
         self._stream = options.stream
@@ -65,15 +83,28 @@ class Session:
             options.market,
             options.timing.answer_timeout_ms,
         )
-        self._resubscriptions: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._changes: queue.SimpleQueue[tuple[_Change, Sequence[str]]] = queue.SimpleQueue()
         self._stall = stall
         stall.on_opened(self.opened_at)
         self._probed_at = self.opened_at
         self._limited = LimitedLog(log)
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether all that it was told is asked for and answered. Any thread."""
+        return self._changes.empty() and self._subscription.is_complete
+
+    def subscribe(self, symbols: Sequence[str]) -> None:
+        """Ask for the streams of *symbols* as well. Any thread."""
+        self._changes.put((_Change.SUBSCRIBE, symbols))
+
+    def unsubscribe(self, symbols: Sequence[str]) -> None:
+        """Ask for the streams of *symbols* no longer. Any thread."""
+        self._changes.put((_Change.UNSUBSCRIBE, symbols))
+
     def resubscribe(self, symbol: str) -> None:
         """Ask for the stream of *symbol* once more: it is dead. Any thread."""
-        self._resubscriptions.put(self._stream.name_of(symbol))
+        self._changes.put((_Change.RESUBSCRIBE, (symbol,)))
 
     def step(self) -> int:
         """Send what is due and read once; return how many bytes came.
@@ -88,6 +119,8 @@ class Session:
             self._take(received)
         if self.subscribed_at is None and self._subscription.is_complete:
             self._publish_subscribed(self._now())
+        elif (self._added or self._removed) and self._subscription.is_complete:
+            self._publish_changes(self._now())
         if len(received) < FLOOD_BYTES:
             self.read_until = began_at
             self._judge(began_at)
@@ -165,19 +198,49 @@ class Session:
             )
 
     def _send_due(self, now: int) -> None:
-        while not self._resubscriptions.empty():
-            self._subscription.resubscribe(self._resubscriptions.get())
+        while not self._changes.empty():
+            self._change(*self._changes.get())
         message = self._subscription.next_message(now)
         if message is not None:
             self.connection.send_text(message)
 
+    def _change(self, change: _Change, symbols: Sequence[str]) -> None:
+        """Have *symbols* be asked for, or no longer, or once more."""
+        if change is _Change.SUBSCRIBE:
+            symbols = [symbol for symbol in symbols if symbol not in self._symbols]
+            self._symbols.update(dict.fromkeys(symbols))
+            self._subscription.subscribe(list(map(self._stream.name_of, symbols)))
+            _move(symbols, self._removed, self._added)
+            return
+        symbols = [symbol for symbol in symbols if symbol in self._symbols]
+        names = list(map(self._stream.name_of, symbols))
+        if change is _Change.RESUBSCRIBE:
+            for name in names:
+                self._subscription.resubscribe(name)
+            return
+        for symbol in symbols:
+            del self._symbols[symbol]
+        self._subscription.unsubscribe(names)
+        _move(symbols, self._added, self._removed)
+
+    def _publish_changes(self, now: int) -> None:
+        """Say what is subscribed now, and what is no longer: no more of that comes."""
+        if self._removed:
+            self._put(StreamsRemoved(self._name, tuple(self._removed), now))
+        if self._added:
+            self._put(StreamsAdded(self._name, tuple(self._added), now))
+        self._added.clear()
+        self._removed.clear()
+
     def _publish_subscribed(self, now: int) -> None:
         self.subscribed_at = now
+        self._added.clear()
+        self._removed.clear()
         log.info(
             "subscribed",
             extra={"event": "connection_subscribed", "streams": len(self._symbols)},
         )
-        self._put(Connected(self._name, self._symbols, now))
+        self._put(Connected(self._name, tuple(self._symbols), now))
 
     def _judge(self, now: int) -> None:
         """Raise ProtocolError when what is read up to *now* shows that the connection is dead.
@@ -194,7 +257,7 @@ class Session:
     def _check_stall(self, now: int) -> None:
         """Ask a connection without data something; give it up when it stays without."""
         idle_ms, limit_ms = self._stall.idle_ms, self._stall.limit_ms
-        if idle_ms >= limit_ms:
+        if idle_ms >= limit_ms and self._stall.is_data_expected:
             self._stall.on_stalled()
             raise ProtocolError(
                 f"no data for {idle_ms / 1000:.1f} s, though the connection is open"
@@ -202,3 +265,12 @@ class Session:
         if idle_ms >= limit_ms // 2 and now - self._probed_at >= limit_ms // 2:
             self._probed_at = now
             self.connection.send_text(self._subscription.probe(now))
+
+
+def _move(symbols: Sequence[str], source: dict[str, None], target: dict[str, None]) -> None:
+    """Take *symbols* out of *source*, and put those that are not there into *target*."""
+    for symbol in symbols:
+        if symbol in source:
+            del source[symbol]
+        else:
+            target[symbol] = None

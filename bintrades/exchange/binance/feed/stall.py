@@ -24,6 +24,14 @@ class StallDetector:
         self._empty_connections = 0  # in a row that brought nothing at all
         self._opened_at = now
         self._idle_until = now
+        self.is_data_expected = True
+        """Whether any of its symbols is traded at all."""
+
+    def expect_data(self, *, is_expected: bool, now: int) -> None:
+        """Have data be expected, from now on, or not: a symbol that is halted has none."""
+        if is_expected and not self.is_data_expected:
+            self._opened_at = now
+        self.is_data_expected = is_expected
 
     @property
     def limit_ms(self) -> int:

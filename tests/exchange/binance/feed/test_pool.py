@@ -22,7 +22,14 @@ from bintrades.exchange.binance.feed.pool import ConnectionPool
 from bintrades.exchange.binance.feed.reader import Reader
 from bintrades.exchange.binance.markets import MARKETS
 from bintrades.exchange.binance.trade_messages import decode_trades as decode
-from bintrades.exchange.events import Connected, Disconnected, Event, Payloads
+from bintrades.exchange.events import (
+    Connected,
+    Disconnected,
+    Event,
+    Payloads,
+    StreamsAdded,
+    StreamsRemoved,
+)
 from bintrades.net.dialing import Dialer
 from bintrades.net.network import SystemNetwork
 from bintrades.net.websocket import Connection
@@ -68,7 +75,8 @@ class Rig:
         self.duplicates = 0
         self.lost = 0
         self.connected = 0
-        self.ledgers = {symbol: Ledger() for symbol in symbols}
+        self.ledgers = {symbol: Ledger() for symbol in {*symbols, *NAMES}}
+        self.changes: list[tuple[str, str]] = []
         self.inbox = Inbox(inbox_bytes)
         self.is_taking = threading.Event()
         self.is_taking.set()
@@ -164,6 +172,9 @@ class Rig:
             self.connected += 1
         elif isinstance(event, Disconnected):
             self.lost += 1
+        elif isinstance(event, StreamsAdded | StreamsRemoved):
+            kind = "added" if isinstance(event, StreamsAdded) else "removed"
+            self.changes += [(kind, symbol) for symbol in event.symbols]
         elif isinstance(event, Payloads):
             decoded = decode(event.batch)
             for trade in decoded.trades:
@@ -453,3 +464,113 @@ def test_an_address_that_cannot_be_reached_is_passed_over(
 
         assert reached == ["127.0.0.1"] * 2
         assert len(resolved) == 2
+
+
+def test_a_symbol_that_is_added_is_carried_by_the_connection_that_there_is(
+    exchange: ExchangeSimulator,
+) -> None:
+    with Rig(exchange.stream_url, NAMES[:2]) as rig:
+        rig.until_subscribed(1)
+        with Market(exchange, *NAMES[:2]) as market:
+            rig.connections.add(["S2USDT"])
+            rig.until(lambda: rig.changes == [("added", "S2USDT")])
+            exchange.publish("S2USDT", "1", "1")
+        rig.until(lambda: rig.counted == dict.fromkeys(NAMES[:2], market.count) | {"S2USDT": 1})
+
+        assert (rig.connected, rig.lost, len(exchange.connections)) == (1, 0, 1)
+        assert rig.is_whole
+
+
+def test_a_symbol_that_is_removed_is_given_up_and_nothing_of_it_comes_thereafter(
+    exchange: ExchangeSimulator,
+) -> None:
+    with Rig(exchange.stream_url, NAMES[:2]) as rig:
+        rig.until_subscribed(1)
+        with Market(exchange, *NAMES[:2]) as market:
+            rig.until(lambda: rig.counted["S1USDT"] > 5)
+            rig.connections.remove(["S1USDT"])
+            rig.until(lambda: rig.changes == [("removed", "S1USDT")])
+            counted = rig.counted["S1USDT"]
+            rig.until(lambda: rig.counted["S0USDT"] > counted + 50)
+        rig.until(lambda: rig.counted["S0USDT"] == market.count)
+
+        assert rig.counted["S1USDT"] == counted
+        assert (rig.connected, rig.lost) == (1, 0)
+        assert rig.is_whole
+
+
+@pytest.mark.parametrize("redundancy", [1, 2])
+def test_what_has_no_room_gets_connections_of_its_own(
+    exchange: ExchangeSimulator, redundancy: int
+) -> None:
+    with Rig(exchange.stream_url, NAMES[:2], group_size=3, redundancy=redundancy) as rig:
+        rig.until_subscribed(redundancy)
+        rig.connections.add(NAMES)
+        rig.until(lambda: rig.connected == 2 * redundancy)
+        rig.until(lambda: len(rig.changes) == redundancy)
+        carried = Counter(tuple(sorted(each.streams)) for each in exchange.connections)
+
+        assert [len(names) for names in carried] == [3, 3]
+        assert set(carried.values()) == {redundancy}
+        assert rig.lost == 0
+
+
+def test_a_connection_of_which_every_symbol_has_left_is_closed(
+    exchange: ExchangeSimulator,
+) -> None:
+    with Rig(exchange.stream_url, NAMES, group_size=3) as rig:
+        rig.until_subscribed(2)
+        (_, first, _), _ = rig.copies
+        rig.connections.remove(first)
+        rig.until(lambda: rig.lost == 1)
+        exchange.wait_until(lambda: len(exchange.connections) == 1, WAIT_S)
+        rig.connections.add(first)
+        rig.until(lambda: rig.connected == 3)
+
+        assert len(exchange.connections) == 2
+
+
+def test_symbols_come_and_go_while_connections_are_replaced_and_no_other_loses_a_trade(
+    exchange: ExchangeSimulator,
+) -> None:
+    stay, change = NAMES[:2], NAMES[2:]
+    with Rig(exchange.stream_url, stay, rotate_after_ms=500) as rig:
+        rig.until_subscribed(1)
+        with Market(exchange, *stay) as market:
+            deadline = time.monotonic() + WAIT_S
+            while rig.lost < 4:
+                rig.connections.add(change)
+                threading.Event().wait(0.05)
+                rig.connections.remove(change)
+                assert time.monotonic() < deadline
+        rig.until(lambda: all(rig.counted[name] == market.count for name in stay))
+
+        rig.until(lambda: rig.is_whole)
+        rig.connections.add(change)
+        exchange.wait_until(
+            lambda: all(len(each.streams) == len(NAMES) for each in exchange.connections), WAIT_S
+        )
+
+
+def test_a_connection_of_halted_symbols_alone_is_not_taken_for_dead(
+    exchange: ExchangeSimulator,
+) -> None:
+    rig = Rig(exchange.stream_url, NAMES[:2], group_size=1, silence_timeout_ms=300)
+    rig.connections.expect_no_data(frozenset(NAMES[:1]))
+    with rig:
+        rig.until(lambda: rig.lost >= 2)
+        (halted,) = (each for each in rig.connections.readers if "S0USDT" in each.symbols)
+
+        assert halted.connection_count == 1
+
+        rig.connections.expect_no_data(frozenset())
+        rig.until(lambda: halted.connection_count > 1)
+
+
+def test_after_the_end_no_connection_is_opened(exchange: ExchangeSimulator) -> None:
+    with Rig(exchange.stream_url, NAMES[:1], group_size=1) as rig:
+        rig.until_subscribed(1)
+        rig.connections.close()
+        rig.connections.add(NAMES)
+
+        assert sum(reader.is_alive for reader in rig.connections.readers) == 1

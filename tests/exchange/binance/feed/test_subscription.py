@@ -244,3 +244,64 @@ def test_a_stream_that_is_asked_for_again_is_given_up_first() -> None:
 
     assert [message["method"] for message in messages] == ["UNSUBSCRIBE", "SUBSCRIBE"]
     assert [message["params"] for message in messages] == [["btcusdt@trade"]] * 2
+
+
+def test_names_that_are_added_are_asked_for_in_batches_too_after_all_others() -> None:
+    market = replace(SPOT, max_subscribe_names=2)
+    subscription = subscribe(["a", "b"], market)
+    subscription.subscribe(["c", "d", "e"])
+
+    sent = [json.loads(message)["params"] for _, message in requests(subscription)]
+
+    assert sent == [["a", "b"], ["c", "d"], ["e"]]
+
+
+def test_names_are_given_up_before_later_ones_are_asked_for() -> None:
+    """There is room for as many as the exchange allows, and for none beyond."""
+    subscription = subscribe(["a", "b"], SPOT)
+    sent = [ask(subscription)]
+    subscription.unsubscribe(["a"])
+    subscription.subscribe(["c"])
+
+    sent += [json.loads(message) for _, message in requests(subscription)]
+
+    assert [(each["method"], each["params"]) for each in sent] == [
+        ("SUBSCRIBE", ["a", "b"]),
+        ("UNSUBSCRIBE", ["a"]),
+        ("SUBSCRIBE", ["c"]),
+    ]
+
+
+def test_a_refused_batch_is_asked_for_again_without_what_was_given_up_meanwhile() -> None:
+    subscription = subscribe(["a", "b", "c"], SPOT)
+    request = ask(subscription)["id"]
+    subscription.unsubscribe(["b"])
+
+    assert subscription.on_answer(Answer(request, error="one is wrong")) == []
+
+    sent = [json.loads(message) for _, message in requests(subscription)]
+    assert [each["params"] for each in sent if each["method"] == "SUBSCRIBE"] == [["a"], ["c"]]
+
+
+def test_a_refused_unsubscribe_refuses_no_stream() -> None:
+    subscription = subscribe([], SPOT)
+    subscription.unsubscribe(["a"])
+
+    assert subscription.on_answer(Answer(ask(subscription)["id"], error="no")) == []
+    assert subscription.refused == {}
+    assert subscription.is_complete
+
+
+def test_what_is_given_up_before_it_was_asked_for_costs_no_message() -> None:
+    subscription = subscribe(["a"], SPOT)
+    for _ in range(100):
+        subscription.subscribe(["b", "c"])
+        subscription.unsubscribe(["b"])
+        subscription.unsubscribe(["c"])
+    sent = [ask(subscription)["params"]]
+    for _ in range(100):
+        subscription.unsubscribe(["a"])
+        subscription.subscribe(["a"])
+
+    assert sent == [["a"]]
+    assert subscription.next_message(SPACING) is None
