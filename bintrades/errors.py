@@ -59,6 +59,10 @@ class NotOfferedError(ExchangeError):
     """The host does not offer such a request: to make it again soon is of no use."""
 
 
+class NeedsKeyError(NotOfferedError):
+    """The exchange answers such a request only to those who send an API key, and there is none."""
+
+
 class RejectedBars(BintradesError):  # noqa: N818 - named for what it carries
     """A store took all bars but these, and would refuse them again.
 

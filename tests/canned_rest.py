@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from email.message import Message
 
 
@@ -25,15 +26,20 @@ class Asked:
 
 @dataclass
 class CannedRest:
-    """The server; bodies are given by path, each with its status."""
+    """The server; what it answers is given by path, as a status and a body."""
 
     url: str = ""
-    bodies: dict[str, tuple[int, bytes]] = field(default_factory=dict)
+    answers: dict[str, Callable[[dict[str, str]], tuple[int, bytes]]] = field(default_factory=dict)
     asked: list[Asked] = field(default_factory=list)
 
     def put(self, path: str, body: bytes | str, status: int = 200) -> None:
         """Answer *path* with *body* from now on."""
-        self.bodies[path] = status, body.encode() if isinstance(body, str) else body
+        answer = status, body.encode() if isinstance(body, str) else body
+        self.answers[path] = lambda _params: answer
+
+    def serve(self, path: str, answer: Callable[[dict[str, str]], object]) -> None:
+        """Answer *path* with what *answer* makes of the parameters, as JSON."""
+        self.answers[path] = lambda params: (200, json.dumps(answer(params)).encode())
 
 
 @contextmanager
@@ -49,7 +55,8 @@ def canned_rest() -> Iterator[CannedRest]:
             parts = urlsplit(self.path)
             params = {name: values[0] for name, values in parse_qs(parts.query).items()}
             canned.asked.append(Asked(parts.path, params, self.headers))
-            status, body = canned.bodies.get(parts.path, (404, b"{}"))
+            answer = canned.answers.get(parts.path)
+            status, body = answer(params) if answer else (404, b"{}")
             self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from bintrades.errors import ExchangeError
+from bintrades.errors import ExchangeError, NeedsKeyError
 from bintrades.model import Trade
 from bintrades.testing.recordings import read_recording
 from tests.klines import MINUTE_MS, SECOND_MS, klines_of, ranges_of
@@ -64,11 +64,13 @@ class TradesReference:
     """All klines before then can be had."""
 
     kline_intervals_ms: tuple[int, ...] = (MINUTE_MS, SECOND_MS)
-    klines_weight: int = KLINES_WEIGHT
     trades_weight: int = 25
     page: int = 1_000
     pages_of_trades: int = 1
     """Requests that it takes to have the trades of any span."""
+
+    needs_key: bool = False
+    """Whether its trades are told only to those who send a key."""
 
     error: str | None = None
     """What every request is refused with."""
@@ -105,6 +107,10 @@ class TradesReference:
         said = map(self.revise, klines_of(trades, interval_ms, since_ms, until_ms))
         return [kline for kline in said if kline is not None]
 
+    def klines_weight(self, _interval_ms: int, _since_ms: int, _until_ms: int) -> int:
+        """Return what a page of klines weighs."""
+        return KLINES_WEIGHT
+
     def trades_between(
         self, symbol: str, since_ms: int, until_ms: int, may_ask: Callable[[int], bool]
     ) -> Sequence[TradeRange] | None:
@@ -112,6 +118,8 @@ class TradesReference:
         if not all(may_ask(self.trades_weight) for _ in range(self.pages_of_trades)):
             return None
         self.asked.append((symbol, 0, since_ms, until_ms))
+        if self.needs_key:
+            raise NeedsKeyError("set api_key")
         self._answer_or_fail()
         return ranges_of(
             each for each in self._of_symbol.get(symbol, []) if since_ms <= each.time < until_ms

@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from bintrades.app.preflight import work_in
+from bintrades.core.verification import unit_ms
 from bintrades.errors import BintradesError, ConfigError
 from bintrades.exchange.registry import EXCHANGES
 from bintrades.journal.meta import JournalScope
@@ -23,6 +24,7 @@ from bintrades.pipeline.verification import Tally, Verification
 from bintrades.pipeline.verification_sources import ExchangeKlines, JournalBars, StoreBars
 from bintrades.stores.loader import load_stores
 from bintrades.util.clocks import utc_ms
+from bintrades.util.durations import format_duration
 from bintrades.util.redaction import remember_more_secrets
 from bintrades.util.text import did_you_mean
 
@@ -157,6 +159,8 @@ def open_verification(config: Config, request: VerifyRequest) -> Iterator[Verify
             return
         exchange = stack.enter_context(_open_exchange(config, reader))
         klines = _klines_of(exchange)
+        if request.by_bar:
+            _check_by_bar(exchange.market.name, interval_ms, klines.intervals_ms("")[-1])
         verification = Verification(bars, klines, interval_ms, by_bar=request.by_bar)
         repair = None
         if request.is_repairing:
@@ -174,6 +178,17 @@ def open_verification(config: Config, request: VerifyRequest) -> Iterator[Verify
         span = _span(request, reader, interval_ms)
         symbols = _symbols(request, reader)
         yield VerifyRun([_Part(symbol, [span], verification, repair) for symbol in symbols])
+
+
+def _check_by_bar(market: str, interval_ms: int, kline_ms: int) -> None:
+    """Raise ConfigError where no klines are short enough to compare each bar by itself."""
+    if unit_ms(interval_ms, kline_ms) != interval_ms:
+        shortest = format_duration(kline_ms)
+        raise ConfigError(
+            f"--by-bar: the shortest klines of the market {market} are of {shortest}, too long for"
+            f" bars of {format_duration(interval_ms)}; leave it out: whole units of {shortest} are"
+            " compared then"
+        )
 
 
 def _file_parts(

@@ -232,13 +232,8 @@ class Reference(Protocol):
     def kline_intervals_ms(self) -> tuple[int, ...]:
         """Lengths of the klines that it has for checking bars, the longest first."""
 
-    @property
-    def klines_weight(self) -> int:
-        """Weight of klines()."""
-
-    @property
-    def trades_weight(self) -> int:
-        """Weight of one request of trades_between()."""
+    def klines_weight(self, interval_ms: int, since_ms: int, until_ms: int) -> int:
+        """Return what klines() of such a span weighs."""
 
     def klines(
         self, symbol: str, interval_ms: int, since_ms: int, until_ms: int
@@ -255,7 +250,7 @@ class Reference(Protocol):
 
         That the first and the last are had is proven by a trade before and one after, or there is
         none. may_ask() is given the weight of each request before it is made: None is returned
-        where it says no. Raises ExchangeError.
+        where it says no. Raises ExchangeError: a NeedsKeyError where only a key would help.
         """
 
 

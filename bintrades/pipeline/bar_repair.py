@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from bintrades.core.rebuild import rebuilt_bars
 from bintrades.core.verification import Outcome
-from bintrades.errors import ExchangeError
+from bintrades.errors import ExchangeError, NeedsKeyError
 from bintrades.pipeline.verification import Tally
 
 if TYPE_CHECKING:
@@ -40,6 +40,9 @@ class RepairOutcome(StrEnum):
 
     UNANSWERED = "the exchange did not answer"
     """It gave no trades, or no klines to compare the bars that were made again with."""
+
+    NEEDS_KEY = "its trades are told only to those who send an API key: set [binance] api_key"
+    """Single trades of the time are needed, and the market keeps them for those."""
 
     STAYS = "stays different"
 
@@ -99,6 +102,8 @@ class BarRepair:
         until_ms = since_ms + difference.interval_ms
         try:
             trades = self._exchange.trades(symbol, since_ms, until_ms)
+        except NeedsKeyError:
+            return [], RepairOutcome.NEEDS_KEY
         except ExchangeError:
             return [], RepairOutcome.UNANSWERED
         bars = rebuilt_bars(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from msgspec.structs import replace
 
 from bintrades.core.spans import clipped
-from bintrades.errors import BintradesError, ExchangeError
+from bintrades.errors import BintradesError, ExchangeError, NeedsKeyError
 from bintrades.util.backoff import Backoff
 from bintrades.util.clocks import now_ms
 
@@ -206,7 +206,7 @@ class ExchangeKlines:
         self, symbol: str, interval_ms: int, since_ms: int, until_ms: int
     ) -> Sequence[Kline]:
         def ask() -> Sequence[Kline]:
-            self._may_ask(self._reference.klines_weight)
+            self._may_ask(self._reference.klines_weight(interval_ms, since_ms, until_ms))
             return self._reference.klines(symbol, interval_ms, since_ms, until_ms)
 
         return self._with_attempts(ask)
@@ -221,6 +221,8 @@ class ExchangeKlines:
         while True:
             try:
                 answer = ask()
+            except NeedsKeyError:
+                raise  # however often it is asked
             except ExchangeError:
                 attempts -= 1
                 if attempts <= 0:

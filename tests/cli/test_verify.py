@@ -469,6 +469,22 @@ def test_what_makes_no_sense_is_a_bad_command_line(
     assert "is neither a time" in capsys.readouterr().err
 
 
+def test_bars_are_not_compared_one_by_one_where_klines_are_longer(
+    config: Path,
+    path: Path,
+    trades: list[Trade],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    use(monkeypatch, Exchange(TradesReference(trades, LAST + DAY_MS, (MINUTE_MS,))))
+    write_journal(path, trades)
+
+    assert verify(config, *SPAN, "--by-bar") == 2
+
+    assert "--by-bar: the shortest klines of the market spot are of 1m" in capsys.readouterr().err
+    assert verify(config, *SPAN) == 0
+
+
 def test_a_market_without_klines_can_be_compared_with_files_only(
     config: Path,
     path: Path,

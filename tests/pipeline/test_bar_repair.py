@@ -119,6 +119,17 @@ def test_trades_that_are_not_to_be_had_repair_nothing() -> None:
     assert repair.put == []
 
 
+def test_trades_that_take_a_key_are_asked_for_once_and_that_is_said() -> None:
+    repair = Repair(listed(TRADES[:-1]))
+    differences = repair.differences()
+    repair.reference.needs_key = True
+    repair.reference.asked.clear()
+
+    assert repair.repair.repair(differences) == [RepairOutcome.NEEDS_KEY]
+    assert repair.put == []
+    assert len(repair.reference.asked) == 1
+
+
 def test_a_repair_that_cannot_be_verified_since_nothing_is_answered_is_no_success() -> None:
     repair = Repair(listed(TRADES[:-1]))
     differences = repair.differences()

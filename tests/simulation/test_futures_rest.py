@@ -32,7 +32,7 @@ REACH_MS = 15_000
 FUTURES = Kind("usdm", "trade", IdLaw.WITH_FILLERS, fillers=0.2, recent_rows=30, reach=REACH_MS)
 _OPEN = market_of(100, 6_000, FUTURES)
 MARKET = replace(_OPEN, historical_trades=replace(_OPEN.historical_trades, needs_key=True))
-RECENT = MARKET.recent_trades or MARKET.historical_trades
+RECENT = MARKET.recent_trades
 
 
 def rest_of(*faults: Fault) -> Rest:

@@ -13,6 +13,8 @@ from bintrades.exchange.binance.usdm import (
     FUTURES_DELISTED,
     FUTURES_HISTORY_MS,
     FUTURES_POOL,
+    KLINE_ROWS,
+    KLINE_WEIGHT,
     KLINE_WEIGHTS,
 )
 from bintrades.exchange.hosts import Hosts
@@ -63,6 +65,8 @@ COINM = Market(
     max_attempts=300,  # not documented: that of spot
     attempts_window_ms=300_000,
     klines=Klines(
-        Endpoint("/dapi/v1/klines", weight=10, max_rows=1_000), {60_000: "1m"}, KLINE_WEIGHTS
+        Endpoint("/dapi/v1/klines", weight=KLINE_WEIGHT, max_rows=KLINE_ROWS),
+        {60_000: "1m"},
+        KLINE_WEIGHTS,
     ),
 )

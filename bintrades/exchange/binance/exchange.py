@@ -9,12 +9,13 @@ from bintrades.exchange.binance.feed.attempts import AttemptLimit
 from bintrades.exchange.binance.feed.options import StreamOptions
 from bintrades.exchange.binance.feed.pool import ConnectionPool
 from bintrades.exchange.binance.feed.reader import Reader
+from bintrades.exchange.binance.futures_reference import FuturesReference
 from bintrades.exchange.binance.market import MICROSECOND
 from bintrades.exchange.binance.markets import MARKETS
 from bintrades.exchange.binance.reference import Reference as BinanceReference
 from bintrades.exchange.binance.rest import RestClient
 from bintrades.exchange.binance.shared_budget import SharedBudget
-from bintrades.model import SeriesKey
+from bintrades.model import IdLaw, SeriesKey
 from bintrades.util.clocks import now_ms
 from bintrades.util.runtime import SYSTEM
 
@@ -114,7 +115,9 @@ class BinanceExchange:
         klines = self.market.klines
         if klines is None:
             return None
-        return BinanceReference(self._open_rest(), klines, self.budget, self._runtime.now)
+        is_dense = self.market.id_law is IdLaw.DENSE
+        kind = BinanceReference if is_dense else FuturesReference
+        return kind(self._open_rest(), klines, self.budget, self._runtime.now)
 
     def _open_rest(self) -> RestClient:
         """Return the REST side over connections of their own: each belongs to another thread."""

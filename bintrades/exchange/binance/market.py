@@ -46,10 +46,14 @@ class Klines:
     endpoint: Endpoint
     names: Mapping[int, str]
     weights: tuple[tuple[int, int], ...] = ()
-    """What up to so many of them weigh, the fewest first; more have the weight of the endpoint."""
+    """What a limit of up to so many weighs, the fewest first, where fewer weigh less."""
+
+    def limit(self, rows: int) -> int:
+        """Return the limit to ask *rows* klines with: the largest that weighs no more."""
+        return next((most for most, _ in self.weights if rows <= most), self.endpoint.max_rows)
 
     def weight(self, rows: int) -> int:
-        """Return what a request for up to *rows* klines weighs."""
+        """Return what a request for *rows* klines weighs."""
         return next((weight for most, weight in self.weights if rows <= most), self.endpoint.weight)
 
 
@@ -106,6 +110,8 @@ class Market:
     """Each status of a symbol that will not be traded again. Of others, only TRADING has trades."""
     historical_trades: Endpoint
     aggregate_trades: Endpoint
+    recent_trades: Endpoint
+    """The newest single trades, without a key."""
     newest_ids: Endpoint
     """Statistics of the last 24 hours of all symbols, which name the newest trade of each."""
     newest_ids_weights: tuple[tuple[int, int], ...]
@@ -127,8 +133,6 @@ class Market:
     attempts_window_ms: int
     newest_ids_take_one: bool = False
     """Whether a request for newest ids names one symbol or none, and no list of them."""
-    recent_trades: Endpoint | None = None
-    """The newest single trades, without a key."""
     has_contracts: bool = False
     """Whether quantities are numbers of contracts, so that a symbol has a contract size."""
     history_ms: int | None = None

@@ -65,17 +65,22 @@ class PastTrades:
 
     def trades(self, request: TradesRequest) -> list[TradeRange]:
         """Return single trades from request.from_id on, lowest id first."""
+        return self.trades_from(request.symbol, request.from_id, request.limit)
+
+    def trades_from(self, symbol: str, from_id: int, limit: int) -> list[TradeRange]:
+        """Return up to *limit* single trades from an id on, lowest id first."""
         rows = self._rest.get(
             self._market.historical_trades,
-            {"symbol": request.symbol, "fromId": request.from_id, "limit": request.limit},
+            {"symbol": symbol, "fromId": from_id, "limit": limit},
             list[_TradeRow],
         )
-        # A set, since equal rows are one trade.
-        found = (_trade(request.symbol, row) for row in rows if row.trade_id >= request.from_id)
-        ranges = {each for each in found if each is not None}
-        in_order = sorted(ranges, key=lambda each: each.first_id)
-        _check_order(request.symbol, in_order)
-        return in_order
+        return _in_order(symbol, [row for row in rows if row.trade_id >= from_id])
+
+    def recent(self, symbol: str) -> list[TradeRange]:
+        """Return the newest single trades that the exchange tells everybody, lowest id first."""
+        endpoint = self._market.recent_trades
+        params: dict[str, str | int] = {"symbol": symbol, "limit": endpoint.max_rows}
+        return _in_order(symbol, self._rest.get(endpoint, params, list[_TradeRow]))
 
     def aggregates(self, request: AggregatesRequest) -> list[Aggregate]:
         """Return a page of aggregates, by id or by time or the newest, oldest first."""
@@ -111,6 +116,15 @@ class PastTrades:
         """Return the last aggregate of *symbol*; None: there is none, or none that is valid."""
         valid = [each.trades for each in self._aggregates(symbol, {"limit": 1}) if each.trades]
         return valid[-1] if valid else None
+
+
+def _in_order(symbol: str, rows: Sequence[_TradeRow]) -> list[TradeRange]:
+    """Return the trades of *rows*, lowest id first. Raises RestError for two of one id."""
+    # A set, since equal rows are one trade.
+    ranges = {trade for row in rows if (trade := _trade(symbol, row)) is not None}
+    in_order = sorted(ranges, key=lambda each: each.first_id)
+    _check_order(symbol, in_order)
+    return in_order
 
 
 def _trade(symbol: str, row: _TradeRow) -> TradeRange | None:

@@ -50,7 +50,10 @@ class _KlineRow(msgspec.Struct, array_like=True):
 
 
 class Reference:
-    """A Reference, see exchange.port. Calls come from one thread; all may raise RestError."""
+    """A Reference, see exchange.port. Calls come from one thread; all may raise RestError.
+
+    Trades are had as aggregates, which tell all of them where ids are dense.
+    """
 
     def __init__(
         self, rest: RestClient, klines: Klines, budget: Budget, now: Callable[[], int]
@@ -62,8 +65,11 @@ class Reference:
         self._past_trades = PastTrades(rest, rest.market)
         self._newest_trades = NewestTrades(rest, rest.market, now)
         self.kline_intervals_ms = tuple(klines.names)
-        self.klines_weight = klines.endpoint.weight
-        self.trades_weight = rest.market.aggregate_trades.weight
+        self._aggregates_weight = rest.market.aggregate_trades.weight
+
+    def klines_weight(self, interval_ms: int, since_ms: int, until_ms: int) -> int:
+        """Return what klines() of such a span weighs."""
+        return self._klines.weight(_rows(interval_ms, since_ms, until_ms))
 
     def klines(
         self, symbol: str, interval_ms: int, since_ms: int, until_ms: int
@@ -74,7 +80,7 @@ class Reference:
             "interval": self._klines.names[interval_ms],
             "startTime": since_ms,
             "endTime": until_ms - 1,
-            "limit": self._klines.endpoint.max_rows,
+            "limit": self._klines.limit(_rows(interval_ms, since_ms, until_ms)),
         }
         rows = self._ask(lambda: self._rest.get(self._klines.endpoint, params, list[_KlineRow]))
         klines = [_kline(symbol, row, interval_ms) for row in rows]
@@ -127,7 +133,7 @@ class Reference:
         self, symbol: str, start_ms: int, until_ms: int, may_ask: Callable[[int], bool]
     ) -> list[TradeRange] | None:
         """Return no trades, once it is proven that there are none; None if it may not be asked."""
-        if not may_ask(self.trades_weight):
+        if not may_ask(self._aggregates_weight):
             return None
         latest = self._ask(lambda: self._past_trades.latest(symbol))
         if latest is not None and latest.time >= start_ms:
@@ -160,12 +166,16 @@ class Reference:
     def _page(
         self, symbol: str, may_ask: Callable[[int], bool], **start: int
     ) -> list[Aggregate] | None:
-        if not may_ask(self.trades_weight):
+        if not may_ask(self._aggregates_weight):
             return None
         return self._ask(lambda: self._past_trades.page_from(symbol, **start))
 
     def _ask(self, request: Callable[[], T]) -> T:
         return ask(request, self._rest, self._budget, self._now)
+
+
+def _rows(interval_ms: int, since_ms: int, until_ms: int) -> int:
+    return -(-(until_ms - since_ms) // interval_ms)
 
 
 def _kline(symbol: str, row: _KlineRow, interval_ms: int) -> Kline:

@@ -21,8 +21,9 @@ FUTURES_POOL = "futures"
 
 FUTURES_HISTORY_MS = 48 * 3_600_000
 
-KLINE_WEIGHTS = ((99, 1), (499, 2), (1_000, 5))
-"""The documentation puts the edges below 100 and 500, what was measured at them: the dearer."""
+KLINE_ROWS, KLINE_WEIGHT, KLINE_WEIGHTS = 499, 2, ((99, 1),)
+"""More than 499 rows weigh 5 and 10: the more, the dearer is each. The documentation puts the edges
+below 100 and 500, what was measured at them."""
 
 USDM = Market(
     name="usdm",
@@ -70,6 +71,8 @@ USDM = Market(
     max_attempts=300,  # not documented: that of spot
     attempts_window_ms=300_000,
     klines=Klines(
-        Endpoint("/fapi/v1/klines", weight=10, max_rows=1_000), {60_000: "1m"}, KLINE_WEIGHTS
+        Endpoint("/fapi/v1/klines", weight=KLINE_WEIGHT, max_rows=KLINE_ROWS),
+        {60_000: "1m"},
+        KLINE_WEIGHTS,
     ),
 )

@@ -81,7 +81,7 @@ class LimitedReference:
         since, until = klines[-1].open_time_ms + kline_ms if klines else span[0], span[1]
         while since < until:
             try:
-                self._ask(self._reference.klines_weight)
+                self._ask(self._reference.klines_weight(kline_ms, since, until))
             except BudgetSpent:
                 self._kept[wanted] = klines
                 raise

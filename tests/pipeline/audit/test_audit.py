@@ -324,6 +324,25 @@ def test_bars_of_a_day_and_a_small_share_keep_nothing_from_being_compared(
         assert stage.audit.snapshot.request_count < 20
 
 
+def test_a_difference_whose_trades_take_a_key_stays_and_keeps_nothing_from_being_compared(
+    journal: Journal,
+) -> None:
+    symbols = ("BTCUSDT", "ETHUSDT")
+    trades = [trade for symbol in symbols for trade in market(5, symbol=symbol)]
+
+    def mistake(bar: Bar) -> Bar:
+        return more_of(bar) if bar.symbol == BTC else bar
+
+    reference = TradesReference(trades, needs_key=True)
+    stage = AuditStage(journal, trades, minutes=5, mistake=mistake, reference=reference)
+
+    stage.wait(HOUR)
+
+    assert set(outcomes(stage)) == {"stays"}
+    assert stage.verified("ETHUSDT") == [(START, START + 5 * MINUTE)]
+    assert stage.audit.snapshot.error is None
+
+
 def test_a_difference_for_which_others_leave_no_budget_keeps_nothing_from_being_compared(
     journal: Journal,
 ) -> None:

@@ -1,0 +1,112 @@
+"""The records of futures to check bars by: klines, and single trades as far as they can be had.
+
+An aggregate of futures has the time of its first trade only, and covers ids that are none: bars
+that are made again take single trades. The newest are told to everybody, older ones to those who
+send an API key. Ids that a page answers around are no trades (docs: "Old Trades Lookup").
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bintrades.core.gap_ranges import DISORDER_MS
+from bintrades.errors import NeedsKeyError
+from bintrades.exchange.binance.reference import Reference
+from bintrades.exchange.binance.rest import RestError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from bintrades.model import TradeRange
+
+
+class FuturesReference(Reference):
+    """A Reference, see exchange.port, of a market whose aggregates are not exact."""
+
+    def trades_between(
+        self, symbol: str, since_ms: int, until_ms: int, may_ask: Callable[[int], bool]
+    ) -> Sequence[TradeRange] | None:
+        """Return every trade of a span, of the newest ones or, with a key, of all by id.
+
+        Raises NeedsKeyError where there is none and the newest do not reach back so far.
+        """
+        start, end = since_ms - DISORDER_MS, until_ms + DISORDER_MS
+        if not may_ask(self._rest.market.recent_trades.weight):
+            return None
+        trades = self._ask(lambda: self._past_trades.recent(symbol))
+        if not trades or trades[0].time >= start:
+            older = self._before(symbol, start, end, trades, may_ask)
+            if older is None:
+                return None
+            trades = list(older)
+        if (not trades or trades[-1].time < end) and not self._confirm_newest(
+            symbol, trades[-1] if trades else None, until_ms, may_ask
+        ):
+            return None
+        return [each for each in trades if since_ms <= each.time < until_ms]
+
+    def _before(
+        self,
+        symbol: str,
+        start: int,
+        end: int,
+        recent: Sequence[TradeRange],
+        may_ask: Callable[[int], bool],
+    ) -> Sequence[TradeRange] | None:
+        """Return the trades from one before *start* on, up to one from *end* on or the newest.
+
+        *recent* are the newest, none of which is from before. None: that may not be asked for.
+        """
+        if not recent or recent[0].first_id == 0:
+            return recent  # an empty answer is one of an outage as well: the newest id tells
+        if not self._rest.has_key:
+            raise NeedsKeyError(
+                f"{symbol}: single trades from before {recent[0].time} are told only to those who"
+                " send an API key; set [binance] api_key"
+            )
+        if not may_ask(self._aggregates_weight):
+            return None
+        aggregates = self._ask(lambda: self._past_trades.page_from(symbol, start_ms=start))
+        first = next((each.trades for each in aggregates if each.trades is not None), None)
+        if first is None:
+            raise RestError(f"{symbol}: the answers disagree on which trades were at {start}")
+        return self._by_id(symbol, first.first_id, start, end, recent, may_ask)
+
+    def _by_id(
+        self,
+        symbol: str,
+        first_id: int,
+        start: int,
+        end: int,
+        recent: Sequence[TradeRange],
+        may_ask: Callable[[int], bool],
+    ) -> Sequence[TradeRange] | None:
+        """Return the trades around *start* to *end*, page by page; *first_id* is near the first.
+
+        A page is a range of ids: one with few rows is not the last.
+        """
+        endpoint = self._rest.market.historical_trades
+        page_ids = endpoint.max_rows
+        begins = from_id = max(0, first_id - page_ids // 10)  # some of these are trades
+        found: list[TradeRange] = []
+        while True:
+            if not may_ask(endpoint.weight):
+                return None
+            page = self._page_of_ids(symbol, from_id, page_ids)
+            if from_id == begins and begins > 0 and (not page or page[0].time >= start):
+                # What is there may be fillers alone: look further back for a trade from before.
+                begins = from_id = max(0, begins - page_ids)
+                found = []
+                continue
+            found += page
+            if found and found[-1].time >= end:
+                return found
+            from_id += page_ids
+            if recent[0].first_id <= from_id <= recent[-1].last_id + 1:
+                return [*found, *(each for each in recent if each.first_id >= from_id)]
+            if from_id > recent[-1].last_id:
+                raise RestError(f"{symbol}: the answers disagree on which trade is the newest")
+
+    def _page_of_ids(self, symbol: str, from_id: int, page_ids: int) -> list[TradeRange]:
+        trades = self._ask(lambda: self._past_trades.trades_from(symbol, from_id, page_ids))
+        return [each for each in trades if each.first_id < from_id + page_ids]
