@@ -195,11 +195,13 @@ class RepairConfig:
     """The section [repair]."""
 
     enabled: bool = _option("enabled", "yes", types.boolean(), "fetch lost trades over REST")
-    max_age_ms: int = _option(
-        "max_age",
-        "6h",
-        types.duration("0ms", "365d"),
-        "how far back they are fetched after downtime, on the exchange's clock",
+    max_age_ms: int = _option_of(
+        lambda place: Option(
+            "max_age",
+            "6h",
+            "how far back they are fetched after downtime, on the exchange's clock",
+            own.age(place.market.name, place.market.history_ms),
+        )
     )
     weight_share: int = _option(
         "weight_share",

@@ -78,6 +78,15 @@ def offered(market: str, values: Sequence[str], elsewhere: Iterable[str]) -> Opt
     return OptionType(parse, one_of.allowed)
 
 
+def age(market: str, longest_ms: int | None) -> OptionType:
+    """How old what *market* is asked for may be; longest_ms: as far back as it tells anything."""
+    if longest_ms is None:
+        return duration("0ms", "365d")
+    longest = format_duration(longest_ms)
+    given = duration("0ms", longest)
+    return OptionType(given.parse, f"{given.allowed}, for the market {market} tells no more")
+
+
 def plugin_name() -> OptionType:
     """The name of a storage plugin."""
 

@@ -74,6 +74,10 @@ class MarketFacts(Protocol):
         """The request weight that it allows one address in a minute."""
 
     @property
+    def history_ms(self) -> int | None:
+        """How far back past trades can be asked for; None: as far as anyone wants them."""
+
+    @property
     def has_klines(self) -> bool:
         """Whether bars can be checked against klines of its own."""
 

@@ -466,6 +466,7 @@ def test_where_the_market_has_other_addresses_and_limits_these_are_defaults_and_
         connection_life = "2h"
         max_streams = 7
         weight_per_minute = 100
+        history_ms = 7_200_000
         has_klines = False
 
     of_place = options_of(Place("binance", Elsewhere()))
@@ -483,6 +484,8 @@ def test_where_the_market_has_other_addresses_and_limits_these_are_defaults_and_
     assert options["streams_per_connection"].default == "7"
     assert options["rotate_after"].type.allowed == "1s to 2h"
     assert options["rotate_after"].meaning.endswith("the exchange cuts it at 2h")
+    assert of_place["repair"]["max_age"].faults("3h") == ["too long"]
+    assert "0ms to 2h, for the market elsewhere" in of_place["repair"]["max_age"].type.allowed
     assert options["redundancy"] == OPTIONS["binance"]["redundancy"], "the same in all markets"
     market, default = options["market"], OPTIONS["binance"]["market"]
     assert (market.default, market.meaning) == (default.default, default.meaning)

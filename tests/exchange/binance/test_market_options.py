@@ -37,6 +37,12 @@ def test_an_option_that_a_market_lacks_is_refused_with_what_it_has(
     )
 
 
+def test_nothing_is_wanted_of_futures_that_they_do_not_tell_any_more(tmp_path: Path) -> None:
+    assert problem(tmp_path, "market = usdm", "[repair]", "max_age = 3d") == (
+        "[repair] max_age = 3d: too long; allowed: 0ms to 2d, for the market usdm tells no more"
+    )
+
+
 @pytest.mark.parametrize("market", MARKETS.values(), ids=MARKETS)
 def test_a_market_alone_has_its_own_addresses(tmp_path: Path, market: str) -> None:
     facts = MARKETS[getattr(market, "name", "")]
