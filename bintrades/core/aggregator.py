@@ -11,6 +11,7 @@ from heapq import heappop, heappush, nlargest
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from bintrades.core.aggregate_series import AggregateSeries, ApproximateSeries
 from bintrades.core.exchange_clock import MAX_CLOCK_JUMP_MS, ExchangeClock, Witness
 from bintrades.core.freshness import Freshness
 from bintrades.core.ledger import Ledger
@@ -19,6 +20,7 @@ from bintrades.core.series import (
     DUPLICATE,
     NEVER,
     NEXT,
+    PARTLY_KNOWN,
     RENUMBERED,
     SAVE_WITHIN_MS,
     UNWANTED,
@@ -399,7 +401,7 @@ class Aggregator:
         return self._collect({symbol: self.series[symbol] for symbol in names})
 
     def _make_series(self, key: SeriesKey, checkpoint: Checkpoint | None = None) -> Series:
-        return Series(
+        return series_class(key)(
             key,
             self._changes,
             checkpoint,
@@ -457,7 +459,7 @@ class Aggregator:
         if taken is RENUMBERED:
             self.duplicate_count += 1  # its id had been seen, of another trade
             self.renumbered.append(series.symbol)
-        if taken is not UNWANTED:
+        if taken not in (UNWANTED, PARTLY_KNOWN):
             self.trade_count += 1
         self._unsaved[series.symbol] = series
         if series.due < self._wakes_at[series.symbol]:
@@ -490,6 +492,13 @@ class Aggregator:
         return taken
 
 
+def series_class(key: SeriesKey) -> type[Series]:
+    """Return what takes the trades of a series: by what its stream brings and its ids mean."""
+    if not key.is_of_aggregates:
+        return Series
+    return ApproximateSeries if key.is_approximate else AggregateSeries
+
+
 def _lacking(words: Iterable[tuple[Series, int | None]], said_at: int) -> dict[str, int]:
     """Return, by symbol, a trade that the exchange's word should have and lacks."""
     return {
@@ -513,6 +522,6 @@ def _of_one_market(keys: Iterable[SeriesKey]) -> list[SeriesKey]:
     if len({key.symbol for key in keys}) < len(keys):
         raise ValueError("more than one series of one symbol")
     for key in keys:
-        if key.id_law is not Ledger.LAW:
+        if key.id_law is not Ledger.LAW and not key.is_approximate:
             raise ValueError(f"{key}: no ledger counts by this law")
     return keys

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from bintrades.model import DECIMAL128, EXACT, Bar
 
 if TYPE_CHECKING:
-    from bintrades.model import SeriesKey, Trade, TradeRange
+    from bintrades.model import SeriesKey, Trade
 
 _NOTHING = Decimal(0)
 
@@ -78,17 +78,29 @@ class Bucket:
             self.first_time = trade.time
             self.open_price = price
 
-    def add_range(self, first: Trade, trades: TradeRange) -> None:
-        """Count *trades*; *first* is the first of them with the quantity of all."""
+    def add_range(self, first: Trade, last_id: int) -> None:
+        """Count trades with ids up to *last_id*; *first* is the first with the quantity of all."""
         self.add(first)
-        if trades.is_buyer_maker:
-            self.sell_count += trades.count - 1
+        count = last_id - first.trade_id
+        if count == 0:
+            return
+        if first.is_buyer_maker:
+            self.sell_count += count
         else:
-            self.buy_count += trades.count - 1
-        if trades.last_id > self.last_id:
-            self.last_id = trades.last_id
-            self.last_time = trades.time
-            self.close_price = trades.price
+            self.buy_count += count
+        self._end_at(first, last_id)
+
+    def add_aggregate(self, first: Trade, last_id: int) -> None:
+        """Count what an aggregate stands for as one trade, since not all of its ids may be some."""
+        self.add(first)
+        self._end_at(first, last_id)
+        self.is_approximate = True
+
+    def _end_at(self, first: Trade, last_id: int) -> None:
+        if last_id > self.last_id:
+            self.last_id = last_id
+            self.last_time = first.time
+            self.close_price = first.price
 
     @classmethod
     def reopened(cls, bar: Bar) -> Self:

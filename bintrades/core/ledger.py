@@ -196,6 +196,21 @@ class Ledger:
         self.last_time = time
         return True
 
+    def admit_aggregate(self, first_id: int, last_id: int, time: int, cause: GapCause) -> bool:
+        """Record trades that came as one aggregate; return whether they are to be counted.
+
+        They are if none of them is known, as admit() and admit_range() say.
+        """
+        next_id = self.next_id
+        if next_id is not None and first_id < next_id:
+            index = self._ranges.find(first_id)
+            if index is not None and self._is_behind_start(self._ranges[index], time):
+                return False
+            return self.admit_range(first_id, last_id, time)
+        self.admit(first_id, time, cause)
+        self.next_id = last_id + 1
+        return True
+
     def last_gap_after(self, time: int) -> Gap | None:
         """Return the last range of ids that lies behind a trade of before *time*, if there is one.
 
@@ -411,11 +426,15 @@ class Ledger:
         index = self._ranges.find(trade_id)
         if index is None:
             return False
-        gap = self._ranges[index]
-        if gap.is_start and time > gap.until_ms + _RENUMBERED_AFTER_MS:
+        if self._is_behind_start(self._ranges[index], time):
             return False
         self._cut(index, trade_id, trade_id, time)
         return True
+
+    @staticmethod
+    def _is_behind_start(gap: Gap, time: int) -> bool:
+        """Whether a trade of the beginning's ids is too new to be one of those."""
+        return gap.is_start and time > gap.until_ms + _RENUMBERED_AFTER_MS
 
     def _cut(self, index: int, first_id: int, last_id: int, time: int) -> None:
         """Take ids, of trades at *time*, out of a gap; when the highest happened may be news."""

@@ -90,7 +90,7 @@ def rebuilt_bar(
     bucket = new_bucket(key, open_time_ms, end_time_ms, _first_of(trades[0], key.symbol))
     with decimal.localcontext(EXACT):
         for each in trades:
-            bucket.add_range(_first_of(each, key.symbol), each)
+            bucket.add_range(_first_of(each, key.symbol), each.last_id)
     bar = bucket.bar(key.symbol, key.market, is_closed=True)
     return replace(bar, is_complete=True, epoch=(stored_epoch or 0) + 1)
 

@@ -32,14 +32,14 @@ class RenumberingDetector:
         self.since = 0
         """`T` of the first of those with ids in a row."""
 
-    def is_proven_by(self, trade: Trade, bars_end: int) -> bool:
+    def is_proven_by(self, trade: Trade, bars_end: int, last_id: int | None = None) -> bool:
         """Whether *trade*, newer than the ledger though its id was had, shows that ids restarted.
 
-        *bars_end* is when the newest bar ends.
+        *bars_end* is when the newest bar ends, *last_id* the last id of an aggregate.
         """
         if trade.trade_id != self._next_id:
             self._count, self.since = 0, trade.time
-        self._next_id = trade.trade_id + 1
+        self._next_id = (trade.trade_id if last_id is None else last_id) + 1
         if trade.time < bars_end:
             return False
         self._count += 1

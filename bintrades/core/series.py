@@ -56,12 +56,15 @@ class Taken(Enum):
     """From before the beginning: no bar wants it."""
 
     DUPLICATE = "duplicate"
+    PARTLY_KNOWN = "partly known"
+    """Not counted: some trades of an aggregate were had, so that the others are missing now."""
+
     RENUMBERED = "renumbered"
     """Counted as the first one of ids that restart."""
 
 
 # Names of the module, since to take a member from its enum costs as much as a call.
-NEXT, COUNTED, UNWANTED, DUPLICATE, RENUMBERED = Taken
+NEXT, COUNTED, UNWANTED, DUPLICATE, PARTLY_KNOWN, RENUMBERED = Taken
 _SKIPPED = GapCause.SKIPPED
 
 
@@ -518,7 +521,7 @@ class Series:
         time = trade.time
         if self._ledger.next_id is None:
             self._fix_beginning(time)
-        if not self._ledger.admit(trade.trade_id, time, self._gap_cause):
+        if not self._admit(trade):
             if not self._have_ids_restarted(trade):
                 return DUPLICATE
             self._restart_ids(self._renumbering.since)
@@ -531,12 +534,24 @@ class Series:
             return UNWANTED  # ids and times disagree: the rest of its interval will not come
         bucket = self._current
         if bucket is not None and bucket.open_time <= time < bucket.end_time:
-            bucket.add(trade)
+            self._put_in(bucket, trade)
         else:
             self._add_elsewhere(trade)
         if event_time >= self.due:
             self._close(event_time)
         return COUNTED
+
+    def _admit(self, trade: Trade) -> bool:
+        """Record the id of *trade*; return whether it is to be counted."""
+        return self._ledger.admit(trade.trade_id, trade.time, self._gap_cause)
+
+    def _put_in(self, bucket: Bucket, trade: Trade) -> None:
+        """Count *trade*, which came on a stream."""
+        bucket.add(trade)
+
+    def _put_range_in(self, bucket: Bucket, first: Trade, last_id: int) -> None:
+        """Count past trades up to *last_id*; *first* is the first with the quantity of all."""
+        bucket.add_range(first, last_id)
 
     @property
     def _newest(self) -> tuple[tuple[int, int], ...]:
@@ -659,7 +674,7 @@ class Series:
             is_new = bucket is None
             if bucket is None:
                 bucket = new_bucket(self.key, open_time, open_time + self._interval, first)
-            bucket.add_range(first, trades)
+            self._put_range_in(bucket, first, trades.last_id)
             if is_new:
                 self._keep(bucket)
         return trades.count
@@ -669,11 +684,11 @@ class Series:
         open_time = trade.time - trade.time % self._interval
         bucket = self._buckets.get(open_time)
         if bucket is not None:
-            bucket.add(trade)
+            self._put_in(bucket, trade)
             self._current = bucket
             return
         bucket = new_bucket(self.key, open_time, open_time + self._interval, trade)
-        bucket.add(trade)
+        self._put_in(bucket, trade)
         if self._keep(bucket):
             self._current = bucket
 

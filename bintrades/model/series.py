@@ -35,3 +35,13 @@ class SeriesKey(msgspec.Struct, frozen=True):
     id_law: IdLaw
     contract_size: Decimal | None = None
     """Where quantities are contracts: what one is worth, in the quote asset; else None."""
+
+    @property
+    def is_of_aggregates(self) -> bool:
+        """Whether its stream brings aggregates, each an AggregateTrade, instead of trades."""
+        return self.stream == "aggTrade"
+
+    @property
+    def is_approximate(self) -> bool:
+        """Whether all of its bars are: of aggregates with more ids than trades, and their times."""
+        return self.is_of_aggregates and self.id_law is IdLaw.WITH_FILLERS
