@@ -23,9 +23,10 @@ _NO_DIGITS = bytes(
     # Of what is beyond ASCII, the letters from U+4000 to U+9FFF, which have no digits among them.
     if (byte < 0x80 and byte not in _STRANGE_ASCII) or 0x80 <= byte < 0xC0 or 0xE4 <= byte < 0xEA
 )
-_NAMES = (b"D_", b"d_", b"T_", b"t_", b"C_", b"c_")
-"""Where names of symbols have underscores, as BTCUSD_PERP and BTCUSDT_261225 do. No number has
-them there, but for words such as infinity, which are out of every range."""
+# Symbols have underscores after a letter, as BTCUSD_PERP and BTCUSDT_261225 do. No number has one
+# there but words such as infinity, which are out of every range. (It begins with the underscore
+# itself, which is searched for many times faster.)
+_strange_underscore = re.compile(rb"_(?<![CDTcdt]_)").search
 
 _is_plain = re.compile(r"[0-9.eE+-]+").fullmatch
 
@@ -48,7 +49,8 @@ def check_numbers(array: bytes) -> None:
     *array* is JSON, a list of good trades of a combined stream.
     """
     if array.isascii():
-        if b" " not in array and b"\\" not in array and _has_underscores_in_names_only(array):
+        has_underscore = b"_" in array and _strange_underscore(array)
+        if b" " not in array and b"\\" not in array and not has_underscore:
             return
     elif not array.translate(None, _NO_DIGITS):
         return
@@ -56,8 +58,3 @@ def check_numbers(array: bytes) -> None:
         for number in (message.data.price, message.data.quantity):
             if isinstance(number, str) and not _is_plain(number):
                 raise ValueError(f"not a number: {number!r}")
-
-
-def _has_underscores_in_names_only(array: bytes) -> bool:
-    underscores = array.count(b"_")
-    return not underscores or underscores == sum(map(array.count, _NAMES))

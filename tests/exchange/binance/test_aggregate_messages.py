@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections import defaultdict
 from decimal import Decimal
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 from bintrades.exchange.batch import Batch, Decoded
 from bintrades.exchange.binance.aggregate_messages import decode_aggregates
 from bintrades.model import AggregateTrade
-from tests.recordings import sample
+from tests.recordings import recorded, sample
 from tests.strategies import START, make_trade, message
 
 if TYPE_CHECKING:
@@ -133,6 +135,23 @@ def test_no_bytes_go_unnoticed(payloads: list[bytes]) -> None:
 
     noticed = len(decoded.trades) + len(decoded.unknown) + len(decoded.bad)
     assert noticed + decoded.invalid_count == len(payloads)
+
+
+def test_a_recorded_session_of_spot_covers_every_trade_once() -> None:
+    session = recorded("spot_aggtrade_20210404/BINANCE-ee25be.0.2021-04-04.8980a80.gz")
+    lines = gzip.decompress(session.read_bytes()).split(b"\n")
+    frames = [line.partition(b": ")[2] for line in lines if b': {"stream"' in line]
+
+    decoded = decode(*frames)
+
+    aggregates = [each for each in decoded.trades if isinstance(each, AggregateTrade)]
+    counts = [each.last_trade_id - each.trade_id + 1 for each in aggregates]
+    assert (len(aggregates), sum(counts)) == (1_910, 2_142)
+    assert len(decoded.unknown) == len(frames) - 1_910, "klines and depth"
+    assert decoded.bad == []
+    for symbol in ("BTCUSDT", "ETHUSDT", "DOTUSDT"):
+        own = [each for each in aggregates if each.symbol == symbol]
+        assert all(b.trade_id == a.last_trade_id + 1 for a, b in pairwise(own))
 
 
 def frames_of(path: Path) -> list[dict[str, Any]]:
