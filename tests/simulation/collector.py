@@ -21,7 +21,14 @@ from bintrades.core.audit_schedule import AuditTimes
 from bintrades.exchange.binance.budget import Budget
 from bintrades.exchange.binance.exchange import BinanceExchange
 from bintrades.exchange.binance.markets import MARKETS
-from bintrades.exchange.events import Connected, Disconnected, Event, Payloads
+from bintrades.exchange.events import (
+    Connected,
+    Disconnected,
+    Event,
+    Payloads,
+    StreamsAdded,
+    StreamsRemoved,
+)
 from bintrades.pipeline.inbox import Inbox
 from bintrades.util.runtime import Runtime
 from tests.simulation.kinds import SPOT_TRADES
@@ -134,7 +141,7 @@ class WorldInbox(Inbox):
 
     def put(self, item: Event, block: bool = True, timeout: float | None = None) -> None:
         """Take an event of the feed at once, and what comes from the REST side later."""
-        if isinstance(item, Payloads | Connected | Disconnected):
+        if isinstance(item, Payloads | Connected | Disconnected | StreamsAdded | StreamsRemoved):
             super().put(item, block, timeout)
             return
         self._world.seam()

@@ -84,7 +84,7 @@ _TURNS = (
     ("usdm", "aggTrade"),
     ("us", "trade"),
 )
-COLLECTED = {("spot", "trade"), ("us", "trade")}
+COLLECTED = {("spot", "trade"), ("spot", "aggTrade"), ("us", "trade")}
 """Those that the collector can live through so far; in the turns of others there is spot."""
 
 TURNS = len(_TURNS)

@@ -117,7 +117,8 @@ class Rest:
         elif parts.path == market.exchange_info.path:
             answer = self._answer(market.exchange_info.weight, self._exchange_info)
         elif market.klines is not None and parts.path == market.klines.endpoint.path:
-            answer = self._answer(market.klines.endpoint.weight, lambda: self._klines(params))
+            weight = market.klines.weight(int(params["limit"]))
+            answer = self._answer(weight, lambda: self._klines(params))
         else:
             endpoint = self._endpoints[parts.path]
             is_known = KEY_HEADER in headers

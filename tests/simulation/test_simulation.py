@@ -11,6 +11,7 @@ import pytest
 
 from tests.simulation.conftest import FRESH_SEEDS
 from tests.simulation.harsh import HARSH_FROM
+from tests.simulation.kinds import KINDS_FROM, TURNS
 from tests.simulation.world import simulate
 
 if TYPE_CHECKING:
@@ -22,7 +23,12 @@ SEEDS = range(160)
 """Those of which MUTATIONS.md tells what they catch."""
 
 HARSH_SEEDS = range(HARSH_FROM, HARSH_FROM + 80)
-FRESH = {"plain": (2_000, HARSH_FROM - BATCH), "harsh": (2 * HARSH_FROM, 2**31)}
+KINDS_SEEDS = range(KINDS_FROM, KINDS_FROM + 6 * TURNS)
+FRESH = {
+    "plain": (2_000, HARSH_FROM - BATCH),
+    "harsh": (2 * HARSH_FROM, 2**31),
+    "of any market": (KINDS_FROM + 1_000_000, 2 * KINDS_FROM),
+}
 """Bounds of the seeds of which some are drawn anew at each run, and printed at its end."""
 
 EXTRA = (
@@ -51,6 +57,11 @@ def test_so_it_is_in_worlds_that_caught_what_others_did_not(seed: int) -> None:
 @pytest.mark.parametrize("first", HARSH_SEEDS[::BATCH])
 def test_no_bar_is_untrue_in_worlds_that_are_harsh(first: int) -> None:
     assert failures(range(first, first + BATCH)) == {}, HINT
+
+
+@pytest.mark.parametrize("first", KINDS_SEEDS[:: 2 * TURNS])
+def test_so_it_is_of_every_market_and_stream(first: int) -> None:
+    assert failures(range(first, first + 2 * TURNS)) == {}, HINT
 
 
 @pytest.mark.parametrize("kind", FRESH)
