@@ -59,8 +59,8 @@ class NotOfferedError(ExchangeError):
     """The host does not offer such a request: to make it again soon is of no use."""
 
 
-class NeedsKeyError(NotOfferedError):
-    """The exchange answers such a request only to those who send an API key, and there is none."""
+class NotToldError(NotOfferedError):
+    """Nobody is told this any more, or only who sends an API key: asking again is of no use."""
 
 
 class RejectedBars(BintradesError):  # noqa: N818 - named for what it carries

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from bintrades.errors import ExchangeError, NeedsKeyError
+from bintrades.errors import ExchangeError, NotToldError
 from bintrades.model import Trade
 from bintrades.testing.recordings import read_recording
 from tests.klines import MINUTE_MS, SECOND_MS, klines_of, ranges_of
@@ -69,8 +69,8 @@ class TradesReference:
     pages_of_trades: int = 1
     """Requests that it takes to have the trades of any span."""
 
-    needs_key: bool = False
-    """Whether its trades are told only to those who send a key."""
+    is_not_told: bool = False
+    """Whether its trades are told to nobody who asks."""
 
     error: str | None = None
     """What every request is refused with."""
@@ -118,8 +118,8 @@ class TradesReference:
         if not all(may_ask(self.trades_weight) for _ in range(self.pages_of_trades)):
             return None
         self.asked.append((symbol, 0, since_ms, until_ms))
-        if self.needs_key:
-            raise NeedsKeyError("set api_key")
+        if self.is_not_told:
+            raise NotToldError("set api_key")
         self._answer_or_fail()
         return ranges_of(
             each for each in self._of_symbol.get(symbol, []) if since_ms <= each.time < until_ms

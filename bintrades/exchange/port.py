@@ -254,7 +254,7 @@ class Reference(Protocol):
 
         That the first and the last are had is proven by a trade before and one after, or there is
         none. may_ask() is given the weight of each request before it is made: None is returned
-        where it says no. Raises ExchangeError: a NeedsKeyError where only a key would help.
+        where it says no. Raises ExchangeError: a NotToldError where that will never help.
         """
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from bintrades.core.rebuild import rebuilt_bars
 from bintrades.core.verification import Outcome
-from bintrades.errors import ExchangeError, NeedsKeyError
+from bintrades.errors import ExchangeError, NotToldError
 from bintrades.pipeline.verification import Tally
 
 if TYPE_CHECKING:
@@ -41,8 +41,8 @@ class RepairOutcome(StrEnum):
     UNANSWERED = "the exchange did not answer"
     """It gave no trades, or no klines to compare the bars that were made again with."""
 
-    NEEDS_KEY = "its trades are told only to those who send an API key: set [binance] api_key"
-    """Single trades of the time are needed, and the market keeps them for those."""
+    NOT_TOLD = "the exchange does not tell its trades any more, or only with an api_key"
+    """Single trades of the time are needed."""
 
     STAYS = "stays different"
 
@@ -102,8 +102,8 @@ class BarRepair:
         until_ms = since_ms + difference.interval_ms
         try:
             trades = self._exchange.trades(symbol, since_ms, until_ms)
-        except NeedsKeyError:
-            return [], RepairOutcome.NEEDS_KEY
+        except NotToldError:
+            return [], RepairOutcome.NOT_TOLD
         except ExchangeError:
             return [], RepairOutcome.UNANSWERED
         bars = rebuilt_bars(

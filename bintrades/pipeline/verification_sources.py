@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from msgspec.structs import replace
 
 from bintrades.core.spans import clipped
-from bintrades.errors import BintradesError, ExchangeError, NeedsKeyError
+from bintrades.errors import BintradesError, ExchangeError, NotToldError
 from bintrades.util.backoff import Backoff
 from bintrades.util.clocks import now_ms
 
@@ -221,7 +221,7 @@ class ExchangeKlines:
         while True:
             try:
                 answer = ask()
-            except NeedsKeyError:
+            except NotToldError:
                 raise  # however often it is asked
             except ExchangeError:
                 attempts -= 1

@@ -122,10 +122,10 @@ def test_trades_that_are_not_to_be_had_repair_nothing() -> None:
 def test_trades_that_take_a_key_are_asked_for_once_and_that_is_said() -> None:
     repair = Repair(listed(TRADES[:-1]))
     differences = repair.differences()
-    repair.reference.needs_key = True
+    repair.reference.is_not_told = True
     repair.reference.asked.clear()
 
-    assert repair.repair.repair(differences) == [RepairOutcome.NEEDS_KEY]
+    assert repair.repair.repair(differences) == [RepairOutcome.NOT_TOLD]
     assert repair.put == []
     assert len(repair.reference.asked) == 1
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bintrades.core.gap_ranges import DISORDER_MS
-from bintrades.errors import NeedsKeyError
+from bintrades.errors import NotToldError
 from bintrades.exchange.binance.reference import Reference
 from bintrades.exchange.binance.rest import RestError
 
@@ -28,8 +28,19 @@ class FuturesReference(Reference):
     ) -> Sequence[TradeRange] | None:
         """Return every trade of a span, of the newest ones or, with a key, of all by id.
 
-        Raises NeedsKeyError where there is none and the newest do not reach back so far.
+        Raises NotToldError where the newest do not reach back so far, and there is no key that
+        helps, or all of it is too long ago.
         """
+        try:
+            return self._trades_between(symbol, since_ms, until_ms, may_ask)
+        except RestError as error:
+            if error.is_final:
+                raise NotToldError(str(error)) from error
+            raise
+
+    def _trades_between(
+        self, symbol: str, since_ms: int, until_ms: int, may_ask: Callable[[int], bool]
+    ) -> Sequence[TradeRange] | None:
         start, end = since_ms - DISORDER_MS, until_ms + DISORDER_MS
         if not may_ask(self._rest.market.recent_trades.weight):
             return None
@@ -60,7 +71,7 @@ class FuturesReference(Reference):
         if not recent or recent[0].first_id == 0:
             return recent  # an empty answer is one of an outage as well: the newest id tells
         if not self._rest.has_key:
-            raise NeedsKeyError(
+            raise NotToldError(
                 f"{symbol}: single trades from before {recent[0].time} are told only to those who"
                 " send an API key; set [binance] api_key"
             )

@@ -41,6 +41,12 @@ _ADVICE = {
     429: "this address asks too much",
     451: "this address is in a place that the exchange does not serve",
 }
+_ADVICE_BY_CODE = {
+    -2008: "the API key is not valid: set another [binance] api_key",
+    -2014: "this takes an API key: set [binance] api_key",
+    -2015: "the API key is not valid, or not for this address: set another [binance] api_key",
+    -4166: "the exchange tells of the last two days only",
+}
 
 
 class RestError(ExchangeError):
@@ -62,6 +68,11 @@ class RestError(ExchangeError):
         self.status = status
         self.code = code
         self.retry_after_s = retry_after_s
+
+    @property
+    def is_final(self) -> bool:
+        """Whether it was refused for its age or for the key, so that to ask again is of no use."""
+        return self.code in _ADVICE_BY_CODE
 
 
 class _Refusal(msgspec.Struct):
@@ -226,7 +237,8 @@ def _refused(url: str, answer: HttpAnswer, body: bytes, market: Market) -> RestE
         said = f"it points to {_start(location.encode())}"
     retry_after_s = _retry_after_s(answer.headers, refusal.msg)
     reason = _start(answer.reason.encode())
-    parts = [f"GET {url}: {status} {reason}".rstrip(), said, _ADVICE.get(status)]
+    advice = _ADVICE_BY_CODE.get(refusal.code or 0) or _ADVICE.get(status)
+    parts = [f"GET {url}: {status} {reason}".rstrip(), said, advice]
     if status == HTTPStatus.UNAVAILABLE_FOR_LEGAL_REASONS and market.open_rest_url:
         parts.append(
             f"set [binance] rest_url = {market.open_rest_url}"

@@ -13,7 +13,7 @@ from bintrades.core.audit_schedule import Stage
 from bintrades.core.rebuild import rebuilt_bars
 from bintrades.core.spans import has
 from bintrades.core.verification import Outcome
-from bintrades.errors import NeedsKeyError
+from bintrades.errors import NotToldError
 from bintrades.pipeline.audit.reference import TooManyTrades
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ class Repair:
         span = bars[0], bars[-1] + self._comparer.interval_ms
         try:
             trades = self._comparer.reference.trades_between(suspect.symbol, *span)
-        except (TooManyTrades, NeedsKeyError):
+        except (TooManyTrades, NotToldError):
             suspect = replace(suspect, stage=Stage.CONFIRM, is_too_large=True)
             self._schedule.add_suspect(suspect, now + self._times.again_ms)
             return

@@ -14,7 +14,7 @@ from bintrades.errors import ExchangeError
 from bintrades.exchange.binance.budget import Budget
 from bintrades.exchange.binance.catalog import Catalog
 from bintrades.exchange.binance.markets import MARKETS
-from bintrades.exchange.binance.rest import RestClient
+from bintrades.exchange.binance.rest import RestClient, RestError
 from bintrades.exchange.symbols import SymbolInfo
 from tests.canned_rest import CannedRest, canned_rest
 from tests.networks import system_network
@@ -139,6 +139,22 @@ def test_the_key_goes_only_with_requests_that_need_it(exchange: CannedRest) -> N
     assert sent == [None, KEY, None, KEY]
     assert KEY not in str(raised.value)
     assert all(KEY not in str(asked.params) + asked.path for asked in exchange.asked)
+
+
+def test_a_refusal_without_a_key_says_what_to_set(exchange: CannedRest) -> None:
+    facts = MARKETS["coinm"]
+    body = sample("coinm_rest_historicalTrades_without_key.json").read_bytes()
+    exchange.put(facts.historical_trades.path, body, status=401)
+
+    with (
+        RestClient(exchange.url, facts, system_network()) as rest,
+        pytest.raises(
+            RestError, match=r"code -2014: .*; this takes .* set \[binance\] api_key"
+        ) as it,
+    ):
+        rest.get(facts.historical_trades, {"symbol": "BTCUSD_PERP"}, list[int])
+
+    assert it.value.is_final
 
 
 def test_the_whole_list_of_the_spot_market_is_read(exchange: CannedRest) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bintrades.errors import ExchangeError, NeedsKeyError
+from bintrades.errors import ExchangeError, NotToldError
 from bintrades.exchange.binance.budget import Budget
 from bintrades.exchange.binance.futures_reference import FuturesReference
 from bintrades.exchange.binance.market import Klines
@@ -133,7 +133,7 @@ def test_older_trades_take_a_key_and_that_is_said(exchange: CannedRest) -> None:
     market = Market(exchange, 1)
     span = market.start_ms + 10_000, market.start_ms + 20_000
 
-    with pytest.raises(NeedsKeyError, match=r"set \[binance\] api_key"):
+    with pytest.raises(NotToldError, match=r"set \[binance\] api_key"):
         reference_of(exchange, key="").trades_between(BTC, *span, lambda _weight: True)
 
     assert [asked.headers["X-MBX-APIKEY"] for asked in exchange.asked] == [None]
@@ -141,6 +141,22 @@ def test_older_trades_take_a_key_and_that_is_said(exchange: CannedRest) -> None:
     assert {asked.path for asked in exchange.asked if asked.headers["X-MBX-APIKEY"]} == {
         USDM.historical_trades.path
     }
+
+
+@pytest.mark.parametrize(
+    ("path", "code"),
+    [(USDM.historical_trades.path, -2015), (USDM.aggregate_trades.path, -4166)],
+)
+def test_what_is_refused_for_its_age_or_its_key_is_not_asked_for_again(
+    exchange: CannedRest, path: str, code: int
+) -> None:
+    market = Market(exchange, 1)
+    exchange.put(path, f'{{"code":{code},"msg":"No."}}', status=400)
+
+    with pytest.raises(NotToldError, match=str(code)):
+        reference_of(exchange).trades_between(
+            BTC, market.start_ms, market.start_ms + 1_000, lambda _weight: True
+        )
 
 
 @pytest.mark.parametrize("allowed", range(5))

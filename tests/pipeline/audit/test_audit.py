@@ -333,7 +333,7 @@ def test_a_difference_whose_trades_take_a_key_stays_and_keeps_nothing_from_being
     def mistake(bar: Bar) -> Bar:
         return more_of(bar) if bar.symbol == BTC else bar
 
-    reference = TradesReference(trades, needs_key=True)
+    reference = TradesReference(trades, is_not_told=True)
     stage = AuditStage(journal, trades, minutes=5, mistake=mistake, reference=reference)
 
     stage.wait(HOUR)
