@@ -234,7 +234,7 @@ class _Loader:
         if text is None:
             return
         if option.is_secret and text != option.default:
-            self.secrets.add(text)
+            self.secrets.add(text.strip())
         try:
             self._values[entry.section][entry.option] = option.type.parse(text)
             self._lines[entry.section, entry.option] = entry

@@ -37,9 +37,10 @@ def api_key() -> OptionType:
     """A key as the exchange makes them, or nothing."""
 
     def parse(text: str) -> str:
-        if text and not _API_KEY.fullmatch(text):
+        key = text.strip()  # a variable that was read from a file may end with a line end
+        if key and not _API_KEY.fullmatch(key):
             raise ValueError("is no key: one has 8 letters and digits or more")
-        return text
+        return key
 
     return OptionType(parse, "a key, such as ${BINANCE_API_KEY}, or nothing")
 

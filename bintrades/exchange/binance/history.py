@@ -80,7 +80,7 @@ class History:
         try:
             return self._ask(lambda: self._past_trades.trades(request))
         except RestError as error:
-            if error.status == _NOT_FOUND:
+            if error.status == _NOT_FOUND or error.is_for_the_key:
                 self.plan.record_missing_endpoint(self._now())
             raise
 

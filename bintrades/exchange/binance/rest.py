@@ -41,11 +41,13 @@ _ADVICE = {
     429: "this address asks too much",
     451: "this address is in a place that the exchange does not serve",
 }
+_TOO_OLD = -4166
+_KEY_REFUSALS = (-2008, -2014, -2015)
 _ADVICE_BY_CODE = {
     -2008: "the API key is not valid: set another [binance] api_key",
     -2014: "this takes an API key: set [binance] api_key",
     -2015: "the API key is not valid, or not for this address: set another [binance] api_key",
-    -4166: "the exchange tells of the last two days only",
+    _TOO_OLD: "the exchange tells of the last two days only",
 }
 
 
@@ -70,9 +72,14 @@ class RestError(ExchangeError):
         self.retry_after_s = retry_after_s
 
     @property
+    def is_for_the_key(self) -> bool:
+        """Whether it was refused for the API key, or because there was none."""
+        return self.code in _KEY_REFUSALS
+
+    @property
     def is_final(self) -> bool:
         """Whether it was refused for its age or for the key, so that to ask again is of no use."""
-        return self.code in _ADVICE_BY_CODE
+        return self.is_for_the_key or self.code == _TOO_OLD
 
 
 class _Refusal(msgspec.Struct):

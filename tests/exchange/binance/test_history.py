@@ -68,10 +68,13 @@ def test_an_answer_is_what_the_plan_makes_of_it(
     assert (result.gap, [each.first_id for each in result.ranges]) == (GAP, [5, 6, 7])
 
 
-def test_a_host_that_lacks_historical_trades_twice_is_asked_for_aggregates(
-    exchange: ExchangeSimulator, history: History
+@pytest.mark.parametrize(
+    ("status", "body"), [(404, "{}"), (401, '{"code":-2014,"msg":"API-key format invalid."}')]
+)
+def test_a_host_that_refuses_single_trades_twice_is_asked_for_aggregates(
+    exchange: ExchangeSimulator, history: History, status: int, body: str
 ) -> None:
-    exchange.rest_answer(404, times=2)
+    exchange.rest_answer(status, times=2, body=body)
     for _ in range(2):
         with pytest.raises(RestError):
             history.fetch(TRADES)

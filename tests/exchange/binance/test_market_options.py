@@ -101,7 +101,7 @@ def test_the_key_is_shown_nowhere(tmp_path: Path) -> None:
     path = tmp_path / "b.ini"
     path.write_text("[binance]\nmarket = usdm\napi_key = ${KEY}\n", encoding="utf-8")
 
-    config = load_config(path, {"KEY": KEY})
+    config = load_config(path, {"KEY": f"{KEY}\n"})
 
     assert config.exchange_options.api_key == KEY
     assert KEY not in repr(config)
