@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from bintrades.app.health import CollectorState
 from bintrades.journal.wal import WAL_LIMIT
-from bintrades.model import GapOutcome
+from bintrades.model import GapOutcome, GapState
 from bintrades.util.text import showable
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def _lines(status: dict[str, Any]) -> list[str]:
         f"bars        {journal['bars']}, of {journal['symbols']} symbols;"
         f" {journal['unclosed']} still open, {journal['incomplete']} incomplete",
         f"gaps        {gaps['open']} open, {gaps['repaired']} repaired, {gaps['absent']} absent,"
-        f" {gaps['abandoned']} abandoned{_format_late(gaps)} (`bintrades gaps` lists them)",
+        f" {gaps['abandoned']} abandoned{_format_more(gaps)} (`bintrades gaps` lists them)",
     ]
     if status["coverage"]["until"]:
         lines.append(f"coverage    {_format_coverage(status['coverage'])}")
@@ -163,8 +163,10 @@ def _percent(share: float) -> str:
     return f"{hundredths // 100}.{hundredths % 100:02} %"
 
 
-def _format_late(gaps: dict[str, int]) -> str:
-    return f", {gaps[GapOutcome.LATE]} late" if gaps[GapOutcome.LATE] else ""
+def _format_more(gaps: dict[str, int]) -> str:
+    """Return what there is of gaps that most collectors never have."""
+    states = (GapState.APPROXIMATED, GapOutcome.LATE)
+    return "".join(f", {gaps[state]} {state}" for state in states if gaps.get(state))
 
 
 def _format_wal(journal: dict[str, Any]) -> str:

@@ -15,7 +15,7 @@ from bintrades.model import GapCause
 if TYPE_CHECKING:
     from bintrades.core.bucket import Bucket
     from bintrades.core.write_batch import Checkpoint, WriteBatch
-    from bintrades.model import AggregateTrade, SeriesKey, Trade
+    from bintrades.model import AggregateTrade, SeriesKey, Trade, TradeRange
 
 
 _NONE = -2  # the number of no aggregate, nor of one before the first
@@ -110,6 +110,9 @@ class ApproximateSeries(AggregateSeries):
 
     def _put_in(self, bucket: Bucket, trade: Trade) -> None:
         bucket.add_aggregate(trade, _last_id(trade))
+
+    def _approximate(self, aggregate: TradeRange) -> int:
+        return self._fill_range(aggregate)  # it brings nothing else
 
     def _put_range_in(self, bucket: Bucket, first: Trade, last_id: int) -> None:
         bucket.add_aggregate(first, last_id)

@@ -239,6 +239,13 @@ class Aggregator:
         self._unsaved[series.symbol] = series
         self._wake(series, series.due)
 
+    def settle_approximated(self, symbol: str, first_id: int, last_id: int) -> None:
+        """Have bars of *symbol* be of trades again for which aggregates stood in."""
+        series = self.series.get(symbol)
+        if series is not None:
+            series.settle_approximated(first_id, last_id)
+            self._unsaved[symbol] = series
+
     def lose(self, symbol: str, gaps: Sequence[Gap]) -> None:
         """Have trades of *symbol* be missing again: the bars that held them are lost."""
         self._changes.lose(symbol, gaps)

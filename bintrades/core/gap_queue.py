@@ -96,7 +96,7 @@ class _Symbol(Generic[ProgressT]):
 
     def update(self, gaps: GapSet, rechecks: int) -> None:
         missing = id_ranges(gaps.missing)
-        self.missing = tuple(gap for gap in missing if not gap.is_abandoned)
+        self.missing = tuple(gap for gap in missing if gap.is_wanted)
         self.absent = tuple(gap for gap in gaps.absent if gap.looks < rechecks)
         both = sorted((*missing, *gaps.absent), key=first_id_of) if gaps.absent else missing
         self.unknown = UnknownIds(both)

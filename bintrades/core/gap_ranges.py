@@ -85,6 +85,25 @@ class GapRanges:
         insort(self._gaps, gap, key=first_id_of)
         self._as_tuple = None
 
+    def insert_joined(self, gap: Gap) -> None:
+        """Add a gap wherever its ids belong, as one with neighbours of the same kind and cause."""
+        index = bisect_right(self._gaps, gap.first_id, key=first_id_of)
+        start, stop = index, index
+        if index and _are_joined(self._gaps[index - 1], gap):
+            start -= 1
+        if index < len(self._gaps) and _are_joined(gap, self._gaps[index]):
+            stop += 1
+        parts = [*self._gaps[start:index], gap, *self._gaps[index:stop]]
+        whole = replace(
+            gap,
+            first_id=parts[0].first_id,
+            last_id=parts[-1].last_id,
+            since_ms=min(part.since_ms for part in parts),
+            until_ms=max(part.until_ms for part in parts),
+        )
+        self._gaps[start:stop] = [whole]
+        self._as_tuple = None
+
     def replace(self, index: int, *parts: Gap) -> None:
         """Put *parts*, lowest first, in the place of a gap; those without an id are left out."""
         self._gaps[index : index + 1] = [part for part in parts if part.size > 0]
@@ -131,3 +150,11 @@ class GapRanges:
             after = gap.part(last_id + 1, gap.last_id)
             self.replace(index, before, after)
             index -= 1
+
+
+def _are_joined(one: Gap, other: Gap) -> bool:
+    """Whether *other* goes on where *one* ends, and nothing else tells them apart."""
+    return one.last_id + 1 == other.first_id and (
+        (one.is_approximated, one.cause, one.kind)
+        == (other.is_approximated, other.cause, other.kind)
+    )

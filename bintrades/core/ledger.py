@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from bintrades.core.gap_changes import no_longer_missing
 from bintrades.core.gap_ranges import DISORDER_MS, GapRanges, first_id_of, span_between
-from bintrades.model import Gap, GapCause, IdLaw, id_ranges, unnumbered_gaps
+from bintrades.model import Gap, GapCause, GapKind, IdLaw, id_ranges, unnumbered_gaps
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -45,6 +45,7 @@ def with_lost(state: LedgerState, lost: Iterable[Gap]) -> LedgerState:
     spans = {(gap.since_ms, gap.until_ms, gap.cause) for gap in unnumbered}
     ordinal = max((gap.ordinal for gap in unnumbered), default=0)
     for gap in lost:
+        ranges = list(_without_approximations(ranges, gap))
         if not gap.has_ids:
             if (gap.since_ms, gap.until_ms, gap.cause) not in spans:
                 ordinal += 1
@@ -54,6 +55,21 @@ def with_lost(state: LedgerState, lost: Iterable[Gap]) -> LedgerState:
             ranges += no_longer_missing([seen], unknown)
     ranges.sort(key=first_id_of)
     return replace(state, gaps=(*unnumbered, *ranges))
+
+
+def _without_approximations(ranges: Iterable[Gap], lost: Gap) -> Iterator[Gap]:
+    """Yield *ranges*, wanted again where the aggregates were lost that stood in for trades."""
+    for gap in ranges:
+        if not gap.is_approximated or gap.last_id < lost.first_id or gap.first_id > lost.last_id:
+            yield gap
+            continue
+        first_id, last_id = max(gap.first_id, lost.first_id), min(gap.last_id, lost.last_id)
+        parts = (
+            gap.part(gap.first_id, first_id - 1),
+            replace(gap.part(first_id, last_id), is_approximated=False, attempts=0),
+            gap.part(last_id + 1, gap.last_id),
+        )
+        yield from (part for part in parts if part.size > 0)
 
 
 def in_numbering(next_id: int | None, lost: Iterable[Gap]) -> Iterator[Gap]:
@@ -246,8 +262,40 @@ class Ledger:
         index = self._ranges.find(first_id)
         if index is None or last_id > self._ranges[index].last_id:
             return False
+        if self._ranges[index].is_approximated:
+            return False
         self._cut(index, first_id, last_id, time)
         return True
+
+    def approximate(self, first_id: int, last_id: int, time: int) -> bool:
+        """Have an aggregate stand in for trades with these ids; return whether it is to be counted.
+
+        It is if all of them are missing. They stay on record, but are wanted no more.
+        """
+        index = self._ranges.find(first_id)
+        if index is None or last_id > self._ranges[index].last_id:
+            return False
+        gap = self._ranges[index]
+        if gap.is_approximated:
+            return False
+        since, until = span_between(time, time)
+        self._cut(index, first_id, last_id, time)
+        approximated = replace(
+            gap,
+            first_id=first_id,
+            last_id=last_id,
+            since_ms=since,
+            until_ms=until,
+            is_abandoned=False,
+            is_approximated=True,
+            kind=GapKind.IDS,
+        )
+        self._ranges.insert_joined(approximated)
+        return True
+
+    def settle_approximated(self, first_id: int, last_id: int) -> None:
+        """Have trades have taken the place of the aggregates that stood in for these ids."""
+        self._subtract(first_id, last_id, is_approximated=True)
 
     def lack_through(
         self, trade_id: int, until: int, cause: GapCause, later_than: int | None = None
@@ -315,10 +363,11 @@ class Ledger:
             else gap
             for gap in self._absent
         ]
-        known += [replace(gap, absent_at=at) for gap in self._ranges.within(first_id, last_id)]
+        missing = [gap for gap in self._ranges.within(first_id, last_id) if not gap.is_approximated]
+        known += [replace(gap, absent_at=at) for gap in missing]
         newest = sorted(known, key=_absent_at)[-MOST_ABSENT:]
         self._absent = tuple(sorted(newest, key=first_id_of))
-        self._ranges.subtract(first_id, last_id)
+        self._subtract(first_id, last_id, is_approximated=False)
 
     def forget_below(self, first_id: int) -> None:
         """Have the wanted beginning be at *first_id*: lower ids were before it."""
@@ -337,7 +386,7 @@ class Ledger:
         since, until = span_between(time, time)
         for index in range(len(self._ranges) - 1, -1, -1):
             gap = self._ranges[index]
-            if gap.is_abandoned or gap.first_id > last_id:
+            if not gap.is_wanted or gap.first_id > last_id:
                 continue
             old = replace(
                 gap,
@@ -409,7 +458,8 @@ class Ledger:
     def _continues(last: Gap, gap: Gap) -> bool:
         """Whether *gap* is more of *last*: message after message may be of no use."""
         is_next = last.last_id + 1 == gap.first_id and last.cause == gap.cause
-        return is_next and 0 <= gap.until_ms - last.since_ms <= _GROWS_FOR_MS and not last.attempts
+        is_new = not (last.attempts or last.is_approximated)
+        return is_next and 0 <= gap.until_ms - last.since_ms <= _GROWS_FOR_MS and is_new
 
     def _append_start(self, last_id: int, time: int) -> None:
         """Have every id up to *last_id*, of a trade at *time*, be missing since the beginning."""
@@ -426,10 +476,18 @@ class Ledger:
         index = self._ranges.find(trade_id)
         if index is None:
             return False
-        if self._is_behind_start(self._ranges[index], time):
+        gap = self._ranges[index]
+        if gap.is_approximated or self._is_behind_start(gap, time):
             return False
         self._cut(index, trade_id, trade_id, time)
         return True
+
+    def _subtract(self, first_id: int, last_id: int, *, is_approximated: bool) -> None:
+        """Take ids out of the gaps that aggregates stand in for, or out of all others."""
+        parts = list(self._ranges.within(first_id, last_id))
+        for part in parts:
+            if part.is_approximated is is_approximated:
+                self._ranges.subtract(part.first_id, part.last_id)
 
     @staticmethod
     def _is_behind_start(gap: Gap, time: int) -> bool:

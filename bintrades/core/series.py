@@ -11,7 +11,7 @@ import decimal
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from bintrades.core.bucket import new_bucket, reopened_bucket
+from bintrades.core.bucket import Bucket, new_bucket, reopened_bucket
 from bintrades.core.freshness import WITNESSED_WITHIN_MS
 from bintrades.core.gap_ranges import DISORDER_MS
 from bintrades.core.ledger import Ledger
@@ -22,10 +22,9 @@ from bintrades.core.write_batch import Checkpoint
 from bintrades.model import EXACT, GapCause, GapOutcome, GapSet, Trade
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from bintrades.core.backfill_result import BackfillResult
-    from bintrades.core.bucket import Bucket
     from bintrades.core.write_batch import WriteBatch
     from bintrades.model import Gap, SeriesKey, TradeRange
 
@@ -261,11 +260,16 @@ class Series:
             ledger.abandon(result.abandoned_through, result.abandoned_before_ms)
         with decimal.localcontext(EXACT):
             count = sum(map(self._fill_range, result.ranges))
+            count += sum(map(self._approximate, result.approximations))
         for first_id, last_id in result.absent:
             ledger.close_absent(first_id, last_id, result.absent_at)
             self._resolve(first_id, last_id, GapOutcome.ABSENT)
         self._record_reopened()
         return count
+
+    def settle_approximated(self, first_id: int, last_id: int) -> None:
+        """Have bars that were made again of trades no longer need what stood in for those."""
+        self._ledger.settle_approximated(first_id, last_id)
 
     def restart_ids(self, first_at: int) -> bool:
         """Have ids have restarted, as past trades show; return whether that is news.
@@ -658,26 +662,38 @@ class Series:
         """Put trades into their bar, as if they had come one by one; return how many are new."""
         if not self._ledger.admit_range(trades.first_id, trades.last_id, trades.time):
             return 0
-        # Of before the beginning the exchange has trades, too, but not the rest of their interval.
-        if trades.time >= max(self._unwanted_before, self._open_time(self._covered_since or 0)):
-            first = Trade(
-                symbol=self.symbol,
-                trade_id=trades.first_id,
-                time=trades.time,
-                event_time=0,
-                price=trades.price,
-                quantity=trades.quantity,
-                is_buyer_maker=trades.is_buyer_maker,
-            )
-            open_time = self._open_time(trades.time)
-            bucket = self._buckets.get(open_time)
-            is_new = bucket is None
-            if bucket is None:
-                bucket = new_bucket(self.key, open_time, open_time + self._interval, first)
-            self._put_range_in(bucket, first, trades.last_id)
-            if is_new:
-                self._keep(bucket)
+        self._put_past(trades, self._put_range_in)
         return trades.count
+
+    def _approximate(self, aggregate: TradeRange) -> int:
+        """Have an aggregate stand in for missing trades; return whether it does, as a number."""
+        if not self._ledger.approximate(aggregate.first_id, aggregate.last_id, aggregate.time):
+            return 0
+        self._put_past(aggregate, Bucket.add_aggregate)
+        return 1
+
+    def _put_past(self, trades: TradeRange, put: Callable[[Bucket, Trade, int], None]) -> None:
+        """Put past trades into their bar, unless it is not wanted."""
+        # Of before the beginning the exchange has trades, too, but not the rest of their interval.
+        if trades.time < max(self._unwanted_before, self._open_time(self._covered_since or 0)):
+            return
+        first = Trade(
+            symbol=self.symbol,
+            trade_id=trades.first_id,
+            time=trades.time,
+            event_time=0,
+            price=trades.price,
+            quantity=trades.quantity,
+            is_buyer_maker=trades.is_buyer_maker,
+        )
+        open_time = self._open_time(trades.time)
+        bucket = self._buckets.get(open_time)
+        is_new = bucket is None
+        if bucket is None:
+            bucket = new_bucket(self.key, open_time, open_time + self._interval, first)
+        put(bucket, first, trades.last_id)
+        if is_new:
+            self._keep(bucket)
 
     def _add_elsewhere(self, trade: Trade) -> None:
         """Put *trade* into another bucket than the current one."""

@@ -13,6 +13,7 @@ import msgspec
 from bintrades.core.coverage import SURPLUS, Collected, HoleCause, Missing, coverage_of
 from bintrades.journal.checkpoints import collected_rows
 from bintrades.journal.damage import reading_rows
+from bintrades.journal.gaps import STATE_OF_GAP
 from bintrades.journal.meta import read_lost_through, read_scope
 from bintrades.model import GapCause, GapOutcome, GapState
 
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
     from bintrades.core.spans import Span
 
 _HOLES = (
-    f"SELECT since, until, CASE WHEN is_abandoned THEN '{GapState.ABANDONED}'"  # noqa: S608
-    f" ELSE '{GapState.OPEN}' END, cause FROM gaps WHERE symbol = :symbol AND until >= :from"
+    f"SELECT since, until, {STATE_OF_GAP}, cause FROM gaps"  # noqa: S608 - constants
+    " WHERE symbol = :symbol AND until >= :from"
     f" UNION ALL SELECT since, until, outcome, cause FROM past_gaps INDEXED BY past_gaps_late"
     f" WHERE symbol = :symbol AND until >= :from AND outcome = '{GapOutcome.LATE}'"
     f" UNION ALL SELECT open_time, open_time, '{SURPLUS.state}', '{SURPLUS.cause}' FROM surplus"
@@ -40,6 +41,7 @@ _DIGEST = (
 )
 
 _LOST = HoleCause(GapState.ABANDONED, GapCause.LOST)
+_OF_AGGREGATES = HoleCause(GapState.APPROXIMATED, "aggregates of futures")
 
 
 class _OpenBar(msgspec.Struct, array_like=True):
@@ -77,6 +79,8 @@ class OnRecord:
     """Open time of the newest bar that was lost with an earlier file."""
     interval_ms: int
     connection: sqlite3.Connection
+    is_approximate: bool = False
+    """Whether all bars are, since their stream is: nothing is covered then."""
 
     def coverage(self, from_ms: int = 0) -> Coverage:
         """Return what is covered; holes before *from_ms* are not read."""
@@ -89,6 +93,8 @@ class OnRecord:
             ]
         if self.lost_through_ms is not None:
             missing.append(Missing(0, self.lost_through_ms + self.interval_ms - 1, _LOST))
+        if self.is_approximate:
+            missing.append(Missing(0, self.proven_ms, _OF_AGGREGATES))
         collected = Collected(self.since_ms, self.proven_ms, self.open_times, missing)
         return coverage_of(collected, self.interval_ms)
 
@@ -106,14 +112,17 @@ def read_on_record(connection: sqlite3.Connection, symbol: str | None = None) ->
 
     To be of one commit it has to be read within one transaction.
     """
-    interval_ms = read_scope(connection).interval_ms
+    scope = read_scope(connection)
+    interval_ms, is_approximate = scope.interval_ms, scope.is_approximate
     lost_through = read_lost_through(connection, {})
     for name, since, proven, open_bars in collected_rows(connection, symbol):
         with reading_rows():
             since, proven = int(since), int(proven)
             open_times = [bar.open_time_ms for bar in _open_bars.decode(open_bars)]
         lost = lost_through.get(name)
-        yield OnRecord(name, since, proven, open_times, lost, interval_ms, connection)
+        yield OnRecord(
+            name, since, proven, open_times, lost, interval_ms, connection, is_approximate
+        )
 
 
 def read_coverage(

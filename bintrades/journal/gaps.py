@@ -33,10 +33,15 @@ Outcome = tuple[int, int, GapOutcome]
 _LOWEST = -(2**63)
 FROM_THE_BEGINNING: GapRow = ("", _LOWEST, 0, _LOWEST)
 
+STATE_OF_GAP = (
+    f"CASE is_abandoned WHEN 0 THEN '{GapState.OPEN}' WHEN 2 THEN '{GapState.APPROXIMATED}'"
+    f" ELSE '{GapState.ABANDONED}' END"
+)
+"""The GapState of a row of `gaps`, as SQL."""
+
 _PAGE_ROWS = 1_000
 _PAGE_COLUMNS = {
-    "gaps": f"symbol, {GAP_COLUMNS}, CASE WHEN is_abandoned THEN '{GapState.ABANDONED}'"
-    f" ELSE '{GapState.OPEN}' END, 0",
+    "gaps": f"symbol, {GAP_COLUMNS}, {STATE_OF_GAP}, 0",
     "past_gaps": "symbol, first_id, last_id, since, until, cause, attempts, last_error, 0,"
     " outcome, closed_at",
 }

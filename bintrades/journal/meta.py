@@ -18,6 +18,7 @@ from bintrades.core.ban import Ban
 from bintrades.core.symbol_changes import SymbolRecord
 from bintrades.errors import ConfigError
 from bintrades.journal.damage import UnreadableRow, reading_rows
+from bintrades.model.bar_fields import FUTURES
 
 if TYPE_CHECKING:
     import sqlite3
@@ -67,6 +68,11 @@ class JournalScope(msgspec.Struct, frozen=True):
     interval_ms: int
     exchange: str = "binance"  # of journals that do not say
     stream: str = "trade"
+
+    @property
+    def is_approximate(self) -> bool:
+        """Whether all bars are: of aggregates with more ids than trades (SeriesKey)."""
+        return self.stream == "aggTrade" and self.market in FUTURES
 
 
 def get(connection: sqlite3.Connection, name: str) -> str | None:

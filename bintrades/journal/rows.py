@@ -37,6 +37,7 @@ NONE_CLOSED = -1
 
 _open_bars = msgspec.json.Decoder(tuple[Bar, ...])
 _CAUSES = frozenset(GapCause)
+_APPROXIMATED = 2  # the is_abandoned of a gap that aggregates stand in for
 
 
 def bar_row(bar: Bar, updated_at: int, *, is_complete: bool) -> Row:
@@ -128,7 +129,7 @@ def gap_row(gap: Gap) -> Row:
         gap.cause,
         gap.attempts,
         gap.last_error,
-        gap.is_abandoned,
+        _APPROXIMATED if gap.is_approximated else gap.is_abandoned,
     )
 
 
@@ -141,7 +142,8 @@ def gap_from_row(row: Row) -> Gap:
     return with_kind(
         Gap(
             *(first_id, last_id, since, until, known_cause, attempts, last_error),
-            is_abandoned=bool(is_abandoned),
+            is_abandoned=bool(is_abandoned) and is_abandoned != _APPROXIMATED,
+            is_approximated=is_abandoned == _APPROXIMATED,
         )
     )
 

@@ -168,7 +168,7 @@ def before_unfinished(
     """
     state = checkpoint.ledger
     places = [(bar.first_trade_id, bar.open_time_ms) for bar in checkpoint.open_bars]
-    gap = next((gap for gap in state.gaps if gap.has_ids and not gap.is_abandoned), None)
+    gap = next((gap for gap in state.gaps if gap.has_ids and gap.is_wanted), None)
     if gap is not None:
         open_time = gap.since_ms - gap.since_ms % interval_ms
         bar = None if gap.is_start else bar_at(open_time)

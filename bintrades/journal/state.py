@@ -88,9 +88,10 @@ class JournalState:
         """Whether *bar* is proven to have all of its trades, and no others.
 
         By *checkpoints* its trades were collected from the first on, every one before its end is
-        known, and no gap touches it; nothing of it may have been lost, and it is none of *surplus*.
+        known, and no gap touches it; nothing of it may have been lost, it is none of *surplus*, and
+        no aggregates stand in for its trades.
         """
-        if (bar.symbol, bar.open_time_ms) in surplus:
+        if bar.is_approximate or (bar.symbol, bar.open_time_ms) in surplus:
             return False
         if bar.open_time_ms <= self.lost_through.get(bar.symbol, -1):
             return False

@@ -61,6 +61,9 @@ class GapState(StrEnum):
     ABANDONED = "abandoned"
     """Its trades are not asked for any more, but still welcome."""
 
+    APPROXIMATED = "approximated"
+    """Aggregates stand in for its trades: bars have all of them, but not exactly in time."""
+
 
 class GapOutcome(StrEnum):
     """How a gap ends, as it is stored and shown."""
@@ -101,6 +104,8 @@ class Gap(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """When, on its clock, the exchange had confirmed that no such ids exist; None: it has not."""
     looks: int = 0  # how often that was confirmed once more, later
     kind: GapKind = GapKind.IDS
+    is_approximated: bool = False
+    """Whether aggregates stand in for its trades: those are in bars, and wanted no more."""
 
     @classmethod
     def beginning(
@@ -138,6 +143,11 @@ class Gap(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
             is_abandoned=True,
             kind=GapKind.UNNUMBERED,
         )
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether its trades are asked for."""
+        return not (self.is_abandoned or self.is_approximated)
 
     @property
     def is_absent(self) -> bool:

@@ -144,7 +144,14 @@ def test_the_summary_tells_of_gaps_and_of_bars_that_wait_as_well(path: Path) -> 
         figures = with_journal_figures(stage.figures, path)
         size = path.stat().st_size
 
-    assert figures["gaps"] == {"open": 1, "abandoned": 0, "repaired": 0, "absent": 0, "late": 0}
+    assert figures["gaps"] == {
+        "open": 1,
+        "abandoned": 0,
+        "approximated": 0,
+        "repaired": 0,
+        "absent": 0,
+        "late": 0,
+    }
     (store,) = figures["stores"]
     assert (store["name"], store["waiting_bars"], store["rejected_bars"]) == ("jsonl", 3, 0)
     assert figures["journal_bytes"] == size + figures["wal_bytes"]
@@ -362,6 +369,7 @@ def test_what_waits_and_lacks_is_reported(path: Path) -> None:
     assert status["gaps"] == {
         "open": 2,
         "abandoned": 1,
+        "approximated": 0,
         "repaired": 1,
         "absent": 1,
         "late": 0,

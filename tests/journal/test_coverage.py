@@ -73,9 +73,23 @@ def test_a_symbol_is_covered_from_its_beginning_to_what_is_proven(journal: Journ
     assert [each.symbol for each in reader.coverage_of_all()] == [BTC], "of the other nothing is"
 
 
-@pytest.mark.parametrize("state", ["open", "abandoned"])
+def test_nothing_is_covered_by_aggregates_of_futures(journal: Journal) -> None:
+    write(journal)
+    put_metadata(journal.path, "market", "usdm")
+    assert coverage(journal).holes == []
+
+    put_metadata(journal.path, "stream", "aggTrade")
+
+    assert coverage(journal).spans == []
+    (whole,) = coverage(journal).holes
+    assert (whole.since_ms, whole.until_ms) == (START, END)
+    assert [cause.state for cause in whole.causes] == ["approximated"]
+
+
+@pytest.mark.parametrize("state", ["open", "abandoned", "approximated"])
 def test_a_gap_is_a_hole_until_it_has_closed(journal: Journal, state: str) -> None:
-    write(journal, saved=checkpoint(replace(GAP, is_abandoned=state == "abandoned")))
+    flags = {f"is_{state}": True} if state != "open" else {}
+    write(journal, saved=checkpoint(replace(GAP, **flags)))
     assert coverage(journal).holes == [hole(state, GapCause.RECONNECT)]
     assert coverage(journal).spans == [(START, HOLE[0]), (HOLE[1], END)]
 
