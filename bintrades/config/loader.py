@@ -29,7 +29,7 @@ from bintrades.config.schema import (
 )
 from bintrades.config.types import plugin_name
 from bintrades.errors import ConfigError
-from bintrades.exchange.hosts import address_problem
+from bintrades.exchange.hosts import LIVE, address_problem, environment_of
 from bintrades.exchange.registry import EXCHANGES
 from bintrades.exchange.symbols import is_pattern, select
 from bintrades.options.option import PLUGIN
@@ -98,6 +98,16 @@ class Config:
         """How long bars stay in the journal; None: for ever, since nobody else has them."""
         is_wanted = self.stores.enabled or ("journal", "retention") in self.given
         return self.journal.retention_ms if is_wanted else None
+
+    @property
+    def why_not_live(self) -> str | None:
+        """Where trades are those of a test network, a sentence for people that names it."""
+        options = self.exchange_options
+        market = EXCHANGES[self.exchange].markets[options.market]
+        environment = environment_of(market, options.stream_url, options.rest_url)
+        if environment in (None, LIVE):
+            return None
+        return f"{environment}: the trades of this {market.name} market are not the live ones"
 
     @property
     def when_bars_leave(self) -> str:

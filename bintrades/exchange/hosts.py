@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
     from bintrades.exchange.port import MarketFacts
 
+LIVE = "live"
+
 
 @dataclass(frozen=True, slots=True)
 class Hosts:
@@ -31,7 +33,7 @@ class _Known(NamedTuple):
 
     def __str__(self) -> str:
         return f"the {'streams' if self.is_stream else 'REST side'} of {self.market}" + (
-            "" if self.environment == "live" else f" ({self.environment})"
+            "" if self.environment == LIVE else f" ({self.environment})"
         )
 
 
@@ -67,6 +69,13 @@ def address_problem(
         f" the {rests[0].environment} one: its trades are others",
         theirs,
     )
+
+
+def environment_of(market: MarketFacts, stream_url: str, rest_url: str) -> str | None:
+    """Return what the hosts of *market* are for, as far as they are known; else None."""
+    stream, rest = _host(stream_url), _host(rest_url)
+    known = [each for each in market.hosts if stream in each.streams or rest in each.rest]
+    return known[0].environment if known else None
 
 
 def _stranger(

@@ -481,6 +481,32 @@ def test_check_says_that_all_is_well_and_makes_nothing(config: Path, terminal: T
     assert sorted(config.parent.rglob("*.journal*")) == before
 
 
+@pytest.mark.parametrize(
+    ("stream_url", "rest_url", "said"),
+    [
+        ("wss://stream.testnet.binance.vision", "https://testnet.binance.vision", "testnet"),
+        ("wss://demo-stream.binance.com", "https://demo-api.binance.com", "demo"),
+        ("ws://127.0.0.1:1", "https://testnet.binance.vision", "testnet"),
+        ("ws://127.0.0.1:1", "http://127.0.0.1:2", None),
+        ("wss://data-stream.binance.vision", "https://api.binance.com", None),
+    ],
+)
+def test_check_says_where_trades_are_not_the_live_ones(
+    config: Path, terminal: Terminal, stream_url: str, rest_url: str, said: str | None
+) -> None:
+    config.write_text(
+        f"[binance]\nstream_url = {stream_url}\nrest_url = {rest_url}\n[stores]\nenabled =\n",
+        encoding="utf-8",
+    )
+
+    told = terminal("check")
+
+    told.assert_well()
+    lines = [line for line in told.out.splitlines() if "[binance]" in line]
+    place = f"{config}: [binance] {said}: the trades of this spot market are not the live ones"
+    assert lines == ([] if said is None else [place])
+
+
 def test_check_says_when_bars_leave_a_journal_that_alone_has_them(
     config: Path, terminal: Terminal
 ) -> None:

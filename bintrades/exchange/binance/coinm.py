@@ -40,7 +40,9 @@ COINM = Market(
             frozenset({"testnet.binancefuture.com"}),
         ),
         Hosts(
-            "demo", frozenset({"demo-dstream.binance.com"}), frozenset({"demo-dapi.binance.com"})
+            "demo",
+            frozenset({"demo-dstream.binance.com", "dstream.binancefuture.com"}),
+            frozenset({"demo-dapi.binance.com"}),
         ),
     ),
     added_paths=("ws", "stream", "dapi", "dapi/v1"),

@@ -46,7 +46,9 @@ USDM = Market(
             frozenset({"testnet.binancefuture.com"}),
         ),
         Hosts(
-            "demo", frozenset({"demo-fstream.binance.com"}), frozenset({"demo-fapi.binance.com"})
+            "demo",
+            frozenset({"demo-fstream.binance.com", "fstream.binancefuture.com"}),
+            frozenset({"demo-fapi.binance.com"}),
         ),
     ),
     added_paths=("ws", "stream", "public", "market", "private", "fapi", "fapi/v1"),

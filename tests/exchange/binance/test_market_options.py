@@ -62,6 +62,7 @@ def test_a_market_alone_has_its_own_addresses(tmp_path: Path, market: str) -> No
         ("spot", "wss://demo-stream.binance.com", "https://demo-api.binance.com"),
         ("usdm", "wss://fstream.binancefuture.com", "https://testnet.binancefuture.com"),
         ("coinm", "wss://dstream.binancefuture.com", "https://testnet.binancefuture.com"),
+        ("coinm", "wss://dstream.binancefuture.com", "https://demo-dapi.binance.com"),
         ("coinm", "ws://127.0.0.1:8765", "https://dapi.binance.com"),
         ("us", "wss://proxy.example", "http://127.0.0.1:8766"),
     ],
