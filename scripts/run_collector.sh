@@ -6,7 +6,8 @@ usage() {
     cat <<'USAGE'
 usage: run_collector.sh [FILE]
 
-Collect the trades of the configured symbols until SIGTERM, SIGINT (Ctrl-C) or SIGHUP.
+Collect the trades of the configured symbols until SIGTERM or SIGINT (Ctrl-C), or until the terminal
+closes. SIGHUP has the symbols of the configuration read again, while everything goes on.
 
   FILE    the configuration; without it, etc/bintrades.ini of this checkout
 

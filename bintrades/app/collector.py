@@ -13,6 +13,7 @@ from bintrades.app.figures import (
     WorkerSnapshot,
     collector_figures,
 )
+from bintrades.app.symbol_list import SymbolsSnapshot
 from bintrades.core.aggregator import Aggregator
 from bintrades.core.audit_schedule import AUDIT_TIMES
 from bintrades.journal.cursor import Cursor
@@ -33,12 +34,13 @@ from bintrades.util.runtime import SYSTEM, Runtime
 from bintrades.util.text import as_json
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from bintrades.config.loader import Config
     from bintrades.core.audit_schedule import AuditTimes
     from bintrades.exchange.port import Exchange
     from bintrades.journal.writer import Journal
+    from bintrades.model import SeriesKey
     from bintrades.pipeline.audit.thread import AuditThread
     from bintrades.stores.store import Store
     from bintrades.util.worker import Worker
@@ -79,10 +81,12 @@ class Collector:
         symbols: Sequence[str],
         resources: Resources,
         *,
+        series_of: Callable[[str], SeriesKey] | None = None,
         few_symbols: int = FEW_SYMBOLS,
         audit_times: AuditTimes = AUDIT_TIMES,
     ) -> None:
-        self.unlisted: list[str] = []  # configured names that the exchange does not list
+        self.symbols_snapshot: Callable[[], SymbolsSnapshot] = SymbolsSnapshot
+        self._series_of = series_of or resources.exchange.series
         self._config = config
         self._symbols = symbols  # at the start
         self._few_symbols = few_symbols
@@ -104,7 +108,7 @@ class Collector:
     def _make_aggregator(self, journal: Journal) -> Aggregator:
         """Return an aggregator that goes on where the journal ends."""
         aggregator = Aggregator(
-            map(self._exchange.series, self._symbols),
+            map(self._series_of, self._symbols),
             interval_ms=self._config.bars.interval_ms,
             grace_ms=self._config.bars.grace_ms,
         )
@@ -112,13 +116,17 @@ class Collector:
         aggregator.resume(journal.checkpoints)
         return aggregator
 
+    def exchange_time(self) -> int:
+        """Return the exchange's clock, 0 while it is unknown. Any thread."""
+        return self.aggregator.clock(self._runtime.now())
+
     def _make_backfill(self) -> BackfillThread:
-        aggregator, runtime = self.aggregator, self._runtime
+        runtime = self._runtime
         backfill = Backfill(
             self._exchange.make_history(self._config.repair.max_age_ms),
             self._exchange.budget,
             put=self.inbox.put,
-            exchange_time=lambda: aggregator.clock(runtime.now()),
+            exchange_time=self.exchange_time,
             runtime=runtime,
         )
         return BackfillThread(backfill, on_failure=self._on_failure)
@@ -128,7 +136,7 @@ class Collector:
         reference = self._exchange.make_reference()
         if reference is None:
             return None
-        config, aggregator, runtime = self._config, self.aggregator, self._runtime
+        config, runtime = self._config, self._runtime
         share = min(config.audit.weight_share, config.repair.weight_share / 2)
         return make_audit(
             self._symbols,
@@ -136,8 +144,8 @@ class Collector:
             self._exchange.budget,
             JournalReader(config.journal.path),
             put=self.inbox.put,
-            exchange_time=lambda: aggregator.clock(runtime.now()),
-            series=self._exchange.series,
+            exchange_time=self.exchange_time,
+            series=self._series_of,
             interval_ms=config.bars.interval_ms,
             weight_per_minute=int(self._exchange.market.weight_per_minute * share // 100),
             times=times,
@@ -215,7 +223,7 @@ class Collector:
         ingest = self._latest_ingest()
         return CollectorSnapshot(
             symbols=len(self.aggregator.symbols),
-            unlisted=tuple(self.unlisted),
+            listing=self.symbols_snapshot(),
             ingest=ingest,
             queue=self.inbox.qsize(),
             connections=self.feed.snapshot(now),

@@ -19,6 +19,7 @@ from bintrades.version import __version__
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from bintrades.app.symbol_list import SymbolsSnapshot
     from bintrades.exchange.snapshots import ConnectionSnapshot
     from bintrades.journal.writer import Journal
     from bintrades.pipeline.audit.audit import AuditSnapshot
@@ -76,7 +77,7 @@ class CollectorSnapshot:
     """All parts of a collector at a moment; counts are since the start."""
 
     symbols: int
-    unlisted: Sequence[str]  # configured names that the exchange does not list
+    listing: SymbolsSnapshot
     ingest: IngestSnapshot
     queue: int  # events that wait
     connections: Sequence[ConnectionSnapshot]
@@ -92,7 +93,7 @@ def collector_figures(process: Process, snapshot: CollectorSnapshot) -> dict[str
     return {
         **process.figures(),
         "symbols": snapshot.symbols,
-        "unlisted_symbols": redacted(list(snapshot.unlisted)),
+        **_listing_figures(snapshot.listing),
         "unproven_symbols": ingest.unproven_count,
         "trades": ingest.trade_count,
         "duplicates": ingest.duplicate_count,
@@ -133,6 +134,19 @@ def collector_figures(process: Process, snapshot: CollectorSnapshot) -> dict[str
             for each in snapshot.deliveries
         ],
         "workers": [{"name": each.name, "idle_ms": each.idle_ms} for each in snapshot.workers],
+    }
+
+
+def _listing_figures(listing: SymbolsSnapshot) -> dict[str, Any]:
+    return {
+        "unlisted_symbols": redacted(list(listing.unlisted)),
+        "halted_symbols": redacted(list(listing.halted)),
+        "symbol_changes": {
+            "added": listing.added,
+            "returned": listing.returned,
+            "left": listing.left,
+        },
+        "symbol_list_error": redacted(listing.list_error),
     }
 
 

@@ -29,16 +29,11 @@ class Scheduler(Worker):
     def __init__(self, on_failure: Callable[[str], None]) -> None:
         super().__init__("scheduler", on_failure)
         self._jobs = _MonotonicScheduler()
-        self._at_start: list[Callable[[], None]] = []
         self._stopping = threading.Event()
 
     def every(self, seconds: int, job: Callable[[], None]) -> None:
         """Run *job* every so many seconds. Call before start()."""
         self._jobs.every(seconds).seconds.do(_guarded, job)
-
-    def once(self, job: Callable[[], None]) -> None:
-        """Run *job* once, when the thread starts. Call before start()."""
-        self._at_start.append(job)
 
     def stop(self) -> None:
         """End after the job that is running now. Any thread."""
@@ -46,8 +41,6 @@ class Scheduler(Worker):
 
     def run(self) -> None:
         """Run due jobs until stopped."""
-        for job in self._at_start:
-            _guarded(job)
         while not self._stopping.is_set():
             self.beat()
             self._jobs.run_pending()

@@ -19,10 +19,9 @@ from bintrades.app.figures import Process
 from bintrades.app.health import CollectorState
 from bintrades.app.scheduler import Scheduler, Ticker
 from bintrades.app.status import with_journal_figures
-from bintrades.app.symbol_list import choose_symbols, unlisted_symbols
-from bintrades.core.ban import Ban
-from bintrades.errors import ConfigError, ExchangeError, JournalError, JournalInUse
-from bintrades.exchange.events import RateLimited
+from bintrades.app.symbol_list import SymbolList
+from bintrades.app.symbol_watch import SymbolWatch
+from bintrades.errors import ConfigError, JournalError, JournalInUse
 from bintrades.exchange.registry import EXCHANGES
 from bintrades.journal.pruning import MARK_EVERY_MS
 from bintrades.journal.reader import JournalReader
@@ -73,15 +72,15 @@ def run(config: Config, stores: Sequence[Store], reasons: StopReasons) -> int:
     with closing(journal), closing(_open_exchange(config, journal)) as exchange:
         try:
             wait = partial(_wait_with_heartbeat, process, journal, reasons)
-            symbols = choose_symbols(config.symbols, exchange, journal, wait)
+            symbol_list = SymbolList(config.symbols, exchange, journal)
+            symbols = symbol_list.start(journal, wait)
         except ConfigError as error:
-            allowed = "allowed: names and patterns that leave some"
-            raise ConfigError(f"{config.path}: {error}; {allowed}") from error
-        if not symbols:
+            raise ConfigError(*(f"{config.path}: {each}" for each in error.problems)) from error
+        if symbols is None:
             return 0  # stopped before the exchange had answered
         resources = Resources(journal, exchange, stores, process, reasons)
-        collector = Collector(config, symbols, resources)
-        return Service(config, collector, resources, reasons).run()
+        collector = Collector(config, symbols, resources, series_of=symbol_list.series)
+        return Service(config, collector, resources, reasons, symbol_list).run()
 
 
 def _open_exchange(config: Config, journal: Journal) -> Exchange:
@@ -137,11 +136,15 @@ class Service:
     """Starts the workers of a collector, waits for a reason to stop, and stops them."""
 
     def __init__(
-        self, config: Config, collector: Collector, resources: Resources, reasons: StopReasons
+        self,
+        config: Config,
+        collector: Collector,
+        resources: Resources,
+        reasons: StopReasons,
+        symbol_list: SymbolList,
     ) -> None:
         self._config = config
         self._collector = collector
-        self._exchange = resources.exchange
         self._journal = resources.journal
         self._process = resources.process
         self._reasons = reasons
@@ -151,9 +154,17 @@ class Service:
             "rotation", _ROTATION_EVERY_S, self._maintain_connections, reasons.fail
         )
         self._scheduler = Scheduler(reasons.fail)
-        self._scheduler.once(self._check_symbols)
         self._scheduler.every(_SUMMARY_EVERY_S, self._log_summary)
-        collector.watch(self._rotation, self._scheduler)
+        self._symbols = SymbolWatch(
+            config,
+            symbol_list,
+            put=collector.inbox.put,
+            exchange_time=collector.exchange_time,
+            on_failure=reasons.fail,
+        )
+        collector.symbols_snapshot = lambda: symbol_list.snapshot
+        collector.feed.expect_no_data(symbol_list.halted)
+        collector.watch(self._rotation, self._scheduler, self._symbols)
 
     def run(self) -> int:
         """Start everything, wait for a reason to stop, stop everything; return the exit status.
@@ -180,6 +191,8 @@ class Service:
             collector.feed.start()
             self._rotation.start()
             self._scheduler.start()
+            self._symbols.start()
+            self._reasons.on_reload(self._symbols.reload)
             if collector.audit is not None:
                 collector.audit.start()
             self._reasons.wait()
@@ -193,6 +206,8 @@ class Service:
         within_s = self._config.stores.shutdown_timeout_ms / 1000
         if self._collector.audit is not None:
             self._collector.audit.stop()  # and nothing waits for it: what it lost it finds again
+        self._collector.feed.close()
+        self._symbols.stop()  # nothing waits for it: what it finds is found again at the start
         self._stop_workers([self._scheduler, self._rotation])
         self._stop_workers(self._collector.sources)
         self._stop_ingest(within_s)
@@ -260,18 +275,6 @@ class Service:
 
     def _maintain_connections(self) -> None:
         self._collector.feed.maintain(now_ms())
-
-    def _check_symbols(self) -> None:
-        catalog, budget = self._exchange.catalog, self._exchange.budget
-        try:
-            self._collector.unlisted = unlisted_symbols(self._config.symbols, catalog)
-        except ExchangeError as error:
-            if banned_for := budget.banned_for(now_ms()):
-                self._collector.inbox.put(RateLimited(Ban.for_the_next(banned_for, utc_ms())))
-            log.warning(
-                "the symbols cannot be checked against the exchange's list; collecting goes on",
-                extra={"event": "symbol_check_failed", "error": str(error)},
-            )
 
     def _log_summary(self) -> None:
         figures = with_journal_figures(self._collector.figures(), self._config.journal.path)

@@ -34,11 +34,12 @@ Start with these:
   bintrades status                                what is there, waits, and lacks"""
 
 COMMANDS = {
-    "run": "collect until SIGTERM, SIGINT or SIGHUP",
+    "run": "collect until SIGTERM or SIGINT",
     "example": "print a configuration with every option",
     "check": "say every problem of the configuration",
     "status": "what the collector has, waits for and lacks",
     "bars": "print bars from the journal",
+    "symbols": "list what is collected, since when and why, and what has left",
     "gaps": "list the trades that were or are missing, and why",
     "coverage": "list since when and up to when nothing is missing, and the holes",
     "resend": "send bars to a store once more",

@@ -25,8 +25,8 @@ _LEAVE_WITHIN_S = 5.0
 def add_parser(commands: Any, summary: str) -> None:
     """Describe the command."""
     add_command(commands, "run", summary).description = (
-        "Collect until SIGTERM, SIGINT (Ctrl-C) or SIGHUP (a terminal that closes); a second one"
-        " of the first two cuts waiting short."
+        "Collect until SIGTERM or SIGINT (Ctrl-C), or until the terminal closes; a second signal"
+        " cuts waiting short. SIGHUP: read the section [symbols] of FILE again, and go on."
     )
 
 

@@ -89,9 +89,26 @@ def _lines(status: dict[str, Any]) -> list[str]:
         head.append(f"trouble     {collector['journal_error']}")
     if collector.get("log_lines_lost"):
         head.append(f"log         {collector['log_lines_lost']} lines could not be written")
+    head += _symbol_lines(collector)
     if collector["unlisted_symbols"]:
         head.append(f"unlisted    {_some(collector['unlisted_symbols'])}")
     return head + lines
+
+
+def _symbol_lines(collector: dict[str, Any]) -> list[str]:
+    """Return what became of symbols since the start; earlier versions do not say."""
+    lines = []
+    changes = collector.get("symbol_changes", {})
+    if any(changes.values()):
+        lines.append(
+            f"symbols     {collector['symbols']}; since the start {changes['added']} were added,"
+            f" {changes['returned']} returned, {changes['left']} left (`bintrades symbols`)"
+        )
+    if error := collector.get("symbol_list_error"):
+        lines.append(f"trouble     the list of symbols cannot be had: {error}")
+    if halted := collector.get("halted_symbols"):
+        lines.append(f"halted      {_some(halted)}")
+    return lines
 
 
 def _format_process(state: str, collector: dict[str, Any] | None) -> str:

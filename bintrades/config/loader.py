@@ -90,6 +90,9 @@ class Config:
     logging: LoggingConfig = dataclasses.field(default_factory=LoggingConfig)
     store_options: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)
     store_plugins: dict[str, str] = dataclasses.field(default_factory=dict)
+    file: Path = dataclasses.field(default=Path(), compare=False)
+    """The path, absolute: whoever reads it again may work in another folder by then."""
+
     given: frozenset[tuple[str, str]] = dataclasses.field(default_factory=frozenset, compare=False)
     """Sections and names of the options that stand in the file."""
 
@@ -206,6 +209,7 @@ class _Loader:
         store_plugins = {name: self._store_plugin(name) for name in enabled}
         return Config(
             path=self._path,
+            file=Path(os.path.abspath(self._path)),  # noqa: PTH100 - as the folder is found
             folder=self._folder,
             store_options={name: each for name, each in store_options.items() if each is not None},
             store_plugins={name: kind for name, kind in store_plugins.items() if kind is not None},

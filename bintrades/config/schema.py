@@ -175,6 +175,14 @@ class SymbolsConfig:
     exclude: tuple[str, ...] = _option(
         "exclude", "", own.symbols(required=False), "symbols to leave out of those"
     )
+    refresh_ms: int = _option(
+        "refresh",
+        "5m",
+        types.duration("0ms", "1d"),
+        "how often the exchange is asked which symbols there are: listings that fit are collected,"
+        " what is delisted ends; 0s: only at the start and on SIGHUP, which reads this section"
+        " again",
+    )
 
 
 @dataclass(frozen=True)

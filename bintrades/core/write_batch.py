@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from bintrades.core.audit_result import BarsAudited
     from bintrades.core.ban import Ban
-    from bintrades.core.symbol_changes import SymbolRecord
+    from bintrades.model.symbol_record import SymbolRecord
 
 Key = tuple[str, int]
 """Symbol and open time of a bar."""

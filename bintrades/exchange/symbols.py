@@ -7,14 +7,17 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
+from bintrades.model.symbol_record import LeftBecause
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
     from decimal import Decimal
 
 TRADING = "TRADING"
 """The status of a symbol that is traded, on every market."""
 
 _CLOSE_ENOUGH = 0.8
+_SHOWN_NEAREST = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,36 @@ class Selection:
     symbols: tuple[str, ...]
     unknown: dict[str, str | None]
     unmatched: tuple[str, ...]
+    why: dict[str, str]
+    """The first name or pattern that selects each symbol."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What is to be collected, and what is not though the configuration selects it, or did."""
+
+    wanted: dict[str, str]
+    """The symbols to collect, each with the name or pattern that selects it."""
+
+    halted: dict[str, str]
+    """Those of them that are not traded now, and their status."""
+
+    waiting: dict[str, str]
+    """Names of symbols that are collected when they are traded again, and their status."""
+
+    unlisted: tuple[str, ...]
+    """Names of symbols that are collected once they are listed."""
+
+    unmatched: tuple[str, ...]
+    """Patterns that nothing fits."""
+
+    gone: dict[str, LeftBecause]
+    """What was collected and is not to be any more, and why."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to collect, and never will be."""
+        return not (self.wanted or self.waiting or self.unlisted)
 
 
 def is_pattern(name: str) -> bool:
@@ -54,17 +87,26 @@ def is_pattern(name: str) -> bool:
 
 
 def select(
-    include: Iterable[str], exclude: Iterable[str], listed: Sequence[SymbolInfo]
+    include: Iterable[str],
+    exclude: Iterable[str],
+    listed: Sequence[SymbolInfo],
+    collected: Collection[str] = (),
 ) -> Selection:
     """Return the symbols that *include* names or fits and *exclude* does not.
 
-    The order is that of *include*; symbols of one pattern are sorted. A pattern takes no delisted
-    symbol, a name does.
+    The order is that of *include*; symbols of one pattern are sorted. A pattern takes symbols that
+    are traded, and of those that are *collected* the ones that are halted; a name takes any.
     """
     excluded = _matcher(exclude)
     names = {info.symbol for info in listed}
-    alive = sorted({info.symbol for info in listed if not info.is_delisted})
-    chosen: dict[str, None] = {}
+    alive = sorted(
+        {
+            info.symbol
+            for info in listed
+            if not info.is_delisted and (info.is_trading or info.symbol in collected)
+        }
+    )
+    chosen: dict[str, str] = {}
     unknown: dict[str, str | None] = {}
     unmatched = []
     for name in include:
@@ -72,9 +114,57 @@ def select(
         if not fitting:
             unmatched.append(name)
         kept = [symbol for symbol in fitting if not excluded(symbol)]
-        chosen.update(dict.fromkeys(kept))
+        for symbol in kept:
+            chosen.setdefault(symbol, name)
         unknown.update((symbol, _nearest(symbol, alive)) for symbol in kept if symbol not in names)
-    return Selection(tuple(chosen), unknown, tuple(unmatched))
+    return Selection(tuple(chosen), unknown, tuple(unmatched), chosen)
+
+
+def choose(
+    include: Sequence[str],
+    exclude: Sequence[str],
+    listed: Sequence[SymbolInfo],
+    collected: Collection[str],
+    *,
+    is_fresh: bool,
+) -> Choice:
+    """Return what to collect, where some symbols are *collected* now.
+
+    Where the list of the exchange is not *fresh*, names are taken whatever it says of them.
+    """
+    if not is_fresh:  # a list that lacks what is collected is not the last one
+        known = {info.symbol for info in listed}
+        listed = [*listed, *(SymbolInfo(name) for name in collected if name not in known)]
+    selection = select(include, exclude, listed, collected)
+    infos = {info.symbol: info for info in listed}
+    wanted, halted, waiting = {}, {}, {}
+    unlisted = []
+    for symbol, why in selection.why.items():
+        info = infos.get(symbol)
+        if info is None and is_fresh:
+            unlisted.append(symbol)
+        elif info is not None and info.is_delisted and is_fresh:
+            waiting[symbol] = info.status
+        else:
+            wanted[symbol] = why
+            if info is not None and not info.is_trading:
+                halted[symbol] = info.status
+    is_included, is_excluded = _matcher(include), _matcher(exclude)
+    gone = {}
+    for symbol in collected:
+        if symbol in wanted:
+            continue
+        if not is_included(symbol) or is_excluded(symbol):
+            gone[symbol] = LeftBecause.DESELECTED
+        else:
+            gone[symbol] = LeftBecause.DELISTED if symbol in infos else LeftBecause.UNLISTED
+    return Choice(wanted, halted, waiting, tuple(unlisted), selection.unmatched, gone)
+
+
+def nearest_names(name: str, listed: Iterable[SymbolInfo]) -> list[str]:
+    """Return up to three listed symbols that are spelt like *name*, the nearest first."""
+    names = sorted(info.symbol for info in listed if not info.is_delisted)
+    return get_close_matches(name, names, n=_SHOWN_NEAREST, cutoff=_CLOSE_ENOUGH)
 
 
 def _matcher(patterns: Iterable[str]) -> Callable[[str], bool]:

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from bintrades.core.ban import Ban
-from bintrades.core.symbol_changes import SymbolRecord
 from bintrades.errors import ConfigError
 from bintrades.journal.damage import UnreadableRow, reading_rows
 from bintrades.model.bar_fields import FUTURES
+from bintrades.model.symbol_record import SymbolRecord
 
 if TYPE_CHECKING:
     import sqlite3

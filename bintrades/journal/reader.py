@@ -48,9 +48,9 @@ if TYPE_CHECKING:
 
     from bintrades.core.ban import Ban
     from bintrades.core.spans import Span
-    from bintrades.core.symbol_changes import SymbolRecord
     from bintrades.journal.rows import Row
     from bintrades.model import Bar, Gap, RecordedDifference
+    from bintrades.model.symbol_record import SymbolRecord
 
 
 log = logging.getLogger(__name__)

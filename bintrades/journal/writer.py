@@ -41,10 +41,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bintrades.core.ban import Ban
-    from bintrades.core.symbol_changes import SymbolRecord
     from bintrades.core.write_batch import Checkpoint, Key
     from bintrades.journal.meta import IdRange
     from bintrades.model import Bar
+    from bintrades.model.symbol_record import SymbolRecord
 
     ChangedGaps = Mapping[str, tuple[list[Gap], list[Gap]]]
     """Gaps that were on record and are no more, and new ones, by symbol."""

@@ -13,17 +13,18 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from bintrades.core.symbol_changes import LeftBecause
 from bintrades.core.write_batch import WriteBatch
 from bintrades.model import id_ranges
+from bintrades.model.symbol_record import LeftBecause
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
 
     from bintrades.core.aggregator import Aggregator
-    from bintrades.core.symbol_changes import NewSymbol, SymbolRecord, SymbolsChanged
+    from bintrades.core.symbol_changes import NewSymbol, SymbolsChanged
     from bintrades.core.write_batch import Checkpoint
     from bintrades.exchange.events import Connected, StreamsAdded, StreamsRemoved
+    from bintrades.model.symbol_record import SymbolRecord
 
 log = logging.getLogger(__name__)
 

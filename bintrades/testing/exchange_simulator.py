@@ -194,6 +194,10 @@ class ExchangeSimulator(StreamServer):
         """List a symbol in exchangeInfo, or change its status there."""
         self.market.list_symbol(symbol, status)
 
+    def unlist_symbol(self, symbol: str) -> None:
+        """Have exchangeInfo lack a symbol; whoever is subscribed gets its trades still."""
+        self.market.unlist_symbol(symbol)
+
     def play(
         self,
         frames: Iterable[tuple[int, bytes]],

@@ -71,6 +71,7 @@ class SimulatedMarket:
         self.newest_event_ms = 0
         """Event time of the newest trade; 0 before the first."""
         self._books: dict[str, _Book] = {}
+        self._unlisted: set[str] = set()
         statuses = symbols if isinstance(symbols, Mapping) else dict.fromkeys(symbols, "TRADING")
         for symbol, status in statuses.items():
             self.list_symbol(symbol, status)
@@ -79,11 +80,21 @@ class SimulatedMarket:
         """List a symbol, or change the status of a listed one."""
         with self._lock:
             self._book(symbol).status = status
+            self._unlisted.discard(symbol)
+
+    def unlist_symbol(self, symbol: str) -> None:
+        """Have the list of symbols lack one; its trades stay known."""
+        with self._lock:
+            self._unlisted.add(symbol)
 
     def statuses(self) -> dict[str, str]:
         """Return every listed symbol with its status, in the order of listing."""
         with self._lock:
-            return {symbol: book.status for symbol, book in self._books.items()}
+            return {
+                symbol: book.status
+                for symbol, book in self._books.items()
+                if symbol not in self._unlisted
+            }
 
     def skip_ids(self, symbol: str, count: int) -> None:
         """Use up *count* ids that no trade will ever have: a hole of the exchange itself."""

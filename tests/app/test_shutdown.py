@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bintrades.app import shutdown
 from bintrades.app.shutdown import STOP_SIGNALS, StopReasons
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 @pytest.fixture(autouse=True)
 def signals_as_before() -> Iterator[None]:
     """Put the handlers of all stop signals back."""
-    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    signals = (*STOP_SIGNALS, signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in signals}
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -60,9 +62,68 @@ def test_a_second_sigterm_is_another_reason() -> None:
     assert [reasons.wait(0) for _ in range(3)] == [True, True, False]
 
 
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
+    """Return what opens the process's terminal, or closes it."""
+
+    def set_terminal(is_there: bool) -> None:
+        monkeypatch.setattr(shutdown, "_TERMINAL", "/dev/null" if is_there else "/dev/nothing")
+
+    set_terminal(False)
+    return set_terminal
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_sighup_has_the_file_read_again_and_ends_nothing(
+    terminal: Callable[[bool], None], is_there: bool
+) -> None:
+    terminal(is_there)
+    reasons, calls = StopReasons(), []
+    reasons.on_reload(lambda: calls.append("read"))
+
+    signal.raise_signal(signal.SIGHUP)
+    signal.raise_signal(signal.SIGHUP)
+
+    assert not reasons.wait(0)
+    assert not reasons.wait(0)
+    assert calls == ["read"] * 2
+
+
+def test_a_sighup_before_anybody_can_read_the_file_is_kept(
+    terminal: Callable[[bool], None],
+) -> None:
+    terminal(False)
+    reasons, calls = StopReasons(), []
+    signal.raise_signal(signal.SIGHUP)
+    assert not reasons.wait(0)
+
+    reasons.on_reload(lambda: calls.append("read"))
+
+    assert calls == ["read"]
+
+
+def test_a_terminal_that_closes_is_a_reason_and_hurries_nothing(
+    terminal: Callable[[bool], None],
+) -> None:
+    terminal(True)
+    reasons, calls = StopReasons(), []
+    reasons.on_reload(lambda: calls.append("read"))
+    terminal(False)
+
+    signal.raise_signal(signal.SIGHUP)
+    signal.raise_signal(signal.SIGHUP)
+
+    assert [reasons.wait(0) for _ in range(3)] == [True, False, False]
+    assert calls == []
+
+
 @pytest.mark.parametrize("first", STOP_SIGNALS)
-def test_a_terminal_that_closes_hurries_nothing(first: signal.Signals) -> None:
+def test_a_sighup_during_the_end_hurries_nothing(
+    terminal: Callable[[bool], None], first: signal.Signals
+) -> None:
+    terminal(True)
     reasons = StopReasons()
+    terminal(False)
 
     signal.raise_signal(first)
     signal.raise_signal(signal.SIGHUP)
@@ -70,9 +131,13 @@ def test_a_terminal_that_closes_hurries_nothing(first: signal.Signals) -> None:
     assert [reasons.wait(0) for _ in range(2)] == [True, False]
 
 
-def test_under_nohup_a_terminal_that_closes_is_no_reason() -> None:
+def test_under_nohup_a_terminal_that_closes_is_no_reason(
+    terminal: Callable[[bool], None],
+) -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    terminal(True)
     reasons = StopReasons()
+    terminal(False)
 
     signal.raise_signal(signal.SIGHUP)
 

@@ -19,6 +19,7 @@ from bintrades.app.figures import Process, collector_figures
 from bintrades.app.health import CollectorState
 from bintrades.app.scheduler import Ticker
 from bintrades.app.status import read_status, with_journal_figures
+from bintrades.app.symbol_list import SymbolsSnapshot
 from bintrades.cli.status_text import _format_proof, format_health, format_status
 from bintrades.core.audit_result import BarsAudited
 from bintrades.core.ledger import LedgerState
@@ -405,7 +406,8 @@ def test_every_trouble_is_reported(path: Path) -> None:
         stage.delivery.coverage.error = "OSError: no room for spans"
         stage.collector.ingest.journal_error = "bars.journal: database or disk is full"
         stage.collector.ingest.bad_count = 3
-        stage.collector.unlisted = [f"OLD{number}USDT" for number in range(7)]
+        unlisted = [f"OLD{number}USDT" for number in range(7)]
+        stage.collector.symbols_snapshot = lambda: SymbolsSnapshot(unlisted=unlisted)
         figures = json.dumps(stage.figures)
         journal.write(finished(sample_bar()), OPEN_TIME_MS, figures)
 
@@ -445,7 +447,7 @@ def test_no_text_of_others_moves_the_cursor_or_makes_a_line(path: Path) -> None:
         stage.reader.last_error = forged
         stage.delivery.last_error = forged
         stage.budget.last_error = forged
-        stage.collector.unlisted = [forged]
+        stage.collector.symbols_snapshot = lambda: SymbolsSnapshot(unlisted=[forged])
         journal.write(finished(sample_bar()), OPEN_TIME_MS, as_json(stage.figures))
 
     status = read_status(path, [])

@@ -1,4 +1,4 @@
-"""Choosing the symbols: with the exchange's answer, without it, and when it wants no questions."""
+"""Choosing the symbols: at the start, as they come and go, and when the exchange has no answer."""
 
 from __future__ import annotations
 
@@ -8,24 +8,32 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bintrades.app.symbol_list import choose_symbols, unlisted_symbols
+from bintrades.app.symbol_list import SymbolList
 from bintrades.config.loader import ExchangeConfig, SymbolsConfig
 from bintrades.core.ban import Ban
+from bintrades.core.symbol_changes import SymbolsChanged
 from bintrades.errors import ConfigError, ExchangeError
 from bintrades.exchange.registry import EXCHANGES
+from bintrades.model.symbol_record import LeftBecause
 from bintrades.testing.exchange_simulator import ExchangeSimulator
 from bintrades.util.clocks import utc_ms
 from tests.journals import journal_at
 from tests.networks import system_network
+from tests.strategies import START
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from bintrades.exchange.events import Event
     from bintrades.exchange.port import Exchange
     from bintrades.journal.writer import Journal
 
 DOLLARS = SymbolsConfig(include=("*USDT",), exclude=())
+
+
+def named(*names: str) -> SymbolsConfig:
+    return SymbolsConfig(include=names, exclude=())
 
 
 @pytest.fixture(name="exchange")
@@ -65,27 +73,122 @@ def never(wait_s: float) -> bool:
     return wait_s < 0
 
 
-def test_a_pattern_takes_what_fits(binance: Exchange, journal: Journal) -> None:
-    assert choose_symbols(DOLLARS, binance, journal, never) == ("BTCUSDT", "ETHUSDT")
+def begun(config: SymbolsConfig, binance: Exchange, journal: Journal) -> SymbolList:
+    """Return the list of a collector that has started."""
+    symbols = SymbolList(config, binance, journal)
+    assert symbols.start(journal, never) is not None
+    return symbols
 
 
-def test_names_are_taken_without_asking(
+def started(config: SymbolsConfig, binance: Exchange, journal: Journal) -> tuple[str, ...] | None:
+    """Return what a collector starts with."""
+    return SymbolList(config, binance, journal).start(journal, never)
+
+
+def changes(symbols: SymbolList, *, clock: int = START, is_new: bool = False) -> SymbolsChanged:
+    """Ask the exchange, and return what is to change."""
+    found: list[Event] = []
+    assert symbols.refresh(found.append, lambda: clock, is_new=is_new)
+    (event,) = found or [SymbolsChanged(0)]
+    assert isinstance(event, SymbolsChanged)
+    return event
+
+
+def added(event: SymbolsChanged) -> list[str]:
+    return [new.key.symbol for new in event.added]
+
+
+def test_a_pattern_takes_what_fits_and_is_traded(
     exchange: ExchangeSimulator, binance: Exchange, journal: Journal
 ) -> None:
-    config = SymbolsConfig(include=("BTCUSDT", "NEWUSDT"), exclude=())
+    exchange.list_symbol("HALTUSDT", "HALT")
+    exchange.list_symbol("SOONUSDT", "PRE_TRADING")
 
-    assert choose_symbols(config, binance, journal, never) == ("BTCUSDT", "NEWUSDT")
-    assert exchange.rest_requests == []
-    assert unlisted_symbols(config, binance.catalog) == ["NEWUSDT"]
+    assert started(DOLLARS, binance, journal) == ("BTCUSDT", "ETHUSDT")
 
 
-def test_without_an_answer_the_list_of_the_last_start_serves(
+def test_a_name_that_is_not_listed_is_refused_with_those_that_are_spelt_alike(
+    binance: Exchange, journal: Journal
+) -> None:
+    config = named("BTCUSD", "ETHUSDT", "NOTHINGLIKEIT")
+
+    with pytest.raises(ConfigError) as refused:
+        started(config, binance, journal)
+
+    near, far = refused.value.problems
+    assert near == (
+        "[symbols] include: BTCUSD is not listed by the exchange; did you mean BTCUSDT?"
+    )
+    assert far == "[symbols] include: NOTHINGLIKEIT is not listed by the exchange"
+    assert journal.get_symbol_records() == {}
+
+
+def test_a_name_that_was_collected_once_is_waited_for(
     exchange: ExchangeSimulator, binance: Exchange, journal: Journal
 ) -> None:
-    choose_symbols(DOLLARS, binance, journal, never)
+    begun(named("BTCUSDT", "ETHUSDT"), binance, journal)
+    exchange.unlist_symbol("ETHUSDT")
+
+    assert started(named("BTCUSDT", "ETHUSDT"), binance, journal) == ("BTCUSDT",)
+
+    assert journal.get_symbol_records()["ETHUSDT"].left_because is LeftBecause.UNLISTED
+
+
+def test_a_halted_name_is_taken_and_a_delisted_one_waited_for(
+    exchange: ExchangeSimulator,
+    binance: Exchange,
+    journal: Journal,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    exchange.list_symbol("ETHUSDT", "HALT")
+    exchange.list_symbol("OLDUSDT", "BREAK")
+    symbols = SymbolList(named("BTCUSDT", "ETHUSDT", "OLDUSDT"), binance, journal)
+
+    assert symbols.start(journal, never) == ("BTCUSDT", "ETHUSDT")
+
+    assert symbols.halted == {"ETHUSDT"}
+    assert symbols.snapshot.halted == ("ETHUSDT", "OLDUSDT")
+    assert caplog.text.count("a symbol is not traded now") == 2
+    exchange.list_symbol("OLDUSDT", "TRADING")
+    assert added(changes(symbols)) == ["OLDUSDT"]
+
+
+def test_without_an_answer_names_need_no_list(
+    exchange: ExchangeSimulator, binance: Exchange, journal: Journal
+) -> None:
     exchange.rest_answer(500, times=1_000)
 
-    assert choose_symbols(DOLLARS, binance, journal, never) == ("BTCUSDT", "ETHUSDT")
+    assert started(named("BTCUSDT", "NEWUSDT"), binance, journal) == ("BTCUSDT", "NEWUSDT")
+
+
+def test_without_an_answer_patterns_take_the_list_of_the_last_start(
+    exchange: ExchangeSimulator,
+    binance: Exchange,
+    journal: Journal,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    begun(DOLLARS, binance, journal)
+    exchange.rest_answer(500, times=1_000)
+
+    assert started(DOLLARS, binance, journal) == ("BTCUSDT", "ETHUSDT")
+    assert "the list of symbols cannot be had" in caplog.text
+
+
+def test_what_an_earlier_version_kept_serves_as_well(
+    exchange: ExchangeSimulator, binance: Exchange, journal: Journal
+) -> None:
+    journal.set_symbol_list('[["BTCUSDT","TRADING"],["OLDUSDT","BREAK"]]')
+    exchange.rest_answer(500, times=1_000)
+
+    assert started(DOLLARS, binance, journal) == ("BTCUSDT",)
+
+
+def test_an_exchange_that_does_not_answer_in_time_is_not_waited_for(
+    exchange: ExchangeSimulator, binance: Exchange, journal: Journal
+) -> None:
+    exchange.rest_delay(8)
+
+    assert started(named("BTCUSDT"), binance, journal) == ("BTCUSDT",)
 
 
 def test_without_any_list_it_is_asked_for_until_it_comes(
@@ -93,7 +196,7 @@ def test_without_any_list_it_is_asked_for_until_it_comes(
 ) -> None:
     exchange.rest_answer(500, times=3)
 
-    assert choose_symbols(DOLLARS, binance, journal, never) == ("BTCUSDT", "ETHUSDT")
+    assert started(DOLLARS, binance, journal) == ("BTCUSDT", "ETHUSDT")
     assert len(exchange.rest_requests) == 4
 
 
@@ -106,7 +209,7 @@ def test_a_list_of_the_last_start_that_is_invalid_is_as_none(
     journal.set_symbol_list('[["BTCUSDT"')
     exchange.rest_answer(500, times=2)
 
-    assert choose_symbols(DOLLARS, binance, journal, never) == ("BTCUSDT", "ETHUSDT")
+    assert started(DOLLARS, binance, journal) == ("BTCUSDT", "ETHUSDT")
     assert "cannot be read and is discarded" in caplog.text
 
 
@@ -115,14 +218,14 @@ def test_asking_ends_when_the_collector_is_told_to_stop(
 ) -> None:
     exchange.rest_answer(500, times=1_000)
 
-    assert choose_symbols(DOLLARS, binance, journal, lambda _: True) == ()
+    assert SymbolList(DOLLARS, binance, journal).start(journal, lambda _: True) is None
 
 
 def test_a_pattern_that_nothing_fits_is_bad_configuration(
     binance: Exchange, journal: Journal
 ) -> None:
     with pytest.raises(ConfigError, match="no symbol"):
-        choose_symbols(SymbolsConfig(include=("*EUR",), exclude=()), binance, journal, never)
+        started(named("*EUR"), binance, journal)
 
 
 def test_an_exchange_that_wants_no_requests_gets_none_over_a_restart_too(
@@ -135,13 +238,13 @@ def test_an_exchange_that_wants_no_requests_gets_none_over_a_restart_too(
         stopping.set()
         return True
 
-    assert choose_symbols(DOLLARS, binance, journal, stop_next_time) == ()
+    assert SymbolList(DOLLARS, binance, journal).start(journal, stop_next_time) is None
     assert journal.get_ban().left_ms(utc_ms()) > 500_000
     with (
         opened(exchange, journal) as restarted,
         pytest.raises(ExchangeError, match=r"not asked: .* before the restart"),
     ):
-        unlisted_symbols(DOLLARS, restarted.catalog)
+        restarted.catalog.list_symbols()
 
     assert len(exchange.rest_requests) == 1
     assert stopping.is_set()
@@ -151,25 +254,191 @@ def test_an_exchange_that_wants_no_requests_gets_none_over_a_restart_too(
 def test_a_firewall_is_asked_once_at_each_start(
     exchange: ExchangeSimulator, binance: Exchange, journal: Journal, status: int
 ) -> None:
-    config = SymbolsConfig(include=("BTCUSDT",), exclude=())
     exchange.rest_answer(status)
 
-    assert choose_symbols(DOLLARS, binance, journal, lambda _: True) == ()
+    assert SymbolList(DOLLARS, binance, journal).start(journal, lambda _: True) is None
     with pytest.raises(ExchangeError, match=rf"not asked: .* for 30[01] s: GET .*: {status} "):
-        unlisted_symbols(config, binance.catalog)
+        binance.catalog.list_symbols()
     assert len(exchange.rest_requests) == 1
     with opened(exchange, journal) as restarted:
-        assert choose_symbols(DOLLARS, restarted, journal, never) == ("BTCUSDT", "ETHUSDT")
+        assert started(DOLLARS, restarted, journal) == ("BTCUSDT", "ETHUSDT")
 
 
 def test_an_answer_ends_what_a_failure_had_to_say(
-    exchange: ExchangeSimulator, binance: Exchange
+    exchange: ExchangeSimulator, binance: Exchange, journal: Journal
 ) -> None:
-    config = SymbolsConfig(include=("BTCUSDT",), exclude=())
     exchange.rest_answer(500)
+    symbols = begun(named("BTCUSDT"), binance, journal)
 
-    with pytest.raises(ExchangeError):
-        unlisted_symbols(config, binance.catalog)
     assert " 500 " in (binance.budget.last_error or "")
-    assert unlisted_symbols(config, binance.catalog) == []
+    assert " 500 " in (symbols.snapshot.list_error or "")
+    changes(symbols)
     assert binance.budget.last_error is None
+    assert symbols.snapshot.list_error is None
+
+
+def test_of_a_listing_all_trades_are_wanted_since_the_list_that_had_it_not(
+    exchange: ExchangeSimulator, binance: Exchange, journal: Journal
+) -> None:
+    symbols = begun(DOLLARS, binance, journal)
+    exchange.list_symbol("NEWUSDT")
+
+    (new,) = changes(symbols).added
+
+    assert new.key.symbol == "NEWUSDT"
+    assert new.since is not None
+    assert START - 60_000 < new.since < START
+
+
+def test_of_a_symbol_that_another_configuration_selects_trades_are_wanted_from_now_on(
+    binance: Exchange, journal: Journal
+) -> None:
+    symbols = begun(named("BTCUSDT"), binance, journal)
+    symbols.reconfigure(DOLLARS)
+
+    (new,) = changes(symbols, is_new=True).added
+
+    assert (new.key.symbol, new.since) == ("ETHUSDT", None)
+
+
+def test_without_an_answer_another_configuration_selects_of_the_last_list(
+    exchange: ExchangeSimulator, binance: Exchange, journal: Journal
+) -> None:
+    symbols = begun(named("BTCUSDT"), binance, journal)
+    symbols.reconfigure(named("*USDT", "NEWBTC"))
+    exchange.rest_answer(500)
+    found: list[Event] = []
+
+    assert not symbols.refresh(found.append, lambda: START, is_new=True)
+
+    (event,) = found
+    assert isinstance(event, SymbolsChanged)
+    assert added(event) == ["ETHUSDT", "NEWBTC"]
+
+
+def test_a_failure_alone_changes_nothing(
+    exchange: ExchangeSimulator, binance: Exchange, journal: Journal
+) -> None:
+    symbols = begun(DOLLARS, binance, journal)
+    exchange.list_symbol("NEWUSDT")
+    exchange.rest_answer(500)
+    found: list[Event] = []
+
+    assert not symbols.refresh(found.append, lambda: START, is_new=False)
+
+    assert found == []
+
+
+def test_a_configuration_that_leaves_no_symbol_is_refused_and_the_old_one_stays(
+    exchange: ExchangeSimulator, binance: Exchange, journal: Journal
+) -> None:
+    symbols = begun(DOLLARS, binance, journal)
+
+    with pytest.raises(ConfigError, match="no symbol"):
+        symbols.reconfigure(named("*EUR"))
+
+    exchange.list_symbol("NEWUSDT")
+    event = changes(symbols)
+    assert (added(event), list(event.left)) == (["NEWUSDT"], [])
+
+
+@pytest.mark.parametrize(
+    ("leave", "because"),
+    [
+        (lambda exchange: exchange.list_symbol("ETHUSDT", "BREAK"), LeftBecause.DELISTED),
+        (lambda exchange: exchange.unlist_symbol("ETHUSDT"), LeftBecause.UNLISTED),
+    ],
+)
+def test_what_is_delisted_leaves_and_what_is_back_returns(
+    exchange: ExchangeSimulator,
+    binance: Exchange,
+    journal: Journal,
+    leave: object,
+    because: LeftBecause,
+) -> None:
+    symbols = begun(DOLLARS, binance, journal)
+    assert callable(leave)
+    leave(exchange)
+
+    gone = changes(symbols)
+    assert list(gone.left) == ["ETHUSDT"]
+    assert gone.records["ETHUSDT"].left_because is because
+    exchange.list_symbol("ETHUSDT")
+
+    back = changes(symbols)
+    assert added(back) == ["ETHUSDT"]
+    assert back.records["ETHUSDT"].is_collected
+    assert back.records["ETHUSDT"].returned_ms is not None
+    assert back.records["ETHUSDT"].since_ms == gone.records["ETHUSDT"].since_ms
+    assert not changes(symbols).records
+    assert symbols.snapshot.left == symbols.snapshot.returned == 1
+
+
+def test_a_halt_ends_nothing_and_is_said_once(
+    exchange: ExchangeSimulator,
+    binance: Exchange,
+    journal: Journal,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    symbols = begun(DOLLARS, binance, journal)
+    exchange.list_symbol("ETHUSDT", "HALT")
+
+    halted = [changes(symbols), changes(symbols)]
+
+    assert [list(each.left) for each in halted] == [[], []]
+    assert halted[0].halted == frozenset({"ETHUSDT"})
+    assert halted[0].records["ETHUSDT"].status == "HALT"
+    assert caplog.text.count("a symbol is not traded now") == 1
+    exchange.list_symbol("ETHUSDT")
+    assert changes(symbols).halted == frozenset()
+
+
+def test_after_a_restart_a_halted_symbol_of_a_pattern_is_still_collected(
+    exchange: ExchangeSimulator, binance: Exchange, journal: Journal
+) -> None:
+    begun(DOLLARS, binance, journal)
+    exchange.list_symbol("ETHUSDT", "HALT")
+
+    assert started(DOLLARS, binance, journal) == ("BTCUSDT", "ETHUSDT")
+
+
+def test_most_symbols_are_not_gone_at_once(binance: Exchange, journal: Journal) -> None:
+    """As in a maintenance, in which an exchange says so of all."""
+    names = [f"N{number}USDT" for number in range(20)]
+    with ExchangeSimulator(names) as exchange, opened(exchange) as market:
+        symbols = begun(DOLLARS, market, journal)
+        for name in names:
+            exchange.list_symbol(name, "BREAK")
+
+        event = changes(symbols)
+
+        assert list(event.left) == []
+        assert event.halted == frozenset(names)
+        assert started(DOLLARS, market, journal) == tuple(sorted(names)), "nor at a restart"
+
+
+def test_what_is_collected_is_on_record_with_what_selects_it(
+    binance: Exchange, journal: Journal
+) -> None:
+    begun(named("ETHBTC", "*USDT", "BTCUSDT"), binance, journal)
+
+    records = journal.get_symbol_records()
+
+    assert {symbol: record.why for symbol, record in records.items()} == {
+        "ETHBTC": "ETHBTC",
+        "BTCUSDT": "*USDT",
+        "ETHUSDT": "*USDT",
+    }
+    assert all(record.status == "TRADING" for record in records.values())
+    assert utc_ms() - 60_000 < records["ETHBTC"].since_ms <= utc_ms()
+
+
+def test_what_is_selected_no_longer_after_a_restart_has_left(
+    binance: Exchange, journal: Journal
+) -> None:
+    begun(DOLLARS, binance, journal)
+    begun(named("BTCUSDT"), binance, journal)
+
+    record = journal.get_symbol_records()["ETHUSDT"]
+
+    assert (record.left_because, record.is_collected) == (LeftBecause.DESELECTED, False)

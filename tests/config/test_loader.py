@@ -100,6 +100,7 @@ def test_the_defaults_are_those_that_users_were_promised(tmp_path: Path) -> None
 
     assert dataclasses.asdict(config) == {
         "path": tmp_path / "b.ini",
+        "file": tmp_path / "b.ini",
         "folder": tmp_path,
         "exchange": "binance",
         "exchange_options": {
@@ -115,7 +116,7 @@ def test_the_defaults_are_those_that_users_were_promised(tmp_path: Path) -> None
             "coalesce_ms": 25,
             "silence_timeout_ms": 30_000,
         },
-        "symbols": {"include": ("BTCUSDT", "ETHUSDT"), "exclude": ()},
+        "symbols": {"include": ("BTCUSDT", "ETHUSDT"), "exclude": (), "refresh_ms": 300_000},
         "bars": {"interval_ms": 10_000, "grace_ms": 500},
         "repair": {"enabled": True, "max_age_ms": 6 * 3_600_000, "weight_share": 50},
         "proof": {"every_ms": 60_000},
@@ -201,6 +202,7 @@ BAD_VALUES = [
     ("symbols", "include", "BTCUSDT; ETHUSDT", f"';' cannot be in a symbol; {SYMBOLS}"),
     ("symbols", "include", "“BTCUSDT”", f"'“' cannot be in a symbol; {SYMBOLS}"),
     ("symbols", "exclude", "BTC[A-Z]", f"'[' cannot be in a symbol; {SYMBOLS}"),
+    ("symbols", "refresh", "often", NOT_A_DURATION + "0ms to 1d"),
     ("symbols", "exclude", "BTCUSDT ETH*", "leaves no symbol to collect; allowed: names and "),
     ("bars", "interval", "10", NOT_A_DURATION + "1s to 1d, whole seconds that divide a day"),
     ("bars", "interval", "500ms", "too short; allowed: 1s to 1d"),
@@ -648,6 +650,7 @@ VALUES: dict[str, dict[str, st.SearchStrategy[Any]]] = {
         # With a pattern among them, nobody knows before the start that none is left.
         "include": st.lists(symbol_names).map(lambda names: tuple(dict.fromkeys([*names, "A*"]))),
         "exclude": st.lists(symbol_names, unique=True).map(tuple),
+        "refresh_ms": durations(0, 86_400_000),
     },
     "bars": {"interval_ms": intervals, "grace_ms": durations(0, 1000)},
     "repair": {

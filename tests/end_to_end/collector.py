@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 from signal import SIGKILL, SIGTERM, Signals
@@ -51,6 +53,7 @@ class Collector:
         self._environ = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
         self._sections: list[Sections] = []
         self._process: subprocess.Popen[bytes] | None = None
+        self._terminal: int | None = None
         self.plugins.mkdir()
         self.configure(self._defaults(exchange), *sections, environ=environ)
 
@@ -82,18 +85,32 @@ class Collector:
         self._environ |= environ or {}
         self.ini.write_text(_ini(*self._sections), encoding="utf-8")
 
-    def start(self, output: int | None = None) -> None:
-        """Start the process; *output* is where its stdout and stderr go instead of to the log."""
+    def start(self, output: int | None = None, *, on_terminal: bool = False) -> None:
+        """Start the process; *output* is where its stdout and stderr go instead of to the log.
+
+        It has no terminal, or one of its own, which close_terminal() closes.
+        """
         assert self._process is None, "it runs already"
+        ours, theirs = os.openpty() if on_terminal else (None, None)
+        self._terminal = ours
         with self._log_file.open("ab") as log:
             self._process = subprocess.Popen(
                 self._command("run"),
                 env=self._environ,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.DEVNULL if theirs is None else theirs,
                 stdout=log if output is None else output,
                 stderr=log if output is None else output,
                 start_new_session=True,  # Ctrl-C is for the tests, which then end the process
+                preexec_fn=_take_terminal if on_terminal else None,
             )
+        if theirs is not None:
+            os.close(theirs)
+
+    def close_terminal(self) -> None:
+        """Close the terminal of the process, whose kernel then tells it so by a signal."""
+        assert self._terminal is not None
+        os.close(self._terminal)
+        self._terminal = None
 
     def send_signal(self, number: Signals) -> None:
         """Send a signal to the process."""
@@ -188,6 +205,11 @@ class Collector:
             "plugins": {"path": self.plugins},
             "stores": {"enabled": ""},
         }
+
+
+def _take_terminal() -> None:
+    """Have stdin be the terminal that controls this process, which leads a session."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
 def _ini(*layers: Sections) -> str:

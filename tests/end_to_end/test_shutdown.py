@@ -32,15 +32,17 @@ def store_bars(bars):
 START_MS = 1_720_000_000_000
 
 
-def collect_one_trade(collector: Collector, exchange: ExchangeSimulator) -> None:
+def collect_one_trade(
+    collector: Collector, exchange: ExchangeSimulator, *, on_terminal: bool = False
+) -> None:
     """Start, and have one trade in an open bar."""
-    collector.start()
+    collector.start(on_terminal=on_terminal)
     exchange.wait_for_subscription("btcusdt@trade", timeout_s=30)
     exchange.publish("BTCUSDT", "60000.1", "0.5", time_ms=START_MS)
     collector.wait_for_trades(1)
 
 
-@pytest.mark.parametrize("number", [SIGTERM, SIGINT, SIGHUP])
+@pytest.mark.parametrize("number", [SIGTERM, SIGINT])
 def test_a_signal_stores_the_open_bar_and_ends_with_0(
     number: Signals,
     exchange: ExchangeSimulator,
@@ -213,9 +215,9 @@ def test_a_terminal_that_closes_and_says_so_twice_leaves_a_store_its_time(
     patient: Sections = {"stores": {"enabled": "hanging", "shutdown_timeout": "3s"}}
     with Collector(tmp_path, exchange, patient) as collector:
         (collector.plugins / "hanging.py").write_text(HANGING)
-        collect_one_trade(collector, exchange)
+        collect_one_trade(collector, exchange, on_terminal=True)
         began_at = time.monotonic()
-        collector.send_signal(SIGHUP)
+        collector.close_terminal()
         collector.wait_for_log("stopping")
 
         assert collector.stop(SIGHUP) == 0
