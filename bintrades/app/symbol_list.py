@@ -49,6 +49,7 @@ _NOTHING_LEFT = (
     "[symbols] include, exclude: no symbol of the exchange is left to collect; allowed: names and"
     " patterns that leave some"
 )
+_NO_CONTRACT_SIZE = "without a contract size"
 _MANY = 10  # symbols that are gone at once, if they are most of all: it may be maintenance
 _BELIEVED_AFTER_MS = 3_600_000  # that they are gone for good
 _SHOWN = 5
@@ -109,6 +110,8 @@ class SymbolList:
         self._list = _kept(journal)
         self._listing = journal.get_symbol_list()
         self._halted: dict[str, str] = {}
+        self._has_contracts = exchange.market.has_contracts
+        self._contract_sizes: dict[str, Decimal] = {}
         self._collected: dict[str, None] = {}  # as whoever ingests was told
         self._is_list_late = True  # whether the last request brought none, or not yet
         self._gone_since: int | None = None  # most symbols; monotonic
@@ -142,7 +145,7 @@ class SymbolList:
 
     def series(self, symbol: str) -> SeriesKey:
         """Return which series the trades of *symbol* are."""
-        return self._exchange.series(symbol, self._contract_sizes().get(symbol))
+        return self._exchange.series(symbol, self._contract_sizes.get(symbol))
 
     @property
     def halted(self) -> frozenset[str]:
@@ -196,10 +199,9 @@ class SymbolList:
         added = [symbol for symbol in choice.wanted if symbol not in self._collected]
         left = [symbol for symbol in self._collected if symbol not in choice.wanted]
         since = self._last_unlisted(before, exchange_time)
-        sizes = self._contract_sizes()
         new = [
             NewSymbol(
-                self._exchange.series(symbol, sizes.get(symbol)),
+                self.series(symbol),
                 since if before is not None and symbol not in before.trading else None,
             )
             for symbol in added
@@ -227,19 +229,20 @@ class SymbolList:
     def _ask_at_start(self, journal: Journal, wait: Callable[[float], bool]) -> bool | None:
         """Ask for the list; return whether it has come, None: the process is to stop."""
         backoff = Backoff(_FIRST_WAIT_S, _LONGEST_WAIT_S)
-        has_patterns = any(map(is_pattern, self._config.include))
+        # A value of contracts cannot be told without what one is worth.
+        needs_list = any(map(is_pattern, self._config.include)) or self._has_contracts
         while True:
             error = self._ask_for_a_while(wait)
             if error is None:
                 return True
             banned_for = self._exchange.budget.banned_for(now_ms())
             journal.set_ban(Ban.for_the_next(banned_for, utc_ms()))
-            if self._list is not None or not has_patterns:
+            if self._list is not None or not needs_list:
                 self._say_list_failed(error)
                 return False
             wait_s = backoff.next_wait_s()
             log.warning(
-                "the list of symbols cannot be had, and patterns need it; next attempt in %.1f s",
+                "the list of symbols cannot be had, and is needed; next attempt in %.1f s",
                 wait_s,
                 extra={"event": "symbol_list_awaited", "error": error},
             )
@@ -292,6 +295,11 @@ class SymbolList:
             if now_ms() - self._gone_since < _BELIEVED_AFTER_MS:
                 self._keep_for_now(choice, gone)
         self._halted = choice.halted
+        if self._has_contracts:
+            self._note_contract_sizes()
+            for symbol in choice.wanted.keys() - self._contract_sizes.keys():
+                del choice.wanted[symbol]
+                choice.waiting[symbol] = _NO_CONTRACT_SIZE
         return choice
 
     def _keep_for_now(self, choice: Choice, gone: Sequence[str]) -> None:
@@ -424,9 +432,11 @@ class SymbolList:
             return None
         return clock - (now_ms() - before.asked_at) - _BEFORE_MS
 
-    def _contract_sizes(self) -> dict[str, Decimal | None]:
+    def _note_contract_sizes(self) -> None:
+        """Remember what a contract of each symbol is worth, also when the list lacks it one day."""
         listed = [] if self._list is None else self._list.symbols
-        return {info.symbol: info.contract_size for info in listed if info.contract_size}
+        sizes = {info.symbol: info.contract_size for info in listed if info.contract_size}
+        self._contract_sizes = {**self._contract_sizes, **sizes}
 
     def _new_listing(self) -> str | None:
         """Return the list as it is to be kept, if that has changed."""

@@ -78,6 +78,10 @@ class MarketFacts(Protocol):
         """How far back past trades can be asked for; None: as far as anyone wants them."""
 
     @property
+    def has_contracts(self) -> bool:
+        """Whether quantities are numbers of contracts, so that a symbol has a contract size."""
+
+    @property
     def has_klines(self) -> bool:
         """Whether bars can be checked against klines of its own."""
 

@@ -473,6 +473,7 @@ def test_where_the_market_has_other_addresses_and_limits_these_are_defaults_and_
         weight_per_minute = 100
         history_ms = 7_200_000
         has_klines = False
+        has_contracts = False
 
     of_place = options_of(Place("binance", Elsewhere()))
     options = of_place["binance"]
