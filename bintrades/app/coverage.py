@@ -24,8 +24,8 @@ _MILLIONTHS = 1_000_000
 def coverage_figures(reader: JournalReader) -> dict[str, Any]:
     """Return the share of each window that is covered, of all symbols and of the worst.
 
-    A symbol of which nothing of the day is proven is counted apart: it may be collected no more.
-    Raises JournalError.
+    A symbol that has left is none of them. One of which nothing of the day is proven is counted
+    apart. Raises JournalError.
     """
     newest = reader.newest_proof_ms()
     if newest is None:
@@ -39,7 +39,11 @@ def coverage_figures(reader: JournalReader) -> dict[str, Any]:
     }
     day_began = until - max(WINDOWS_MS["day"], interval_ms)
     counted = unproven = 0
+    records = reader.symbol_records()
+    left = {symbol for symbol, record in records.items() if not record.is_collected}
     for each in reader.coverage_of_all(day_began):
+        if each.symbol in left:
+            continue
         if each.proven_ms <= day_began:
             unproven += 1
             continue

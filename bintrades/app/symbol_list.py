@@ -23,8 +23,8 @@ from bintrades.exchange.events import RateLimited
 from bintrades.exchange.symbols import SymbolInfo, choose, is_pattern, nearest_names
 from bintrades.model.symbol_record import LeftBecause, SymbolRecord
 from bintrades.util.backoff import Backoff
-from bintrades.util.clocks import now_ms, utc_ms
 from bintrades.util.logs import LimitedLog
+from bintrades.util.runtime import SYSTEM, Runtime
 from bintrades.util.text import storable
 
 if TYPE_CHECKING:
@@ -99,11 +99,18 @@ class SymbolList:
     start() belongs to the main thread, everything else to the one that looks at the symbols.
     """
 
-    def __init__(self, config: SymbolsConfig, exchange: Exchange, journal: Journal) -> None:
+    def __init__(
+        self,
+        config: SymbolsConfig,
+        exchange: Exchange,
+        journal: Journal,
+        runtime: Runtime = SYSTEM,
+    ) -> None:
         self.snapshot = SymbolsSnapshot()
         """The figures of this moment. Any thread."""
         self._config = config
         self._exchange = exchange
+        self._runtime = runtime
         self._asking = threading.Lock()  # the list is asked for by one at a time
         self._records = journal.get_symbol_records()
         self._known = {*self._records, *journal.checkpoints}  # ever collected
@@ -137,7 +144,9 @@ class SymbolList:
         records = self._new_records(choice)
         self._records.update(records)
         journal.write(
-            WriteBatch(symbols=records, listing=self._new_listing()), utc_ms(), exchange_ms=0
+            WriteBatch(symbols=records, listing=self._new_listing()),
+            self._runtime.utc(),
+            exchange_ms=0,
         )
         self._collected = dict.fromkeys(choice.wanted)
         self._publish(choice)
@@ -215,7 +224,7 @@ class SymbolList:
         if new or left or records or listing or halted != halted_before:
             put(
                 SymbolsChanged(
-                    at=now_ms(),
+                    at=self._runtime.now(),
                     added=new,
                     left=left,
                     halted=halted,
@@ -235,8 +244,8 @@ class SymbolList:
             error = self._ask_for_a_while(wait)
             if error is None:
                 return True
-            banned_for = self._exchange.budget.banned_for(now_ms())
-            journal.set_ban(Ban.for_the_next(banned_for, utc_ms()))
+            banned_for = self._exchange.budget.banned_for(self._runtime.now())
+            journal.set_ban(Ban.for_the_next(banned_for, self._runtime.utc()))
             if self._list is not None or not needs_list:
                 self._say_list_failed(error)
                 return False
@@ -261,9 +270,9 @@ class SymbolList:
 
         asker = threading.Thread(target=ask, name="symbols-start", daemon=True)
         asker.start()
-        deadline = now_ms() + int(1000 * _ANSWER_WITHIN_S)
+        deadline = self._runtime.now() + int(1000 * _ANSWER_WITHIN_S)
         asker.join(_LOOK_EVERY_S)
-        while asker.is_alive() and now_ms() < deadline and not wait(_LOOK_EVERY_S):
+        while asker.is_alive() and self._runtime.now() < deadline and not wait(_LOOK_EVERY_S):
             asker.join(0)
         if asker.is_alive():
             return f"no whole answer within {_ANSWER_WITHIN_S:g} s"
@@ -271,7 +280,7 @@ class SymbolList:
 
     def _ask(self) -> None:
         """Ask the exchange for its list. Raises ExchangeError."""
-        asked_at = now_ms()
+        asked_at = self._runtime.now()
         self._is_list_late = True
         with self._asking:
             symbols = self._exchange.catalog.list_symbols()
@@ -291,8 +300,8 @@ class SymbolList:
             self._gone_since = None
         else:
             if self._gone_since is None:
-                self._gone_since = now_ms()
-            if now_ms() - self._gone_since < _BELIEVED_AFTER_MS:
+                self._gone_since = self._runtime.now()
+            if self._runtime.now() - self._gone_since < _BELIEVED_AFTER_MS:
                 self._keep_for_now(choice, gone)
         self._halted = choice.halted
         if self._has_contracts:
@@ -401,7 +410,7 @@ class SymbolList:
 
     def _new_records(self, choice: Choice) -> dict[str, SymbolRecord]:
         """Return what changes of what is on record of symbols."""
-        now = utc_ms()
+        now = self._runtime.utc()
         statuses = {info.symbol: info.status for info in self._list.symbols} if self._list else {}
         records: dict[str, SymbolRecord] = {}
         for symbol, why in choice.wanted.items():
@@ -430,7 +439,7 @@ class SymbolList:
         clock = exchange_time()
         if not clock or before is None or before.asked_at is None:
             return None
-        return clock - (now_ms() - before.asked_at) - _BEFORE_MS
+        return clock - (self._runtime.now() - before.asked_at) - _BEFORE_MS
 
     def _note_contract_sizes(self) -> None:
         """Remember what a contract of each symbol is worth, also when the list lacks it one day."""
@@ -458,8 +467,8 @@ class SymbolList:
         return text
 
     def _record_failure(self, error: ExchangeError, put: Callable[[Event], None]) -> None:
-        if banned_for := self._exchange.budget.banned_for(now_ms()):
-            put(RateLimited(Ban.for_the_next(banned_for, utc_ms())))
+        if banned_for := self._exchange.budget.banned_for(self._runtime.now()):
+            put(RateLimited(Ban.for_the_next(banned_for, self._runtime.utc())))
         self._say_list_failed(str(error))
 
     def _say_list_failed(self, error: str) -> None:

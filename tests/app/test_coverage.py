@@ -16,6 +16,7 @@ from bintrades.core.write_batch import Checkpoint, WriteBatch
 from bintrades.journal.reader import JournalReader
 from bintrades.journal.writer import Journal
 from bintrades.model import Gap, GapCause, utc
+from bintrades.model.symbol_record import LeftBecause, SymbolRecord
 from bintrades.testing.bars import OPEN_TIME_MS
 
 if TYPE_CHECKING:
@@ -135,3 +136,15 @@ def test_three_thousand_symbols_with_gaps_take_a_moment(journal: Journal, path: 
 
     assert (figures["symbols"], figures["day"]["share"]) == (3_000, 1.0)
     assert time.process_time() - started < 3
+
+
+def test_a_symbol_that_has_left_is_missed_by_nobody(journal: Journal, path: Path) -> None:
+    write(journal, STAYS=saved(proven=NEWEST), GONE=saved(proven=UNTIL - 10 * HOUR))
+    assert coverage_figures(JournalReader(path))["day"]["worst"]
+    gone = SymbolRecord(1, "*", left_ms=2, left_because=LeftBecause.DELISTED)
+
+    journal.write(WriteBatch(symbols={"GONE": gone}), OPEN_TIME_MS)
+
+    figures = coverage_figures(JournalReader(path))
+    assert (figures["symbols"], figures["unproven_symbols"]) == (1, 0)
+    assert figures["day"] == {"share": 1.0, "worst": []}
