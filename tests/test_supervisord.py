@@ -161,6 +161,26 @@ def test_the_collector_is_restarted_after_kill_9_and_stops_in_good_order(
     assert "stopped: collector (exit status 0)" in log
 
 
+def test_a_signal_of_supervisorctl_has_the_symbols_read_again_by_the_same_process(
+    checkout: Checkout, exchange: ExchangeSimulator
+) -> None:
+    write_configuration(checkout, exchange)
+
+    with supervised(checkout):
+        exchange.wait_for_subscription("btcusdt@trade", timeout_s=60)
+        before = collector_pid(checkout)
+        exchange.list_symbol("ETHUSDT")
+        configuration = checkout.folder / "etc/bintrades.ini"
+        text = configuration.read_text(encoding="utf-8")
+        configuration.write_text(text.replace("include = BTCUSDT", "include = *USDT"), "utf-8")
+
+        assert "signalled" in control(checkout, "signal", "HUP", "collector")
+        exchange.wait_for_subscription("btcusdt@trade", "ethusdt@trade", timeout_s=60)
+
+        assert collector_pid(checkout) == before
+        assert len(exchange.connections) == 1
+
+
 def test_a_bad_configuration_is_not_tried_again_until_a_person_says_so(
     checkout: Checkout, exchange: ExchangeSimulator
 ) -> None:
