@@ -28,7 +28,7 @@ from bintrades.core.series import (
     Series,
 )
 from bintrades.core.write_batch import WriteBatch
-from bintrades.model import EXACT
+from bintrades.model import EXACT, IdLaw
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence, Set
@@ -144,12 +144,15 @@ class Aggregator:
             self._unsaved[series.symbol] = series
         self._wake(series, series.due)
 
-    def remove_series(self, symbol: str) -> WriteBatch:
+    def remove_series(self, symbol: str, until: int = NEVER) -> WriteBatch:
         """End a series, and return all of it that was not collected, its open bars as well.
 
-        Its last checkpoint is among it: add_series() with that goes on where it has ended.
+        Its last checkpoint is among it: add_series() with that goes on where it has ended. What
+        came of *until* and later is left out, where that leaves no half a bar.
         """
         series = self.series[symbol]
+        if until != NEVER and type(series) is Series and series.key.id_law is IdLaw.DENSE:
+            series.give_up_since(until)
         series.finish_open()
         changes = self._collect({symbol: series})
         del self.series[symbol], self._wakes_at[symbol]

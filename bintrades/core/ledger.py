@@ -238,6 +238,11 @@ class Ledger:
                 return gap
         return None
 
+    def rewind(self, next_id: int, since: int) -> None:
+        """Have *next_id* come next again: it and all higher ones are of trades since *since*."""
+        self.next_id = next_id
+        self.last_time = self.proven = since
+
     def want_since(self, since: int) -> None:
         """Want the first trade, and all that follow, of those since *since*.
 

@@ -19,7 +19,7 @@ from bintrades.core.newest_ids import NEWEST_WITHIN_MS
 from bintrades.core.proof import LAG_MS, NewestId
 from bintrades.core.renumbering import RenumberingDetector
 from bintrades.core.write_batch import Checkpoint
-from bintrades.model import EXACT, GapCause, GapOutcome, GapSet, Trade
+from bintrades.model import EXACT, GapCause, GapOutcome, GapSet, Trade, id_ranges
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -489,6 +489,24 @@ class Series:
         """Hand out the open bars as well, unclosed: there will be no more trades."""
         for bucket in self._buckets.values():
             self._finish(bucket, is_closed=False)
+
+    def give_up_since(self, until: int) -> None:
+        """Be as if no trade of *until* or later had come, where all of these are in open bars.
+
+        Whoever goes on asks for them. Only where ids are consecutive, and of single trades.
+        """
+        ledger, buckets = self._ledger, self._buckets.values()
+        if ledger.next_id is None or min(self._buckets, default=0) < until:
+            return
+        first_id = min(bucket.first_id for bucket in buckets)
+        count = sum(bucket.buy_count + bucket.sell_count for bucket in buckets)
+        unknown = (*id_ranges(ledger.gaps), *ledger.absent)
+        is_all = ledger.next_id - first_id == count
+        if is_all and all(gap.last_id < first_id for gap in unknown):
+            ledger.rewind(first_id, until)
+            self._buckets.clear()
+            self._current = self._awaited = self._saved = None
+            self._reschedule()
 
     def must_be_saved(self, now: int) -> bool:
         """Whether a crash would lose more than a little that the exchange would send again."""

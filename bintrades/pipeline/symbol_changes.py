@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from bintrades.core.series import NEVER
 from bintrades.core.write_batch import WriteBatch
 from bintrades.model import id_ranges
 from bintrades.model.symbol_record import LeftBecause
@@ -219,7 +220,7 @@ class SymbolChanges:
             self._unlisted.discard(symbol)
             is_whole = self._aggregator.is_settled(symbol, leaving.until)
             missing = len(self._aggregator.series[symbol].gap_set.missing)
-            changes.update(self._aggregator.remove_series(symbol))
+            changes.update(self._aggregator.remove_series(symbol, leaving.until or NEVER))
             if leaving.record is not None:
                 changes.symbols[symbol] = msgspec.structs.replace(
                     leaving.record, left_ms=self._utc()

@@ -6,6 +6,7 @@ import pytest
 
 from bintrades.core.aggregator import Aggregator
 from bintrades.core.backfill_result import BackfillResult
+from bintrades.core.gap_ranges import DISORDER_MS
 from bintrades.core.write_batch import WriteBatch
 from bintrades.model import IdLaw, SeriesKey
 from tests.core.aggregators import BTC, ETH, GRACE, finished, run_of, start_gap
@@ -128,6 +129,53 @@ def test_a_symbol_that_returns_goes_on_from_its_checkpoint() -> None:
     changes = WriteBatch()
     changes.update(aggregator.collect(is_last=True))
     assert [bar.trade_count for key, bar in changes.finished.items() if key[0] == ETH] == [2]
+
+
+def of_ether(*times: int, ids: list[int] | None = None) -> Aggregator:
+    """Return an aggregator with a second symbol that has traded at these times."""
+    aggregator = of_bitcoin()
+    aggregator.add_series(ETH_KEY, now=0)
+    aggregator.carried([ETH], 0)
+    numbers = ids or range(len(times))
+    for number, time in zip(numbers, times, strict=True):
+        aggregator.add([make_trade(number, time, symbol=ETH)], 0)
+    aggregator.collect()
+    return aggregator
+
+
+def test_of_a_symbol_that_ends_while_it_is_traded_no_half_a_bar_is_left() -> None:
+    until = START + INTERVAL
+    aggregator = of_ether(START + 3, until + 1_000, until + 2_000)
+
+    changes = aggregator.remove_series(ETH, until)
+
+    checkpoint = changes.checkpoints[ETH]
+    assert not changes.finished
+    assert (checkpoint.ledger.next_id, checkpoint.proven_ms) == (1, until)
+    assert (checkpoint.open_bars, checkpoint.closed_through) == ((), START)
+    aggregator.add_series(ETH_KEY, checkpoint, now=0)
+    aggregator.add([make_trade(5, until + 9_000, symbol=ETH)], 0)
+    (gap,) = aggregator.series[ETH].gap_set.missing
+    assert (gap.first_id, gap.last_id) == (1, 4)
+    assert until - DISORDER_MS <= gap.since_ms <= until
+
+
+@pytest.mark.parametrize(
+    ("times", "ids"),
+    [
+        ([3, INTERVAL + 1_000, INTERVAL + 2_000], [0, 1, 3]),  # one is missing
+        ([3, 5], [0, 1]),  # the bar of before is open
+    ],
+)
+def test_where_that_cannot_be_the_open_bar_is_handed_out_as_it_is(
+    times: list[int], ids: list[int]
+) -> None:
+    aggregator = of_ether(*(START + time for time in times), ids=ids)
+
+    changes = aggregator.remove_series(ETH, START + INTERVAL)
+
+    assert [bar.trade_count for bar in changes.finished.values()] == [2]
+    assert changes.checkpoints == {} or changes.checkpoints[ETH].open_bars
 
 
 def test_a_symbol_is_settled_when_its_last_bar_is_closed_and_proven() -> None:

@@ -300,10 +300,11 @@ def test_sighup_reads_the_symbols_again_under_load_and_nothing_of_others_is_touc
 
         assert_whole(collector, trading, *STAY)
         for symbol in listed[2:]:
-            closed = [bar for bar in bars_of(collector, symbol).values() if bar.is_closed]
+            bars = bars_of(collector, symbol).values()
             wanted = expected(trading.happened[symbol])
-            assert len(closed) >= 2
-            for bar in closed:
+            assert len(bars) >= 2
+            for bar in bars:
+                assert bar.is_closed, bar
                 assert bar.trade_count == wanted[bar.open_time_ms].count
                 assert bar.is_complete, bar
         undisturbed(collector)
