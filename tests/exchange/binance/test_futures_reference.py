@@ -43,7 +43,7 @@ class Market:
         ]
         exchange.serve(USDM.recent_trades.path, self._recent)
         exchange.serve(USDM.historical_trades.path, self._by_id)
-        exchange.serve(USDM.aggregate_trades.path, self._aggregates)
+        exchange.serve(USDM.aggregate_trades.path, self.aggregates)
         exchange.serve(
             USDM.newest_ids.path, lambda _: {"symbol": BTC, "lastId": self.trades[-1][0]}
         )
@@ -60,7 +60,8 @@ class Market:
         assert int(params["limit"]) == 500
         return [_row(*each) for each in self.trades if first <= each[0] < first + 500]
 
-    def _aggregates(self, params: dict[str, str]) -> object:
+    def aggregates(self, params: dict[str, str]) -> object:
+        """Return a page of aggregates, of one trade each, from a time on."""
         rows = [each for each in self.trades if each[1] >= int(params["startTime"])]
         return [
             {"a": n, "p": "1", "q": "1", "nq": "1", "f": n, "l": n, "T": at, "m": True}
@@ -127,6 +128,32 @@ def test_what_the_newest_trades_reach_takes_no_key_and_little_weight(exchange: C
 
     assert ids_of(found) == market.ids(9_000, 10_000)
     assert weights == [5]
+
+
+def test_that_none_is_left_out_before_the_newest_takes_a_trade_from_well_before(
+    exchange: CannedRest,
+) -> None:
+    market = Market(exchange, 1)
+    first = market.trades[-1_000][1]
+    span = first + 1, first + 5_000
+
+    with pytest.raises(NotToldError):
+        reference_of(exchange, key="").trades_between(BTC, *span, lambda _weight: True)
+
+
+def test_trades_that_aggregates_leave_out_at_the_beginning_are_had_by_id(
+    exchange: CannedRest,
+) -> None:
+    market = Market(exchange, 1)
+    span = market.start_ms + 40_000, market.start_ms + 60_000
+    late = market.start_ms + 58_000
+    exchange.serve(
+        USDM.aggregate_trades.path, lambda _: market.aggregates({"startTime": str(late)})
+    )
+
+    found = reference_of(exchange).trades_between(BTC, *span, lambda _weight: True)
+
+    assert ids_of(found) == market.ids(40_000, 60_000)
 
 
 def test_older_trades_take_a_key_and_that_is_said(exchange: CannedRest) -> None:
