@@ -72,6 +72,23 @@ def _without_approximations(ranges: Iterable[Gap], lost: Gap) -> Iterator[Gap]:
         yield from (part for part in parts if part.size > 0)
 
 
+def without_approximations(
+    state: LedgerState, ids: Iterable[tuple[int, int]] | None = None
+) -> LedgerState:
+    """Return *state* without the gaps that aggregates stand in for, or without some ids of those.
+
+    It is the same object where it has none of them.
+    """
+    if not any(gap.is_approximated for gap in state.gaps):
+        return state
+    if ids is None:
+        return replace(state, gaps=tuple(gap for gap in state.gaps if not gap.is_approximated))
+    ledger = Ledger(state)
+    for first_id, last_id in ids:
+        ledger.settle_approximated(first_id, last_id)
+    return state if ledger.gaps == state.gaps else replace(state, gaps=ledger.gaps)
+
+
 def in_numbering(next_id: int | None, lost: Iterable[Gap]) -> Iterator[Gap]:
     """Yield *lost*, found where fewer trades were known, as a ledger at *next_id* can have it.
 

@@ -15,7 +15,7 @@ from bintrades.model import Bar
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from bintrades.core.write_batch import Checkpoint, Key
 
@@ -73,6 +73,35 @@ def delete_rebuilt(connection: sqlite3.Connection, keys: Iterable[Key]) -> None:
     connection.executemany("DELETE FROM rebuilt WHERE symbol = ? AND open_time = ?", list(keys))
 
 
+def settled_ids(
+    rebuilt: Mapping[Key, Bar], bar_at: Callable[[Key], Bar | None], interval_ms: int
+) -> dict[str, list[tuple[int, int]]]:
+    """Return the ids, by symbol, whose trades are in *rebuilt* bars, or are none.
+
+    No aggregates have to stand in for those any more. Where the bar before or behind was made again
+    as well, there is no trade between the two; *bar_at* returns a stored one.
+    """
+    settled: dict[str, list[tuple[int, int]]] = {}
+    for (symbol, open_time), bar in rebuilt.items():
+        if not bar.is_complete:
+            continue  # the exchange has no trades there
+        first_id, last_id = bar.first_trade_id, bar.last_trade_id
+        before, behind = (
+            rebuilt.get(key) or bar_at(key)
+            for key in ((symbol, open_time - interval_ms), (symbol, open_time + interval_ms))
+        )
+        if before is not None and _is_of_trades(before):
+            first_id = min(first_id, before.last_trade_id + 1)
+        if behind is not None and _is_of_trades(behind):
+            last_id = max(last_id, behind.first_trade_id - 1)
+        settled.setdefault(symbol, []).append((first_id, last_id))
+    return settled
+
+
+def _is_of_trades(bar: Bar) -> bool:
+    return bar.epoch > 0 and not bar.is_approximate
+
+
 def refusal(
     bar: Bar, stored: Bar | None, checkpoint: Checkpoint | None, *, is_proven: bool
 ) -> str | None:
@@ -80,7 +109,7 @@ def refusal(
 
     It has every trade of its interval, or it is where there are none, so nothing may be added to it
     later. Therefore each of them must be known to the ledger by now, which is when *is_proven*:
-    then none is wanted any more, and none will come.
+    then none is wanted any more, and none will come. None is of those that aggregates stand in for.
     """
     if checkpoint is None:
         return "nothing is known of the symbol's trade ids"

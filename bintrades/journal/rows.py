@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from msgspec.structs import replace
+from msgspec.structs import astuple, replace
 
 from bintrades.core.ledger import LedgerState
 from bintrades.core.write_batch import Checkpoint
@@ -36,6 +36,10 @@ NONE_CLOSED = -1
 """The closed_through of a symbol of which no bar has closed, as it is stored."""
 
 _open_bars = msgspec.json.Decoder(tuple[Bar, ...])
+_WITH_EPOCH = Bar.__struct_fields__.index("epoch") + 1
+_OF_NO_FUTURE = Bar.__struct_defaults__[-(len(Bar.__struct_fields__) - _WITH_EPOCH) :]
+"""The values of the fields behind it that the bars of spot have."""
+
 _CAUSES = frozenset(GapCause)
 _APPROXIMATED = 2  # the is_abandoned of a gap that aggregates stand in for
 
@@ -109,8 +113,15 @@ def bar_from_row(row: Row, market: str, interval_ms: int) -> Bar:
 
 
 def encode_open_bars(bars: tuple[Bar, ...]) -> str:
-    """Return *bars* as one JSON text, each an array of its fields in the order of Bar."""
-    return msgspec.json.encode(bars).decode()
+    """Return *bars* as one JSON text, each an array of its fields in the order of Bar.
+
+    Those of spot end with the epoch: what is written of each open bar is most of a checkpoint.
+    """
+    shortest = [
+        bar if astuple(bar)[_WITH_EPOCH:] != _OF_NO_FUTURE else astuple(bar)[:_WITH_EPOCH]
+        for bar in bars
+    ]
+    return msgspec.json.encode(shortest).decode()
 
 
 def decode_open_bars(text: str) -> tuple[Bar, ...]:

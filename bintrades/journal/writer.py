@@ -9,6 +9,7 @@ of older bars would cost a whole page of the file each time.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import sqlite3
 from bisect import bisect_left
@@ -16,7 +17,10 @@ from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, TypeVar
 
+from msgspec.structs import replace
+
 from bintrades.core.gap_changes import changed_part, changed_spans
+from bintrades.core.ledger import without_approximations
 from bintrades.core.write_batch import WriteBatch
 from bintrades.errors import JournalError
 from bintrades.journal import gaps as gap_tables
@@ -27,7 +31,7 @@ from bintrades.journal.checkpoints import put_checkpoints
 from bintrades.journal.connection import transaction
 from bintrades.journal.meta import JournalScope
 from bintrades.journal.pruning import MARK_EVERY_MS, Pruned, mark, prune
-from bintrades.journal.rebuilt import delete_rebuilt, read_rebuilt, refusal
+from bintrades.journal.rebuilt import delete_rebuilt, read_rebuilt, refusal, settled_ids
 from bintrades.journal.recovery import RecoverableFile
 from bintrades.journal.rows import bar_row
 from bintrades.journal.spare import SpareKeeper
@@ -77,6 +81,7 @@ class Journal:
         mark_every_ms: int = MARK_EVERY_MS,
     ) -> None:
         self.path = path
+        self._settled: dict[str, list[IdRange]] = {}  # since they were taken
         self.has_more_to_prune = False  # whether the last prune() left bars that it can delete
         self._scope = JournalScope(market, interval_ms, exchange, stream)
         self._mark_every = mark_every_ms
@@ -149,6 +154,14 @@ class Journal:
         """
         lost, self._file.lost = self._file.lost, {}
         return lost
+
+    def take_settled(self) -> Mapping[str, Sequence[IdRange]]:
+        """Return for which ids no aggregates have to stand in any more, since this was called.
+
+        To be called after each write, before more is collected of the ledgers.
+        """
+        settled, self._settled = self._settled, {}
+        return settled
 
     def save_readable(self, reason: str, file: tuple[int, int]) -> None:
         """Salvage the file, unless it is another one than *file* by now.
@@ -259,6 +272,12 @@ class Journal:
             offered = {key: bar for key, bar in left_here.items() if bar is not None}
             rebuilt = self._admitted(offered | batch.rebuilt, checkpoints)
             bars |= rebuilt
+
+            # Aggregates that stood in for trades of those bars do so no longer, whatever the batch
+            # says: its ledgers hear of it from take_settled().
+            settled = settled_ids(rebuilt, self._file.get, self._scope.interval_ms)
+            batch = _without_settled(batch, checkpoints, settled)
+            checkpoints |= batch.checkpoints
             surplus = state.surplus
             if rebuilt:
                 no_trades = {key for key, bar in rebuilt.items() if not bar.is_complete}
@@ -350,6 +369,8 @@ class Journal:
             if is_mark_due:
                 mark(connection, at, state.last_sequence)
 
+        for symbol, ranges in settled.items():
+            self._settled.setdefault(symbol, []).extend(ranges)
         self._note_unproven(batch, ordered, checkpoints)
         state.checkpoints = checkpoints
         state.reopened = reopened_ids
@@ -372,12 +393,17 @@ class Journal:
     ) -> dict[Key, Bar]:
         """Return those of the rebuilt *bars* that may take the place of the stored ones."""
         state, admitted = self._file.state, {}
+        of_trades = {
+            symbol: replace(checkpoints[symbol], ledger=without_approximations(known.ledger))
+            for symbol in {bar.symbol for bar in bars.values()}
+            if (known := checkpoints.get(symbol)) is not None
+        }
         for key, bar in bars.items():
             reason = refusal(
                 bar,
                 self._file.get(key),
                 checkpoints.get(bar.symbol),
-                is_proven=state.is_complete(bar, checkpoints, surplus=()),
+                is_proven=state.is_complete(bar, of_trades, surplus=()),
             )
             if reason is None:
                 admitted[key] = bar
@@ -540,6 +566,24 @@ class Journal:
             stored_epoch=stored.epoch,
             stored_trade_count=stored.trade_count,
         )
+
+
+def _without_settled(
+    batch: WriteBatch,
+    checkpoints: Mapping[str, Checkpoint],
+    settled: Mapping[str, Iterable[IdRange]],
+) -> WriteBatch:
+    """Return *batch* with checkpoints that say of no settled ids that aggregates stand in."""
+    changed = {}
+    for symbol, ids in settled.items():
+        checkpoint = checkpoints.get(symbol)
+        if checkpoint is not None:
+            ledger = without_approximations(checkpoint.ledger, ids)
+            if ledger is not checkpoint.ledger:
+                changed[symbol] = replace(checkpoint, ledger=ledger)
+    if not changed:
+        return batch
+    return dataclasses.replace(batch, checkpoints=batch.checkpoints | changed)
 
 
 def _progress(bar: Bar) -> tuple[int, int]:

@@ -486,14 +486,21 @@ class Ingest:
             self._record_failure(now, error)
         else:
             self._record_success()
-        self._want_lost()
+        self._take_back()
         return not self._pending
 
-    def _want_lost(self) -> None:
-        """Want the trades again whose bars were lost with a damaged journal."""
+    def _take_back(self) -> None:
+        """Take over what the journal alone knows of the ids.
+
+        That is, which trades are wanted again since their bars were lost with a damaged file, and
+        for which no aggregates stand in any more.
+        """
         for symbol, gaps in self._journal.take_lost().items():
             self._pending.lose(symbol, gaps)
             self._aggregator.lose(symbol, gaps)
+        for symbol, ranges in self._journal.take_settled().items():
+            for first_id, last_id in ranges:
+                self._aggregator.settle_approximated(symbol, first_id, last_id)
 
     def _prune(self, exchange_ms: int, now: int) -> None:
         if self._pruning is None or self._aggregator.waiting_bar_count:
