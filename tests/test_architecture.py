@@ -71,6 +71,7 @@ ALSO_PURE = (
     *("exchange.batch", "exchange.events", "exchange.symbols", "net.addresses"),
     *("exchange.binance.backfill_plan", "exchange.binance.budget", "exchange.binance.messages"),
     *("exchange.binance.numbers", "exchange.binance.feed.control", "exchange.binance.feed.frames"),
+    *("exchange.binance.futures_plan", "exchange.binance.past_rows"),
     *("exchange.binance.feed.stall", "exchange.binance.feed.subscription"),
 )
 IMPURE = {

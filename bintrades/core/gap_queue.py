@@ -22,7 +22,7 @@ from bintrades.core.unknown_ids import UnknownIds
 from bintrades.model import id_ranges
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from bintrades.model import Gap, GapSet, TradeRange
 
@@ -163,14 +163,16 @@ class GapQueue(Generic[ProgressT]):
             known.pop(symbol, None)
         self._in_flight.discard(symbol)
 
-    def take(self, now: int) -> QueuedGap[ProgressT] | None:
-        """Return the next missing gap that is due; None: nothing yet."""
+    def take(
+        self, now: int, is_wanted: Callable[[QueuedGap[ProgressT]], bool] | None = None
+    ) -> QueuedGap[ProgressT] | None:
+        """Return the next missing gap that is due, of those that are wanted; None: nothing yet."""
         for symbol, queued in self._symbols.items():
             if not queued.missing or self._is_busy(symbol):
                 continue
             for gap in reversed(queued.missing):
                 entry = queued.entries[gap.last_id]
-                if now >= entry.due:
+                if now >= entry.due and (is_wanted is None or is_wanted(entry)):
                     self._in_flight.add(symbol)
                     return entry
         return None
@@ -217,6 +219,13 @@ class GapQueue(Generic[ProgressT]):
         """Return the gaps of *symbol* that are asked for, lowest first."""
         queued = self._symbols.get(symbol)
         return () if queued is None else queued.missing
+
+    def entries(self, symbol: str) -> Iterator[QueuedGap[ProgressT]]:
+        """Yield what is queued of the gaps of *symbol* that are asked for, lowest first."""
+        queued = self._symbols.get(symbol)
+        if queued is not None:
+            for gap in queued.missing:
+                yield queued.entries[gap.last_id]
 
     def unknown_ids(self, symbol: str) -> UnknownIds:
         """Return the ids of *symbol* that are not known to exist."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from bintrades.core.gap_ranges import first_id_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from bintrades.model import Gap, TradeRange
 
@@ -41,6 +41,14 @@ class UnknownIds:
             first_id = gap.last_id + 1
             index += 1
         return first_id > last_id
+
+    def within(self, first_id: int, last_id: int) -> Iterator[tuple[int, int]]:
+        """Yield the ranges of ids from *first_id* to *last_id* that are not known to exist."""
+        index = max(0, bisect_right(self._gaps, first_id, key=first_id_of) - 1)
+        while index < len(self._gaps) and (gap := self._gaps[index]).first_id <= last_id:
+            if first_id <= min(gap.last_id, last_id):
+                yield max(first_id, gap.first_id), min(last_id, gap.last_id)
+            index += 1
 
     def stretch_from(self, first_id: int) -> int:
         """Return the lowest id from which on none is known to exist, up to a gap's *first_id*."""

@@ -9,6 +9,8 @@ reaches, for the same weight.
 
 A host for market data only may lack historicalTrades. There, aggregates answer small
 gaps as far as they can, too; the rest waits for single trades to be asked for again, an hour later.
+So it is where they are told only to those who send an API key, and there is none, or one that is
+refused; but the newest trades, which everybody is told, answer what they reach back to before that.
 
 That ids do not exist takes both endpoints, each time (core/gap_queue.py). Where the wanted trades
 begin is proven in the same way: by a trade from before, or by both saying, asked for the first of
@@ -28,10 +30,11 @@ from bintrades.core.backfill_result import BackfillResult
 from bintrades.core.gap_queue import BackfillTiming, GapQueue
 from bintrades.core.gap_ranges import DISORDER_MS, first_id_of
 from bintrades.core.renumbering import contradicted
+from bintrades.exchange.binance.past_rows import holes, last_before, within
 from bintrades.model import GapCause
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from bintrades.core.gap_queue import Backoff, QueuedGap
     from bintrades.core.renumbering import KnownTrade
@@ -42,6 +45,17 @@ _TRADES, _AGGREGATES = "historicalTrades", "aggTrades"
 _BACK_FACTOR = 16  # how much further back each time no trade from before the beginning is found
 _NO_TRADES_FOR_MS = 3_600_000  # until a host that had no historicalTrades is asked for them again
 _NO_TRADES = "this host has no historicalTrades, and aggregates do not tell these trades"
+_NOT_YET = "the exchange does not have it all yet"
+_NEVER = 2**63
+_MOST_STALE = 3  # answers of /trades that end before a gap does, until aggregates are asked
+
+KEY_RETRY_MS = 3_600_000
+"""Until an API key that was refused is sent again."""
+
+NO_KEY = (
+    "single trades of that time are told only to those who send an API key: set [binance] api_key"
+)
+KEY_REFUSED = "the exchange refuses the API key, and tells no single trades of that time without"
 
 
 class Aggregate(NamedTuple):
@@ -75,7 +89,15 @@ class AggregatesRequest:
     is_of_all: bool = False  # the first trade of all is wanted: have ids restarted?
 
 
-Request = TradesRequest | AggregatesRequest
+@dataclass(frozen=True, slots=True)
+class RecentRequest:
+    """Ask for the newest single trades of a symbol: they may reach back to the gap."""
+
+    symbol: str
+    gap: Gap
+
+
+Request = TradesRequest | AggregatesRequest | RecentRequest
 
 
 @dataclass(slots=True)
@@ -83,6 +105,8 @@ class _Progress:
     """How far a gap was asked about."""
 
     needs_ids: bool = False  # aggregates have answered what they can: ask by id
+    has_no_recent: bool = False  # /trades has answered what it can
+    stale_answers: int = 0  # of /trades: they ended before the gap does
     asks_newest: bool = False  # since nothing is as young as what is wanted
     is_begun: bool = False  # where it begins, or what of it is too old, is known
     back_steps: int = 0  # pages asked for further back to find that
@@ -107,8 +131,11 @@ class BackfillPlan:
         max_age_ms: int,
         new_backoff: Callable[[], Backoff],
         timing: BackfillTiming | None = None,
+        *,
+        has_key: bool = True,
     ) -> None:
         self._max_age = max_age_ms
+        self._needs_key = market.historical_trades.needs_key
         self._trades_page = market.historical_trades.max_rows
         self._aggregates_page = market.aggregate_trades.max_rows
         self._clock = 0
@@ -117,6 +144,11 @@ class BackfillPlan:
         )
         self._missing_endpoint_count = 0  # answers in a row that there is no historicalTrades
         self._no_trades_until = 0  # when to ask for single trades again
+        self._no_trades = _NO_TRADES  # why not before
+        self.key_problem: str | None = None
+        """Why old single trades are not told, once some were wanted; None: no problem."""
+        if self._needs_key and not has_key:
+            self._no_trades_until, self._no_trades = _NEVER, NO_KEY
 
     @property
     def is_empty(self) -> bool:
@@ -159,13 +191,47 @@ class BackfillPlan:
         """Record that the host says that it has no historicalTrades; the second time it counts."""
         self._missing_endpoint_count += 1
         if self._missing_endpoint_count > 1:
-            self._no_trades_until = now + _NO_TRADES_FOR_MS
+            self._no_trades_until, self._no_trades = now + _NO_TRADES_FOR_MS, _NO_TRADES
+
+    def record_refused_key(self, now: int) -> None:
+        """Record that the exchange refuses the API key: it is sent again much later."""
+        self._no_trades_until, self._no_trades = now + KEY_RETRY_MS, KEY_REFUSED
+        self.key_problem = KEY_REFUSED
+
+    def on_too_old(self, request: Request, now: int) -> BackfillResult:
+        """Return what it means that the exchange refuses to look back so far: as here it does not.
+
+        So it is asked again later, as after any failure.
+        """
+        return self.failed(request, "the exchange refuses to look back so far", now)
+
+    def on_recent(
+        self, request: RecentRequest, rows: Sequence[TradeRange], now: int
+    ) -> BackfillResult:
+        """Return what the newest single trades say; *rows* have ascending ids."""
+        gap = request.gap
+        entry = self._queue.record_result(request.symbol, gap)
+        if self._doubts_ids(entry, rows, self._queue.missing(request.symbol), now):
+            return self._result(request)
+        unknown = self._queue.unknown_ids(request.symbol)
+        ranges = [each for each in rows if unknown.is_wanted(each.first_id)]
+        absent = self._confirmed_absent(request, _TRADES, rows, now)
+        if ranges:
+            entry.backoff = None
+        if rows and rows[-1].last_id > gap.last_id:
+            entry.progress.has_no_recent = True
+            entry.due = max(now, entry.due) if absent else now
+            return self._result(request, ranges, absent)
+        entry.progress.stale_answers += 1
+        entry.progress.has_no_recent = entry.progress.stale_answers >= _MOST_STALE
+        self._queue.back_off(entry, now)
+        return self._result(request, ranges, absent, error=_NOT_YET)
 
     def on_trades(
         self, request: TradesRequest, rows: Sequence[TradeRange], now: int
     ) -> BackfillResult:
         """Return what the answer to a TradesRequest means; *rows* have ascending ids."""
-        self._missing_endpoint_count = 0
+        self._missing_endpoint_count, self.key_problem = 0, None
         gap = request.gap
         entry = self._queue.record_result(request.symbol, gap)
         if entry.progress.first_of_all is not None:
@@ -187,7 +253,7 @@ class BackfillPlan:
         error = None
         if seen_through < gap.last_id and len(rows) < request.limit:
             self._queue.back_off(entry, now)  # the exchange's database lags behind its streams
-            error = "the exchange does not have it all yet"
+            error = _NOT_YET
         elif own_ids or (gap.first_id, gap.last_id) in absent:
             entry.due = now
         else:
@@ -221,7 +287,7 @@ class BackfillPlan:
             return self._on_cross_check(entry, request, rows, valid, now)
         if request.begins_ms is None or progress.is_begun:
             return self._fill(entry, request, rows, valid, None, now)
-        older = _last_before(valid, request.begins_ms)
+        older = last_before(valid, request.begins_ms)
         is_begun = valid[0].first_id == 0 or (
             valid[0].first_id <= request.gap.first_id and not request.gap.is_start
         )
@@ -244,7 +310,7 @@ class BackfillPlan:
         wanted_from = gap.first_id if older is None else max(gap.first_id, older.last_id + 1)
         if gap.is_start and not progress.is_begun and older is None:
             wanted_from = valid[0].first_id
-        ranges = _within(valid, wanted_from, gap.last_id)
+        ranges = within(valid, wanted_from, gap.last_id)
         absent = self._confirmed_absent(request, _AGGREGATES, valid, now)
         is_beginning = gap.is_start and not request.is_oldest and not progress.is_begun
         is_older_left = request.is_oldest and wanted_from > gap.first_id
@@ -253,13 +319,16 @@ class BackfillPlan:
         progress.needs_ids = last_id >= gap.last_id
         progress.next_aggregate = None if progress.needs_ids else rows[-1].id + 1
         lacks_trades = progress.needs_ids and now < self._no_trades_until
-        is_left = any(_holes(wanted_from, gap.last_id, ranges))
+        wait_until = min(self._no_trades_until, now + _NO_TRADES_FOR_MS)
+        is_left = any(holes(wanted_from, gap.last_id, ranges))
+        if lacks_trades and is_left and self._needs_key:
+            self.key_problem = self._no_trades
         if ranges:
             entry.backoff = None
         if last_id < gap.last_id and len(rows) < self._aggregates_page:
             self._queue.back_off(entry, now)
         else:
-            entry.retry_at(self._no_trades_until if lacks_trades else now)
+            entry.retry_at(wait_until if lacks_trades and not self._may_have_recent(entry) else now)
         return self._result(
             request,
             ranges,
@@ -267,7 +336,7 @@ class BackfillPlan:
             begins_at=wanted_from if is_beginning else None,
             has_older=is_beginning and older is not None,
             older=older if is_older_left else None,
-            error=_NO_TRADES if lacks_trades and is_left else None,
+            error=self._no_trades if lacks_trades and is_left else None,
         )
 
     def _step_back(
@@ -288,7 +357,7 @@ class BackfillPlan:
             progress.first_aggregate = rows[0].id
         entry.due = now
         wanted = [each for each in valid if each.time >= (request.begins_ms or 0)]
-        ranges = _within(wanted, gap.first_id, gap.last_id)
+        ranges = within(wanted, gap.first_id, gap.last_id)
         if request.from_id == 0 and rows[0].id >= progress.first_aggregate:
             return self._on_nothing_older(entry, request, valid[0].first_id, ranges, now)
         if progress.back_steps == 0:
@@ -353,7 +422,7 @@ class BackfillPlan:
         gap, progress = request.gap, entry.progress
         page = valid if progress.page_end is None else [progress.page_end, *valid]
         progress.next_aggregate = progress.page_end = None
-        ranges = _within(valid, gap.first_id, gap.last_id)
+        ranges = within(valid, gap.first_id, gap.last_id)
         absent = self._confirmed_absent(request, _AGGREGATES, page, now)
         error = None
         if any(each.first_id <= gap.last_id and each.last_id >= gap.first_id for each in valid):
@@ -415,7 +484,7 @@ class BackfillPlan:
         self, request: Request, endpoint: str, rows: Sequence[TradeRange], now: int
     ) -> list[tuple[int, int]]:
         """Return the ids that are believed not to exist, now that *endpoint* gave *rows*."""
-        is_from_zero = request.from_id == 0
+        is_from_zero = not isinstance(request, RecentRequest) and request.from_id == 0
         return self._queue.confirm_absences(
             request.symbol, endpoint, rows, now, is_from_zero=is_from_zero
         )
@@ -468,6 +537,8 @@ class BackfillPlan:
         is_by_id = progress.needs_ids or (gap.size < self._trades_page and not gap.is_start)
         if is_by_id and has_trades:
             return self._trades_request(entry, oldest)
+        if is_by_id and self._may_have_recent(entry):
+            return RecentRequest(entry.symbol, gap)
         if gap.is_start and not progress.is_begun:
             if progress.first_of_all is not None and has_trades:
                 # So few rows show that the host does not answer the newest ones instead.
@@ -478,6 +549,10 @@ class BackfillPlan:
         # That of a beginning is no trade's time: the first one may come right after it.
         since_ms = gap.since_ms if gap.cause == GapCause.START else gap.since_ms + DISORDER_MS
         return AggregatesRequest(entry.symbol, gap, None, max(since_ms, oldest))
+
+    def _may_have_recent(self, entry: QueuedGap[_Progress]) -> bool:
+        """Whether /trades is asked in the place of historicalTrades, which takes a key."""
+        return self._needs_key and not entry.progress.has_no_recent
 
     @staticmethod
     def _beginning_request(
@@ -531,35 +606,3 @@ class BackfillPlan:
                     break
                 from_id = max(0, earlier.first_id - 1)
         return from_id
-
-
-def _within(ranges: Iterable[TradeRange], first_id: int, last_id: int) -> list[TradeRange]:
-    return [each for each in ranges if first_id <= each.first_id and each.last_id <= last_id]
-
-
-def _last_before(ranges: Iterable[TradeRange], time: int) -> TradeRange | None:
-    """Return the last range that is certain to be older than *time*, as are all before it.
-
-    Since `T` may be in disorder, that takes one that is older by more than that, and from there on
-    consecutive ids.
-    """
-    last = None
-    for each in ranges:
-        if each.time >= time:
-            break
-        is_first_of_all = each.first_id == 0
-        is_next = last is not None and each.first_id == last.last_id + 1
-        if each.time < time - DISORDER_MS or is_first_of_all or is_next:
-            last = each
-    return last
-
-
-def _holes(first_id: int, last_id: int, ranges: Sequence[TradeRange]) -> Iterator[tuple[int, int]]:
-    """Yield the ranges of ids from *first_id* to *last_id* that none of *ranges* has."""
-    expected = first_id
-    for each in ranges:
-        if each.first_id > expected:
-            yield expected, each.first_id - 1
-        expected = each.last_id + 1
-    if expected <= last_id:
-        yield expected, last_id

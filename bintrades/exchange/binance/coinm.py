@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from bintrades.exchange.binance.aggregate_messages import decode_aggregates
 from bintrades.exchange.binance.market import MILLISECOND, Endpoint, Klines, Market, Stream
-from bintrades.exchange.binance.spot import make_history
 from bintrades.exchange.binance.trade_messages import decode_futures_trades
 from bintrades.exchange.binance.usdm import (
     FUTURES_DELISTED,
@@ -16,6 +15,7 @@ from bintrades.exchange.binance.usdm import (
     KLINE_ROWS,
     KLINE_WEIGHT,
     KLINE_WEIGHTS,
+    make_history,
 )
 from bintrades.exchange.hosts import Hosts
 from bintrades.model import IdLaw

@@ -42,7 +42,10 @@ def make_history(
     from bintrades.exchange.binance.history import History
 
     plan = BackfillPlan(
-        market, max_age_ms, lambda: Backoff(FIRST_RETRY_S, LONGEST_RETRY_S, runtime.rng)
+        market,
+        max_age_ms,
+        lambda: Backoff(FIRST_RETRY_S, LONGEST_RETRY_S, runtime.rng),
+        has_key=rest.has_key,
     )
     return History(rest, market, plan, budget, runtime.now)
 

@@ -6,12 +6,22 @@ of a symbol is on it: what is no fill of the order book says so in its field X.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from bintrades.core.gap_queue import FIRST_RETRY_S, LONGEST_RETRY_S
 from bintrades.exchange.binance.aggregate_messages import decode_aggregates
+from bintrades.exchange.binance.futures_plan import FuturesPlan
 from bintrades.exchange.binance.market import MILLISECOND, Endpoint, Klines, Market, Stream
-from bintrades.exchange.binance.spot import make_history
 from bintrades.exchange.binance.trade_messages import decode_futures_trades
 from bintrades.exchange.hosts import Hosts
 from bintrades.model import IdLaw
+from bintrades.util.backoff import Backoff
+
+if TYPE_CHECKING:
+    from bintrades.exchange.binance.budget import Budget
+    from bintrades.exchange.binance.history import History
+    from bintrades.exchange.binance.rest import RestClient
+    from bintrades.util.runtime import Runtime
 
 FUTURES_DELISTED = frozenset({"SETTLING", "DELIVERED", "CLOSE"})
 """A contract that is about to start or to be delivered has another status yet."""
@@ -24,6 +34,28 @@ FUTURES_HISTORY_MS = 48 * 3_600_000
 KLINE_ROWS, KLINE_WEIGHT, KLINE_WEIGHTS = 499, 2, ((99, 1),)
 """More than 499 rows weigh 5 and 10: the more, the dearer is each. The documentation puts the edges
 below 100 and 500, what was measured at them."""
+
+
+def make_history(
+    market: Market,
+    stream: Stream,
+    rest: RestClient,
+    budget: Budget,
+    max_age_ms: int,
+    runtime: Runtime,
+) -> History:
+    """Return the past trades of a market whose endpoints answer as those of futures do."""
+    from bintrades.exchange.binance.history import History
+
+    plan = FuturesPlan(
+        market,
+        max_age_ms,
+        lambda: Backoff(FIRST_RETRY_S, LONGEST_RETRY_S, runtime.rng),
+        has_key=rest.has_key,
+        is_of_aggregates=stream.name == "aggTrade",
+    )
+    return History(rest, market, plan, budget, runtime.now)
+
 
 USDM = Market(
     name="usdm",

@@ -226,6 +226,7 @@ class Story:
             return missing_endpoint(self.plan, request, "404", self.now)
         if isinstance(request, TradesRequest):
             return self.plan.on_trades(request, database.trades_from(request), self.now)
+        assert isinstance(request, AggregatesRequest)
         return self.plan.on_aggregates(request, database.aggregates_from(request), self.now)
 
     def _collect(self) -> None:
@@ -715,6 +716,7 @@ def ask(
         )
     else:
         page = [row for row in answer if isinstance(row, Aggregate)]
+        assert isinstance(request, AggregatesRequest)
         repaired = plan.on_aggregates(request, page, now)
     assert answer
     update(plan, BTC, [replace(request.gap, attempts=request.gap.attempts + 1)], now)

@@ -1,0 +1,638 @@
+"""Which request to make next for which gap of a futures market, and what its answer means. Pure.
+
+Of the past, futures tell less than spot, and ids that are no fills are not in it:
+
+- /trades has the newest 1,000 single trades, for everybody: those of seconds or of days, as busy as
+  the symbol is. So it is asked at once, before anything else, and one answer serves all gaps of its
+  symbol. It may be stale: one that ends before a gap does is asked for again. Only when two answers
+  begin after a gap is it held to be out of reach. An empty one is taken for an outage.
+- historicalTrades tells older single trades only to those who send an API key, and is dear: it is
+  asked about holes that a minute's weight of an address could pay for, 12 pages of 500 ids. A page
+  is a range of ids: a short one is not the last.
+- aggTrades is the rest: it has 48 hours, but an aggregate has the time of its first trade only, and
+  ids between its first and its last may be none. Those that lie wholly in a gap stand in for its
+  trades, approximately; a part that is known already says nothing about the others, so that the
+  edges stay missing until single trades can be had or they are too old.
+
+Ids that rows are around, in one answer, are no fills and so excluded: between two single trades, or
+between two aggregates whose own numbers, which have no holes, follow each other. At the edge of a
+page nothing is known. What is not urgent takes a third of the weight at most, so that what is finds
+some left.
+
+A stream of aggregates is filled by aggregates alone, its bars being approximate anyway.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from bintrades.core.backfill_result import BackfillResult
+from bintrades.core.gap_queue import BackfillTiming, GapQueue
+from bintrades.core.gap_ranges import DISORDER_MS
+from bintrades.core.renumbering import contradicted
+from bintrades.core.spans import has, union
+from bintrades.exchange.binance.backfill_plan import (
+    KEY_REFUSED,
+    KEY_RETRY_MS,
+    NO_KEY,
+    Aggregate,
+    AggregatesRequest,
+    RecentRequest,
+    Request,
+    TradesRequest,
+)
+from bintrades.exchange.binance.past_rows import last_before, within
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from bintrades.core.gap_queue import Backoff, QueuedGap
+    from bintrades.core.renumbering import KnownTrade
+    from bintrades.core.spans import Span
+    from bintrades.exchange.binance.market import Market
+    from bintrades.model import Gap, GapSet, TradeRange
+
+_FIRST_REQUEST_AFTER_MS = 250  # a gap fills by itself, too, but what /trades has passes quickly
+_STALE_REST_MS = 500
+_STALE_RESTS = 10  # that short; then longer and longer ones
+_TRIES = 2  # of /trades with an answer that does not reach back to a gap
+_MOST_FAILURES = 6  # of /trades in a row, until others are asked about a gap
+_MINUTE_MS = 60_000
+_OTHERS_SHARE = 3  # of the weight, one in so many parts is for what is not urgent
+_WAIT_MS = 600_000  # between two looks at what waits for single trades, or to be too old
+_SHORTEST_SPAN_MS = 60_000  # of time, that is searched for what is young enough
+
+_TOO_OLD = "the exchange tells no trades of then any more: they are too old"
+_NOT_YET = "the exchange does not have it all yet"
+_NOTHING = "the exchange has nothing there yet"
+_OTHER_ANSWER = "the answer is not about what was asked for"
+_NOT_TOLD = "single trades that the exchange does not tell any more; aggregates are no help there"
+
+_Span = tuple[int, int]
+"""First and last id."""
+
+
+@dataclass(slots=True)
+class _Progress:
+    """How far a gap was asked about."""
+
+    failures: int = 0  # answers of /trades in a row that were of no use
+    fruitless: int = 0  # answers of /trades from behind the gap that told nothing of it
+    stale_rests: int = 0
+    asks_numbers: bool = False  # single trades left something: do aggregates go around it?
+    has_no_singles: bool = False  # they are too old to be told, although aggregates are not
+    start_ms: int | None = None  # since when aggregates are young enough; None: nobody said no
+    next_aggregate: int | None = None
+    page_end: Aggregate | None = None  # the one before that, of the same walk
+    back_steps: int = 0  # how often the one before the gap was looked for further back
+    first_aggregate: int = -1  # the earliest that was found on the way back
+    first_trade: int = 0  # and its first trade
+    is_begun: bool = False  # it begins at the first of all
+    doubted: KnownTrade | None = None  # of which an answer has a later trade: have ids restarted?
+    is_trusted: bool = False  # they have not: the exchange has trades from before that one
+
+    def forget_page(self) -> None:
+        """Begin the walk over aggregates anew, by time."""
+        self.next_aggregate = self.page_end = None
+        self.back_steps, self.first_aggregate = 0, -1
+
+
+@dataclass(slots=True)
+class _Told:
+    """What answers about one symbol were about: they are of no more use for those ids."""
+
+    newest: int = -1  # where /trades began, at the highest
+    second: int = -1  # and in another answer
+    aggregated: tuple[Span, ...] = ()  # ids that aggregates cover without a break, ends exclusive
+
+    def add_window(self, first_id: int) -> None:
+        self.second, self.newest = sorted((self.second, self.newest, first_id))[1:]
+
+    def add_aggregated(self, first_id: int, last_id: int) -> None:
+        self.aggregated = tuple(union((*self.aggregated, (first_id, last_id + 1))))
+
+    def is_passed(self, gap: Gap) -> bool:
+        """Whether two answers of /trades began after *gap*."""
+        return self.second > gap.last_id
+
+    def is_aggregated(self, gap: Gap) -> bool:
+        """Whether aggregates have told all that they tell of *gap*."""
+        return has(self.aggregated, (gap.first_id, gap.last_id + 1))
+
+
+class FuturesPlan:
+    """What to ask about the gaps of all symbols, as backfill_plan.BackfillPlan has it for spot.
+
+    *is_of_aggregates*: the stream that is collected has aggregates.
+    """
+
+    def __init__(
+        self,
+        market: Market,
+        max_age_ms: int,
+        new_backoff: Callable[[], Backoff],
+        timing: BackfillTiming | None = None,
+        *,
+        has_key: bool = False,
+        is_of_aggregates: bool = False,
+    ) -> None:
+        reach = market.history_ms
+        self._max_age = max_age_ms if reach is None else min(max_age_ms, reach)
+        self._page_ids = market.historical_trades.max_rows
+        self._aggregates_page = market.aggregate_trades.max_rows
+        singles_weight = market.historical_trades.weight
+        self._most_ids = max(1, market.weight_per_minute // singles_weight) * self._page_ids
+        others = market.weight_per_minute / _OTHERS_SHARE
+        self._singles_rest = int(_MINUTE_MS * singles_weight / others)
+        self._aggregates_rest = int(_MINUTE_MS * market.aggregate_trades.weight / others)
+        self._is_of_aggregates = is_of_aggregates
+        self._has_key = has_key
+        self._no_key_until = 0  # when to try a key again that was refused
+        self._queue: GapQueue[_Progress] = GapQueue(
+            frozenset(),
+            _Progress,
+            new_backoff,
+            timing or BackfillTiming(first_request_after_ms=_FIRST_REQUEST_AFTER_MS),
+        )
+        self._told: dict[str, _Told] = {}
+        self._others_at = 0  # not before that is anything asked that is not urgent
+        self._now = self._clock = 0
+        self.key_problem: str | None = None
+        """Why old single trades are not told, once some were wanted; None: no problem."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is missing that will be asked for."""
+        return self._queue.is_empty
+
+    def update(self, gaps: GapSet, now: int) -> None:
+        """Take over the gaps of a symbol as the ledger has them."""
+        self._queue.update(gaps, now)
+        if not self._queue.missing(gaps.symbol):
+            self._told.pop(gaps.symbol, None)
+
+    def next_request(self, now: int, clock: int) -> Request | BackfillResult | None:
+        """Return what to ask next, or what can be said without asking; None: nothing yet."""
+        self._now, self._clock = now, clock
+        entry = self._queue.take(now, self._is_urgent)
+        if entry is not None:
+            return RecentRequest(entry.symbol, entry.gap)
+        while (entry := self._queue.take(now)) is not None:
+            if entry.gap.until_ms < clock - self._max_age:
+                return self._abandon(entry)
+            request = self._request(entry) if now >= self._others_at else None
+            if request is not None:
+                return request
+            self._queue.put_back(entry.symbol)
+            if now < self._others_at:
+                return None
+            entry.due = now + _WAIT_MS
+        return None
+
+    def put_back(self, request: Request) -> None:
+        """Take back *request*, which cannot be made now: by then it may be another one."""
+        self._queue.put_back(request.symbol)
+
+    def failed(self, request: Request, error: str, now: int) -> BackfillResult:
+        """Record that *request* brought no answer."""
+        entry = self._record(request, now)
+        if isinstance(request, RecentRequest):
+            entry.progress.failures += 1
+        self._queue.back_off(entry, now)
+        return BackfillResult(request.symbol, request.gap, error=error)
+
+    def record_missing_endpoint(self, now: int) -> None:
+        """Record that the host says that it has no historicalTrades."""
+        self.record_refused_key(now)
+
+    def record_refused_key(self, now: int) -> None:
+        """Record that the exchange refuses the API key: it is sent again much later."""
+        self._no_key_until = now + KEY_RETRY_MS
+        self.key_problem = KEY_REFUSED
+
+    def on_too_old(self, request: Request, now: int) -> BackfillResult:
+        """Return what it means that the exchange refuses to look back so far."""
+        entry = self._record(request, now)
+        progress, gap = entry.progress, request.gap
+        entry.due = now
+        if isinstance(request, TradesRequest):
+            progress.has_no_singles = True
+            return self._result(request)
+        if isinstance(request, AggregatesRequest) and request.is_of_all:
+            entry.progress = _Progress(is_trusted=True)  # the first of all is older than that
+            return self._result(request)
+        if isinstance(request, AggregatesRequest) and request.start_ms is not None:
+            younger = (request.start_ms + gap.until_ms + 1) // 2
+            if gap.until_ms - younger > _SHORTEST_SPAN_MS:
+                progress.start_ms = younger  # some of it may be young enough
+                return self._result(request)
+        elif progress.back_steps == 0:
+            progress.forget_page()  # the walk was too slow: where it was is too old by now
+            return self._result(request)
+        elif progress.back_steps > 0 and gap.is_start:
+            # The aggregate before the first one is too old, and so from before the beginning.
+            begins_at = min(progress.first_trade, gap.last_id + 1)
+            progress.forget_page()
+            return self._result(request, begins_at=begins_at, has_older=True)
+        last_id = gap.last_id
+        if progress.back_steps > 0:
+            last_id = min(last_id, progress.first_trade - 1)
+            progress.forget_page()
+        return self._result(request, abandoned_through=last_id, error=_TOO_OLD)
+
+    def on_recent(
+        self, request: RecentRequest, rows: Sequence[TradeRange], now: int
+    ) -> BackfillResult:
+        """Return what the newest single trades say; *rows* have ascending ids."""
+        entry = self._record(request, now)
+        progress, gap = entry.progress, request.gap
+        if not rows:
+            progress.failures += 1
+            self._queue.back_off(entry, now)
+            return self._result(request, error=_NOTHING)
+        if self._doubts_ids(entry, rows, now):
+            return self._result(request)
+        told = self._told_of(request.symbol)
+        told.add_window(rows[0].first_id)
+        begins_at, has_older, wanted = self._beginning(entry, rows)
+        ranges, excluded = self._singles(request.symbol, gap, wanted, begins_at=begins_at)
+        error = None
+        if rows[-1].last_id <= gap.last_id:
+            error = _NOT_YET
+            progress.failures += 1
+            progress.stale_rests += 1
+            if progress.stale_rests <= _STALE_RESTS:
+                entry.retry_at(now + _STALE_REST_MS)
+            else:
+                self._queue.back_off(entry, now)
+        else:
+            progress.failures = 0
+            if begins_at is None and not _is_any_in(gap, ranges, excluded):
+                progress.fruitless += 1
+            entry.retry_at(now)
+            if rows[0].first_id > gap.first_id and not _is_start(entry) and told.is_passed(gap):
+                error = self._lack_of_singles()
+        return self._result(
+            request, ranges, excluded, begins_at=begins_at, has_older=has_older, error=error
+        )
+
+    def on_trades(
+        self, request: TradesRequest, rows: Sequence[TradeRange], now: int
+    ) -> BackfillResult:
+        """Return what old single trades say; *rows* have ascending ids."""
+        entry = self._record(request, now)
+        self._no_key_until, self.key_problem = 0, None
+        if self._doubts_ids(entry, rows, now):
+            return self._result(request)
+        gap = request.gap
+        is_from_zero = request.from_id == 0
+        ranges, excluded = self._singles(request.symbol, gap, rows, is_from_zero=is_from_zero)
+        if _is_any_in(gap, ranges, excluded):
+            entry.retry_at(now)
+            return self._result(request, ranges, excluded)
+        entry.progress.asks_numbers = True
+        self._queue.back_off(entry, now)
+        return self._result(request, ranges, excluded, error=_NOT_YET)
+
+    def on_aggregates(
+        self, request: AggregatesRequest, rows: Sequence[Aggregate], now: int
+    ) -> BackfillResult:
+        """Return what aggregates say; *rows* have ascending ids."""
+        entry = self._record(request, now)
+        progress = entry.progress
+        valid = [trades for _, trades in rows if trades is not None]
+        if not valid:
+            progress.forget_page()
+            if rows:
+                progress.next_aggregate = rows[-1].id + 1
+            progress.failures = 0  # perhaps /trades is of use by now
+            self._queue.back_off(entry, now)
+            return self._result(request, error=_NOTHING)
+        if request.is_of_all:
+            return self._on_first_of_all(entry, request, valid[0], now)
+        if self._doubts_ids(entry, valid, now):
+            return self._result(request)
+        is_first_of_all = request.from_id == 0 and rows[0].id in (0, 1, progress.first_aggregate)
+        if request.from_id is not None and rows[0].id != request.from_id and not is_first_of_all:
+            if rows[0].id == progress.first_aggregate:
+                progress.next_aggregate = 0  # there is none before it, it seems
+                entry.due = now
+                return self._result(request)
+            progress.forget_page()
+            self._queue.back_off(entry, now)
+            return self._result(request, error=_OTHER_ANSWER)
+        if _is_start(entry):
+            return self._on_beginning(entry, request, rows, is_first_of_all=is_first_of_all)
+        is_begun = progress.page_end is not None or is_first_of_all
+        if not is_begun and valid[0].first_id > request.gap.first_id:
+            self._step_back(entry, rows[0].id, valid[0].first_id)
+            return self._result(request)
+        return self._fill(entry, request, rows, is_from_zero=is_first_of_all)
+
+    def _fill(
+        self,
+        entry: QueuedGap[_Progress],
+        request: AggregatesRequest,
+        rows: Sequence[Aggregate],
+        *,
+        is_from_zero: bool,
+    ) -> BackfillResult:
+        """Return what a page of aggregates stands in for, and what it goes around."""
+        symbol, gap, progress = request.symbol, request.gap, entry.progress
+        page = rows if progress.page_end is None else [progress.page_end, *rows]
+        unknown = self._queue.unknown_ids(symbol)
+        wanted = [each.gap for each in self._queue.entries(symbol) if self._takes_aggregates(each)]
+        valid = [trades for _, trades in rows if trades is not None]
+        approximations = [each for of in wanted for each in within(valid, of.first_id, of.last_id)]
+        excluded: list[_Span] = []
+        if is_from_zero and rows[0].trades is not None:
+            excluded += unknown.within(0, rows[0].trades.first_id - 1)
+            self._told_of(symbol).add_aggregated(0, rows[0].trades.last_id)
+        for earlier, later in _neighbours(page):
+            excluded += unknown.within(earlier.last_id + 1, later.first_id - 1)
+            self._told_of(symbol).add_aggregated(earlier.first_id, later.last_id)
+        is_done = valid[-1].last_id > gap.last_id
+        progress.forget_page()
+        if not is_done:
+            progress.next_aggregate = rows[-1].id + 1
+            progress.page_end = rows[-1]
+        brought = [*((each.first_id, each.last_id) for each in approximations), *excluded]
+        error = None
+        if is_done:
+            progress.asks_numbers = False
+            if not _is_any_left(gap, brought):
+                entry.retry_at(self._now)
+            else:
+                self._queue.back_off(entry, self._now)
+                error = self._lack_of_singles()
+        elif len(rows) < self._aggregates_page:
+            self._queue.back_off(entry, self._now)
+            error = _NOT_YET
+        else:
+            entry.retry_at(self._now)
+        return self._result(request, (), excluded, approximations=approximations, error=error)
+
+    def _on_beginning(
+        self,
+        entry: QueuedGap[_Progress],
+        request: AggregatesRequest,
+        rows: Sequence[Aggregate],
+        *,
+        is_first_of_all: bool,
+    ) -> BackfillResult:
+        """Return where what is wanted begins, if these aggregates tell it."""
+        progress = entry.progress
+        valid = [trades for _, trades in rows if trades is not None]
+        begins_at, has_older, _ = self._beginning(entry, valid, is_first_of_all=is_first_of_all)
+        if begins_at is not None:
+            progress.forget_page()
+            entry.retry_at(self._now)
+            return self._result(request, begins_at=begins_at, has_older=has_older)
+        if is_first_of_all:
+            progress.forget_page()
+            self._queue.back_off(entry, self._now)
+            return self._result(request, error="where it begins is not known yet")
+        self._step_back(entry, rows[0].id, valid[0].first_id)
+        return self._result(request)
+
+    def _step_back(self, entry: QueuedGap[_Progress], first: int, first_trade: int) -> None:
+        """Have aggregates from before the number *first* be asked for: one, then ever a page."""
+        progress = entry.progress
+        distance = 1 if progress.back_steps == 0 else max(1, self._aggregates_page - 1)
+        progress.first_aggregate, progress.first_trade = first, first_trade
+        progress.next_aggregate = max(0, first - distance)
+        progress.back_steps += 1
+        entry.due = self._now
+
+    @staticmethod
+    def _beginning(
+        entry: QueuedGap[_Progress], rows: Sequence[TradeRange], *, is_first_of_all: bool = False
+    ) -> tuple[int | None, bool, Sequence[TradeRange]]:
+        """Return at which id *gap* begins, whether older trades are seen, and the rows after that.
+
+        Of a gap that begins nowhere these are all, or, as long as it is not known, the new ones.
+        """
+        gap = entry.gap
+        if not _is_start(entry):
+            return None, False, rows
+        older = last_before(rows, gap.since_ms)
+        if older is not None:
+            begins_at = min(older.last_id, gap.last_id) + 1
+            return begins_at, True, [each for each in rows if each.first_id >= begins_at]
+        young = [each for each in rows if each.time >= gap.since_ms]
+        if is_first_of_all or rows[0].first_id == 0:
+            begins_at = min(rows[0].first_id, gap.last_id + 1)
+            entry.progress.is_begun = begins_at == 0
+            return begins_at, False, rows
+        return None, False, young
+
+    def _singles(
+        self,
+        symbol: str,
+        gap: Gap,
+        rows: Sequence[TradeRange],
+        *,
+        begins_at: int | None = None,
+        is_from_zero: bool = False,
+    ) -> tuple[list[TradeRange], list[_Span]]:
+        """Return which of *rows* are wanted, and which ids of gaps they go around.
+
+        Of the gap that stands for a beginning they are taken if it is the one that is asked about.
+        """
+        unknown = self._queue.unknown_ids(symbol)
+        ranges = [
+            each
+            for each in rows
+            if unknown.is_wanted(each.first_id)
+            or (gap.is_start and gap.first_id <= each.first_id <= gap.last_id)
+        ]
+        around = [(earlier.last_id + 1, later.first_id - 1) for earlier, later in pairwise(rows)]
+        if rows and (is_from_zero or begins_at is not None):
+            around.insert(0, (begins_at or 0, rows[0].first_id - 1))
+        lowest = 0
+        start = next((each for each in self._queue.missing(symbol) if each.is_start), None)
+        if start is not None and not gap.is_start:
+            lowest = start.last_id + 1
+        excluded: list[_Span] = []
+        for first_id, last_id in around:
+            excluded += unknown.within(max(first_id, lowest), last_id)
+        return ranges, excluded
+
+    def _is_urgent(self, entry: QueuedGap[_Progress]) -> bool:
+        """Whether /trades may have what is missing, for now."""
+        progress = entry.progress
+        if self._is_of_aggregates or progress.doubted is not None:
+            return False
+        if entry.gap.until_ms < self._clock - self._max_age:
+            return False
+        is_passed = self._told_of(entry.symbol).is_passed(entry.gap)
+        is_tried = progress.fruitless >= _TRIES or progress.failures >= _MOST_FAILURES
+        return not is_passed and not is_tried
+
+    def _takes_singles(self, entry: QueuedGap[_Progress]) -> bool:
+        """Whether old single trades are asked for what is missing."""
+        if self._is_of_aggregates or entry.progress.has_no_singles or _is_start(entry):
+            return False
+        if not self._has_usable_key:
+            return False
+        return entry.gap.size <= self._most_ids or self._is_aggregated(entry)
+
+    def _takes_aggregates(self, entry: QueuedGap[_Progress]) -> bool:
+        """Whether aggregates may stand in for what is missing."""
+        if _is_start(entry) or self._is_urgent(entry) or self._is_aggregated(entry):
+            return False
+        return not self._takes_singles(entry)
+
+    def _is_aggregated(self, entry: QueuedGap[_Progress]) -> bool:
+        return self._told_of(entry.symbol).is_aggregated(entry.gap)
+
+    @property
+    def _has_usable_key(self) -> bool:
+        return self._has_key and self._now >= self._no_key_until
+
+    def _request(self, entry: QueuedGap[_Progress]) -> Request | None:
+        """Return what to ask about a gap that /trades does not have; None: nothing helps now."""
+        progress, gap, symbol = entry.progress, entry.gap, entry.symbol
+        if progress.doubted is not None:
+            return AggregatesRequest(symbol, gap, 0, None, is_of_all=True)
+        is_aggregated = self._is_aggregated(entry)
+        if self._takes_singles(entry) and (is_aggregated or not progress.asks_numbers):
+            return self._trades_request(entry)
+        if is_aggregated and not _is_start(entry):
+            return None
+        if progress.next_aggregate is not None:
+            return AggregatesRequest(symbol, gap, progress.next_aggregate, None)
+        since_ms = gap.since_ms - 2 * DISORDER_MS if _is_start(entry) else gap.since_ms
+        oldest = self._clock - self._max_age
+        return AggregatesRequest(symbol, gap, None, max(since_ms, oldest, progress.start_ms or 0))
+
+    def _trades_request(self, entry: QueuedGap[_Progress]) -> TradesRequest:
+        """Ask for a whole page of ids, which weighs no more: some before the gap, some after it.
+
+        Those show that the page goes around what it lacks.
+        """
+        gap = entry.gap
+        spare = max(self._page_ids - gap.size, 0) // 2
+        before = max(1, self._page_ids // 10, spare)
+        return TradesRequest(entry.symbol, gap, max(0, gap.first_id - before), self._page_ids)
+
+    def _record(self, request: Request, now: int) -> QueuedGap[_Progress]:
+        """Record that there is a result of *request*, and have what is not urgent wait a while."""
+        self._now = now
+        if isinstance(request, TradesRequest):
+            self._others_at = now + self._singles_rest
+        elif isinstance(request, AggregatesRequest):
+            self._others_at = now + self._aggregates_rest
+        return self._queue.record_result(request.symbol, request.gap)
+
+    def _told_of(self, symbol: str) -> _Told:
+        return self._told.setdefault(symbol, _Told())
+
+    def _lack_of_singles(self) -> str | None:
+        """Return why single trades cannot be had that are wanted now; None: they can."""
+        if self._is_of_aggregates:
+            return _NOT_TOLD
+        if not self._has_key:
+            self.key_problem = NO_KEY
+        return None if self._has_usable_key else self.key_problem
+
+    def _doubts_ids(
+        self, entry: QueuedGap[_Progress], rows: Iterable[TradeRange], now: int
+    ) -> bool:
+        """Whether *rows* may be of ids that have restarted: then the first trade of all is due."""
+        rows = list(rows)
+        if entry.progress.is_trusted or not rows:
+            return False
+        unknown = self._queue.unknown_ids(entry.symbol)
+        for gap in (entry.gap, *self._queue.missing(entry.symbol)):
+            is_reached = gap is entry.gap or rows[0].last_id < gap.first_id <= rows[-1].last_id
+            doubted = contradicted(gap, rows, unknown) if is_reached else None
+            if doubted is not None:
+                entry.progress = _Progress(doubted=doubted)
+                entry.due = now
+                return True
+        return False
+
+    def _on_first_of_all(
+        self,
+        entry: QueuedGap[_Progress],
+        request: AggregatesRequest,
+        first: TradeRange,
+        now: int,
+    ) -> BackfillResult:
+        """Return whether ids have restarted: then even the *first* of all is later than known."""
+        doubted = entry.progress.doubted
+        if doubted is None or first.time <= doubted.time:
+            entry.progress = _Progress(is_trusted=True)
+            entry.due = now
+            return self._result(request)
+        self._queue.back_off(entry, now)
+        if first.first_id > doubted.trade_id:  # not what was asked for
+            return self._result(request, error="which trade is the first of all is not known yet")
+        entry.progress = _Progress()
+        self._told.pop(request.symbol, None)
+        return self._result(request, restarted_at=first.time)
+
+    def _abandon(self, entry: QueuedGap[_Progress]) -> BackfillResult:
+        """Give up a gap all of whose trades are too old."""
+        self._queue.record_result(entry.symbol, entry.gap)
+        return BackfillResult(
+            entry.symbol,
+            entry.gap,
+            abandoned_through=entry.gap.last_id,
+            abandoned_before_ms=self._clock - self._max_age,
+            error=f"older than {self._max_age / 3_600_000:g} h: {_TOO_OLD}",
+        )
+
+    def _result(
+        self,
+        request: Request,
+        ranges: Sequence[TradeRange] = (),
+        excluded: Sequence[_Span] = (),
+        *,
+        approximations: Sequence[TradeRange] = (),
+        begins_at: int | None = None,
+        has_older: bool = False,
+        abandoned_through: int | None = None,
+        restarted_at: int | None = None,
+        error: str | None = None,
+    ) -> BackfillResult:
+        return BackfillResult(
+            request.symbol,
+            request.gap,
+            ranges,
+            excluded=excluded,
+            approximations=approximations,
+            begins_at=begins_at,
+            has_older=has_older,
+            abandoned_through=abandoned_through,
+            abandoned_before_ms=0 if abandoned_through is None else request.gap.until_ms,
+            restarted_at=restarted_at,
+            error=error,
+        )
+
+
+def _is_start(entry: QueuedGap[_Progress]) -> bool:
+    """Whether it stands for a beginning, and where that is is not known yet."""
+    return entry.gap.is_start and not entry.progress.is_begun
+
+
+def _neighbours(page: Sequence[Aggregate]) -> Iterator[tuple[TradeRange, TradeRange]]:
+    """Yield the trades of each two aggregates of *page* whose numbers follow each other."""
+    for earlier, later in pairwise(page):
+        if later.id == earlier.id + 1 and earlier.trades is not None and later.trades is not None:
+            yield earlier.trades, later.trades
+
+
+def _is_any_in(gap: Gap, ranges: Iterable[TradeRange], ids: Iterable[_Span]) -> bool:
+    """Whether *ranges* or *ids* have something of *gap*."""
+    spans = (*((each.first_id, each.last_id) for each in ranges), *ids)
+    return any(first <= gap.last_id and last >= gap.first_id for first, last in spans)
+
+
+def _is_any_left(gap: Gap, brought: Iterable[_Span]) -> bool:
+    """Whether *gap* has an id that is in none of *brought*."""
+    spans = union((first_id, last_id + 1) for first_id, last_id in brought)
+    return not has(spans, (gap.first_id, gap.last_id + 1))

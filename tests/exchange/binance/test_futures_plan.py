@@ -1,0 +1,143 @@
+"""Which request is made for which gap of futures, and what its answer means."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bintrades.exchange.binance.backfill_plan import (
+    KEY_RETRY_MS,
+    AggregatesRequest,
+    RecentRequest,
+    TradesRequest,
+)
+from tests.exchange.binance.futures_world import MARKET, World
+from tests.strategies import START
+
+if TYPE_CHECKING:
+    from tests.exchange.binance.futures_world import LedgerOfIds, Tape
+
+MINUTE_MS = 60_000
+SEEDS = st.integers(0, 2**32)
+
+
+def assert_all_is_accounted_for(world: World) -> None:
+    """Every id that is wanted ended in one way, and what is said of each is true."""
+    for symbol, tape in world.tapes.items():
+        ledger = world.ledgers[symbol]
+        assert ledger.ranges.as_tuple == ()
+        assert not ledger.excluded & tape.fill_ids
+        fills = {each.first_id: each for each in tape.fills}
+        assert ledger.filled == {trade_id: fills[trade_id] for trade_id in ledger.filled}
+        aggregates = [each.trades for each in tape.aggregates]
+        assert all(each in aggregates for each in ledger.approximated)
+        ended = [ledger.live, set(ledger.filled), ledger.excluded, approximated(ledger)]
+        ended.append(set(ledger.abandoned))
+        assert sum(map(len, ended)) == len(set.union(*ended))
+        assert set.union(*ended) >= wanted(ledger, tape)
+        assert all(error for error in ledger.abandoned.values())
+
+
+def wanted(ledger: LedgerOfIds, tape: Tape) -> set[int]:
+    """Return the ids since the first trade that is wanted, up to the newest that was heard."""
+    if ledger.next_id is None:
+        return set()
+    young = (each.first_id for each in tape.fills if each.time >= START)
+    first = min(young, default=ledger.next_id)
+    return {each for each in tape.times if first <= each < ledger.next_id}
+
+
+def approximated(ledger: LedgerOfIds) -> set[int]:
+    """Return the ids for which aggregates stand in."""
+    spans = [range(each.first_id, each.last_id + 1) for each in ledger.approximated]
+    return {each for span in spans for each in span}
+
+
+@settings(deadline=None, max_examples=150)
+@given(SEEDS, st.booleans())
+def test_every_id_is_had_excluded_approximated_or_abandoned_in_the_end(
+    seed: int, has_key: bool
+) -> None:
+    world = World(seed, has_key=has_key)
+    world.go()
+
+    assert_all_is_accounted_for(world)
+
+
+@settings(deadline=None, max_examples=60)
+@given(SEEDS)
+def test_with_a_key_and_without_faults_every_trade_is_had_singly(seed: int) -> None:
+    world = World(seed, has_key=True, is_faulty=False)
+    world.go()
+
+    assert_all_is_accounted_for(world)
+    for symbol, tape in world.tapes.items():
+        ledger = world.ledgers[symbol]
+        had = ledger.live | set(ledger.filled)
+        assert had >= wanted(ledger, tape) & tape.fill_ids
+        assert ledger.approximated == []
+
+
+@settings(deadline=None, max_examples=60)
+@given(SEEDS)
+def test_without_a_key_only_trades_of_aggregates_that_are_partly_known_are_given_up(
+    seed: int,
+) -> None:
+    world = World(seed, has_key=False, is_faulty=False)
+    world.go()
+
+    assert_all_is_accounted_for(world)
+    assert not any(isinstance(request, TradesRequest) for _, request in world.asked)
+    for symbol, tape in world.tapes.items():
+        ledger = world.ledgers[symbol]
+        known = ledger.live | set(ledger.filled)
+        first = ledger.begins_at or 0
+        for aggregate in tape.aggregates:
+            assert aggregate.trades is not None
+            ids = set(range(aggregate.trades.first_id, aggregate.trades.last_id + 1))
+            if min(ids) >= first and not ids & known:
+                assert not ids & set(ledger.abandoned)
+
+
+@settings(deadline=None, max_examples=40)
+@given(SEEDS)
+def test_a_key_that_is_refused_is_tried_again_rarely_and_all_goes_on_without(seed: int) -> None:
+    world = World(seed, has_key=True, is_key_refused=True, is_faulty=False)
+    world.go()
+
+    assert_all_is_accounted_for(world)
+    refused_at = [at for at, request in world.asked if isinstance(request, TradesRequest)]
+    assert all(later - earlier >= KEY_RETRY_MS for earlier, later in pairwise(refused_at))
+
+
+@settings(deadline=None, max_examples=40)
+@given(SEEDS)
+def test_a_stream_of_aggregates_is_filled_by_aggregates_alone(seed: int) -> None:
+    world = World(seed, has_key=True, is_of_aggregates=True)
+    world.go()
+
+    assert_all_is_accounted_for(world)
+    assert all(isinstance(request, AggregatesRequest) for _, request in world.asked)
+
+
+@settings(deadline=None, max_examples=40)
+@given(SEEDS, st.booleans())
+def test_what_is_not_urgent_takes_a_third_of_the_weight_and_requests_end(
+    seed: int, has_key: bool
+) -> None:
+    world = World(seed, has_key=has_key)
+    world.go()
+
+    others = [
+        (at, world.weight(request))
+        for at, request in world.asked
+        if not isinstance(request, RecentRequest)
+    ]
+    for index, (at, _) in enumerate(others):
+        within_a_minute = [weight for time, weight in others[index:] if time < at + MINUTE_MS]
+        assert sum(within_a_minute[:-1]) <= MARKET.weight_per_minute / 3
+    assert world.plan.is_empty
+    assert world.plan.next_request(world.now + 10**9, world.clock + 10**9) is None
