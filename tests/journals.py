@@ -36,12 +36,12 @@ NOW = OPEN_TIME_MS + 60_000
 GAP = Gap(10, 29, NOW, NOW + 500, GapCause.RECONNECT, attempts=2, last_error="no answer")
 
 
-def open_journal(path: Path, interval_ms: int = INTERVAL_MS) -> Journal:
-    """Open the journal of a spot market, with bars of ten seconds."""
+def open_journal(path: Path, interval_ms: int = INTERVAL_MS, market: str = "spot") -> Journal:
+    """Open the journal of a market, with bars of ten seconds."""
     return Journal(
         path,
         exchange="binance",
-        market="spot",
+        market=market,
         stream="trade",
         interval_ms=interval_ms,
         mark_every_ms=0,
@@ -49,9 +49,11 @@ def open_journal(path: Path, interval_ms: int = INTERVAL_MS) -> Journal:
 
 
 @contextlib.contextmanager
-def journal_at(path: Path, interval_ms: int = INTERVAL_MS) -> Iterator[Journal]:
+def journal_at(
+    path: Path, interval_ms: int = INTERVAL_MS, market: str = "spot"
+) -> Iterator[Journal]:
     """Open such a journal and close it at the end."""
-    with contextlib.closing(open_journal(path, interval_ms)) as journal:
+    with contextlib.closing(open_journal(path, interval_ms, market)) as journal:
         yield journal
 
 

@@ -97,6 +97,7 @@ def collector_figures(process: Process, snapshot: CollectorSnapshot) -> dict[str
         "unproven_symbols": ingest.unproven_count,
         "trades": ingest.trade_count,
         "duplicates": ingest.duplicate_count,
+        "excluded": ingest.excluded_count,
         "repaired_trades": ingest.repaired_count,
         "foreign_trades": ingest.foreign_count,
         "bad_messages": ingest.bad_count,

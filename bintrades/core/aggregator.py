@@ -18,6 +18,7 @@ from bintrades.core.ledger import Ledger
 from bintrades.core.proof import LAG_MS
 from bintrades.core.series import (
     DUPLICATE,
+    EXCLUDED,
     NEVER,
     NEXT,
     PARTLY_KNOWN,
@@ -27,6 +28,7 @@ from bintrades.core.series import (
     Awaited,
     Series,
 )
+from bintrades.core.series_with_fillers import SeriesWithFillers
 from bintrades.core.write_batch import WriteBatch
 from bintrades.model import EXACT, IdLaw
 
@@ -73,6 +75,7 @@ class Aggregator:
         self.has_just_begun = False  # and nothing was collected since
         self.trade_count = 0
         self.duplicate_count = 0
+        self.excluded_count = 0
         self.repaired_count = 0
         self.foreign_count = 0  # trades of symbols that nobody asked for
         self._awaiting: dict[str, Series] = {}  # of which the exchange has a trade that is to come
@@ -469,7 +472,9 @@ class Aggregator:
         if taken is RENUMBERED:
             self.duplicate_count += 1  # its id had been seen, of another trade
             self.renumbered.append(series.symbol)
-        if taken not in (UNWANTED, PARTLY_KNOWN):
+        if taken is EXCLUDED:
+            self.excluded_count += 1
+        elif taken not in (UNWANTED, PARTLY_KNOWN):
             self.trade_count += 1
         self._unsaved[series.symbol] = series
         if series.due < self._wakes_at[series.symbol]:
@@ -505,7 +510,7 @@ class Aggregator:
 def series_class(key: SeriesKey) -> type[Series]:
     """Return what takes the trades of a series: by what its stream brings and its ids mean."""
     if not key.is_of_aggregates:
-        return Series
+        return Series if key.id_law is IdLaw.DENSE else SeriesWithFillers
     return ApproximateSeries if key.is_approximate else AggregateSeries
 
 
@@ -532,6 +537,6 @@ def _of_one_market(keys: Iterable[SeriesKey]) -> list[SeriesKey]:
     if len({key.symbol for key in keys}) < len(keys):
         raise ValueError("more than one series of one symbol")
     for key in keys:
-        if key.id_law is not Ledger.LAW and not key.is_approximate:
+        if key.id_law not in Ledger.LAWS:
             raise ValueError(f"{key}: no ledger counts by this law")
     return keys

@@ -112,8 +112,8 @@ class Ledger:
     after all, the exchange was wrong about them, and they are missing again.
     """
 
-    LAW = IdLaw.DENSE
-    """The law of ids that it counts by."""
+    LAWS = frozenset(IdLaw)
+    """The laws of ids that it counts by: every id is one more than the one before."""
 
     __slots__ = (
         "_absent",
@@ -390,6 +390,12 @@ class Ledger:
         newest = sorted(known, key=_absent_at)[-MOST_ABSENT:]
         self._absent = tuple(sorted(newest, key=first_id_of))
         self._subtract(first_id, last_id, is_approximated=False)
+
+    def close_excluded(self, first_id: int, last_id: int) -> list[tuple[int, int]]:
+        """Have ids be no fills of the order book: return those that were missing until now."""
+        missing = [gap for gap in self._ranges.within(first_id, last_id) if not gap.is_approximated]
+        self._subtract(first_id, last_id, is_approximated=False)
+        return [(gap.first_id, gap.last_id) for gap in missing]
 
     def forget_below(self, first_id: int) -> None:
         """Have the wanted beginning be at *first_id*: lower ids were before it."""

@@ -58,12 +58,15 @@ class Taken(Enum):
     PARTLY_KNOWN = "partly known"
     """Not counted: some trades of an aggregate were had, so that the others are missing now."""
 
+    EXCLUDED = "excluded"
+    """Its id is known now, but it is no fill of the order book: no bar has it."""
+
     RENUMBERED = "renumbered"
     """Counted as the first one of ids that restart."""
 
 
 # Names of the module, since to take a member from its enum costs as much as a call.
-NEXT, COUNTED, UNWANTED, DUPLICATE, PARTLY_KNOWN, RENUMBERED = Taken
+NEXT, COUNTED, UNWANTED, DUPLICATE, PARTLY_KNOWN, EXCLUDED, RENUMBERED = Taken
 _SKIPPED = GapCause.SKIPPED
 
 
@@ -261,6 +264,8 @@ class Series:
         with decimal.localcontext(EXACT):
             count = sum(map(self._fill_range, result.ranges))
             count += sum(map(self._approximate, result.approximations))
+        for first_id, last_id in result.excluded:
+            self._exclude(first_id, last_id)
         for first_id, last_id in result.absent:
             ledger.close_absent(first_id, last_id, result.absent_at)
             self._resolve(first_id, last_id, GapOutcome.ABSENT)
@@ -340,9 +345,9 @@ class Series:
         elif ledger.next_id is None:
             if ledger.wanted_since is not None:
                 self._fix_beginning()
-                ledger.lack_through(trade_id, said_at + _SAID_WITHIN_MS, _SKIPPED, proves)
+                self._lack_through(trade_id, said_at + _SAID_WITHIN_MS, _SKIPPED, proves)
                 self._agree(proves, said_at, now)
-        elif trade_id == ledger.next_id - 1:
+        elif self._is_newest(trade_id, ledger.next_id):
             self._agree(proves, said_at, now)
         elif trade_id >= ledger.next_id and not self._is_awaiting:
             self._awaited = NewestId(trade_id, proves, said_at, now)
@@ -369,7 +374,7 @@ class Series:
         elif cause is _SKIPPED:
             cause = GapCause.RECONNECT
         until = awaited.said_at + _SAID_WITHIN_MS
-        self._ledger.lack_through(awaited.trade_id, until, cause, awaited.proves)
+        self._lack_through(awaited.trade_id, until, cause, awaited.proves)
         self._agree(awaited.proves, awaited.said_at, now)
         return Awaited.NOT_SENT if was_sent else Awaited.MISSED
 
@@ -401,13 +406,12 @@ class Series:
             return False
         return any(
             known_id <= trade_id and earliest <= time <= latest
-            for known_id, time in ((next_id - 1, self._last_sent_time), self._asked_after)
+            for known_id, time in (self._last_sent, self._asked_after)
         )
 
     def mark_asked(self) -> None:
         """Remember which trade is the newest at the moment at which the exchange is asked."""
-        next_id = self._ledger.next_id
-        self._asked_after = _NO_TRADE if next_id is None else (next_id - 1, self._last_sent_time)
+        self._asked_after = self._last_sent
 
     def remembered_time(self) -> int:
         """Return `T` of the oldest trade that is remembered to have been the newest; 0: none is."""
@@ -535,7 +539,7 @@ class Series:
             for bucket in self._buckets.values()
         )
         self._changes.checkpoints[self.symbol] = Checkpoint(
-            state, open_bars, self._closed_through, *proof
+            state, open_bars, self._closed_through, *proof, self._known_fill_id
         )
 
     def _take_other(self, trade: Trade, event_time: int) -> Taken:
@@ -554,13 +558,18 @@ class Series:
         self._gap_cause = _SKIPPED
         if time < self._unwanted_before:
             return UNWANTED  # ids and times disagree: the rest of its interval will not come
+        taken = self._count(trade)
+        if event_time >= self.due:
+            self._close(event_time)
+        return taken
+
+    def _count(self, trade: Trade) -> Taken:
+        """Put a trade with a new id where it belongs; return what became of it."""
         bucket = self._current
-        if bucket is not None and bucket.open_time <= time < bucket.end_time:
+        if bucket is not None and bucket.open_time <= trade.time < bucket.end_time:
             self._put_in(bucket, trade)
         else:
             self._add_elsewhere(trade)
-        if event_time >= self.due:
-            self._close(event_time)
         return COUNTED
 
     def _admit(self, trade: Trade) -> bool:
@@ -580,6 +589,27 @@ class Series:
         """Id and `T` of the newest trade, if there is one."""
         ledger = self._ledger
         return () if ledger.next_id is None else ((ledger.next_id - 1, ledger.last_time),)
+
+    @property
+    def _known_fill_id(self) -> int | None:
+        """The newest id that is known to be of a fill, unless that is the newest of all."""
+        return None
+
+    @property
+    def _last_sent(self) -> tuple[int, int]:
+        """Id of the newest trade, and its `T` as far as a stream has brought it."""
+        if not self._newest:
+            return _NO_TRADE
+        ((trade_id, time),) = self._newest
+        return trade_id, min(time, self._event_time)
+
+    def _is_newest(self, trade_id: int, next_id: int) -> bool:
+        """Whether no newer trade is known than *trade_id*; *next_id* comes next."""
+        return trade_id == next_id - 1
+
+    def _lack_through(self, trade_id: int, until: int, cause: GapCause, proves: int) -> None:
+        """Have all trades up to one that the exchange has named exist: see the ledger."""
+        self._ledger.lack_through(trade_id, until, cause, proves)
 
     @property
     def _last_sent_time(self) -> int:
@@ -668,6 +698,12 @@ class Series:
             self._ledger.on_older()
         self._ledger.forget_below(first_id)
         self._resolve(0, min(first_id - 1, result.gap.last_id), GapOutcome.UNWANTED)
+
+    def _exclude(self, first_id: int, last_id: int) -> None:
+        """Have those of these ids that are missing be no fills of the order book."""
+        for first, last in self._ledger.close_excluded(first_id, last_id):
+            self._changes.exclude(self.symbol, first, last)
+            self._resolve(first, last, GapOutcome.EXCLUDED)
 
     def _resolve(self, first_id: int, last_id: int, outcome: GapOutcome) -> None:
         self._changes.resolved.append((self.symbol, first_id, last_id, outcome))

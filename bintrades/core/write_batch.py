@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 Key = tuple[str, int]
 """Symbol and open time of a bar."""
 
+IdRange = tuple[int, int]
+"""First and last of consecutive ids."""
+
 
 class Checkpoint(msgspec.Struct, frozen=True):
     """All that one symbol needs to go on after a restart."""
@@ -36,6 +39,9 @@ class Checkpoint(msgspec.Struct, frozen=True):
 
     covered_since_ms: int | None = None
     """Since when trades are collected: what is proven and whole is so from here on."""
+
+    newest_fill_id: int | None = None
+    """The highest id that is known to be of a fill; None: the one before the next."""
 
     def proves(self, time_ms: int) -> bool:
         """Whether every trade before *time_ms* was had, or is in a gap on record."""
@@ -54,6 +60,9 @@ class WriteBatch:
 
     reopened: list[tuple[str, Gap]] = field(default_factory=list)
     """Ids that were held to be absent until a trade of theirs came, by symbol."""
+
+    excluded: dict[str, list[IdRange]] = field(default_factory=dict)
+    """Ids that are no fills of the order book, in ranges, by symbol."""
 
     attempts: dict[tuple[str, int], int] = field(default_factory=dict)
     """Requests so far, for those made about a gap since: by its symbol and last id."""
@@ -83,6 +92,13 @@ class WriteBatch:
                 return
         self.amendments[key] = part
 
+    def exclude(self, symbol: str, first_id: int, last_id: int) -> None:
+        """Record ids that are no fills of the order book."""
+        ranges = self.excluded.setdefault(symbol, [])
+        if ranges and ranges[-1][1] + 1 == first_id:
+            first_id = ranges.pop()[0]
+        ranges.append((first_id, last_id))
+
     def lose(self, symbol: str, gaps: Sequence[Gap]) -> None:
         """Have trades of *symbol* which were had be missing again, with all of their bars.
 
@@ -108,6 +124,7 @@ class WriteBatch:
             checkpoints={name: each for name, each in self.checkpoints.items() if name in symbols},
             resolved=[each for each in self.resolved if each[0] in symbols],
             reopened=[each for each in self.reopened if each[0] in symbols],
+            excluded={name: each for name, each in self.excluded.items() if name in symbols},
             attempts={key: count for key, count in self.attempts.items() if key[0] in symbols},
         )
         self.finished = {k: bar for k, bar in self.finished.items() if k not in taken.finished}
@@ -119,6 +136,7 @@ class WriteBatch:
         }
         self.resolved = [each for each in self.resolved if each[0] not in symbols]
         self.reopened = [each for each in self.reopened if each[0] not in symbols]
+        self.excluded = {k: each for k, each in self.excluded.items() if k not in taken.excluded}
         self.attempts = {k: n for k, n in self.attempts.items() if k not in taken.attempts}
         return taken
 
@@ -130,6 +148,8 @@ class WriteBatch:
         self.checkpoints.update(later.checkpoints)
         self.resolved += later.resolved
         self.reopened += later.reopened
+        for symbol, ranges in later.excluded.items():
+            self.excluded.setdefault(symbol, []).extend(ranges)
         self.attempts.update(later.attempts)
         self.rebuilt.update(later.rebuilt)
         self.audited += later.audited

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from bintrades.core.ban import Ban
+from bintrades.core.write_batch import IdRange
 from bintrades.errors import ConfigError
 from bintrades.journal.damage import UnreadableRow, reading_rows
 from bintrades.model.bar_fields import FUTURES
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
     from bintrades.core.write_batch import Checkpoint
 
 log = logging.getLogger(__name__)
-
-IdRange = tuple[int, int]
-"""First and last id."""
 
 Place = tuple[int, str]
 """Open time and symbol of a bar; what comes after it is still to be sent."""

@@ -9,9 +9,10 @@ import logging
 from typing import TYPE_CHECKING, NamedTuple
 
 from bintrades.core.gap_ranges import DISORDER_MS
-from bintrades.journal.bars import DELETE_BAR, PRUNABLE
+from bintrades.journal.bars import DELETE_BAR, PRUNABLE, newest
 from bintrades.journal.connection import transaction
 from bintrades.journal.damage import UnreadableRow, reading_rows
+from bintrades.journal.excluded import are_any_excluded, delete_excluded
 from bintrades.journal.gaps import delete_past_gaps
 from bintrades.journal.meta import log_mended
 from bintrades.journal.positions import first_position
@@ -20,7 +21,8 @@ from bintrades.journal.store_coverage import note_undelivered
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from typing import Any
 
     from bintrades.core.write_batch import Checkpoint
     from bintrades.journal.meta import Place
@@ -77,7 +79,10 @@ def prune(
         going = [row for row in (*again, *new) if _may_go(row, state, interval_ms, resent_from)]
         note_undelivered(connection, (row[:3] for row in going))
         old = [row[:2] for row in going]
+        last_ids = _last_ids(connection, old) if are_any_excluded(connection) else {}
         connection.executemany(DELETE_BAR, old)
+        for symbol, last_id in last_ids.items():
+            _forget_excluded(connection, symbol, last_id)
         left = dict(state.pruned_through)
         for symbol, open_time in old:
             left[symbol] = max(open_time, left.get(symbol, -1))
@@ -121,6 +126,37 @@ def _may_go(
     if not checkpoint.proves(open_time + interval_ms + DISORDER_MS):
         return False
     return not state.has_gap_in(symbol, checkpoint, open_time, interval_ms)
+
+
+def _last_ids(
+    connection: sqlite3.Connection, going: Iterable[tuple[str, int]]
+) -> dict[str, tuple[int, int]]:
+    """Return of each symbol when the newest of its bars that go opens, and its last id."""
+    newest_of = dict(sorted(going))
+    last_ids = {}
+    for symbol, open_time in newest_of.items():
+        with reading_rows():
+            last_ids[symbol] = (open_time, int(_last_id(connection, symbol, open_time)))
+    return last_ids
+
+
+def _forget_excluded(connection: sqlite3.Connection, symbol: str, gone: tuple[int, int]) -> None:
+    """Forget ids that are no fills of bars that have gone, back to the last that had to stay.
+
+    *gone* is when the newest of them opened, and its last id.
+    """
+    open_time, last_id = gone
+    stays, count = newest(connection, symbol, 0, open_time, 1)
+    with reading_rows():
+        first_id = int(_last_id(connection, symbol, stays)) if count else -1
+    delete_excluded(connection, symbol, first_id, last_id)
+
+
+def _last_id(connection: sqlite3.Connection, symbol: str, open_time: int) -> Any:
+    (last_id,) = connection.execute(
+        "SELECT last_trade_id FROM bars WHERE symbol = ? AND open_time = ?", (symbol, open_time)
+    ).fetchone()
+    return last_id
 
 
 def mark(connection: sqlite3.Connection, at: int, sequence: int) -> None:

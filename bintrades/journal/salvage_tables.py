@@ -38,6 +38,7 @@ LATER = {  # tables of later versions, copied once the new file has them
     ),
     "rebuilt": (2, "symbol, open_time, bar"),
     "surplus": (2, "symbol, open_time"),
+    "excluded": (2, "symbol, first_id, last_id"),
 }
 _TABLES = {**SMALL, **LATER}
 _LATER_COLUMNS = ("epoch", "excluded_count", "is_approximate", "contract_size")

@@ -22,6 +22,8 @@ proportion to what is stored, whoever writes:
   neighbours join, counted in milliseconds; `differences`: what did not agree, counted by outcome;
 - `rebuilt`: bars that another process made again, until the writer takes them over;
 - `surplus`: of which bars the exchange has no trades at all: they are never complete;
+- `excluded`: ids of futures that are used but are no fills of the order book, in ranges, by which
+  a bar's ids are its trades and these;
 - `blocks`: how many bars each symbol has in each hour. Rows of `bars` lie by time, since those of
   one moment are written together into few pages; an index by symbol would cost a page for each
   bar. The hours show where bars of a symbol are, and change as rarely as it has a first in one.
@@ -407,13 +409,22 @@ WHEN NEW.is_abandoned <> OLD.is_abandoned BEGIN
 END;
 """
 
-_VERSION_6 = f"{_BARS_OF_FUTURES}{_APPROXIMATED}"
+_EXCLUDED = """
+CREATE TABLE excluded (
+    symbol TEXT NOT NULL,
+    first_id INTEGER NOT NULL,
+    last_id INTEGER NOT NULL,
+    PRIMARY KEY (symbol, first_id)
+) WITHOUT ROWID;
+"""
+
+_VERSION_6 = f"{_BARS_OF_FUTURES}{_APPROXIMATED}{_EXCLUDED}"
 
 LADDER = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5, _VERSION_6)
 """What makes each version of the one before. A released step is never changed: add another."""
 
 UNCOUNTED = (_VERSION_1, _VERSION_4, _BARS_OF_FUTURES)  # these only add columns to its tables
-COUNTING = (_VERSION_2, _VERSION_3, _PROOFS, _UNDELIVERED, _AUDIT, _APPROXIMATED)
+COUNTING = (_VERSION_2, _VERSION_3, _PROOFS, _UNDELIVERED, _AUDIT, _APPROXIMATED, _EXCLUDED)
 """The same schema in two parts: the table of bars as it is today, and what counts its rows."""
 
 SCHEMA_VERSION = len(LADDER)

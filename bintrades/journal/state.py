@@ -9,6 +9,7 @@ from bintrades.core.gap_times import GapTimes
 from bintrades.journal.check import has_corrupt_counts, lacks_gaps
 from bintrades.journal.checkpoints import delete_corrupt_proofs, read_checkpoints
 from bintrades.journal.damage import UnreadableRow
+from bintrades.journal.excluded import are_any_excluded, with_newest_fills
 from bintrades.journal.gaps import read_absent, read_gaps
 from bintrades.journal.meta import (
     read_found_damaged,
@@ -24,8 +25,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Collection
 
-    from bintrades.core.write_batch import Checkpoint, Key
-    from bintrades.journal.meta import IdRange
+    from bintrades.core.write_batch import Checkpoint, IdRange, Key
     from bintrades.model import Bar, Gap
 
 
@@ -119,6 +119,8 @@ def read_state(connection: sqlite3.Connection) -> JournalState:
     gaps, state.corrupt_gaps = read_gaps(connection)
     absent = read_absent(connection)
     state.checkpoints, state.corrupt = read_checkpoints(connection, gaps, absent)
+    if are_any_excluded(connection):
+        state.checkpoints = with_newest_fills(connection, state.checkpoints)
     state.lost_through = read_lost_through(connection, state.checkpoints)
     state.pruned_through = read_pruned(connection, state.checkpoints)
     state.reopened = read_reopened(connection, state.checkpoints)

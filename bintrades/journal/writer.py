@@ -29,6 +29,7 @@ from bintrades.journal.audit import look_again, put_audited
 from bintrades.journal.bars import PUT_BAR, after_newest_complete, pages, read_bar
 from bintrades.journal.checkpoints import put_checkpoints
 from bintrades.journal.connection import transaction
+from bintrades.journal.excluded import count_excluded, put_excluded
 from bintrades.journal.meta import JournalScope
 from bintrades.journal.pruning import MARK_EVERY_MS, Pruned, mark, prune
 from bintrades.journal.rebuilt import delete_rebuilt, read_rebuilt, refusal, settled_ids
@@ -38,6 +39,7 @@ from bintrades.journal.spare import SpareKeeper
 from bintrades.journal.surplus import delete_surplus, put_surplus
 from bintrades.journal.wal import WalLimit
 from bintrades.model import Gap, GapCause, GapOutcome, id_ranges
+from bintrades.model.bar_fields import FUTURES
 from bintrades.util.logs import LimitedLog
 
 if TYPE_CHECKING:
@@ -45,8 +47,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bintrades.core.ban import Ban
-    from bintrades.core.write_batch import Checkpoint, Key
-    from bintrades.journal.meta import IdRange
+    from bintrades.core.write_batch import Checkpoint, IdRange, Key
     from bintrades.model import Bar
     from bintrades.model.symbol_record import SymbolRecord
 
@@ -312,7 +313,11 @@ class Journal:
             # is given once, even if this transaction fails.
             ordered = sorted(bars.values(), key=lambda bar: (bar.open_time_ms, bar.symbol))
             rows = []
-            for number, bar in enumerate(ordered, state.last_sequence + 1):
+            for symbol, ranges in batch.excluded.items():
+                put_excluded(connection, symbol, ranges)
+            for number, bar in enumerate(
+                map(self._with_excluded, ordered), state.last_sequence + 1
+            ):
                 is_complete = state.is_complete(bar, checkpoints, surplus)
                 rows.append((*bar_row(bar, now_ms, is_complete=is_complete), number))
             state.last_sequence += len(rows)
@@ -378,6 +383,18 @@ class Journal:
         if is_mark_due:
             state.marked_at = at
         return bool(rows)
+
+    def _with_excluded(self, bar: Bar) -> Bar:
+        """Return *bar* with the ids between its first and last that are on record as no fills.
+
+        A rebuilt bar has been counted by what it was made of.
+        """
+        if self._scope.market not in FUTURES or bar.epoch:
+            return bar
+        count = count_excluded(
+            self._file.connection, bar.symbol, bar.first_trade_id, bar.last_trade_id
+        )
+        return bar if count == bar.excluded_count else replace(bar, excluded_count=count)
 
     def _beyond_stored(self, bars: Mapping[Key, Bar]) -> dict[Key, Bar]:
         """Return the bars that have come further than their rows, which an orderly stop wrote."""

@@ -74,6 +74,9 @@ class GapOutcome(StrEnum):
     ABSENT = "absent"
     """The exchange has no trades with these ids."""
 
+    EXCLUDED = "excluded"
+    """The exchange has used these ids, but for no fill of the order book."""
+
     UNWANTED = "unwanted"
     """They were before the beginning."""
 

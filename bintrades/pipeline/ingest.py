@@ -69,6 +69,7 @@ class IngestSnapshot:
 
     trade_count: int
     duplicate_count: int
+    excluded_count: int
     repaired_count: int
     foreign_count: int
     bad_count: int
@@ -192,6 +193,7 @@ class Ingest:
         return IngestSnapshot(
             trade_count=aggregator.trade_count,
             duplicate_count=aggregator.duplicate_count,
+            excluded_count=aggregator.excluded_count,
             repaired_count=aggregator.repaired_count,
             foreign_count=aggregator.foreign_count,
             bad_count=self.bad_count,

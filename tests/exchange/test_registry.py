@@ -9,7 +9,7 @@ import pytest
 from bintrades.config.loader import ExchangeConfig
 from bintrades.core.ledger import Ledger
 from bintrades.exchange.registry import EXCHANGES
-from bintrades.model import IdLaw, SeriesKey
+from bintrades.model import SeriesKey
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -67,7 +67,7 @@ def test_an_exchange_opens_each_of_its_markets_and_asks_nothing(exchange: str, m
 def test_the_trade_ids_of_each_market_follow_a_law_that_the_ledger_counts_by(
     exchange: str, market: str
 ) -> None:
-    assert EXCHANGES[exchange].markets[market].id_law in {Ledger.LAW, IdLaw.WITH_FILLERS}
+    assert EXCHANGES[exchange].markets[market].id_law in Ledger.LAWS
 
 
 @pytest.mark.parametrize(("exchange", "market"), EVERY_MARKET)

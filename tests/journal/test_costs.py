@@ -30,6 +30,7 @@ from tests.journals import (
     INTERVAL_MS,
     by_key,
     checkpoints,
+    finished,
     journal_at,
     pages_of,
     spoil_pages,
@@ -47,7 +48,7 @@ SMALL, LARGE = 10_000, 2_000_000
 STORES = ("even", "behind", "refuses", "again", "never heard of")
 PACKAGE = Path(journal_package.__file__).parent
 
-GROWING = {"bars", "blocks", "differences", "gaps", "past_gaps", "rejected", "verified"}
+GROWING = {"bars", "blocks", "differences", "excluded", "gaps", "past_gaps", "rejected", "verified"}
 """Tables with more rows the longer the collector runs. The others: a row a symbol, or store."""
 
 READ_WHOLE = re.compile(
@@ -55,7 +56,7 @@ READ_WHOLE = re.compile(
     "|SELECT symbol, open_time, interval, ours"  # all that ever differed
     "|SELECT DISTINCT symbol FROM blocks|DELETE FROM gaps$"  # once, where a file was damaged
     "|INSERT OR IGNORE INTO surplus SELECT"  # likewise
-    r"|SELECT EXISTS \(SELECT 1 FROM rejected\)$"  # ends at the first row
+    r"|SELECT EXISTS \(SELECT 1 FROM rejected\)$|SELECT 1 FROM excluded LIMIT 1$"  # the first row
 )
 """Statements that may go through a growing table, by how they begin."""
 
@@ -243,6 +244,7 @@ READING: list[Callable[[Path], object]] = [
     lambda path: read_status(path, STORES),
     lambda path: JournalReader(path).symbols(),
     lambda path: JournalReader(path).symbols_known(),
+    lambda path: JournalReader(path).symbol_records(),
 ]
 
 
@@ -295,6 +297,27 @@ def survive_damage(path: Path) -> None:
         journal.flush_removed_symbols(["BTCUSDT"], 0)
 
 
+def live_on_futures(path: Path) -> None:
+    """Have ids that are no fills be counted, found at the opening, and forgotten."""
+    bars = sample_bars(3, market="usdm")
+    state = LedgerState(bars[-1].last_trade_id + 3, END_MS, ())
+    first_id, last_id = bars[0].first_trade_id, bars[-1].last_trade_id
+    excluded = [
+        (first_id + 1, first_id + 1),
+        (first_id + 2, first_id + 2),
+        (last_id + 1, last_id + 2),
+    ]
+    batch = finished(*bars, BTCUSDT=state)
+    batch.excluded["BTCUSDT"] = excluded
+    with journal_at(path, market="usdm") as journal:
+        journal.write(batch, END_MS)
+    with journal_at(path, market="usdm") as journal:
+        assert journal.checkpoints["BTCUSDT"].newest_fill_id == last_id
+        journal.write(WriteBatch(), END_MS + 1)
+        journal.write(WriteBatch(), END_MS + 60_000)
+        assert journal.prune([], 2**62) > 0
+
+
 def spoil(path: Path, statement: str) -> None:
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute(statement)
@@ -313,6 +336,7 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Meter]:
             other.execute("SELECT * FROM facts").fetchall()
             journal.write(WriteBatch(), END_MS, "x" * 2 * WAL_LIMIT)
         list(JournalReader(path).gaps())
+        live_on_futures(tmp_path_factory.mktemp("futures") / "journal")
         survive_damage(tmp_path_factory.mktemp("damaged") / "journal")
     meter.statements = making.statements | meter.statements
     return path, meter
@@ -409,6 +433,7 @@ def test_two_million_bars_cost_no_more_than_ten_thousand(tmp_path: Path) -> None
         "status",
         "symbols",
         "known symbols",
+        "records of symbols",
         "prune",
     ]
     grown = [

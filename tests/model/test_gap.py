@@ -44,6 +44,7 @@ def test_causes_and_outcomes_are_stored_and_shown_as_these_texts() -> None:
     assert [f"{outcome}" for outcome in GapOutcome] == [
         "repaired",
         "absent",
+        "excluded",
         "unwanted",
         "late",
         "renumbered",

@@ -1,0 +1,177 @@
+"""Ids that are no fills of the order book: on record, so that each bar of futures proves itself."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bintrades.core.ledger import LedgerState
+from bintrades.core.write_batch import WriteBatch
+from bintrades.journal.excluded import count_excluded, delete_excluded, put_excluded
+from bintrades.journal.reader import JournalReader
+from bintrades.model import Bar, Gap, GapCause, GapOutcome
+from bintrades.testing.bars import sample_bar
+from tests.journals import NOW, by_key, checkpoints, finished, journal_at
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+BAR = sample_bar(market="usdm", first_trade_id=100, last_trade_id=104)
+"""Three trades among five ids."""
+
+END = BAR.end_time_ms
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "futures.journal"
+
+
+def written(bar: Bar, *ranges: tuple[int, int], gaps: tuple[Gap, ...] = ()) -> WriteBatch:
+    """Return the changes of a bar, and of ids up to 110 of which some are no fills."""
+    batch = finished(bar, BTCUSDT=LedgerState(110, END, gaps))
+    batch.excluded["BTCUSDT"] = list(ranges)
+    return batch
+
+
+def stored(path: Path) -> list[Bar]:
+    return list(JournalReader(path).bars("BTCUSDT", 0, 2**62, 10))
+
+
+def on_record(path: Path) -> list[tuple[int, int]]:
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute("SELECT first_id, last_id FROM excluded").fetchall()
+
+
+def test_a_bar_counts_the_ids_between_its_first_and_last_that_are_no_fills(path: Path) -> None:
+    with journal_at(path, market="usdm") as journal:
+        journal.write(written(BAR, (98, 99), (101, 102), (105, 107)), NOW)
+
+    (bar,) = stored(path)
+    assert (bar.excluded_count, bar.is_complete) == (2, True)
+    assert bar.last_trade_id - bar.first_trade_id + 1 == bar.trade_count + bar.excluded_count
+
+
+def test_a_bar_is_stored_again_with_the_ids_that_end_its_gap(path: Path) -> None:
+    gap = Gap(101, 102, END - 900, END - 800, GapCause.SKIPPED)
+    with journal_at(path, market="usdm") as journal:
+        journal.write(written(BAR, gaps=(gap,)), NOW)
+        assert [(bar.excluded_count, bar.is_complete) for bar in stored(path)] == [(0, False)]
+        later = WriteBatch(checkpoints=finished(BAR, BTCUSDT=LedgerState(110, END, ())).checkpoints)
+        later.exclude("BTCUSDT", 101, 102)
+        later.resolved.append(("BTCUSDT", 101, 102, GapOutcome.EXCLUDED))
+        journal.write(later, NOW)
+
+    assert [(bar.excluded_count, bar.is_complete, bar.version) for bar in stored(path)] == [
+        (2, True, 2)
+    ]
+    assert [past.outcome for past in JournalReader(path).past_gaps()] == [GapOutcome.EXCLUDED]
+
+
+def test_an_amendment_counts_anew_what_lies_within_the_longer_bar(path: Path) -> None:
+    late = sample_bar(market="usdm", trade_count=1, first_trade_id=108, last_trade_id=108)
+    with journal_at(path, market="usdm") as journal:
+        journal.write(written(BAR, (101, 102), (105, 107)), NOW)
+        journal.write(WriteBatch(amendments=by_key([late])), NOW)
+
+    (bar,) = stored(path)
+    assert (bar.first_trade_id, bar.last_trade_id) == (100, 108)
+    assert (bar.trade_count, bar.excluded_count) == (4, 5)
+
+
+def test_a_spot_journal_asks_nothing_about_them(path: Path) -> None:
+    bar = sample_bar(first_trade_id=100, last_trade_id=104)
+    with journal_at(path) as journal:
+        journal.write(written(bar, (101, 102)), NOW)
+
+    assert [each.excluded_count for each in stored(path)] == [0]
+
+
+def test_a_rebuilt_bar_keeps_what_it_was_counted_with(path: Path) -> None:
+    rebuilt = sample_bar(
+        market="usdm", first_trade_id=100, last_trade_id=104, epoch=1, excluded_count=2
+    )
+    with journal_at(path, market="usdm") as journal:
+        journal.write(written(rebuilt), NOW)
+
+    assert [each.excluded_count for each in stored(path)] == [2]
+
+
+def test_the_newest_fill_is_known_after_a_restart_whatever_is_behind_it(path: Path) -> None:
+    gap = Gap(106, 106, END - 900, END - 800, GapCause.SKIPPED)
+    with journal_at(path, market="usdm") as journal:
+        journal.write(written(BAR, (105, 105), (107, 108), (109, 109), gaps=(gap,)), NOW)
+    with journal_at(path, market="usdm") as journal:
+        assert journal.checkpoints["BTCUSDT"].newest_fill_id == 104
+        assert journal.checkpoints["BTCUSDT"].ledger.next_id == 110
+
+
+def test_they_are_forgotten_with_their_bars_but_not_those_of_bars_that_stay(path: Path) -> None:
+    stays = sample_bar(market="usdm", first_trade_id=50, last_trade_id=54, is_closed=False)
+    goes = sample_bar(
+        market="usdm", open_time_ms=BAR.open_time_ms + 10_000, first_trade_id=60, last_trade_id=64
+    )
+    newest = sample_bar(
+        market="usdm", open_time_ms=BAR.open_time_ms + 20_000, first_trade_id=70, last_trade_id=74
+    )
+    batch = WriteBatch(
+        finished=by_key([stays, goes, newest]),
+        checkpoints=checkpoints(BTCUSDT=LedgerState(75, newest.end_time_ms, ())),
+    )
+    batch.excluded["BTCUSDT"] = [(51, 52), (56, 57), (61, 62), (66, 67), (71, 72)]
+    with journal_at(path, market="usdm") as journal:
+        journal.write(batch, NOW)
+        journal.write(WriteBatch(), NOW + 60_000)
+        assert journal.prune([], 2**62) == 1
+
+    assert on_record(path) == [(51, 52), (66, 67), (71, 72)]
+
+
+def test_what_can_be_read_of_them_is_salvaged(path: Path) -> None:
+    with journal_at(path, market="usdm") as journal:
+        journal.write(written(BAR, (101, 102)), NOW)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("INSERT INTO excluded VALUES ('BTCUSDT', 'x', 7)")
+        connection.execute("UPDATE counts SET value = 'x'")  # has the whole file salvaged
+    with journal_at(path, market="usdm"):
+        pass
+
+    assert on_record(path) == [(101, 102)]
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 40), st.integers(0, 5)), max_size=20),
+    st.tuples(st.integers(-1, 50), st.integers(-1, 50)),
+)
+def test_ranges_are_joined_and_counted_once_in_whatever_order_they_come(
+    pairs: list[tuple[int, int]], ends: tuple[int, int]
+) -> None:
+    ranges = [(first, first + more) for first, more in pairs]
+    ids = {each for first, last in ranges for each in range(first, last + 1)}
+    first, last = min(ends), max(ends)
+    first -= first in ids  # both are ids of fills, which no range holds
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.execute(
+            "CREATE TABLE excluded (symbol TEXT, first_id INTEGER, last_id INTEGER,"
+            " PRIMARY KEY (symbol, first_id)) WITHOUT ROWID"
+        )
+        put_excluded(connection, "A", ranges)
+        put_excluded(connection, "B", [(0, 100)])
+        rows = connection.execute("SELECT first_id, last_id FROM excluded WHERE symbol = 'A'")
+        found = list(rows)
+
+        assert {each for low, high in found for each in range(low, high + 1)} == ids
+        assert sum(high - low + 1 for low, high in found) == len(ids)
+        assert all(low > high + 1 for (_, high), (low, _) in pairwise(found))
+        if first not in ids and last not in ids:
+            assert count_excluded(connection, "A", first, last) == len(
+                [each for each in ids if first < each < last]
+            )
+            delete_excluded(connection, "A", first, last)
+            assert count_excluded(connection, "A", first, last) == 0
