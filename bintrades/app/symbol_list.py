@@ -55,6 +55,10 @@ _BELIEVED_AFTER_MS = 3_600_000  # that they are gone for good
 _SHOWN = 5
 
 
+class _StoppedError(Exception):
+    """The process is to stop."""
+
+
 class ListedRow(NamedTuple):
     """A symbol of the list as the journal keeps it; earlier versions kept the first two."""
 
@@ -117,6 +121,7 @@ class SymbolList:
         self._list = _kept(journal)
         self._listing = journal.get_symbol_list()
         self._halted: dict[str, str] = {}
+        self._told_halted: frozenset[str] = frozenset()  # as whoever ingests was told
         self._has_contracts = exchange.market.has_contracts
         self._contract_sizes: dict[str, Decimal] = {}
         self._collected: dict[str, None] = {}  # as whoever ingests was told
@@ -149,6 +154,7 @@ class SymbolList:
             exchange_ms=0,
         )
         self._collected = dict.fromkeys(choice.wanted)
+        self._told_halted = self.halted
         self._publish(choice)
         return tuple(choice.wanted)
 
@@ -187,9 +193,9 @@ class SymbolList:
         except ExchangeError as error:
             self._record_failure(error, put)
             if is_new:
-                self._change(put, exchange_time, before, is_fresh=False)
+                self._change(put, exchange_time, before, is_fresh=False, is_new=True)
             return False
-        self._change(put, exchange_time, before, is_fresh=True)
+        self._change(put, exchange_time, before, is_fresh=True, is_new=is_new)
         return True
 
     def _change(
@@ -199,11 +205,11 @@ class SymbolList:
         before: _List | None,
         *,
         is_fresh: bool,
+        is_new: bool,
     ) -> None:
         """Have come and go what is to, by the list that there is now; *before* was the last one."""
-        halted_before = self.halted
         choice = self._choose(is_fresh=is_fresh)
-        self._log_choice(choice, new_patterns=False)
+        self._log_choice(choice, new_patterns=is_new)
         records = self._new_records(choice)
         added = [symbol for symbol in choice.wanted if symbol not in self._collected]
         left = [symbol for symbol in self._collected if symbol not in choice.wanted]
@@ -220,14 +226,14 @@ class SymbolList:
         self._known.update(added)
         self._collected = dict.fromkeys(choice.wanted)
         listing = self._new_listing()
-        halted = self.halted
-        if new or left or records or listing or halted != halted_before:
+        halted_before, self._told_halted = self._told_halted, self.halted
+        if new or left or records or listing or self.halted != halted_before:
             put(
                 SymbolsChanged(
                     at=self._runtime.now(),
                     added=new,
                     left=left,
-                    halted=halted,
+                    halted=self.halted,
                     records=records,
                     listing=listing,
                 )
@@ -241,7 +247,10 @@ class SymbolList:
         # A value of contracts cannot be told without what one is worth.
         needs_list = any(map(is_pattern, self._config.include)) or self._has_contracts
         while True:
-            error = self._ask_for_a_while(wait)
+            try:
+                error = self._ask_for_a_while(wait)
+            except _StoppedError:
+                return None
             if error is None:
                 return True
             banned_for = self._exchange.budget.banned_for(self._runtime.now())
@@ -259,7 +268,10 @@ class SymbolList:
                 return None
 
     def _ask_for_a_while(self, wait: Callable[[float], bool]) -> str | None:
-        """Ask for the list on a thread of its own; return why it has not come in time."""
+        """Ask for the list on a thread of its own; return why it has not come in time.
+
+        Raises _StoppedError when *wait* says to stop.
+        """
         errors: list[str] = []
 
         def ask() -> None:
@@ -272,8 +284,9 @@ class SymbolList:
         asker.start()
         deadline = self._runtime.now() + int(1000 * _ANSWER_WITHIN_S)
         asker.join(_LOOK_EVERY_S)
-        while asker.is_alive() and self._runtime.now() < deadline and not wait(_LOOK_EVERY_S):
-            asker.join(0)
+        while asker.is_alive() and self._runtime.now() < deadline:
+            if wait(_LOOK_EVERY_S):
+                raise _StoppedError
         if asker.is_alive():
             return f"no whole answer within {_ANSWER_WITHIN_S:g} s"
         return errors[0] if errors else None

@@ -221,6 +221,15 @@ def test_asking_ends_when_the_collector_is_told_to_stop(
     assert SymbolList(DOLLARS, binance, journal).start(journal, lambda _: True) is None
 
 
+@pytest.mark.parametrize("config", [DOLLARS, named("BTCUSDT")])
+def test_so_does_waiting_for_the_answer(
+    exchange: ExchangeSimulator, binance: Exchange, journal: Journal, config: SymbolsConfig
+) -> None:
+    exchange.rest_delay(3)
+
+    assert SymbolList(config, binance, journal).start(journal, lambda _: True) is None
+
+
 def test_a_pattern_that_nothing_fits_is_bad_configuration(
     binance: Exchange, journal: Journal
 ) -> None:
