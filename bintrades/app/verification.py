@@ -15,6 +15,7 @@ from bintrades.exchange.registry import EXCHANGES
 from bintrades.journal.meta import JournalScope
 from bintrades.journal.reader import JournalReader
 from bintrades.journal.repair import replace_bars
+from bintrades.model.bar_fields import IN_CONTRACTS
 from bintrades.net.dialing import Dialer
 from bintrades.net.network import SystemNetwork
 from bintrades.net.tls import Certificates
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from bintrades.core.spans import Span
     from bintrades.core.verification import Difference
     from bintrades.exchange.port import Exchange
+    from bintrades.model import SeriesKey
     from bintrades.pipeline.verification_sources import BarSource
 
 _DAY_MS = 86_400_000
@@ -83,12 +85,15 @@ class Result:
     tally: Tally = field(default_factory=Tally)
     differences: int = 0
     repaired: int = 0
+    replaced: int = 0
+    """Bars made again of trades for which aggregates had stood in."""
 
     def add(self, other: Result) -> None:
         """Count what *other* has counted."""
         self.tally.add(other.tally)
         self.differences += other.differences
         self.repaired += other.repaired
+        self.replaced += other.replaced
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +123,8 @@ class VerifyRun:
             result = Result(part.symbol)
             done_ms = 0
             for since, until in part.spans:
+                if part.repair is not None:
+                    result.replaced += part.repair.replace_approximations(part.symbol, since, until)
                 for page in part.verification.verify(part.symbol, since, until, result.tally):
                     for found in _repaired(part.repair, page):
                         result.differences += 1
@@ -172,7 +179,7 @@ def open_verification(config: Config, request: VerifyRequest) -> Iterator[Verify
                 klines,
                 partial(replace_bars, config.journal.path, scope),
                 verification,
-                series=exchange.series,
+                series=partial(_series_of, exchange, reader),
                 interval_ms=interval_ms,
             )
         span = _span(request, reader, interval_ms)
@@ -251,6 +258,15 @@ def _open_exchange(config: Config, reader: JournalReader) -> Iterator[Exchange]:
         yield exchange
     finally:
         exchange.close()
+
+
+def _series_of(exchange: Exchange, reader: JournalReader, symbol: str) -> SeriesKey:
+    """Return the series of *symbol*, whose contracts are as large as its bars say."""
+    bars = reader.bars(symbol, 0, _END_OF_TIME, 1)
+    size = bars[0].contract_size if bars else None
+    if size is None and exchange.market.name in IN_CONTRACTS:
+        raise BintradesError(f"{symbol}: the journal has no bar that says how large contracts are")
+    return exchange.series(symbol, size)
 
 
 def _klines_of(exchange: Exchange) -> ExchangeKlines:

@@ -37,6 +37,8 @@ def result_row(result: Result) -> list[str]:
     differences = str(result.differences)
     if result.repaired:
         differences += f", {result.repaired} repaired"
+    if result.replaced:
+        differences += f", {result.replaced} approximate bars replaced"
     return [
         result.symbol,
         *map(_minutes, (tally.total_ms, tally.equal_ms, tally.different_ms)),
@@ -77,6 +79,7 @@ def result_json(result: Result) -> dict[str, Any]:
         },
         "differences": result.differences,
         "repaired": result.repaired,
+        "replaced": result.replaced,
         "last_error": tally.last_error,
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -11,12 +12,17 @@ from bintrades.errors import ExchangeError, NotToldError
 from bintrades.pipeline.verification import Tally
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from bintrades.core.verification import Difference
     from bintrades.model import Bar, SeriesKey
     from bintrades.pipeline.verification import Verification
     from bintrades.pipeline.verification_sources import BarSource, ExchangeKlines
+
+
+log = logging.getLogger(__name__)
+
+_LONGEST_RUN = 60  # bars made again at once
 
 
 class RepairOutcome(StrEnum):
@@ -96,6 +102,43 @@ class BarRepair:
             for difference, bars, outcome in zip(differences, rebuilt, outcomes, strict=True)
         ]
 
+    def replace_approximations(self, symbol: str, since_ms: int, until_ms: int) -> int:
+        """Make bars of that time again in which aggregates stand in for trades; return how many.
+
+        What the exchange does not have singly stays as it is, and so does all where the stream is
+        one of aggregates. Raises BintradesError.
+        """
+        key = self._series(symbol)
+        if key.is_approximate:
+            return 0
+        stored = self._journal.bars(symbol, since_ms, until_ms)
+        approximate = [bar for bar in stored if bar.is_approximate and bar.is_closed]
+        made: list[Bar] = []
+        for run in _runs(approximate):
+            since, until = run[0].open_time_ms, run[-1].end_time_ms
+            try:
+                trades = self._exchange.trades(symbol, since, until)
+            except ExchangeError as error:
+                log.warning(
+                    "bars stay approximate: their trades cannot be had singly",
+                    extra={
+                        "event": "bars_stay_approximate",
+                        "symbol": symbol,
+                        "since": since,
+                        "error": str(error),
+                    },
+                )
+                break  # nor can those of the others
+            made += rebuilt_bars(
+                run,
+                trades,
+                range(since, until, self._interval_ms),
+                key=key,
+                interval_ms=self._interval_ms,
+                others=self._stored.bars(symbol, since, until),
+            )
+        return len(made) - len(self._put(made)) if made else 0
+
     def _rebuild(self, difference: Difference) -> tuple[list[Bar], RepairOutcome | None]:
         """Return the bars to put in the place of others; with an outcome where there are none."""
         symbol, since_ms = difference.symbol, difference.open_time_ms
@@ -166,6 +209,18 @@ class BarRepair:
         )
         pages = self._verification.bar_by_bar().verify(difference.symbol, since_ms, until_ms, tally)
         return not any(pages) and tally.equal_ms == difference.interval_ms
+
+
+def _runs(bars: Iterable[Bar]) -> Iterator[list[Bar]]:
+    """Yield bars of neighbouring intervals together: there are no trades between those."""
+    run: list[Bar] = []
+    for bar in bars:
+        if run and (run[-1].end_time_ms != bar.open_time_ms or len(run) == _LONGEST_RUN):
+            yield run
+            run = []
+        run.append(bar)
+    if run:
+        yield run
 
 
 def _touch(one: Difference, other: Difference) -> bool:

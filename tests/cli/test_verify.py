@@ -28,14 +28,14 @@ from tests.kline_dumps import DAY_MS, write_dump, zipped
 from tests.klines import MINUTE_MS, SECOND_MS
 from tests.recordings import END_MS, START_MS, generate_recording, open_recording, real_folder
 from tests.references import FreeBudget, TradesReference, recorded_trades
-from tests.strategies import INTERVAL, bars_of
+from tests.strategies import INTERVAL, bars_of, spot_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from pymongo.database import Database
 
-    from bintrades.model import Bar, Trade
+    from bintrades.model import Bar, SeriesKey, Trade
 
 BTC, ETH = "BTCUSDT", "ETHUSDT"
 FIRST = START_MS // MINUTE_MS * MINUTE_MS + MINUTE_MS
@@ -156,6 +156,10 @@ class Exchange:
         self.budget = FreeBudget()
         self.market = EXCHANGES["binance"].markets["spot"]
         self.is_closed = False
+
+    def series(self, symbol: str, contract_size: Decimal | None = None) -> SeriesKey:
+        """Return which series the trades of *symbol* are."""
+        return replace(spot_key(symbol), contract_size=contract_size)
 
     def make_reference(self) -> TradesReference | None:
         """Return what it has."""
@@ -283,6 +287,7 @@ def test_a_difference_is_told_with_both_sides(
         "not_checked_seconds": {},
         "differences": 1,
         "repaired": 0,
+        "replaced": 0,
         "last_error": None,
     }
     assert exchange.is_closed

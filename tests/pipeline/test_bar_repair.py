@@ -130,6 +130,46 @@ def test_trades_that_take_a_key_are_asked_for_once_and_that_is_said() -> None:
     assert len(repair.reference.asked) == 1
 
 
+def approximated(*open_times: int) -> ListedBars:
+    """Return the bars of TRADES, in some of which aggregates stand in for the trades."""
+    bars = listed(TRADES)
+    for opens in open_times:
+        bar = bars.by_time[BTC, opens]
+        bars.by_time[BTC, opens] = replace(bar, is_approximate=True, is_complete=False)
+    return bars
+
+
+def test_approximate_bars_are_made_again_of_the_trades_neighbours_together() -> None:
+    repair = Repair(approximated(START, START + 10_000, START + 40_000))
+
+    assert repair.repair.replace_approximations(BTC, START, END) == 3
+
+    expected = bars_of(TRADES)
+    for opens in (START, START + 10_000, START + 40_000):
+        bar = repair.bars.by_time[BTC, opens]
+        assert bar == replace(expected[BTC, opens], epoch=1)
+    assert {bar.epoch for bar in repair.bars.by_time.values()} == {0, 1}
+    assert len(repair.reference.asked) == 2
+    assert repair.repair.replace_approximations(BTC, START, END) == 0
+
+
+def test_bars_whose_trades_cannot_be_had_singly_stay_approximate() -> None:
+    repair = Repair(approximated(START, START + 40_000))
+    repair.reference.is_not_told = True
+
+    assert repair.repair.replace_approximations(BTC, START, END) == 0
+
+    assert len(repair.reference.asked) == 1, "nor can those of the others"
+    assert repair.put == []
+
+
+def test_an_approximate_bar_that_the_journal_refuses_does_not_count() -> None:
+    repair = Repair(approximated(START, START + 10_000))
+    repair.refused = {START + 10_000}
+
+    assert repair.repair.replace_approximations(BTC, START, END) == 1
+
+
 def test_a_repair_that_cannot_be_verified_since_nothing_is_answered_is_no_success() -> None:
     repair = Repair(listed(TRADES[:-1]))
     differences = repair.differences()
