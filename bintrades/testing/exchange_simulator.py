@@ -5,10 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
+from bintrades.testing.market_messages import aggregate_payload
+from bintrades.testing.market_rules import MARKETS
 from bintrades.testing.rest_faults import KlineFaults, TickerFaults
 from bintrades.testing.rest_server import RestRequest, RestServer
 from bintrades.testing.simulated_market import (
@@ -44,6 +46,7 @@ class _Trade(msgspec.Struct, tag_field="e", tag="trade"):
     quantity: str = msgspec.field(name="q")
     time_ms: int = msgspec.field(name="T")
     buyer_is_maker: bool = msgspec.field(name="m")
+    kind: str = msgspec.field(name="X", default="")
 
 
 _decode_wrapped = msgspec.json.Decoder(_Wrapped).decode
@@ -55,7 +58,11 @@ def _now_ms() -> int:
 
 
 class ExchangeSimulator(StreamServer):
-    """Binance spot's streams and REST on two ports of loopback, while the with block runs.
+    """A market's streams and REST on two ports of loopback, while the with block runs.
+
+    *market* is spot, usdm, coinm or us: its paths, fields, weights, limits and refusals are those
+    of Binance. The pings are spot's. Whoever subscribes to @aggTrade gets aggregates of what is
+    published at once; REST tells the same ones.
 
     What is published or played becomes part of the market, from which REST answers, and is sent to
     those who subscribed to its stream. Publishing from several threads keeps the order of ids on
@@ -64,6 +71,8 @@ class ExchangeSimulator(StreamServer):
     *symbols* may map each symbol to its status. *tls* encrypts the streams, never REST.
     *now_ms* is the exchange's clock. None switches pings or the message limit off. *history* bounds
     how many trades of all symbols REST answers from; what is forgotten it says it does not have.
+    *contract_sizes* are those of COIN-M symbols that are not worth 10 in the quote asset (100 where
+    the name begins with BTC).
     The event `ended` is set when the with block ends.
     """
 
@@ -77,14 +86,19 @@ class ExchangeSimulator(StreamServer):
         tls: ssl.SSLContext | None = None,
         ping_every_s: float | None = 20.0,
         pong_deadline_s: float = 60.0,
-        messages_per_second: int | None = 5,
+        messages_per_second: int | Literal["as documented"] | None = "as documented",
         error_shape: ErrorShape = "nested",
         slow_client_s: float = 30.0,
         first_trade_id: int = 1,
-        weight_limit: int = 6000,
+        weight_limit: int | None = None,
         history: int | None = None,
         now_ms: Callable[[], int] = _now_ms,
+        market: str = "spot",
+        contract_sizes: Mapping[str, int] | None = None,
     ) -> None:
+        facts = MARKETS[market]
+        if messages_per_second == "as documented":
+            messages_per_second = facts.messages_per_second
         rules = Rules(
             ping_every_s=ping_every_s,
             pong_deadline_s=pong_deadline_s,
@@ -92,11 +106,15 @@ class ExchangeSimulator(StreamServer):
             error_shape=error_shape,
             slow_client_s=slow_client_s,
             now_ms=now_ms,
+            market=facts,
         )
         super().__init__(host, stream_port, tls, rules)
-        self.market = SimulatedMarket(symbols, first_trade_id, history=history)
+        self.market = SimulatedMarket(
+            symbols, first_trade_id, history=history, rules=facts, contract_sizes=contract_sizes
+        )
+        limit = facts.weight_limit if weight_limit is None else weight_limit
         try:
-            self.rest = RestServer(host, rest_port, self.market, now_ms, weight_limit)
+            self.rest = RestServer(host, rest_port, self.market, now_ms, limit)
         except OSError:
             self.stop()
             raise
@@ -143,9 +161,15 @@ class ExchangeSimulator(StreamServer):
         time_ms: int | None = None,
         event_time_ms: int | None = None,
         buyer_is_maker: bool = False,
+        kind: str = "",
     ) -> SimulatedTrade:
-        """Trade once, under the symbol's next id: now, unless a time is given."""
+        """Trade once, under the symbol's next id: now, unless a time is given.
+
+        *kind* is what futures say in X: one of NA, INSURANCE_FUND, ADL or an unknown one uses up an
+        id of which REST, klines and aggregates know nothing.
+        """
         with self._publishing:
+            aggregating = self._aggregating([symbol])
             trade = self.record(
                 symbol,
                 price,
@@ -153,9 +177,14 @@ class ExchangeSimulator(StreamServer):
                 time_ms=time_ms,
                 event_time_ms=event_time_ms,
                 buyer_is_maker=buyer_is_maker,
+                kind=kind,
             )
-            self.deliver([_message(trade)])
+            self.deliver([self._message(trade), *self._new_aggregates(aggregating)])
             return trade
+
+    def publish_filler(self, symbol: str, *, time_ms: int | None = None) -> SimulatedTrade:
+        """Use up an id as futures do, by a message without a price that is no trade."""
+        return self.publish(symbol, 0, 0, time_ms=time_ms, buyer_is_maker=True, kind="NA")
 
     def record(
         self,
@@ -166,20 +195,23 @@ class ExchangeSimulator(StreamServer):
         time_ms: int | None = None,
         event_time_ms: int | None = None,
         buyer_is_maker: bool = False,
+        kind: str = "",
     ) -> SimulatedTrade:
         """Trade like publish() but send nothing: a hole on the wire that REST can fill."""
         time_ms = self.rules.now_ms() if time_ms is None else time_ms
         event_time_ms = time_ms if event_time_ms is None else event_time_ms
         return self.market.new_trade(
-            symbol, _text(price), _text(quantity), time_ms, event_time_ms, buyer_is_maker
+            symbol, _text(price), _text(quantity), time_ms, event_time_ms, buyer_is_maker, kind
         )
 
     def publish_trades(self, trades: Iterable[SimulatedTrade]) -> None:
         """Record trades that have their ids, and send them in this order."""
         with self._publishing:
             trades = list(trades)
+            aggregating = self._aggregating(dict.fromkeys(trade.symbol for trade in trades))
             self.add_trades(trades)
-            self.deliver([_message(trade) for trade in trades])
+            messages = [self._message(trade) for trade in trades]
+            self.deliver([*messages, *self._new_aggregates(aggregating)])
 
     def add_trades(self, trades: Iterable[SimulatedTrade]) -> None:
         """Record trades that have their ids, and send nothing."""
@@ -253,6 +285,10 @@ class ExchangeSimulator(StreamServer):
         """Keep the newest trades of each symbol from historicalTrades and aggTrades."""
         self.rest.hidden_trades = trades
 
+    def recent_trades_lag(self, trades: int) -> None:
+        """Keep the newest trades of each symbol from /trades, as its memory is stale at times."""
+        self.rest.stale_trades = trades
+
     def ticker_faults(
         self,
         *,
@@ -284,6 +320,33 @@ class ExchangeSimulator(StreamServer):
         """
         self.rest.kline_faults = KlineFaults(without, late_trades, late_answers)
 
+    def _message(self, trade: SimulatedTrade) -> StreamMessage:
+        stream, raw = stream_name(trade.symbol), trade_payload(trade, self.market.rules)
+        return StreamMessage(stream, _wrapped(stream, raw), raw)
+
+    def _aggregating(self, symbols: Iterable[str]) -> dict[str, int]:
+        """Return the next aggregate of those symbols whose aggregates somebody is subscribed to.
+
+        Nothing that is recorded from now on belongs to an earlier one, since that has been sent.
+        """
+        clients = self.connections
+        return {
+            symbol: self.market.close_aggregates(symbol)
+            for symbol in symbols
+            if any(client.is_subscribed(stream_name(symbol, "aggTrade")) for client in clients)
+        }
+
+    def _new_aggregates(self, aggregating: Mapping[str, int]) -> list[StreamMessage]:
+        messages = []
+        for symbol, next_id in aggregating.items():
+            stream = stream_name(symbol, "aggTrade")
+            for aggregate in self.market.aggregates(symbol, from_id=next_id):
+                event_time_ms = aggregate.trades[-1].event_time_ms
+                raw = aggregate_payload(aggregate, event_time_ms, self.market.rules)
+                messages.append(StreamMessage(stream, _wrapped(stream, raw), raw))
+            self.market.close_aggregates(symbol)
+        return messages
+
     def _as_played(self, payload: bytes, to_everybody: bool) -> StreamMessage:
         try:
             wrapped = _decode_wrapped(payload)
@@ -304,6 +367,7 @@ class ExchangeSimulator(StreamServer):
                     trade.time_ms,
                     trade.event_time_ms,
                     trade.buyer_is_maker,
+                    trade.kind,
                 )
             )
         return StreamMessage(None if to_everybody else wrapped.stream, payload, raw)
@@ -314,14 +378,13 @@ class ExchangeSimulator(StreamServer):
         batch.clear()
 
 
-def combined_payload(trade: SimulatedTrade) -> bytes:
+def combined_payload(trade: SimulatedTrade, market: str = "spot") -> bytes:
     """Return the trade as the combined stream sends it."""
-    return _message(trade).combined
+    return _wrapped(stream_name(trade.symbol), trade_payload(trade, MARKETS[market]))
 
 
-def _message(trade: SimulatedTrade) -> StreamMessage:
-    stream, raw = stream_name(trade.symbol), trade_payload(trade)
-    return StreamMessage(stream, b'{"stream":"%b","data":%b}' % (stream.encode(), raw), raw)
+def _wrapped(stream: str, raw: bytes) -> bytes:
+    return b'{"stream":"%b","data":%b}' % (stream.encode(), raw)
 
 
 def _text(number: str | Decimal | int) -> str:

@@ -16,19 +16,19 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
+from bintrades.testing.market_messages import aggregate_row, listing, quote_quantity, trade_row
 from bintrades.testing.rest_faults import KlineFaults, TickerFaults
-from bintrades.testing.simulated_klines import KLINE_LENGTHS_MS, klines_of
+from bintrades.testing.simulated_klines import klines_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
+    from bintrades.testing.market_rules import MarketRules
     from bintrades.testing.simulated_market import Aggregate, SimulatedMarket, SimulatedTrade
 
 _MAX_ROWS = 1000
 _DAY_MS = 86_400_000
-_TICKER_WEIGHTS = ((1, 1), (20, 2), (100, 40))
 _REQUESTS_ON_RECORD = 10_000
-_QUOTES = ("USDT", "USDC", "FDUSD", "TUSD", "BUSD", "BTC", "ETH", "BNB", "EUR", "TRY", "BRL")
 _DIGITS = Context(prec=200, rounding=ROUND_DOWN)
 
 
@@ -75,7 +75,8 @@ class RestServer:
     """Answers from a market, over HTTP with keep-alive; one thread per client connection.
 
     Every method may be called from any thread. `delay_s` postpones each answer; the newest
-    `hidden_trades` of each symbol are not in the database yet, which all but /trades ask.
+    `hidden_trades` of each symbol are not in the database yet, which all but /trades ask, and
+    `stale_trades` are not in the memory that /trades answers from.
     `ticker_faults` and `kline_faults` are what these two get wrong.
     """
 
@@ -89,6 +90,7 @@ class RestServer:
     ) -> None:
         self.delay_s = 0.0
         self.hidden_trades = 0
+        self.stale_trades = 0
         self.weight_limit = weight_limit
         self._market = market
         self._now_ms = now_ms
@@ -107,16 +109,18 @@ class RestServer:
         self._requests: deque[RestRequest] = deque(maxlen=_REQUESTS_ON_RECORD)
         self._request_count = 0
         self._stopped = threading.Event()
-        self._endpoints: dict[str, tuple[int, Callable[[dict[str, str]], object]]] = {
-            "/api/v3/ping": (1, lambda _query: {}),
-            "/api/v3/time": (1, lambda _query: {"serverTime": now_ms()}),
-            "/api/v3/exchangeInfo": (20, self._exchange_info),
-            "/api/v3/trades": (25, self._newest_trades),
-            "/api/v3/historicalTrades": (25, self._historical_trades),
-            "/api/v3/aggTrades": (4, self._aggregate_trades),
-            "/api/v3/klines": (2, self._klines),
-            "/api/v3/ticker/24hr": (80, self._ticker),
+        self._rules = market.rules
+        endpoints: dict[str, Callable[[dict[str, str]], object]] = {
+            "ping": lambda _query: {},
+            "time": lambda _query: {"serverTime": now_ms()},
+            "exchangeInfo": self._exchange_info,
+            "trades": self._newest_trades,
+            "historicalTrades": self._historical_trades,
+            "aggTrades": self._aggregate_trades,
+            "klines": self._klines,
+            "ticker/24hr": self._ticker,
         }
+        self._endpoints = {f"{self._rules.api}/{name}": each for name, each in endpoints.items()}
         self._server = _HttpServer((host, port), self)
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(0.1,), name="simulator-rest", daemon=True
@@ -168,14 +172,13 @@ class RestServer:
         query = dict(parse_qsl(url.query, keep_blank_values=True))
         self._stopped.wait(self.delay_s)
         said_at = self.clock_ms()  # before the answer is made: it must not say that it is younger
-        weight, endpoint = self._endpoints.get(url.path, (1, _no_endpoint))
-        if url.path == "/api/v3/ticker/24hr":
-            weight = _ticker_weight(query)
+        endpoint = self._endpoints.get(url.path, _no_endpoint)
         with self._lock:
-            used = self._use(weight)
+            used = self._use(self._weight(url.path, query))
             reply = self._overridden(url.path) or self._over_limit(used)
         if reply is None:
             try:
+                self._check_key(url.path, headers)
                 reply = _Reply(200, _compact(endpoint(query)))
             except _RefusedError as error:
                 reply = error.reply
@@ -203,6 +206,23 @@ class RestServer:
         if self.next_trade_ms is not None:
             carried = min(carried, self.next_trade_ms)
         return max(newest, carried)
+
+    def _weight(self, path: str, query: dict[str, str]) -> int:
+        """Return what a request weighs; one that cannot be answered weighs too."""
+        name = path.rpartition("/")[2]
+        if name == "24hr":
+            return _ticker_weight(query, self._rules)
+        if name == "klines" and self._rules.kline_weights and query.get("limit", "").isdigit():
+            limit = int(query["limit"])
+            weights = self._rules.kline_weights
+            return next((weight for most, weight in weights if limit <= most), weights[-1][1])
+        return self._rules.weights.get(name, 1)
+
+    def _check_key(self, path: str, headers: Mapping[str, str]) -> None:
+        needs_key = self._rules.needs_key and path.endswith("/historicalTrades")
+        names = {name.lower() for name, value in headers.items() if value}
+        if needs_key and "x-mbx-apikey" not in names:
+            raise _RefusedError(-2014, "API-key format invalid.", 401)
 
     def _use(self, weight: int) -> int:
         """Count weight, refused requests' too; the window is the clock's minute."""
@@ -235,21 +255,26 @@ class RestServer:
 
     def _exchange_info(self, query: dict[str, str]) -> object:
         statuses = self._market.statuses()
+        if self._rules.is_futures:
+            query = {}  # it names none there
         for symbol in (wanted := _wanted_symbols(query)) or ():
             if symbol not in statuses:
                 raise _RefusedError(-1121, "Invalid symbol.")
         if "symbolStatus" in query and wanted is not None:
             raise _RefusedError(-1128, "Combination of optional parameters invalid.")
+        other = _rate_limit("RAW_REQUESTS", "MINUTE", 5, 300_000)
+        if self._rules.is_futures:
+            other = _rate_limit("ORDERS", "MINUTE", 1, 1_200)
         return {
             "timezone": "UTC",
             "serverTime": self._now_ms(),
             "rateLimits": [
                 _rate_limit("REQUEST_WEIGHT", "MINUTE", 1, self.weight_limit),
-                _rate_limit("RAW_REQUESTS", "MINUTE", 5, 300_000),
+                other,
             ],
             "exchangeFilters": [],
             "symbols": [
-                _listing(symbol, status)
+                listing(symbol, status, self._rules, self._market.contract_size(symbol))
                 for symbol, status in statuses.items()
                 if (wanted is None or symbol in wanted)
                 and query.get("symbolStatus", status) == status
@@ -258,6 +283,8 @@ class RestServer:
 
     def _ticker(self, query: dict[str, str]) -> object:
         statuses = self._market.statuses()
+        if self._rules.is_futures:
+            query = {name: value for name, value in query.items() if name != "symbols"}
         for symbol in (wanted := _wanted_symbols(query)) or ():
             if symbol not in statuses:
                 raise _RefusedError(-1121, "Invalid symbol.")
@@ -271,7 +298,8 @@ class RestServer:
             for symbol in asked
             if symbol not in faults.without
         ]
-        return rows[0] if "symbol" in query else rows
+        is_bare = "symbol" in query and not self._rules.has_contracts  # those always have a list
+        return rows[0] if is_bare else rows
 
     def _ticker_row(self, symbol: str, since_ms: int, until_ms: int) -> dict[str, object]:
         trades = self._market.between(symbol, since_ms, until_ms)
@@ -279,7 +307,7 @@ class RestServer:
         quantity = value = Decimal(0)
         for trade in trades:
             quantity = _DIGITS.add(quantity, Decimal(trade.quantity))
-            value = _DIGITS.add(value, _quote_quantity(trade))
+            value = _DIGITS.add(value, quote_quantity(trade))
         return {
             "symbol": symbol,
             "openPrice": f"{prices[0]:.8f}",
@@ -287,7 +315,7 @@ class RestServer:
             "lowPrice": f"{min(prices):.8f}",
             "lastPrice": f"{prices[-1]:.8f}",
             "volume": f"{quantity:.8f}",
-            "quoteVolume": f"{value:.8f}",
+            "baseVolume" if self._rules.has_contracts else "quoteVolume": f"{value:.8f}",
             "openTime": since_ms,
             "closeTime": until_ms,
             "firstId": trades[0].trade_id if trades else -1,
@@ -297,21 +325,36 @@ class RestServer:
 
     def _newest_trades(self, query: dict[str, str]) -> object:
         symbol = self._symbol(query)
-        return [_trade_row(each) for each in self._market.page(symbol, None, _limit(query))]
+        limit = _limit(query)
+        return self._trade_rows(self._market.page(symbol, None, limit, self.stale_trades))
 
     def _historical_trades(self, query: dict[str, str]) -> object:
         symbol, from_id = self._symbol(query), _integer(query, "fromId")
+        default, most = self._rules.historical_limits
+        limit = min(most, _limit(query, default))
         forgotten = self._market.forgotten(symbol)
         if forgotten and from_id is not None and from_id <= forgotten.trade_id:
             raise _forgotten(forgotten)
-        page = self._market.page(symbol, from_id, _limit(query), self.hidden_trades)
-        return [_trade_row(each) for each in page]
+        if from_id is None or not self._rules.is_futures:
+            page = self._market.page(symbol, from_id, limit, self.hidden_trades)
+        else:
+            self._check_age(self._market.page(symbol, from_id, 1, self.hidden_trades))
+            page = self._market.page_of_ids(symbol, from_id, limit, self.hidden_trades)
+        return self._trade_rows(page)
+
+    def _trade_rows(self, trades: list[SimulatedTrade]) -> list[dict[str, object]]:
+        return [
+            trade_row(trade, self._rules, self._market.contract_size(trade.symbol))
+            for trade in trades
+        ]
 
     def _aggregate_trades(self, query: dict[str, str]) -> object:
         symbol, limit = self._symbol(query), _limit(query)
         from_id, start, end = (_integer(query, name) for name in ("fromId", "startTime", "endTime"))
         if from_id is not None and (start is not None or end is not None):
             raise _RefusedError(-1128, "Combination of optional parameters invalid.")
+        if start is not None:
+            self._check_time(start)
         known = self._market.aggregates(symbol, self.hidden_trades)
         self._check_history(symbol, from_id, start, known)
         found = [
@@ -321,12 +364,25 @@ class RestServer:
             and (start is None or each.trades[0].time_ms >= start)
             and (end is None or each.trades[0].time_ms <= end)
         ]
+        if from_id is not None and found:
+            self._check_age(found[0].trades)
         is_newest = from_id is None and start is None
-        return [_aggregate_row(each) for each in (found[-limit:] if is_newest else found[:limit])]
+        rows = found[-limit:] if is_newest else found[:limit]
+        return [aggregate_row(each, self._rules) for each in rows]
+
+    def _check_age(self, trades: Sequence[SimulatedTrade]) -> None:
+        """Refuse to answer from a trade on that is too old."""
+        if trades:
+            self._check_time(trades[0].time_ms)
+
+    def _check_time(self, time_ms: int) -> None:
+        history_ms = self._rules.history_ms
+        if history_ms is not None and time_ms < self.clock_ms() - history_ms:
+            raise _RefusedError(-4166, "Search window is restricted to recent 2 days only.")
 
     def _klines(self, query: dict[str, str]) -> object:
-        symbol, limit = self._symbol(query), _limit(query)
-        length = KLINE_LENGTHS_MS.get(query.get("interval", ""))
+        symbol, limit = self._symbol(query), _limit(query, most=self._rules.most_klines)
+        length = self._rules.intervals.get(query.get("interval", ""))
         if length is None:
             raise _RefusedError(-1120, "Invalid interval.")
         start, end = (_integer(query, name) for name in ("startTime", "endTime"))
@@ -339,7 +395,8 @@ class RestServer:
         hidden = max(self.hidden_trades, faults.late_trades)
         trades = self._market.page(symbol, 0, 2**62, hidden)
         end = min(self._now_ms(), self._now_ms() if end is None else end)
-        rows = klines_of(trades, length, start, end, limit)
+        size = self._market.contract_size(symbol) if self._rules.has_contracts else None
+        rows = klines_of(trades, length, start, end, limit, size)
         return [row for row in rows if row[0] not in faults.without]
 
     def _check_history(
@@ -441,10 +498,11 @@ def _no_endpoint(_query: dict[str, str]) -> object:
     raise _RefusedError(-1000, "Path not found.", 404)
 
 
-def _ticker_weight(query: dict[str, str]) -> int:
+def _ticker_weight(query: dict[str, str], rules: MarketRules) -> int:
     """Return what the ticker of so many named symbols costs, or of all."""
     count = 1 if "symbol" in query else query["symbols"].count(",") + 1 if "symbols" in query else 0
-    return next((weight for most, weight in _TICKER_WEIGHTS if 0 < count <= most), 80)
+    named = (weight for most, weight in rules.ticker_weights if 0 < count <= most)
+    return next(named, rules.weights["24hr"])
 
 
 def _integer(query: dict[str, str], name: str) -> int | None:
@@ -459,11 +517,11 @@ def _integer(query: dict[str, str], name: str) -> int | None:
     return int(text)
 
 
-def _limit(query: dict[str, str]) -> int:
+def _limit(query: dict[str, str], default: int = 500, most: int = _MAX_ROWS) -> int:
     limit = _integer(query, "limit")
     if limit is None:
-        return 500
-    if not 1 <= limit <= _MAX_ROWS:
+        return default
+    if not 1 <= limit <= most:
         raise _RefusedError(-1130, "Data sent for parameter 'limit' is not valid.")
     return limit
 
@@ -486,69 +544,3 @@ def _wanted_symbols(query: dict[str, str]) -> list[str] | None:
 
 def _rate_limit(kind: str, interval: str, count: int, limit: int) -> dict[str, object]:
     return {"rateLimitType": kind, "interval": interval, "intervalNum": count, "limit": limit}
-
-
-def _listing(symbol: str, status: str) -> dict[str, object]:
-    quote = next((each for each in _QUOTES if symbol.endswith(each)), symbol[-3:])
-    return {
-        "symbol": symbol,
-        "status": status,
-        "baseAsset": symbol.removesuffix(quote),
-        "baseAssetPrecision": 8,
-        "quoteAsset": quote,
-        "quotePrecision": 8,
-        "quoteAssetPrecision": 8,
-        "orderTypes": ["LIMIT", "LIMIT_MAKER", "MARKET"],
-        "isSpotTradingAllowed": True,
-        "isMarginTradingAllowed": False,
-        "filters": [
-            {
-                "filterType": "PRICE_FILTER",
-                "minPrice": "0.01000000",
-                "maxPrice": "1000000.00000000",
-                "tickSize": "0.01000000",
-            },
-            {
-                "filterType": "LOT_SIZE",
-                "minQty": "0.00001000",
-                "maxQty": "9000.00000000",
-                "stepSize": "0.00001000",
-            },
-        ],
-        "permissions": [],
-        "permissionSets": [["SPOT"]],
-    }
-
-
-def _quote_quantity(trade: SimulatedTrade) -> Decimal:
-    value = _DIGITS.multiply(Decimal(trade.price), Decimal(trade.quantity))
-    return value.quantize(Decimal("1e-8"), context=_DIGITS)
-
-
-def _trade_row(trade: SimulatedTrade) -> dict[str, object]:
-    return {
-        "id": trade.trade_id,
-        "price": trade.price,
-        "qty": trade.quantity,
-        "quoteQty": f"{_quote_quantity(trade):f}",
-        "time": trade.time_ms,
-        "isBuyerMaker": trade.buyer_is_maker,
-        "isBestMatch": True,
-    }
-
-
-def _aggregate_row(aggregate: Aggregate) -> dict[str, object]:
-    first, last = aggregate.trades[0], aggregate.trades[-1]
-    quantity = Decimal(0)
-    for trade in aggregate.trades:
-        quantity = _DIGITS.add(quantity, Decimal(trade.quantity))
-    return {
-        "a": aggregate.aggregate_id,
-        "p": first.price,
-        "q": f"{quantity:f}",
-        "f": first.trade_id,
-        "l": last.trade_id,
-        "T": first.time_ms,
-        "m": first.buyer_is_maker,
-        "M": True,
-    }

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from bintrades.errors import BintradesError
 from bintrades.testing.amounts import number, whole_number
 from bintrades.testing.exchange_simulator import ExchangeSimulator
+from bintrades.testing.market_rules import MARKETS
 from bintrades.testing.recordings import generate_trades, read_recording
 from bintrades.util.durations import parse_duration
 
@@ -29,17 +30,24 @@ if TYPE_CHECKING:
 _REPORT_S = 5.0
 _STEP_S = 0.02
 _PAST_MS = 20_000
+_TRADES_PER_FILLER = 85  # as was measured of USD-M
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the options that run() understands."""
     parser.add_argument(
+        "--market",
+        choices=tuple(MARKETS),
+        default="spot",
+        help="which of Binance's markets it is (default: %(default)s)",
+    )
+    parser.add_argument(
         "--symbols",
         type=_symbols,
-        default=("BTCUSDT", "ETHUSDT"),
         metavar="A,B",
-        help="symbols that trade, separated by commas (default: BTCUSDT,ETHUSDT)",
+        help="symbols that trade, separated by commas (default: BTCUSDT,ETHUSDT; of coinm "
+        "BTCUSD_PERP,ETHUSD_PERP)",
     )
     parser.add_argument(
         "--stream-port",
@@ -110,7 +118,8 @@ def run(arguments: argparse.Namespace) -> int:
     with _signals_into(stops):
         try:
             exchange = ExchangeSimulator(
-                () if arguments.recording else arguments.symbols,
+                () if arguments.recording else _symbols_of(arguments),
+                market=arguments.market,
                 stream_port=arguments.stream_port,
                 rest_port=arguments.rest_port,
                 history=arguments.history,
@@ -190,6 +199,7 @@ def _play(exchange: ExchangeSimulator, arguments: argparse.Namespace) -> None:
 
 
 def _generate(exchange: ExchangeSimulator, trades: Iterator[SimulatedTrade]) -> None:
+    is_futures = exchange.market.rules.is_futures
     for trade in trades:
         while (wait_s := trade.time_ms / 1000 - time.time()) > 0:
             if exchange.ended.wait(max(wait_s, _STEP_S)):
@@ -199,6 +209,8 @@ def _generate(exchange: ExchangeSimulator, trades: Iterator[SimulatedTrade]) -> 
         exchange.publish(
             trade.symbol, trade.price, trade.quantity, buyer_is_maker=trade.buyer_is_maker
         )
+        if is_futures and trade.trade_id % _TRADES_PER_FILLER == 0:
+            exchange.publish_filler(trade.symbol)
 
 
 def _begin_trading(
@@ -207,7 +219,8 @@ def _begin_trading(
     """Give the market a past, as real ones have; return the trades that follow."""
     now_ms = time.time_ns() // 1_000_000
     past_ms = min(_PAST_MS, round(1000 * arguments.history / arguments.rate))
-    trades = generate_trades(arguments.symbols, arguments.seed, now_ms - past_ms, arguments.rate)
+    symbols = _symbols_of(arguments)
+    trades = generate_trades(symbols, arguments.seed, now_ms - past_ms, arguments.rate)
     for trade in itertools.takewhile(lambda trade: trade.time_ms < now_ms, trades):
         exchange.record(
             trade.symbol,
@@ -217,6 +230,14 @@ def _begin_trading(
             buyer_is_maker=trade.buyer_is_maker,
         )
     return trades
+
+
+def _symbols_of(arguments: argparse.Namespace) -> tuple[str, ...]:
+    symbols: tuple[str, ...] | None = arguments.symbols
+    if symbols is not None:
+        return symbols
+    rules = MARKETS[arguments.market]
+    return ("BTCUSD_PERP", "ETHUSD_PERP") if rules.has_contracts else ("BTCUSDT", "ETHUSDT")
 
 
 def _symbols(text: str) -> tuple[str, ...]:

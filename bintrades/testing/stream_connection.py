@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import socket
 import struct
 import threading
@@ -28,6 +29,7 @@ from wsproto.events import (
 from wsproto.frame_protocol import CloseReason
 from wsproto.utilities import ProtocolError
 
+from bintrades.testing.market_rules import SPOT
 from bintrades.testing.server_frames import PING, PONG, encode_close, encode_frame
 from bintrades.testing.stream_control import (
     MAX_MESSAGE_BYTES,
@@ -42,9 +44,13 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Iterable, Sequence
 
+    from bintrades.testing.market_rules import MarketRules
+
 _HANDSHAKE_S = 10.0
 _CLOSE_WAIT_S = 2.0
 _TICK_S = 0.25
+_TIMES = re.compile(rb'("[ET]":[0-9]{13})(?![0-9])')
+_MICROSECONDS = rb"\g<1>137"  # not round, so that who rounds them is found out
 
 
 @dataclass
@@ -57,6 +63,7 @@ class Rules:
     error_shape: ErrorShape
     slow_client_s: float
     now_ms: Callable[[], int]
+    market: MarketRules = SPOT
     sends_answers: bool = True
 
 
@@ -114,6 +121,7 @@ class StreamConnection:
         self._protocol = wsproto.WSConnection(wsproto.ConnectionType.SERVER)
         self._turns = Turns()
         self._splitter: random.Random | None = None
+        self._has_microseconds = False
         self._is_open = False
         self._is_stalled = False
         self._is_dead = False
@@ -142,6 +150,10 @@ class StreamConnection:
         """What the client is subscribed to, in the order in which it asked."""
         return tuple(self._session.streams)
 
+    def is_subscribed(self, stream: str) -> bool:
+        """Whether the client asked for a stream."""
+        return stream in self._session.streams
+
     def start(self) -> None:
         """Begin with the handshake, on a thread of this connection's own."""
         self._thread.start()
@@ -153,12 +165,20 @@ class StreamConnection:
     def deliver(self, messages: Iterable[StreamMessage]) -> None:
         """Send those messages that are for everybody or of a subscribed, unmuted stream."""
         streams, muted = self._session.streams, self._host.muted
-        is_combined = self._session.combined
-        frames = [
-            encode_frame(each.combined if is_combined else each.raw)
+        market, target = self._host.rules.market, self.target
+        payloads = [
+            each.combined if self._session.combined else each.raw
             for each in messages
-            if each.stream is None or (each.stream in streams and each.stream not in muted)
+            if each.stream is None
+            or (
+                each.stream in streams
+                and each.stream not in muted
+                and market.carries(target, each.stream)
+            )
         ]
+        if self._has_microseconds:
+            payloads = [_TIMES.sub(_MICROSECONDS, payload) for payload in payloads]
+        frames = [encode_frame(payload) for payload in payloads]
         if frames:
             self.send_encoded(*frames)
 
@@ -286,10 +306,17 @@ class StreamConnection:
 
     def _enter(self, target: str) -> list[str] | None:
         path, _, query = target.partition("?")
+        rules = self._host.rules.market
+        if rules.is_routed:
+            path = re.sub(r"^/(public|market)(?=/)", "", path)
+        fields = {
+            key: value for key, _, value in (each.partition("=") for each in query.split("&"))
+        }
+        unit = fields.get("timeUnit", "").lower()
+        self._has_microseconds = rules.has_microseconds and unit == "microsecond"
         self._session.combined = path == "/stream"
         if path == "/stream":
-            fields = (field.partition("=") for field in query.split("&"))
-            names = next((value for key, _, value in fields if key == "streams"), "")
+            names = fields.get("streams", "")
         elif path == "/ws" or path.startswith("/ws/"):
             names = path.removeprefix("/ws").removeprefix("/")
         else:

@@ -746,6 +746,17 @@ def test_simulate_prints_its_urls_trades_now_and_ends_on_a_signal(number: signal
         assert process.wait(10) == 0
 
 
+def test_simulate_is_the_market_that_it_is_told_to_be() -> None:
+    with simulate("--market", "coinm", "--rate", "1000") as process:
+        assert process.stdout
+        url = process.stdout.readline().removeprefix("streams: ").strip()
+        with connected(f"{url}/stream?streams=btcusd_perp@trade/ethusd_perp@trade") as ws:
+            kinds = {receive(ws)["data"]["X"] for _ in range(1_000)}
+        assert kinds == {"MARKET", "NA"}
+        process.terminate()
+        assert process.wait(10) == 0
+
+
 def test_simulate_plays_a_recording_to_its_first_subscriber(tmp_path: Path) -> None:
     path = tmp_path / "my recording.gz"
     path.write_bytes(gzip.compress(b"1 %b\n" % combined_payload(trade(9))))
