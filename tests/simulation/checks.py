@@ -8,7 +8,7 @@ import msgspec
 
 from bintrades.model import GapOutcome
 from tests.journals import ledgers_of
-from tests.simulation.market import WIPED_IDS, by_interval, differences, ranges
+from tests.simulation.market import WIPED_IDS, by_interval, differences, ranges, stream_name
 from tests.simulation.schedule import START_MS
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 
 IN_THE_END = "in the end"
+_DAY_MS = 86_400_000
 _CALM_AFTER_MS = 20_000  # a connection that somebody else's kill has silenced is found dead
 
 
@@ -66,7 +67,11 @@ def check_store(world: World, reader: JournalReader, store: FaultyStore) -> list
             )
         )
     if world.schedule.is_provable:  # else the clock may stand still for ever
-        open_bars = [bar for bar in store.bars.values() if not bar.is_closed]
+        open_bars = [
+            bar
+            for bar in store.bars.values()
+            if not bar.is_closed and world.is_collected(bar.symbol)  # else it ended amid a bar
+        ]
         problems += [f"not closed at rest: {bar}" for bar in open_bars]
     return [f"{store.name}: {problem}" for problem in problems]
 
@@ -132,6 +137,46 @@ def check_past_gaps(world: World, reader: JournalReader) -> list[str]:
         expected = 0 if past.outcome == GapOutcome.ABSENT else past.gap.size
         if found != expected:
             problems.append(f"{past.symbol}: {past.outcome}, but {found} exist: {past.gap}")
+    return problems
+
+
+def check_listings(world: World, reader: JournalReader) -> list[str]:
+    """Return what is wrong where symbols come and go.
+
+    New ones are had from their first trade on; those that are gone are on record as such; and where
+    nothing happens to connections, none is closed that brings something.
+    """
+    listings, schedule = world.schedule.listings, world.schedule
+    if listings is None:
+        return []
+    problems = []
+    places = {each.place for each in schedule.faults}
+    is_undisturbed = not places & {"stream", "process"} and schedule.rotate_after >= _DAY_MS
+    for elapsed, streams in world.streams.abandoned if is_undisturbed else ():
+        stayed = [
+            symbol
+            for symbol in schedule.symbols
+            if stream_name(symbol, schedule.kind.stream) in streams
+            and listings.is_selected(symbol, elapsed)
+            and listings.is_traded(symbol, elapsed)
+        ]
+        if stayed:
+            problems.append(f"a connection was closed after {elapsed} ms that carried {stayed}")
+    records = reader.symbol_records()
+    for symbol, tape in world.tapes.items():
+        is_there = listings.is_selected(symbol, world.clock.elapsed) and listings.is_traded(
+            symbol, world.clock.elapsed
+        )
+        record = records.get(symbol)
+        if record is not None and record.is_collected != is_there:
+            problems.append(f"{symbol}: collected: {record.is_collected}, and wanted: {is_there}")
+        if record is None and is_there:
+            problems.append(f"{symbol}: never collected")
+        is_new = listings.first_listed(symbol) > 0 and "process" not in places
+        if is_new and tape.trades and symbol in world.begins:
+            first = tape.trades[0].time
+            if world.begins[symbol] > first - first % schedule.interval:
+                problems.append(f"{symbol}: had from {world.begins[symbol]} on, new at {first}")
     return problems
 
 

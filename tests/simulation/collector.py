@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from bintrades.app.collector import Collector, Resources, Supervisor
 from bintrades.app.figures import Process
+from bintrades.app.symbol_list import SymbolList
 from bintrades.config.loader import (
     BarsConfig,
     Config,
@@ -16,6 +17,7 @@ from bintrades.config.loader import (
     JournalConfig,
     RepairConfig,
     StoresConfig,
+    SymbolsConfig,
 )
 from bintrades.core.audit_schedule import AuditTimes
 from bintrades.exchange.binance.budget import Budget
@@ -43,11 +45,14 @@ if TYPE_CHECKING:
     from bintrades.model import GapSet, Trade
     from bintrades.stores.store import Store
     from tests.simulation.kinds import Kind
+    from tests.simulation.listings import Selection
     from tests.simulation.schedule import Schedule
     from tests.simulation.stores import FaultyStore, OtherClient
     from tests.simulation.world import World
 
 _SHARE = 50
+_LIST_AGAIN_MS = 2_500  # where the exchange has not told its list
+_LONG_S = 0.5
 _LOOKS_EVERY_MS = 10_000  # a delivery that nobody has called
 _MOST_STEPS = 200  # of the backfill without time passing: more means that it spins
 _AUDIT_TIMES = AuditTimes(
@@ -102,6 +107,20 @@ def config_of(schedule: Schedule, path: Path, stores: Sequence[str]) -> Config:
         stores=StoresConfig(enabled=tuple(stores)),
         store_options={store: {} for store in stores},
     )
+
+
+def symbols_config(selection: Selection, schedule: Schedule) -> SymbolsConfig:
+    """Return the section [symbols] that makes this selection."""
+    return SymbolsConfig(selection.include, selection.exclude, schedule.refresh)
+
+
+def _is_long(wait_s: float) -> bool:
+    """Whether a start that waits for so long is given up, to be tried again later."""
+    return wait_s >= _LONG_S
+
+
+class NotStarted(Exception):  # noqa: N818 - no error: it is tried again
+    """Nobody knows yet which symbols there are."""
 
 
 class SteppedThread:
@@ -201,11 +220,22 @@ class SteppedCollector(Collector):
         self._arrivals = WorldInbox(world)
         config = config_of(schedule, path, [store.name for store in stores])
         runtime = Runtime(clock.now, self._utc, self._make_thread, world.rng)
+        exchange = BinanceExchange(
+            world.market, config.exchange_options, self.network, self.budget, runtime
+        )
+        self._selection = world.selection
+        self.symbols: SymbolList | None = None
+        symbols: tuple[str, ...] | None = schedule.symbols
+        if schedule.has_catalog:
+            selected = symbols_config(self._selection, schedule)
+            self.symbols = SymbolList(selected, exchange, self.journal, runtime)
+            symbols = self.symbols.start(self.journal, _is_long)
+        if symbols is None:
+            self.journal.close()
+            raise NotStarted
         resources = Resources(
             self.journal,
-            BinanceExchange(
-                world.market, config.exchange_options, self.network, self.budget, runtime
-            ),
+            exchange,
             cast("Sequence[Store]", stores),
             SilentProcess(),
             Failures(world.errors),
@@ -214,8 +244,16 @@ class SteppedCollector(Collector):
         )
         few_symbols = 0 if schedule.seed % 2 == 1 else len(schedule.symbols)
         super().__init__(
-            config, schedule.symbols, resources, few_symbols=few_symbols, audit_times=_AUDIT_TIMES
+            config,
+            symbols,
+            resources,
+            series_of=self.symbols.series if self.symbols is not None else None,
+            few_symbols=few_symbols,
+            audit_times=_AUDIT_TIMES,
         )
+        if self.symbols is not None:
+            self.feed.expect_no_data(self.symbols.halted)
+        self._follows_at = clock.now() + schedule.refresh
         self.feed.start()
 
     def step(self) -> None:
@@ -223,6 +261,8 @@ class SteppedCollector(Collector):
         works = [self._read, self._record, self._repair, self._deliver, self._look]
         if self.world.schedule.is_audited:
             works.append(self._compare)
+        if self.symbols is not None:
+            works.append(self._follow)
         self.world.rng.shuffle(works)
         for work in works:
             work()
@@ -265,6 +305,7 @@ class SteppedCollector(Collector):
             "symbols to prove": self.aggregator.unproven_count if is_provable else 0,
             "proofs to write": self._unwritten_proofs if is_provable else 0,
             "bars": self.aggregator.waiting_bar_count or self.ingest.waiting_bars,
+            "symbols that leave": self.ingest._symbols.leaving_count,
             "stores": [each.last_error for each in self.deliveries if each.last_error],
         }
         return ", ".join(f"{name}: {value}" for name, value in found.items() if value)
@@ -275,8 +316,10 @@ class SteppedCollector(Collector):
         interval = self.world.schedule.interval
         return sum(
             1
-            for each in self.journal.checkpoints.values()
-            if each.closed_through is not None and not each.proves(each.closed_through + interval)
+            for symbol, each in self.journal.checkpoints.items()
+            if symbol in self.aggregator.symbols
+            and each.closed_through is not None
+            and not each.proves(each.closed_through + interval)
         )
 
     def proofs(self) -> dict[str, tuple[int | None, int | None]]:
@@ -374,6 +417,22 @@ class SteppedCollector(Collector):
             self._not_before[delivery.name] = now + (
                 _LOOKS_EVERY_MS if is_caught_up else int(wait_s * 1000)
             )
+
+    def _follow(self) -> None:
+        """Look which symbols there are, as SymbolWatch does: at times, and at a signal."""
+        assert self.symbols is not None
+        now, selection = self.world.clock.now(), self.world.selection
+        is_new = selection != self._selection
+        if self.inbox.qsize() >= self.world.schedule.inbox_size:
+            return
+        if not is_new and now < self._follows_at:
+            return
+        if is_new:
+            self.world.note(f"the configuration selects {selection}")
+            self._selection = selection
+            self.symbols.reconfigure(symbols_config(selection, self.world.schedule))
+        has_answer = self.symbols.refresh(self.inbox.put, self.exchange_time, is_new=is_new)
+        self._follows_at = now + (self.world.schedule.refresh if has_answer else _LIST_AGAIN_MS)
 
     def _compare(self) -> None:
         """Have some bars be compared with klines."""

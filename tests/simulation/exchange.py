@@ -51,6 +51,7 @@ class Connection:
         self.symbols: set[str] = set()  # whose trades it brings
         self.is_closed = False
         self.closes_at: int | None = None
+        self.abandoned_streams: set[str] = set()  # that it brought when the client let go of it
         self._delay = delay
         self._clock = clock
         self._faults = faults
@@ -115,6 +116,8 @@ class Connection:
 
     def close(self) -> None:
         """Let go of it."""
+        if not self.is_closed:
+            self.abandoned_streams |= self.symbols
         self.is_closed = True
 
     def publish(self, trade: Trade) -> None:
@@ -176,6 +179,8 @@ class Streams:
         self._rng = rng
         self._kind = kind
         self._connections: list[Connection] = []
+        self.abandoned: list[tuple[int, set[str]]] = []
+        """Which streams a connection brought that the client has closed, and after how long."""
 
     @property
     def is_over(self) -> bool:
@@ -197,6 +202,11 @@ class Streams:
     def advance(self) -> None:
         """Publish what is due."""
         now = self._clock.exchange()
+        self.abandoned += [
+            (self._clock.elapsed, each.abandoned_streams)
+            for each in self._connections
+            if each.is_closed
+        ]
         self._connections = [each for each in self._connections if not each.is_closed]
         for connection in self._connections:
             if self._faults.active("stream", "shutdown", connection.copy):

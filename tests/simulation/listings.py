@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 TRADING = "TRADING"
 _SHARE = 0.4  # of all worlds with a kind
+_UNDISTURBED_SHARE = 0.4  # of those: nothing happens to connections, nor to the process
+_DAY_MS = 86_400_000
 _FATES = (
     *("stays", "comes", "goes", "goes", "returns", "halts"),
     *("deselected", "reselected", "selected late"),
@@ -81,6 +83,10 @@ class Listings:
         """Return what the configuration says then."""
         return [each for each in self.selections if each.at <= elapsed][-1]
 
+    def first_listed(self, symbol: str) -> int:
+        """Return since when *symbol* is listed."""
+        return next(each.at for each in self.listings if each.symbol == symbol)
+
     def is_selected(self, symbol: str, elapsed: int) -> bool:
         """Whether the configuration has *symbol* be collected then, if it is listed."""
         return symbol not in self.selection(elapsed).exclude
@@ -117,10 +123,16 @@ def with_listings(schedule: Schedule, symbols: tuple[str, ...]) -> Schedule:
         if fate == "selected late":
             left_out.add(symbol)
             moves.append((first, symbol, True))
+    faults = schedule.faults
+    if rng.random() < _UNDISTURBED_SHARE:
+        faults = tuple(each for each in faults if each.place not in ("stream", "process"))
     last = max([0, *(each.at for each in listings), *(at for at, _, _ in moves)])
     return replace(
         schedule,
         symbols=symbols,
+        faults=faults,
+        rotate_after=_DAY_MS if len(faults) < len(schedule.faults) else schedule.rotate_after,
+        silence_timeout=_DAY_MS if len(faults) < len(schedule.faults) else schedule.silence_timeout,
         listings=Listings(
             tuple(sorted(listings, key=lambda each: each.at)),
             tuple(_selections(sorted(moves), left_out)),

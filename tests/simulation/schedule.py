@@ -18,6 +18,7 @@ START_MS = 1_723_075_200_000
 
 _NOTICES_DEAD_STREAMS_MS = 130_000
 
+_REFRESH_MS = 30_000
 _LINGER_MS = 15_000
 _MINUTES_MS = 540_000  # less than the time in which an absence must be said again
 _PLAUSIBLE_SHARE = 0.3
@@ -154,6 +155,16 @@ class Schedule:
     def is_provable(self) -> bool:
         """Whether the exchange ever says which trades are the newest."""
         return self.has_ticker and not self.is_rest_forbidden
+
+    @property
+    def has_catalog(self) -> bool:
+        """Whether the collector asks which symbols there are, or is told."""
+        return self.seed >= KINDS_FROM
+
+    @property
+    def refresh(self) -> int:
+        """How often it asks."""
+        return _REFRESH_MS if self.listings is None else self.listings.refresh
 
     def is_traded(self, symbol: str, time: int) -> bool:
         """Whether the exchange has *symbol* be traded at *time*, on its clock."""

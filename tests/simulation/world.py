@@ -23,13 +23,14 @@ from tests.simulation.checks import (
     check_audit,
     check_coverage,
     check_journal,
+    check_listings,
     check_past_gaps,
     check_proof,
     check_store,
     check_truth,
 )
 from tests.simulation.clock import Clock
-from tests.simulation.collector import SteppedCollector, market_of
+from tests.simulation.collector import NotStarted, SteppedCollector, market_of
 from tests.simulation.exchange import Streams
 from tests.simulation.faults import Faults
 from tests.simulation.harsh import (
@@ -40,7 +41,7 @@ from tests.simulation.harsh import (
     spoil_page,
     tear_write,
 )
-from tests.simulation.listings import with_listings
+from tests.simulation.listings import Selection, with_listings
 from tests.simulation.market import WIPED_IDS, Tape
 from tests.simulation.quiet import (
     made_quiet,
@@ -64,12 +65,12 @@ _SOON_MS = 60_000
 _FORBIDDEN_MS = 150_000  # how long a world without REST goes on after its faults
 _UNPROVEN_MS = 15 * 60_000  # and one in which nobody says which trades are the newest
 _LONG_MS = 60_000
+_STARTS_AGAIN_MS = 2_000
 _AUDIT_MS = 120_000  # in which the last bars are compared with klines, and looked at again
 _ANSWERED_WITHIN_MS = 5_000  # by REST
 _REMEMBERED_WITHIN_MS = 45_000  # another one takes its place within some 10 seconds
 _SHOWN_WITHIN_MS, _SHOWN_AFTER_MS = 59_000, 6_000  # what a ticker must have, a second allowed for
 
-COMES_AND_GOES = False  # until the collector follows what is listed
 _DAMAGES = {"page": spoil_page, "torn": tear_write, "rows": forget_rows}
 
 
@@ -111,8 +112,7 @@ class World:
         if self.harshness.wiped_at is None:  # which trades alone can show
             quiet = with_one_that_ends(made_quiet(self.schedule))
             self.schedule = with_a_ticker_that_stands_still(quiet)
-        if COMES_AND_GOES:
-            self.schedule = with_listings(self.schedule, SYMBOLS)
+        self.schedule = with_listings(self.schedule, SYMBOLS)
         schedule = self.schedule
         self._harsh_rng = random.Random(f"harsh accidents {seed}")
         lines = [*schedule.lines(), *(self.harshness.lines() if self.is_harsh else ())]
@@ -203,6 +203,14 @@ class World:
     def is_calm(self) -> bool:
         """Whether nothing goes wrong any more."""
         return self.clock.elapsed > self.schedule.faults_end
+
+    @property
+    def selection(self) -> Selection:
+        """What the configuration selects now."""
+        listings = self.schedule.listings
+        if listings is None:
+            return Selection(0, self.schedule.symbols, ())
+        return listings.selection(self.clock.elapsed)
 
     def is_collected(self, symbol: str) -> bool:
         """Whether every trade of *symbol* so far is to be had, now or later.
@@ -426,7 +434,13 @@ class World:
 
     def _start(self) -> None:
         self.note("the collector starts")
-        self._collector = SteppedCollector(self, self._path, self.stores)
+        try:
+            self._collector = SteppedCollector(self, self._path, self.stores)
+        except NotStarted:
+            self.note("nobody knows which symbols there are")
+            self._starts_at = self.clock.elapsed + _STARTS_AGAIN_MS
+            self.rest.forget_blocks()
+            return
         if not self.is_harsh:
             if self._collector.proofs() != self._proofs:
                 self.errors.append(f"proven: {self._proofs}, now {self._collector.proofs()}")
@@ -581,6 +595,7 @@ class World:
         self.errors += check_journal(self, reader, IN_THE_END)
         self.errors += check_past_gaps(self, reader)
         self.errors += check_audit(reader)
+        self.errors += check_listings(self, reader)
         self.errors += check_proof(self)
         for store in self.stores:
             self.errors += check_store(self, reader, store)
