@@ -257,7 +257,11 @@ class FuturesPlan:
         told = self._told_of(request.symbol)
         told.add_window(rows[0].first_id)
         begins_at, has_older, wanted = self._beginning(entry, rows)
-        ranges, excluded = self._singles(request.symbol, gap, wanted, begins_at=begins_at)
+        # Among the wanted ones may be an older one by its time, which is a fill all the same.
+        since_first = [each for each in rows if wanted and each.first_id >= wanted[0].first_id]
+        ranges, excluded = self._singles(
+            request.symbol, gap, wanted, shown=since_first, begins_at=begins_at
+        )
         error = None
         if rows[-1].last_id <= gap.last_id:
             error = _NOT_YET
@@ -434,10 +438,11 @@ class FuturesPlan:
         gap: Gap,
         rows: Sequence[TradeRange],
         *,
+        shown: Sequence[TradeRange] | None = None,
         begins_at: int | None = None,
         is_from_zero: bool = False,
     ) -> tuple[list[TradeRange], list[_Span]]:
-        """Return which of *rows* are wanted, and which ids of gaps they go around.
+        """Return which of *rows* are wanted, and which ids of gaps those *shown* go around.
 
         Of the gap that stands for a beginning they are taken if it is the one that is asked about.
         """
@@ -448,7 +453,8 @@ class FuturesPlan:
             if unknown.is_wanted(each.first_id)
             or (gap.is_start and gap.first_id <= each.first_id <= gap.last_id)
         ]
-        around = [(earlier.last_id + 1, later.first_id - 1) for earlier, later in pairwise(rows)]
+        pairs = pairwise(rows if shown is None else shown)
+        around = [(earlier.last_id + 1, later.first_id - 1) for earlier, later in pairs]
         if rows and (is_from_zero or begins_at is not None):
             around.insert(0, (begins_at or 0, rows[0].first_id - 1))
         lowest = 0

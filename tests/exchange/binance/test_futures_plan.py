@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+from decimal import Decimal
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -14,6 +16,9 @@ from bintrades.exchange.binance.backfill_plan import (
     RecentRequest,
     TradesRequest,
 )
+from bintrades.exchange.binance.futures_plan import FuturesPlan
+from bintrades.model import Gap, GapSet, TradeRange
+from bintrades.util.backoff import Backoff
 from tests.exchange.binance.futures_world import MARKET, World
 from tests.strategies import START
 
@@ -141,3 +146,21 @@ def test_what_is_not_urgent_takes_a_third_of_the_weight_and_requests_end(
         assert sum(within_a_minute[:-1]) <= MARKET.weight_per_minute / 3
     assert world.plan.is_empty
     assert world.plan.next_request(world.now + 10**9, world.clock + 10**9) is None
+
+
+def test_a_fill_whose_time_falls_back_before_the_beginning_is_no_excluded_id() -> None:
+    plan = FuturesPlan(MARKET, MINUTE_MS, lambda: Backoff(1.0, 60.0, random.Random(1)))
+    beginning = Gap.beginning(70, START, START + 1_000)
+    plan.update(GapSet("BTCUSDT", (beginning,)), 0)
+    times = {60: -500, 69: 50, 70: -400, 71: 300}  # which shows no trade from long enough before
+    rows = [
+        TradeRange(each, each, Decimal(1), Decimal(1), START + time, is_buyer_maker=False)
+        for each, time in times.items()
+    ]
+
+    request = plan.next_request(5_000, START + 6_000)
+    assert isinstance(request, RecentRequest)
+    result = plan.on_recent(request, rows, 5_000)
+
+    assert [each.first_id for each in result.ranges] == [69]
+    assert list(result.excluded) == []
