@@ -163,16 +163,30 @@ class GapQueue(Generic[ProgressT]):
             known.pop(symbol, None)
         self._in_flight.discard(symbol)
 
-    def take(
-        self, now: int, is_wanted: Callable[[QueuedGap[ProgressT]], bool] | None = None
+    def take_most_urgent(
+        self, now: int, urgency: Callable[[QueuedGap[ProgressT]], int]
     ) -> QueuedGap[ProgressT] | None:
-        """Return the next missing gap that is due, of those that are wanted; None: nothing yet."""
+        """Return the most urgent missing gap that is due; None: none is, or all have urgency 0."""
+        found, highest = None, 0
         for symbol, queued in self._symbols.items():
             if not queued.missing or self._is_busy(symbol):
                 continue
             for gap in reversed(queued.missing):
                 entry = queued.entries[gap.last_id]
-                if now >= entry.due and (is_wanted is None or is_wanted(entry)):
+                if now >= entry.due and (its_urgency := urgency(entry)) > highest:
+                    found, highest = entry, its_urgency
+        if found is not None:
+            self._in_flight.add(found.symbol)
+        return found
+
+    def take(self, now: int) -> QueuedGap[ProgressT] | None:
+        """Return the next missing gap that is due; None: nothing yet."""
+        for symbol, queued in self._symbols.items():
+            if not queued.missing or self._is_busy(symbol):
+                continue
+            for gap in reversed(queued.missing):
+                entry = queued.entries[gap.last_id]
+                if now >= entry.due:
                     self._in_flight.add(symbol)
                     return entry
         return None

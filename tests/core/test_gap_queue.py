@@ -334,3 +334,15 @@ def spans(ids: set[int]) -> list[tuple[int, int]]:
     starts = sorted(i for i in ids if i - 1 not in ids)
     ends = sorted(i for i in ids if i + 1 not in ids)
     return list(zip(starts, ends, strict=True))
+
+
+def test_the_most_urgent_gap_that_is_due_is_taken_and_none_of_urgency_0() -> None:
+    queue = queue_of(gap(5, 6), gap(9, 9))
+    queue.update(GapSet(ETH, (gap(20, 29),)), 0)
+
+    def size(entry: QueuedGap[list[str]]) -> int:
+        return entry.gap.size - 1
+
+    assert queue.take_most_urgent(DUE - 1, size) is None
+    taken = [queue.take_most_urgent(DUE, size) for _ in range(3)]
+    assert [entry and entry.gap for entry in taken] == [gap(20, 29), gap(5, 6), None]

@@ -44,6 +44,7 @@ from bintrades.exchange.binance.backfill_plan import (
     TradesRequest,
 )
 from bintrades.exchange.binance.past_rows import last_before, within
+from bintrades.model import unnumbered_gaps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -103,6 +104,7 @@ class _Progress:
 class _Told:
     """What answers about one symbol were about: they are of no more use for those ids."""
 
+    numbering: int = 0  # how often trades without ids were lost, as where ids restart
     newest: int = -1  # where /trades began, at the highest
     second: int = -1  # and in another answer
     aggregated: tuple[Span, ...] = ()  # ids that aggregates cover without a break, ends exclusive
@@ -170,13 +172,17 @@ class FuturesPlan:
     def update(self, gaps: GapSet, now: int) -> None:
         """Take over the gaps of a symbol as the ledger has them."""
         self._queue.update(gaps, now)
+        numbering = max((gap.ordinal for gap in unnumbered_gaps(gaps.missing)), default=0)
+        told = self._told.get(gaps.symbol)
         if not self._queue.missing(gaps.symbol):
             self._told.pop(gaps.symbol, None)
+        elif told is None or told.numbering != numbering:
+            self._told[gaps.symbol] = _Told(numbering)  # of before ids restarted, nothing is true
 
     def next_request(self, now: int, clock: int) -> Request | BackfillResult | None:
         """Return what to ask next, or what can be said without asking; None: nothing yet."""
         self._now, self._clock = now, clock
-        entry = self._queue.take(now, self._is_urgent)
+        entry = self._queue.take_most_urgent(now, self._urgency)
         if entry is not None:
             return RecentRequest(entry.symbol, entry.gap)
         while (entry := self._queue.take(now)) is not None:
@@ -205,7 +211,8 @@ class FuturesPlan:
 
     def record_missing_endpoint(self, now: int) -> None:
         """Record that the host says that it has no historicalTrades."""
-        self.record_refused_key(now)
+        self._no_key_until = now + KEY_RETRY_MS
+        self.key_problem = "this host has no historicalTrades"
 
     def record_refused_key(self, now: int) -> None:
         """Record that the exchange refuses the API key: it is sent again much later."""
@@ -476,6 +483,13 @@ class FuturesPlan:
         is_passed = self._told_of(entry.symbol).is_passed(entry.gap)
         is_tried = progress.fruitless >= _TRIES or progress.failures >= _MOST_FAILURES
         return not is_passed and not is_tried
+
+    def _urgency(self, entry: QueuedGap[_Progress]) -> int:
+        """Return how soon /trades will have passed a gap: that of a busy symbol first; 0: never."""
+        if not self._is_urgent(entry):
+            return 0
+        gap = entry.gap
+        return 1 + gap.size * _MINUTE_MS // max(1, gap.until_ms - gap.since_ms)
 
     def _takes_singles(self, entry: QueuedGap[_Progress]) -> bool:
         """Whether old single trades are asked for what is missing."""
