@@ -106,7 +106,7 @@ class _Progress:
 
     needs_ids: bool = False  # aggregates have answered what they can: ask by id
     has_no_recent: bool = False  # /trades has answered what it can
-    stale_answers: int = 0  # of /trades: they ended before the gap does
+    stale_answers: int = 0  # of /trades, since aggregates: they ended before the gap does
     asks_newest: bool = False  # since nothing is as young as what is wanted
     is_begun: bool = False  # where it begins, or what of it is too old, is known
     back_steps: int = 0  # pages asked for further back to find that
@@ -223,7 +223,6 @@ class BackfillPlan:
             entry.due = max(now, entry.due) if absent else now
             return self._result(request, ranges, absent)
         entry.progress.stale_answers += 1
-        entry.progress.has_no_recent = entry.progress.stale_answers >= _MOST_STALE
         self._queue.back_off(entry, now)
         return self._result(request, ranges, absent, error=_NOT_YET)
 
@@ -325,10 +324,15 @@ class BackfillPlan:
             self.key_problem = self._no_trades
         if ranges:
             entry.backoff = None
+        progress.stale_answers = 0
         if last_id < gap.last_id and len(rows) < self._aggregates_page:
             self._queue.back_off(entry, now)
+        elif lacks_trades and not self._may_have_recent(entry):
+            entry.retry_at(wait_until)
+        elif lacks_trades and not ranges:
+            self._queue.back_off(entry, now)
         else:
-            entry.retry_at(wait_until if lacks_trades and not self._may_have_recent(entry) else now)
+            entry.retry_at(now)
         return self._result(
             request,
             ranges,
@@ -552,7 +556,9 @@ class BackfillPlan:
 
     def _may_have_recent(self, entry: QueuedGap[_Progress]) -> bool:
         """Whether /trades is asked in the place of historicalTrades, which takes a key."""
-        return self._needs_key and not entry.progress.has_no_recent
+        progress = entry.progress
+        is_tried = progress.has_no_recent or progress.stale_answers >= _MOST_STALE
+        return self._needs_key and not is_tried
 
     @staticmethod
     def _beginning_request(

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _UNAUTHORIZED, _NOT_FOUND = 401, 404
-_KEY_REFUSED = {-2014, -2015}
 _TOO_OLD = -4166
 
 
@@ -115,9 +114,9 @@ class History:
         try:
             return self._ask(lambda: self._past_trades.trades(request))
         except RestError as error:
-            if error.status == _NOT_FOUND or error.is_for_the_key:
+            if error.status == _NOT_FOUND:
                 self.plan.record_missing_endpoint(self._now())
-            elif error.status == _UNAUTHORIZED or error.code in _KEY_REFUSED:
+            elif error.status == _UNAUTHORIZED or error.is_for_the_key:
                 self.plan.record_refused_key(self._now())
             raise
 
