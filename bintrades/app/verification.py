@@ -241,7 +241,7 @@ def _open_store(
         reason = store.without_secrets(str(error), options)
         raise BintradesError(f"{name}: cannot be opened: {reason}") from error
     try:
-        yield StoreBars(store, options, reader, coverage)
+        yield StoreBars(store, options, reader, coverage, config.exchange_options.market)
     finally:
         store.close()
 

@@ -100,7 +100,7 @@ class JournalBars:
 
 
 class StoreBars:
-    """The bars in a store that can be read; *coverage* is that of the journal.
+    """The bars of *market* in a store that can be read; *coverage* is that of the journal.
 
     Bars that the store is still to get are not held against it.
     """
@@ -111,8 +111,10 @@ class StoreBars:
         options: Mapping[str, str],
         reader: JournalReader,
         coverage: Callable[[str], Sequence[Span]],
+        market: str,
     ) -> None:
         self._store = store
+        self._market = market
         self._coverage = coverage
         self._options = options
         self._reader = reader
@@ -137,7 +139,7 @@ class StoreBars:
 
     def _read(self, symbol: str, since_ms: int, until_ms: int) -> Iterator[Bar]:
         try:
-            yield from self._store.read(symbol, since_ms, until_ms)
+            yield from self._store.read(symbol, since_ms, until_ms, self._market)
         except BintradesError:
             raise
         except Exception as error:

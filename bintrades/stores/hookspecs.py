@@ -81,8 +81,10 @@ def store_coverage(spans: Sequence[CoveredSpan]) -> None:
 
 
 @hookspec(firstresult=True)
-def read_bars(symbol: str, since: datetime, until: datetime) -> Iterable[Bar]:
+def read_bars(symbol: str, since: datetime, until: datetime, market: str) -> Iterable[Bar]:
     """Return the stored bars of *symbol* with since <= open time < until, oldest first.
+
+    Of *market*: a place that holds bars of one market only may leave the argument out.
 
     Both times are aware, in UTC. Of several versions of a bar only the one of the highest rank is
     returned. What is returned may be read while it is iterated, as from a cursor or by a

@@ -71,18 +71,26 @@ class Store:
         """Whether the plugin has read_bars."""
         return bool(self._hooks.read_bars.get_hookimpls())
 
-    def read(self, symbol: str, since_ms: int, until_ms: int) -> Iterator[Bar]:
+    def read(self, symbol: str, since_ms: int, until_ms: int, market: str) -> Iterator[Bar]:
         """Yield the stored bars with since_ms <= open time < until_ms, oldest first.
+
+        A plugin whose read_bars has no *market* may give bars of others beside them.
 
         Raises BintradesError where the plugin cannot be read, or gives what was not asked for.
         """
         bars = self._call(
-            self._hooks.read_bars, symbol=symbol, since=utc(since_ms), until=utc(until_ms)
+            self._hooks.read_bars,
+            symbol=symbol,
+            since=utc(since_ms),
+            until=utc(until_ms),
+            market=market,
         )
         if bars is None:
             raise BintradesError(f"plugin {self.name}: has no read_bars, so it cannot be read")
         earlier = since_ms - 1
         for bar in bars:
+            if bar.market != market:
+                continue
             if bar.symbol != symbol or not earlier < bar.open_time_ms < until_ms:
                 raise BintradesError(
                     f"plugin {self.name}: read_bars gave {bar.symbol} at {bar.open_time}, which was"

@@ -332,9 +332,28 @@ class StoreContract:
         store.write([better, rebuilt])
 
         since, until = bars[1].open_time_ms, bars[3].open_time_ms
-        assert list(store.read(bars[0].symbol, since, until)) == [better, rebuilt]
-        assert list(store.read(bars[0].symbol, since, until + 1)) == [better, rebuilt, bars[3]]
-        assert list(store.read("NONEUSDT", since, until)) == []
+        assert list(store.read(bars[0].symbol, since, until, "spot")) == [better, rebuilt]
+        assert list(store.read(bars[0].symbol, since, until + 1, "spot")) == [
+            better,
+            rebuilt,
+            bars[3],
+        ]
+        assert list(store.read("NONEUSDT", since, until, "spot")) == []
+
+    def test_bars_of_one_market_are_read_beside_those_of_another(self, store: Store) -> None:
+        if not store.can_be_read:
+            pytest.skip(f"{self.name} has no read_bars, which a plugin may leave out")
+        spot, usdm = (
+            sample_bar(),
+            sample_bar(market="usdm", trade_count=4, last_trade_id=3_700_000_003),
+        )
+
+        store.write([usdm])
+        store.write([spot])
+
+        span = spot.open_time_ms, spot.end_time_ms
+        assert list(store.read(spot.symbol, *span, "spot")) == [spot]
+        assert list(store.read(spot.symbol, *span, "usdm")) == [usdm]
 
     def test_a_span_of_coverage_grows_in_place(self, covering: Store) -> None:
         covering.cover([sample_span(0, 3), sample_span(5, 6)])

@@ -79,7 +79,7 @@ def store_bars(folder: Path, path: Path, bars: Iterable[Bar]) -> StoreBars:
     (store,) = load_stores(["mine"], folder)
     store.open(OPTIONS)
     store.write(list(bars))
-    return StoreBars(store, OPTIONS, JournalReader(path), everything)
+    return StoreBars(store, OPTIONS, JournalReader(path), everything, "spot")
 
 
 def test_bars_of_another_market_or_length_are_others(

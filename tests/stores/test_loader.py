@@ -602,7 +602,10 @@ def test_a_store_can_be_read_by_a_generator_of_the_plugin(tmp_path: Path, write:
     first, second = sample_bars(2)
 
     assert store.can_be_read
-    assert list(store.read("BTCUSDT", OPEN_TIME_MS, OPEN_TIME_MS + 20_000)) == [first, second]
+    assert list(store.read("BTCUSDT", OPEN_TIME_MS, OPEN_TIME_MS + 20_000, "spot")) == [
+        first,
+        second,
+    ]
     assert taken("mine") == [("BTCUSDT", "2024-08-08T00:00:00+00:00", "2024-08-08T00:00:20+00:00")]
     for symbol, since, until in (
         ("ETHUSDT", OPEN_TIME_MS, OPEN_TIME_MS + 20_000),
@@ -610,7 +613,24 @@ def test_a_store_can_be_read_by_a_generator_of_the_plugin(tmp_path: Path, write:
         ("BTCUSDT", OPEN_TIME_MS, OPEN_TIME_MS + 10_000),
     ):
         with pytest.raises(BintradesError, match="which was not asked for"):
-            list(store.read(symbol, since, until))
+            list(store.read(symbol, since, until, "spot"))
+
+
+def test_of_a_plugin_that_knows_no_markets_bars_of_others_are_left_out(
+    tmp_path: Path, write: Write
+) -> None:
+    code = (
+        GOOD
+        + "\n    from bintrades.testing.bars import sample_bar"
+        + "\n    @hookimpl\n    def read_bars(symbol, since, until):"
+        + "\n        return [sample_bar(market=name) for name in ('coinm', 'spot', 'usdm')]"
+    )
+    write("mine", code)
+    (store,) = load(tmp_path, "mine")
+
+    found = list(store.read("BTCUSDT", OPEN_TIME_MS, OPEN_TIME_MS + 10_000, "usdm"))
+
+    assert [bar.market for bar in found] == ["usdm"]
 
 
 def test_a_store_without_the_hook_cannot_be_read(tmp_path: Path, write: Write) -> None:
@@ -619,7 +639,7 @@ def test_a_store_without_the_hook_cannot_be_read(tmp_path: Path, write: Write) -
 
     assert not store.can_be_read
     with pytest.raises(BintradesError, match="plugin mine: has no read_bars"):
-        list(store.read("BTCUSDT", 0, 1))
+        list(store.read("BTCUSDT", 0, 1, "spot"))
 
 
 def test_a_call_reaches_one_plugin_and_no_other(tmp_path: Path, write: Write) -> None:

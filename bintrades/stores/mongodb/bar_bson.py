@@ -69,7 +69,7 @@ def encode(bar: Bar) -> bytes:
     """
     try:
         return _encode(bar)
-    except (struct.error, ValueError, ArithmeticError, IndexError):
+    except (struct.error, ValueError, ArithmeticError, IndexError, TypeError):
         return bson.encode(document(bar))  # which it can do, or can say why not
 
 

@@ -1,4 +1,7 @@
-"""Unique indexes, which keep documents single: made where there is none, beside all others."""
+"""Unique indexes, which keep documents single: made where there is none, beside all others.
+
+One of an earlier version is dropped once the one in its place is there, and not before.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
 
     Document = dict[str, Any]
 
+_GONE = frozenset({26, 27})  # NamespaceNotFound, IndexNotFound
 _CONFLICTS = frozenset({85, 86})  # IndexOptionsConflict, IndexKeySpecsConflict
 
 
@@ -53,9 +57,25 @@ class UniqueIndex(NamedTuple):
                     " can be made"
                 ) from error
 
+    def drop(self, collection: Collection[Document]) -> None:
+        """Drop it if it is there, under whatever name: another one is in its place.
+
+        Another collector may drop it at the same moment. Raises PyMongoError.
+        """
+        for name in self._names_on(collection):
+            try:
+                collection.drop_index(name)
+            except OperationFailure as error:
+                if error.code not in _GONE:
+                    raise
+
     def is_on(self, collection: Collection[Document]) -> bool:
         """Whether it is there, under whatever name. Raises PyMongoError."""
-        return any(map(self._is_same, collection.index_information().values()))
+        return bool(self._names_on(collection))
+
+    def _names_on(self, collection: Collection[Document]) -> list[str]:
+        indexes = collection.index_information()
+        return [name for name, index in indexes.items() if self._is_same(index)]
 
     @property
     def _keys(self) -> list[tuple[str, int]]:

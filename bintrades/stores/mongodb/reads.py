@@ -38,12 +38,14 @@ _KINDS: dict[FieldKind, type | tuple[type, ...]] = {
 }
 
 
-def read_bars(collection: Bars, symbol: str, since: datetime, until: datetime) -> Iterator[Bar]:
+def read_bars(
+    collection: Bars, market: str, symbol: str, since: datetime, until: datetime
+) -> Iterator[Bar]:
     """Yield the bars of *symbol* with since <= open time < until, oldest first.
 
     A document that is no bar is logged and left out. Raises PyMongoError.
     """
-    query = {"symbol": symbol, "open_time": {"$gte": since, "$lt": until}}
+    query = {"market": market, "symbol": symbol, "open_time": {"$gte": since, "$lt": until}}
     fields = {"_id": False, **dict.fromkeys(_STORED, True)}
     order = [("open_time", pymongo.ASCENDING)]
     with collection.find(query, fields, sort=order, batch_size=_BATCH) as documents:

@@ -1,4 +1,4 @@
-"""Stores bars in MongoDB, one document per symbol and interval; the default store.
+"""Stores bars in MongoDB, one document per market, symbol and interval; the default store.
 
 Everything that MongoDB lets a URI say (TLS, authentication, replica set, write concern, timeouts)
 is passed through. Where the URI does not say, a write is acknowledged once a majority of the
@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from pymongo.errors import ServerSelectionTimeoutError
+from pymongo.errors import OperationFailure, ServerSelectionTimeoutError
 from pymongo.read_preferences import ReadPreference
 
 from bintrades.errors import BintradesError, RejectedBars
@@ -24,7 +24,7 @@ from bintrades.stores.mongodb.indexes import UniqueIndex
 from bintrades.stores.mongodb.options import OPTIONS
 from bintrades.stores.mongodb.reads import read_bars
 from bintrades.stores.mongodb.uri import client_of
-from bintrades.stores.mongodb.writes import KEY, write_bars
+from bintrades.stores.mongodb.writes import KEY, OLD_KEY, write_bars
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -40,8 +40,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-INDEX = UniqueIndex("symbol_open_time", KEY, "bars", "all but the one with the largest trade_count")
+_SURPLUS = "all but the one with the largest trade_count"
+INDEX = UniqueIndex("symbol_open_time_market", KEY, "bars", _SURPLUS)
 """Keeps each bar single."""
+
+OLD_INDEX = UniqueIndex("symbol_open_time", OLD_KEY, "bars", _SURPLUS)
+"""That of earlier versions, which lets only one market in."""
+
+_UNAUTHORIZED = 13
 
 
 class MongoStore:
@@ -73,7 +79,7 @@ class MongoStore:
         client, bars = _connect(options)
         try:
             hello = client.admin.command("hello")
-            INDEX.make(bars)
+            self._make_index(bars)
         except ServerSelectionTimeoutError as error:
             client.close()
             reason = str(error).partition(", Timeout:")[0]  # what follows is long and says no more
@@ -132,14 +138,16 @@ class MongoStore:
         return identity_of(self._bars)
 
     @hookimpl
-    def read_bars(self, symbol: str, since: datetime, until: datetime) -> Iterator[Bar]:
+    def read_bars(
+        self, symbol: str, since: datetime, until: datetime, market: str
+    ) -> Iterator[Bar]:
         """Yield the bars of *symbol* with since <= open time < until, oldest first.
 
         Documents that are no bars are logged and left out. Raises PyMongoError.
         """
         if self._bars is None:
             raise BintradesError("open_store comes before read_bars")
-        return read_bars(self._bars, symbol, since, until)
+        return read_bars(self._bars, market, symbol, since, until)
 
     @hookimpl
     def close_store(self) -> None:
@@ -147,6 +155,42 @@ class MongoStore:
         client, self._client, self._bars = self._client, None, None
         if client is not None:
             client.close()
+
+    def _make_index(self, bars: Bars) -> None:
+        """Make the unique index, then drop that of earlier versions: no bar ever enters without.
+
+        Raises BintradesError if the collection cannot have it, PyMongoError.
+        """
+        is_old = OLD_INDEX.is_on(bars)
+        if is_old and not INDEX.is_on(bars):
+            log.info(
+                "the bars in %s get a unique index on %s in the place of that on %s, which takes"
+                " some seconds for each million bars",
+                bars.full_name,
+                ", ".join(KEY),
+                ", ".join(OLD_KEY),
+                extra={"event": "unique_index_migrated"},
+            )
+        INDEX.make(bars)
+        if not is_old:
+            return
+        if bars.find_one({"market": None}, ["_id"]) is not None:
+            raise BintradesError(
+                f"{bars.full_name} holds documents without a market, which no version has written;"
+                " move them elsewhere, so that bars of all markets can be kept single"
+            )
+        try:
+            OLD_INDEX.drop(bars)
+        except OperationFailure as error:
+            if error.code != _UNAUTHORIZED:
+                raise
+            log.warning(
+                "the unique index of %s on %s may not be dropped by this user; while it is there,"
+                " the collection takes bars of one market only",
+                bars.full_name,
+                " and ".join(OLD_KEY),
+                extra={"event": "unique_index_kept"},
+            )
 
     def _warn(self, warning: str | None) -> None:
         """Log *warning* unless it was the last one; a store is opened after each failure."""

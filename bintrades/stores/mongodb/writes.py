@@ -37,8 +37,14 @@ if TYPE_CHECKING:
     Bars = Collection[Document]
     Rejected = list[tuple[Bar, str]]
 
-KEY = ("symbol", "open_time")
-"""The fields that identify a bar; the unique index is on them."""
+KEY = ("symbol", "open_time", "market")
+"""The fields that identify a bar; the unique index is on them.
+
+In this order, so that it serves queries that leave out the market as well.
+"""
+
+OLD_KEY = ("symbol", "open_time")
+"""Those on which the unique index was while there was one market only."""
 
 DUPLICATE_KEY = 11000
 _TIMED_OUT = 64  # while waiting for the members of a replica set
@@ -81,7 +87,8 @@ class _Write:
 
     @property
     def key(self) -> Document:
-        return {"symbol": self.bar.symbol, "open_time": self.bar.open_time}
+        bar = self.bar
+        return {"market": bar.market, "symbol": bar.symbol, "open_time": bar.open_time}
 
     def unless_a_better_one_is_stored(self) -> UpdateOne:
         """Return the upsert that leaves a stored bar of the same or a higher rank as it is.
@@ -176,7 +183,13 @@ def _update(collection: Bars, writes: list[_Write]) -> Rejected:
             return rejected
         contested = []  # somebody else may have inserted the same bar at the same moment
         for write, problem in _update_once(collection, writes):
-            if _is_about_the_key(problem):
+            if _is_about(OLD_KEY, problem):
+                raise BintradesError(
+                    f"{collection.full_name} has the unique index of earlier versions, on"
+                    f" {' and '.join(OLD_KEY)}, which keeps bars of other markets out; stop the"
+                    " collectors of earlier versions, then drop it, or start again"
+                )
+            if _is_about(KEY, problem):
                 contested.append(write)
             else:
                 rejected.append((write.bar, _reason(problem)))
@@ -211,16 +224,19 @@ def objections(error: BulkWriteError) -> list[Document]:
     return objections
 
 
-def _is_about_the_key(problem: Document) -> bool:
-    """Whether a bar of the same key may be in the way; not every server says which index it is."""
-    return problem["code"] == DUPLICATE_KEY and set(problem.get("keyPattern", KEY)) == set(KEY)
+def _is_about(key: tuple[str, ...], problem: Document) -> bool:
+    """Whether a bar of the same *key* may be in the way: not every server says which index it is.
+
+    Then it is taken for that of KEY.
+    """
+    return problem["code"] == DUPLICATE_KEY and set(problem.get("keyPattern", KEY)) == set(key)
 
 
 def _why_not(collection: Bars, write: _Write) -> str:
     """Return why a bar could not be stored, though there is room for it."""
     stored = collection.find_one(write.key, ["trade_count"])
     if stored is not None and not isinstance(stored.get("trade_count"), int | float):
-        return "the stored document of this symbol and open_time has no trade_count"
+        return "the stored document of this market, symbol and open_time has no trade_count"
     raise BintradesError(f"{collection.full_name}: others write {write.key} all the time")
 
 

@@ -40,7 +40,7 @@ def test_a_document_of_an_earlier_version_is_of_epoch_0(
     store.store_bars([sample_bar()])
     assert mongodb_database["bars"].update_one({}, {"$unset": {"epoch": True}}).modified_count
 
-    assert list(store.read_bars("BTCUSDT", *EVER)) == [sample_bar()]
+    assert list(store.read_bars("BTCUSDT", *EVER, "spot")) == [sample_bar()]
 
 
 def test_numbers_come_back_exactly(store: MongoStore) -> None:
@@ -54,7 +54,7 @@ def test_numbers_come_back_exactly(store: MongoStore) -> None:
     )
     store.store_bars([bar])
 
-    assert list(store.read_bars(bar.symbol, *EVER)) == [bar]
+    assert list(store.read_bars(bar.symbol, *EVER, "spot")) == [bar]
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_a_document_that_is_no_bar_is_left_out_and_logged(
     mongodb_database["bars"].insert_one(document(first) | wrong)
 
     with caplog.at_level(logging.WARNING):
-        assert list(store.read_bars("BTCUSDT", *EVER)) == [second]
+        assert list(store.read_bars("BTCUSDT", *EVER, "spot")) == [second]
 
     (record,) = caplog.records
     assert record.__dict__["event"] == "document_unreadable"
@@ -100,4 +100,4 @@ def test_reading_uses_the_index_that_keeps_bars_single(
 
 def test_a_store_that_is_not_open_cannot_be_read() -> None:
     with pytest.raises(BintradesError, match="open_store comes before read_bars"):
-        list(MongoStore().read_bars("BTCUSDT", *EVER))
+        list(MongoStore().read_bars("BTCUSDT", *EVER, "spot"))

@@ -215,7 +215,8 @@ def test_a_foreign_document_in_place_of_a_bar_is_left_alone_and_named(
     store: MongoStore, bars: Collection[Document]
 ) -> None:
     bar = sample_bar()
-    bars.insert_one({"symbol": bar.symbol, "open_time": bar.open_time, "note": "mine"})
+    key = {"market": bar.market, "symbol": bar.symbol, "open_time": bar.open_time}
+    bars.insert_one({**key, "note": "mine"})
 
     with pytest.raises(RejectedBars, match="has no trade_count"):
         store.store_bars([bar])
@@ -598,8 +599,9 @@ def test_the_unique_index_is_made_once_under_its_name(
 ) -> None:
     index = bars.index_information()[INDEX.name]
 
-    assert index["key"] == [("symbol", 1), ("open_time", 1)]
+    assert index["key"] == [("symbol", 1), ("open_time", 1), ("market", 1)]
     assert index["unique"] is True
+    assert sorted(bars.index_information()) == ["_id_", INDEX.name]
 
 
 @pytest.mark.parametrize("loss", ["drop", "drop_indexes"])
@@ -619,7 +621,7 @@ def test_a_bar_never_enters_a_collection_without_its_unique_index(
 def test_a_unique_index_that_the_user_made_is_good_enough(
     mongodb_uri: str, bars: Collection[Document]
 ) -> None:
-    bars.create_index([("symbol", 1), ("open_time", 1)], unique=True, name="mine")
+    bars.create_index([(field, 1) for field in INDEX.fields], unique=True, name="mine")
 
     opened(mongodb_uri, database=bars.database.name).close_store()
 
@@ -629,7 +631,7 @@ def test_a_unique_index_that_the_user_made_is_good_enough(
 def test_an_index_that_lets_duplicates_in_is_named(
     mongodb_uri: str, bars: Collection[Document]
 ) -> None:
-    bars.create_index([("symbol", 1), ("open_time", 1)], name=INDEX.name)
+    bars.create_index([(field, 1) for field in INDEX.fields], name=INDEX.name)
 
     with pytest.raises(BintradesError, match=f"{bars.full_name} has an index .* drop it"):
         opened(mongodb_uri, database=bars.database.name)
