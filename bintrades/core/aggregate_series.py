@@ -100,7 +100,8 @@ class ApproximateSeries(AggregateSeries):
         if number > self._last_aggregate_id:
             is_next = number == self._last_aggregate_id + 1
             if is_next and ledger.next_id is not None and trade.trade_id > ledger.next_id:
-                ledger.next_id = trade.trade_id  # what lies between is no fill
+                self._changes.exclude(self.symbol, ledger.next_id, trade.trade_id - 1)
+                ledger.next_id = trade.trade_id
             self._last_aggregate_id = number
         return super().take(trade, event_time, market_time, now)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from bintrades.core.bucket import new_bucket
-from bintrades.model import EXACT, Trade
+from bintrades.model import EXACT, IdLaw, Trade
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -76,8 +76,9 @@ def rebuilt_bar(
     """Return the bar of all *trades* of an interval, lowest id first, in the next epoch.
 
     *stored_epoch* is that of the bar that is stored of the interval, None where there is none. The
-    result is closed and complete, as its trades are all that the exchange has. None: there are no
-    trades, and so no bar. Raises ValueError for a trade of another interval.
+    result is closed and complete, as its trades are all that the exchange has: where not every id
+    is a trade, those between that it does not have are none. None: there are no trades, and so no
+    bar. Raises ValueError for a trade of another interval.
     """
     end_time_ms = open_time_ms + interval_ms
     for each in trades:
@@ -92,7 +93,12 @@ def rebuilt_bar(
         for each in trades:
             bucket.add_range(_first_of(each, key.symbol), each.last_id)
     bar = bucket.bar(key.symbol, key.market, is_closed=True)
-    return replace(bar, is_complete=True, epoch=(stored_epoch or 0) + 1)
+    excluded_count = 0
+    if key.id_law is IdLaw.WITH_FILLERS:
+        excluded_count = bar.last_trade_id - bar.first_trade_id + 1 - bar.trade_count
+    return replace(
+        bar, is_complete=True, epoch=(stored_epoch or 0) + 1, excluded_count=excluded_count
+    )
 
 
 def _first_of(trades: TradeRange, symbol: str) -> Trade:

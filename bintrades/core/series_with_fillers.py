@@ -66,6 +66,12 @@ class SeriesWithFillers(Series):
             self._know_fill(trades.last_id, trades.time)
         return count
 
+    def _approximate(self, aggregate: TradeRange) -> int:
+        count = super()._approximate(aggregate)
+        if count:
+            self._know_fill(aggregate.last_id, aggregate.time)
+        return count
+
     def _restart_ids(self, seen_at: int) -> None:
         self._fill_id = _NONE
         super()._restart_ids(seen_at)

@@ -325,6 +325,7 @@ class TestOnFutures:
         aggregator.add([aggregate(10, 14, 1), aggregate(17, 18, 2), aggregate(19, 19, 3)], 0)
 
         assert gaps_of(aggregator) == []
+        assert aggregator.collect().excluded == {BTC: [(15, 16)]}
 
     def test_all_ids_between_are_missing_where_an_aggregate_was_left_out(self) -> None:
         aggregator = aggregator_of(OF_FUTURES)

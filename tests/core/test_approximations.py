@@ -10,17 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from bintrades.core.aggregator import Aggregator
 from bintrades.core.backfill_result import BackfillResult
 from bintrades.core.gap_ranges import DISORDER_MS
 from bintrades.core.ledger import Ledger, LedgerState, with_lost
-from bintrades.model import Gap, GapCause, TradeRange
-from tests.core.aggregators import BTC, new_aggregator, resumed, run_of, written_after
+from bintrades.core.series import Awaited
+from bintrades.model import ExcludedId, Gap, GapCause, IdLaw, SeriesKey, TradeRange
+from tests.core.aggregators import BTC, GRACE, new_aggregator, resumed, run_of, written_after
 from tests.strategies import INTERVAL, START, make_trade
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from bintrades.core.aggregator import Aggregator
 
 LATER = START + 5 * INTERVAL
 
@@ -217,3 +217,24 @@ def test_whatever_comes_each_id_is_missing_approximated_or_had_and_counted_once(
         assert found == {False: wanted, True: approximated}
         ends = [(gap.first_id, gap.last_id) for gap in ledger.gaps]
         assert ends == sorted(ends)
+
+
+def test_where_ids_are_no_fills_an_aggregate_shows_the_newest_fill() -> None:
+    """Of the exchange's word, which names that one, nothing is awaited then."""
+    key = SeriesKey("binance", "usdm", BTC, "trade", IdLaw.WITH_FILLERS)
+    aggregator = Aggregator([key], interval_ms=INTERVAL, grace_ms=GRACE)
+    aggregator.connected([BTC], 0)
+    aggregator.add([make_trade(0, START), make_trade(1, START + 1)], 0)
+    aggregator.on_unusable(BTC, 9, 0)
+    aggregator.fill(
+        BackfillResult(BTC, missing(aggregator)[-1], approximations=[aggregate(3, 9, START + 2)])
+    )
+
+    series = aggregator.series[BTC]
+
+    assert states(aggregator) == [(2, 2, False), (3, 9, True)]
+    assert not series.take_newest_id(9, START + 3, START + 3, 10)
+    assert series.settle_awaited(20) is Awaited.CAME
+    filler = ExcludedId(BTC, 5, START + 2, START + 2, Decimal(0), Decimal(0), False)
+    aggregator.add([filler], 30)
+    assert aggregator.duplicate_count == 1

@@ -127,6 +127,19 @@ def test_a_bar_that_is_made_again_is_the_same(trades: list[Trade]) -> None:
     assert again == replace(bar_of(trades), epoch=1)
 
 
+def test_ids_between_the_trades_of_a_bar_that_is_made_again_are_excluded() -> None:
+    price, quantity = Decimal(30_000), Decimal(3)
+    ranges = [
+        TradeRange(trade_id, trade_id, price, quantity, START, is_buyer_maker=True)
+        for trade_id in (5, 6, 9)
+    ]
+    bar = rebuilt_bar(ranges, 0, key=KEY, open_time_ms=START, interval_ms=INTERVAL)
+
+    assert bar is not None
+    assert (bar.trade_count, bar.excluded_count) == (3, 2)
+    assert not contradicts_itself(bar)
+
+
 def kline(bar: Bar, **changes: Any) -> Kline:
     """Return the kline of a bar, its values rounded once, with *changes*."""
     fields: dict[str, Any] = {
