@@ -19,7 +19,7 @@ from bintrades.core.newest_ids import NEWEST_WITHIN_MS
 from bintrades.core.proof import LAG_MS, NewestId
 from bintrades.core.renumbering import RenumberingDetector
 from bintrades.core.write_batch import Checkpoint
-from bintrades.model import EXACT, GapCause, GapOutcome, GapSet, Trade, id_ranges
+from bintrades.model import EXACT, GapCause, GapOutcome, GapSet, Trade
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -504,9 +504,7 @@ class Series:
             return
         first_id = min(bucket.first_id for bucket in buckets)
         count = sum(bucket.buy_count + bucket.sell_count for bucket in buckets)
-        unknown = (*id_ranges(ledger.gaps), *ledger.absent)
-        is_all = ledger.next_id - first_id == count
-        if is_all and all(gap.last_id < first_id for gap in unknown):
+        if ledger.next_id - first_id == count:  # else one of these ids is missing, or absent
             ledger.rewind(first_id, until)
             self._buckets.clear()
             self._current = self._awaited = self._saved = None

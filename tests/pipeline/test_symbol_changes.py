@@ -132,6 +132,9 @@ def test_gaps_get_a_last_chance() -> None:
     desk.take(make_trade(0, START + 2, symbol=ETH), make_trade(5, START + 3, symbol=ETH))
     desk.take(make_trade(6, START + INTERVAL + 2, symbol=ETH))
     desk.leave()
+    desk.pass_time(12_000)
+    desk.take(make_trade(7, START + 2 * INTERVAL + 2, symbol=ETH))
+    assert desk.aggregator.is_settled(ETH, START + 2 * INTERVAL)
 
     desk.pass_time(300_000)
     assert ("drop", (ETH,)) not in desk.told

@@ -40,6 +40,10 @@ FLOOD_BYTES = 64 * 1024
 """After a read this large more is waiting already."""
 
 
+_PROBE_IDLE_EVERY_MS = 1_000
+"""At most: the exchange closes a connection on which it is asked too often."""
+
+
 class _Change(Enum):
     """What is to be done with some streams."""
 
@@ -262,7 +266,10 @@ class Session:
             raise ProtocolError(
                 f"no data for {idle_ms / 1000:.1f} s, though the connection is open"
             )
-        if idle_ms >= limit_ms // 2 and now - self._probed_at >= limit_ms // 2:
+        rest_ms = limit_ms // 2
+        if not self._stall.is_data_expected:  # then it may be idle for ever
+            rest_ms = max(rest_ms, _PROBE_IDLE_EVERY_MS)
+        if idle_ms >= limit_ms // 2 and now - self._probed_at >= rest_ms:
             self._probed_at = now
             self.connection.send_text(self._subscription.probe(now))
 

@@ -54,7 +54,7 @@ class StallDetector:
 
     def on_data(self, now: int) -> None:
         """Record data. A long idle time before it becomes typical; that fades."""
-        if self._idle_until > self.last_data_at:
+        if self._idle_until > self.last_data_at and self.is_data_expected:
             self._end_idle_time()
         self._empty_connections = 0
         self.last_data_at = now

@@ -98,3 +98,17 @@ def test_connections_that_bring_nothing_from_their_beginning_are_replaced_less_a
     stall.on_data(5_100)
 
     assert stall.limit_ms == TIMEOUT
+
+
+def test_while_no_data_is_expected_nothing_is_learned_from_its_absence() -> None:
+    detector = StallDetector(TIMEOUT, 0)
+    detector.expect_data(is_expected=False, now=0)
+    detector.on_nothing(100 * TIMEOUT)
+    assert detector.idle_ms > detector.limit_ms, "whoever judges asks whether data is expected"
+
+    detector.on_data(100 * TIMEOUT)
+    assert detector.limit_ms == TIMEOUT
+
+    detector.on_nothing(200 * TIMEOUT)
+    detector.expect_data(is_expected=True, now=200 * TIMEOUT)
+    assert detector.idle_ms == 0, "it counts from when data is expected"
