@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import logging
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from bintrades.core.aggregator import Aggregator
+from bintrades.core.audit_result import BarRebuilt
 from bintrades.core.backfill_result import BackfillResult
 from bintrades.core.ledger import LedgerState
+from bintrades.core.rebuild import rebuilt_bar
 from bintrades.exchange.batch import Batch
 from bintrades.exchange.binance.trade_messages import decode_trades as decode
 from bintrades.exchange.events import Connected, Payloads
 from bintrades.model import Gap, GapCause, GapSet, TradeRange
 from bintrades.pipeline.ingest import Ingest, IngestHooks
 from bintrades.pipeline.proof_schedule import ProofSchedule
-from tests.journals import INTERVAL_MS, finished, journal_at
-from tests.strategies import START, make_trade, raw_message, spot_series
+from tests.journals import INTERVAL_MS, finished, journal_at, stored
+from tests.strategies import START, make_trade, raw_message, spot_key, spot_series
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -149,3 +154,39 @@ def test_the_log_says_when_a_gap_begins_and_when_nothing_is_missing_any_longer(
 
     assert desk.ids[-1] == []
     assert events(caplog) == ["gap_opened", "gap_closed"]
+
+
+def test_what_aggregates_stand_in_for_is_settled_in_the_ledger_once_its_bar_is_of_trades(
+    path: Path,
+) -> None:
+    of_trades = [run_of(trade_id) for trade_id in (1, 2, 3)]
+    quantity = sum((each.quantity for each in of_trades), Decimal(0))
+    aggregate = replace(of_trades[0], last_id=3, quantity=quantity)
+    with journal_at(path) as journal:
+        desk = Desk(journal)
+        desk.send(trade(0), trade(4))
+        (gap,) = desk.published[-1].missing
+        desk.ingest.handle(BackfillResult(BTC, gap, approximations=[aggregate]))
+        desk.send(trade(5))
+        desk.send(*(make_trade(n, START + INTERVAL_MS + 100 * n, symbol=BTC) for n in (6, 7)))
+        bar = stored(path)[0]
+        assert (bar.trade_count, bar.is_approximate, bar.is_complete) == (4, True, False)
+        assert [gap.is_approximated for gap in desk.published[-1].missing] == [True]
+
+        again = rebuilt_bar(
+            [run_of(trade_id) for trade_id in range(6)],
+            bar.epoch,
+            key=spot_key(BTC),
+            open_time_ms=START,
+            interval_ms=INTERVAL_MS,
+        )
+        assert again is not None
+        desk.ingest.handle(BarRebuilt(again))
+        desk.send(make_trade(8, START + INTERVAL_MS + 900, symbol=BTC))
+        desk.send(make_trade(9, START + INTERVAL_MS + 950, symbol=BTC))
+
+        assert desk.aggregator.series[BTC].gap_set.missing == ()
+        assert desk.ids[-1] == []
+        assert journal.checkpoints[BTC].ledger.gaps == ()
+    bar = stored(path)[0]
+    assert (bar.trade_count, bar.epoch, bar.is_approximate, bar.is_complete) == (6, 1, False, True)
