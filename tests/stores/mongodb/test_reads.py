@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from bson.decimal128 import Decimal128
+from msgspec.structs import replace
 
 from bintrades.errors import BintradesError
 from bintrades.model.bar import utc
@@ -41,6 +42,27 @@ def test_a_document_of_an_earlier_version_is_of_epoch_0(
     assert mongodb_database["bars"].update_one({}, {"$unset": {"epoch": True}}).modified_count
 
     assert list(store.read_bars("BTCUSDT", *EVER, "spot")) == [sample_bar()]
+
+
+def test_a_bar_of_contracts_comes_back_with_its_values_in_34_digits(store: MongoStore) -> None:
+    value, rounded = Decimal("0." + "3" * 60), Decimal("0." + "3" * 34)
+    bar = sample_bar(
+        market="coinm",
+        value=value,
+        buy_value=value / 2,
+        contract_size=Decimal(100),
+        excluded_count=4,
+        is_approximate=True,
+        is_complete=False,
+    )
+    store.store_bars([bar])
+
+    (back,) = store.read_bars("BTCUSDT", *EVER, "coinm")
+
+    assert back == replace(bar, value=rounded, buy_value=bar.as_dict()["buy_value"])
+    assert back.as_dict() == bar.as_dict() | {
+        name: back.as_dict()[name] for name in ("sell_value", "average_price")
+    }, "but for the last digit of what is derived"
 
 
 def test_numbers_come_back_exactly(store: MongoStore) -> None:
