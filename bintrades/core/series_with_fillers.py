@@ -24,7 +24,7 @@ class SeriesWithFillers(Series):
     The exchange's word names the newest fill, so that is known apart from the newest id.
     """
 
-    __slots__ = ("_fill_id", "_fill_time")
+    __slots__ = ("_excluded_time", "_fill_id", "_fill_time")
 
     def __init__(
         self,
@@ -39,6 +39,7 @@ class SeriesWithFillers(Series):
         ledger = self._ledger
         self._fill_id = _NONE if ledger.next_id is None else ledger.next_id - 1
         self._fill_time = ledger.last_time  # no later than that
+        self._excluded_time = 0  # newest `T` of what was no fill, since the start
         if checkpoint is not None and checkpoint.newest_fill_id is not None:
             self._fill_id = checkpoint.newest_fill_id
 
@@ -57,8 +58,16 @@ class SeriesWithFillers(Series):
     def _count(self, trade: Trade) -> Taken:
         if type(trade) is not ExcludedId:
             return super()._count(trade)
+        self._excluded_time = max(self._excluded_time, trade.time)
         self._changes.exclude(self.symbol, trade.trade_id, trade.trade_id)
         return EXCLUDED
+
+    def _have_ids_restarted(self, duplicate: Trade) -> bool:
+        # A second copy of what is in no bar is not older than the newest bar, as one of a fill is.
+        known_until = max(self._excluded_time, self._ledger.last_time)
+        if type(duplicate) is ExcludedId and duplicate.time <= known_until:
+            return False
+        return super()._have_ids_restarted(duplicate)
 
     def _fill_range(self, trades: TradeRange) -> int:
         count = super()._fill_range(trades)

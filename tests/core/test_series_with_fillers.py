@@ -277,3 +277,16 @@ def test_every_complete_bar_proves_itself_whatever_is_lost_late_or_crashes(
         )
         assert bar.last_trade_id - bar.first_trade_id + 1 == bar.trade_count + bar.excluded_count
         assert bar.is_complete == (open_time <= line[-1].time)
+
+
+def test_fillers_that_come_twice_are_no_ids_that_have_restarted() -> None:
+    aggregator = started()
+    aggregator.add([make_trade(5, START)], 1)
+    times = [START + INTERVAL + GRACE + each for each in (0, 2_000, 4_000, 6_000)]
+
+    for trade_id, time in enumerate(times, 6):  # on each of two connections
+        aggregator.add([filler(trade_id, time)], trade_id)
+        aggregator.add([filler(trade_id, time)], trade_id)
+
+    assert aggregator.renumbered == []
+    assert missing(aggregator) == []
