@@ -13,10 +13,13 @@ from tests.simulation.schedule import START_MS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from decimal import Decimal
 
     from bintrades.core.ledger import LedgerState
     from bintrades.journal.reader import JournalReader
     from bintrades.model import Bar, Gap, Trade
+    from tests.simulation.kinds import Kind
+    from tests.simulation.market import Tape
     from tests.simulation.stores import FaultyStore
     from tests.simulation.world import World
 
@@ -95,9 +98,7 @@ def check_proof(world: World) -> list[str]:
         if newest >= world.begins.get(symbol, newest) and checkpoint.proven_ms < newest:
             problems.append(f"{symbol}: not proven up to the newest trade: {checkpoint}")
         problems += [
-            f"{symbol}: missing at rest: {gap}"
-            for gap in checkpoint.ledger.gaps
-            if not gap.is_abandoned
+            f"{symbol}: missing at rest: {gap}" for gap in checkpoint.ledger.gaps if gap.is_wanted
         ]
     return problems
 
@@ -130,12 +131,16 @@ def check_coverage(world: World, reader: JournalReader) -> list[str]:
 
 
 def check_past_gaps(world: World, reader: JournalReader) -> list[str]:
-    """Return where the record is wrong: absent is what does not exist, repaired what does."""
+    """Return where the record is wrong: absent is what does not exist, repaired what does.
+
+    What a stream or aggregates have repaired may have ids among it that are no fills.
+    """
     problems = []
     for past in reader.past_gaps():
         found = len(world.tapes[past.symbol].between(past.gap.first_id, past.gap.last_id))
-        expected = 0 if past.outcome == GapOutcome.ABSENT else past.gap.size
-        if found != expected:
+        is_none = past.outcome in (GapOutcome.ABSENT, GapOutcome.EXCLUDED)
+        expected = 0 if is_none else past.gap.size
+        if found != expected and (is_none or not world.schedule.kind.has_fillers):
             problems.append(f"{past.symbol}: {past.outcome}, but {found} exist: {past.gap}")
     return problems
 
@@ -218,8 +223,9 @@ def _check(
     assert world._collector is not None
     checkpoint = world._collector.journal.checkpoints[symbol]
     span = checkpoint.covered_since_ms or 0, checkpoint.proven_ms or 0
-    everything = by_interval(world.tapes[symbol].trades, interval)
-    known = by_interval(_known(world.tapes[symbol].trades, next_id, state.gaps), interval)
+    tape, kind = world.tapes[symbol], world.schedule.kind
+    everything = by_interval(tape.counted, interval)
+    known = by_interval(_counted(tape, next_id, state.gaps), interval)
     for open_time in sorted({*bars, *known}):
         bar, trades = bars.get(open_time), known.get(open_time, [])
         where = f"{symbol} {(open_time - START_MS) / 1000:g} s"
@@ -231,27 +237,45 @@ def _check(
         # What comes after the last trade that was seen nobody can miss yet, or ever without REST.
         if not (is_end and world.schedule.is_provable and world.is_collected(symbol)):
             full = [trade for trade in full if trade.trade_id < next_id]
-        if not full or (open_time >= begin and not trades):
+        if not (full or trades) or (open_time >= begin and not trades):
             yield f"{where}: a bar of nothing: {bar}"
-        elif open_time >= begin and (wrong := differences(bar, trades)):
+        elif open_time >= begin and (wrong := differences(bar, trades, kind.contract_size(symbol))):
             ids = ranges(trade.trade_id for trade in trades)
             yield f"{where}: {wrong} with {ids}, all: {ranges(t.trade_id for t in full)}"
         touching = [gap for gap in state.gaps if gap.touches(bar.open_time_ms, bar.interval_ms)]
         if not (touching and keeps_complete_bars):
-            yield from _check_completeness(where, bar, full, touching, span)
+            yield from _check_completeness(where, bar, touching, span, kind)
+        if bar.is_complete and full:
+            wrong = differences(bar, full, kind.contract_size(symbol))
+            if wrong and not (touching and keeps_complete_bars):
+                yield f"{where}: complete, but {wrong}"
 
 
 def _check_completeness(
-    where: str, bar: Bar, full: Sequence[Trade], touching: Sequence[Gap], span: tuple[int, int]
+    where: str, bar: Bar, touching: Sequence[Gap], span: tuple[int, int], kind: Kind
 ) -> Iterator[str]:
     since, proven = span
     if bar.is_complete:
-        if full and (wrong := differences(bar, list(full))):
-            yield f"{where}: complete, but {wrong}"
         if bar.end_time_ms > proven:
             yield f"{where}: complete, but proven only up to {proven - START_MS} ms"
-    elif not touching and bar.is_closed and since <= bar.open_time_ms and bar.end_time_ms <= proven:
+    elif kind.is_approximate or touching or not bar.is_closed:
+        return
+    elif since <= bar.open_time_ms and bar.end_time_ms <= proven:
         yield f"{where}: incomplete without a gap on record, though proven"
+
+
+def _counted(tape: Tape, next_id: int, gaps: Sequence[Gap]) -> list[Trade]:
+    """Return what bars have counted by now: trades, and aggregates that stand in for some."""
+    known = _known(tape.counted, next_id, gaps)
+    approximated = [gap for gap in gaps if gap.is_approximated]
+    known += [
+        aggregate.published(0)
+        for aggregate in tape.aggregates
+        for gap in approximated
+        if gap.first_id <= aggregate.trades[0].trade_id
+        and aggregate.trades[-1].trade_id <= gap.last_id
+    ]
+    return sorted(known, key=lambda trade: trade.trade_id)
 
 
 def _known(trades: Sequence[Trade], next_id: int, gaps: Sequence[Gap]) -> list[Trade]:
@@ -321,7 +345,7 @@ def _truth(
     wiped_at = START_MS + world.schedule.phase + (world.harshness.wiped_at or 0)
     calm_from = START_MS + world.schedule.phase + last_fault + _CALM_AFTER_MS
     promised_from = max(calm_from, world.begins.get(symbol, 0))  # no word may have come before
-    trades = world.trades[symbol]
+    trades, kind = world.trades[symbol], world.schedule.kind
     if not world.schedule.is_provable:  # the last trades may be lost, and nobody the wiser
         next_id = max(state.next_id or 0 for state in writers)
         trades = [each for each in trades if each.trade_id < next_id or each.trade_id >= WIPED_IDS]
@@ -338,9 +362,11 @@ def _truth(
             # A store keeps what was called complete before anybody could know better.
             if bar is not None and not is_store and bar.is_complete:
                 yield f"{where}: complete, with a gap on record: {bar}"
-        elif bar is not None and (wrong := _untrue(bar, whole)):
+        elif bar is not None and (wrong := _untrue(bar, whole, kind.contract_size(symbol))):
             yield f"{where}: {wrong}"
-        elif promised_from <= open_time < proven_until and (bar is None or not bar.is_complete):
+        elif promised_from <= open_time < proven_until and (
+            bar is None or not (bar.is_complete or kind.is_approximate)
+        ):
             yield f"{where}: not whole though all is calm: {bar}"
         elif bar is None and not is_store and min(bars, default=last) < open_time < max(bars):
             yield f"{where}: no bar amid others, and no gap on record"
@@ -355,10 +381,12 @@ def _has_missed_wipe(world: World, state: LedgerState) -> bool:
     return world.harshness.wiped_at is not None and (state.next_id or 0) > WIPED_IDS
 
 
-def _untrue(bar: Bar, full: Sequence[Trade]) -> str:
+def _untrue(bar: Bar, full: Sequence[Trade], contract_size: Decimal | None) -> str:
     if bar.is_complete:
-        wrong = differences(bar, list(full)) if full else "of nothing"
+        wrong = differences(bar, full, contract_size) if full else "of nothing"
         return f"complete, but {wrong}" if wrong else ""
+    if bar.is_approximate:
+        return ""  # it may have what happened a moment after its end
     if bar.trade_count > len(full) or bar.quantity > sum(trade.quantity for trade in full):
         return f"more than there is: {bar}"
     return ""

@@ -84,7 +84,14 @@ _TURNS = (
     ("usdm", "aggTrade"),
     ("us", "trade"),
 )
-COLLECTED = {("spot", "trade"), ("spot", "aggTrade"), ("us", "trade")}
+COLLECTED = {
+    ("spot", "trade"),
+    ("spot", "aggTrade"),
+    ("us", "trade"),
+    ("usdm", "trade"),
+    ("coinm", "trade"),
+    ("usdm", "aggTrade"),
+}
 """Those that the collector can live through so far; in the turns of others there is spot."""
 
 TURNS = len(_TURNS)

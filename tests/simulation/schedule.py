@@ -185,8 +185,10 @@ def make_schedule(seed: int, rng: Random) -> Schedule:
     faults_end = rng.choice([4_000, 8_000, 20_000]) + (15_000 if interval == 10_000 else 0)
     stores = rng.choice([1, 1, 2])
     faults = _faults(rng, faults_end, stores)
-    is_muted = any(fault.kind == "mute" for fault in faults)
     kind = kind_of(seed)
+    if kind.has_fillers:  # there a hole in an answer says that no fill has those ids
+        faults = [each for each in faults if each.kind != "patchy"]
+    is_muted = any(fault.kind == "mute" for fault in faults)
     is_audited = seed >= KINDS_FROM and Random(f"audited {seed}").random() < _AUDITED_SHARE
     return Schedule(
         seed=seed,
@@ -220,7 +222,7 @@ def make_schedule(seed: int, rng: Random) -> Schedule:
             sorted(
                 [
                     *faults,
-                    *_plausible(seed, faults_end),
+                    *(() if kind.has_fillers else _plausible(seed, faults_end)),
                     *_drawn(seed, "ticker", TICKER_FAULTS, faults_end),
                     *(_drawn(seed, "recent", RECENT_FAULTS, faults_end) if kind.reach else ()),
                 ],

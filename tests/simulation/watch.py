@@ -148,15 +148,16 @@ class Watch:
             return "every id of this market is a fill"
         if bar.is_complete and bar.is_approximate:
             return "complete, and approximate"
-        size = bar.last_trade_id - bar.first_trade_id + 1
-        if kind.has_fillers and bar.is_complete and size != bar.trade_count + bar.excluded_count:
-            return "complete, but it does not prove itself"
         if harshness.wiped_at is not None or not kind.has_fillers:
             return ""
         fills = self._world.tapes[bar.symbol].between(bar.first_trade_id, bar.last_trade_id)
-        return (
-            "more ids are no fills than there are" if bar.excluded_count > size - len(fills) else ""
-        )
+        excluded = bar.last_trade_id - bar.first_trade_id + 1 - len(fills)
+        if bar.excluded_count > excluded:
+            return "more ids are no fills than there are"
+        # Where `T` falls back, fills of other intervals may lie between.
+        if bar.is_complete and bar.excluded_count != excluded:
+            return "complete, but it does not prove itself"
+        return ""
 
     def look_at_cover(self, bars: Mapping[int, Bar | None], symbol: str, where: str) -> None:
         """Compare what is called covered with the trades that happened."""

@@ -65,6 +65,7 @@ _SOON_MS = 60_000
 _FORBIDDEN_MS = 150_000  # how long a world without REST goes on after its faults
 _UNPROVEN_MS = 15 * 60_000  # and one in which nobody says which trades are the newest
 _LONG_MS = 60_000
+_FOR_EVER_MS = 10**13
 _STARTS_AGAIN_MS = 2_000
 _AUDIT_MS = 120_000  # in which the last bars are compared with klines, and looked at again
 _ANSWERED_WITHIN_MS = 5_000  # by REST
@@ -250,9 +251,12 @@ class World:
     def see_gaps(self, gaps: GapSet) -> None:
         """Check what the ledger says is missing: nothing young is abandoned."""
         oldest = self.clock.exchange() - self.schedule.max_age
+        told_since = self.clock.exchange() - (self.schedule.kind.reach or _FOR_EVER_MS)
         for gap in gaps.missing:
             # After a wipe nobody can ask for what was before, nor for ids that are not known.
             is_lost = self.harshness.wiped_at is not None or (self.is_harsh and not gap.has_ids)
+            if gap.since_ms - DISORDER_MS < told_since:
+                continue  # the exchange tells nobody any more of all of it
             if gap.is_abandoned and not is_lost and gap.until_ms - DISORDER_MS > oldest:
                 self.errors.append(f"{gaps.symbol}: abandoned before its time: {gap}")
         if self.trace is not None:
@@ -540,7 +544,7 @@ class World:
             state = ledgers.get(symbol)
             if not self.is_collected(symbol):
                 continue
-            if state and any(not gap.is_abandoned for gap in state.gaps):
+            if state and any(gap.is_wanted for gap in state.gaps):
                 return f"{symbol}: {state}"
             # Without the exchange's word nobody can tell that the last trades are missing.
             if tape.ids and self.schedule.is_provable:
