@@ -17,7 +17,6 @@ import msgspec
 
 from bintrades.core.ban import Ban
 from bintrades.core.symbol_changes import NewSymbol, SymbolsChanged
-from bintrades.core.write_batch import WriteBatch
 from bintrades.errors import ConfigError, ExchangeError
 from bintrades.exchange.events import RateLimited
 from bintrades.exchange.symbols import SymbolInfo, choose, is_pattern, nearest_names
@@ -148,11 +147,7 @@ class SymbolList:
         self._log_choice(choice, new_patterns=True)
         records = self._new_records(choice)
         self._records.update(records)
-        journal.write(
-            WriteBatch(symbols=records, listing=self._new_listing()),
-            self._runtime.utc(),
-            exchange_ms=0,
-        )
+        journal.set_symbols(records, self._new_listing())
         self._collected = dict.fromkeys(choice.wanted)
         self._told_halted = self.halted
         self._publish(choice)

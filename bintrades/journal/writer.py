@@ -227,6 +227,20 @@ class Journal:
         """Return what is on record of each symbol. Raises JournalError."""
         return self._with_metadata(meta.read_symbol_records)
 
+    def set_symbols(self, records: Mapping[str, SymbolRecord], listing: str | None) -> None:
+        """Keep what is on record of *records*' symbols, and the exchange's list if it is given.
+
+        For before anything is collected: thereafter write() takes them. Raises JournalError.
+        """
+
+        def put(connection: sqlite3.Connection) -> None:
+            with transaction(connection):
+                meta.put_symbol_records(connection, records)
+                if listing is not None:
+                    meta.put_symbol_list(connection, listing)
+
+        self._with_metadata(put)
+
     def get_delivered(self) -> str | None:
         """Return up to where all stores were when, as was last kept. Raises JournalError."""
         return self._with_metadata(meta.read_delivered)
