@@ -335,6 +335,7 @@ class _Loader:
         for section, option, obstacle in (
             ("journal", "path", _not_a_file),
             ("logging", "file", _not_a_file),
+            (self._exchange, "shared_budget", _not_a_file),
             ("plugins", "path", _not_a_folder),
         ):
             entry = self._lines.get((section, option))

@@ -163,6 +163,13 @@ class ExchangeConfig:
         types.duration("100ms", "1h"),
         "a connection without data for so long is replaced",
     )
+    shared_budget: Path | None = _option(  # noqa: RUF009 - a field
+        "shared_budget",
+        "",
+        types.optional_path(),
+        "a file, such as var/bintrades.budget, the same for all processes on this address: they"
+        " keep to its limits together",
+    )
 
 
 @dataclass(frozen=True)

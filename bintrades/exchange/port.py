@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     import queue
     from collections.abc import Callable, Sequence
     from decimal import Decimal
+    from pathlib import Path
 
     from bintrades.core.backfill_result import BackfillResult
     from bintrades.core.newest_ids import NewestIds
@@ -128,6 +129,10 @@ class ExchangeOptions(Protocol):
     @property
     def coalesce_ms(self) -> int:
         """Rest before each read, so that frames gather."""
+
+    @property
+    def shared_budget(self) -> Path | None:
+        """The file by which processes on one address share its limits; None: there is one alone."""
 
     @property
     def silence_timeout_ms(self) -> int:

@@ -115,6 +115,7 @@ def test_the_defaults_are_those_that_users_were_promised(tmp_path: Path) -> None
             "rotate_after_ms": 23 * 3_600_000,
             "coalesce_ms": 25,
             "silence_timeout_ms": 30_000,
+            "shared_budget": None,
         },
         "symbols": {"include": ("BTCUSDT", "ETHUSDT"), "exclude": (), "refresh_ms": 300_000},
         "bars": {"interval_ms": 10_000, "grace_ms": 500},
@@ -194,6 +195,7 @@ BAD_VALUES = [
     ("binance", "silence_timeout", "99ms", "too short; allowed: 100ms to 1h"),
     ("binance", "silence_timeout", "2h", "too long; allowed: 100ms to 1h"),
     ("binance", "silence_timeout", "never", NOT_A_DURATION + "100ms to 1h"),
+    ("binance", "shared_budget", "/", "is a folder; allowed: the path of a file"),
     ("symbols", "include", "", f"names no symbol; {SYMBOLS}"),
     ("symbols", "include", ", ,", f"names no symbol; {SYMBOLS}"),
     ("symbols", "include", "BTC/USDT", f"'/' cannot be in a symbol; {SYMBOLS}"),
@@ -646,6 +648,7 @@ VALUES: dict[str, dict[str, st.SearchStrategy[Any]]] = {
         "rotate_after_ms": durations(1000, 86_400_000),
         "coalesce_ms": durations(0, 1000),
         "silence_timeout_ms": durations(100, 3_600_000),
+        "shared_budget": st.none() | paths,
     },
     "symbols": {
         # With a pattern among them, nobody knows before the start that none is left.

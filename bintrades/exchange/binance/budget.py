@@ -64,6 +64,10 @@ class Budget:
         self._used += weight
         return 0
 
+    def give_back(self, weight: int) -> None:
+        """Undo the spend of a request that is not made after all."""
+        self._used = max(0, self._used - weight)
+
     def record_limit(self, weight_per_minute: int) -> None:
         """Take over what the exchange says that one address may ask in a minute."""
         self._allowed = weight_per_minute * self._share_percent // 100

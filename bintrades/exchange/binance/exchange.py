@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from bintrades.exchange.binance.address_use import AddressUse
 from bintrades.exchange.binance.catalog import Catalog
 from bintrades.exchange.binance.feed.attempts import AttemptLimit
 from bintrades.exchange.binance.feed.options import StreamOptions
@@ -42,6 +43,7 @@ class BinanceExchange:
         network: Network,
         budget: Budget,
         runtime: Runtime = SYSTEM,
+        address: AddressUse | None = None,
     ) -> None:
         self.market = market
         self._stream = market.stream(options.stream)
@@ -51,6 +53,7 @@ class BinanceExchange:
         self._network = network
         self._runtime = runtime
         self._rests: list[RestClient] = []
+        self._address = address
         self.catalog = Catalog(self._open_rest(), budget, runtime.now)
 
     def series(self, symbol: str, contract_size: Decimal | None = None) -> SeriesKey:
@@ -64,13 +67,15 @@ class BinanceExchange:
         """Close the connections of the REST side."""
         for rest in self._rests:
             rest.close()
+        if self._address is not None:
+            self._address.close()
 
     def make_feed(
         self, symbols: Sequence[str], inbox: queue.Queue[Event], on_failure: Callable[[str], None]
     ) -> ConnectionPool:
         """Return the streams of *symbols*, not started yet."""
         options = self._options
-        attempts = AttemptLimit(self.market)
+        attempts = AttemptLimit(self.market, self._address)
         stream_options = StreamOptions(
             stream_url=options.stream_url,
             market=self.market,
@@ -137,5 +142,9 @@ def open_exchange(
     *banned_for_ms* for how long an earlier process was asked to make no requests.
     """
     market = MARKETS[options.market]
-    budget = SharedBudget(market.weight_per_minute, weight_share, banned_for_ms, now_ms())
-    return BinanceExchange(market, options, network, budget)
+    shared = options.shared_budget
+    address = None if shared is None else AddressUse(shared, market.weight_pool)
+    budget = SharedBudget(
+        market.weight_per_minute, weight_share, banned_for_ms, now_ms(), address=address
+    )
+    return BinanceExchange(market, options, network, budget, address=address)
