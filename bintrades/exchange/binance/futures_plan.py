@@ -44,7 +44,7 @@ from bintrades.exchange.binance.backfill_plan import (
     TradesRequest,
 )
 from bintrades.exchange.binance.past_rows import last_before, within
-from bintrades.model import unnumbered_gaps
+from bintrades.model import GapCause, unnumbered_gaps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -63,7 +63,7 @@ _MOST_FAILURES = 6  # of /trades in a row, until others are asked about a gap
 _MINUTE_MS = 60_000
 _OTHERS_SHARE = 3  # of the weight, one in so many parts is for what is not urgent
 _WAIT_MS = 600_000  # between two looks at what waits for single trades, or to be too old
-_SHORTEST_SPAN_MS = 60_000  # of time, that is searched for what is young enough
+_SHORTEST_SPAN_MS = 1_000  # of time, that is searched for what is young enough
 
 _TOO_OLD = "the exchange tells no trades of then any more: they are too old"
 _NOT_YET = "the exchange does not have it all yet"
@@ -140,8 +140,8 @@ class FuturesPlan:
         has_key: bool = False,
         is_of_aggregates: bool = False,
     ) -> None:
-        reach = market.history_ms
-        self._max_age = max_age_ms if reach is None else min(max_age_ms, reach)
+        self._reach = max_age_ms if market.history_ms is None else market.history_ms
+        self._max_age = min(max_age_ms, self._reach)
         self._page_ids = market.historical_trades.max_rows
         self._aggregates_page = market.aggregate_trades.max_rows
         singles_weight = market.historical_trades.weight
@@ -243,11 +243,17 @@ class FuturesPlan:
             begins_at = min(progress.first_trade, gap.last_id + 1)
             progress.forget_page()
             return self._result(request, begins_at=begins_at, has_older=True)
-        last_id = gap.last_id
-        if progress.back_steps > 0:
-            last_id = min(last_id, progress.first_trade - 1)
-            progress.forget_page()
-        return self._result(request, abandoned_through=last_id, error=_TOO_OLD)
+        if progress.back_steps == 0:
+            return self._result(request, abandoned_through=gap.last_id, error=_TOO_OLD)
+        last_id = min(gap.last_id, progress.first_trade - 1)
+        progress.forget_page()
+        # Where a beginning was told by the last row of an answer, there may be older trades in it.
+        is_surely_young = gap.cause is not GapCause.START
+        if not is_surely_young or gap.since_ms - DISORDER_MS < self._clock - self._reach:
+            return self._result(request, abandoned_through=last_id, error=_TOO_OLD)
+        # The aggregate before the first one is from before the gap: no trade lies between them.
+        unknown = self._queue.unknown_ids(request.symbol)
+        return self._result(request, (), list(unknown.within(gap.first_id, last_id)))
 
     def on_recent(
         self, request: RecentRequest, rows: Sequence[TradeRange], now: int

@@ -416,3 +416,28 @@ def test_what_was_told_of_ids_is_forgotten_when_they_restart() -> None:
     update(plan, lost, gap(5, 7), now=0)
 
     assert recent(plan, 250).gap == gap(5, 7)
+
+
+def test_an_aggregate_before_the_gap_that_is_too_old_shows_that_nothing_lies_between() -> None:
+    plan = passed_plan(gap(5, 9))
+    request = request_of(plan)
+    assert isinstance(request, AggregatesRequest)
+    plan.on_aggregates(request, aggregates((7, 9), (10, 10)), LATER)
+    update(plan, gap(5, 9), now=LATER)
+
+    result = plan.on_too_old(request_of(plan, 2 * LATER), 2 * LATER)
+
+    assert (list(result.excluded), result.abandoned_through) == ([(5, 6)], None)
+
+
+def test_of_a_gap_that_begins_out_of_reach_what_is_before_the_first_aggregate_is_given_up() -> None:
+    old = gap(5, 9, since=CLOCK - 48 * HOUR, span=HOUR)
+    plan = passed_plan(old)
+    request = request_of(plan)
+    assert isinstance(request, AggregatesRequest)
+    plan.on_aggregates(request, aggregates((7, 9), (10, 10), time=CLOCK - 47 * HOUR), LATER)
+    update(plan, old, now=LATER)
+
+    result = plan.on_too_old(request_of(plan, 2 * LATER), 2 * LATER)
+
+    assert (result.excluded, result.abandoned_through) == ((), 6)
