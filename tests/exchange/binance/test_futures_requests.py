@@ -131,12 +131,27 @@ def test_an_answer_that_ends_before_the_gap_is_asked_for_again_after_a_short_res
 def test_an_empty_answer_is_an_outage_and_says_nothing_of_trades() -> None:
     plan = plan_of(gap(5, 7))
 
-    result = plan.on_recent(recent(plan), [], 0)
+    for now in (0, 10_000, 20_000):
+        result = plan.on_recent(recent(plan, now), [], now)
 
-    assert (result.ranges, result.excluded) == ((), ())
-    assert result.error == "the exchange has nothing there yet"
-    update(plan, gap(5, 7), now=0)
-    assert recent(plan, 1_000).gap == gap(5, 7)
+        assert (result.ranges, result.excluded) == ((), ())
+        assert result.error == "the exchange has nothing there yet"
+        update(plan, gap(5, 7), now=now)
+    assert recent(plan, 30_000).gap == gap(5, 7)
+
+
+def test_between_requests_that_are_not_urgent_is_a_rest_but_none_before_urgent_ones() -> None:
+    plan = passed_plan(gap(5, 9_000))
+    request = request_of(plan)
+    assert isinstance(request, AggregatesRequest)
+    full = aggregates(*((number, number) for number in range(4, 1_004)))
+    plan.on_aggregates(request, full, LATER)
+    update(plan, gap(1_004, 9_000), now=LATER)
+    update(plan, gap(5, 7), now=LATER - 1_000, symbol=ETH)
+
+    assert recent(plan, LATER).symbol == ETH
+    assert plan.next_request(LATER + 1_499, CLOCK) is None
+    assert isinstance(plan.next_request(LATER + 1_500, CLOCK), AggregatesRequest)
 
 
 def test_the_gap_of_the_busiest_symbol_is_asked_about_first() -> None:
