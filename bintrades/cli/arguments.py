@@ -23,13 +23,15 @@ _SYMBOLS = symbols(required=True)
 
 
 class Parser(argparse.ArgumentParser):
-    """Prints as print_text() does, and complains in one line."""
+    """Prints as print_text() does, and complains in one line, where anybody can hear it."""
 
     def _print_message(self, message: str, file: Any = None) -> None:
         if file is sys.stdout:
             print_text(message.removesuffix("\n"))
         else:
-            super()._print_message(message, file)
+            # In the first releases of 3.11 argparse lets this through, and the status would be 1.
+            with suppress(OSError):
+                super()._print_message(message, file)
 
     def error(self, message: str) -> NoReturn:
         """End with the usage, *message* and status 2."""
