@@ -41,25 +41,29 @@ def expected_bars(frames: Iterable[Frame]) -> dict[Key, Fields]:
     return bars_of(trades_of(frames))
 
 
-def bars_of(trades: Iterable[Fields]) -> dict[Key, Fields]:
-    """Return the same of trades, in the order of their ids."""
+def bars_of(trades: Iterable[Fields], market: str = "spot") -> dict[Key, Fields]:
+    """Return the same of trades of a market, in the order of their ids."""
     intervals: dict[tuple[str, int], list[Fields]] = defaultdict(list)
     for trade in trades:
         intervals[trade["s"], trade["T"] // INTERVAL_MS].append(trade)
     with decimal.localcontext(prec=100):
-        bars = [_expected_bar(members) for _, members in sorted(intervals.items())]
+        bars = [_expected_bar(members, market) for _, members in sorted(intervals.items())]
     return {(bar["symbol"], bar["open_time"]): bar for bar in bars}
 
 
-def _expected_bar(trades: list[Fields]) -> Fields:
+def _expected_bar(trades: list[Fields], market: str) -> Fields:
     buys = [trade for trade in trades if not trade["m"]]
     sells = [trade for trade in trades if trade["m"]]
     prices = [Decimal(trade["p"]) for trade in trades]
     first, last = trades[0], trades[-1]
     quotient = decimal.Context(prec=34).divide(_value(trades), _quantity(trades))
-    return {
+    own: Fields = {}
+    if market == "usdm":  # complete, each id between the first and the last is one or the other
+        own["excluded_count"] = last["t"] - first["t"] + 1 - len(trades)
+        own["is_approximate"] = False
+    return own | {
         "symbol": first["s"],
-        "market": "spot",
+        "market": market,
         "open_time": _utc(first["T"] // INTERVAL_MS * INTERVAL_MS),
         "interval_seconds": 10,
         "trade_count": len(trades),

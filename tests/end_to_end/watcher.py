@@ -85,7 +85,7 @@ class Watcher:
             for trade in self._market.page(symbol, 0, 2**62)
             if (symbol, trade.time_ms // INTERVAL_MS * INTERVAL_MS) in seen
         ]
-        return bars_of(trades)
+        return bars_of(trades, self._market.rules.name)
 
 
 def _ms(time: datetime) -> int:
