@@ -15,7 +15,7 @@ import os
 import sqlite3
 import threading
 from contextlib import closing, contextmanager, suppress
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from bintrades.core.ban import LONGEST_MS
 from bintrades.util.logs import LimitedLog
@@ -32,6 +32,8 @@ _MINUTE_MS = 60_000
 _LOCKED_WITHIN_S = 0.5  # longer, a process that holds the lock has stopped: this one goes on alone
 _AHEAD_MS = 60_000  # later than now by so much is of before the machine was started
 _ALONE_FOR_MS = 10_000  # before the file is tried again
+_ATTEMPTS = "attempts to connect"  # a pool of its own, in which each weighs 1
+_ASKS_AGAIN_MS = 1_000  # of one that waits for those in line before it
 _STAYS_IN_LINE_MS = 2_000  # after it should have asked again, one that waits is forgotten
 _LOGGED_EVERY_S = 3_600.0
 _MODE = 0o600
@@ -42,15 +44,23 @@ ALONE = 4
 _TABLES = """
 CREATE TABLE IF NOT EXISTS spent (pool TEXT NOT NULL, at INTEGER NOT NULL, weight INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS waiting (
-    who TEXT PRIMARY KEY,
+    who TEXT NOT NULL,
     pool TEXT NOT NULL,
     weight INTEGER NOT NULL,
     since INTEGER NOT NULL,
-    until INTEGER NOT NULL
+    until INTEGER NOT NULL,
+    PRIMARY KEY (who, pool)
 );
-CREATE TABLE IF NOT EXISTS attempts (at INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS bans (pool TEXT PRIMARY KEY, said_at INTEGER, until INTEGER);
 """
+
+
+class _Limit(NamedTuple):
+    """How much of a pool all processes may spend within any window so long."""
+
+    pool: str
+    allowed: int
+    window_ms: int
 
 
 class AddressUse:
@@ -78,33 +88,9 @@ class AddressUse:
         """
 
         def use(file: sqlite3.Connection) -> int:
-            self._forget(file, now)
             if banned_for := self._banned_for(file, now):
                 return banned_for
-            rows = file.execute(
-                "SELECT at, weight FROM spent WHERE pool = ? ORDER BY at", (self._pool,)
-            ).fetchall()
-            (since,) = file.execute(
-                "SELECT coalesce(min(since), ?) FROM waiting WHERE who = ?", (now, self._who)
-            ).fetchone()
-            (before,) = file.execute(
-                "SELECT coalesce(sum(weight), 0) FROM waiting"
-                " WHERE pool = ? AND who <> ? AND (since, who) < (?, ?)",
-                (self._pool, self._who, since, self._who),
-            ).fetchone()
-            used = sum(spent for _, spent in rows)
-            file.execute("DELETE FROM waiting WHERE who = ?", (self._who,))
-            # The first request of a minute may go whatever it weighs, or it never could.
-            if not (used or before) or used + before + weight <= allowed:
-                file.execute("INSERT INTO spent VALUES (?, ?, ?)", (self._pool, now, weight))
-                return 0
-            wait = _room_in(rows, used + before + weight - allowed, now)
-            until = now + wait + _STAYS_IN_LINE_MS
-            file.execute(
-                "INSERT INTO waiting VALUES (?, ?, ?, ?, ?)",
-                (self._who, self._pool, weight, since, until),
-            )
-            return wait
+            return self._take(file, _Limit(self._pool, allowed, _MINUTE_MS), weight, now)
 
         return self._use(use, now)
 
@@ -113,18 +99,8 @@ class AddressUse:
 
         *most* is how many there may be within *window_ms*, of all processes.
         """
-
-        def use(file: sqlite3.Connection) -> int:
-            file.execute(
-                "DELETE FROM attempts WHERE at <= ? OR at > ?", (now - window_ms, now + _AHEAD_MS)
-            )
-            count, first = file.execute("SELECT count(*), min(at) FROM attempts").fetchone()
-            if count >= most:
-                return max(1, int(first) + window_ms - now)
-            file.execute("INSERT INTO attempts VALUES (?)", (now,))
-            return 0
-
-        return self._use(use, now)
+        limit = _Limit(_ATTEMPTS, most, window_ms)
+        return self._use(lambda file: self._take(file, limit, 1, now), now)
 
     def ban(self, wait_ms: int, now: int) -> None:
         """Tell all that the exchange wants no requests from this address for so long."""
@@ -143,12 +119,44 @@ class AddressUse:
         with self._lock:
             self._close()
 
-    def _forget(self, file: sqlite3.Connection, now: int) -> None:
-        """Delete what counts no more, or is of before the machine was started."""
+    def _take(self, file: sqlite3.Connection, limit: _Limit, weight: int, now: int) -> int:
+        """Spend *weight* and return 0, or get in line and return how long to wait."""
+        pool, who = limit.pool, self._who
+        # What counts no more, or is of before the machine was started.
         file.execute(
-            "DELETE FROM spent WHERE at <= ? OR at > ?", (now - _MINUTE_MS, now + _AHEAD_MS)
+            "DELETE FROM spent WHERE pool = ? AND (at <= ? OR at > ?)",
+            (pool, now - limit.window_ms, now + _AHEAD_MS),
         )
-        file.execute("DELETE FROM waiting WHERE until < ? OR since > ?", (now, now + _AHEAD_MS))
+        file.execute(
+            "DELETE FROM waiting WHERE pool = ? AND (until < ? OR since > ?)",
+            (pool, now, now + _AHEAD_MS),
+        )
+        rows = file.execute(
+            "SELECT at, weight FROM spent WHERE pool = ? ORDER BY at", (pool,)
+        ).fetchall()
+        (since,) = file.execute(
+            "SELECT coalesce(min(since), ?) FROM waiting WHERE pool = ? AND who = ?",
+            (now, pool, who),
+        ).fetchone()
+        (before,) = file.execute(
+            "SELECT coalesce(sum(weight), 0) FROM waiting"
+            " WHERE pool = ? AND who <> ? AND (since, who) < (?, ?)",
+            (pool, who, since, who),
+        ).fetchone()
+        file.execute("DELETE FROM waiting WHERE pool = ? AND who = ?", (pool, who))
+        lacking = sum(spent for _, spent in rows) + before + weight - limit.allowed
+        # The first of a window may go whatever it weighs, or it never could.
+        if lacking <= 0 or not (rows or before):
+            # Another process may have come after *now*, while this one waited for the lock.
+            at = max(now, rows[-1][0]) if rows else now
+            file.execute("INSERT INTO spent VALUES (?, ?, ?)", (pool, at, weight))
+            return 0
+        wait = _room_in(rows, lacking, limit.window_ms, now)
+        until = now + wait + _STAYS_IN_LINE_MS
+        file.execute(
+            "INSERT INTO waiting VALUES (?, ?, ?, ?, ?)", (who, pool, weight, since, until)
+        )
+        return wait
 
     def _banned_for(self, file: sqlite3.Connection, now: int) -> int:
         (until,) = file.execute(
@@ -229,7 +237,6 @@ class AddressUse:
                 (wrong,) = file.execute(
                     "SELECT (SELECT count(*) FROM spent WHERE typeof(at) <> 'integer'"
                     "  OR typeof(weight) <> 'integer')"
-                    " + (SELECT count(*) FROM attempts WHERE typeof(at) <> 'integer')"
                     " + (SELECT count(*) FROM waiting WHERE typeof(weight) <> 'integer')"
                     " + (SELECT count(*) FROM bans WHERE typeof(until) <> 'integer')"
                 ).fetchone()
@@ -256,10 +263,10 @@ def _transaction(file: sqlite3.Connection) -> Iterator[None]:
     file.execute("COMMIT")
 
 
-def _room_in(rows: list[tuple[int, int]], lacking: int, now: int) -> int:
-    """Return in how many milliseconds so much of what was spent is a minute old."""
+def _room_in(rows: list[tuple[int, int]], lacking: int, window_ms: int, now: int) -> int:
+    """Return in how many milliseconds so much of what was spent counts no more."""
     for at, weight in rows:
         lacking -= weight
         if lacking <= 0:
-            return max(1, at + _MINUTE_MS - now)
-    return _MINUTE_MS if rows else 1_000
+            return max(1, at + window_ms - now)
+    return window_ms if rows else _ASKS_AGAIN_MS
