@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import decimal
+from bisect import bisect_left
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
 from bintrades.core.bucket import new_bucket
+from bintrades.core.gap_ranges import first_id_of
 from bintrades.model import EXACT, IdLaw, Trade
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ def rebuilt_bars(
     trades at all, a stored bar is surplus. Nobody can take it back: it is returned as it is, but
     not complete, unless it says so already.
     """
+    trades = list(trades)
     known = {bar.open_time_ms: bar for bar in stored}
     epochs = {bar.open_time_ms: bar.epoch for bar in known.values()}
     for bar in others:
@@ -51,6 +54,7 @@ def rebuilt_bars(
             key=key,
             open_time_ms=opens,
             interval_ms=interval_ms,
+            around=trades,
         )
         if new is None:
             if old is not None and old.is_complete:
@@ -72,13 +76,15 @@ def rebuilt_bar(
     key: SeriesKey,
     open_time_ms: int,
     interval_ms: int,
+    around: Sequence[TradeRange] = (),
 ) -> Bar | None:
     """Return the bar of all *trades* of an interval, lowest id first, in the next epoch.
 
     *stored_epoch* is that of the bar that is stored of the interval, None where there is none. The
     result is closed and complete, as its trades are all that the exchange has: where not every id
-    is a trade, those between that it does not have are none. None: there are no trades, and so no
-    bar. Raises ValueError for a trade of another interval.
+    is a trade, those between that it does not have are none, but for those of other intervals
+    *around*, lowest id first, if any of these are known. None: there are no trades, and so no bar.
+    Raises ValueError for a trade of another interval.
     """
     end_time_ms = open_time_ms + interval_ms
     for each in trades:
@@ -95,10 +101,17 @@ def rebuilt_bar(
     bar = bucket.bar(key.symbol, key.market, is_closed=True)
     excluded_count = 0
     if key.id_law is IdLaw.WITH_FILLERS:
-        excluded_count = bar.last_trade_id - bar.first_trade_id + 1 - bar.trade_count
+        excluded_count = _unused(bar.first_trade_id, bar.last_trade_id, around or trades)
     return replace(
         bar, is_complete=True, epoch=(stored_epoch or 0) + 1, excluded_count=excluded_count
     )
+
+
+def _unused(first_id: int, last_id: int, trades: Sequence[TradeRange]) -> int:
+    """Return how many ids from the first to the last none of *trades* has, which are in order."""
+    start = bisect_left(trades, first_id, key=first_id_of)
+    stop = bisect_left(trades, last_id + 1, lo=start, key=first_id_of)
+    return last_id - first_id + 1 - sum(each.count for each in trades[start:stop])
 
 
 def _first_of(trades: TradeRange, symbol: str) -> Trade:

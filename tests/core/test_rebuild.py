@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from bintrades.core.rebuild import rebuilt_bar, rebuilt_bars
-from bintrades.model import TradeRange
+from bintrades.model import IdLaw, SeriesKey, TradeRange
 from tests.klines import ranges_of
 from tests.strategies import INTERVAL, START, bars_of, make_trade, spot_key, trades_of
 
@@ -144,3 +144,33 @@ def test_the_epoch_is_beyond_that_which_another_place_has() -> None:
     assert [bar.epoch for bar in again([wrong], [], others=[replace(right, epoch=1)])] == [3]
     assert [bar.epoch for bar in again([], [trade], others=[replace(right, epoch=4)])] == [5]
     assert again([], [], others=[right]) == [], "there is nothing that could be wrong"
+
+
+FUTURES = SeriesKey("binance", "usdm", "BTCUSDT", "trade", IdLaw.WITH_FILLERS)
+
+
+def test_a_rebuilt_bar_of_futures_counts_the_ids_that_no_trade_has() -> None:
+    times = {3: -1, 5: 0, 6: 1, 9: 2, 10: INTERVAL, 12: 3, 15: INTERVAL + 1}  # 10 is before 12
+    trades = ranges_of([make_trade(each, START + time) for each, time in times.items()])
+
+    bars = rebuilt_bars((), trades, [START, START + INTERVAL], key=FUTURES, interval_ms=INTERVAL)
+
+    assert [(bar.trade_count, bar.excluded_count) for bar in bars] == [(4, 3), (2, 3)]
+
+
+@given(trades_of("BTCUSDT", is_time_ordered=True), st.sets(st.integers(0, 40)))
+def test_every_rebuilt_bar_of_futures_proves_itself(
+    trades: list[Trade], left_out: set[int]
+) -> None:
+    fills = [each for index, each in enumerate(trades) if index not in left_out]
+
+    bars = rebuilt_bars((), ranges_of(fills), OPEN_TIMES, key=FUTURES, interval_ms=INTERVAL)
+
+    assert [bar.trade_count for bar in bars] == [bar.trade_count for bar in of_times(fills)]
+    for bar in bars:
+        assert bar.last_trade_id - bar.first_trade_id + 1 == bar.trade_count + bar.excluded_count
+
+
+def of_times(trades: list[Trade]) -> list[Bar]:
+    bars = {bar.open_time_ms: bar for bar in bars_of(trades).values()}
+    return [bars[time] for time in OPEN_TIMES if time in bars]
