@@ -18,8 +18,8 @@ from bintrades.core.ledger import Ledger
 from bintrades.core.newest_ids import NEWEST_WITHIN_MS
 from bintrades.core.proof import LAG_MS, NewestId
 from bintrades.core.renumbering import RenumberingDetector
-from bintrades.core.write_batch import Checkpoint
-from bintrades.model import EXACT, GapCause, GapOutcome, GapSet, Trade
+from bintrades.core.write_batch import ALL_IDS, Checkpoint
+from bintrades.model import EXACT, GapCause, GapOutcome, GapSet, IdLaw, Trade
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -293,8 +293,8 @@ class Series:
             return False
         begun = self._open_time(gap.since_ms + DISORDER_MS) + self._interval  # behind bars of then
         self._resolve(0, gap.first_id - 1, GapOutcome.RENUMBERED)
-        self._ledger = Ledger.renumbered_within(ledger, gap, begun, first_at)
-        self._unwanted_before = begun
+        renumbered = Ledger.renumbered_within(ledger, gap, begun, first_at)
+        self._begin_numbering(renumbered, begun, gap.last_id)
         return True
 
     def lose(self, gaps: Sequence[Gap]) -> None:
@@ -686,8 +686,14 @@ class Series:
         self._resolve(0, self._ledger.next_id or 0, GapOutcome.RENUMBERED)
         self._awaited = None  # one of the ids of before
         self._marks, self._asked_after = (), _NO_TRADE
-        self._ledger = Ledger.renumbered(self._ledger, begun, seen_at)
+        self._begin_numbering(Ledger.renumbered(self._ledger, begun, seen_at), begun, ALL_IDS)
+
+    def _begin_numbering(self, ledger: Ledger, begun: int, last_id: int) -> None:
+        """Go on with the *ledger* of new ids: what was known up to *last_id* is of before them."""
+        self._ledger = ledger
         self._unwanted_before = begun
+        if self.key.id_law is IdLaw.WITH_FILLERS:
+            self._changes.restart_ids(self.symbol, begun, last_id)
 
     def _begin_at(self, first_id: int, since: int, result: BackfillResult) -> None:
         """Have the first id since the beginning, at *since*, be known: lower ids were before it."""

@@ -12,6 +12,7 @@ from bintrades.core.series import EXCLUDED, Series, Taken
 from bintrades.model import ExcludedId, GapCause
 
 if TYPE_CHECKING:
+    from bintrades.core.ledger import Ledger
     from bintrades.core.write_batch import Checkpoint, WriteBatch
     from bintrades.model import SeriesKey, Trade, TradeRange
 
@@ -81,9 +82,10 @@ class SeriesWithFillers(Series):
             self._know_fill(aggregate.last_id, aggregate.time)
         return count
 
-    def _restart_ids(self, seen_at: int) -> None:
-        self._fill_id = _NONE
-        super()._restart_ids(seen_at)
+    def _begin_numbering(self, ledger: Ledger, begun: int, last_id: int) -> None:
+        if self._fill_id <= last_id:
+            self._fill_id = _NONE
+        super()._begin_numbering(ledger, begun, last_id)
 
     @property
     def _newest(self) -> tuple[tuple[int, int], ...]:

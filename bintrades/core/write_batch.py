@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -22,6 +22,16 @@ Key = tuple[str, int]
 
 IdRange = tuple[int, int]
 """First and last of consecutive ids."""
+
+ALL_IDS = 2**63 - 1
+"""No id is higher."""
+
+
+class IdsRestart(NamedTuple):
+    """Ids of a symbol have begun again: those up to *last_id* that were on record are of before."""
+
+    begun: int  # when the first bar of the new ids opens, at the earliest
+    last_id: int
 
 
 class Checkpoint(msgspec.Struct, frozen=True):
@@ -61,8 +71,8 @@ class WriteBatch:
     reopened: list[tuple[str, Gap]] = field(default_factory=list)
     """Ids that were held to be absent until a trade of theirs came, by symbol."""
 
-    excluded: dict[str, list[IdRange]] = field(default_factory=dict)
-    """Ids that are no fills of the order book, in ranges, by symbol."""
+    excluded: dict[str, list[IdRange | IdsRestart]] = field(default_factory=dict)
+    """Ids that are no fills of the order book, in ranges, by symbol, and when ids began again."""
 
     attempts: dict[tuple[str, int], int] = field(default_factory=dict)
     """Requests so far, for those made about a gap since: by its symbol and last id."""
@@ -95,9 +105,15 @@ class WriteBatch:
     def exclude(self, symbol: str, first_id: int, last_id: int) -> None:
         """Record ids that are no fills of the order book."""
         ranges = self.excluded.setdefault(symbol, [])
-        if ranges and ranges[-1][1] + 1 == first_id:
-            first_id = ranges.pop()[0]
+        last = ranges[-1] if ranges else None
+        if last is not None and not isinstance(last, IdsRestart) and last[1] + 1 == first_id:
+            first_id = last[0]
+            ranges.pop()
         ranges.append((first_id, last_id))
+
+    def restart_ids(self, symbol: str, begun: int, last_id: int = ALL_IDS) -> None:
+        """Have what is recorded up to *last_id* be of bars that opened before *begun*."""
+        self.excluded.setdefault(symbol, []).append(IdsRestart(begun, last_id))
 
     def lose(self, symbol: str, gaps: Sequence[Gap]) -> None:
         """Have trades of *symbol* which were had be missing again, with all of their bars.

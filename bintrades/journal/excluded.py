@@ -1,8 +1,10 @@
 """Table `excluded`: ids that are used, but are no fills of the order book, in ranges.
 
 By them a bar of futures proves itself: its last id - first id + 1 is its trades and the ids in here
-that lie between. No two ranges of a symbol overlap or follow each other without a gap. All
-functions may raise sqlite3.Error.
+that lie between. No two ranges of a symbol overlap or follow each other without a gap.
+
+Where ids have begun again, as on test networks, only those of the new numbering are in here; a row
+of a negative number says since when it counts. All functions may raise sqlite3.Error.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable, Mapping, Sequence
 
-    from bintrades.core.write_batch import Checkpoint, IdRange
+    from bintrades.core.write_batch import Checkpoint, IdRange, IdsRestart
     from bintrades.model import Gap
 
 _HIGHEST_UP_TO = (
@@ -36,6 +38,26 @@ def put_excluded(connection: sqlite3.Connection, symbol: str, ranges: Iterable[I
             )
             first, last = min(first, row[0]), max(last, row[1])
         connection.execute("INSERT INTO excluded VALUES (?, ?, ?)", (symbol, first, last))
+
+
+def put_restart(connection: sqlite3.Connection, symbol: str, restart: IdsRestart) -> None:
+    """Forget those of before ids began again, of which no bar is counted any more."""
+    connection.execute(
+        "DELETE FROM excluded WHERE symbol = ? AND first_id <= ?", (symbol, restart.last_id)
+    )
+    connection.execute(
+        "INSERT INTO excluded VALUES (?, ?, ?)", (symbol, -restart.begun, -restart.begun)
+    )
+
+
+def numbered_since(connection: sqlite3.Connection, symbol: str) -> int:
+    """Return when the first bar opens whose ids are those in here; 0: all are."""
+    row = connection.execute(
+        "SELECT first_id FROM excluded WHERE symbol = ? AND first_id < 0 ORDER BY first_id LIMIT 1",
+        (symbol,),
+    ).fetchone()
+    with reading_rows():
+        return 0 if row is None else -int(row[0])
 
 
 def count_excluded(connection: sqlite3.Connection, symbol: str, first_id: int, last_id: int) -> int:

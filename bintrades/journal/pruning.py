@@ -12,7 +12,7 @@ from bintrades.core.gap_ranges import DISORDER_MS
 from bintrades.journal.bars import DELETE_BAR, PRUNABLE, newest
 from bintrades.journal.connection import transaction
 from bintrades.journal.damage import UnreadableRow, reading_rows
-from bintrades.journal.excluded import are_any_excluded, delete_excluded
+from bintrades.journal.excluded import are_any_excluded, delete_excluded, numbered_since
 from bintrades.journal.gaps import delete_past_gaps
 from bintrades.journal.meta import log_mended
 from bintrades.journal.positions import first_position
@@ -131,10 +131,15 @@ def _may_go(
 def _last_ids(
     connection: sqlite3.Connection, going: Iterable[tuple[str, int]]
 ) -> dict[str, tuple[int, int]]:
-    """Return of each symbol when the newest of its bars that go opens, and its last id."""
+    """Return of each symbol when the newest of its bars that go opens, and its last id.
+
+    Not where that is of before ids began again: those went then.
+    """
     newest_of = dict(sorted(going))
     last_ids = {}
     for symbol, open_time in newest_of.items():
+        if open_time < numbered_since(connection, symbol):
+            continue
         with reading_rows():
             last_ids[symbol] = (open_time, int(_last_id(connection, symbol, open_time)))
     return last_ids
@@ -148,7 +153,8 @@ def _forget_excluded(connection: sqlite3.Connection, symbol: str, gone: tuple[in
     open_time, last_id = gone
     stays, count = newest(connection, symbol, 0, open_time, 1)
     with reading_rows():
-        first_id = int(_last_id(connection, symbol, stays)) if count else -1
+        is_of_these_ids = count and stays >= numbered_since(connection, symbol)
+        first_id = int(_last_id(connection, symbol, stays)) if is_of_these_ids else -1
     delete_excluded(connection, symbol, first_id, last_id)
 
 

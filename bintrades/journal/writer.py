@@ -21,7 +21,7 @@ from msgspec.structs import replace
 
 from bintrades.core.gap_changes import changed_part, changed_spans
 from bintrades.core.ledger import without_approximations
-from bintrades.core.write_batch import WriteBatch
+from bintrades.core.write_batch import IdsRestart, WriteBatch
 from bintrades.errors import JournalError
 from bintrades.journal import gaps as gap_tables
 from bintrades.journal import meta
@@ -29,7 +29,12 @@ from bintrades.journal.audit import look_again, put_audited
 from bintrades.journal.bars import PUT_BAR, after_newest_complete, pages, read_bar
 from bintrades.journal.checkpoints import put_checkpoints
 from bintrades.journal.connection import transaction
-from bintrades.journal.excluded import count_excluded, put_excluded
+from bintrades.journal.excluded import (
+    count_excluded,
+    numbered_since,
+    put_excluded,
+    put_restart,
+)
 from bintrades.journal.meta import JournalScope
 from bintrades.journal.pruning import MARK_EVERY_MS, Pruned, mark, prune
 from bintrades.journal.rebuilt import delete_rebuilt, read_rebuilt, refusal, settled_ids
@@ -325,10 +330,9 @@ class Journal:
 
             # All of them get the next numbers of the sequence, by which stores find them. A number
             # is given once, even if this transaction fails.
+            self._put_excluded(batch, bars)
             ordered = sorted(bars.values(), key=lambda bar: (bar.open_time_ms, bar.symbol))
             rows = []
-            for symbol, ranges in batch.excluded.items():
-                put_excluded(connection, symbol, ranges)
             for number, bar in enumerate(
                 map(self._with_excluded, ordered), state.last_sequence + 1
             ):
@@ -398,16 +402,31 @@ class Journal:
             state.marked_at = at
         return bool(rows)
 
+    def _put_excluded(self, batch: WriteBatch, bars: dict[Key, Bar]) -> None:
+        """Record ids that are no fills. Of *bars*, those of before ids began again are counted."""
+        connection = self._file.connection
+        for symbol, changes in batch.excluded.items():
+            for change in changes:
+                if not isinstance(change, IdsRestart):
+                    put_excluded(connection, symbol, [change])
+                    continue
+                for key, bar in bars.items():
+                    if bar.symbol == symbol:
+                        bars[key] = self._with_excluded(bar)
+                put_restart(connection, symbol, change)
+
     def _with_excluded(self, bar: Bar) -> Bar:
         """Return *bar* with the ids between its first and last that are on record as no fills.
 
-        A rebuilt bar has been counted by what it was made of.
+        A rebuilt bar has been counted by what it was made of, and one of before ids began again
+        when it was written.
         """
         if self._scope.market not in FUTURES or bar.epoch:
             return bar
-        count = count_excluded(
-            self._file.connection, bar.symbol, bar.first_trade_id, bar.last_trade_id
-        )
+        connection = self._file.connection
+        if bar.open_time_ms < numbered_since(connection, bar.symbol):
+            return bar
+        count = count_excluded(connection, bar.symbol, bar.first_trade_id, bar.last_trade_id)
         return bar if count == bar.excluded_count else replace(bar, excluded_count=count)
 
     def _beyond_stored(self, bars: Mapping[Key, Bar]) -> dict[Key, Bar]:

@@ -17,6 +17,7 @@ from bintrades.core.aggregator import Aggregator
 from bintrades.core.backfill_result import BackfillResult
 from bintrades.core.newest_ids import NewestIds
 from bintrades.core.series_with_fillers import SeriesWithFillers
+from bintrades.core.write_batch import ALL_IDS, IdsRestart
 from bintrades.journal.reader import JournalReader
 from bintrades.model import ExcludedId, IdLaw, SeriesKey, Trade
 from tests.core.aggregators import BTC, ETH, GRACE, run_of
@@ -290,3 +291,33 @@ def test_fillers_that_come_twice_are_no_ids_that_have_restarted() -> None:
 
     assert aggregator.renumbered == []
     assert missing(aggregator) == []
+
+
+def test_ids_that_begin_again_do_not_mix_with_what_is_on_record_of_before() -> None:
+    aggregator = started()
+    aggregator.add([make_trade(100, START), filler(101, START + 1), make_trade(102, START + 2)], 1)
+    later = START + 5 * INTERVAL
+    aggregator.add([make_trade(i, later + i) for i in (3, 4, 5)], 2)
+    aggregator.add([filler(6, later + 10), make_trade(7, later + 11)], 3)
+
+    assert aggregator.renumbered == [BTC]
+    assert aggregator.collect().excluded == {
+        BTC: [(101, 101), IdsRestart(START + INTERVAL, ALL_IDS), (6, 6)]
+    }
+
+
+def test_new_ids_behind_the_gap_in_which_they_began_again_stay_on_record() -> None:
+    aggregator = started()
+    aggregator.add([make_trade(100, START), filler(101, START + 1)], 1)
+    later = START + 5 * INTERVAL
+    aggregator.add([filler(200, later), filler(201, later + 1)], 2)
+
+    assert aggregator.series[BTC].restart_ids(later - INTERVAL)
+
+    assert aggregator.collect().excluded == {
+        BTC: [(101, 101), (200, 201), IdsRestart(START + INTERVAL, 199)]
+    }
+    assert aggregator.on_newest_ids(word(50, later + 30_000, 30_000)), "that of 100 is of before"
+    proven = settled(aggregator, 30_000)
+    assert proven is not None
+    assert proven >= later + 20_000

@@ -316,6 +316,9 @@ def live_on_futures(path: Path) -> None:
         journal.write(WriteBatch(), END_MS + 1)
         journal.write(WriteBatch(), END_MS + 60_000)
         assert journal.prune([], 2**62) > 0
+        batch = WriteBatch(checkpoints=checkpoints(BTCUSDT=LedgerState(9, END_MS, ())))
+        batch.restart_ids("BTCUSDT", END_MS)
+        journal.write(batch, END_MS + 60_000)
 
 
 def spoil(path: Path, statement: str) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from bintrades.core.ledger import LedgerState
 from bintrades.core.write_batch import WriteBatch
@@ -175,3 +176,71 @@ def test_ranges_are_joined_and_counted_once_in_whatever_order_they_come(
             )
             delete_excluded(connection, "A", first, last)
             assert count_excluded(connection, "A", first, last) == 0
+
+
+def at(bar: Bar, number: int, first_id: int, **changes: Any) -> Bar:
+    """Return a bar of three trades among five ids, *number* intervals after *bar*."""
+    return sample_bar(
+        market="usdm",
+        open_time_ms=bar.open_time_ms + number * 10_000,
+        first_trade_id=first_id,
+        last_trade_id=first_id + 4,
+        **changes,
+    )
+
+
+def test_ids_that_begin_again_are_not_counted_with_those_of_before(path: Path) -> None:
+    old, new = at(BAR, 1, 200), at(BAR, 5, 100)
+    with journal_at(path, market="usdm") as journal:
+        journal.write(written(BAR, (101, 102)), NOW)
+        batch = finished(old, new, BTCUSDT=LedgerState(110, new.end_time_ms, ()))
+        batch.exclude("BTCUSDT", 201, 202)
+        batch.restart_ids("BTCUSDT", new.open_time_ms)
+        batch.exclude("BTCUSDT", 203, 203)
+        batch.exclude("BTCUSDT", 103, 103)
+        journal.write(batch, NOW)
+
+    assert [bar.excluded_count for bar in stored(path)] == [2, 2, 1]
+    with journal_at(path, market="usdm") as journal:
+        late = sample_bar(market="usdm", open_time_ms=new.open_time_ms, trade_count=1)
+        late = replace(late, first_trade_id=204, last_trade_id=204)
+        older = replace(late, open_time_ms=old.open_time_ms)
+        journal.write(WriteBatch(amendments=by_key([late, older])), NOW)
+
+    assert [bar.excluded_count for bar in stored(path)] == [2, 2, 2], "also after a restart"
+
+
+def test_new_ids_behind_the_gap_in_which_they_began_again_stay_on_record(path: Path) -> None:
+    new = at(BAR, 5, 300)
+    with journal_at(path, market="usdm") as journal:
+        journal.write(written(BAR, (101, 102), (301, 302)), NOW)
+        batch = finished(new, BTCUSDT=LedgerState(310, new.end_time_ms, ()))
+        batch.restart_ids("BTCUSDT", new.open_time_ms - 10_000, last_id=250)
+        journal.write(batch, NOW)
+
+    assert [bar.excluded_count for bar in stored(path)] == [2, 2]
+    assert [each for each in on_record(path) if each[0] >= 0] == [(301, 302)]
+
+
+def test_bars_of_before_ids_began_again_take_no_new_ones_with_them(path: Path) -> None:
+    stays, goes = at(BAR, 0, 500, is_closed=False), at(BAR, 1, 600)
+    first, second, newest = at(BAR, 3, 100), at(BAR, 4, 110), at(BAR, 5, 120)
+    with journal_at(path, market="usdm") as journal:
+        batch = WriteBatch(finished=by_key([stays, goes]))
+        batch.checkpoints = checkpoints(BTCUSDT=LedgerState(605, goes.end_time_ms, ()))
+        batch.exclude("BTCUSDT", 601, 602)
+        batch.restart_ids("BTCUSDT", first.open_time_ms)
+        batch.exclude("BTCUSDT", 101, 102)
+        batch.exclude("BTCUSDT", 111, 112)
+        journal.write(batch, NOW)
+        state = LedgerState(125, newest.end_time_ms, ())
+        journal.write(WriteBatch(checkpoints=checkpoints(BTCUSDT=state)), NOW)
+        journal.write(WriteBatch(), NOW + 60_000)
+        assert journal.prune([], 2**62) == 1
+        assert [each for each in on_record(path) if each[0] >= 0] == [(101, 102), (111, 112)]
+
+        journal.write(WriteBatch(finished=by_key([first, second, newest])), NOW + 60_000)
+        journal.write(WriteBatch(), NOW + 120_000)
+        assert journal.prune([], 2**62) == 2
+
+    assert [each for each in on_record(path) if each[0] >= 0] == []
