@@ -159,6 +159,17 @@ class Watch:
             return "complete, but it does not prove itself"
         return ""
 
+    def look_at_excluded(self, batch: WriteBatch, where: str) -> None:
+        """Look for trades among the ids that are put on record as no fills."""
+        if self._world.harshness.wiped_at is not None:
+            return
+        for symbol, spans in batch.excluded.items():
+            for first_id, last_id in spans:
+                fills = self._world.tapes[symbol].between(first_id, last_id)
+                if fills:
+                    problem = f"{fills[0].trade_id} is a fill, and on record as none"
+                    self._report(where, symbol, fills[0].time, problem)
+
     def look_at_cover(self, bars: Mapping[int, Bar | None], symbol: str, where: str) -> None:
         """Compare what is called covered with the trades that happened."""
         for open_time, bar in bars.items():
@@ -276,6 +287,7 @@ class WatchedJournal(Journal):
     ) -> bool:
         """Commit *batch*, and look at what that has changed."""
         before = self._file.state.last_sequence
+        self._watch.look_at_excluded(batch, self.path.name)
         has_bars = super().write(batch, now_ms, status, exchange_ms=exchange_ms)
         if has_bars:
             self._watch.look_at(self._bars(_NEW_ROWS, before), self.path.name)
