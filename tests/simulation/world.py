@@ -66,6 +66,7 @@ _FORBIDDEN_MS = 150_000  # how long a world without REST goes on after its fault
 _UNPROVEN_MS = 15 * 60_000  # and one in which nobody says which trades are the newest
 _LONG_MS = 60_000
 _FOR_EVER_MS = 10**13
+_BEFORE_GAP_MS = 6_000  # within which there is what shows where a gap begins
 _STARTS_AGAIN_MS = 2_000
 _AUDIT_MS = 120_000  # in which the last bars are compared with klines, and looked at again
 _ANSWERED_WITHIN_MS = 5_000  # by REST
@@ -255,8 +256,8 @@ class World:
         for gap in gaps.missing:
             # After a wipe nobody can ask for what was before, nor for ids that are not known.
             is_lost = self.harshness.wiped_at is not None or (self.is_harsh and not gap.has_ids)
-            if gap.since_ms - DISORDER_MS < told_since:
-                continue  # the exchange tells nobody any more of all of it
+            if gap.since_ms - _BEFORE_GAP_MS < told_since:
+                continue  # the exchange tells nobody any more of it, or of what was before it
             if gap.is_abandoned and not is_lost and gap.until_ms - DISORDER_MS > oldest:
                 self.errors.append(f"{gaps.symbol}: abandoned before its time: {gap}")
         if self.trace is not None:
