@@ -138,7 +138,13 @@ def _gap_figures(reader: JournalReader) -> dict[str, int]:
     counts = reader.gap_counts()
     return {
         state: counts.get(state, 0)
-        for state in (*GapState, GapOutcome.REPAIRED, GapOutcome.ABSENT, GapOutcome.LATE)
+        for state in (
+            *GapState,
+            GapOutcome.REPAIRED,
+            GapOutcome.ABSENT,
+            GapOutcome.EXCLUDED,
+            GapOutcome.LATE,
+        )
     }
 
 

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+_MORE_COUNTS = {"excluded": "ids that are no fills", "invalid_aggregates": "invalid aggregates"}
+"""What is counted of some markets and streams only."""
+
+
 def format_health(status: dict[str, Any]) -> str:
     """Return in one line whether the collector is healthy, and if not, why."""
     troubles = "; ".join(status["problems"])
@@ -55,11 +59,11 @@ def _lines(status: dict[str, Any]) -> list[str]:
     head.append(
         f"trades      {collector['trades']}, {collector['duplicates']} duplicates dropped,"
         f" {collector['bad_messages']} bad messages"
-        + (
-            f", {count} invalid aggregates"
-            if (count := collector.get("invalid_aggregates"))
-            else ""
-        ),
+        + "".join(
+            f", {count} {what}"
+            for name, what in _MORE_COUNTS.items()
+            if (count := collector.get(name))
+        )
     )
     if kinds := collector.get("trade_kinds"):  # of futures
         most_first = sorted(kinds.items(), key=lambda item: (-item[1], item[0]))
@@ -182,7 +186,7 @@ def _percent(share: float) -> str:
 
 def _format_more(gaps: dict[str, int]) -> str:
     """Return what there is of gaps that most collectors never have."""
-    states = (GapState.APPROXIMATED, GapOutcome.LATE)
+    states = (GapOutcome.EXCLUDED, GapState.APPROXIMATED, GapOutcome.LATE)
     return "".join(f", {gaps[state]} {state}" for state in states if gaps.get(state))
 
 

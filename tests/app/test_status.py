@@ -151,6 +151,7 @@ def test_the_summary_tells_of_gaps_and_of_bars_that_wait_as_well(path: Path) -> 
         "approximated": 0,
         "repaired": 0,
         "absent": 0,
+        "excluded": 0,
         "late": 0,
     }
     (store,) = figures["stores"]
@@ -373,6 +374,7 @@ def test_what_waits_and_lacks_is_reported(path: Path) -> None:
         "approximated": 0,
         "repaired": 1,
         "absent": 1,
+        "excluded": 0,
         "late": 0,
         "symbols": ["BTCUSDT", "ETHUSDT"],
     }
@@ -438,6 +440,25 @@ def test_trades_of_futures_are_shown_by_kind_and_invalid_aggregates_where_there_
     assert "invalid" not in plain
     assert r"kinds       1186 MARKET, 14 NA, 1 x\x1b[2J" in page
     assert "0 bad messages, 2 invalid aggregates" in page
+
+
+def test_what_was_missing_and_is_no_fill_is_shown_where_there_is_any(path: Path) -> None:
+    with journal_at(path, market="usdm") as journal:
+        stage = Stage(path, journal)
+        stage.collector.ingest._aggregator.excluded_count = 12
+        journal.write(finished(sample_bar(market="usdm")), OPEN_TIME_MS, as_json(stage.figures))
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(
+            "INSERT INTO past_gaps"
+            " VALUES ('BTCUSDT', 1, 2, 0, 0, 'skipped', 0, NULL, 'excluded', 0)"
+        )
+
+    status = read_status(path, [])
+
+    assert status["gaps"]["excluded"] == 1
+    page = format_status(status)
+    assert "0 abandoned, 1 excluded (`bintrades gaps` lists them)" in page
+    assert "0 bad messages, 12 ids that are no fills\n" in page
 
 
 def test_no_text_of_others_moves_the_cursor_or_makes_a_line(path: Path) -> None:
