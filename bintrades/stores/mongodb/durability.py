@@ -24,10 +24,14 @@ def bounded(client: MongoClient[dict[str, Any]]) -> WriteConcern:
     It ends before we give up waiting for the server itself, so that the server says what is the
     matter. What the URI says stands.
     """
-    asked_for = client.write_concern.document
+    return WriteConcern(**({"wtimeout": server_limit_ms(client)} | client.write_concern.document))
+
+
+def server_limit_ms(client: MongoClient[dict[str, Any]]) -> int:
+    """Return for how long the server may work on a request, so that it ends before we give up."""
     timeout_s = client.options.pool_options.socket_timeout
     wait_s = _LONGEST_WAIT_S if not timeout_s else min(_LONGEST_WAIT_S, timeout_s * 2 / 3)
-    return WriteConcern(**({"wtimeout": max(1, int(wait_s * 1_000))} | asked_for))
+    return max(1, int(wait_s * 1_000))
 
 
 def unsafe_options(concern: WriteConcern) -> Iterator[str]:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     Document = dict[str, Any]
 
 _GONE = frozenset({26, 27})  # NamespaceNotFound, IndexNotFound
+UNAUTHORIZED = 13
 _CONFLICTS = frozenset({85, 86})  # IndexOptionsConflict, IndexKeySpecsConflict
 
 
@@ -48,6 +49,9 @@ class UniqueIndex(NamedTuple):
                 f"{example}; remove {self.surplus}, so that the unique index can be made"
             ) from error
         except OperationFailure as error:
+            if error.code == UNAUTHORIZED:
+                self._have_without_rights(collection, error)
+                return
             if error.code not in _CONFLICTS:
                 raise
             if not self.is_on(collection):
@@ -56,6 +60,18 @@ class UniqueIndex(NamedTuple):
                     f" single, or another one called {self.name}; drop it, so that the unique index"
                     " can be made"
                 ) from error
+
+    def _have_without_rights(
+        self, collection: Collection[Document], refusal: OperationFailure
+    ) -> None:
+        """Do with the index that is there. Raises BintradesError if there is none, PyMongoError."""
+        if not self.is_on(collection):
+            keys = ", ".join(f"{field}: 1" for field in self.fields)
+            raise BintradesError(
+                f"this user may not make the unique index of {collection.full_name}; give it the"
+                f' role readWrite, or make it: db.getCollection("{collection.name}").createIndex('
+                f"{{{keys}}}, {{unique: true}})"
+            ) from refusal
 
     def drop(self, collection: Collection[Document]) -> None:
         """Drop it if it is there, under whatever name: another one is in its place.

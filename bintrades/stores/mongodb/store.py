@@ -11,16 +11,21 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from pymongo.errors import OperationFailure, ServerSelectionTimeoutError
+from pymongo.errors import ExecutionTimeout, OperationFailure, ServerSelectionTimeoutError
 from pymongo.read_preferences import ReadPreference
 
 from bintrades.errors import BintradesError, RejectedBars
 from bintrades.options.option import checked
 from bintrades.stores.hookspecs import hookimpl
 from bintrades.stores.mongodb.coverage import SUFFIX, write_coverage
-from bintrades.stores.mongodb.durability import bounded, unsafe_on, unsafe_options
+from bintrades.stores.mongodb.durability import (
+    bounded,
+    server_limit_ms,
+    unsafe_on,
+    unsafe_options,
+)
 from bintrades.stores.mongodb.identity import exists, identity_of
-from bintrades.stores.mongodb.indexes import UniqueIndex
+from bintrades.stores.mongodb.indexes import UNAUTHORIZED, UniqueIndex
 from bintrades.stores.mongodb.options import OPTIONS
 from bintrades.stores.mongodb.reads import read_bars
 from bintrades.stores.mongodb.uri import client_of
@@ -46,8 +51,6 @@ INDEX = UniqueIndex("symbol_open_time_market", KEY, "bars", _SURPLUS)
 
 OLD_INDEX = UniqueIndex("symbol_open_time", OLD_KEY, "bars", _SURPLUS)
 """That of earlier versions, which lets only one market in."""
-
-_UNAUTHORIZED = 13
 
 
 class MongoStore:
@@ -174,7 +177,7 @@ class MongoStore:
         INDEX.make(bars)
         if not is_old:
             return
-        if bars.find_one({"market": None}, ["_id"]) is not None:
+        if has_documents_without_market(bars, server_limit_ms(bars.database.client)):
             raise BintradesError(
                 f"{bars.full_name} holds documents without a market, which no version has written;"
                 " move them elsewhere, so that bars of all markets can be kept single"
@@ -182,7 +185,7 @@ class MongoStore:
         try:
             OLD_INDEX.drop(bars)
         except OperationFailure as error:
-            if error.code != _UNAUTHORIZED:
+            if error.code != UNAUTHORIZED:
                 raise
             log.warning(
                 "the unique index of %s on %s may not be dropped by this user; while it is there,"
@@ -200,6 +203,18 @@ class MongoStore:
 
 
 Store = MongoStore  # the name by which each section gets one
+
+
+def has_documents_without_market(bars: Bars, limit_ms: int) -> bool:
+    """Whether any is found in *limit_ms*: no index serves the search, so it looks at all of them.
+
+    No version has written such documents, so a collection that is too large for a whole search is
+    not held up for ever. Raises PyMongoError.
+    """
+    try:
+        return bars.find_one({"market": None}, ["_id"], max_time_ms=limit_ms) is not None
+    except ExecutionTimeout:
+        return False
 
 
 def _connect(options: Mapping[str, str]) -> tuple[pymongo.MongoClient[Document], Bars]:

@@ -7,14 +7,24 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from pymongo import MongoClient
 from pymongo.errors import DuplicateKeyError
 
 from bintrades import BintradesError
 from bintrades.stores.mongodb.bar_bson import document
-from bintrades.stores.mongodb.store import INDEX, OLD_INDEX, MongoStore
+from bintrades.stores.mongodb.store import (
+    INDEX,
+    OLD_INDEX,
+    MongoStore,
+    has_documents_without_market,
+)
 from bintrades.testing.bars import sample_bar, sample_bars
+from bintrades.testing.mongod import Mongod
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
     from pymongo.collection import Collection
     from pymongo.database import Database
 
@@ -166,3 +176,75 @@ def test_the_log_tells_before_the_index_is_built(
     ]
     assert len(told) == 1
     assert "seconds for each million bars" in told[0].getMessage()
+
+
+def test_no_collection_is_too_large_to_be_searched_for_what_no_version_has_written(
+    bars: Collection[Document],
+) -> None:
+    bars.insert_many([{"market": "spot"} for _ in range(20_000)])
+    assert not has_documents_without_market(bars, limit_ms=20_000)
+    bars.insert_one({"market": None})
+
+    assert not has_documents_without_market(bars, limit_ms=1)
+    assert has_documents_without_market(bars, limit_ms=20_000)
+
+
+@pytest.fixture(scope="module")
+def guarded(
+    mongod_binary: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[MongoClient[Document]]:
+    """Return root's client of a server on which "writer" may do anything but drop an index.
+
+    "reader" may not make one, either. Each is the password, too.
+    """
+    with (
+        Mongod(mongod_binary, tmp_path_factory.mktemp("guarded"), auth=True) as server,
+        MongoClient[Document](server.uri) as root,
+    ):
+        actions = ["find", "insert", "update", "remove", "listIndexes", "listCollections"]
+        for name, more in (("reader", []), ("writer", ["createIndex", "createCollection"])):
+            rights = {"resource": {"db": "", "collection": ""}, "actions": actions + more}
+            root.admin.command("createRole", name, privileges=[rights], roles=[])
+            root.admin.command("createUser", name, pwd=name, roles=[name])
+        yield root
+
+
+def uri_of(user: str, guarded: MongoClient[Document]) -> str:
+    host, port = guarded.address or ("", 0)
+    return f"mongodb://{user}:{user}@{host}:{port}/"
+
+
+def test_a_user_who_may_not_drop_the_old_index_goes_on_with_one_market_and_is_told(
+    guarded: MongoClient[Document], caplog: pytest.LogCaptureFixture
+) -> None:
+    bars = guarded["one_market"]["bars"]
+    OLD_INDEX.make(bars)
+
+    store = opened(uri_of("writer", guarded), bars)
+    store.store_bars(sample_bars(3))
+    with pytest.raises(BintradesError, match="which keeps bars of other markets out"):
+        store.store_bars([sample_bar(market="usdm")])
+    store.close_store()
+
+    assert [line.__dict__["event"] for line in caplog.records] == ["unique_index_kept"]
+    assert bars.count_documents({}) == 3
+    assert len(unique_on(bars)) == 2
+
+
+def test_a_user_who_may_make_no_index_uses_the_one_that_is_there_or_hears_how_to_make_it(
+    guarded: MongoClient[Document],
+) -> None:
+    bars = guarded["no_rights"]["bars"]
+
+    with pytest.raises(BintradesError) as refused:
+        opened(uri_of("reader", guarded), bars)
+    assert str(refused.value).endswith(
+        'give it the role readWrite, or make it: db.getCollection("bars").createIndex('
+        "{symbol: 1, open_time: 1, market: 1}, {unique: true})"
+    )
+    INDEX.make(bars)
+    store = opened(uri_of("reader", guarded), bars)
+    store.store_bars([sample_bar(), sample_bar(market="usdm")])
+    store.close_store()
+
+    assert bars.count_documents({}) == 2
