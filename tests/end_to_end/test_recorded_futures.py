@@ -14,7 +14,6 @@ from bintrades.testing.recordings import read_recording
 from tests.end_to_end.collector import Collector, to_mongodb
 from tests.end_to_end.market import assert_same_bars, bars_of, documents, in_the_trades, trades_of
 from tests.end_to_end.stage import (
-    machine,
     missing,
     newest_connection,
     trade_of,
@@ -49,7 +48,6 @@ KEY: Sections = {"binance": {"api_key": "aKeyOfNobody2024"}}
 SELDOM: Sections = {"proof": {"every": "1h"}}
 """No word of the exchange, which is ahead of who reads a flood: that would look like a dead stream,
 and until it is asked for again the flood passes by."""
-SPEED = "BINTRADES_TEST_SPEED"
 PLENTY = 1_000_000
 
 
@@ -188,12 +186,11 @@ def test_lost_frames_reconnects_and_stalls_leave_no_trace_where_there_is_a_key(
 ) -> None:
     exchange, rng = player.exchange, random.Random(9)
     store = to_mongodb(mongodb_uri, mongodb_database.name)
-    environ = machine({SPEED: "20"})  # its minutes pass faster: a page of older trades is dear
-    with Collector(tmp_path, exchange, store, USDM, KEY, environ=environ) as collector:
+    with Collector(tmp_path, exchange, store, USDM, KEY) as collector:
         player.lose(50)  # before anybody listens
         listening(collector, exchange)
         player.play(5_000)
-        player.lose(800)
+        player.lose(3_000)
         player.play(1_000)
         player.lose_some(600, rng)
         before = newest_connection(exchange)
@@ -204,6 +201,7 @@ def test_lost_frames_reconnects_and_stalls_leave_no_trace_where_there_is_a_key(
         exchange.stall()
         player.play(400)
         exchange.resume()
+        player.lose(2_000)
         player.play()
         wait_until_whole(collector)
         assert_equal_in_every_full_minute(collector, tmp_path)

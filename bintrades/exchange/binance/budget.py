@@ -40,6 +40,11 @@ class Budget:
         self._banned_until = self._blocked_until = now + banned_for
         self.last_error: str | None = None  # None: the last request was answered
 
+    @property
+    def allowed(self) -> int:
+        """What all requests together may weigh in a minute, as far as is known now."""
+        return self._allowed
+
     def banned_for(self, now: int) -> int:
         """Return how long a new process would have to wait; 0: it may ask."""
         return max(0, self._banned_until - now)

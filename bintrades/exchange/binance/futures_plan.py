@@ -16,8 +16,8 @@ Of the past, futures tell less than spot, and ids that are no fills are not in i
 
 Ids that rows are around, in one answer, are no fills and so excluded: between two single trades, or
 between two aggregates whose own numbers, which have no holes, follow each other. At the edge of a
-page nothing is known. What is not urgent takes a third of the weight at most, so that what is finds
-some left.
+page nothing is known. What is not urgent takes two thirds of the weight that may be used, evenly in
+time, so that what is urgent finds some left at any moment.
 
 A stream of aggregates is filled by aggregates alone, its bars being approximate anyway.
 """
@@ -61,7 +61,6 @@ _STALE_RESTS = 10  # that short; then longer and longer ones
 _TRIES = 2  # of /trades with an answer that does not reach back to a gap
 _MOST_FAILURES = 6  # of /trades in a row, until others are asked about a gap
 _MINUTE_MS = 60_000
-_OTHERS_SHARE = 3  # of the weight, one in so many parts is for what is not urgent
 _WAIT_MS = 600_000  # between two looks at what waits for single trades, or to be too old
 _SHORTEST_SPAN_MS = 1_000  # of time, that is searched for what is young enough
 
@@ -127,7 +126,8 @@ class _Told:
 class FuturesPlan:
     """What to ask about the gaps of all symbols, as backfill_plan.BackfillPlan has it for spot.
 
-    *is_of_aggregates*: the stream that is collected has aggregates.
+    *is_of_aggregates*: the stream that is collected has aggregates. *allowed* gives what all
+    requests may weigh in a minute; None: what the market allows.
     """
 
     def __init__(
@@ -139,16 +139,17 @@ class FuturesPlan:
         *,
         has_key: bool = False,
         is_of_aggregates: bool = False,
+        allowed: Callable[[], int] | None = None,
     ) -> None:
         self._reach = max_age_ms if market.history_ms is None else market.history_ms
         self._max_age = min(max_age_ms, self._reach)
         self._page_ids = market.historical_trades.max_rows
         self._aggregates_page = market.aggregate_trades.max_rows
-        singles_weight = market.historical_trades.weight
-        self._most_ids = max(1, market.weight_per_minute // singles_weight) * self._page_ids
-        others = market.weight_per_minute / _OTHERS_SHARE
-        self._singles_rest = int(_MINUTE_MS * singles_weight / others)
-        self._aggregates_rest = int(_MINUTE_MS * market.aggregate_trades.weight / others)
+        self._singles_weight = market.historical_trades.weight
+        self._aggregates_weight = market.aggregate_trades.weight
+        pages = max(1, market.weight_per_minute // self._singles_weight)
+        self._most_ids = pages * self._page_ids
+        self._allowed = allowed or (lambda: market.weight_per_minute)
         self._is_of_aggregates = is_of_aggregates
         self._has_key = has_key
         self._no_key_until = 0  # when to try a key again that was refused
@@ -548,10 +549,17 @@ class FuturesPlan:
         """Record that there is a result of *request*, and have what is not urgent wait a while."""
         self._now = now
         if isinstance(request, TradesRequest):
-            self._others_at = now + self._singles_rest
+            self._others_at = now + self._rest_after(self._singles_weight)
         elif isinstance(request, AggregatesRequest):
-            self._others_at = now + self._aggregates_rest
+            self._others_at = now + self._rest_after(self._aggregates_weight)
         return self._queue.record_result(request.symbol, request.gap)
+
+    def _rest_after(self, weight: int) -> int:
+        """Return how long what is not urgent waits after a request of *weight*, milliseconds.
+
+        The weight that may be used is known by its present value only: the exchange tells it.
+        """
+        return 3 * _MINUTE_MS * weight // max(1, 2 * self._allowed())
 
     def _told_of(self, symbol: str) -> _Told:
         return self._told.setdefault(symbol, _Told())

@@ -53,6 +53,7 @@ def make_history(
         lambda: Backoff(FIRST_RETRY_S, LONGEST_RETRY_S, runtime.rng),
         has_key=rest.has_key,
         is_of_aggregates=stream.name == "aggTrade",
+        allowed=lambda: budget.allowed,
     )
     return History(rest, market, plan, budget, runtime.now)
 

@@ -43,7 +43,6 @@ MARKET = dataclasses.replace(
     history_ms=REACH_MS,
 )
 _WINDOW_MS = 100
-_SHARE_PERCENT = 50
 
 
 class Tape:
@@ -181,6 +180,7 @@ class World:
         is_faulty: bool = True,
         is_key_refused: bool = False,
         is_of_aggregates: bool = False,
+        share_percent: int = 50,
         count: int = 120,
     ) -> None:
         self.rng = rng = random.Random(seed)
@@ -195,8 +195,9 @@ class World:
             lambda: Backoff(FIRST_RETRY_S, LONGEST_RETRY_S, rng),
             has_key=has_key,
             is_of_aggregates=is_of_aggregates,
+            allowed=lambda: self.budget.allowed,
         )
-        self.budget = Budget(MARKET.weight_per_minute, _SHARE_PERCENT)
+        self.budget = Budget(MARKET.weight_per_minute, share_percent)
         self.asked: list[tuple[int, Request]] = []
 
     @property

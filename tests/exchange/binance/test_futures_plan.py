@@ -7,6 +7,7 @@ from decimal import Decimal
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,11 +20,11 @@ from bintrades.exchange.binance.backfill_plan import (
 from bintrades.exchange.binance.futures_plan import FuturesPlan
 from bintrades.model import Gap, GapSet, TradeRange
 from bintrades.util.backoff import Backoff
-from tests.exchange.binance.futures_world import MARKET, World
+from tests.exchange.binance.futures_world import MARKET, PAGE_IDS, REACH_MS, LedgerOfIds, World
 from tests.strategies import START
 
 if TYPE_CHECKING:
-    from tests.exchange.binance.futures_world import LedgerOfIds, Tape
+    from tests.exchange.binance.futures_world import Tape
 
 MINUTE_MS = 60_000
 SEEDS = st.integers(0, 2**32)
@@ -129,11 +130,11 @@ def test_a_stream_of_aggregates_is_filled_by_aggregates_alone(seed: int) -> None
 
 
 @settings(deadline=None, max_examples=40)
-@given(SEEDS, st.booleans())
-def test_what_is_not_urgent_takes_a_third_of_the_weight_and_requests_end(
-    seed: int, has_key: bool
+@given(SEEDS, st.booleans(), st.sampled_from([10, 50, 100]))
+def test_what_is_not_urgent_takes_two_thirds_of_what_may_be_asked_and_requests_end(
+    seed: int, has_key: bool, share_percent: int
 ) -> None:
-    world = World(seed, has_key=has_key)
+    world = World(seed, has_key=has_key, share_percent=share_percent)
     world.go()
 
     others = [
@@ -143,9 +144,44 @@ def test_what_is_not_urgent_takes_a_third_of_the_weight_and_requests_end(
     ]
     for index, (at, _) in enumerate(others):
         within_a_minute = [weight for time, weight in others[index:] if time < at + MINUTE_MS]
-        assert sum(within_a_minute[:-1]) <= MARKET.weight_per_minute / 3
+        assert sum(within_a_minute[:-1]) <= world.budget.allowed * 2 / 3
     assert world.plan.is_empty
     assert world.plan.next_request(world.now + 10**9, world.clock + 10**9) is None
+
+
+def single(trade_id: int, time: int) -> TradeRange:
+    """Return a fill of the order book."""
+    return TradeRange(trade_id, trade_id, Decimal(1), Decimal(1), time, is_buyer_maker=False)
+
+
+@pytest.mark.parametrize(("allowed", "within_ms"), [(1_000_000, 20_000), (2_400, 400_000)])
+def test_the_pace_follows_what_may_be_asked_by_now(allowed: int, within_ms: int) -> None:
+    plan = FuturesPlan(
+        MARKET,
+        REACH_MS,
+        lambda: Backoff(1.0, 60.0, random.Random(1)),
+        has_key=True,
+        allowed=lambda: allowed,
+    )
+    fills = [single(each, START + each) for each in range(11 * PAGE_IDS)]
+    ledger = LedgerOfIds("BTCUSDT")
+    ledger.hear(0, START)
+    ledger.hear(fills[-1].first_id, fills[-1].time)
+    plan.update(ledger.gap_set, 0)
+    asked_at = []
+    for now in range(0, within_ms, 250):
+        request = plan.next_request(now, START + 10_000 + now)
+        if isinstance(request, RecentRequest):
+            ledger.fill(plan.on_recent(request, fills[-1:], now))
+        elif isinstance(request, TradesRequest):
+            asked_at.append(now)
+            page = fills[request.from_id : request.from_id + request.limit]
+            ledger.fill(plan.on_trades(request, page, now))
+        plan.update(ledger.gap_set, now)
+
+    assert plan.is_empty
+    pace_ms = 3 * MINUTE_MS * MARKET.historical_trades.weight / (2 * allowed)
+    assert all(later - earlier >= pace_ms for earlier, later in pairwise(asked_at))
 
 
 def test_a_fill_whose_time_falls_back_before_the_beginning_is_no_excluded_id() -> None:
@@ -153,10 +189,7 @@ def test_a_fill_whose_time_falls_back_before_the_beginning_is_no_excluded_id() -
     beginning = Gap.beginning(70, START, START + 1_000)
     plan.update(GapSet("BTCUSDT", (beginning,)), 0)
     times = {60: -500, 69: 50, 70: -400, 71: 300}  # which shows no trade from long enough before
-    rows = [
-        TradeRange(each, each, Decimal(1), Decimal(1), START + time, is_buyer_maker=False)
-        for each, time in times.items()
-    ]
+    rows = [single(each, START + time) for each, time in times.items()]
 
     request = plan.next_request(5_000, START + 6_000)
     assert isinstance(request, RecentRequest)

@@ -66,7 +66,13 @@ def update(plan: FuturesPlan, *gaps: Gap, now: int, symbol: str = BTC) -> None:
 
 def plan_of(*gaps: Gap, has_key: bool = False, max_age: int = 100 * HOUR) -> FuturesPlan:
     """Return a plan that has been told of *gaps* a while ago."""
-    plan = FuturesPlan(USDM, max_age, lambda: Backoff(1.0, 300.0, LongestWaits()), has_key=has_key)
+    plan = FuturesPlan(
+        USDM,
+        max_age,
+        lambda: Backoff(1.0, 300.0, LongestWaits()),
+        has_key=has_key,
+        allowed=lambda: USDM.weight_per_minute // 2,
+    )
     update(plan, *gaps, now=-1_000)
     return plan
 
