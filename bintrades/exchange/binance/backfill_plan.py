@@ -46,6 +46,7 @@ _BACK_FACTOR = 16  # how much further back each time no trade from before the be
 _NO_TRADES_FOR_MS = 3_600_000  # until a host that had no historicalTrades is asked for them again
 _NO_TRADES = "this host has no historicalTrades, and aggregates do not tell these trades"
 _NOT_YET = "the exchange does not have it all yet"
+_NOT_ALL = "the exchange leaves out the first trades: older ones than it tells of were had"
 _NEVER = 2**63
 _MOST_STALE = 3  # answers of /trades that end before a gap does, until aggregates are asked
 
@@ -386,9 +387,14 @@ class BackfillPlan:
         now: int,
     ) -> BackfillResult:
         """Have historicalTrades asked as well whether *first_id* is the first trade of all."""
-        progress = entry.progress
+        progress, gap = entry.progress, request.gap
+        if gap.is_start and first_id > gap.last_id + 1:
+            # The trade behind the gap was had, or named: it is older than the first of all.
+            progress.next_aggregate, progress.back_steps = None, 0
+            self._queue.back_off(entry, now)
+            return self._result(request, ranges, error=_NOT_ALL)
         progress.next_aggregate = 0
-        if not request.gap.is_start:
+        if not gap.is_start:
             progress.is_begun, progress.needs_ids, progress.next_aggregate = True, True, None
         elif now < self._no_trades_until:
             progress.is_begun = True

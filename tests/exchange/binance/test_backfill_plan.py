@@ -1069,6 +1069,25 @@ def test_where_they_do_not_agree_the_beginning_is_looked_for_again(
     assert (again.from_id, again.begins_ms) == (None, NOON)
 
 
+def test_trades_that_are_newer_than_one_that_was_had_are_not_the_first_of_all() -> None:
+    """A server may tell the newest trades whatever it is asked for, by each of its endpoints."""
+    plan = plan_of(start_gap(9))
+    for now in range(3):
+        request = request_of(plan, now)
+        assert isinstance(request, AggregatesRequest)
+        repaired = plan.on_aggregates(request, aggregates((41, 45), first=1_000), now)
+        assert (repaired.begins_at, repaired.ranges) == (None, [])
+        update(plan, BTC, [replace(start_gap(9), attempts=now + 1)], now)
+
+    assert isinstance(request, AggregatesRequest)
+    assert request.from_id == 0
+    assert "older ones than it tells of were had" in (repaired.error or "")
+    assert plan.next_request(3, NOON + 2_000) is None, "it is asked again later"
+    again = request_of(plan, now=HOUR)
+    assert isinstance(again, AggregatesRequest)
+    assert again.from_id is None
+
+
 def test_the_last_aggregate_of_a_page_is_taken_by_its_last_id() -> None:
     plan = plan_of(gap(5, 40))
     request = request_of(plan)
