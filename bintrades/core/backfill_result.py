@@ -27,6 +27,8 @@ class BackfillResult:
     has_older: bool = False  # a trade from before that was seen
     abandoned_through: int | None = None  # ids up to here are older than anyone wants
     abandoned_before_ms: int = 0
+    abandoned_from: int = 0  # or only those from here on: others may still be had
+    abandoned_because: str | None = None  # None: for no other reason than their age
     restarted_at: int | None = None
     """`T` of the first trade that the exchange has, where ids have restarted since others came."""
 

@@ -406,25 +406,32 @@ class Ledger:
             self._happened_by(last_id, start.since_ms)
             self._ranges.subtract(start.first_id, last_id)
 
-    def abandon(self, last_id: int, time: int) -> None:
+    def abandon(
+        self, last_id: int, time: int, *, first_id: int = 0, reason: str | None = None
+    ) -> None:
         """Give up missing ids up to *last_id*, whose trades are about as old as *time*.
 
-        They stay missing, but will not be asked for any more.
+        They stay missing, but will not be asked for any more. What lies before *first_id* will;
+        *reason* goes on record with those that are given up, and with no others.
         """
         since, until = span_between(time, time)
         for index in range(len(self._ranges) - 1, -1, -1):
             gap = self._ranges[index]
             if not gap.is_wanted or gap.first_id > last_id:
                 continue
+            if gap.last_id < first_id:
+                break
             old = replace(
                 gap,
                 last_id=min(gap.last_id, last_id),
                 until_ms=min(max(until, gap.since_ms), gap.until_ms),
                 is_abandoned=True,
+                last_error=reason or gap.last_error,
             )
             left = replace(
                 gap.part(last_id + 1, gap.last_id),
                 since_ms=max(min(since, gap.until_ms), gap.since_ms),
+                last_error=None if reason else gap.last_error,
             )
             self._ranges.replace(index, old, left)
 

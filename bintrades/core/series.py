@@ -260,7 +260,12 @@ class Series:
         ):
             self._begin_at(result.begins_at, beginning, result)
         if result.abandoned_through is not None:
-            ledger.abandon(result.abandoned_through, result.abandoned_before_ms)
+            ledger.abandon(
+                result.abandoned_through,
+                result.abandoned_before_ms,
+                first_id=result.abandoned_from,
+                reason=result.abandoned_because,
+            )
         with decimal.localcontext(EXACT):
             count = sum(map(self._fill_range, result.ranges))
             count += sum(map(self._approximate, result.approximations))

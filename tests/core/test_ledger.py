@@ -416,6 +416,28 @@ def test_a_gap_that_is_abandoned_in_part_is_divided_at_the_oldest_moment() -> No
     )
 
 
+def test_what_is_given_up_for_a_reason_says_it_and_no_gap_before_or_behind_it_does() -> None:
+    lower, gap = (
+        replace(between(1, 3, START - 50, START), last_error="a key is needed"),
+        between(5, 20, START, START + 100),
+    )
+    ledger = with_gaps([lower, gap])
+
+    ledger.abandon(12, START + 30, first_id=5, reason="too old")
+
+    given_up = replace(between(5, 12, START, START + 30), is_abandoned=True, last_error="too old")
+    assert ledger.gaps == (lower, given_up, between(13, 20, START + 30, START + 100))
+
+
+def test_lower_gaps_that_are_given_up_with_one_say_why() -> None:
+    lower, gap = between(1, 3, START - 50, START), between(5, 20, START, START + 100)
+    ledger = with_gaps([replace(lower, last_error="a key is needed"), gap])
+
+    ledger.abandon(20, START + 30, reason="too old")
+
+    assert [(each.is_abandoned, each.last_error) for each in ledger.gaps] == [(True, "too old")] * 2
+
+
 def test_a_trade_of_an_abandoned_gap_is_still_welcome() -> None:
     ledger = with_gaps([Gap(5, 6, START, START + 100, GapCause.RESTART, is_abandoned=True)])
 

@@ -222,6 +222,8 @@ class FuturesPlan:
 
     def on_too_old(self, request: Request, now: int) -> BackfillResult:
         """Return what it means that the exchange refuses to look back so far."""
+        if isinstance(request, RecentRequest):
+            return self.failed(request, _TOO_OLD, now)  # which makes no sense of the newest ones
         entry = self._record(request, now)
         progress, gap = entry.progress, request.gap
         entry.due = now
@@ -612,12 +614,14 @@ class FuturesPlan:
     def _abandon(self, entry: QueuedGap[_Progress]) -> BackfillResult:
         """Give up a gap all of whose trades are too old."""
         self._queue.record_result(entry.symbol, entry.gap)
+        reason = f"older than {self._max_age / 3_600_000:g} h: {_TOO_OLD}"
         return BackfillResult(
             entry.symbol,
             entry.gap,
             abandoned_through=entry.gap.last_id,
             abandoned_before_ms=self._clock - self._max_age,
-            error=f"older than {self._max_age / 3_600_000:g} h: {_TOO_OLD}",
+            abandoned_because=reason,
+            error=reason,
         )
 
     def _result(
@@ -643,6 +647,8 @@ class FuturesPlan:
             has_older=has_older,
             abandoned_through=abandoned_through,
             abandoned_before_ms=0 if abandoned_through is None else request.gap.until_ms,
+            abandoned_from=request.gap.first_id,  # others are asked about by themselves
+            abandoned_because=None if abandoned_through is None else error,
             restarted_at=restarted_at,
             error=error,
         )

@@ -43,6 +43,7 @@ MARKET = dataclasses.replace(
     history_ms=REACH_MS,
 )
 _WINDOW_MS = 100
+_CERTAIN_WITHIN_MS = 1_000 + DISORDER_MS  # what may be too old is given up with its gap
 
 
 class Tape:
@@ -140,7 +141,7 @@ class LedgerOfIds:
             self.begins_at = result.begins_at
             self.ranges.subtract(0, result.begins_at - 1)
         if result.abandoned_through is not None:
-            self._abandon(result.abandoned_through, result.error)
+            self._abandon(result.abandoned_from, result.abandoned_through, result.error)
         for each in result.ranges:
             assert each.first_id == each.last_id, "single trades"
             if self.ranges.find(each.first_id) is not None:
@@ -161,8 +162,8 @@ class LedgerOfIds:
         assert index is not None
         self.ranges.cut(index, trades.first_id, trades.last_id, trades.time)
 
-    def _abandon(self, last_id: int, error: str | None) -> None:
-        parts = list(self.ranges.within(0, last_id))
+    def _abandon(self, first_id: int, last_id: int, error: str | None) -> None:
+        parts = list(self.ranges.within(first_id, last_id))
         for part in parts:
             for each in range(part.first_id, part.last_id + 1):
                 self.abandoned[each] = error
@@ -252,7 +253,11 @@ class World:
 
     def _take(self, result: BackfillResult) -> None:
         ledger = self.ledgers[result.symbol]
+        given_up = set(ledger.abandoned)
         ledger.fill(result)
+        times = self.tapes[result.symbol].times
+        for each in times.keys() & ledger.abandoned.keys() - given_up:
+            assert times[each] < self.clock - REACH_MS + _CERTAIN_WITHIN_MS, "it could still be had"
         self.plan.update(ledger.gap_set, self.now)
 
     def _strikes(self, chance: float) -> bool:

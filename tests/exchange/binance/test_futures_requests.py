@@ -333,6 +333,17 @@ def test_what_the_exchange_refuses_as_too_old_is_given_up_and_said() -> None:
     )
 
 
+def test_a_gap_that_is_refused_as_too_old_takes_no_other_with_it() -> None:
+    plan = passed_plan(gap(5, 9), gap(20, 29))
+    request = request_of(plan)
+    assert request.gap == gap(20, 29)
+
+    result = plan.on_too_old(request, LATER)
+
+    assert (result.abandoned_from, result.abandoned_through) == (20, 29)
+    assert result.abandoned_because == result.error
+
+
 def test_of_a_long_gap_the_younger_part_is_still_asked_for() -> None:
     long = gap(5, 9_999, since=NOON - 4 * HOUR, span=4 * HOUR)
     plan = passed_plan(long)
