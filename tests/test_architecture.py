@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import configparser
+import functools
 import importlib
 import inspect
 import re
@@ -87,22 +88,30 @@ def module_name(path: Path) -> str:
     return ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
 
 
-MODULES = {module_name(path): ast.parse(path.read_bytes()) for path in PACKAGE.rglob("*.py")}
+MODULES = {module_name(path): path for path in PACKAGE.rglob("*.py")}
+
+
+@functools.cache
+def tree_of(module: str) -> ast.Module:
+    """Return the syntax of *module*; not before a test asks for it, as every worker comes here."""
+    return ast.parse(MODULES[module].read_bytes())
 
 
 PACKAGES = {module_name(path) for path in PACKAGE.rglob("__init__.py")} - {"__init__"}
 
 
-def own_imports(module: str, *, for_annotations: bool = False) -> set[str]:
+@functools.cache
+def own_imports(module: str, *, for_annotations: bool = False) -> frozenset[str]:
     """Return the modules of the package that *module* imports itself."""
-    return set(modules_of(names_imported(module, for_annotations=for_annotations), MODULES))
+    return frozenset(modules_of(names_imported(module, for_annotations=for_annotations), MODULES))
 
 
-def names_imported(module: str, *, for_annotations: bool = False) -> set[str]:
+@functools.cache
+def names_imported(module: str, *, for_annotations: bool = False) -> frozenset[str]:
     """Return the full names that *module* imports."""
     inside = module if module in PACKAGES else module.rpartition(".")[0]
     base = f"{ROOT}.{inside}".rstrip(".")
-    return imported(MODULES[module], base, for_annotations=for_annotations)
+    return frozenset(imported(tree_of(module), base, for_annotations=for_annotations))
 
 
 def reachable(module: str, *, for_annotations: bool = False) -> set[str]:
@@ -148,7 +157,7 @@ def test_imports_keep_the_rules() -> None:
         for module in MODULES
         for other in {
             *own_imports(module, for_annotations=True),
-            *modules_of(named_in_strings(MODULES[module]), MODULES),
+            *modules_of(named_in_strings(tree_of(module)), MODULES),
         }
         if not is_allowed(module, other)
     }
@@ -201,7 +210,7 @@ def test_no_module_has_a_name_for_a_package() -> None:
 
 
 def test_only_commands_and_plugins_are_imported_by_name() -> None:
-    importing = {module for module, tree in MODULES.items() if imports_by_name(tree)}
+    importing = {module for module in MODULES if imports_by_name(tree_of(module))}
 
     assert importing == {"cli.dispatch", "stores.finder"}
 
@@ -239,10 +248,10 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
 )
 def test_pure_modules_do_no_input_or_output_and_read_no_clock(module: str) -> None:
     for name in {module, *reachable(module)}:
-        tops = {imported_name.partition(".")[0] for imported_name in imported(MODULES[name])}
+        tops = {imported_name.partition(".")[0] for imported_name in imported(tree_of(name))}
         assert not tops & IMPURE, name
         calls = {
-            ast.unparse(node.func) for node in ast.walk(MODULES[name]) if isinstance(node, ast.Call)
+            ast.unparse(node.func) for node in ast.walk(tree_of(name)) if isinstance(node, ast.Call)
         }
         clocks = {call for call in calls if re.search(r"\b(now|today|utcnow|open|print)$", call)}
         assert not clocks, name
@@ -250,7 +259,7 @@ def test_pure_modules_do_no_input_or_output_and_read_no_clock(module: str) -> No
 
 @pytest.mark.parametrize("module", sorted(MODULES))
 def test_every_module_says_what_it_is(module: str) -> None:
-    assert ast.get_docstring(MODULES[module])
+    assert ast.get_docstring(tree_of(module))
 
 
 @pytest.mark.parametrize(
@@ -258,7 +267,7 @@ def test_every_module_says_what_it_is(module: str) -> None:
 )
 def test_no_module_makes_a_float_of_anything(module: str) -> None:
     # Not only prices: where there is no float(), none can slip onto a price's way.
-    calls = [node for node in ast.walk(MODULES[module]) if isinstance(node, ast.Call)]
+    calls = [node for node in ast.walk(tree_of(module)) if isinstance(node, ast.Call)]
 
     assert not [call.lineno for call in calls if ast.unparse(call.func) == "float"]
 

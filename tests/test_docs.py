@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from pathlib import Path
 
@@ -22,6 +23,7 @@ WRITTEN_BY_THE_READER = {"plugins/shelf.py"}
 OF_PYTHON = {"Decimal"}
 
 
+@functools.cache
 def definitions() -> set[str]:
     """Return every class, member and function of the package: Bar, Bar.rank, decode()."""
     found = set()
@@ -44,9 +46,6 @@ def members(node: ast.ClassDef) -> set[str]:
             target = each.target if isinstance(each, ast.AnnAssign) else each.targets[0]
             found.add(ast.unparse(target))
     return found
-
-
-DEFINITIONS = definitions()
 
 
 def named(page: Path) -> list[str]:
@@ -73,7 +72,7 @@ def test_every_file_that_a_page_names_is_there(page: Path) -> None:
 def test_every_class_and_function_that_a_page_names_is_there(page: Path) -> None:
     names = {name for name in named(page) if re.fullmatch(r"[A-Z][a-z]\w*(\.\w+)?|\w+\(\)", name)}
 
-    assert names - DEFINITIONS - OF_PYTHON == set()
+    assert names - definitions() - OF_PYTHON == set()
 
 
 def test_the_architecture_names_every_package() -> None:
