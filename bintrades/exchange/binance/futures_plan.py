@@ -15,7 +15,9 @@ Of the past, futures tell less than spot, and ids that are no fills are not in i
   edges stay missing until single trades can be had or they are too old.
 
 Ids that rows are around, in one answer, are no fills and so excluded: between two single trades, or
-between two aggregates whose own numbers, which have no holes, follow each other. At the edge of a
+between two aggregates whose own numbers, which have no holes, follow each other. But in a burst,
+/trades may lack rows that it has a moment later: a hole of more than a few ids is believed only
+once a later and newer answer of it has the same, or one of the others agrees. At the edge of a
 page nothing is known. What is not urgent takes two thirds of the weight that may be used, evenly in
 time, so that what is urgent finds some left at any moment.
 
@@ -26,7 +28,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from bintrades.core.backfill_result import BackfillResult
 from bintrades.core.gap_queue import BackfillTiming, GapQueue
@@ -61,6 +63,8 @@ _STALE_RESTS = 10  # that short; then longer and longer ones
 _TRIES = 2  # of /trades with an answer that does not reach back to a gap
 _MOST_FAILURES = 6  # of /trades in a row, until others are asked about a gap
 _MINUTE_MS = 60_000
+_FEW_IDS = 5  # in a row, that are no fills, are nothing unusual
+_AGREES_AFTER_MS = 1_000  # /trades may lack in a burst what it has after that
 _WAIT_MS = 600_000  # between two looks at what waits for single trades, or to be too old
 _SHORTEST_SPAN_MS = 1_000  # of time, that is searched for what is young enough
 
@@ -99,6 +103,14 @@ class _Progress:
         self.back_steps, self.first_aggregate = 0, -1
 
 
+class _Hole(NamedTuple):
+    """Ids that an answer of /trades goes around."""
+
+    ids: _Span
+    seen_at: int  # for the first time
+    newest_id: int  # of that answer
+
+
 @dataclass(slots=True)
 class _Told:
     """What answers about one symbol were about: they are of no more use for those ids."""
@@ -107,12 +119,27 @@ class _Told:
     newest: int = -1  # where /trades began, at the highest
     second: int = -1  # and in another answer
     aggregated: tuple[Span, ...] = ()  # ids that aggregates cover without a break, ends exclusive
+    holes: tuple[_Hole, ...] = ()  # that /trades goes around, until it does so again
 
     def add_window(self, first_id: int) -> None:
         self.second, self.newest = sorted((self.second, self.newest, first_id))[1:]
 
     def add_aggregated(self, first_id: int, last_id: int) -> None:
         self.aggregated = tuple(union((*self.aggregated, (first_id, last_id + 1))))
+
+    def agreed(self, holes: Iterable[_Span], newest_id: int, now: int) -> list[_Span]:
+        """Return which *holes* an earlier answer of /trades had, and remember the others."""
+        agreed: list[_Span] = []
+        known = {each.ids: each for each in self.holes}
+        left = [each for each in self.holes if each.ids[1] > newest_id]  # not seen this time
+        for ids in holes:
+            hole = known.get(ids) or _Hole(ids, now, newest_id)
+            if now >= hole.seen_at + _AGREES_AFTER_MS and newest_id > hole.newest_id:
+                agreed.append(ids)
+            else:
+                left.append(hole)
+        self.holes = tuple(left)
+        return agreed
 
     def is_passed(self, gap: Gap) -> bool:
         """Whether two answers of /trades began after *gap*."""
@@ -275,9 +302,13 @@ class FuturesPlan:
         begins_at, has_older, wanted = self._beginning(entry, rows)
         # Among the wanted ones may be an older one by its time, which is a fill all the same.
         since_first = [each for each in rows if wanted and each.first_id >= wanted[0].first_id]
-        ranges, excluded = self._singles(
+        ranges, around = self._singles(
             request.symbol, gap, wanted, shown=since_first, begins_at=begins_at
         )
+        doubted = [each for each in around if each[1] - each[0] >= _FEW_IDS]
+        agreed = told.agreed(doubted, rows[-1].last_id, now)
+        unsure = set(doubted) - set(agreed)
+        excluded = self._unknown_in(request.symbol, gap, set(around) - unsure)
         error = None
         if rows[-1].last_id <= gap.last_id:
             error = _NOT_YET
@@ -291,7 +322,8 @@ class FuturesPlan:
             progress.failures = 0
             if begins_at is None and not _is_any_in(gap, ranges, excluded):
                 progress.fruitless += 1
-            entry.retry_at(now)
+            is_unsure = _is_any_in(gap, (), unsure)
+            entry.retry_at(now + _AGREES_AFTER_MS if is_unsure else now)
             if rows[0].first_id > gap.first_id and not _is_start(entry) and told.is_passed(gap):
                 error = self._lack_of_singles()
         return self._result(
@@ -308,7 +340,8 @@ class FuturesPlan:
             return self._result(request)
         gap = request.gap
         is_from_zero = request.from_id == 0
-        ranges, excluded = self._singles(request.symbol, gap, rows, is_from_zero=is_from_zero)
+        ranges, around = self._singles(request.symbol, gap, rows, is_from_zero=is_from_zero)
+        excluded = self._unknown_in(request.symbol, gap, around)
         if _is_any_in(gap, ranges, excluded):
             entry.retry_at(now)
             return self._result(request, ranges, excluded)
@@ -458,7 +491,7 @@ class FuturesPlan:
         begins_at: int | None = None,
         is_from_zero: bool = False,
     ) -> tuple[list[TradeRange], list[_Span]]:
-        """Return which of *rows* are wanted, and which ids of gaps those *shown* go around.
+        """Return which of *rows* are wanted, and around which unknown ids those *shown* go.
 
         Of the gap that stands for a beginning they are taken if it is the one that is asked about.
         """
@@ -473,14 +506,19 @@ class FuturesPlan:
         around = [(earlier.last_id + 1, later.first_id - 1) for earlier, later in pairs]
         if rows and (is_from_zero or begins_at is not None):
             around.insert(0, (begins_at or 0, rows[0].first_id - 1))
+        return ranges, [ids for ids in around if any(unknown.within(*ids))]
+
+    def _unknown_in(self, symbol: str, gap: Gap, around: Iterable[_Span]) -> list[_Span]:
+        """Return which ids of *around* are unknown, but for a beginning that is not *gap*."""
+        unknown = self._queue.unknown_ids(symbol)
         lowest = 0
         start = next((each for each in self._queue.missing(symbol) if each.is_start), None)
         if start is not None and not gap.is_start:
             lowest = start.last_id + 1
         excluded: list[_Span] = []
-        for first_id, last_id in around:
+        for first_id, last_id in sorted(around):
             excluded += unknown.within(max(first_id, lowest), last_id)
-        return ranges, excluded
+        return excluded
 
     def _is_urgent(self, entry: QueuedGap[_Progress]) -> bool:
         """Whether /trades may have what is missing, for now."""

@@ -43,6 +43,7 @@ MARKET = dataclasses.replace(
     history_ms=REACH_MS,
 )
 _WINDOW_MS = 100
+_LONG_HOLE = 6  # ids
 _CERTAIN_WITHIN_MS = 1_000 + DISORDER_MS  # what may be too old is given up with its gap
 
 
@@ -272,7 +273,7 @@ class World:
         if isinstance(request, RecentRequest):
             known = [each for each in tape.fills if each.time <= visible]
             rows = [] if self._strikes(0.1) else known[-RECENT_ROWS:]
-            return self.plan.on_recent(request, rows, self.now)
+            return self.plan.on_recent(request, self._without_a_burst(rows), self.now)
         if isinstance(request, TradesRequest):
             assert request.limit == PAGE_IDS
             if self.is_key_refused:
@@ -310,6 +311,15 @@ class World:
             if each.trades is not None and tape.times[each.trades.last_id] + _WINDOW_MS <= visible
         ]
         return self.plan.on_aggregates(request, self._cut_short(known[:PAGE_ROWS]), self.now)
+
+    def _without_a_burst(self, rows: list[TradeRange]) -> list[TradeRange]:
+        """Return *rows*, perhaps without some of a burst, which will be there a moment later."""
+        young = [each for each in rows if each.time > self.clock - 900]
+        count = min(len(young), len(rows) - 1) - 1
+        if count < _LONG_HOLE or not self._strikes(0.3):
+            return rows
+        start = len(rows) - 1 - self.rng.randrange(_LONG_HOLE, count + 1)
+        return [*rows[:start], rows[-1]]
 
     def _cut_short(self, rows: Sequence[T]) -> Sequence[T]:
         return rows[: self.rng.randrange(len(rows))] if rows and self._strikes(0.1) else rows

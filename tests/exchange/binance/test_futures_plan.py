@@ -184,6 +184,29 @@ def test_the_pace_follows_what_may_be_asked_by_now(allowed: int, within_ms: int)
     assert all(later - earlier >= pace_ms for earlier, later in pairwise(asked_at))
 
 
+def test_a_long_hole_in_the_newest_trades_is_believed_once_a_later_answer_has_it_too() -> None:
+    plan = FuturesPlan(MARKET, REACH_MS, lambda: Backoff(1.0, 60.0, random.Random(1)))
+    ledger = LedgerOfIds("BTCUSDT")
+    ledger.hear(0, START)
+    ledger.hear(50, START + 50)
+    plan.update(ledger.gap_set, 0)
+
+    def answer(now: int, *ids: int) -> None:
+        request = plan.next_request(now, START + 10_000)
+        assert isinstance(request, RecentRequest)
+        rows = [single(each, START + each) for each in ids]
+        ledger.fill(plan.on_recent(request, rows, now))
+        plan.update(ledger.gap_set, now)
+
+    answer(1_000, *range(5), *range(10, 20), *range(45, 52))
+    few = set(range(5, 10))
+    assert ledger.excluded == few
+    answer(2_000, *range(5), *range(10, 20), *range(45, 52))  # the same one again
+    assert ledger.excluded == few
+    answer(3_000, *range(5), *range(10, 20), *range(45, 53))
+    assert ledger.excluded == few | set(range(20, 45))
+
+
 def test_a_fill_whose_time_falls_back_before_the_beginning_is_no_excluded_id() -> None:
     plan = FuturesPlan(MARKET, MINUTE_MS, lambda: Backoff(1.0, 60.0, random.Random(1)))
     beginning = Gap.beginning(70, START, START + 1_000)
