@@ -159,9 +159,10 @@ class AddressUse:
         return wait
 
     def _banned_for(self, file: sqlite3.Connection, now: int) -> int:
+        # One of before the machine was started would hold again once this start is as old.
+        file.execute("DELETE FROM bans WHERE until <= ? OR said_at > ?", (now, now + _AHEAD_MS))
         (until,) = file.execute(
-            "SELECT coalesce(max(until), 0) FROM bans WHERE pool = ? AND said_at <= ?",
-            (self._pool, now + _AHEAD_MS),
+            "SELECT coalesce(max(until), 0) FROM bans WHERE pool = ?", (self._pool,)
         ).fetchone()
         return max(0, min(int(until) - now, LONGEST_MS))
 

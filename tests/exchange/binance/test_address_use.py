@@ -190,6 +190,7 @@ def test_what_was_spent_before_the_machine_was_started_again_counts_no_more(
 
     assert after.spend(1_000, 1_000, 5_000) == 0
     assert after.attempt(1, 300_000, 5_000) == 0
+    assert after.spend(1, 1_000, NOW + 1) == 0, "as old as the start before was at its ban"
 
 
 @pytest.mark.parametrize("garbage", [b"", b"x" * 5_000, b"SQLite format 3\0" + b"x" * 5_000])
