@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
-from bintrades.exchange.binance.messages import LARGEST_ID, MessageDecoder, Time, TradeId, checked
+from bintrades.exchange.binance.messages import (
+    LARGEST_ID,
+    MOST_IDS,
+    MessageDecoder,
+    Time,
+    TradeId,
+    checked,
+)
 from bintrades.model import AggregateTrade
 
 if TYPE_CHECKING:
@@ -63,6 +70,8 @@ def _is_valid(aggregate: _StreamAggregate) -> bool:
         return False
     if last_id < first_id:
         raise ValueError(f"the last trade, {last_id}, is before the first, {first_id}")
+    if last_id - first_id >= MOST_IDS:
+        raise ValueError(f"more trades than one aggregate has, {first_id} to {last_id}")
     return bool(aggregate.price and aggregate.quantity)
 
 

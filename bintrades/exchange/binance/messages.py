@@ -37,6 +37,9 @@ _MILLISECONDS_TO = 10**13
 
 LARGEST_ID = 2**63 - 2
 
+MOST_IDS = 100_000
+"""Of one aggregate. One that says more would have ids taken for known whose trades never came."""
+
 TradeId = Annotated[int, msgspec.Meta(ge=0, le=LARGEST_ID)]
 """The id after it must still fit into 64 bits, in the journal and in the stores."""
 

@@ -12,6 +12,7 @@ from bintrades.exchange.binance.backfill_plan import Aggregate, AggregatesReques
 from bintrades.exchange.binance.messages import (
     LARGEST,
     MAX_TRADE_BYTES,
+    MOST_IDS,
     SMALLEST,
     Time,
     TradeId,
@@ -150,7 +151,8 @@ def _checked(
     except (ValueError, DecimalException) as error:
         raise RestError(f"{symbol}: the answer has a number that cannot be: {error}") from error
     trades = TradeRange(first_id, last_id, price, quantity, time, row.is_buyer_maker)
-    if last_id < first_id or not (_is_usable(price) and _is_usable(quantity)):
+    has_ids = 0 <= last_id - first_id < MOST_IDS
+    if not (has_ids and _is_usable(price) and _is_usable(quantity)):
         raise RestError(f"{symbol}: the answer has a row that cannot be: {trades}"[:500])
     return trades
 

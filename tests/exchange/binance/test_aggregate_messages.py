@@ -102,6 +102,8 @@ def test_what_the_exchange_has_marked_as_none_is_left_out_and_counted(
     ("changes", "known_id"),
     [
         ({"f": 106}, 105),
+        ({"l": 100_100}, 100_100),
+        ({"l": 2**63 - 2}, 2**63 - 2),
         ({"p": "NaN"}, 105),
         ({"q": "-1"}, 105),
         ({"l": None}, None),
@@ -121,6 +123,13 @@ def test_one_that_cannot_be_is_bad_with_its_last_id(
     assert len(decoded.bad) == 1
     assert decoded.unusable == [("BNBBTC", known_id)]
     assert decoded.invalid_count == 0
+
+
+def test_an_aggregate_of_very_many_trades_is_believed() -> None:
+    (aggregate,) = decode(spelt(100, 100_099)).trades
+
+    assert isinstance(aggregate, AggregateTrade)
+    assert aggregate.last_trade_id == 100_099
 
 
 def test_a_single_trade_is_nothing_that_was_subscribed() -> None:

@@ -179,6 +179,7 @@ def test_a_trade_that_cannot_be_spoils_the_answer_and_is_never_taken_for_absent(
         aggregate_row(11, 6, 5),
         aggregate_row(11, -2, 5),
         aggregate_row(11, 5, 2**63 - 1),
+        aggregate_row(11, 5, 100_005),
         aggregate_row(-1, 5, 5),
         aggregate_row(11, 5, 5, T=1),
         aggregate_row(10, 5, 5),
