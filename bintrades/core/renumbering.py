@@ -6,7 +6,7 @@ days without a connection, only past trades do: of an id that was had there is a
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from typing import TYPE_CHECKING, NamedTuple
 
 from bintrades.core.gap_ranges import DISORDER_MS, first_id_of
@@ -69,3 +69,18 @@ def contradicted(gap: Gap, rows: Sequence[TradeRange], unknown: UnknownIds) -> K
         return None  # it was never had, or known by the exchange's word alone: its time is a guess
     known = KnownTrade(gap.first_id - 1, gap.since_ms + DISORDER_MS)
     return known if rows[index].time > known.time + DISORDER_MS else None
+
+
+def contradicted_in(
+    gap: Gap, others: Sequence[Gap], rows: Sequence[TradeRange], unknown: UnknownIds
+) -> KnownTrade | None:
+    """Return what *rows*, the answer about *gap*, contradict: there, or at *others* they reach.
+
+    *others* are in order. None: *rows* are as they should be.
+    """
+    if not rows:
+        return None
+    reached = bisect_right(others, rows[0].last_id, key=first_id_of)
+    end = bisect_right(others, rows[-1].last_id, key=first_id_of)
+    doubts = (contradicted(each, rows, unknown) for each in (gap, *others[reached:end]))
+    return next((each for each in doubts if each is not None), None)

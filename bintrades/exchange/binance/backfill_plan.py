@@ -22,14 +22,13 @@ on test networks. The first trade of all is asked for then, which shows whether 
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from bintrades.core.backfill_result import BackfillResult
 from bintrades.core.gap_queue import BackfillTiming, GapQueue
-from bintrades.core.gap_ranges import DISORDER_MS, first_id_of
-from bintrades.core.renumbering import contradicted
+from bintrades.core.gap_ranges import DISORDER_MS
+from bintrades.core.renumbering import contradicted_in
 from bintrades.exchange.binance.past_rows import holes, last_before, within
 from bintrades.model import GapCause
 
@@ -458,18 +457,14 @@ class BackfillPlan:
 
         They fill the gap of *entry*, and those of *others* that they reach.
         """
-        if entry.progress.is_trusted or not rows:
+        if entry.progress.is_trusted:
             return False
         unknown = self._queue.unknown_ids(entry.symbol)
-        reached = bisect_right(others, rows[0].last_id, key=first_id_of)
-        end = bisect_right(others, rows[-1].last_id, key=first_id_of)
-        for gap in (entry.gap, *others[reached:end]):
-            doubted = contradicted(gap, rows, unknown)
-            if doubted is not None:
-                entry.progress = _Progress(doubted=doubted)
-                entry.due = now
-                return True
-        return False
+        doubted = contradicted_in(entry.gap, others, rows, unknown)
+        if doubted is None:
+            return False
+        entry.progress, entry.due = _Progress(doubted=doubted), now
+        return True
 
     def _on_first_of_all(
         self,

@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from bintrades.core.backfill_result import BackfillResult
 from bintrades.core.gap_queue import BackfillTiming, GapQueue
 from bintrades.core.gap_ranges import DISORDER_MS
-from bintrades.core.renumbering import contradicted
+from bintrades.core.renumbering import contradicted_in
 from bintrades.core.spans import has, union
 from bintrades.exchange.binance.backfill_plan import (
     KEY_REFUSED,
@@ -613,21 +613,17 @@ class FuturesPlan:
         return None if self._has_usable_key else self.key_problem
 
     def _doubts_ids(
-        self, entry: QueuedGap[_Progress], rows: Iterable[TradeRange], now: int
+        self, entry: QueuedGap[_Progress], rows: Sequence[TradeRange], now: int
     ) -> bool:
         """Whether *rows* may be of ids that have restarted: then the first trade of all is due."""
-        rows = list(rows)
-        if entry.progress.is_trusted or not rows:
+        if entry.progress.is_trusted:
             return False
         unknown = self._queue.unknown_ids(entry.symbol)
-        for gap in (entry.gap, *self._queue.missing(entry.symbol)):
-            is_reached = gap is entry.gap or rows[0].last_id < gap.first_id <= rows[-1].last_id
-            doubted = contradicted(gap, rows, unknown) if is_reached else None
-            if doubted is not None:
-                entry.progress = _Progress(doubted=doubted)
-                entry.due = now
-                return True
-        return False
+        doubted = contradicted_in(entry.gap, self._queue.missing(entry.symbol), rows, unknown)
+        if doubted is None:
+            return False
+        entry.progress, entry.due = _Progress(doubted=doubted), now
+        return True
 
     def _on_first_of_all(
         self,
