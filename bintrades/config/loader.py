@@ -205,6 +205,7 @@ class _Loader:
         self._check_symbols()
         self._check_addresses()
         self._check_paths()
+        self._check_shared_budget()
         store_options = {name: self._store_options(name) for name in enabled}
         store_plugins = {name: self._store_plugin(name) for name in enabled}
         return Config(
@@ -349,6 +350,21 @@ class _Loader:
             if problem := obstacle(self._absolute(section, value)):
                 self._problem(entry, problem)
                 del self._values[section][option]
+
+    def _check_shared_budget(self) -> None:
+        """It is written to, and begun anew where it is corrupt: so it is a file of its own."""
+        entry = self._lines.get((self._exchange, "shared_budget"))
+        path = self._value(self._exchange, "shared_budget")
+        if entry is None or path is None:
+            return
+        others = {
+            "[journal] path": self._absolute("journal", self._value("journal", "path")),
+            "[logging] file": self._absolute("logging", self._value("logging", "file")),
+            "this file": Path(os.path.abspath(self._path)),  # noqa: PTH100 - as the folder is found
+        }
+        for name, other in others.items():
+            if other == self._absolute(self._exchange, path):
+                self._problem(entry, f"is {name}; allowed: the path of a file of its own")
 
     def _store_options(self, name: str) -> dict[str, str] | None:
         """Return the section of a store; None when one of its variables is missing."""

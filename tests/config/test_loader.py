@@ -196,6 +196,10 @@ BAD_VALUES = [
     ("binance", "silence_timeout", "2h", "too long; allowed: 100ms to 1h"),
     ("binance", "silence_timeout", "never", NOT_A_DURATION + "100ms to 1h"),
     ("binance", "shared_budget", "/", "is a folder; allowed: the path of a file"),
+    (
+        *("binance", "shared_budget", "var/bintrades.journal"),
+        "is [journal] path; allowed: the path of a file of its own",
+    ),
     ("symbols", "include", "", f"names no symbol; {SYMBOLS}"),
     ("symbols", "include", ", ,", f"names no symbol; {SYMBOLS}"),
     ("symbols", "include", "BTC/USDT", f"'/' cannot be in a symbol; {SYMBOLS}"),
@@ -648,7 +652,7 @@ VALUES: dict[str, dict[str, st.SearchStrategy[Any]]] = {
         "rotate_after_ms": durations(1000, 86_400_000),
         "coalesce_ms": durations(0, 1000),
         "silence_timeout_ms": durations(100, 3_600_000),
-        "shared_budget": st.none() | paths,
+        "shared_budget": st.none() | paths.map(lambda path: path.with_name("shared")),
     },
     "symbols": {
         # With a pattern among them, nobody knows before the start that none is left.

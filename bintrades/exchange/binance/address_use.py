@@ -12,6 +12,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import secrets
 import sqlite3
 import threading
 from contextlib import closing, contextmanager, suppress
@@ -34,9 +35,13 @@ _AHEAD_MS = 60_000  # later than now by so much is of before the machine was sta
 _ALONE_FOR_MS = 10_000  # before the file is tried again
 _ATTEMPTS = "attempts to connect"  # a pool of its own, in which each weighs 1
 _ASKS_AGAIN_MS = 1_000  # of one that waits for those in line before it
-_STAYS_IN_LINE_MS = 2_000  # after it should have asked again, one that waits is forgotten
+_STAYS_IN_LINE_MS = 10_000  # after it should have asked again, one that waits is forgotten
 _LOGGED_EVERY_S = 3_600.0
 _MODE = 0o600
+
+_MAGIC = b"SQLite format 3\0"
+_APPLICATION_ID = 0x62746231  # "btb1"
+_HEADER_BYTES = 100
 
 ALONE = 4
 """Of what may be used a process uses one part of so many while it cannot know what others use."""
@@ -73,7 +78,7 @@ class AddressUse:
     def __init__(self, path: Path, pool: str) -> None:
         self._path = path
         self._pool = pool
-        self._who = f"{os.getpid()} {id(self)}"
+        self._token = secrets.token_hex(8)  # process numbers of containers are not unique
         self._lock = threading.Lock()
         self._file: sqlite3.Connection | None = None
         self._inode = 0
@@ -121,7 +126,7 @@ class AddressUse:
 
     def _take(self, file: sqlite3.Connection, limit: _Limit, weight: int, now: int) -> int:
         """Spend *weight* and return 0, or get in line and return how long to wait."""
-        pool, who = limit.pool, self._who
+        pool, who = limit.pool, f"{self._token} {threading.get_ident()}"
         # What counts no more, or is of before the machine was started.
         file.execute(
             "DELETE FROM spent WHERE pool = ? AND (at <= ? OR at > ?)",
@@ -204,19 +209,30 @@ class AddressUse:
         self._close()
         self._path.parent.mkdir(parents=True, exist_ok=True)
         os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, _MODE))
+        self._check_owner()
         file = sqlite3.connect(
             self._path, timeout=_LOCKED_WITHIN_S, isolation_level=None, check_same_thread=False
         )
         self._file, self._inode = file, self._path.stat().st_ino
         file.execute("PRAGMA synchronous = OFF")  # it is worth no more than five minutes
         with _transaction(file):
+            file.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
             for statement in filter(str.strip, _TABLES.split(";")):
                 file.execute(statement)
         return file
 
+    def _check_owner(self) -> None:
+        """Raise OSError unless the file is one of these, or empty: nobody else's is touched."""
+        with self._path.open("rb") as file:
+            header = file.read(_HEADER_BYTES)
+        is_ours = header[:16] == _MAGIC and header[68:72] == _APPLICATION_ID.to_bytes(4, "big")
+        if not is_ours and any(header):
+            raise OSError("it is another program's file; name one that is not there yet")
+
     def _replace(self) -> None:
-        """Begin anew where the file holds anything else; one process at a time does it."""
+        """Begin anew where the file is corrupt; one process at a time does it."""
         self._close()
+        self._check_owner()
         beside = self._path.with_name(f"{self._path.name}.lock")
         lock = os.open(beside, os.O_RDWR | os.O_CREAT, _MODE)
         try:

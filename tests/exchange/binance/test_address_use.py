@@ -177,7 +177,7 @@ def test_one_that_asks_no_more_keeps_nobody_waiting(use: Callable[..., AddressUs
     assert wait
 
     assert light.spend(700, 1_000, NOW + wait)
-    assert light.spend(700, 1_000, NOW + wait + 3_000) == 0
+    assert light.spend(700, 1_000, NOW + wait + 11_000) == 0
 
 
 def test_what_was_spent_before_the_machine_was_started_again_counts_no_more(
@@ -193,18 +193,45 @@ def test_what_was_spent_before_the_machine_was_started_again_counts_no_more(
     assert after.spend(1, 1_000, NOW + 1) == 0, "as old as the start before was at its ban"
 
 
-@pytest.mark.parametrize("garbage", [b"", b"x" * 5_000, b"SQLite format 3\0" + b"x" * 5_000])
-def test_a_file_of_anything_else_is_begun_anew(
-    use: Callable[..., AddressUse], path: Path, garbage: bytes, caplog: pytest.LogCaptureFixture
+def test_a_corrupt_file_is_begun_anew(
+    use: Callable[..., AddressUse], path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    path.parent.mkdir()
-    path.write_bytes(garbage)
-    one, other = use(), use()
+    first = use()
+    assert first.spend(600, 1_000, NOW) == 0
+    first.close()
+    header = path.read_bytes()[:100]
+    path.write_bytes(header + b"x" * 5_000)
 
+    one, other = use(), use()
     assert one.spend(600, 1_000, NOW) == 0
     assert other.spend(600, 1_000, NOW) == MINUTE
-    events = [record.__dict__.get("event") for record in caplog.records]
-    assert events == (["shared_budget_replaced"] if garbage else [])
+    assert [record.__dict__["event"] for record in caplog.records] == ["shared_budget_replaced"]
+
+
+@pytest.mark.parametrize("empty", [b"", b"\0" * 5_000])
+def test_a_file_without_anything_in_it_is_taken(
+    use: Callable[..., AddressUse], path: Path, empty: bytes
+) -> None:
+    path.parent.mkdir()
+    path.write_bytes(empty)
+
+    assert use().spend(600, 1_000, NOW) == 0
+    assert use().spend(600, 1_000, NOW) == MINUTE
+
+
+def test_a_file_of_another_program_is_never_touched(
+    use: Callable[..., AddressUse], path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path.parent.mkdir()
+    with closing(sqlite3.connect(path)) as file, file:
+        file.execute("CREATE TABLE theirs (x)")
+    for content in (path.read_bytes(), b"[binance]\nmarket = spot\n"):
+        path.write_bytes(content)
+        assert use().spend(600, 1_000, NOW) is None
+        assert path.read_bytes() == content
+        assert list(path.parent.iterdir()) == [path]
+
+    assert "another program's file" in str(caplog.records[0].__dict__["error"])
 
 
 def test_values_that_cannot_be_are_begun_anew(use: Callable[..., AddressUse], path: Path) -> None:
