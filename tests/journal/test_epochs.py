@@ -116,7 +116,7 @@ def test_the_bars_of_a_checkpoint_written_before_there_were_epochs_have_the_firs
         journal.write(WriteBatch(checkpoints=checkpoints(half)), NOW)
     with closing(sqlite3.connect(path)) as connection, connection:
         (text,) = connection.execute("SELECT open_bars FROM checkpoints").fetchone()
-        later = ",0,0,false,null]]"  # the epoch, and what bars of futures have
+        later = ",0]]"  # the epoch
         assert text.endswith(later)
         text = f"{text.removesuffix(later)}]]"
         connection.execute("UPDATE checkpoints SET open_bars = ?", (text,))

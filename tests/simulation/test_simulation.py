@@ -27,7 +27,6 @@ KINDS_SEEDS = range(KINDS_FROM, KINDS_FROM + 2 * TURNS)
 FRESH = {
     "plain": (2_000, HARSH_FROM - BATCH),
     "harsh": (2 * HARSH_FROM, 2**31),
-    "of any market": (KINDS_FROM + 1_000_000, 2 * KINDS_FROM),
 }
 """Bounds of the seeds of which some are drawn anew at each run, and printed at its end."""
 
