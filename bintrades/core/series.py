@@ -500,17 +500,18 @@ class Series:
             self._finish(bucket, is_closed=False)
 
     def give_up_since(self, until: int) -> None:
-        """Be as if no trade of *until* or later had come, where all of these are in open bars.
+        """Be as if no trade of the open bars had come, where all of those are of *until* or later.
 
         Whoever goes on asks for them. Only where ids are consecutive, and of single trades.
         """
         ledger, buckets = self._ledger, self._buckets.values()
-        if ledger.next_id is None or min(self._buckets, default=0) < until:
+        opens = min(self._buckets, default=0)  # later than *until* where bars have closed meanwhile
+        if ledger.next_id is None or opens < until:
             return
         first_id = min(bucket.first_id for bucket in buckets)
         count = sum(bucket.buy_count + bucket.sell_count for bucket in buckets)
         if ledger.next_id - first_id == count:  # else one of these ids is missing, or absent
-            ledger.rewind(first_id, until)
+            ledger.rewind(first_id, opens)
             self._buckets.clear()
             self._current = self._awaited = self._saved = None
             self._reschedule()

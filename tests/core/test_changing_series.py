@@ -160,6 +160,17 @@ def test_of_a_symbol_that_ends_while_it_is_traded_no_half_a_bar_is_left() -> Non
     assert until - DISORDER_MS <= gap.since_ms <= until
 
 
+def test_what_has_closed_while_a_symbol_was_to_end_stays_proven() -> None:
+    until = START + INTERVAL
+    aggregator = of_ether(START + 3, until + 1_000, until + INTERVAL + 2_000)
+
+    changes = aggregator.remove_series(ETH, until)
+
+    checkpoint = changes.checkpoints[ETH]
+    assert (checkpoint.ledger.next_id, checkpoint.proven_ms) == (2, until + INTERVAL)
+    assert (checkpoint.open_bars, checkpoint.closed_through) == ((), until)
+
+
 @pytest.mark.parametrize(
     ("times", "ids"),
     [
