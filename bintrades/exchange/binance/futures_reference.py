@@ -45,13 +45,17 @@ class FuturesReference(Reference):
         if not may_ask(self._rest.market.recent_trades.weight):
             return None
         trades = self._ask(lambda: self._past_trades.recent(symbol))
-        if not trades or trades[0].time >= start:
+        if not trades:  # nobody asks for trades of a symbol that never had any
+            raise RestError(
+                f"{symbol}: the exchange names no trade at all, as it does in an outage"
+            )
+        if trades[0].time >= start:
             older = self._before(symbol, start, end, trades, may_ask)
             if older is None:
                 return None
             trades = list(older)
-        if (not trades or trades[-1].time < end) and not self._confirm_newest(
-            symbol, trades[-1] if trades else None, until_ms, may_ask
+        if trades[-1].time < end and not self._confirm_newest(
+            symbol, trades[-1], until_ms, may_ask
         ):
             return None
         return [each for each in trades if since_ms <= each.time < until_ms]
@@ -68,8 +72,8 @@ class FuturesReference(Reference):
 
         *recent* are the newest, none of which is from before. None: that may not be asked for.
         """
-        if not recent or recent[0].first_id == 0:
-            return recent  # an empty answer is one of an outage as well: the newest id tells
+        if recent[0].first_id == 0:
+            return recent
         if not self._rest.has_key:
             raise NotToldError(
                 f"{symbol}: single trades from before {recent[0].time} are told only to those who"
