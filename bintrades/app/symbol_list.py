@@ -126,6 +126,7 @@ class SymbolList:
         self._collected: dict[str, None] = {}  # as whoever ingests was told
         self._is_list_late = True  # whether the last request brought none, or not yet
         self._gone_since: int | None = None  # most symbols; monotonic
+        self._has_ended = False
         self._limited = LimitedLog(log, every_s=600.0)
 
     def start(self, journal: Journal, wait: Callable[[float], bool]) -> tuple[str, ...] | None:
@@ -142,6 +143,7 @@ class SymbolList:
         choice = self._choose(is_fresh=is_fresh)
         if is_fresh:
             self._refuse_unknown(choice)
+        self._keep_ended(choice)
         if choice.is_empty:
             raise ConfigError(_NOTHING_LEFT)
         self._log_choice(choice, new_patterns=True)
@@ -166,6 +168,11 @@ class SymbolList:
     def has_answer(self) -> bool:
         """Whether the exchange has told its list to this process."""
         return self._list is not None and self._list.asked_at is not None
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether symbols have started that are to leave as soon as the list is looked at again."""
+        return self._has_ended
 
     def reconfigure(self, config: SymbolsConfig) -> None:
         """Have another configuration select the symbols. Raises ConfigError if it leaves none."""
@@ -274,6 +281,12 @@ class SymbolList:
                 self._ask()
             except ExchangeError as error:
                 errors.append(str(error))
+            except Exception as error:
+                log.exception(
+                    "looking for symbols failed; it is done again later",
+                    extra={"event": "symbols_failed"},
+                )
+                errors.append(repr(error))
 
         asker = threading.Thread(target=ask, name="symbols-start", daemon=True)
         asker.start()
@@ -319,6 +332,20 @@ class SymbolList:
                 choice.waiting[symbol] = _NO_CONTRACT_SIZE
         return choice
 
+    def _keep_ended(self, choice: Choice) -> None:
+        """Have what was delisted while nobody collected start once more, and then leave in order.
+
+        Its last trades may be missing, and the exchange may still have them.
+        """
+        ended = [
+            symbol
+            for symbol, reason in choice.gone.items()
+            if reason is not LeftBecause.DESELECTED
+            and (symbol in self._contract_sizes or not self._has_contracts)
+        ]
+        self._keep(choice, ended)
+        self._has_ended = bool(ended)
+
     def _keep_for_now(self, choice: Choice, gone: Sequence[str]) -> None:
         self._limited.warning(
             "symbols_gone_doubted",
@@ -326,6 +353,10 @@ class SymbolList:
             count=len(gone),
             symbols=_some(gone),
         )
+        self._keep(choice, gone)
+
+    def _keep(self, choice: Choice, gone: Sequence[str]) -> None:
+        """Have *gone* symbols be collected, as halted ones."""
         infos = {info.symbol: info for info in (self._list.symbols if self._list else ())}
         for symbol in gone:
             choice.wanted[symbol] = self._records[symbol].why

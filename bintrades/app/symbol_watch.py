@@ -65,7 +65,7 @@ class SymbolWatch(Worker):
 
     def run(self) -> None:
         """Look, and rest, until stopped."""
-        next_at = self._next_at(has_answer=self._symbols.has_answer)
+        next_at = self._next_at(has_answer=self._symbols.has_answer and not self._symbols.has_ended)
         while not self._is_stopping:
             self.beat()
             self._wake.clear()

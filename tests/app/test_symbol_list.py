@@ -129,9 +129,11 @@ def test_a_name_that_was_collected_once_is_waited_for(
     begun(named("BTCUSDT", "ETHUSDT"), binance, journal)
     exchange.unlist_symbol("ETHUSDT")
 
-    assert started(named("BTCUSDT", "ETHUSDT"), binance, journal) == ("BTCUSDT",)
+    left = changes(begun(named("BTCUSDT", "ETHUSDT"), binance, journal))
+    assert left.records["ETHUSDT"].left_because is LeftBecause.UNLISTED
+    journal.set_symbols(left.records, None)
 
-    assert journal.get_symbol_records()["ETHUSDT"].left_because is LeftBecause.UNLISTED
+    assert started(named("BTCUSDT", "ETHUSDT"), binance, journal) == ("BTCUSDT",)
 
 
 def test_a_halted_name_is_taken_and_a_delisted_one_waited_for(
@@ -400,6 +402,30 @@ def test_a_halt_ends_nothing_and_is_said_once(
     assert caplog.text.count("a symbol is not traded now") == 1
     exchange.list_symbol("ETHUSDT")
     assert changes(symbols).halted == frozenset()
+
+
+@pytest.mark.parametrize(
+    "leave",
+    [
+        lambda exchange: exchange.list_symbol("ETHUSDT", "BREAK"),
+        lambda exchange: exchange.unlist_symbol("ETHUSDT"),
+    ],
+)
+def test_what_is_delisted_while_nobody_collects_starts_once_more_and_leaves_in_order(
+    exchange: ExchangeSimulator, binance: Exchange, journal: Journal, leave: object
+) -> None:
+    begun(DOLLARS, binance, journal)
+    assert callable(leave)
+    leave(exchange)
+
+    symbols = SymbolList(DOLLARS, binance, journal)
+    assert symbols.start(journal, never) == ("BTCUSDT", "ETHUSDT")
+    assert symbols.has_ended
+    assert journal.get_symbol_records()["ETHUSDT"].is_collected
+
+    gone = changes(symbols)
+    assert list(gone.left) == ["ETHUSDT"]
+    assert not gone.records["ETHUSDT"].is_collected
 
 
 def test_after_a_restart_a_halted_symbol_of_a_pattern_is_still_collected(
