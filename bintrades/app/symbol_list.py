@@ -281,11 +281,7 @@ class SymbolList:
                 self._ask()
             except ExchangeError as error:
                 errors.append(str(error))
-            except Exception as error:
-                log.exception(
-                    "looking for symbols failed; it is done again later",
-                    extra={"event": "symbols_failed"},
-                )
+            except Exception as error:  # a fault of ours is no answer either: it is said as one
                 errors.append(repr(error))
 
         asker = threading.Thread(target=ask, name="symbols-start", daemon=True)
