@@ -221,6 +221,7 @@ class BackfillPlan:
         if rows and rows[-1].last_id > gap.last_id:
             entry.progress.has_no_recent = True
             entry.due = max(now, entry.due) if absent else now
+            self._await_next_round(entry, now)
             return self._result(request, ranges, absent)
         entry.progress.stale_answers += 1
         self._queue.back_off(entry, now)
@@ -327,6 +328,8 @@ class BackfillPlan:
         progress.stale_answers = 0
         if last_id < gap.last_id and len(rows) < self._aggregates_page:
             self._queue.back_off(entry, now)
+        elif self._await_next_round(entry, now):
+            pass
         elif lacks_trades and not self._may_have_recent(entry):
             entry.retry_at(wait_until)
         elif lacks_trades and not ranges:
@@ -444,7 +447,22 @@ class BackfillPlan:
                 entry.due = now
             else:
                 error = self._queue.await_confirmation(entry, _AGGREGATES, now)
+                self._await_next_round(entry, now)
         return self._result(request, ranges, absent, error=error)
+
+    def _await_next_round(self, entry: QueuedGap[_Progress], now: int) -> bool:
+        """Have it be confirmed again that ids do not exist, if that is to come; return whether.
+
+        The newest trades are asked again then, where they stand in for historicalTrades.
+        """
+        absence = entry.absence
+        if not self._needs_key or absence is None or absence.first_id != entry.gap.first_id:
+            return False
+        if now >= absence.due:
+            return False
+        entry.progress.has_no_recent, entry.progress.stale_answers = False, 0
+        entry.retry_at(absence.due)
+        return True
 
     def _doubts_ids(
         self,

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from bintrades.core.gap_queue import FIRST_RETRY_S, LONGEST_RETRY_S
+from bintrades.core.gap_queue import FIRST_RETRY_S, LONGEST_RETRY_S, BackfillTiming
 from bintrades.exchange.binance.backfill_plan import (
     KEY_REFUSED,
     KEY_RETRY_MS,
@@ -178,3 +178,20 @@ def test_a_key_that_is_refused_is_sent_again_after_an_hour() -> None:
     assert plan.key_problem == KEY_REFUSED
     plan.put_back(request)
     assert isinstance(ask(plan, KEY_RETRY_MS), TradesRequest)
+
+
+def test_without_a_key_ids_that_do_not_exist_are_absent_once_both_have_said_so_each_time() -> None:
+    plan, now = plan_of_gap(), 0
+    absent: list[tuple[int, int]] = []
+    page = aggregates((3, 3), (4, 4), (8, 8), (9, 9))
+    waits = (*BackfillTiming().confirm_absence_after_ms, 0)
+    for wait in waits:
+        newest = ask(plan, now)
+        assert isinstance(newest, RecentRequest), "also the second time, and the third"
+        absent += plan.on_recent(newest, rows(3, 4, 8, 9), now).absent
+        cross_check = ask(plan, now)
+        assert isinstance(cross_check, AggregatesRequest)
+        absent += plan.on_aggregates(cross_check, page, now).absent
+        now = wait
+
+    assert absent == [(5, 7)]
