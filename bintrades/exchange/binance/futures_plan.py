@@ -268,7 +268,7 @@ class FuturesPlan:
         elif progress.back_steps == 0:
             progress.forget_page()  # the walk was too slow: where it was is too old by now
             return self._result(request)
-        elif progress.back_steps > 0 and gap.is_start:
+        elif gap.is_start and gap.since_ms - DISORDER_MS >= self._clock - self._reach:
             # The aggregate before the first one is too old, and so from before the beginning.
             begins_at = min(progress.first_trade, gap.last_id + 1)
             progress.forget_page()

@@ -413,6 +413,25 @@ def test_a_beginning_before_which_the_exchange_tells_nothing_is_at_its_first_tra
     assert (result.begins_at, result.has_older, result.abandoned_through) == (90, True, None)
 
 
+def test_a_beginning_that_is_too_old_itself_is_given_up_and_said() -> None:
+    """An aggregate that is too old to be told may then be one that is wanted."""
+    start = Gap.beginning(99, NOON - 47 * HOUR, NOON + 999)
+    plan = passed_plan(start)
+    request = request_of(plan)
+    assert isinstance(request, AggregatesRequest)
+    plan.on_aggregates(request, aggregates((90, 95), (96, 100)), LATER)
+    update(plan, start, now=LATER)
+    clock = NOON + 2 * HOUR  # 49 hours after what is wanted begins
+    before = plan.next_request(2 * LATER, clock)
+    assert isinstance(before, AggregatesRequest)
+    assert before.from_id == 99
+
+    result = plan.on_too_old(before, 2 * LATER)
+
+    assert (result.begins_at, result.abandoned_through) == (None, 89)
+    assert result.error == "the exchange tells no trades of then any more: they are too old"
+
+
 def test_a_contradiction_has_the_first_trade_of_all_asked_for_which_shows_restarted_ids() -> None:
     plan = plan_of(gap(5, 7))
     later = rows(4, 5, 6, 7, 8, time=NOON + HOUR)
