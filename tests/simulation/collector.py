@@ -306,6 +306,7 @@ class SteppedCollector(Collector):
             "proofs to write": self._unwritten_proofs if is_provable else 0,
             "bars": self.aggregator.waiting_bar_count or self.ingest.waiting_bars,
             "symbols that leave": self.ingest._symbols.leaving_count,
+            "records of symbols": len(self.ingest._pending.symbols),
             "stores": [each.last_error for each in self.deliveries if each.last_error],
         }
         return ", ".join(f"{name}: {value}" for name, value in found.items() if value)
