@@ -5,7 +5,7 @@ Values; of the fields and weights that the exchange documents or was seen to use
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -114,22 +114,7 @@ USDM = MarketRules(
     historical_limits=(100, 500),
 )
 
-COINM = MarketRules(
-    name="coinm",
-    api="/dapi/v1",
-    weight_limit=2_400,
-    weights=_FUTURES_WEIGHTS,
-    ticker_weights=((1, 1),),
-    intervals=_MINUTES,
-    messages_per_second=10,
-    kline_weights=_FUTURES_KLINES,
-    most_klines=1_500,
-    needs_key=True,
-    is_futures=True,
-    has_contracts=True,
-    history_ms=48 * _HOURS_MS,
-    historical_limits=(100, 500),
-)
+COINM = replace(USDM, name="coinm", api="/dapi/v1", has_contracts=True, is_routed=False)
 
 US = MarketRules(
     name="us",

@@ -120,17 +120,17 @@ class Market:
     """Whose requests count together: markets of one pool share its weight."""
     weight_per_minute: int
     """REST weight of one IP address in a UTC minute, unless the exchange says otherwise."""
-    max_streams: int
+    max_streams: int = 1_024
     """Streams of one connection."""
-    max_subscribe_names: int
+    max_subscribe_names: int = 200
     """Names in one SUBSCRIBE. Ours: longer messages have vanished without an answer."""
-    max_subscribe_bytes: int
+    max_subscribe_bytes: int = 3_900
     """Length of one SUBSCRIBE in UTF-8. Ours, for the same reason."""
-    control_spacing_ms: int
+    control_spacing_ms: int = 500
     """Rest between two messages to the server. Ours: leaves room for pongs within 5 a second."""
-    max_attempts: int
-    """Attempts to connect from one IP address within attempts_window_ms."""
-    attempts_window_ms: int
+    max_attempts: int = 300
+    """Attempts to connect from one IP address within attempts_window_ms: documented for spot."""
+    attempts_window_ms: int = 300_000
     newest_ids_take_one: bool = False
     """Whether a request for newest ids names one symbol or none, and no list of them."""
     has_contracts: bool = False

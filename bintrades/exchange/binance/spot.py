@@ -87,12 +87,6 @@ SPOT = Market(
     newest_ids_weights=((20, 2), (100, 40)),
     weight_pool="spot",
     weight_per_minute=6_000,
-    max_streams=1_024,
-    max_subscribe_names=200,
-    max_subscribe_bytes=3_900,
-    control_spacing_ms=500,
-    max_attempts=300,
-    attempts_window_ms=300_000,
     klines=Klines(
         Endpoint("/api/v3/klines", weight=2, max_rows=1_000), {60_000: "1m", 1_000: "1s"}
     ),

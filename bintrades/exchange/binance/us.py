@@ -32,11 +32,5 @@ US = Market(
     newest_ids_weights=((20, 1), (100, 20)),
     weight_pool="us",
     weight_per_minute=1_200,
-    max_streams=1_024,
-    max_subscribe_names=200,
-    max_subscribe_bytes=3_900,
-    control_spacing_ms=500,
-    max_attempts=300,  # not documented: that of spot
-    attempts_window_ms=300_000,
     klines=Klines(Endpoint("/api/v3/klines", weight=1, max_rows=1_000), {60_000: "1m"}),
 )

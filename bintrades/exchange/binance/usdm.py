@@ -99,12 +99,6 @@ USDM = Market(
     newest_ids_take_one=True,
     weight_pool=FUTURES_POOL,
     weight_per_minute=2_400,
-    max_streams=1_024,
-    max_subscribe_names=200,
-    max_subscribe_bytes=3_900,
-    control_spacing_ms=500,
-    max_attempts=300,  # not documented: that of spot
-    attempts_window_ms=300_000,
     klines=Klines(
         Endpoint("/fapi/v1/klines", weight=KLINE_WEIGHT, max_rows=KLINE_ROWS),
         {60_000: "1m"},
