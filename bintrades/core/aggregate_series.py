@@ -14,8 +14,8 @@ from bintrades.model import GapCause
 
 if TYPE_CHECKING:
     from bintrades.core.bucket import Bucket
-    from bintrades.core.write_batch import Checkpoint, WriteBatch
-    from bintrades.model import AggregateTrade, SeriesKey, Trade, TradeRange
+    from bintrades.core.write_batch import Checkpoint
+    from bintrades.model import AggregateTrade, Trade, TradeRange
 
 
 _NONE = -2  # the number of no aggregate, nor of one before the first
@@ -82,16 +82,8 @@ class ApproximateSeries(AggregateSeries):
 
     __slots__ = ("_last_aggregate_id",)
 
-    def __init__(
-        self,
-        key: SeriesKey,
-        changes: WriteBatch,
-        checkpoint: Checkpoint | None = None,
-        *,
-        interval_ms: int,
-        grace_ms: int,
-    ) -> None:
-        super().__init__(key, changes, checkpoint, interval_ms=interval_ms, grace_ms=grace_ms)
+    def _set_up(self, checkpoint: Checkpoint | None) -> None:
+        super()._set_up(checkpoint)
         self._last_aggregate_id = _NONE  # the newest since the start
 
     def take(self, trade: Trade, event_time: int, market_time: int, now: int) -> Taken:

@@ -173,6 +173,10 @@ class Series:
             for bar in checkpoint.open_bars:
                 self._buckets[bar.open_time_ms] = reopened_bucket(key, bar)
             self._reschedule()
+        self._set_up(checkpoint)
+
+    def _set_up(self, checkpoint: Checkpoint | None) -> None:
+        """Set up what a kind of series has besides, at the end of the constructor."""
 
     @property
     def open_bar_count(self) -> int:

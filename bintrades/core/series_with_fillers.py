@@ -13,8 +13,8 @@ from bintrades.model import ExcludedId, GapCause
 
 if TYPE_CHECKING:
     from bintrades.core.ledger import Ledger
-    from bintrades.core.write_batch import Checkpoint, WriteBatch
-    from bintrades.model import SeriesKey, Trade, TradeRange
+    from bintrades.core.write_batch import Checkpoint
+    from bintrades.model import Trade, TradeRange
 
 _NONE = -1
 
@@ -27,16 +27,8 @@ class SeriesWithFillers(Series):
 
     __slots__ = ("_excluded_time", "_fill_id", "_fill_time")
 
-    def __init__(
-        self,
-        key: SeriesKey,
-        changes: WriteBatch,
-        checkpoint: Checkpoint | None = None,
-        *,
-        interval_ms: int,
-        grace_ms: int,
-    ) -> None:
-        super().__init__(key, changes, checkpoint, interval_ms=interval_ms, grace_ms=grace_ms)
+    def _set_up(self, checkpoint: Checkpoint | None) -> None:
+        super()._set_up(checkpoint)
         ledger = self._ledger
         self._fill_id = _NONE if ledger.next_id is None else ledger.next_id - 1
         self._fill_time = ledger.last_time  # no later than that
