@@ -31,8 +31,11 @@ def collecting_without_rest(
     stage: Stage, sections: Sections, environ: dict[str, str] | None = None
 ) -> Iterator[Collector]:
     """Play the market, of which only the very beginning may be asked for over REST."""
+    redundancy = int(str(sections.get("binance", {}).get("redundancy", 1)))
     with stage.collector(sections, environ=environ) as collector:
         stage.start(collector)
+        # One that comes later may be read first, and has trades of the next interval alone.
+        wait_for_subscriptions(stage.exchange, redundancy)
         stage.send(1_000)
         stage.wait_until_whole(collector)
         for_the_beginning = trade_requests(stage.exchange)
