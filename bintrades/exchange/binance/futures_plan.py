@@ -34,7 +34,7 @@ from bintrades.core.backfill_result import BackfillResult
 from bintrades.core.gap_queue import BackfillTiming, GapQueue
 from bintrades.core.gap_ranges import DISORDER_MS
 from bintrades.core.renumbering import contradicted_in
-from bintrades.core.spans import has, union
+from bintrades.core.spans import clipped, has, union
 from bintrades.exchange.binance.backfill_plan import (
     KEY_REFUSED,
     KEY_RETRY_MS,
@@ -124,8 +124,11 @@ class _Told:
     def add_window(self, first_id: int) -> None:
         self.second, self.newest = sorted((self.second, self.newest, first_id))[1:]
 
-    def add_aggregated(self, first_id: int, last_id: int) -> None:
-        self.aggregated = tuple(union((*self.aggregated, (first_id, last_id + 1))))
+    def add_aggregated(self, covered: Iterable[Span], gaps: Iterable[Gap]) -> None:
+        """Record what of *gaps* aggregates have *covered*. Of others they were not used yet."""
+        spans = union(covered)
+        parts = [each for gap in gaps for each in clipped(spans, gap.first_id, gap.last_id + 1)]
+        self.aggregated = tuple(union((*self.aggregated, *parts)))
 
     def agreed(self, holes: Iterable[_Span], newest_id: int, now: int) -> list[_Span]:
         """Return which *holes* an earlier answer of /trades had, and remember the others."""
@@ -400,12 +403,16 @@ class FuturesPlan:
         valid = [trades for _, trades in rows if trades is not None]
         approximations = [each for of in wanted for each in within(valid, of.first_id, of.last_id)]
         excluded: list[_Span] = []
+        covered: list[Span] = []
         if is_from_zero and rows[0].trades is not None:
             excluded += unknown.within(0, rows[0].trades.first_id - 1)
-            self._told_of(symbol).add_aggregated(0, rows[0].trades.last_id)
+            covered.append((0, rows[0].trades.last_id + 1))
         for earlier, later in _neighbours(page):
             excluded += unknown.within(earlier.last_id + 1, later.first_id - 1)
-            self._told_of(symbol).add_aggregated(earlier.first_id, later.last_id)
+            covered.append((earlier.first_id, later.last_id + 1))
+        entries = self._queue.entries(symbol)
+        used = [each.gap for each in entries if not (_is_start(each) or self._is_urgent(each))]
+        self._told_of(symbol).add_aggregated(covered, used)
         is_done = valid[-1].last_id > gap.last_id
         progress.forget_page()
         if not is_done:
