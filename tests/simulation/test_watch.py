@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 INTERVAL = 1_000
 SEED = 12  # several trades in an interval, whose `T` never falls back
+WIPED = 27_509_066  # in which the exchange forgets all trades and begins their ids anew
 
 
 @pytest.fixture
@@ -136,3 +137,29 @@ def test_the_first_trade_that_is_not_known_is_one_whose_time_does_not_fall_back(
 
     assert history.first_from(1, is_wiped=False) == happened[2]
     assert history.first_from(5, is_wiped=False) is None
+
+
+def proven_without_an_id(world: World, *, wanted_after: int) -> str:
+    """Write that nothing is missing of three intervals; return what is wrong.
+
+    No id is known. Trades are wanted since the first of those intervals, or *wanted_after* some.
+    """
+    symbol, interval = world.schedule.symbols[0], world.schedule.interval
+    first = world.trades[symbol][0].time
+    since = first - first % interval
+    state = LedgerState(None, since + wanted_after * interval, ())
+    checkpoint = Checkpoint(state, proven_ms=since + 3 * interval, covered_since_ms=since)
+    world.watch.look_at_proof(checkpoint, symbol, "journal")
+    return " ".join(world.errors)
+
+
+@pytest.mark.parametrize("seed", [SEED, WIPED])
+def test_where_no_id_is_known_nothing_that_is_wanted_may_have_happened(
+    tmp_path: Path, seed: int
+) -> None:
+    assert "not known, and" in proven_without_an_id(World(seed, tmp_path), wanted_after=0)
+
+
+def test_only_where_ids_began_anew_was_known_what_is_of_before(tmp_path: Path) -> None:
+    assert proven_without_an_id(World(WIPED, tmp_path), wanted_after=3) == ""
+    assert "not known, and" in proven_without_an_id(World(SEED, tmp_path), wanted_after=3)

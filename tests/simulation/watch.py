@@ -191,6 +191,8 @@ class Watch:
             missed = history.first_from(next_id, is_wiped=is_wiped)
         else:
             since = checkpoint.covered_since_ms or checkpoint.proven_ms
+            if is_wiped:  # what was before that had ids of before; its bars are compared
+                since = max(since, checkpoint.ledger.last_time or since)
             gaps = checkpoint.ledger.gaps  # without ids: others there are none
             missed = next(
                 (
