@@ -149,14 +149,16 @@ def check_listings(world: World, reader: JournalReader) -> list[str]:
     """Return what is wrong where symbols come and go.
 
     New ones are had from their first trade on; those that are gone are on record as such; and where
-    nothing happens to connections, none is closed that brings something.
+    nothing happens to connections, none is closed that brings something. One that has been silent
+    for long may be dead, and is replaced whatever it carries.
     """
     listings, schedule = world.schedule.listings, world.schedule
     if listings is None:
         return []
     problems = []
     places = {each.place for each in schedule.faults}
-    is_undisturbed = not places & {"stream", "process"} and schedule.rotate_after >= _DAY_MS
+    is_left_alone = min(schedule.rotate_after, schedule.silence_timeout) >= _DAY_MS
+    is_undisturbed = is_left_alone and not places & {"stream", "process"}
     for elapsed, streams in world.streams.abandoned if is_undisturbed else ():
         stayed = [
             symbol

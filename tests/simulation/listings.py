@@ -123,16 +123,16 @@ def with_listings(schedule: Schedule, symbols: tuple[str, ...]) -> Schedule:
         if fate == "selected late":
             left_out.add(symbol)
             moves.append((first, symbol, True))
-    faults = schedule.faults
-    if rng.random() < _UNDISTURBED_SHARE:
+    faults, is_undisturbed = schedule.faults, rng.random() < _UNDISTURBED_SHARE
+    if is_undisturbed:
         faults = tuple(each for each in faults if each.place not in ("stream", "process"))
     last = max([0, *(each.at for each in listings), *(at for at, _, _ in moves)])
     return replace(
         schedule,
         symbols=symbols,
         faults=faults,
-        rotate_after=_DAY_MS if len(faults) < len(schedule.faults) else schedule.rotate_after,
-        silence_timeout=_DAY_MS if len(faults) < len(schedule.faults) else schedule.silence_timeout,
+        rotate_after=_DAY_MS if is_undisturbed else schedule.rotate_after,
+        silence_timeout=_DAY_MS if is_undisturbed else schedule.silence_timeout,
         listings=Listings(
             tuple(sorted(listings, key=lambda each: each.at)),
             tuple(_selections(sorted(moves), left_out)),
