@@ -27,7 +27,7 @@ from bintrades.util.runtime import SYSTEM, Runtime
 from bintrades.util.text import storable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from bintrades.config.loader import SymbolsConfig
     from bintrades.exchange.events import Event
@@ -52,6 +52,8 @@ _NO_CONTRACT_SIZE = "without a contract size"
 _MANY = 10  # symbols that are gone at once, if they are most of all: it may be maintenance
 _BELIEVED_AFTER_MS = 3_600_000  # that they are gone for good
 _SHOWN = 5
+_COMPARED = 20
+"""Names that are compared with all of the exchange's, each for some milliseconds."""
 
 
 class _StoppedError(Exception):
@@ -364,12 +366,15 @@ class SymbolList:
         """Raise ConfigError for names that the exchange does not list and that were never had."""
         unknown = [symbol for symbol in choice.unlisted if symbol not in self._known]
         if unknown:
-            raise ConfigError(*map(self._describe_unknown, unknown))
+            raise ConfigError(*self._describe_unknown(unknown))
 
-    def _describe_unknown(self, name: str) -> str:
-        near = nearest_names(name, self._list.symbols if self._list else ())
-        hint = f"; did you mean {' or '.join(near)}?" if near else ""
-        return f"[symbols] include: {name} is not listed by the exchange{hint}"
+    def _describe_unknown(self, names: Sequence[str]) -> Iterator[str]:
+        """Yield what to say of *names*: of many, the first ones only with what is spelt alike."""
+        listed = self._list.symbols if self._list else ()
+        for number, name in enumerate(names):
+            near = nearest_names(name, listed) if number < _COMPARED else []
+            hint = f"; did you mean {' or '.join(near)}?" if near else ""
+            yield f"[symbols] include: {name} is not listed by the exchange{hint}"
 
     def _log_choice(self, choice: Choice, *, new_patterns: bool) -> None:
         for pattern in choice.unmatched if new_patterns else ():
@@ -378,9 +383,9 @@ class SymbolList:
                 pattern,
                 extra={"event": "pattern_unmatched"},
             )
-        for symbol in choice.unlisted:
-            if symbol in self.snapshot.unlisted:
-                continue
+        told = set(self.snapshot.unlisted)
+        unlisted = [symbol for symbol in choice.unlisted if symbol not in told]
+        for symbol in unlisted:
             if symbol in self._known:
                 log.warning(
                     "[symbols] include: %s is not listed by the exchange any more; it is collected"
@@ -388,12 +393,13 @@ class SymbolList:
                     symbol,
                     extra={"event": "symbol_unlisted_now", "symbol": symbol},
                 )
-            else:
-                log.error(
-                    "%s; it is collected once it is listed",
-                    self._describe_unknown(symbol),
-                    extra={"event": "symbol_unlisted", "symbol": symbol},
-                )
+        unknown = [symbol for symbol in unlisted if symbol not in self._known]
+        for symbol, problem in zip(unknown, self._describe_unknown(unknown), strict=True):
+            log.error(
+                "%s; it is collected once it is listed",
+                problem,
+                extra={"event": "symbol_unlisted", "symbol": symbol},
+            )
         not_traded = choice.halted | choice.waiting
         for symbol in self.snapshot.halted:
             if symbol in choice.wanted and symbol not in not_traded:

@@ -17,6 +17,7 @@ TRADING = "TRADING"
 """The status of a symbol that is traded, on every market."""
 
 _CLOSE_ENOUGH = 0.8
+_LESS_CLOSE = 0.65
 _SHOWN_NEAREST = 3
 
 
@@ -39,15 +40,12 @@ class SymbolInfo:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The symbols to collect, each once, and the names and patterns without a listed symbol.
+    """The symbols to collect, each once, and the patterns that no symbol fits.
 
-    unknown has each name that is not listed, with the listed one nearest to it or None: it is still
-    selected, since it may be listed later and the exchange ignores it until then. unmatched has the
-    patterns that no symbol fits.
+    A name that is not listed is selected all the same: it may be listed later.
     """
 
     symbols: tuple[str, ...]
-    unknown: dict[str, str | None]
     unmatched: tuple[str, ...]
     why: dict[str, str]
     """The first name or pattern that selects each symbol."""
@@ -98,7 +96,6 @@ def select(
     are traded, and of those that are *collected* the ones that are halted; a name takes any.
     """
     excluded = _matcher(exclude)
-    names = {info.symbol for info in listed}
     alive = sorted(
         {
             info.symbol
@@ -107,17 +104,15 @@ def select(
         }
     )
     chosen: dict[str, str] = {}
-    unknown: dict[str, str | None] = {}
     unmatched = []
     for name in include:
         fitting = list(filter(_matcher([name]), alive)) if is_pattern(name) else [name]
         if not fitting:
             unmatched.append(name)
-        kept = [symbol for symbol in fitting if not excluded(symbol)]
-        for symbol in kept:
-            chosen.setdefault(symbol, name)
-        unknown.update((symbol, _nearest(symbol, alive)) for symbol in kept if symbol not in names)
-    return Selection(tuple(chosen), unknown, tuple(unmatched), chosen)
+        for symbol in fitting:
+            if not excluded(symbol):
+                chosen.setdefault(symbol, name)
+    return Selection(tuple(chosen), tuple(unmatched), chosen)
 
 
 def choose(
@@ -162,9 +157,17 @@ def choose(
 
 
 def nearest_names(name: str, listed: Iterable[SymbolInfo]) -> list[str]:
-    """Return up to three listed symbols that are spelt like *name*, the nearest first."""
+    """Return up to three listed symbols that are spelt like *name*, the nearest first.
+
+    Some milliseconds among thousands of them. Only where none is close, those that are less so:
+    the name may be that of another market, as BTCUSDT of BTCUSD_PERP.
+    """
     names = sorted(info.symbol for info in listed if not info.is_delisted)
-    return get_close_matches(name, names, n=_SHOWN_NEAREST, cutoff=_CLOSE_ENOUGH)
+    close = (
+        get_close_matches(name, names, n=_SHOWN_NEAREST, cutoff=cutoff)
+        for cutoff in (_CLOSE_ENOUGH, _LESS_CLOSE)
+    )
+    return next(filter(None, close), [])
 
 
 def _matcher(patterns: Iterable[str]) -> Callable[[str], bool]:
@@ -175,7 +178,3 @@ def _matcher(patterns: Iterable[str]) -> Callable[[str], bool]:
     ]
     expression = re.compile("|".join(texts), re.DOTALL)
     return lambda symbol: expression.fullmatch(symbol) is not None
-
-
-def _nearest(name: str, symbols: Iterable[str]) -> str | None:
-    return next(iter(get_close_matches(name, symbols, n=1, cutoff=_CLOSE_ENOUGH)), None)

@@ -123,6 +123,18 @@ def test_a_name_that_is_not_listed_is_refused_with_those_that_are_spelt_alike(
     assert journal.get_symbol_records() == {}
 
 
+def test_of_very_many_unlisted_names_the_first_ones_only_are_compared(
+    binance: Exchange, journal: Journal
+) -> None:
+    config = named(*(f"BTCUSDT{number}" for number in range(100)))
+
+    with pytest.raises(ConfigError) as refused:
+        started(config, binance, journal)
+
+    near = [problem.endswith("did you mean BTCUSDT?") for problem in refused.value.problems]
+    assert near == [True] * 20 + [False] * 80
+
+
 def test_a_name_that_was_collected_once_is_waited_for(
     exchange: ExchangeSimulator, binance: Exchange, journal: Journal
 ) -> None:

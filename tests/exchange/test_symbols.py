@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bintrades.exchange.symbols import SymbolInfo, is_pattern, select
+from bintrades.exchange.symbols import SymbolInfo, is_pattern, nearest_names, select
 
 if TYPE_CHECKING:
     from random import Random
@@ -31,7 +31,6 @@ def test_names_come_in_the_order_in_which_they_were_given_each_once() -> None:
     selection = select(["ETHBTC", "BTCUSDT", "ETHBTC"], [], LISTED)
 
     assert selection.symbols == ("ETHBTC", "BTCUSDT")
-    assert selection.unknown == {}
 
 
 def test_a_pattern_takes_every_symbol_but_the_delisted_ones() -> None:
@@ -45,28 +44,29 @@ def test_a_question_mark_is_one_character() -> None:
     assert select(["????USDT"], [], LISTED).symbols == ("币安人生USDT",)
 
 
-def test_a_delisted_symbol_is_taken_by_its_name_and_known() -> None:
-    selection = select(["LUNAUSDT"], [], LISTED)
+def test_names_of_delisted_and_unlisted_symbols_are_taken() -> None:
+    names = ["LUNAUSDT", "BTCUSD", "币安人USDT", "NOTHINGLIKEIT"]
 
-    assert (selection.symbols, selection.unknown) == (("LUNAUSDT",), {})
+    assert select(names, [], LISTED).symbols == tuple(names)
 
 
-def test_an_unlisted_name_is_taken_and_told_with_the_nearest_one() -> None:
-    selection = select(["BTCUSD", "币安人USDT", "NOTHINGLIKEIT"], [], LISTED)
+def test_the_nearest_names_are_those_that_are_spelt_alike() -> None:
+    assert nearest_names("BTCUSD", LISTED)[0] == "BTCUSDT"
+    assert nearest_names("币安人USDT", LISTED)[0] == "币安人生USDT"
+    assert nearest_names("LUNAUSD", LISTED) == []  # LUNAUSDT is delisted
+    assert nearest_names("NOTHINGLIKEIT", LISTED) == []
 
-    assert selection.symbols == ("BTCUSD", "币安人USDT", "NOTHINGLIKEIT")
-    assert selection.unknown == {
-        "BTCUSD": "BTCUSDT",
-        "币安人USDT": "币安人生USDT",
-        "NOTHINGLIKEIT": None,
-    }
+
+def test_a_name_of_another_market_has_its_nearest_ones_too() -> None:
+    contracts = [SymbolInfo("ETHUSD_PERP"), SymbolInfo("BTCUSD_PERP"), SymbolInfo("BTCUSD_261225")]
+
+    assert nearest_names("BTCUSDT", contracts) == ["BTCUSD_PERP"]
 
 
 def test_excluded_names_and_patterns_are_left_out() -> None:
     selection = select(["*", "NOTYET"], ["ETHBTC", "*UP*", "NOT*"], LISTED)
 
     assert selection.symbols == ("BTCUSDT", "ETHUSDT", "SOLUSDT", "币安人生USDT")
-    assert selection.unknown == {}
 
 
 def test_a_pattern_that_nothing_fits_is_reported() -> None:
@@ -106,8 +106,6 @@ def test_a_symbol_is_taken_exactly_when_it_is_included_and_not_excluded(
         symbol for symbol in wanted if not any(fnmatchcase(symbol, name) for name in exclude)
     }
     assert len(selection.symbols) == len(set(selection.symbols))
-    assert set(selection.unknown) == set(selection.symbols) - {info.symbol for info in listed}
-    assert set(selection.unknown.values()) <= alive | {None}
 
 
 @given(names, names, listings, st.randoms())
