@@ -8,9 +8,9 @@
 
 A line has the fields of Bar.as_dict(): numbers with a fraction are strings, so that no reader
 makes floats of them, and times are ISO 8601 in UTC. Nothing is ever changed in place, so a bar
-may have several lines. Reading rule: of all lines with the same symbol and open_time, the bar is
-the one with the largest (epoch, trade_count, is_closed, is_complete, version), compared in this
-order; a line without an epoch is of epoch 0; of equal ones the first.
+may have several lines. Reading rule: of all lines with the same market, symbol and open_time, the
+bar is the one with the largest (epoch, trade_count, is_closed, is_complete, version), compared in
+this order; a line without an epoch is of epoch 0; of equal ones the first.
 """
 
 from __future__ import annotations

@@ -55,8 +55,8 @@ def store_bars(bars: Sequence[Bar]) -> None:
     """Make *bars*, oldest first and never none, durable; return only once they are.
 
     May be called again with the same bars, and with another version of a stored bar, which may be
-    an older or a lesser one: key a bar by (symbol, open_time) and replace it only by one of a
-    higher rank (Bar.rank: epoch, trade_count, is_closed, is_complete, version, in this order).
+    an older or a lesser one: key a bar by (market, symbol, open_time) and replace it only by one of
+    a higher rank (Bar.rank: epoch, trade_count, is_closed, is_complete, version, in this order).
 
     Raise to get the bars again; raise TimeoutError if they were too many to be stored in time,
     and they come in smaller batches. Raise RejectedBars([(bar, reason), ...]) after storing the

@@ -142,6 +142,15 @@ class StoreContract:
 
         self.assert_stored(bar)
 
+    def test_bars_of_several_markets_are_stored_beside_each_other(self, store: Store) -> None:
+        spot = sample_bar()
+        us = sample_bar(market="us", trade_count=4, last_trade_id=3_700_000_003)
+
+        store.write([us])
+        store.write([spot])
+
+        self.assert_stored(spot, us)
+
     def test_the_same_bars_twice_are_stored_once(self, store: Store) -> None:
         bars = sample_bars(5)
 
@@ -467,4 +476,8 @@ def _place_of_span(span: dict[str, Any]) -> tuple[str, str, datetime]:
 
 
 def _sorted(bars: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    return sorted(bars, key=lambda bar: (bar["symbol"], bar["open_time"], bar["version"]))
+    return sorted(bars, key=_place_of_bar)
+
+
+def _place_of_bar(bar: dict[str, Any]) -> tuple[str, str, datetime, int]:
+    return bar["market"], bar["symbol"], bar["open_time"], bar["version"]

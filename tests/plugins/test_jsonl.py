@@ -26,10 +26,10 @@ PLUGINS = Path(__file__).parents[2] / "plugins"
 
 def latest(path: Path) -> list[dict[str, Any]]:
     """Apply the reading rule of the plugin's docstring."""
-    bars: dict[tuple[str, str], dict[str, Any]] = {}
+    bars: dict[tuple[str, str, str], dict[str, Any]] = {}
     for line in path.read_text("utf-8").splitlines():
         bar = json.loads(line)
-        key = bar["symbol"], bar["open_time"]
+        key = bar["market"], bar["symbol"], bar["open_time"]
         if key not in bars or rank(bar) > rank(bars[key]):
             bars[key] = bar
     return list(bars.values())
