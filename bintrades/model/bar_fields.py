@@ -88,7 +88,7 @@ _EPOCH = (
 
 FIELDS = (
     Field("symbol", _TEXT, _KEPT, "as the exchange writes it: `BTCUSDT`, `币安人生USDT`"),
-    Field("market", _TEXT, _KEPT, "`spot`"),
+    Field("market", _TEXT, _KEPT, "`spot`, `usdm`, `coinm` or `us`"),
     Field(
         "open_time", _TIME, _KEPT, "start of the interval, UTC, a multiple of it since the epoch"
     ),
