@@ -174,7 +174,7 @@ class Service:
         sys.setswitchinterval(_SWITCH_THREADS_S)
         log.info(
             "starting; %s",
-            self._config.when_bars_leave,
+            "; ".join((self._config.when_bars_leave, *self._config.remarks)),
             extra={"event": "collector_started", "journal": str(self._config.journal.path)},
         )
         collector = self._collector

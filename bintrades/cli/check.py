@@ -36,8 +36,8 @@ def execute(options: argparse.Namespace) -> int:
     except ConfigError as error:
         print_problems(error.problems)
         return FAILURE
-    if config.why_not_live is not None:
-        print_text(f"{options.config}: [{config.exchange}] {config.why_not_live}")
+    for remark in config.remarks:
+        print_text(f"{options.config}: [{config.exchange}] {remark}")
     for store in stores:
         if shown := store.shown(config.store_options[store.name]):
             print_text(f"{options.config}: [store:{store.name}] {shown}")

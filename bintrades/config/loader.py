@@ -103,14 +103,19 @@ class Config:
         return self.journal.retention_ms if is_wanted else None
 
     @property
-    def why_not_live(self) -> str | None:
-        """Where trades are those of a test network, a sentence for people that names it."""
+    def remarks(self) -> tuple[str, ...]:
+        """What is unusual about where trades come from, as sentences for people."""
         options = self.exchange_options
         market = EXCHANGES[self.exchange].markets[options.market]
         environment = environment_of(market, options.stream_url, options.rest_url)
-        if environment in (None, LIVE):
-            return None
-        return f"{environment}: the trades of this {market.name} market are not the live ones"
+        remarks = []
+        if environment not in (None, LIVE):
+            remarks.append(
+                f"{environment}: the trades of this {market.name} market are not the live ones"
+            )
+        if options.api_key and not market.historical_trades_need_key:
+            remarks.append(f"api_key: the market {market.name} needs none, so it is never sent")
+        return tuple(remarks)
 
     @property
     def when_bars_leave(self) -> str:

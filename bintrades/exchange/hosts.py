@@ -99,10 +99,11 @@ def _known(host: str, markets: Iterable[MarketFacts]) -> Iterable[_Known]:
 
 def _allowed(market: MarketFacts, *, is_stream: bool) -> str:
     names = sorted(
-        name for hosts in market.hosts for name in (hosts.streams if is_stream else hosts.rest)
+        {name for hosts in market.hosts for name in (hosts.streams if is_stream else hosts.rest)}
     )
     return f"{', '.join(names)}, or a host that is not the exchange's"
 
 
 def _host(url: str) -> str:
-    return (urlsplit(url).hostname or "").lower()
+    # A dot at its end is a part of no name: it says that nothing is to be put behind that.
+    return (urlsplit(url).hostname or "").lower().rstrip(".")

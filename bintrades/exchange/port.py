@@ -83,6 +83,10 @@ class MarketFacts(Protocol):
         """Whether quantities are numbers of contracts, so that a symbol has a contract size."""
 
     @property
+    def historical_trades_need_key(self) -> bool:
+        """Whether older single trades are told to those only who send an API key."""
+
+    @property
     def has_klines(self) -> bool:
         """Whether bars can be checked against klines of its own."""
 

@@ -507,6 +507,26 @@ def test_check_says_where_trades_are_not_the_live_ones(
     assert lines == ([] if said is None else [place])
 
 
+@pytest.mark.parametrize(
+    ("market", "is_used"), [("spot", False), ("us", True), ("usdm", True), ("coinm", True)]
+)
+def test_check_says_that_a_key_is_of_no_use_where_none_is_needed(
+    config: Path, terminal: Terminal, market: str, is_used: bool
+) -> None:
+    config.write_text(
+        f"[binance]\nmarket = {market}\napi_key = abcdefgh12345678\n[stores]\nenabled =\n",
+        encoding="utf-8",
+    )
+
+    told = terminal("check")
+
+    told.assert_well()
+    assert "abcdefgh" not in told.out
+    lines = [line for line in told.out.splitlines() if "[binance]" in line]
+    useless = f"{config}: [binance] api_key: the market spot needs none, so it is never sent"
+    assert lines == ([] if is_used else [useless])
+
+
 def test_check_says_when_bars_leave_a_journal_that_alone_has_them(
     config: Path, terminal: Terminal
 ) -> None:

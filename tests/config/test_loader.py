@@ -162,6 +162,7 @@ BAD_VALUES = [
         "serves the REST side of spot; allowed: str",
     ),
     ("binance", "stream_url", "wss://fstream.binance.com", "serves the streams of usdm; allowed"),
+    ("binance", "stream_url", "wss://FSTREAM.binance.com.", "serves the streams of usdm; allowed"),
     ("binance", "rest_url", "https://fapi.binance.com", "serves the REST side of usdm; "),
     ("binance", "stream_url", "", "does not begin with wss:// or ws://; allowed: "),
     ("binance", "stream_url", "stream.binance.com", "does not begin with wss:// or ws://"),
@@ -464,6 +465,19 @@ def test_what_cannot_name_a_plugin_is_a_problem_and_no_plugin_is_looked_for(
     assert config.store_plugins == {}
 
 
+def test_each_host_that_would_do_is_named_once(tmp_path: Path) -> None:
+    path = tmp_path / "b.ini"
+    path.write_text("[binance]\nmarket = usdm\nstream_url = wss://stream.binance.com\n")
+
+    _, told = read_config(path, {})
+
+    (problem,) = told
+    assert problem.partition("allowed: stream_url of ")[2] == (
+        "demo-fstream.binance.com, fstream.binance.com, fstream.binancefuture.com,"
+        " or a host that is not the exchange's"
+    )
+
+
 def test_where_the_market_has_other_addresses_and_limits_these_are_defaults_and_bounds() -> None:
     class Elsewhere:
         name = "elsewhere"
@@ -480,6 +494,7 @@ def test_where_the_market_has_other_addresses_and_limits_these_are_defaults_and_
         history_ms = 7_200_000
         has_klines = False
         has_contracts = False
+        historical_trades_need_key = False
 
     of_place = options_of(Place("binance", Elsewhere()))
     options = of_place["binance"]
