@@ -70,6 +70,8 @@ def run(config: Config, stores: Sequence[Store], reasons: StopReasons) -> int:
     process = Process()
     process.publish(journal)
     with closing(journal), closing(_open_exchange(config, journal)) as exchange:
+        if config.environment is not None:
+            journal.keep_environment(config.environment)
         try:
             wait = partial(_wait_with_heartbeat, process, journal, reasons)
             symbol_list = SymbolList(config.symbols, exchange, journal)

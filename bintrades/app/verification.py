@@ -164,6 +164,7 @@ def open_verification(config: Config, request: VerifyRequest) -> Iterator[Verify
         if request.kline_files:
             yield VerifyRun(list(_file_parts(config, request, bars, reader)))
             return
+        _check_place(config, reader)
         exchange = stack.enter_context(_open_exchange(config, reader))
         klines = _klines_of(exchange)
         if request.by_bar:
@@ -185,6 +186,19 @@ def open_verification(config: Config, request: VerifyRequest) -> Iterator[Verify
         span = _span(request, reader, interval_ms)
         symbols = _symbols(request, reader)
         yield VerifyRun([_Part(symbol, [span], verification, repair) for symbol in symbols])
+
+
+def _check_place(config: Config, reader: JournalReader) -> None:
+    """Raise ConfigError where the exchange that would be asked is not the one of the bars."""
+    here = (config.exchange_options.market, config.environment)
+    market, _ = reader.scope()
+    there = (market, reader.environment())
+    for ours, theirs in zip(here, there, strict=True):
+        if None not in (ours, theirs) and ours != theirs:
+            raise ConfigError(
+                f"{config.journal.path}: holds bars of {theirs}, the configuration says {ours};"
+                " set [journal] path to another file"
+            )
 
 
 def _check_by_bar(market: str, interval_ms: int, kline_ms: int) -> None:

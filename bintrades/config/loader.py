@@ -103,15 +103,21 @@ class Config:
         return self.journal.retention_ms if is_wanted else None
 
     @property
+    def environment(self) -> str | None:
+        """For what the hosts are that trades come from: live, testnet, demo; None: not known."""
+        options = self.exchange_options
+        market = EXCHANGES[self.exchange].markets[options.market]
+        return environment_of(market, options.stream_url, options.rest_url)
+
+    @property
     def remarks(self) -> tuple[str, ...]:
         """What is unusual about where trades come from, as sentences for people."""
         options = self.exchange_options
         market = EXCHANGES[self.exchange].markets[options.market]
-        environment = environment_of(market, options.stream_url, options.rest_url)
         remarks = []
-        if environment not in (None, LIVE):
+        if self.environment not in (None, LIVE):
             remarks.append(
-                f"{environment}: the trades of this {market.name} market are not the live ones"
+                f"{self.environment}: the trades of this {market.name} market are not the live ones"
             )
         if options.api_key and not market.historical_trades_need_key:
             remarks.append(f"api_key: the market {market.name} needs none, so it is never sent")

@@ -43,6 +43,7 @@ _BAN, _STATUS, _SYMBOL_LIST, _DELIVERED = (
     *("listed_symbols", "delivered"),
 )
 _SYMBOL_RECORD, _LAST_CHARACTER = "symbol ", "\U0010ffff"
+_ENVIRONMENT = "environment"
 _SALVAGED, _GAPS_UNREADABLE = "salvaged", "gaps_unreadable"
 
 _NAME = r"[a-zA-Z][a-zA-Z0-9_-]*"
@@ -125,6 +126,30 @@ def keep_scope(connection: sqlite3.Connection, scope: JournalScope) -> None:
         if there is not None:
             log_mended(name, there)
         put(connection, name, here)
+
+
+def read_environment(connection: sqlite3.Connection) -> str | None:
+    """Return for what the exchange's hosts are that the bars are of, where known.
+
+    Raises sqlite3.Error.
+    """
+    environment = get(connection, _ENVIRONMENT)
+    return environment if environment is None or re.fullmatch(_NAME, environment) else None
+
+
+def keep_environment(connection: sqlite3.Connection, environment: str) -> None:
+    """Keep for what the exchange's hosts are (live, testnet, ...), and refuse those of another.
+
+    Their trades have other ids. Raises ConfigError without naming the file, and sqlite3.Error.
+    """
+    there = read_environment(connection)
+    if there is None:
+        put(connection, _ENVIRONMENT, environment)
+    elif there != environment:
+        raise ConfigError(
+            f"holds bars of the {there} exchange, the addresses of the configuration are of the"
+            f" {environment} one; set [journal] path to another file"
+        )
 
 
 def read_sequence(connection: sqlite3.Connection) -> int:

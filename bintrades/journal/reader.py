@@ -134,6 +134,11 @@ class JournalReader:
             scope = meta.read_scope(connection)
             return scope.market, scope.interval_ms
 
+    def environment(self) -> str | None:
+        """Return for what the exchange's hosts are that the bars are of; None: nobody knows."""
+        with self._reading() as connection:
+            return meta.read_environment(connection)
+
     def last_sequence(self) -> int:
         """Return the number of the newest version of all bars. Each version has a higher one."""
         with self._reading() as connection:

@@ -22,7 +22,7 @@ from msgspec.structs import replace
 from bintrades.core.gap_changes import changed_part, changed_spans
 from bintrades.core.ledger import without_approximations
 from bintrades.core.write_batch import IdsRestart, WriteBatch
-from bintrades.errors import JournalError
+from bintrades.errors import ConfigError, JournalError
 from bintrades.journal import gaps as gap_tables
 from bintrades.journal import meta
 from bintrades.journal.audit import look_again, put_audited
@@ -208,6 +208,16 @@ class Journal:
 
         count, self.has_more_to_prune = self._file.with_recovery(delete)
         return count
+
+    def keep_environment(self, environment: str) -> None:
+        """Keep for what the exchange's hosts are (live, testnet, ...) that the trades come from.
+
+        Raises ConfigError where those of others are in here, JournalError.
+        """
+        try:
+            self._with_metadata(partial(meta.keep_environment, environment=environment))
+        except ConfigError as error:
+            raise ConfigError(f"{self.path}: {error}") from error
 
     def get_ban(self) -> Ban:
         """Return for how long the exchange wants no requests, as was last kept.

@@ -490,6 +490,28 @@ def test_bars_are_not_compared_one_by_one_where_klines_are_longer(
     assert verify(config, *SPAN) == 0
 
 
+@pytest.mark.parametrize(
+    ("section", "said"),
+    [
+        ("market = us", "holds bars of spot, the configuration says us"),
+        (
+            "stream_url = wss://demo-stream.binance.com\nrest_url = https://demo-api.binance.com",
+            "holds bars of live, the configuration says demo",
+        ),
+    ],
+)
+def test_bars_are_not_compared_with_another_exchange_than_their_own(
+    config: Path, capsys: pytest.CaptureFixture[str], section: str, said: str
+) -> None:
+    with journal_at(config.with_name("bars.journal")) as journal:
+        journal.keep_environment("live")
+    config.write_text(f"{config.read_text('utf-8')}[binance]\n{section}\n", encoding="utf-8")
+
+    assert verify(config, "--repair") == 2
+
+    assert f"{said}; set [journal] path to another file" in capsys.readouterr().err
+
+
 def test_a_market_without_klines_can_be_compared_with_files_only(
     config: Path,
     path: Path,

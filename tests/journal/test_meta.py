@@ -216,3 +216,27 @@ def test_a_journal_of_another_market_or_interval_is_refused_as_ever(path: Path) 
     ):
         with pytest.raises(ConfigError, match=r"holds bars of"):
             Journal(path, **{**spot, **other})  # type: ignore[arg-type]
+
+
+def test_trades_of_a_test_network_and_live_ones_are_not_mixed(path: Path) -> None:
+    with journal_at(path) as journal:
+        journal.keep_environment("testnet")
+    with journal_at(path) as journal:
+        journal.keep_environment("testnet")
+        with pytest.raises(ConfigError) as refused:
+            journal.keep_environment("live")
+
+    assert str(refused.value) == (
+        f"{path}: holds bars of the testnet exchange, the addresses of the configuration are of the"
+        " live one; set [journal] path to another file"
+    )
+    assert JournalReader(path).environment() == "testnet"
+
+
+def test_an_environment_that_is_invalid_is_forgotten(path: Path) -> None:
+    with journal_at(path) as journal:
+        put_metadata(path, "environment", "7")
+        assert JournalReader(path).environment() is None
+        journal.keep_environment("live")
+
+    assert JournalReader(path).environment() == "live"
