@@ -14,7 +14,8 @@ refused; but the newest trades, which everybody is told, answer what they reach 
 
 That ids do not exist takes both endpoints, each time (core/gap_queue.py). Where the wanted trades
 begin is proven in the same way: by a trade from before, or by both saying, asked for the first of
-all, that there is none.
+all, that there is none. Where aggregates are all there is, they say it twice, the second time in a
+page of another length: a host that answers the newest rows instead begins that one elsewhere.
 
 An answer with a later trade of an id that was had is used for nothing: ids may have restarted, as
 on test networks. The first trade of all is asked for then, which shows whether they have.
@@ -47,6 +48,7 @@ _NO_TRADES = "this host has no historicalTrades, and aggregates do not tell thes
 _NOT_YET = "the exchange does not have it all yet"
 _NOT_ALL = "the exchange leaves out the first trades: older ones than it tells of were had"
 _NEVER = 2**63
+_FEW = 2  # rows, of the first of all: were they the newest ones, a longer page would begin earlier
 _MOST_STALE = 3  # answers of /trades that end before a gap does, until aggregates are asked
 
 KEY_RETRY_MS = 3_600_000
@@ -87,6 +89,11 @@ class AggregatesRequest:
     is_oldest: bool = False  # begins_ms is how far back anything is fetched
     is_cross_check: bool = False  # of ids that historicalTrades does not have
     is_of_all: bool = False  # the first trade of all is wanted: have ids restarted?
+    is_second_look: bool = False  # the first few of all are wanted: do those begin there, too?
+
+    def limit(self, most: int) -> int:
+        """Return how many rows to ask for, where a page has *most*."""
+        return min(_FEW, most) if self.is_second_look else most
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +118,7 @@ class _Progress:
     is_begun: bool = False  # where it begins, or what of it is too old, is known
     back_steps: int = 0  # pages asked for further back to find that
     first_aggregate: int = 0  # the earliest that was found before that
-    first_of_all: int | None = None  # id of the exchange's first trade ever, as aggregates have it
+    first_of_all: int | None = None  # id of the first trade of all, as aggregates said once
     next_aggregate: int | None = None
     page_end: TradeRange | None = None  # the last aggregate before that one
     doubted: KnownTrade | None = None  # of which an answer has a later trade: have ids restarted?
@@ -266,6 +273,9 @@ class BackfillPlan:
         """Return what the answer to an AggregatesRequest means; *rows* have ascending ids."""
         entry = self._queue.record_result(request.symbol, request.gap)
         progress = entry.progress
+        if request.is_second_look:
+            few = [trades for _, trades in rows if trades is not None]
+            return self._on_first_trades(entry, request, few, now)
         if not rows:
             progress.next_aggregate = progress.page_end = None
             if request.begins_ms is not None and request.start_ms is not None:
@@ -388,7 +398,7 @@ class BackfillPlan:
         ranges: Sequence[TradeRange],
         now: int,
     ) -> BackfillResult:
-        """Have historicalTrades asked as well whether *first_id* is the first trade of all."""
+        """Have it asked for a second time whether *first_id* is the first trade of all."""
         progress, gap = entry.progress, request.gap
         if gap.is_start and first_id > gap.last_id + 1:
             # The trade behind the gap was had, or named: it is older than the first of all.
@@ -398,9 +408,6 @@ class BackfillPlan:
         progress.next_aggregate = 0
         if not gap.is_start:
             progress.is_begun, progress.needs_ids, progress.next_aggregate = True, True, None
-        elif now < self._no_trades_until:
-            progress.is_begun = True
-            return self._result(request, ranges, begins_at=first_id)
         else:
             progress.first_of_all = first_id
         return self._result(request, ranges)
@@ -408,16 +415,16 @@ class BackfillPlan:
     def _on_first_trades(
         self,
         entry: QueuedGap[_Progress],
-        request: TradesRequest,
+        request: TradesRequest | AggregatesRequest,
         rows: Sequence[TradeRange],
         now: int,
     ) -> BackfillResult:
-        """Return where it begins if historicalTrades knows of no older trade either."""
+        """Return where it begins if the second look at the first of all finds none older either."""
         progress = entry.progress
         first_of_all, progress.first_of_all = progress.first_of_all, None
         progress.back_steps, progress.next_aggregate = 0, None
         if rows and rows[0].first_id == first_of_all:
-            progress.is_begun, entry.due = True, now
+            progress.is_begun, progress.next_aggregate, entry.due = True, 0, now
             return self._result(request, begins_at=first_of_all)
         self._queue.back_off(entry, now)
         return self._result(request, error="where it begins is not known yet")
@@ -563,9 +570,10 @@ class BackfillPlan:
         if is_by_id and self._may_have_recent(entry):
             return RecentRequest(entry.symbol, gap)
         if gap.is_start and not progress.is_begun:
-            if progress.first_of_all is not None and has_trades:
-                # So few rows show that the host does not answer the newest ones instead.
-                return TradesRequest(entry.symbol, gap, 0, 2)
+            if progress.first_of_all is not None:
+                if has_trades:
+                    return TradesRequest(entry.symbol, gap, 0, _FEW)
+                return AggregatesRequest(entry.symbol, gap, 0, None, is_second_look=True)
             return self._beginning_request(entry, gap.since_ms)
         if progress.next_aggregate is not None:
             return AggregatesRequest(entry.symbol, gap, progress.next_aggregate, None)

@@ -90,7 +90,7 @@ class PastTrades:
             start = {"fromId": request.from_id}
         elif request.start_ms is not None:
             start = {"startTime": request.start_ms}
-        limit = self._market.aggregate_trades.max_rows
+        limit = request.limit(self._market.aggregate_trades.max_rows)
         return self._aggregates(request.symbol, {**start, "limit": limit})
 
     def _aggregates(self, symbol: str, params: dict[str, int]) -> list[Aggregate]:

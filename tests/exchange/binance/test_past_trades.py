@@ -106,6 +106,14 @@ def test_aggregates_are_asked_for_by_their_id_or_by_time_and_never_by_both(
     assert by_id.query == {"symbol": SYMBOL, "fromId": str(second.id), "limit": "1000"}
 
 
+def test_a_second_look_at_the_first_of_all_takes_few_rows(
+    exchange: ExchangeSimulator, history: PastTrades
+) -> None:
+    history.aggregates(AggregatesRequest(SYMBOL, GAP, 0, None, is_second_look=True))
+
+    assert exchange.rest_requests[-1].query == {"symbol": SYMBOL, "fromId": "0", "limit": "2"}
+
+
 def test_aggregates_marked_invalid_have_no_trades_but_keep_their_place(
     exchange: ExchangeSimulator, history: PastTrades
 ) -> None:

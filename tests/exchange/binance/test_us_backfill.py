@@ -32,6 +32,7 @@ from tests.exchange.binance.test_backfill_plan import (
     aggregates,
     gap,
     rows,
+    start_gap,
     update,
 )
 from tests.socketless_exchange import as_run
@@ -40,7 +41,7 @@ from tests.strategies import SYMBOLS, bars_of
 
 if TYPE_CHECKING:
     from bintrades.core.backfill_result import BackfillResult
-    from bintrades.exchange.binance.backfill_plan import Request
+    from bintrades.exchange.binance.backfill_plan import Aggregate, Request
 
 PAGE = 5
 MARKET = dataclasses.replace(
@@ -195,3 +196,50 @@ def test_without_a_key_ids_that_do_not_exist_are_absent_once_both_have_said_so_e
         now = wait
 
     assert absent == [(5, 7)]
+
+
+def second_look_at_the_first_of_all() -> tuple[BackfillPlan, AggregatesRequest]:
+    """Return a plan that has been told that 7 is the first trade of all, and what it asks then."""
+    plan = new_plan(has_key=False)
+    update(plan, BTC, [start_gap(9)], now=-FIRST_REQUEST_AFTER_MS)
+    request = ask(plan)
+    for answers in range(1, 4):
+        assert isinstance(request, AggregatesRequest)
+        assert request.limit(PAGE) == PAGE
+        result = plan.on_aggregates(request, aggregates((7, 12), (13, 13), first=1_000), 0)
+        assert result.begins_at is None
+        update(plan, BTC, [replace(start_gap(9), attempts=answers)], now=0)
+        request = ask(plan)
+    assert isinstance(request, AggregatesRequest)
+    return plan, request
+
+
+def test_without_a_key_the_first_trade_of_all_is_the_beginning_if_a_short_page_has_it_too() -> None:
+    plan, request = second_look_at_the_first_of_all()
+    assert (request.from_id, request.start_ms, request.limit(PAGE)) == (0, None, 2)
+
+    assert plan.on_aggregates(request, aggregates((7, 12), (13, 13)), 0).begins_at == 7
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        aggregates((20, 20), (21, 21), first=1_004),  # the newest rows, whatever was asked for
+        aggregates((1, 6), (7, 12), first=999),
+        [],
+    ],
+    ids=str,
+)
+def test_newest_rows_in_the_place_of_the_first_ones_are_no_beginning(
+    answer: list[Aggregate],
+) -> None:
+    plan, request = second_look_at_the_first_of_all()
+
+    result = plan.on_aggregates(request, answer, 0)
+
+    assert (result.begins_at, result.ranges) == (None, ())
+    assert result.error == "where it begins is not known yet"
+    update(plan, BTC, [replace(start_gap(9), attempts=9)], now=0)
+    again = ask(plan, HOUR)
+    assert isinstance(again, AggregatesRequest)
+    assert (again.from_id, again.begins_ms) == (None, NOON)
