@@ -9,7 +9,7 @@ import logging
 from typing import TYPE_CHECKING, NamedTuple
 
 from bintrades.core.gap_ranges import DISORDER_MS
-from bintrades.journal.bars import DELETE_BAR, PRUNABLE, newest
+from bintrades.journal.bars import DELETE_BAR, PRUNABLE, neighbours
 from bintrades.journal.connection import transaction
 from bintrades.journal.damage import UnreadableRow, reading_rows
 from bintrades.journal.excluded import are_any_excluded, delete_excluded, numbered_since
@@ -17,6 +17,7 @@ from bintrades.journal.gaps import delete_past_gaps
 from bintrades.journal.meta import log_mended
 from bintrades.journal.positions import first_position
 from bintrades.journal.resend import earliest_place
+from bintrades.journal.rows import COLUMN
 from bintrades.journal.store_coverage import note_undelivered
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ MARK_EVERY_MS = 60_000
 
 _REEXAMINED = 500  # rows that had to stay, examined each time, round and round
 _END = 2**62
+_OPEN_TIME, _LAST_ID = COLUMN["open_time"], COLUMN["last_trade_id"]
 
 _Prunable = tuple[str, int, int, int]
 """What PRUNABLE selects: symbol, open time, sequence, whether nobody needs the row."""
@@ -151,10 +153,10 @@ def _forget_excluded(connection: sqlite3.Connection, symbol: str, gone: tuple[in
     *gone* is when the newest of them opened, and its last id.
     """
     open_time, last_id = gone
-    stays, count = newest(connection, symbol, 0, open_time, 1)
+    stays, _ = neighbours(connection, symbol, open_time)
     with reading_rows():
-        is_of_these_ids = count and stays >= numbered_since(connection, symbol)
-        first_id = int(_last_id(connection, symbol, stays)) if is_of_these_ids else -1
+        is_of_these_ids = stays and stays[_OPEN_TIME] >= numbered_since(connection, symbol)
+        first_id = int(stays[_LAST_ID]) if stays and is_of_these_ids else -1
     delete_excluded(connection, symbol, first_id, last_id)
 
 

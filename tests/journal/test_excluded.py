@@ -134,6 +134,35 @@ def test_they_are_forgotten_with_their_bars_but_not_those_of_bars_that_stay(path
     assert on_record(path) == [(51, 52), (66, 67), (71, 72)]
 
 
+def test_a_bar_that_stays_may_be_the_only_one_of_its_hour(path: Path) -> None:
+    in_its_midst = BAR.open_time_ms + 10_000
+    stays = sample_bar(
+        market="usdm",
+        open_time_ms=in_its_midst,
+        first_trade_id=50,
+        last_trade_id=54,
+        is_closed=False,
+    )
+    an_hour_later = in_its_midst + 3_600_000
+    goes = sample_bar(
+        market="usdm", open_time_ms=an_hour_later, first_trade_id=60, last_trade_id=64
+    )
+    newest = sample_bar(
+        market="usdm", open_time_ms=an_hour_later + 10_000, first_trade_id=70, last_trade_id=74
+    )
+    batch = WriteBatch(
+        finished=by_key([stays, goes, newest]),
+        checkpoints=checkpoints(BTCUSDT=LedgerState(75, newest.end_time_ms, ())),
+    )
+    batch.excluded["BTCUSDT"] = [(51, 52), (56, 57), (61, 62), (66, 67), (71, 72)]
+    with journal_at(path, market="usdm") as journal:
+        journal.write(batch, an_hour_later)
+        journal.write(WriteBatch(), an_hour_later + 60_000)
+        assert journal.prune([], 2**62) == 1
+
+    assert on_record(path) == [(51, 52), (66, 67), (71, 72)]
+
+
 def test_what_can_be_read_of_them_is_salvaged(path: Path) -> None:
     with journal_at(path, market="usdm") as journal:
         journal.write(written(BAR, (101, 102)), NOW)
