@@ -200,6 +200,7 @@ class SymbolList:
                 self._change(put, exchange_time, before, is_fresh=False, is_new=True)
             return False
         self._change(put, exchange_time, before, is_fresh=True, is_new=is_new)
+        self._has_ended = False
         return True
 
     def _change(

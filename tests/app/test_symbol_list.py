@@ -438,6 +438,7 @@ def test_what_is_delisted_while_nobody_collects_starts_once_more_and_leaves_in_o
     gone = changes(symbols)
     assert list(gone.left) == ["ETHUSDT"]
     assert not gone.records["ETHUSDT"].is_collected
+    assert not symbols.has_ended
 
 
 def test_after_a_restart_a_halted_symbol_of_a_pattern_is_still_collected(

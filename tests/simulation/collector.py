@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 _SHARE = 50
-_LIST_AGAIN_MS = 2_500  # where the exchange has not told its list
+_LIST_AGAIN_MS = 2_500  # where the exchange has not told its list, or symbols are to leave by it
 _LONG_S = 0.5
 _LOOKS_EVERY_MS = 10_000  # a delivery that nobody has called
 _MOST_STEPS = 200  # of the backfill without time passing: more means that it spins
@@ -253,7 +253,10 @@ class SteppedCollector(Collector):
         )
         if self.symbols is not None:
             self.feed.expect_no_data(self.symbols.halted)
-        self._follows_at = clock.now() + schedule.refresh
+        has_answer = self.symbols is None or (
+            self.symbols.has_answer and not self.symbols.has_ended
+        )
+        self._follows_at = clock.now() + self._list_rest(has_answer=has_answer)
         self.feed.start()
 
     def step(self) -> None:
@@ -305,6 +308,7 @@ class SteppedCollector(Collector):
             "symbols to prove": self.aggregator.unproven_count if is_provable else 0,
             "proofs to write": self._unwritten_proofs if is_provable else 0,
             "bars": self.aggregator.waiting_bar_count or self.ingest.waiting_bars,
+            "symbols that are to leave": self.symbols is not None and self.symbols.has_ended,
             "symbols that leave": self.ingest._symbols.leaving_count,
             "records of symbols": len(self.ingest._pending.symbols),
             "stores": [each.last_error for each in self.deliveries if each.last_error],
@@ -433,7 +437,11 @@ class SteppedCollector(Collector):
             self._selection = selection
             self.symbols.reconfigure(symbols_config(selection, self.world.schedule))
         has_answer = self.symbols.refresh(self.inbox.put, self.exchange_time, is_new=is_new)
-        self._follows_at = now + (self.world.schedule.refresh if has_answer else _LIST_AGAIN_MS)
+        self._follows_at = now + self._list_rest(has_answer=has_answer)
+
+    def _list_rest(self, *, has_answer: bool) -> int:
+        refresh = self.world.schedule.refresh
+        return refresh if has_answer else min(_LIST_AGAIN_MS, refresh)
 
     def _compare(self) -> None:
         """Have some bars be compared with klines."""
