@@ -163,13 +163,18 @@ class Aggregator:
         self._freshness.forget(symbol)
         return changes
 
-    def is_settled(self, symbol: str, until: int) -> bool:
-        """Whether every bar that ends by *until* has closed and is proven to be whole."""
+    def is_settled(self, symbol: str, until: int, *, has_word: bool = True) -> bool:
+        """Whether all trades until then are known, and every bar that ends by *until* has closed.
+
+        Also where there is no such bar: the trades of one may have been lost on the way. Where the
+        exchange *has* no *word* on it, those of its bars have to do.
+        """
         series = self.series[symbol]
         if self._clock.is_confirmed:
             series.settle_proof()
         closes_later = series.due > until + self._grace
-        return closes_later and not series.is_unproven and symbol not in self._awaiting
+        is_proven = series.is_proven(until if has_word else 0)
+        return closes_later and is_proven and symbol not in self._awaiting
 
     def connected(self, symbols: Iterable[str], now: int) -> None:
         """Count a connection that carries *symbols*: their clocks run from here on."""

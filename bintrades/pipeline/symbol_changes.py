@@ -204,7 +204,7 @@ class SymbolChanges:
     def _may_leave(self, symbol: str, leaving: _Leaving, now: int) -> bool:
         """Whether all that can be had of a symbol is had, or has not come for long enough."""
         waited = now - leaving.since - self._interval
-        is_settled = self._aggregator.is_settled(symbol, leaving.until)
+        is_settled = self._is_settled(symbol, leaving)
         if not self._is_repairing:
             return is_settled or waited >= _CLOSED_WITHIN_MS
         missing = id_ranges(self._aggregator.series[symbol].gap_set.missing)
@@ -213,12 +213,16 @@ class SymbolChanges:
             return True
         return waited >= (_REPAIRED_WITHIN_MS if has_gaps else _PROVEN_WITHIN_MS)
 
+    def _is_settled(self, symbol: str, leaving: _Leaving) -> bool:
+        has_word = symbol not in self._unlisted
+        return self._aggregator.is_settled(symbol, leaving.until, has_word=has_word)
+
     def _end(self, symbols: Sequence[str]) -> WriteBatch:
         changes = WriteBatch()
         for symbol in symbols:
             leaving = self._leaving.pop(symbol)
+            is_whole = self._is_settled(symbol, leaving)
             self._unlisted.discard(symbol)
-            is_whole = self._aggregator.is_settled(symbol, leaving.until)
             missing = len(self._aggregator.series[symbol].gap_set.missing)
             changes.update(self._aggregator.remove_series(symbol, leaving.until or NEVER))
             if leaving.record is not None:

@@ -7,6 +7,8 @@ import pytest
 from bintrades.core.aggregator import Aggregator
 from bintrades.core.backfill_result import BackfillResult
 from bintrades.core.gap_ranges import DISORDER_MS
+from bintrades.core.newest_ids import NewestIds
+from bintrades.core.proof import LAG_MS
 from bintrades.core.write_batch import WriteBatch
 from bintrades.model import IdLaw, SeriesKey
 from tests.core.aggregators import BTC, ETH, GRACE, finished, run_of, start_gap
@@ -199,6 +201,34 @@ def test_a_symbol_is_settled_when_its_last_bar_is_closed_and_proven() -> None:
 
     aggregator.add([make_trade(2, START + INTERVAL + 1)], 60_000)
     assert aggregator.is_settled(BTC, until), "the next trade proves it"
+
+
+def test_a_symbol_without_a_bar_is_settled_when_it_is_known_that_there_was_no_trade() -> None:
+    aggregator = of_bitcoin()
+    aggregator.add_series(ETH_KEY, now=0)
+    aggregator.carried([ETH], 0)
+    until = START + INTERVAL
+    aggregator.advance(60_000)
+    assert not aggregator.is_settled(ETH, until), "its first trades may be lost on the way"
+    assert aggregator.is_settled(ETH, until, has_word=False), "nobody can say so"
+
+    aggregator.on_newest_ids(NewestIds({BTC: 1, ETH: None}, until + LAG_MS, 15_000))
+
+    assert aggregator.is_settled(ETH, until)
+
+
+def test_a_proven_bar_does_not_show_that_nothing_came_after_it() -> None:
+    aggregator = of_bitcoin()
+    until = START + 3 * INTERVAL
+    aggregator.add([make_trade(2, START + INTERVAL + 1)], 10_000)
+    aggregator.advance(60_000)
+    aggregator.on_newest_ids(NewestIds({BTC: 2}, START + 2 * INTERVAL + LAG_MS, 25_000))
+    assert aggregator.unproven_count == 0
+    assert not aggregator.is_settled(BTC, until)
+
+    aggregator.on_newest_ids(NewestIds({BTC: 2}, until + LAG_MS, 35_000))
+
+    assert aggregator.is_settled(BTC, until)
 
 
 @pytest.mark.parametrize(

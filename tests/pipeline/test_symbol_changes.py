@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bintrades.core.aggregator import Aggregator
+from bintrades.core.newest_ids import NewestIds
+from bintrades.core.proof import LAG_MS
 from bintrades.core.symbol_changes import NewSymbol, SymbolsChanged
 from bintrades.core.write_batch import WriteBatch
 from bintrades.exchange.events import Connected, StreamsAdded, StreamsRemoved
@@ -21,6 +23,7 @@ BTC, ETH = "BTCUSDT", "ETHUSDT"
 BTC_KEY, ETH_KEY = spot_series([BTC, ETH])
 GRACE = 500
 LEFT = SymbolRecord(1, "*", left_ms=2, left_because=LeftBecause.DELISTED)
+UNLISTED = SymbolRecord(1, "*", left_ms=2, left_because=LeftBecause.UNLISTED)
 
 
 class Desk:
@@ -59,9 +62,9 @@ class Desk:
         self.change(SymbolsChanged(self.now, added=[NewSymbol(ETH_KEY)]))
         self.changes.streams_added(StreamsAdded("c", [ETH], self.now))
 
-    def leave(self) -> None:
+    def leave(self, record: SymbolRecord = LEFT) -> None:
         """Have it leave."""
-        self.change(SymbolsChanged(self.now, left=[ETH], records={ETH: LEFT}))
+        self.change(SymbolsChanged(self.now, left=[ETH], records={ETH: record}))
 
     def drop(self) -> None:
         """Have the feed say that nothing of it comes any more."""
@@ -124,6 +127,32 @@ def test_what_cannot_be_proven_is_not_waited_for_without_end(
     desk.pass_time(1_000)
 
     assert ETH not in desk.aggregator.symbols
+
+
+def test_a_symbol_of_which_nothing_came_leaves_once_the_exchange_says_that_there_was_nothing() -> (
+    None
+):
+    desk = Desk()
+    desk.begin()
+    desk.leave()
+    desk.pass_time(20_000)
+    assert ("drop", (ETH,)) not in desk.told, "its trades may be lost on the way"
+
+    said_at = START + INTERVAL + LAG_MS + 1_000
+    desk.aggregator.on_newest_ids(NewestIds({BTC: 1, ETH: None}, said_at, desk.now))
+    desk.pass_time(500)
+
+    assert ("drop", (ETH,)) in desk.told
+
+
+def test_nothing_is_waited_for_that_the_exchange_does_not_know_any_more() -> None:
+    desk = Desk()
+    desk.begin()
+    desk.leave(UNLISTED)
+
+    desk.pass_time(500)
+
+    assert ("drop", (ETH,)) in desk.told
 
 
 def test_gaps_get_a_last_chance() -> None:

@@ -43,7 +43,9 @@ EXTRA = (
         91_128_971,
         10_000_000_423,
         10_000_001_035,
+        10_000_005_025,
         10_000_005_137,
+        10_000_005_169,
     ),
 )
 """Seeds beyond those that caught a break or once found what was wrong."""
