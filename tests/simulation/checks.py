@@ -179,7 +179,10 @@ def check_listings(world: World, reader: JournalReader) -> list[str]:
             problems.append(f"{symbol}: collected: {record.is_collected}, and wanted: {is_there}")
         if record is None and is_there:
             problems.append(f"{symbol}: never collected")
-        is_new = listings.first_listed(symbol) > 0 and "process" not in places
+        # Of what was listed before the first list of symbols came nobody knew that it was new.
+        is_new = "process" not in places and (
+            listings.first_listed(symbol) > (world.started_at or 0)
+        )
         if is_new and tape.trades and symbol in world.begins:
             first = tape.trades[0].time
             if world.begins[symbol] > first - first % schedule.interval:

@@ -98,7 +98,7 @@ class Tape:
         if kind.has_fillers:
             of_fillers = Random(f"fillers {schedule.seed} {symbol} {first_id}")
             self.records = _with_fillers(self.trades, kind.fillers, of_fillers)
-            self.trades = [each for each in self.records if not isinstance(each, ExcludedId)]
+            self.trades = fills_of(self.records)
         self.ids = [trade.trade_id for trade in self.trades]
         first = rng.choice([0, 1, 77_000_000])
         self.aggregates = [
@@ -127,7 +127,7 @@ class Tape:
         while records and isinstance(records[-1], ExcludedId):
             records.pop()
         cut.records = [_renumbered(each, WIPED_IDS) for each in records]
-        cut.trades = [each for each in cut.records if not isinstance(each, ExcludedId)]
+        cut.trades = fills_of(cut.records)
         cut.ids = [trade.trade_id for trade in cut.trades]
         cut.aggregates = [
             replace(group, trades=[_renumbered(trade, WIPED_IDS) for trade in group.trades])
@@ -138,6 +138,11 @@ class Tape:
             cut.stream = list(_published(cut.aggregates, kind))
             cut.counted = cut.stream if kind.is_approximate else cut.trades
         return cut
+
+    @property
+    def shown(self) -> Sequence[Trade]:
+        """What bars are made of, and the ids that are no fills where the stream brings those."""
+        return self.counted if self._kind.is_aggregated else self.records
 
     def between(self, first_id: int, last_id: int) -> list[Trade]:
         """Return the trades with such ids."""
@@ -255,6 +260,11 @@ def _published(aggregates: Iterable[Aggregate], kind: Kind) -> Iterator[Aggregat
             event_time = max(event_time, each.trades[0].time + _PUSHED_AFTER_MS)
         published = max(published, event_time)
         yield each.published(published)
+
+
+def fills_of(records: Iterable[Trade]) -> list[Trade]:
+    """Return those of *records* that are trades."""
+    return [each for each in records if not isinstance(each, ExcludedId)]
 
 
 def stream_name(symbol: str, stream: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import decimal
 from contextlib import closing
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,7 +13,7 @@ from msgspec.structs import replace
 from bintrades.core.bucket import Bucket
 from bintrades.core.ledger import LedgerState
 from bintrades.core.write_batch import Checkpoint, WriteBatch
-from bintrades.model import EXACT, Bar, Gap, GapCause, Trade
+from bintrades.model import EXACT, Bar, ExcludedId, Gap, GapCause, Trade
 from tests.simulation.watch import History, WatchedJournal
 from tests.simulation.world import World
 from tests.strategies import make_trade
@@ -163,3 +164,12 @@ def test_where_no_id_is_known_nothing_that_is_wanted_may_have_happened(
 def test_only_where_ids_began_anew_was_known_what_is_of_before(tmp_path: Path) -> None:
     assert proven_without_an_id(World(WIPED, tmp_path), wanted_after=3) == ""
     assert "not known, and" in proven_without_an_id(World(SEED, tmp_path), wanted_after=3)
+
+
+def test_a_time_falls_back_from_what_was_no_fill_as_well() -> None:
+    no_fill = ExcludedId("BTCUSDT", 1, 120, 130, Decimal(0), Decimal(0), False)
+    happened = [make_trade(0, 100), no_fill, make_trade(2, 110), make_trade(3, 200)]
+    history = History(happened, INTERVAL)
+
+    assert history.first_from(1, is_wiped=False) == happened[3]
+    assert history.of(0) == [happened[0], *happened[2:]]

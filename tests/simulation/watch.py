@@ -19,7 +19,7 @@ from bintrades.journal.damage import UnreadableRow
 from bintrades.journal.rows import BAR_COLUMNS, bar_from_row
 from bintrades.journal.writer import Journal
 from bintrades.model import GapOutcome
-from tests.simulation.market import WIPED_IDS, by_interval, differences
+from tests.simulation.market import WIPED_IDS, by_interval, differences, fills_of
 from tests.simulation.schedule import START_MS
 
 if TYPE_CHECKING:
@@ -39,20 +39,24 @@ _LATE = f"SELECT since, until FROM past_gaps WHERE symbol = ? AND outcome = '{Ga
 
 
 class History:
-    """The exchange's list of the trades of one symbol, in the order of their happening."""
+    """The exchange's list of the trades of one symbol, in the order of their happening.
+
+    Of what is *shown* some may be no fills: those are no trades, but their times are known as well.
+    """
 
     def __init__(
-        self, trades: Sequence[Trade], interval: int, contract_size: Decimal | None = None
+        self, shown: Sequence[Trade], interval: int, contract_size: Decimal | None = None
     ) -> None:
-        self._trades = trades
+        self._trades = trades = fills_of(shown)
         self._interval = interval
         self._contract_size = contract_size
         self._ids = [trade.trade_id for trade in trades]
         self._old = sum(1 for trade_id in self._ids if trade_id >= WIPED_IDS)
         self._by_interval = by_interval(trades, interval)
-        newest = list(accumulate((trade.time for trade in trades), max))
+        ids = [each.trade_id for each in shown]
+        newest = accumulate((each.time for each in shown), max)
         # The newest `T` before each trade: `T` of some falls back, which no rule foresees.
-        self._before = dict(zip(self._ids, [0, *newest], strict=False))
+        self._before = dict(zip(ids, [0, *newest], strict=False))
 
     def between(self, since: int, until: int) -> Iterator[Trade]:
         """Yield the trades with since <= T < until."""
@@ -121,8 +125,8 @@ class Watch:
         self._world = world
         self._interval = world.schedule.interval
         self._histories = {
-            symbol: History(trades, self._interval, world.schedule.kind.contract_size(symbol))
-            for symbol, trades in world.trades.items()
+            symbol: History(shown, self._interval, world.schedule.kind.contract_size(symbol))
+            for symbol, shown in world.shown.items()
         }
 
     def history(self, symbol: str) -> History:

@@ -42,7 +42,7 @@ from tests.simulation.harsh import (
     tear_write,
 )
 from tests.simulation.listings import Selection, with_listings
-from tests.simulation.market import WIPED_IDS, Tape
+from tests.simulation.market import WIPED_IDS, Tape, fills_of
 from tests.simulation.quiet import (
     made_quiet,
     with_a_ticker_that_stands_still,
@@ -133,7 +133,7 @@ class World:
             )
             for symbol in schedule.symbols
         }
-        self.trades = {symbol: list(tape.counted) for symbol, tape in self.tapes.items()}
+        self.shown = {symbol: list(tape.shown) for symbol, tape in self.tapes.items()}
         published = {symbol: tape.stream for symbol, tape in self.tapes.items()}
         before = self.tapes
         if self.harshness.wiped_at is not None:
@@ -142,6 +142,7 @@ class World:
                 symbol: [*before[symbol].stream, *tape.stream]
                 for symbol, tape in self.tapes.items()
             }
+        self.trades = {symbol: fills_of(shown) for symbol, shown in self.shown.items()}
         self.market = market_of(schedule.page, schedule.weight_per_minute, schedule.kind)
         self.streams = Streams(published.values(), self.clock, self.faults, self.rng, schedule.kind)
         self.rest = Rest(
@@ -181,6 +182,7 @@ class World:
         self._path = folder / "journal-0"
         self._collector: SteppedCollector | None = None
         self._starts_at = 0
+        self.started_at: int | None = None  # since when there is a collector, if that is so
         self._seams_left = -1  # until the process is killed inside of what it does
         self._struck: set[int] = set()  # process faults that have happened
         self._page_limit = False
@@ -434,7 +436,7 @@ class World:
                 first_id=1,
             )
             before[symbol], self.tapes[symbol] = old, new
-            self.trades[symbol] = [*old.counted, *new.counted]
+            self.shown[symbol] = [*old.shown, *new.shown]
         return before
 
     def _start(self) -> None:
@@ -446,6 +448,8 @@ class World:
             self._starts_at = self.clock.elapsed + _STARTS_AGAIN_MS
             self.rest.forget_blocks()
             return
+        if self.started_at is None:
+            self.started_at = self.clock.elapsed
         if not self.is_harsh:
             if self._collector.proofs() != self._proofs:
                 self.errors.append(f"proven: {self._proofs}, now {self._collector.proofs()}")
