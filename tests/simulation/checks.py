@@ -273,12 +273,11 @@ def _counted(tape: Tape, next_id: int, gaps: Sequence[Gap]) -> list[Trade]:
     """Return what bars have counted by now: trades, and aggregates that stand in for some."""
     known = _known(tape.counted, next_id, gaps)
     approximated = [gap for gap in gaps if gap.is_approximated]
-    known += [
-        aggregate.published(0)
+    known += [  # of those that go on behind a gap the rest is known singly
+        aggregate.before(min(gap.last_id, aggregate.trades[-1].trade_id) + 1)
         for aggregate in tape.aggregates
         for gap in approximated
-        if gap.first_id <= aggregate.trades[0].trade_id
-        and aggregate.trades[-1].trade_id <= gap.last_id
+        if gap.first_id <= aggregate.trades[0].trade_id <= gap.last_id
     ]
     return sorted(known, key=lambda trade: trade.trade_id)
 

@@ -56,6 +56,12 @@ class Aggregate:
         """That of all of them."""
         return sum((trade.quantity for trade in self.trades), Decimal(0))
 
+    def before(self, trade_id: int) -> Trade:
+        """Return as one trade those with lower ids, which there are."""
+        trades = [trade for trade in self.trades if trade.trade_id < trade_id]
+        quantity = sum((trade.quantity for trade in trades), Decimal(0))
+        return structs.replace(self.published(0), quantity=quantity, last_trade_id=trade_id - 1)
+
     def published(self, event_time: int) -> AggregateTrade:
         """Return it as a stream brings it."""
         first = self.trades[0]

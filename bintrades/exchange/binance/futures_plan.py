@@ -11,8 +11,9 @@ Of the past, futures tell less than spot, and ids that are no fills are not in i
   is a range of ids: a short one is not the last.
 - aggTrades is the rest: it has 48 hours, but an aggregate has the time of its first trade only, and
   ids between its first and its last may be none. Those that lie wholly in a gap stand in for its
-  trades, approximately; a part that is known already says nothing about the others, so that the
-  edges stay missing until single trades can be had or they are too old.
+  trades, approximately, and so does what is left of one into which an answer of /trades began:
+  that answer has the quantities of the others. Of one into which a stream broke off nobody knows
+  them, so that such an edge stays missing until single trades can be had or it is too old.
 
 Ids that rows are around, in one answer, are no fills and so excluded: between two single trades, or
 between two aggregates whose own numbers, which have no holes, follow each other. But in a burst,
@@ -26,9 +27,12 @@ A stream of aggregates is filled by aggregates alone, its bars being approximate
 
 from __future__ import annotations
 
+import decimal
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from typing import TYPE_CHECKING, NamedTuple
+
+from msgspec.structs import replace
 
 from bintrades.core.backfill_result import BackfillResult
 from bintrades.core.gap_queue import BackfillTiming, GapQueue
@@ -46,7 +50,7 @@ from bintrades.exchange.binance.backfill_plan import (
     TradesRequest,
 )
 from bintrades.exchange.binance.past_rows import last_before, within
-from bintrades.model import GapCause, unnumbered_gaps
+from bintrades.model import EXACT, GapCause, unnumbered_gaps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -54,6 +58,7 @@ if TYPE_CHECKING:
     from bintrades.core.gap_queue import Backoff, QueuedGap
     from bintrades.core.renumbering import KnownTrade
     from bintrades.core.spans import Span
+    from bintrades.core.unknown_ids import UnknownIds
     from bintrades.exchange.binance.market import Market
     from bintrades.model import Gap, GapSet, TradeRange
 
@@ -111,6 +116,35 @@ class _Hole(NamedTuple):
     newest_id: int  # of that answer
 
 
+class _Edge(NamedTuple):
+    """The first trades of an answer of /trades, all of one price and taker: others lie before."""
+
+    trades: tuple[TradeRange, ...]
+    until: int  # the first id thereafter, or after all of the answer
+
+    @classmethod
+    def of(cls, rows: Sequence[TradeRange]) -> _Edge:
+        trades = tuple(takewhile(lambda each: _are_alike(each, rows[0]), rows))
+        is_all = len(trades) == len(rows)
+        return cls(trades, rows[-1].last_id + 1 if is_all else rows[len(trades)].first_id)
+
+    @property
+    def first_id(self) -> int:
+        return self.trades[0].first_id
+
+    def part_before(self, aggregate: TradeRange) -> TradeRange | None:
+        """Return what of *aggregate* lies before the edge; None: nothing, or it cannot be said."""
+        is_cut = aggregate.first_id < self.first_id <= aggregate.last_id < self.until
+        if not is_cut or not _are_alike(aggregate, self.trades[0]):
+            return None
+        known = [each.quantity for each in self.trades if each.last_id <= aggregate.last_id]
+        with decimal.localcontext(EXACT):
+            left = aggregate.quantity - sum(known)
+        if left <= 0:
+            return None
+        return replace(aggregate, last_id=self.first_id - 1, quantity=left)
+
+
 @dataclass(slots=True)
 class _Told:
     """What answers about one symbol were about: they are of no more use for those ids."""
@@ -120,9 +154,16 @@ class _Told:
     second: int = -1  # and in another answer
     aggregated: tuple[Span, ...] = ()  # ids that aggregates cover without a break, ends exclusive
     holes: tuple[_Hole, ...] = ()  # that /trades goes around, until it does so again
+    edges: tuple[_Edge, ...] = ()  # of answers of /trades before which trades are missing
 
-    def add_window(self, first_id: int) -> None:
-        self.second, self.newest = sorted((self.second, self.newest, first_id))[1:]
+    def add_window(self, rows: Sequence[TradeRange], unknown: UnknownIds) -> None:
+        """Record where an answer of /trades begins; *unknown* are the ids that were so until it."""
+        self.second, self.newest = sorted((self.second, self.newest, rows[0].first_id))[1:]
+        self.edges = tuple(
+            each
+            for each in (*self.edges, _Edge.of(rows))
+            if unknown.cover(each.first_id - 1, each.first_id - 1)
+        )
 
     def add_aggregated(self, covered: Iterable[Span], gaps: Iterable[Gap]) -> None:
         """Record what of *gaps* aggregates have *covered*. Of others they were not used yet."""
@@ -222,10 +263,15 @@ class FuturesPlan:
             request = self._request(entry) if now >= self._others_at else None
             if request is not None:
                 return request
-            self._queue.put_back(entry.symbol)
             if now < self._others_at:
+                self._queue.put_back(entry.symbol)
                 return None
             entry.due = now + _WAIT_MS
+            lack = self._lack_of_singles()
+            if lack is not None and lack != entry.gap.last_error:
+                self._queue.record_result(entry.symbol, entry.gap)
+                return BackfillResult(entry.symbol, entry.gap, error=lack)
+            self._queue.put_back(entry.symbol)
         return None
 
     def put_back(self, request: Request) -> None:
@@ -301,7 +347,7 @@ class FuturesPlan:
         if self._doubts_ids(entry, rows, now):
             return self._result(request)
         told = self._told_of(request.symbol)
-        told.add_window(rows[0].first_id)
+        told.add_window(rows, self._queue.unknown_ids(request.symbol))
         begins_at, has_older, wanted = self._beginning(entry, rows)
         # Among the wanted ones may be an older one by its time, which is a fill all the same.
         since_first = [each for each in rows if wanted and each.first_id >= wanted[0].first_id]
@@ -402,6 +448,7 @@ class FuturesPlan:
         wanted = [each.gap for each in self._queue.entries(symbol) if self._takes_aggregates(each)]
         valid = [trades for _, trades in rows if trades is not None]
         approximations = [each for of in wanted for each in within(valid, of.first_id, of.last_id)]
+        approximations += self._parts_before_edges(symbol, valid)
         excluded: list[_Span] = []
         covered: list[Span] = []
         if is_from_zero and rows[0].trades is not None:
@@ -433,6 +480,27 @@ class FuturesPlan:
         else:
             entry.retry_at(self._now)
         return self._result(request, (), excluded, approximations=approximations, error=error)
+
+    def _parts_before_edges(
+        self, symbol: str, aggregates: Sequence[TradeRange]
+    ) -> Iterator[TradeRange]:
+        """Yield what is missing of *aggregates* into which an answer of /trades began.
+
+        But not where single trades are to be had. What lies between may have been filled meanwhile.
+        """
+        told, unknown = self._told_of(symbol), self._queue.unknown_ids(symbol)
+        gaps = [
+            each.gap
+            for each in self._queue.entries(symbol)
+            if self._takes_aggregates(each) and not self._may_take_singles(each)
+        ]
+        for aggregate in aggregates if told.edges else ():
+            for edge in told.edges:
+                part = edge.part_before(aggregate)
+                if part is None or any(unknown.within(edge.first_id, aggregate.last_id)):
+                    continue
+                for gap in gaps:
+                    yield from within([part], gap.first_id, gap.last_id)
 
     def _on_beginning(
         self,
@@ -545,11 +613,15 @@ class FuturesPlan:
         gap = entry.gap
         return 1 + gap.size * _MINUTE_MS // max(1, gap.until_ms - gap.since_ms)
 
-    def _takes_singles(self, entry: QueuedGap[_Progress]) -> bool:
-        """Whether old single trades are asked for what is missing."""
+    def _may_take_singles(self, entry: QueuedGap[_Progress]) -> bool:
+        """Whether old single trades can be had of what is missing, now or once it is short."""
         if self._is_of_aggregates or entry.progress.has_no_singles or _is_start(entry):
             return False
-        if not self._has_usable_key:
+        return self._has_usable_key
+
+    def _takes_singles(self, entry: QueuedGap[_Progress]) -> bool:
+        """Whether old single trades are asked for what is missing."""
+        if not self._may_take_singles(entry):
             return False
         return entry.gap.size <= self._most_ids or self._is_aggregated(entry)
 
@@ -693,6 +765,11 @@ class FuturesPlan:
             restarted_at=restarted_at,
             error=error,
         )
+
+
+def _are_alike(one: TradeRange, other: TradeRange) -> bool:
+    """Whether an aggregate may have the trades of both."""
+    return (one.price, one.is_buyer_maker) == (other.price, other.is_buyer_maker)
 
 
 def _is_start(entry: QueuedGap[_Progress]) -> bool:

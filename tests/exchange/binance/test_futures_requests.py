@@ -49,13 +49,15 @@ def gap(first_id: int, last_id: int, *, since: int = NOON - DISORDER_MS, span: i
     return Gap(first_id, last_id, since, since + span, GapCause.RECONNECT)
 
 
-def rows(*ids: int, time: int = NOON) -> list[TradeRange]:
-    return [TradeRange(i, i, Decimal(1), Decimal(1), time, False) for i in ids]
+def rows(*ids: int, time: int = NOON, price: str = "1", quantity: str = "1") -> list[TradeRange]:
+    return [TradeRange(i, i, Decimal(price), Decimal(quantity), time, False) for i in ids]
 
 
-def aggregates(*spans: tuple[int, int], first: int = 100, time: int = NOON) -> list[Aggregate]:
+def aggregates(
+    *spans: tuple[int, int], first: int = 100, time: int = NOON, quantity: str = "1"
+) -> list[Aggregate]:
     return [
-        Aggregate(number, TradeRange(low, high, Decimal(1), Decimal(1), time, False))
+        Aggregate(number, TradeRange(low, high, Decimal(1), Decimal(quantity), time, False))
         for number, (low, high) in enumerate(spans, first)
     ]
 
@@ -192,10 +194,13 @@ def test_edges_that_aggregates_do_not_tell_wait_without_further_requests_until_t
     request = request_of(plan)
     assert isinstance(request, AggregatesRequest)
     plan.on_aggregates(request, aggregates((3, 5), (6, 8), (9, 12)), LATER)
-    edges = [replace(gap(5, 5), attempts=1), replace(gap(9, 9), attempts=1)]
-    update(plan, *edges, now=LATER)
+    untold, told = gap(5, 5), replace(gap(9, 9), last_error=NO_KEY)
+    update(plan, untold, told, now=LATER)
+    why = plan.next_request(2 * LATER, CLOCK + 2 * LATER)
+    assert why == BackfillResult(BTC, untold, error=NO_KEY)
+    update(plan, replace(untold, last_error=NO_KEY), told, now=2 * LATER)
 
-    for now in range(LATER, 40 * HOUR, HOUR // 7):
+    for now in range(2 * LATER, 40 * HOUR, HOUR // 7):
         assert plan.next_request(now, CLOCK + now) is None
     given_up = plan.next_request(49 * HOUR, CLOCK + 49 * HOUR)
 
@@ -203,6 +208,79 @@ def test_edges_that_aggregates_do_not_tell_wait_without_further_requests_until_t
     assert given_up.abandoned_through == 9
     assert given_up.error is not None
     assert given_up.error.startswith("older than 48 h")
+
+
+def plan_with_an_edge(edge: int = 12, *, has_key: bool = False) -> FuturesPlan:
+    """Return a plan that lacks 5 to 11, since /trades began with 12 and 14, of 3 and 0.5."""
+    plan = plan_of(gap(5, edge + 7), has_key=has_key)
+    first = [*rows(edge, quantity="3"), *rows(edge + 2, quantity="0.5")]
+    plan.on_recent(recent(plan), [*first, *rows(edge + 8, edge + 9, price="2")], 0)
+    update(plan, gap(5, edge - 1), now=0)
+    plan.on_recent(recent(plan, now=250), rows(edge + 9, edge + 10, price="2"), 250)
+    update(plan, gap(5, edge - 1), now=250)
+    return plan
+
+
+def test_what_the_newest_trades_have_of_an_aggregate_is_left_out_of_what_stands_in() -> None:
+    plan = plan_with_an_edge()
+    request = request_of(plan)
+    assert isinstance(request, AggregatesRequest)
+
+    page = aggregates((3, 5), (7, 14), (20, 22), quantity="4")
+    result = plan.on_aggregates(request, page, LATER)
+
+    assert result.approximations == [TradeRange(7, 11, Decimal(1), Decimal("0.5"), NOON, False)]
+    assert list(result.excluded) == [(6, 6)]
+    assert result.error == NO_KEY  # a stream has brought 3 and 4, and nobody remembers of how much
+
+
+@pytest.mark.parametrize(
+    ("ids", "changes"),
+    [
+        ((7, 14), {"quantity": Decimal("3.5")}),  # nothing is left
+        ((7, 14), {"price": Decimal(2)}),
+        ((7, 14), {"is_buyer_maker": True}),
+        ((7, 20), {}),  # it has trades of another price, so it is not what it seems
+        ((4, 14), {}),  # 4 is known
+    ],
+)
+def test_of_an_aggregate_that_the_newest_trades_do_not_fit_nothing_stands_in(
+    ids: tuple[int, int], changes: dict[str, object]
+) -> None:
+    plan = plan_with_an_edge()
+    request = request_of(plan)
+    assert isinstance(request, AggregatesRequest)
+    (number, trades), *_ = aggregates(ids, quantity="4")
+    assert trades is not None
+
+    changed = Aggregate(number, replace(trades, **changes))
+    result = plan.on_aggregates(request, [*aggregates((3, 3), first=number - 1), changed], LATER)
+
+    assert result.approximations == []
+
+
+def test_of_an_aggregate_of_which_more_is_missing_nothing_stands_in() -> None:
+    plan = plan_with_an_edge()
+    update(plan, gap(5, 11), replace(gap(14, 14), is_abandoned=True), now=250)
+    request = request_of(plan)
+    assert isinstance(request, AggregatesRequest)
+
+    result = plan.on_aggregates(request, aggregates((3, 5), (7, 14), quantity="4"), LATER)
+
+    assert result.approximations == []
+
+
+def test_with_a_key_what_the_newest_trades_cut_off_is_asked_for_singly() -> None:
+    plan = plan_with_an_edge(10_012, has_key=True)
+    request = request_of(plan)
+    assert isinstance(request, AggregatesRequest)
+
+    page = aggregates((3, 4), (5, 10_006), (10_007, 10_014), (10_020, 10_022), quantity="4")
+    result = plan.on_aggregates(request, page, LATER)
+    update(plan, gap(10_007, 10_011), now=LATER)
+
+    assert spans(result.approximations) == [(5, 10_006)]
+    assert isinstance(request_of(plan, 2 * LATER), TradesRequest)
 
 
 def test_ids_between_aggregates_of_which_one_is_left_out_are_not_excluded() -> None:
@@ -315,7 +393,7 @@ def test_a_key_that_is_refused_leaves_aggregates_and_is_tried_again_after_an_hou
     assert isinstance(around, AggregatesRequest)
     edges = aggregates((1_000, 1_005), (1_006, 1_020))
     assert plan.on_aggregates(around, edges, 2 * LATER).error == KEY_REFUSED
-    update(plan, gap(1_005, 1_009), now=2 * LATER)
+    update(plan, replace(gap(1_005, 1_009), last_error=KEY_REFUSED), now=2 * LATER)
     assert plan.next_request(LATER + KEY_RETRY_MS - 1, CLOCK) is None
     again = LATER + KEY_RETRY_MS + 600_000
     assert isinstance(plan.next_request(again, CLOCK), TradesRequest)
