@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 IN_THE_END = "in the end"
 _DAY_MS = 86_400_000
+_GIVEN_UP_WITHIN_MS = 5_000  # since it was decided: a stream
 _CALM_AFTER_MS = 20_000  # a connection that somebody else's kill has silenced is found dead
 
 
@@ -160,20 +161,19 @@ def check_listings(world: World, reader: JournalReader) -> list[str]:
     is_left_alone = min(schedule.rotate_after, schedule.silence_timeout) >= _DAY_MS
     is_undisturbed = is_left_alone and not places & {"stream", "process"}
     for elapsed, streams in world.streams.abandoned if is_undisturbed else ():
+        # One that returns while its stream is being given up is asked for again.
+        moments = elapsed, elapsed - listings.refresh - _GIVEN_UP_WITHIN_MS
         stayed = [
             symbol
             for symbol in schedule.symbols
             if stream_name(symbol, schedule.kind.stream) in streams
-            and listings.is_selected(symbol, elapsed)
-            and listings.is_traded(symbol, elapsed)
+            and all(listings.is_wanted(symbol, each) for each in moments)
         ]
         if stayed:
             problems.append(f"a connection was closed after {elapsed} ms that carried {stayed}")
     records = reader.symbol_records()
     for symbol, tape in world.tapes.items():
-        is_there = listings.is_selected(symbol, world.clock.elapsed) and listings.is_traded(
-            symbol, world.clock.elapsed
-        )
+        is_there = listings.is_wanted(symbol, world.clock.elapsed)
         record = records.get(symbol)
         if record is not None and record.is_collected != is_there:
             problems.append(f"{symbol}: collected: {record.is_collected}, and wanted: {is_there}")

@@ -91,6 +91,10 @@ class Listings:
         """Whether the configuration has *symbol* be collected then, if it is listed."""
         return symbol not in self.selection(elapsed).exclude
 
+    def is_wanted(self, symbol: str, elapsed: int) -> bool:
+        """Whether *symbol* is to be collected then."""
+        return self.is_selected(symbol, elapsed) and self.is_traded(symbol, elapsed)
+
 
 def with_listings(schedule: Schedule, symbols: tuple[str, ...]) -> Schedule:
     """Return *schedule*, or what becomes of it where some of *symbols* come and go."""
