@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from bintrades.model import TradeRange
 
 
+_MOST_EMPTY = 8
+"""Pages without a trade, where a symbol begins; more are taken for an outage: each is dear."""
+
+
 class FuturesReference(Reference):
     """A Reference, see exchange.port, of a market whose aggregates are not exact."""
 
@@ -98,29 +102,42 @@ class FuturesReference(Reference):
     ) -> Sequence[TradeRange] | None:
         """Return the trades around *start* to *end*, page by page; *first_id* is near the first.
 
-        A page is a range of ids: one with few rows is not the last.
+        A page is a range of ids: one with few rows is not the last. The next one begins at its last
+        row, since it may lack what is behind that: no trade is passed over where an answer ends.
         """
         endpoint = self._rest.market.historical_trades
         page_ids = endpoint.max_rows
         begins = from_id = max(0, first_id - page_ids // 10)  # some of these are trades
         found: list[TradeRange] = []
+        empty_count = 0
         while True:
             if not may_ask(endpoint.weight):
                 return None
             page = self._page_of_ids(symbol, from_id, page_ids)
-            if from_id == begins and begins > 0 and (not page or page[0].time >= start):
-                # What is there may be fillers alone: look further back for a trade from before.
+            new = page if not found else page[1:]
+            empty_count += not new
+            if not new and (found or empty_count > _MOST_EMPTY):
+                raise RestError(
+                    f"{symbol}: the exchange has no trade of {page_ids} ids from {from_id} on, as"
+                    " in an outage"
+                )
+            if from_id == begins > 0 and (not page or page[0].time >= start):
+                # What is there may be before all trades: look further back for one from before.
                 begins = from_id = max(0, begins - page_ids)
-                found = []
                 continue
-            found += page
-            if found and found[-1].time >= end:
+            if not page:
+                from_id += page_ids
+                continue
+            if found and page[0] != found[-1]:
+                raise RestError(f"{symbol}: the answers disagree on trade {from_id}")
+            found += new
+            last_id = from_id = found[-1].last_id
+            if found[-1].time >= end:
                 return found
-            from_id += page_ids
-            if recent[0].first_id <= from_id <= recent[-1].last_id + 1:
-                return [*found, *(each for each in recent if each.first_id >= from_id)]
-            if from_id > recent[-1].last_id:
+            if last_id > recent[-1].last_id:
                 raise RestError(f"{symbol}: the answers disagree on which trade is the newest")
+            if last_id >= recent[0].first_id:
+                return [*found, *(each for each in recent if each.first_id > last_id)]
 
     def _page_of_ids(self, symbol: str, from_id: int, page_ids: int) -> list[TradeRange]:
         trades = self._ask(lambda: self._past_trades.trades_from(symbol, from_id, page_ids))

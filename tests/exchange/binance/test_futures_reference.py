@@ -30,17 +30,18 @@ AGES_AGO = 600_000
 
 
 class Market:
-    """Trades with ids from 5,000 on, some of which are fillers, served as futures serve them."""
+    """Trades with ids from 1,500 on, some of which are fillers, served as futures serve them."""
 
     def __init__(self, exchange: CannedRest, seed: int, count: int = 9_000) -> None:
         rng = random.Random(seed)
         times = sorted(rng.randrange(count * 20) for _ in range(count))
         self.start_ms = (int(time.time()) * 1_000) - AGES_AGO - times[-1]
         self.trades = [
-            (5_000 + number, self.start_ms + at)
+            (1_500 + number, self.start_ms + at)
             for number, at in enumerate(times)
             if rng.random() > 0.1 or number == count - 1
         ]
+        self.most_rows = 500  # of a page by id: fewer where the records lag
         exchange.serve(USDM.recent_trades.path, self._recent)
         exchange.serve(USDM.historical_trades.path, self._by_id)
         exchange.serve(USDM.aggregate_trades.path, self.aggregates)
@@ -58,7 +59,8 @@ class Market:
     def _by_id(self, params: dict[str, str]) -> object:
         first = int(params["fromId"])
         assert int(params["limit"]) == 500
-        return [_row(*each) for each in self.trades if first <= each[0] < first + 500]
+        rows = [_row(*each) for each in self.trades if first <= each[0] < first + 500]
+        return rows[: self.most_rows]
 
     def aggregates(self, params: dict[str, str]) -> object:
         """Return a page of aggregates, of one trade each, from a time on."""
@@ -154,6 +156,31 @@ def test_trades_that_aggregates_leave_out_at_the_beginning_are_had_by_id(
     found = reference_of(exchange).trades_between(BTC, *span, lambda _weight: True)
 
     assert ids_of(found) == market.ids(40_000, 60_000)
+
+
+def test_trades_that_a_page_lacks_at_its_end_are_in_the_next_one(exchange: CannedRest) -> None:
+    market = Market(exchange, 4)
+    market.most_rows = 90
+    since, until = 20_000, 40_000
+    span = market.start_ms + since, market.start_ms + until
+
+    trades = reference_of(exchange).trades_between(BTC, *span, lambda _: True)
+
+    assert ids_of(trades) == market.ids(since, until)
+
+
+@pytest.mark.parametrize("most_rows", [0, 1])
+def test_a_page_without_a_trade_is_an_outage_and_no_fillers(
+    exchange: CannedRest, most_rows: int
+) -> None:
+    market = Market(exchange, 4)
+    market.most_rows = most_rows
+    span = market.start_ms + 20_000, market.start_ms + 40_000
+
+    with pytest.raises(ExchangeError, match="as in an outage"):
+        reference_of(exchange).trades_between(BTC, *span, lambda _: True)
+
+    assert len(exchange.asked) <= 12
 
 
 def test_older_trades_take_a_key_and_that_is_said(exchange: CannedRest) -> None:
