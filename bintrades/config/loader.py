@@ -111,7 +111,7 @@ class Config:
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """What is unusual about where trades come from, as sentences for people."""
+        """What is unusual about the trades that are collected, as sentences for people."""
         options = self.exchange_options
         market = EXCHANGES[self.exchange].markets[options.market]
         remarks = []
@@ -121,6 +121,11 @@ class Config:
             )
         if options.api_key and not market.historical_trades_need_key:
             remarks.append(f"api_key: the market {market.name} needs none, so it is never sent")
+        if market.is_approximate(options.stream):
+            remarks.append(
+                f"stream = {options.stream}: bars of {market.name} are approximate then, and never"
+                " complete"
+            )
         return tuple(remarks)
 
     @property

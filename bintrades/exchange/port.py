@@ -90,6 +90,9 @@ class MarketFacts(Protocol):
     def has_klines(self) -> bool:
         """Whether bars can be checked against klines of its own."""
 
+    def is_approximate(self, stream: str) -> bool:
+        """Whether all bars are that are made of that stream."""
+
 
 class ExchangeOptions(Protocol):
     """Where an exchange is and how its connections are kept: its section of the configuration."""

@@ -527,6 +527,25 @@ def test_check_says_that_a_key_is_of_no_use_where_none_is_needed(
     assert lines == ([] if is_used else [useless])
 
 
+@pytest.mark.parametrize(
+    ("market", "is_approximate"), [("spot", False), ("us", False), ("usdm", True), ("coinm", True)]
+)
+def test_check_says_where_bars_of_aggregates_are_approximate(
+    config: Path, terminal: Terminal, market: str, is_approximate: bool
+) -> None:
+    config.write_text(
+        f"[binance]\nmarket = {market}\nstream = aggTrade\n[stores]\nenabled =\n",
+        encoding="utf-8",
+    )
+
+    told = terminal("check")
+
+    told.assert_well()
+    lines = [line for line in told.out.splitlines() if "[binance]" in line]
+    place = f"{config}: [binance] stream = aggTrade: bars of {market} are approximate then"
+    assert lines == ([f"{place}, and never complete"] if is_approximate else [])
+
+
 def test_check_says_when_bars_leave_a_journal_that_alone_has_them(
     config: Path, terminal: Terminal
 ) -> None:

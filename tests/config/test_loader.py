@@ -496,6 +496,9 @@ def test_where_the_market_has_other_addresses_and_limits_these_are_defaults_and_
         has_contracts = False
         historical_trades_need_key = False
 
+        def is_approximate(self, stream: str) -> bool:
+            return stream == "quotes"
+
     of_place = options_of(Place("binance", Elsewhere()))
     options = of_place["binance"]
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from bintrades.model import SeriesKey
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -157,6 +159,10 @@ class Market:
     def stream_names(self) -> tuple[str, ...]:
         """The names of the streams that can be collected; the first is the default."""
         return tuple(stream.name for stream in self.streams)
+
+    def is_approximate(self, stream: str) -> bool:
+        """Whether all bars are that are made of that stream."""
+        return SeriesKey("binance", self.name, "", stream, self.id_law).is_approximate
 
     def stream(self, name: str) -> Stream:
         """Return the stream of that name. Raises KeyError."""
