@@ -376,10 +376,11 @@ class _Loader:
         others = {
             "[journal] path": self._absolute("journal", self._value("journal", "path")),
             "[logging] file": self._absolute("logging", self._value("logging", "file")),
-            "this file": Path(os.path.abspath(self._path)),  # noqa: PTH100 - as the folder is found
+            "this file": self._path,
         }
+        here = os.path.abspath(self._absolute(self._exchange, path))  # noqa: PTH100 - cuts out ".."
         for name, other in others.items():
-            if other == self._absolute(self._exchange, path):
+            if other is not None and os.path.abspath(other) == here:  # noqa: PTH100
                 self._problem(entry, f"is {name}; allowed: the path of a file of its own")
 
     def _store_options(self, name: str) -> dict[str, str] | None:

@@ -201,6 +201,10 @@ BAD_VALUES = [
         *("binance", "shared_budget", "var/bintrades.journal"),
         "is [journal] path; allowed: the path of a file of its own",
     ),
+    (
+        *("binance", "shared_budget", "etc/../var/bintrades.journal"),
+        "is [journal] path; allowed: the path of a file of its own",
+    ),
     ("symbols", "include", "", f"names no symbol; {SYMBOLS}"),
     ("symbols", "include", ", ,", f"names no symbol; {SYMBOLS}"),
     ("symbols", "include", "BTC/USDT", f"'/' cannot be in a symbol; {SYMBOLS}"),
