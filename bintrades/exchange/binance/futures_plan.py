@@ -516,6 +516,8 @@ class FuturesPlan:
         begins_at, has_older, _ = self._beginning(entry, valid, is_first_of_all=is_first_of_all)
         if begins_at is not None:
             progress.forget_page()
+            # Answers of /trades could not tell where it begins, but may have all that is wanted.
+            progress.fruitless = progress.failures = 0
             entry.retry_at(self._now)
             return self._result(request, begins_at=begins_at, has_older=has_older)
         if is_first_of_all:

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from bintrades.exchange.binance.backfill_plan import (
     KEY_RETRY_MS,
+    Aggregate,
     AggregatesRequest,
     RecentRequest,
     TradesRequest,
@@ -241,3 +242,30 @@ def test_a_fill_whose_time_falls_back_before_the_beginning_is_no_excluded_id() -
 
     assert [each.first_id for each in result.ranges] == [69]
     assert list(result.excluded) == []
+
+
+def test_where_aggregates_tell_the_beginning_the_newest_trades_are_had_singly() -> None:
+    plan = FuturesPlan(MARKET, REACH_MS, lambda: Backoff(1.0, 60.0, random.Random(1)))
+    # The first of all come within the disorder of times before the beginning.
+    fills = [single(each, START + 200 * each - 500) for each in range(1, 12)]
+    ledger = LedgerOfIds("BTCUSDT")
+    ledger.hear(fills[6].first_id, fills[6].time)
+    plan.update(ledger.gap_set, 0)
+    for now in range(0, 10 * MINUTE_MS, 250):
+        request = plan.next_request(now, START + 10_000 + now)
+        if isinstance(request, RecentRequest):
+            ledger.fill(plan.on_recent(request, fills, now))
+        elif isinstance(request, AggregatesRequest):
+            since_ms, from_id = request.start_ms or 0, request.from_id or 0
+            page = [
+                Aggregate(each.first_id, each)
+                for each in fills
+                if each.time >= since_ms and each.first_id >= from_id
+            ]
+            ledger.fill(plan.on_aggregates(request, page, now))
+        plan.update(ledger.gap_set, now)
+
+    assert plan.is_empty
+    assert ledger.begins_at == fills[0].first_id
+    assert ledger.approximated == []
+    assert set(ledger.filled) == set(range(1, 7))
