@@ -1008,6 +1008,18 @@ def test_as_a_process_the_exit_codes_are_the_same(config: Path) -> None:
     assert command("bars", "NONE", "--config", config).status == 1
 
 
+def test_live_trades_are_not_collected_into_a_journal_of_a_test_network(tmp_path: Path) -> None:
+    config = tmp_path / "bintrades.ini"
+    config.write_text("[journal]\npath = j.journal\n[stores]\nenabled =\n", encoding="utf-8")
+    with journal_at(tmp_path / "j.journal") as journal:
+        journal.keep_environment("testnet")
+
+    said = command("run", "--config", config)
+
+    assert said.status == 2
+    assert "j.journal: holds bars of the testnet exchange, the addresses" in said.err
+
+
 def test_a_refusal_said_at_once_may_wait_for_a_supervisor_but_not_after_a_signal(
     config: Path,
 ) -> None:
