@@ -173,7 +173,7 @@ class Aggregator:
         if self._clock.is_confirmed:
             series.settle_proof()
         closes_later = series.due > until + self._grace
-        is_proven = series.is_proven(until if has_word else 0)
+        is_proven = series.is_proven(until) if has_word else not series.is_unproven
         return closes_later and is_proven and symbol not in self._awaiting
 
     def connected(self, symbols: Iterable[str], now: int) -> None:

@@ -459,11 +459,9 @@ class Series:
         return through is not None and (proven is None or through + self._interval > proven)
 
     def is_proven(self, until: int) -> bool:
-        """Whether all trades until then are known, as far as any were wanted."""
-        ledger = self._ledger
-        if ledger.next_id is None and ledger.wanted_since is None:
-            return True
-        return (ledger.proven or 0) >= until and not self.is_unproven
+        """Whether all trades until then are known."""
+        proven = self._ledger.proven
+        return proven is not None and proven >= until and not self.is_unproven
 
     def observe_unusable(self, trade_id: int | None, clock: int) -> bool:
         """Record a trade in a message that cannot be used; return whether it is missing now.

@@ -217,6 +217,18 @@ def test_a_symbol_without_a_bar_is_settled_when_it_is_known_that_there_was_no_tr
     assert aggregator.is_settled(ETH, until)
 
 
+def test_before_it_is_known_since_when_trades_are_wanted_no_symbol_is_settled() -> None:
+    aggregator = Aggregator([BTC_KEY, ETH_KEY], interval_ms=INTERVAL, grace_ms=GRACE)
+    aggregator.connected([BTC, ETH], 0)
+    assert not aggregator.is_settled(ETH, 0), "nothing has come of any symbol"
+
+    aggregator.add([make_trade(0, START + 1), make_trade(1, START + 2)], 1_000)
+    assert not aggregator.is_settled(ETH, 0), "its trades since then may be lost"
+
+    aggregator.on_newest_ids(NewestIds({BTC: 1, ETH: None}, START + LAG_MS, 6_000))
+    assert aggregator.is_settled(ETH, 0)
+
+
 def test_a_proven_bar_does_not_show_that_nothing_came_after_it() -> None:
     aggregator = of_bitcoin()
     until = START + 3 * INTERVAL
