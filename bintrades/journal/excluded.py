@@ -71,6 +71,18 @@ def count_excluded(connection: sqlite3.Connection, symbol: str, first_id: int, l
         return int(count)
 
 
+def count_excluded_since(
+    connection: sqlite3.Connection, symbol: str, time: int, first_id: int, last_id: int
+) -> int:
+    """Return how many there are between two ids of fills of *time* or later.
+
+    0 where that is before ids began again: which those of then were is not known any more.
+    """
+    if time < numbered_since(connection, symbol):
+        return 0
+    return count_excluded(connection, symbol, first_id, last_id)
+
+
 def delete_excluded(
     connection: sqlite3.Connection, symbol: str, first_id: int, last_id: int
 ) -> None:

@@ -1,7 +1,8 @@
 """Table `lost_bars`, and what was lost with rows of a damaged journal, by the rows beside them.
 
 Bars of a symbol join: the ids between the last of one and the first of the next are those of the
-bars that lay between them. They become missing again, and are asked for like any others.
+bars that lay between them. They become missing again, and are asked for like any others. Ids that
+are on record as no fills were in no bar.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from bintrades.core.gap_ranges import DISORDER_MS, span_between
 from bintrades.core.ledger import LedgerState, with_lost
 from bintrades.core.write_batch import Checkpoint
 from bintrades.journal.bars import GET_BAR, neighbours, newest, pages
+from bintrades.journal.excluded import count_excluded_since
 from bintrades.journal.rows import COLUMN, bar_from_row
-from bintrades.model import Gap, GapCause, id_ranges
+from bintrades.model import Bar, Gap, GapCause, id_ranges
 
 if TYPE_CHECKING:
     import sqlite3
@@ -24,9 +26,10 @@ if TYPE_CHECKING:
 
     from bintrades.journal.meta import JournalScope
 
+
 _OPEN_TIME = COLUMN["open_time"]
 _IS_CLOSED, _IS_COMPLETE = COLUMN["is_closed"], COLUMN["is_complete"]
-_COUNT = COLUMN["trade_count"]
+_COUNT, _EXCLUDED_COUNT = COLUMN["trade_count"], COLUMN["excluded_count"]
 _FIRST_ID, _LAST_ID = COLUMN["first_trade_id"], COLUMN["last_trade_id"]
 _FIRST_TIME, _LAST_TIME = COLUMN["first_trade_time"], COLUMN["last_trade_time"]
 _TELLING = (_COUNT, _FIRST_ID, _LAST_ID, _FIRST_TIME, _LAST_TIME)
@@ -97,11 +100,11 @@ def lost_gaps(
             span.until_ms = until
             continue
         if span is not None:
-            yield from _gaps(span, checkpoint, interval_ms)
+            yield from _gaps(connection, symbol, span, checkpoint, interval_ms)
         before, after = neighbours(connection, symbol, open_time)
         span = _Span(open_time, until, reason, before, after)
     if span is not None:
-        yield from _gaps(span, checkpoint, interval_ms)
+        yield from _gaps(connection, symbol, span, checkpoint, interval_ms)
 
 
 def corrupt_beside(connection: sqlite3.Connection, symbol: str, open_time: int) -> int | None:
@@ -115,12 +118,20 @@ def corrupt_beside(connection: sqlite3.Connection, symbol: str, open_time: int) 
     return None
 
 
-def _gaps(span: _Span, checkpoint: Checkpoint, interval_ms: int) -> Iterator[Gap]:
-    yield from _among_neighbours(span, checkpoint, interval_ms)
-    yield from _gap(span, checkpoint)
+def _gaps(
+    connection: sqlite3.Connection,
+    symbol: str,
+    span: _Span,
+    checkpoint: Checkpoint,
+    interval_ms: int,
+) -> Iterator[Gap]:
+    yield from _among_neighbours(connection, span, checkpoint, interval_ms)
+    yield from _gap(connection, symbol, span, checkpoint)
 
 
-def _among_neighbours(span: _Span, checkpoint: Checkpoint, interval_ms: int) -> Iterator[Gap]:
+def _among_neighbours(
+    connection: sqlite3.Connection, span: _Span, checkpoint: Checkpoint, interval_ms: int
+) -> Iterator[Gap]:
     """Yield when trades are lost whose ids lie between those of a bar beside the lost ones.
 
     Where `T` fell back across the edge of two bars, their ids overlap. Which of them were in the
@@ -128,12 +139,13 @@ def _among_neighbours(span: _Span, checkpoint: Checkpoint, interval_ms: int) -> 
     """
     known = (*id_ranges(checkpoint.ledger.gaps), *checkpoint.ledger.absent)
     ids_of = {
-        bar.open_time_ms: (bar.first_trade_id, bar.last_trade_id, bar.trade_count)
+        bar.open_time_ms: (bar.first_trade_id, bar.last_trade_id, _used_by(connection, bar))
         for bar in checkpoint.open_bars
     }
     for row in (span.before, span.after):
         if row is not None:
-            ids_of.setdefault(row[_OPEN_TIME], (row[_FIRST_ID], row[_LAST_ID], row[_COUNT]))
+            used = row[_COUNT] + row[_EXCLUDED_COUNT]
+            ids_of.setdefault(row[_OPEN_TIME], (row[_FIRST_ID], row[_LAST_ID], used))
     lost = {
         at - at % interval_ms: span.reason
         for at, beside in (
@@ -146,12 +158,24 @@ def _among_neighbours(span: _Span, checkpoint: Checkpoint, interval_ms: int) -> 
         yield unknown_gap(open_time, open_time + interval_ms - 1, reason)
 
 
-def _has_holes(first_id: int, last_id: int, count: int, known: Sequence[Gap]) -> bool:
-    """Whether a bar lacks ids that are not *known* to be missing or absent."""
-    return count + _count_within(known, first_id, last_id) < last_id - first_id + 1
+def _has_holes(first_id: int, last_id: int, used: int, known: Sequence[Gap]) -> bool:
+    """Whether a bar lacks ids that are not *known* to be missing or absent.
+
+    *used* are its trades and the ids between them that are no fills.
+    """
+    return used + _count_within(known, first_id, last_id) < last_id - first_id + 1
 
 
-def _gap(span: _Span, checkpoint: Checkpoint) -> Iterator[Gap]:
+def _used_by(connection: sqlite3.Connection, bar: Bar) -> int:
+    """Return how many ids an open bar uses: what is no fill is counted once it is written."""
+    return bar.trade_count + count_excluded_since(
+        connection, bar.symbol, bar.open_time_ms, bar.first_trade_id, bar.last_trade_id
+    )
+
+
+def _gap(
+    connection: sqlite3.Connection, symbol: str, span: _Span, checkpoint: Checkpoint
+) -> Iterator[Gap]:
     """Yield the gap of the ids between the bars beside the lost ones, if there are any."""
     if span.after is not None:
         end_id = span.after[_FIRST_ID]
@@ -165,6 +189,10 @@ def _gap(span: _Span, checkpoint: Checkpoint) -> Iterator[Gap]:
     if span.before is not None:
         first_id = span.before[_LAST_ID] + 1
         if end_id is not None and first_id < end_id:
+            time, last_id = span.before[_OPEN_TIME], span.before[_LAST_ID]
+            count = count_excluded_since(connection, symbol, time, last_id, end_id)
+            if count == end_id - first_id:
+                return
             yield Gap(first_id, end_id - 1, since, until, GapCause.LOST, last_error=reason)
     elif span.is_of_all or not end_id:  # below id 0 there is none to ask for
         yield unknown_gap(since, until, reason)
@@ -196,14 +224,17 @@ def gaps_around_incomplete(
             if before is not None and is_doubtful and before[_LAST_ID] + 1 < row[_FIRST_ID]:
                 since, until = before[_LAST_TIME], row[_FIRST_TIME]
                 yield Gap(before[_LAST_ID] + 1, row[_FIRST_ID] - 1, since, until, GapCause.LOST)
-            if not row[_IS_COMPLETE] and row[_COUNT] < row[_LAST_ID] - row[_FIRST_ID] + 1:
+            used = row[_COUNT] + row[_EXCLUDED_COUNT]
+            if not row[_IS_COMPLETE] and used < row[_LAST_ID] - row[_FIRST_ID] + 1:
                 open_time = row[_OPEN_TIME]
                 yield unknown_gap(open_time, open_time + interval_ms - 1, _GAPS_LOST)
             before = row
-    yield from _around_open(before, checkpoint, interval_ms)
+    yield from _around_open(connection, before, checkpoint, interval_ms)
 
 
-def _around_open(before: Any | None, checkpoint: Checkpoint, interval_ms: int) -> Iterator[Gap]:
+def _around_open(
+    connection: sqlite3.Connection, before: Any | None, checkpoint: Checkpoint, interval_ms: int
+) -> Iterator[Gap]:
     """Yield what may be missing of the open bars, and behind *before*, the row of the last bar.
 
     Of those nobody has said yet whether anything is.
@@ -216,7 +247,7 @@ def _around_open(before: Any | None, checkpoint: Checkpoint, interval_ms: int) -
         elif known is None and first_id > 0:
             until = bar.first_trade_time_ms + DISORDER_MS
             yield Gap.beginning(first_id - 1, open_time, until, _GAPS_LOST)
-        if _has_holes(first_id, last_id, bar.trade_count, checkpoint.ledger.absent):
+        if _has_holes(first_id, last_id, _used_by(connection, bar), checkpoint.ledger.absent):
             yield unknown_gap(open_time, open_time + interval_ms - 1, _GAPS_LOST)
         if known is None or known[0] < last_id:
             known = last_id, bar.last_trade_time_ms
@@ -270,7 +301,7 @@ def lacks_newest(
         return False
     span = _Span(row[_OPEN_TIME] + interval_ms, through + interval_ms - 1, "", row, None)
     state = checkpoint.ledger
-    return with_lost(state, _gap(span, checkpoint)).gaps != state.gaps
+    return with_lost(state, _gap(connection, symbol, span, checkpoint)).gaps != state.gaps
 
 
 def rebuilt(
@@ -329,7 +360,7 @@ def _of_open_bars(
         until = min(until, open_time - 1) if open_time in complete else until
         if next_id < first_id and since <= until:
             yield Gap(next_id, first_id - 1, since, until, GapCause.LOST)
-        if _has_holes(first_id, last_id, row[_COUNT], known):
+        if _has_holes(first_id, last_id, row[_COUNT] + row[_EXCLUDED_COUNT], known):
             # Where `T` fell back it may be of the next one.
             times = [at for at in (open_time, open_time + interval_ms) if at not in complete]
             if times:

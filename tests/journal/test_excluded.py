@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from bintrades.core.ledger import LedgerState
-from bintrades.core.write_batch import WriteBatch
+from bintrades.core.write_batch import Checkpoint, WriteBatch
 from bintrades.journal.excluded import count_excluded, delete_excluded, put_excluded
 from bintrades.journal.reader import JournalReader
 from bintrades.model import Bar, Gap, GapCause, GapOutcome
@@ -173,6 +173,65 @@ def test_what_can_be_read_of_them_is_salvaged(path: Path) -> None:
         pass
 
     assert on_record(path) == [(101, 102)]
+
+
+def salvaged(path: Path) -> tuple[Gap, ...]:
+    """Have the whole file be salvaged; return what is missing then."""
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE counts SET value = 'x'")
+    with journal_at(path, market="usdm") as journal:
+        return journal.checkpoints["BTCUSDT"].ledger.gaps
+
+
+def test_ids_that_are_no_fills_are_not_taken_for_those_of_a_bar_that_was_lost(path: Path) -> None:
+    earlier = sample_bar(
+        market="usdm", open_time_ms=BAR.open_time_ms - 20_000, first_trade_id=90, last_trade_id=94
+    )
+    open_bar = sample_bar(
+        market="usdm",
+        open_time_ms=END + 20_000,
+        first_trade_id=107,
+        last_trade_id=111,
+        is_closed=False,
+    )
+    state = LedgerState(114, END + 21_000, ())
+    batch = WriteBatch(
+        finished=by_key([earlier, BAR]),
+        checkpoints={"BTCUSDT": Checkpoint(state, (open_bar,), BAR.open_time_ms)},
+    )
+    batch.excluded["BTCUSDT"] = [
+        *((91, 92), (95, 99)),
+        *((101, 102), (105, 106)),
+        *((108, 109), (112, 113)),
+    ]
+    with journal_at(path, market="usdm") as journal:
+        journal.write(batch, NOW)
+
+    assert salvaged(path) == ()
+
+
+def test_ids_of_a_bar_that_was_lost_are_missing_with_what_is_no_fill_among_them(
+    path: Path,
+) -> None:
+    lost = sample_bar(
+        market="usdm", open_time_ms=END, first_trade_id=105, last_trade_id=107, trade_count=2
+    )
+    later = sample_bar(
+        market="usdm", open_time_ms=END + 10_000, first_trade_id=108, last_trade_id=110
+    )
+    batch = WriteBatch(
+        finished=by_key([BAR, lost, later]),
+        checkpoints=checkpoints(BTCUSDT=LedgerState(111, END + 11_000, ())),
+    )
+    batch.excluded["BTCUSDT"] = [(101, 102), (106, 106)]
+    with journal_at(path, market="usdm") as journal:
+        journal.write(batch, NOW)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("DELETE FROM bars WHERE open_time = ?", (END,))
+
+    (gap,) = salvaged(path)
+
+    assert (gap.first_id, gap.last_id) == (105, 107)
 
 
 @given(
