@@ -31,6 +31,7 @@ from tests.simulation.checks import (
 )
 from tests.simulation.clock import Clock
 from tests.simulation.collector import NotStarted, SteppedCollector, market_of
+from tests.simulation.downtime import with_downtime
 from tests.simulation.exchange import Streams
 from tests.simulation.faults import Faults
 from tests.simulation.harsh import (
@@ -114,7 +115,7 @@ class World:
         if self.harshness.wiped_at is None:  # which trades alone can show
             quiet = with_one_that_ends(made_quiet(self.schedule))
             self.schedule = with_a_ticker_that_stands_still(quiet)
-        self.schedule = with_listings(self.schedule, SYMBOLS)
+        self.schedule = with_listings(with_downtime(self.schedule), SYMBOLS)
         schedule = self.schedule
         self._harsh_rng = random.Random(f"harsh accidents {seed}")
         lines = [*schedule.lines(), *(self.harshness.lines() if self.is_harsh else ())]
