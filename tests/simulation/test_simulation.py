@@ -25,10 +25,14 @@ SEEDS = range(160)
 HARSH_SEEDS = range(HARSH_FROM, HARSH_FROM + 80)
 KINDS_SEEDS = range(KINDS_FROM, KINDS_FROM + 2 * TURNS)
 FRESH = {
-    "plain": (2_000, HARSH_FROM - BATCH),
-    "harsh": (2 * HARSH_FROM, 2**31),
+    "plain": (2_000, HARSH_FROM - BATCH, 14),
+    "harsh": (2 * HARSH_FROM, 2**31, 14),
+    "of any market": (KINDS_FROM + 1_000_000, 2 * KINDS_FROM, TURNS),
 }
-"""Bounds of the seeds of which some are drawn anew at each run, and printed at its end."""
+"""Bounds of the seeds of which some are drawn anew at each run, and how many.
+
+They are printed at its end.
+"""
 
 EXTRA = (
     *(228, 279, 333, 546, 1_810, 500_002, 700_837, 708_390, 2_000_040, 2_000_334),
@@ -69,8 +73,9 @@ def test_so_it_is_of_every_market_and_stream(first: int) -> None:
 def test_so_it_is_in_worlds_that_nobody_has_seen_before(
     kind: str, record_property: Callable[[str, object], None]
 ) -> None:
-    first = random.SystemRandom().randrange(*FRESH[kind])
-    seeds = range(first, first + BATCH)
+    *bounds, count = FRESH[kind]
+    first = random.SystemRandom().randrange(*bounds)
+    seeds = range(first, first + count)
     record_property(FRESH_SEEDS, f"{seeds[0]} to {seeds[-1]}")
 
     assert failures(seeds) == {}, HINT
