@@ -23,6 +23,9 @@ _RENUMBERED_AFTER_MS = 4_000  # beyond the end of the beginning's span: no trade
 _GROWS_FOR_MS = 10_000  # then a gap is left to be repaired, and what is missing next is another
 MOST_ABSENT = 200
 """Ranges of ids that do not exist, of one symbol, of which trades are still welcome."""
+MOST_EXCLUDED = 500
+"""Ranges of ids that past trades go around, of one symbol, of which fills are still welcome."""
+_EXCLUDED_FOR_MS = 300_000  # before the newest trade; a stream brings nothing that is older
 
 
 class LedgerState(msgspec.Struct, frozen=True):
@@ -109,7 +112,8 @@ class Ledger:
 
     What is missing are ranges of ids, and apart from those, what was lost without its ids. Ids that
     the exchange does not have are missing no longer, but remembered: if a trade of theirs comes
-    after all, the exchange was wrong about them, and they are missing again.
+    after all, the exchange was wrong about them, and they are missing again. So it is with those
+    that are no fills, as the exchange's past trades lately had it.
     """
 
     LAWS = frozenset(IdLaw)
@@ -117,6 +121,7 @@ class Ledger:
 
     __slots__ = (
         "_absent",
+        "_excluded",
         "_gaps",
         "_gaps_of",
         "_ranges",
@@ -145,6 +150,8 @@ class Ledger:
         if state is not None:
             self._set_gaps(state.gaps)
         self._absent = state.absent if state else ()
+        # Lately, and not since before a restart: a new connection brings nothing that is older.
+        self._excluded = GapRanges()
         self.reopened: list[Gap] = []  # absent ids that are missing again, for whoever reports it
 
     @classmethod
@@ -372,6 +379,8 @@ class Ledger:
         """Have trades be missing again that were had: the bars that held them are lost."""
         state = LedgerState(self.next_id, self.last_time, self.gaps, self._absent)
         self._set_gaps(with_lost(state, in_numbering(self.next_id, lost)).gaps)
+        for gap in id_ranges(self.gaps) if self._excluded else ():
+            self._excluded.subtract(gap.first_id, gap.last_id)
 
     def close_absent(self, first_id: int, last_id: int, at: int) -> None:
         """Record that the exchange has no trades with these ids: they are missing no longer.
@@ -395,7 +404,28 @@ class Ledger:
         """Have ids be no fills of the order book: return those that were missing until now."""
         missing = [gap for gap in self._ranges.within(first_id, last_id) if not gap.is_approximated]
         self._subtract(first_id, last_id, is_approximated=False)
+        oldest = self.last_time - _EXCLUDED_FOR_MS
+        young = [gap for gap in missing if gap.until_ms >= oldest]
+        if young:
+            young += [gap for gap in self._excluded if gap.until_ms >= oldest]
+            self._excluded = GapRanges(sorted(young, key=first_id_of)[-MOST_EXCLUDED:])
         return [(gap.first_id, gap.last_id) for gap in missing]
+
+    def reopen_excluded(self, trade_id: int, time: int) -> Gap | None:
+        """Have ids be missing again that were held to be no fills: a fill of theirs has come.
+
+        All that the same answer held so at that place: it was wrong there. Return them, or None if
+        this id is not among those of late, or if the fill, of *time*, is too new to be meant.
+        """
+        if not self._excluded:
+            return None  # so that second copies of trades cost no more than that
+        index = self._excluded.find(trade_id)
+        if index is None or time > self._excluded[index].until_ms:
+            return None
+        gap = self._excluded[index]
+        self._excluded.replace(index)
+        self._ranges.insert(gap)
+        return gap
 
     def forget_below(self, first_id: int) -> None:
         """Have the wanted beginning be at *first_id*: lower ids were before it."""

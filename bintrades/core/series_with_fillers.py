@@ -55,6 +55,19 @@ class SeriesWithFillers(Series):
         self._changes.exclude(self.symbol, trade.trade_id, trade.trade_id)
         return EXCLUDED
 
+    def _admit(self, trade: Trade) -> bool:
+        return super()._admit(trade) or self._admit_excluded(trade)
+
+    def _admit_excluded(self, trade: Trade) -> bool:
+        """Record a fill whose id past trades went around: those were told before it was."""
+        if type(trade) is ExcludedId:
+            return False
+        gap = self._ledger.reopen_excluded(trade.trade_id, trade.time)
+        if gap is None:
+            return False
+        self._changes.take_back(self.symbol, gap)
+        return super()._admit(trade)
+
     def _have_ids_restarted(self, duplicate: Trade) -> bool:
         # A second copy of what is in no bar is not older than the newest bar, as one of a fill is.
         known_until = max(self._excluded_time, self._ledger.last_time)

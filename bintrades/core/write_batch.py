@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from bintrades.core.ledger import LedgerState, in_numbering, with_lost
-from bintrades.model import Bar, Gap, GapOutcome  # noqa: TC001 - msgspec reads it at run time
+from bintrades.model import Bar, Gap, GapOutcome
 
 if TYPE_CHECKING:
     from collections.abc import Container, Sequence
@@ -31,6 +31,13 @@ class IdsRestart(NamedTuple):
     """Ids of a symbol have begun again: those up to *last_id* that were on record are of before."""
 
     begun: int  # when the first bar of the new ids opens, at the earliest
+    last_id: int
+
+
+class IdsTakenBack(NamedTuple):
+    """Ids that were on record as no fills of the order book, until a fill of theirs came."""
+
+    first_id: int
     last_id: int
 
 
@@ -69,10 +76,10 @@ class WriteBatch:
     """Ids missing no longer though their trades did not come: symbol, first id, last id, why."""
 
     reopened: list[tuple[str, Gap]] = field(default_factory=list)
-    """Ids that were held to be absent until a trade of theirs came, by symbol."""
+    """Ids that were held to be absent, or no fills, until a trade of theirs came, by symbol."""
 
-    excluded: dict[str, list[IdRange | IdsRestart]] = field(default_factory=dict)
-    """Ids that are no fills of the order book, in ranges, by symbol, and when ids began again."""
+    excluded: dict[str, list[IdRange | IdsTakenBack | IdsRestart]] = field(default_factory=dict)
+    """Ids that are no fills of the order book, in ranges, by symbol, and how that was changed."""
 
     attempts: dict[tuple[str, int], int] = field(default_factory=dict)
     """Requests so far, for those made about a gap since: by its symbol and last id."""
@@ -106,10 +113,23 @@ class WriteBatch:
         """Record ids that are no fills of the order book."""
         ranges = self.excluded.setdefault(symbol, [])
         last = ranges[-1] if ranges else None
-        if last is not None and not isinstance(last, IdsRestart) and last[1] + 1 == first_id:
+        if (
+            last is not None
+            and not isinstance(last, IdsTakenBack | IdsRestart)
+            and last[1] + 1 == first_id
+        ):
             first_id = last[0]
             ranges.pop()
         ranges.append((first_id, last_id))
+
+    def take_back(self, symbol: str, gap: Gap) -> None:
+        """Have ids be missing again that were recorded as no fills of the order book."""
+        self.excluded.setdefault(symbol, []).append(IdsTakenBack(gap.first_id, gap.last_id))
+        resolved = (symbol, gap.first_id, gap.last_id, GapOutcome.EXCLUDED)
+        if resolved in self.resolved:  # nobody has read yet that they were missing no longer
+            self.resolved.remove(resolved)
+        else:
+            self.reopened.append((symbol, gap))
 
     def restart_ids(self, symbol: str, begun: int, last_id: int = ALL_IDS) -> None:
         """Have what is recorded up to *last_id* be of bars that opened before *begun*."""

@@ -40,6 +40,19 @@ def put_excluded(connection: sqlite3.Connection, symbol: str, ranges: Iterable[I
         connection.execute("INSERT INTO excluded VALUES (?, ?, ?)", (symbol, first, last))
 
 
+def take_back(connection: sqlite3.Connection, symbol: str, first_id: int, last_id: int) -> None:
+    """Have ids not be on record, those that are: one of them has turned out to be a fill."""
+    while (row := _highest_up_to(connection, symbol, last_id)) and row[1] >= first_id:
+        connection.execute(
+            "DELETE FROM excluded WHERE symbol = ? AND first_id = ?", (symbol, row[0])
+        )
+        left = [(row[0], first_id - 1), (last_id + 1, row[1])]
+        connection.executemany(
+            "INSERT INTO excluded VALUES (?, ?, ?)",
+            [(symbol, *ids) for ids in left if ids[0] <= ids[1]],
+        )
+
+
 def put_restart(connection: sqlite3.Connection, symbol: str, restart: IdsRestart) -> None:
     """Forget those of before ids began again, of which no bar is counted any more."""
     connection.execute(

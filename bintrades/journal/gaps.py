@@ -168,15 +168,13 @@ def put_past_gap(
     connection.execute(_PUT_PAST_GAP, (symbol, *span, *details, closed_at))
 
 
-def delete_past_absence(
-    connection: sqlite3.Connection, symbol: str, reopened: Iterable[Gap]
-) -> None:
-    """Take ids off the record as absent: one of them has turned out to exist."""
+def delete_disproven(connection: sqlite3.Connection, symbol: str, reopened: Iterable[Gap]) -> None:
+    """Take ids off the record as absent, or excluded: a trade of one of them has come."""
     for gap in reopened:
         rows = connection.execute(
             "DELETE FROM past_gaps WHERE symbol = ? AND last_id >= ? AND first_id <= ?"
-            " AND outcome = ? RETURNING *",
-            (symbol, gap.first_id, gap.last_id, GapOutcome.ABSENT),
+            " AND outcome IN (?, ?) RETURNING *",
+            (symbol, gap.first_id, gap.last_id, GapOutcome.ABSENT, GapOutcome.EXCLUDED),
         ).fetchall()
         for _, first_id, last_id, *row in rows:
             left = [(first_id, gap.first_id - 1), (gap.last_id + 1, last_id)]

@@ -21,7 +21,7 @@ from msgspec.structs import replace
 
 from bintrades.core.gap_changes import changed_part, changed_spans
 from bintrades.core.ledger import without_approximations
-from bintrades.core.write_batch import IdsRestart, WriteBatch
+from bintrades.core.write_batch import IdsRestart, IdsTakenBack, WriteBatch
 from bintrades.errors import ConfigError, JournalError
 from bintrades.journal import gaps as gap_tables
 from bintrades.journal import meta
@@ -34,6 +34,7 @@ from bintrades.journal.excluded import (
     numbered_since,
     put_excluded,
     put_restart,
+    take_back,
 )
 from bintrades.journal.meta import JournalScope
 from bintrades.journal.pruning import MARK_EVERY_MS, Pruned, mark, prune
@@ -353,12 +354,12 @@ class Journal:
                 self._log_all_refused(ordered)
 
             # What is missing no longer goes on record with how it ended; one range of ids that was
-            # held to be absent may be missing again.
+            # held to be absent, or no fills, may be missing again.
             outcomes = [*batch.resolved, *self._record_late(late, at or now_ms)]
             reopened_ids = self._reopened_ids(batch, changed, checkpoints)
             for symbol, (before, after) in changed.items():
                 reopened = [gap for name, gap in batch.reopened if name == symbol]
-                gap_tables.delete_past_absence(connection, symbol, reopened)
+                gap_tables.delete_disproven(connection, symbol, reopened)
                 missing = sorted((*before, *reopened), key=lambda gap: gap.first_id)
                 gap_tables.record_past_gaps(
                     connection,
@@ -417,6 +418,9 @@ class Journal:
         connection = self._file.connection
         for symbol, changes in batch.excluded.items():
             for change in changes:
+                if isinstance(change, IdsTakenBack):
+                    take_back(connection, symbol, change.first_id, change.last_id)
+                    continue
                 if not isinstance(change, IdsRestart):
                     put_excluded(connection, symbol, [change])
                     continue
@@ -588,7 +592,7 @@ class Journal:
         changed: Collection[str],
         checkpoints: Mapping[str, Checkpoint],
     ) -> dict[str, list[IdRange]]:
-        """Return which ids were absent while bars of theirs may have left.
+        """Return which ids were absent, or no fills, while bars of theirs may have left.
 
         For as long as one of them is missing.
         """

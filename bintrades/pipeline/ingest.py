@@ -453,7 +453,7 @@ class Ingest:
         for symbol, gap in changes.reopened:
             self._limited.info(
                 "gap_reopened",
-                "a trade came of ids that the exchange had said to be absent; they are asked for",
+                "a trade came of ids that are none, the exchange had said; they are asked for",
                 symbol=symbol,
                 first_id=gap.first_id,
                 last_id=gap.last_id,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from bintrades.core.gap_ranges import DISORDER_MS
-from bintrades.core.ledger import MOST_ABSENT, Ledger, LedgerState
+from bintrades.core.ledger import MOST_ABSENT, MOST_EXCLUDED, Ledger, LedgerState
 from bintrades.model import Gap, GapCause
 from tests.core.gap_lists import gap_lists, ids_in, spans
 from tests.strategies import START, trades_of
@@ -573,6 +573,57 @@ def test_ids_that_the_exchange_does_not_have_are_taken_out_of_every_gap(
     ledger.close_absent(first_id, last_id, START)
 
     assert missing_ids(ledger) == [each for each in missing if not first_id <= each <= last_id]
+
+
+def with_excluded(*ranges: tuple[int, int]) -> Ledger:
+    """Return a ledger of which past trades go around *ranges*, of trades as new as their ids."""
+    gaps = [between(first, last, START + first, START + last) for first, last in ranges]
+    ledger = with_gaps(gaps)
+    ledger.last_time = START + ranges[-1][1] + 1
+    for first_id, last_id in ranges:
+        assert ledger.close_excluded(first_id, last_id) == [(first_id, last_id)]
+    return ledger
+
+
+def test_ids_that_are_no_fills_are_missing_again_once_a_fill_of_theirs_has_come() -> None:
+    ledger = with_excluded((5, 9), (20, 22))
+
+    assert ledger.reopen_excluded(7, START + 10_000) is None, "too new to be one of them"
+    assert ledger.reopen_excluded(10, START + 7) is None
+    reopened = ledger.reopen_excluded(7, START + 7)
+
+    assert reopened is not None
+    assert (reopened.first_id, reopened.last_id) == (5, 9)
+    assert ledger.gaps == (reopened,)
+    assert ledger.reopen_excluded(8, START + 7) is None, "they are missing already"
+
+
+def test_only_ids_that_were_excluded_of_late_can_be_of_fills() -> None:
+    old, young = START + 1, START + 400_000
+
+    ledger = with_excluded((old - START, 2), (young - START, young - START + 1))
+
+    assert ledger.reopen_excluded(1, old) is None
+    assert ledger.reopen_excluded(young - START, young) is not None
+
+
+def test_of_very_many_excluded_ids_the_newest_can_be_of_fills() -> None:
+    ids = range(10, 10 + 2 * MOST_EXCLUDED + 2, 2)
+    ledger = with_excluded(*((each, each) for each in ids))
+
+    assert ledger.reopen_excluded(ids[0], START) is None
+    assert ledger.reopen_excluded(ids[1], START) is not None
+    assert ledger.reopen_excluded(ids[-1], START) is not None
+
+
+def test_excluded_ids_that_are_lost_with_their_bars_come_as_any_that_are_missing() -> None:
+    ledger = with_excluded((5, 9))
+    ledger.lose([between(7, 8, START, START + 9)])
+
+    assert ledger.admit(7, START + 7)
+    assert not ledger.admit(7, START + 7)
+    assert ledger.reopen_excluded(7, START + 7) is None
+    assert ledger.reopen_excluded(5, START + 5) is not None
 
 
 def with_absent(first_id: int, last_id: int) -> Ledger:

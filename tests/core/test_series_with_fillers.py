@@ -17,9 +17,9 @@ from bintrades.core.aggregator import Aggregator
 from bintrades.core.backfill_result import BackfillResult
 from bintrades.core.newest_ids import NewestIds
 from bintrades.core.series_with_fillers import SeriesWithFillers
-from bintrades.core.write_batch import ALL_IDS, IdsRestart
+from bintrades.core.write_batch import ALL_IDS, IdsRestart, IdsTakenBack
 from bintrades.journal.reader import JournalReader
-from bintrades.model import ExcludedId, IdLaw, SeriesKey, Trade
+from bintrades.model import ExcludedId, GapOutcome, IdLaw, SeriesKey, Trade
 from tests.core.aggregators import BTC, ETH, GRACE, run_of
 from tests.journals import open_journal
 from tests.strategies import INTERVAL, START, bars_of, make_trade
@@ -141,6 +141,75 @@ def test_what_is_no_fill_is_put_on_record_once_however_often_it_is_answered_arou
     assert aggregator.collect().excluded == {BTC: [(6, 6)]}
 
 
+def went_around(*fills: Trade, of: Sequence[Trade]) -> Aggregator:
+    """Return an aggregator that has the first and last *of* a line, and an answer's *fills*."""
+    aggregator = started()
+    aggregator.add([of[0], of[-1]], 1)
+    begin(aggregator, of[0].trade_id)
+    told = [of[0], *fills, of[-1]]
+    aggregator.fill(page(told, of[0].trade_id, of[-1].trade_id, gap_of=aggregator))
+    assert missing(aggregator) == []
+    return aggregator
+
+
+def test_a_fill_that_comes_after_past_trades_went_around_it_is_counted_once() -> None:
+    """As from a second connection, where REST was behind with some trades."""
+    line = [make_trade(i, START + i) for i in range(5, 11)]
+    aggregator = went_around(line[2], of=line)
+
+    aggregator.add([line[3], line[3], filler(6, START + 6)], 2)
+
+    assert missing(aggregator) == [(9, 9)], "what was held so together is asked for again"
+    assert (aggregator.trade_count, aggregator.duplicate_count) == (3, 2)
+    batch = aggregator.collect(is_last=True)
+    assert batch.excluded == {BTC: [(6, 6), (8, 9), IdsTakenBack(8, 9)]}
+    resolved = [each for each in batch.resolved if each[3] is GapOutcome.EXCLUDED]
+    assert resolved == [(BTC, 6, 6, GapOutcome.EXCLUDED)]
+    assert [bar.trade_count for bar in batch.finished.values()] == [4]
+
+
+def test_a_fill_of_a_bar_that_was_proven_without_it_amends_that_until_all_is_known_again(
+    tmp_path: Path,
+) -> None:
+    line = [make_trade(i, START + i) for i in range(5, 11)]
+    aggregator = went_around(of=[*line, make_trade(11, START + INTERVAL + GRACE)])
+
+    def stored() -> list[tuple[int, int, bool]]:
+        journal.write(aggregator.collect(), START)
+        bar, *_ = JournalReader(tmp_path / "j").bars(BTC, START, 2**62, 9)
+        return [(bar.trade_count, bar.excluded_count, bar.is_complete)]
+
+    journal = open_journal(tmp_path / "j", market="usdm")
+    aggregator.add([make_trade(12, START + 2 * INTERVAL)], 1)
+    assert stored() == [(1, 0, True)]
+
+    aggregator.add([line[2], line[-1]], 2)  # 6 to 10 were no fills, it was said
+    assert missing(aggregator) == [(6, 6), (8, 9)]
+    assert stored() == [(3, 0, False)]
+
+    aggregator.fill(page([line[0], line[2], line[4], line[5]], 5, 10, gap_of=aggregator))
+    assert stored() == [(4, 2, True)]
+    journal.close()
+    past = JournalReader(tmp_path / "j").past_gaps()
+    assert {(each.gap.first_id, each.gap.last_id): each.outcome for each in past} == {
+        (6, 6): GapOutcome.EXCLUDED,
+        (7, 7): GapOutcome.REPAIRED,
+        (8, 8): GapOutcome.EXCLUDED,
+        (9, 9): GapOutcome.REPAIRED,
+        (10, 10): GapOutcome.REPAIRED,
+    }
+
+
+def test_a_trade_that_is_newer_than_the_hole_is_none_of_its_fills() -> None:
+    line = [make_trade(i, START + i) for i in (5, 6, 7)]
+    aggregator = went_around(of=line)
+
+    aggregator.add([make_trade(6, START + INTERVAL)], 2)  # ids have restarted, perhaps
+
+    assert missing(aggregator) == []
+    assert aggregator.duplicate_count == 1
+
+
 def word(trade_id: int | None, said_at: int, at: int) -> NewestIds:
     return NewestIds({BTC: trade_id}, said_at, at)
 
@@ -225,7 +294,8 @@ def test_every_complete_bar_proves_itself_whatever_is_lost_late_or_crashes(
     line: list[Trade], data: st.DataObject
 ) -> None:
     """Some of the line comes, at times twice or late; commits happen, and crashes lose the rest;
-    what is missing in the end is asked for in pages of any size.
+    what is missing in the end is asked for in pages of any size. They may lack fills, which a
+    stream brings after that.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "j"
@@ -247,6 +317,7 @@ def test_every_complete_bar_proves_itself_whatever_is_lost_late_or_crashes(
                 journal = open_journal(path, market="usdm")
                 aggregator = started(journal.checkpoints, now)
         aggregator.add([line[-1]], now)
+        behind = [each for each in fills_of(line) if data.draw(st.sampled_from([False, True]))]
         while missing(aggregator):
             first_id, last_id = missing(aggregator)[0]
             size = data.draw(st.integers(1, 40))
@@ -255,9 +326,13 @@ def test_every_complete_bar_proves_itself_whatever_is_lost_late_or_crashes(
             ids = [each.trade_id for each in fills_of(line)]
             # A page ends with a fill: what comes after that is answered by the next one.
             end = min([each for each in ids if each >= end] or [last_id + 1])
-            aggregator.fill(page(line, start, end, gap_of=aggregator))
+            lacking = [each for each in behind if start < each.trade_id < end]
+            told = [each for each in line if each not in lacking]
+            aggregator.fill(page(told, start, end, gap_of=aggregator))
             if data.draw(st.booleans()):
                 journal.write(aggregator.collect(), now)
+            behind = [each for each in behind if each not in lacking]
+            aggregator.add([replace(each, event_time=line[-1].time) for each in lacking], now)
         beyond = line[-1].time + INTERVAL + GRACE
         last = make_trade(line[-1].trade_id + 1, beyond + INTERVAL, quantity="0.1")
         aggregator.add([last], now)

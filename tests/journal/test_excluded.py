@@ -75,6 +75,21 @@ def test_a_bar_is_stored_again_with_the_ids_that_end_its_gap(path: Path) -> None
     assert [past.outcome for past in JournalReader(path).past_gaps()] == [GapOutcome.EXCLUDED]
 
 
+def test_ids_of_which_one_is_a_fill_after_all_are_taken_off_the_record(path: Path) -> None:
+    gap = Gap(102, 103, END - 900, END - 800, GapCause.SKIPPED)
+    bar = replace(BAR, trade_count=2)
+    with journal_at(path, market="usdm") as journal:
+        journal.write(written(bar, (98, 98), (101, 103), (105, 105)), NOW)
+        assert [(bar.excluded_count, bar.is_complete) for bar in stored(path)] == [(3, True)]
+        later = written(bar, gaps=(gap,))
+        del later.finished[bar.symbol, bar.open_time_ms]
+        later.take_back("BTCUSDT", gap)
+        journal.write(later, NOW)
+
+    assert on_record(path) == [(98, 98), (101, 101), (105, 105)]
+    assert [(bar.excluded_count, bar.is_complete) for bar in stored(path)] == [(1, False)]
+
+
 def test_an_amendment_counts_anew_what_lies_within_the_longer_bar(path: Path) -> None:
     late = sample_bar(market="usdm", trade_count=1, first_trade_id=108, last_trade_id=108)
     with journal_at(path, market="usdm") as journal:
