@@ -22,6 +22,7 @@ class BackfillResult:
     excluded: Sequence[tuple[int, int]] = ()  # ids that are no fills: IdLaw.WITH_FILLERS only
     approximations: Sequence[TradeRange] = ()
     """Aggregates of ids that cannot be had singly: their time is only that of their first trade."""
+    unwanted: Sequence[tuple[int, int]] = ()  # ids of no trade since the beginning
     absent_at: int = 0  # when the exchange had confirmed that often enough, on its clock
     begins_at: int | None = None  # of a start gap: the first id that is wanted
     has_older: bool = False  # a trade from before that was seen

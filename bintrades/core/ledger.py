@@ -436,6 +436,10 @@ class Ledger:
             self._happened_by(last_id, start.since_ms)
             self._ranges.subtract(start.first_id, last_id)
 
+    def forget(self, first_id: int, last_id: int) -> None:
+        """Have ids be of no trade since the beginning: they are missing no longer."""
+        self._subtract(first_id, last_id, is_approximated=False)
+
     def abandon(
         self, last_id: int, time: int, *, first_id: int = 0, reason: str | None = None
     ) -> None:

@@ -275,6 +275,9 @@ class Series:
             count += sum(map(self._approximate, result.approximations))
         for first_id, last_id in result.excluded:
             self._exclude(first_id, last_id)
+        for first_id, last_id in result.unwanted:
+            ledger.forget(first_id, last_id)
+            self._resolve(first_id, last_id, GapOutcome.UNWANTED)
         for first_id, last_id in result.absent:
             ledger.close_absent(first_id, last_id, result.absent_at)
             self._resolve(first_id, last_id, GapOutcome.ABSENT)

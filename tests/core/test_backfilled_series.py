@@ -101,6 +101,21 @@ def test_a_live_trade_from_before_the_beginning_makes_no_bar_of_which_the_rest_i
     assert finished == {(BTC, START): bar_of(trades, is_closed=False)}
 
 
+def test_ids_behind_the_beginning_may_turn_out_to_be_of_no_trade_that_is_wanted() -> None:
+    aggregator = new_aggregator()
+    aggregator.add([make_trade(9, START + 5_000)], 0)
+    repaired(aggregator, begins_at=5)
+    (rest,) = aggregator.series[BTC].gap_set.missing
+    assert (rest.first_id, rest.is_start) == (5, False)
+
+    aggregator.fill(BackfillResult(BTC, rest, unwanted=[(5, 7)]))
+
+    assert [gap.first_id for gap in aggregator.series[BTC].gap_set.missing] == [8]
+    changes = aggregator.collect(is_last=True)
+    assert changes.resolved[-1] == (BTC, 5, 7, GapOutcome.UNWANTED)
+    assert not changes.excluded
+
+
 def test_a_run_of_which_a_part_is_known_is_left_to_be_asked_for_by_id() -> None:
     trades = [make_trade(trade_id, START + trade_id) for trade_id in range(6)]
     aggregator = new_aggregator()

@@ -300,8 +300,10 @@ class FuturesPlan:
         """Return what it means that the exchange refuses to look back so far."""
         if isinstance(request, RecentRequest):
             return self.failed(request, _TOO_OLD, now)  # which makes no sense of the newest ones
+        oldest = self._clock + (now - self._now) - self._reach  # an answer may take seconds
         entry = self._record(request, now)
         progress, gap = entry.progress, request.gap
+        is_surely_young = gap.since_ms - DISORDER_MS >= oldest
         entry.due = now
         if isinstance(request, TradesRequest):
             progress.has_no_singles = True
@@ -317,7 +319,7 @@ class FuturesPlan:
         elif progress.back_steps == 0:
             progress.forget_page()  # the walk was too slow: where it was is too old by now
             return self._result(request)
-        elif gap.is_start and gap.since_ms - DISORDER_MS >= self._clock - self._reach:
+        elif gap.is_start and is_surely_young:
             # The aggregate before the first one is too old, and so from before the beginning.
             begins_at = min(progress.first_trade, gap.last_id + 1)
             progress.forget_page()
@@ -326,13 +328,14 @@ class FuturesPlan:
             return self._result(request, abandoned_through=gap.last_id, error=_TOO_OLD)
         last_id = min(gap.last_id, progress.first_trade - 1)
         progress.forget_page()
-        # Where a beginning was told by the last row of an answer, there may be older trades in it.
-        is_surely_young = gap.cause is not GapCause.START
-        if not is_surely_young or gap.since_ms - DISORDER_MS < self._clock - self._reach:
+        if not is_surely_young:
             return self._result(request, abandoned_through=last_id, error=_TOO_OLD)
         # The aggregate before the first one is from before the gap: no trade lies between them.
-        unknown = self._queue.unknown_ids(request.symbol)
-        return self._result(request, (), list(unknown.within(gap.first_id, last_id)))
+        between = list(self._queue.unknown_ids(request.symbol).within(gap.first_id, last_id))
+        if gap.cause is GapCause.START:
+            # Where a beginning was told by the last row of an answer, older trades may be in it.
+            return self._result(request, unwanted=between)
+        return self._result(request, (), between)
 
     def on_recent(
         self, request: RecentRequest, rows: Sequence[TradeRange], now: int
@@ -746,6 +749,7 @@ class FuturesPlan:
         excluded: Sequence[_Span] = (),
         *,
         approximations: Sequence[TradeRange] = (),
+        unwanted: Sequence[_Span] = (),
         begins_at: int | None = None,
         has_older: bool = False,
         abandoned_through: int | None = None,
@@ -758,6 +762,7 @@ class FuturesPlan:
             ranges,
             excluded=excluded,
             approximations=approximations,
+            unwanted=unwanted,
             begins_at=begins_at,
             has_older=has_older,
             abandoned_through=abandoned_through,

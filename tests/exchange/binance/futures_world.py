@@ -112,6 +112,7 @@ class LedgerOfIds:
         self.live: set[int] = set()
         self.filled: dict[int, TradeRange] = {}
         self.excluded: set[int] = set()
+        self.unwanted: set[int] = set()
         self.approximated: list[TradeRange] = []
         self.abandoned: dict[int, str | None] = {}
         self.begins_at: int | None = None
@@ -148,10 +149,14 @@ class LedgerOfIds:
             if self.ranges.find(each.first_id) is not None:
                 self._cut(each)
                 self.filled[each.first_id] = each
-        for first_id, last_id in result.excluded:
-            for part in list(self.ranges.within(first_id, last_id)):
-                self.excluded.update(range(part.first_id, part.last_id + 1))
-            self.ranges.subtract(first_id, last_id)
+        for ended, spans in (
+            (self.excluded, result.excluded),
+            (self.unwanted, result.unwanted),
+        ):
+            for first_id, last_id in spans:
+                for part in list(self.ranges.within(first_id, last_id)):
+                    ended.update(range(part.first_id, part.last_id + 1))
+                self.ranges.subtract(first_id, last_id)
         for each in result.approximations:
             index = self.ranges.find(each.first_id)
             if index is not None and each.last_id <= self.ranges[index].last_id:

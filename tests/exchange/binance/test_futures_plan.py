@@ -38,11 +38,12 @@ def assert_all_is_accounted_for(world: World) -> None:
         ledger = world.ledgers[symbol]
         assert ledger.ranges.as_tuple == ()
         assert not ledger.excluded & tape.fill_ids
+        assert not ledger.unwanted & {each.first_id for each in tape.fills if each.time >= START}
         fills = {each.first_id: each for each in tape.fills}
         assert ledger.filled == {trade_id: fills[trade_id] for trade_id in ledger.filled}
         assert all(stands_for_fills(each, tape) for each in ledger.approximated)
         ended = [ledger.live, set(ledger.filled), ledger.excluded, approximated(ledger)]
-        ended.append(set(ledger.abandoned))
+        ended += [set(ledger.abandoned), ledger.unwanted]
         assert sum(map(len, ended)) == len(set.union(*ended))
         assert set.union(*ended) >= wanted(ledger, tape)
         assert all(error for error in ledger.abandoned.values())

@@ -559,6 +559,33 @@ def test_an_aggregate_before_the_gap_that_is_too_old_shows_that_nothing_lies_bet
     assert (list(result.excluded), result.abandoned_through) == ([(5, 6)], None)
 
 
+def test_what_is_left_of_a_beginning_may_be_older_trades_but_none_that_are_wanted() -> None:
+    rest = replace(gap(5, 9, since=NOON), cause=GapCause.START)  # 4 was the newest in an answer
+    plan = passed_plan(rest)
+    request = request_of(plan)
+    assert isinstance(request, AggregatesRequest)
+    plan.on_aggregates(request, aggregates((7, 9), (10, 10)), LATER)
+    update(plan, rest, now=LATER)
+
+    result = plan.on_too_old(request_of(plan, 2 * LATER), 2 * LATER)
+
+    assert (list(result.unwanted), result.excluded) == ([(5, 6)], ())
+    assert result.abandoned_through is None
+
+
+def test_what_may_have_become_too_old_while_an_answer_took_its_time_is_given_up() -> None:
+    old = gap(5, 9, since=CLOCK - 48 * HOUR + DISORDER_MS, span=HOUR)
+    plan = passed_plan(old)
+    request = request_of(plan)
+    assert isinstance(request, AggregatesRequest)
+    plan.on_aggregates(request, aggregates((7, 9), (10, 10), time=CLOCK - 47 * HOUR), LATER)
+    update(plan, old, now=LATER)
+
+    result = plan.on_too_old(request_of(plan, 2 * LATER), 2 * LATER + 1)
+
+    assert (result.excluded, result.abandoned_through) == ((), 6)
+
+
 def test_of_a_gap_that_begins_out_of_reach_what_is_before_the_first_aggregate_is_given_up() -> None:
     old = gap(5, 9, since=CLOCK - 48 * HOUR, span=HOUR)
     plan = passed_plan(old)
