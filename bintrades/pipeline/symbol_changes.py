@@ -30,11 +30,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _LOOK_EVERY_MS = 500
-_PROVEN_WITHIN_MS = 180_000
-_REPAIRED_WITHIN_MS = 600_000
+_WHOLE_WITHIN_MS = 600_000
 _CLOSED_WITHIN_MS = 5_000
 """How long a symbol that leaves is still collected after the end of its last bar: until that is
-proven, until its gaps are repaired, and where nothing of that is asked for."""
+proven and its gaps are repaired, and where nothing of that is asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,15 +202,17 @@ class SymbolChanges:
 
     def _may_leave(self, symbol: str, leaving: _Leaving, now: int) -> bool:
         """Whether all that can be had of a symbol is had, or has not come for long enough."""
-        waited = now - leaving.since - self._interval
-        is_settled = self._is_settled(symbol, leaving)
-        if not self._is_repairing:
-            return is_settled or waited >= _CLOSED_WITHIN_MS
-        missing = id_ranges(self._aggregator.series[symbol].gap_set.missing)
-        has_gaps = any(not gap.is_abandoned for gap in missing)
-        if is_settled and not has_gaps:
+        longest = _WHOLE_WITHIN_MS if self._is_repairing else _CLOSED_WITHIN_MS
+        if now - leaving.since - self._interval >= longest:
             return True
-        return waited >= (_REPAIRED_WITHIN_MS if has_gaps else _PROVEN_WITHIN_MS)
+        return self._is_settled(symbol, leaving) and not (
+            self._is_repairing and self._has_gaps(symbol)
+        )
+
+    def _has_gaps(self, symbol: str) -> bool:
+        """Whether trades are missing that are asked for."""
+        missing = id_ranges(self._aggregator.series[symbol].gap_set.missing)
+        return any(not gap.is_abandoned for gap in missing)
 
     def _is_settled(self, symbol: str, leaving: _Leaving) -> bool:
         has_word = symbol not in self._unlisted

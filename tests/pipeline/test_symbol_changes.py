@@ -113,7 +113,7 @@ def test_a_symbol_leaves_once_its_last_bar_is_closed_and_proven() -> None:
     assert desk.aggregator.foreign_count == 0
 
 
-@pytest.mark.parametrize(("is_repairing", "limit_ms"), [(True, 200_000), (False, 20_000)])
+@pytest.mark.parametrize(("is_repairing", "limit_ms"), [(True, 620_000), (False, 20_000)])
 def test_what_cannot_be_proven_is_not_waited_for_without_end(
     is_repairing: bool, limit_ms: int
 ) -> None:
@@ -143,6 +143,22 @@ def test_a_symbol_of_which_nothing_came_leaves_once_the_exchange_says_that_there
     desk.pass_time(500)
 
     assert ("drop", (ETH,)) in desk.told
+
+
+def test_what_the_exchange_says_of_a_symbol_minutes_later_is_still_asked_for() -> None:
+    desk = Desk()
+    desk.begin()
+    desk.leave()
+    desk.pass_time(400_000)
+    assert ("drop", (ETH,)) not in desk.told, "nobody has said which trades it had"
+
+    said_at = START + desk.now
+    desk.aggregator.on_newest_ids(NewestIds({BTC: 1, ETH: 3}, said_at, desk.now))
+    desk.pass_time(500)
+
+    (gap,) = desk.aggregator.series[ETH].gap_set.missing
+    assert gap.last_id == 3
+    assert ("drop", (ETH,)) not in desk.told, "they can be had now"
 
 
 def test_nothing_is_waited_for_that_the_exchange_does_not_know_any_more() -> None:
