@@ -221,11 +221,17 @@ class World:
         """Whether every trade of *symbol* so far is to be had, now or later.
 
         Not of one that the configuration leaves out, nor of one that is not listed, about which the
-        exchange says nothing any more.
+        exchange says nothing any more; nor of one that was delisted before there was a collector,
+        which a pattern does not take.
         """
         listings, elapsed = self.schedule.listings, self.clock.elapsed
-        return listings is None or (
-            listings.is_selected(symbol, elapsed) and symbol in listings.statuses(elapsed)
+        if listings is None:
+            return True
+        since = elapsed if self.started_at is None else self.started_at
+        return (
+            listings.is_selected(symbol, elapsed)
+            and symbol in listings.statuses(elapsed)
+            and any(listings.is_wanted(symbol, at) for at in (since, elapsed))
         )
 
     def has_missed_wipe(self, symbol: str) -> bool:
