@@ -98,6 +98,8 @@ class _Progress:
     back_steps: int = 0  # how often the one before the gap was looked for further back
     first_aggregate: int = -1  # the earliest that was found on the way back
     first_trade: int = 0  # and its first trade
+    first_time: int = 0  # with its time
+    too_old_aggregate: int = -1  # the latest that was asked for in vain on the way back
     is_begun: bool = False  # it begins at the first of all
     doubted: KnownTrade | None = None  # of which an answer has a later trade: have ids restarted?
     is_trusted: bool = False  # they have not: the exchange has trades from before that one
@@ -105,7 +107,7 @@ class _Progress:
     def forget_page(self) -> None:
         """Begin the walk over aggregates anew, by time."""
         self.next_aggregate = self.page_end = None
-        self.back_steps, self.first_aggregate = 0, -1
+        self.back_steps, self.first_aggregate, self.too_old_aggregate = 0, -1, -1
 
 
 class _Hole(NamedTuple):
@@ -311,6 +313,7 @@ class FuturesPlan:
         if isinstance(request, AggregatesRequest) and request.is_of_all:
             entry.progress = _Progress(is_trusted=True)  # the first of all is older than that
             return self._result(request)
+        number = request.from_id or 0
         if isinstance(request, AggregatesRequest) and request.start_ms is not None:
             younger = (request.start_ms + gap.until_ms + 1) // 2
             if gap.until_ms - younger > _SHORTEST_SPAN_MS:
@@ -319,17 +322,28 @@ class FuturesPlan:
         elif progress.back_steps == 0:
             progress.forget_page()  # the walk was too slow: where it was is too old by now
             return self._result(request)
+        elif 1 < progress.first_aggregate - number < self._aggregates_page:
+            progress.too_old_aggregate = number
+            progress.next_aggregate = (number + progress.first_aggregate) // 2
+            return self._result(request)  # what lies between may be young enough
         elif gap.is_start and is_surely_young:
             # The aggregate before the first one is too old, and so from before the beginning.
             begins_at = min(progress.first_trade, gap.last_id + 1)
             progress.forget_page()
             return self._result(request, begins_at=begins_at, has_older=True)
         if progress.back_steps == 0:
-            return self._result(request, abandoned_through=gap.last_id, error=_TOO_OLD)
-        last_id = min(gap.last_id, progress.first_trade - 1)
+            return self._result(
+                request,
+                abandoned_through=gap.last_id,
+                abandoned_before_ms=gap.until_ms,
+                error=_TOO_OLD,
+            )
+        last_id, until = min(gap.last_id, progress.first_trade - 1), progress.first_time
         progress.forget_page()
         if not is_surely_young:
-            return self._result(request, abandoned_through=last_id, error=_TOO_OLD)
+            return self._result(
+                request, abandoned_through=last_id, abandoned_before_ms=until, error=_TOO_OLD
+            )
         # The aggregate before the first one is from before the gap: no trade lies between them.
         between = list(self._queue.unknown_ids(request.symbol).within(gap.first_id, last_id))
         if gap.cause is GapCause.START:
@@ -432,7 +446,7 @@ class FuturesPlan:
             return self._on_beginning(entry, request, rows, is_first_of_all=is_first_of_all)
         is_begun = progress.page_end is not None or is_first_of_all
         if not is_begun and valid[0].first_id > request.gap.first_id:
-            self._step_back(entry, rows[0].id, valid[0].first_id)
+            self._step_back(entry, rows[0].id, valid[0])
             return self._result(request)
         return self._fill(entry, request, rows, is_from_zero=is_first_of_all)
 
@@ -527,15 +541,21 @@ class FuturesPlan:
             progress.forget_page()
             self._queue.back_off(entry, self._now)
             return self._result(request, error="where it begins is not known yet")
-        self._step_back(entry, rows[0].id, valid[0].first_id)
+        self._step_back(entry, rows[0].id, valid[0])
         return self._result(request)
 
-    def _step_back(self, entry: QueuedGap[_Progress], first: int, first_trade: int) -> None:
-        """Have aggregates from before the number *first* be asked for: one, then ever a page."""
+    def _step_back(self, entry: QueuedGap[_Progress], first: int, trades: TradeRange) -> None:
+        """Have aggregates from before the number *first* be asked for: one, then ever a page.
+
+        Or half of what lies behind one that is too old. *trades* are those of the first.
+        """
         progress = entry.progress
         distance = 1 if progress.back_steps == 0 else max(1, self._aggregates_page - 1)
-        progress.first_aggregate, progress.first_trade = first, first_trade
+        progress.first_aggregate = first
+        progress.first_trade, progress.first_time = trades.first_id, trades.time
         progress.next_aggregate = max(0, first - distance)
+        if progress.next_aggregate < progress.too_old_aggregate:
+            progress.next_aggregate = (progress.too_old_aggregate + first) // 2
         progress.back_steps += 1
         entry.due = self._now
 
@@ -753,6 +773,7 @@ class FuturesPlan:
         begins_at: int | None = None,
         has_older: bool = False,
         abandoned_through: int | None = None,
+        abandoned_before_ms: int = 0,
         restarted_at: int | None = None,
         error: str | None = None,
     ) -> BackfillResult:
@@ -766,7 +787,7 @@ class FuturesPlan:
             begins_at=begins_at,
             has_older=has_older,
             abandoned_through=abandoned_through,
-            abandoned_before_ms=0 if abandoned_through is None else request.gap.until_ms,
+            abandoned_before_ms=abandoned_before_ms,
             abandoned_from=request.gap.first_id,  # others are asked about by themselves
             abandoned_because=None if abandoned_through is None else error,
             restarted_at=restarted_at,

@@ -597,3 +597,40 @@ def test_of_a_gap_that_begins_out_of_reach_what_is_before_the_first_aggregate_is
     result = plan.on_too_old(request_of(plan, 2 * LATER), 2 * LATER)
 
     assert (result.excluded, result.abandoned_through) == ((), 6)
+    assert result.abandoned_before_ms == CLOCK - 47 * HOUR, "what is left begins about then"
+
+
+def test_aggregates_that_a_step_back_went_over_are_still_asked_for() -> None:
+    """The one that is too old may be a thousand before the first one, and from before the gap."""
+    wanted = gap(5, 9, span=HOUR)
+    plan = passed_plan(wanted)
+    now = LATER
+    pages = aggregates((9, 10), first=2_000), aggregates((8, 8), (9, 10), first=1_999)
+    for page in pages:
+        request = request_of(plan, now)
+        assert isinstance(request, AggregatesRequest)
+        plan.on_aggregates(request, page, now)
+        update(plan, wanted, now=now)
+        now += LATER
+    asked: list[int | None] = []
+    while True:
+        request = request_of(plan, now)
+        assert isinstance(request, AggregatesRequest)
+        asked.append(request.from_id)
+        if request.from_id == 1_998:
+            break
+        result = plan.on_too_old(request, now)
+        assert (result.excluded, result.abandoned_through) == ((), None)
+        update(plan, wanted, now=now)
+        now += LATER
+    assert (asked[:3], len(asked)) == ([1_000, 1_499, 1_749], 11)
+
+    page = aggregates((6, 6), (8, 8), (9, 10), first=1_998)
+    plan.on_aggregates(request, page, now)
+    update(plan, wanted, now=now)
+    before = request_of(plan, now + LATER)
+    assert isinstance(before, AggregatesRequest)
+    assert before.from_id == 1_997, "the one that was too old"
+    result = plan.on_too_old(before, now + LATER)
+
+    assert list(result.excluded) == [(5, 5)]
