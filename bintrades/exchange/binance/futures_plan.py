@@ -29,7 +29,7 @@ from __future__ import annotations
 
 import decimal
 from dataclasses import dataclass
-from itertools import pairwise, takewhile
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec.structs import replace
@@ -119,16 +119,21 @@ class _Hole(NamedTuple):
 
 
 class _Edge(NamedTuple):
-    """The first trades of an answer of /trades, all of one price and taker: others lie before."""
+    """The first trades of an answer of /trades, all of one price and taker: others lie before.
+
+    Their ids have no hole: in an answer that lacks some for a moment, there would be one.
+    """
 
     trades: tuple[TradeRange, ...]
-    until: int  # the first id thereafter, or after all of the answer
 
     @classmethod
     def of(cls, rows: Sequence[TradeRange]) -> _Edge:
-        trades = tuple(takewhile(lambda each: _are_alike(each, rows[0]), rows))
-        is_all = len(trades) == len(rows)
-        return cls(trades, rows[-1].last_id + 1 if is_all else rows[len(trades)].first_id)
+        trades = [rows[0]]
+        for row in rows[1:]:
+            if row.first_id != trades[-1].last_id + 1 or not _are_alike(row, rows[0]):
+                break
+            trades.append(row)
+        return cls(tuple(trades))
 
     @property
     def first_id(self) -> int:
@@ -136,7 +141,8 @@ class _Edge(NamedTuple):
 
     def part_before(self, aggregate: TradeRange) -> TradeRange | None:
         """Return what of *aggregate* lies before the edge; None: nothing, or it cannot be said."""
-        is_cut = aggregate.first_id < self.first_id <= aggregate.last_id < self.until
+        last_id = self.trades[-1].last_id
+        is_cut = aggregate.first_id < self.first_id <= aggregate.last_id <= last_id
         if not is_cut or not _are_alike(aggregate, self.trades[0]):
             return None
         known = [each.quantity for each in self.trades if each.last_id <= aggregate.last_id]

@@ -85,6 +85,7 @@ def approximated(ledger: LedgerOfIds) -> set[int]:
 
 @settings(deadline=None, max_examples=150)
 @given(SEEDS, st.booleans())
+@example(121_517, False)  # an answer of /trades lacks some of an aggregate for a moment
 def test_every_id_is_had_excluded_approximated_or_abandoned_in_the_end(
     seed: int, has_key: bool
 ) -> None:
