@@ -17,8 +17,9 @@ Of the past, futures tell less than spot, and ids that are no fills are not in i
 
 Ids that rows are around, in one answer, are no fills and so excluded: between two single trades, or
 between two aggregates whose own numbers, which have no holes, follow each other. But in a burst,
-/trades may lack rows that it has a moment later: a hole of more than a few ids is believed only
-once a later and newer answer of it has the same, or one of the others agrees. At the edge of a
+/trades may lack rows that it has a moment later: a hole of more than a few ids, or one of the last
+seconds, is believed only once a later and newer answer of it has the same, or one of the others
+agrees. At the edge of a
 page nothing is known. What is not urgent takes two thirds of the weight that may be used, evenly in
 time, so that what is urgent finds some left at any moment.
 
@@ -28,8 +29,10 @@ A stream of aggregates is filled by aggregates alone, its bars being approximate
 from __future__ import annotations
 
 import decimal
+from bisect import bisect_right
 from dataclasses import dataclass
 from itertools import pairwise
+from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec.structs import replace
@@ -70,6 +73,7 @@ _MOST_FAILURES = 6  # of /trades in a row, until others are asked about a gap
 _MINUTE_MS = 60_000
 _FEW_IDS = 5  # in a row, that are no fills, are nothing unusual
 _AGREES_AFTER_MS = 1_000  # /trades may lack in a burst what it has after that
+_SETTLED_MS = 10_000  # and of trades older than that, lacks none
 _WAIT_MS = 600_000  # between two looks at what waits for single trades, or to be too old
 _SHORTEST_SPAN_MS = 1_000  # of time, that is searched for what is young enough
 
@@ -377,7 +381,9 @@ class FuturesPlan:
         ranges, around = self._singles(
             request.symbol, gap, wanted, shown=since_first, begins_at=begins_at
         )
-        doubted = [each for each in around if each[1] - each[0] >= _FEW_IDS]
+        doubted = [
+            each for each in around if each[1] - each[0] >= _FEW_IDS or self._is_young(each, rows)
+        ]
         agreed = told.agreed(doubted, rows[-1].last_id, now)
         unsure = set(doubted) - set(agreed)
         excluded = self._unknown_in(request.symbol, gap, set(around) - unsure)
@@ -401,6 +407,11 @@ class FuturesPlan:
         return self._result(
             request, ranges, excluded, begins_at=begins_at, has_older=has_older, error=error
         )
+
+    def _is_young(self, hole: _Span, rows: Sequence[TradeRange]) -> bool:
+        """Whether trades with the ids of *hole*, which *rows* are around, may be on their way."""
+        behind = rows[bisect_right(rows, hole[1], key=attrgetter("first_id"))]
+        return behind.time > self._clock - _SETTLED_MS
 
     def on_trades(
         self, request: TradesRequest, rows: Sequence[TradeRange], now: int

@@ -216,7 +216,7 @@ def test_a_long_hole_in_the_newest_trades_is_believed_once_a_later_answer_has_it
     plan.update(ledger.gap_set, 0)
 
     def answer(now: int, *ids: int) -> None:
-        request = plan.next_request(now, START + 10_000)
+        request = plan.next_request(now, START + 20_000)
         assert isinstance(request, RecentRequest)
         rows = [single(each, START + each) for each in ids]
         ledger.fill(plan.on_recent(request, rows, now))

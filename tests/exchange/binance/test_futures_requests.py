@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 BTC, ETH, _ = SYMBOLS
 HOUR = 3_600_000
 ALL = 1_000_000
-CLOCK = NOON + 5_000
+CLOCK = NOON + 15_000
 LATER = 60_000
 """When the rest between requests that are not urgent is over."""
 
@@ -116,6 +116,24 @@ def test_the_newest_trades_are_asked_for_at_once_and_serve_all_gaps_of_the_symbo
     assert spans(result.ranges) == [(5, 5), (7, 7), (21, 21), (22, 22)]
     assert list(result.excluded) == [(6, 6), (20, 20), (23, 24)]
     assert (result.approximations, result.error) == ((), None)
+
+
+def test_what_an_answer_lacks_of_the_last_seconds_is_excluded_once_a_newer_one_lacks_it_too() -> (
+    None
+):
+    young = CLOCK - 9_000
+    plan = plan_of(gap(5, 9, since=young))
+
+    first = plan.on_recent(recent(plan), rows(4, 5, 7, 8, 12, time=young), 0)
+    assert (spans(first.ranges), list(first.excluded)) == ([(5, 5), (7, 7), (8, 8)], [])
+    update(plan, gap(6, 6, since=young), gap(9, 9, since=young), now=0)
+    same = plan.on_recent(recent(plan, 1_000), rows(4, 5, 7, 8, 12, time=young), 1_000)
+    assert list(same.excluded) == []
+    update(plan, gap(6, 6, since=young), gap(9, 9, since=young), now=1_000)
+    newer = plan.on_recent(recent(plan, 2_000), rows(5, 7, 8, 9, 12, 13, time=young), 2_000)
+
+    assert spans(newer.ranges) == [(9, 9)], "it was on its way"
+    assert list(newer.excluded) == [(6, 6)]
 
 
 def test_ids_at_the_edge_of_an_answer_are_not_excluded() -> None:
