@@ -51,6 +51,10 @@ class ProtocolError(BintradesError):
     """The other side broke the WebSocket protocol: the connection cannot be used any further."""
 
 
+class StalledError(ProtocolError):
+    """The connection is open, but brings nothing, or no answer."""
+
+
 class ExchangeError(BintradesError):
     """The exchange's REST side refused, or did not answer in time."""
 

@@ -197,6 +197,7 @@ class Collector:
             ),
             on_failure=self._on_failure,
             on_bad_options=partial(self._refuse_options, store.name),
+            exchange_time=self.exchange_time,
             runtime=self._runtime,
         )
 
@@ -227,9 +228,12 @@ class Collector:
             ingest=ingest,
             queue=self.inbox.qsize(),
             connections=self.feed.snapshot(now),
+            connection_counts=self.feed.counts(),
             backfill=BackfillSnapshot(
                 is_enabled=self.backfill is not None,
                 request_count=self.backfill.request_count if self.backfill else 0,
+                weight_used=budget.used(now),
+                weight_allowed=budget.allowed,
                 blocked_for_ms=budget.blocked_for(now),
                 error=budget.last_error,
                 proof_error=self._proof_error(ingest),
@@ -237,11 +241,23 @@ class Collector:
             audit=self.audit.snapshot if self.audit else None,
             deliveries=[delivery.snapshot(now) for delivery in self.deliveries],
             workers=[
-                WorkerSnapshot(worker.name, now - worker.moved_at_ms)
+                WorkerSnapshot(worker.name, now - worker.moved_at_ms, worker not in self.deliveries)
                 for worker in self._workers()
                 if worker.is_alive
             ],
         )
+
+    def vital_workers(self) -> dict[str, int]:
+        """Return when each worker last moved without which nothing goes on. Any thread.
+
+        Those that wait for room in the inbox are none of them: what they wait for is.
+        """
+        workers = self._workers() if not self.inbox.full() else [self.ingest_thread]
+        return {
+            worker.name: worker.moved_at_ms
+            for worker in workers
+            if worker.is_alive and worker not in self.deliveries
+        }
 
     def _proof_error(self, ingest: IngestSnapshot) -> str | None:
         """Return why the newest trades are not known; None: they are."""
@@ -260,7 +276,7 @@ class Collector:
 
     def _workers(self) -> list[Worker]:
         audit = [self.audit] if self.audit else []
-        return [*self.sources, *audit, *self.deliveries, *self._others]
+        return [*self.sources, self.ingest_thread, *audit, *self.deliveries, *self._others]
 
     def _publish(self, ingest: IngestSnapshot) -> str:
         """Take a snapshot of the ingest, on its thread; return the figures for the journal."""

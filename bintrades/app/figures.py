@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from bintrades.app.health import CollectorState
 from bintrades.errors import JournalError
 from bintrades.model import utc
+from bintrades.pipeline.latency import BOUNDS_MS
 from bintrades.util.clocks import now_ms, utc_ms
 from bintrades.util.log_writer import lost_lines
 from bintrades.util.redaction import redacted
@@ -20,11 +22,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bintrades.app.symbol_list import SymbolsSnapshot
-    from bintrades.exchange.snapshots import ConnectionSnapshot
+    from bintrades.exchange.snapshots import ConnectionCounts, ConnectionSnapshot
     from bintrades.journal.writer import Journal
     from bintrades.pipeline.audit.audit import AuditSnapshot
     from bintrades.pipeline.delivery import DeliverySnapshot
     from bintrades.pipeline.ingest import IngestSnapshot
+    from bintrades.pipeline.latency import LatencySnapshot
 
 
 class Process:
@@ -59,6 +62,8 @@ class BackfillSnapshot:
 
     is_enabled: bool
     request_count: int
+    weight_used: int  # in this minute, by whomever on this address as far as is known
+    weight_allowed: int  # in a minute
     blocked_for_ms: int  # for which no request of any kind may be made
     error: str | None  # of the last request of any kind, that for the list of symbols too
     proof_error: str | None = None  # why the newest trades are not known; None: they are
@@ -70,6 +75,7 @@ class WorkerSnapshot:
 
     name: str
     idle_ms: int  # since its loop last came round
+    is_vital: bool  # a store that hangs delays only itself: its thread is not
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +87,7 @@ class CollectorSnapshot:
     ingest: IngestSnapshot
     queue: int  # events that wait
     connections: Sequence[ConnectionSnapshot]
+    connection_counts: ConnectionCounts
     backfill: BackfillSnapshot
     audit: AuditSnapshot | None  # None: there is none
     deliveries: Sequence[DeliverySnapshot]
@@ -105,6 +112,7 @@ def collector_figures(process: Process, snapshot: CollectorSnapshot) -> dict[str
         "invalid_aggregates": ingest.invalid_count,
         "trade_kinds": dict(ingest.kinds),
         "bars": ingest.bar_count,
+        "amended_bars": ingest.amended_count,
         "open_bars": ingest.open_bar_count,
         "lag_ms": ingest.lag_ms,
         "delay_ms": ingest.delay_ms,
@@ -122,6 +130,8 @@ def collector_figures(process: Process, snapshot: CollectorSnapshot) -> dict[str
             }
             for each in snapshot.connections
         ],
+        "connections_opened": snapshot.connection_counts.opened,
+        "connections_lost": dict(snapshot.connection_counts.lost),
         "repair": _backfill_figures(snapshot.backfill),
         "audit": _audit_figures(snapshot.audit),
         "stores": [
@@ -131,10 +141,14 @@ def collector_figures(process: Process, snapshot: CollectorSnapshot) -> dict[str
                 "error": redacted(each.error),
                 "behind_ms": each.behind_ms,
                 "coverage_error": redacted(each.coverage_error),
+                "latency": _latency_figures(each.latency),
             }
             for each in snapshot.deliveries
         ],
-        "workers": [{"name": each.name, "idle_ms": each.idle_ms} for each in snapshot.workers],
+        "workers": [
+            {"name": each.name, "idle_ms": each.idle_ms, "is_vital": each.is_vital}
+            for each in snapshot.workers
+        ],
     }
 
 
@@ -156,10 +170,19 @@ def _backfill_figures(backfill: BackfillSnapshot) -> dict[str, Any]:
     return {
         "is_enabled": backfill.is_enabled,
         "requests": backfill.request_count,
+        "weight_used": backfill.weight_used,
+        "weight_allowed": backfill.weight_allowed,
         "blocked_until": utc(utc_ms() + blocked_for).isoformat() if blocked_for else None,
         "error": redacted(backfill.error),
         "proof_error": redacted(backfill.proof_error),
     }
+
+
+def _latency_figures(latency: LatencySnapshot) -> dict[str, Any]:
+    """Return how many bars a store had within each number of seconds, as Prometheus counts them."""
+    bounds = [f"{bound / 1000:g}" for bound in BOUNDS_MS]
+    counts = accumulate(latency.counts)
+    return {"buckets": dict(zip([*bounds, "+Inf"], counts, strict=True)), "sum_ms": latency.sum_ms}
 
 
 def _audit_figures(audit: AuditSnapshot | None) -> dict[str, Any]:

@@ -70,6 +70,7 @@ class Aggregator:
         self._wakes: list[tuple[int, str]] = []  # a heap: when which symbol may have a bar due
         self._collected_through = ""  # the last symbol of whose bars only some were collected
         self._collected_bars = 0
+        self.amended_count = 0  # bars that trades came to after they had closed, so far
         self._listens_since: int | None = None  # when the first connection was there; monotonic
         self._has_begun = False  # whether a trade has come since the start
         self.has_just_begun = False  # and nothing was collected since
@@ -509,6 +510,7 @@ class Aggregator:
         # How ids ceased to be missing goes together with the ledger that lacks them no longer.
         taken = self._changes.take(chosen)
         self._collected_bars += len(taken.finished)
+        self.amended_count += len(taken.amendments)
         return taken
 
 

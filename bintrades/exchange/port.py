@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from bintrades.exchange.batch import Batch, Decoded
     from bintrades.exchange.events import Event
     from bintrades.exchange.hosts import Hosts
-    from bintrades.exchange.snapshots import ConnectionSnapshot
+    from bintrades.exchange.snapshots import ConnectionCounts, ConnectionSnapshot
     from bintrades.exchange.symbols import SymbolInfo
     from bintrades.model import GapSet, IdLaw, Kline, SeriesKey, TradeRange
     from bintrades.util.worker import Worker
@@ -177,6 +177,9 @@ class Feed(Protocol):
     def snapshot(self, now: int) -> tuple[ConnectionSnapshot, ...]:
         """Return the state of each connection. Any thread."""
 
+    def counts(self) -> ConnectionCounts:
+        """Return how many connections were opened and lost since the start. Any thread."""
+
 
 class Catalog(Protocol):
     """The symbols that the exchange lists."""
@@ -199,6 +202,17 @@ class RateBudget(Protocol):
 
     def banned_for(self, now: int) -> int:
         """Return how long this address is banned: a restarted process has to wait as well."""
+
+
+class ReportedBudget(RateBudget, Protocol):
+    """One that says how much of it is used."""
+
+    @property
+    def allowed(self) -> int:
+        """What all requests together may weigh in a minute."""
+
+    def used(self, now: int) -> int:
+        """Return what is used of that in this minute, by whomever as far as is known."""
 
 
 class BackfillPlan(Protocol[RequestT]):
@@ -286,7 +300,7 @@ class Exchange(Protocol):
         """Its symbols."""
 
     @property
-    def budget(self) -> RateBudget:
+    def budget(self) -> ReportedBudget:
         """What may be asked of its REST side."""
 
     def series(self, symbol: str, contract_size: Decimal | None = None) -> SeriesKey:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class ConnectionState(StrEnum):
@@ -28,3 +32,27 @@ class ConnectionSnapshot:
     connection_count: int  # since the start
     error: str | None  # why the last one ended; None: connected
     down_ms: int  # for how long there have been no subscribed streams
+
+
+class LossCause(StrEnum):
+    """Why a connection was lost, or there was none."""
+
+    CLOSED = "closed"
+    """The exchange, or what lies between, has ended it."""
+
+    STALLED = "stalled"
+    """It was open, but brought nothing, or no answer."""
+
+    PROTOCOL = "protocol"
+    """What came cannot be read as a WebSocket."""
+
+    UNREACHABLE = "unreachable"
+    """It could not be opened."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionCounts:
+    """Connections since the start."""
+
+    opened: int
+    lost: Mapping[LossCause, int]

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from bintrades.errors import ConfigError, JournalError, RejectedBars
 from bintrades.pipeline.batch_size import BatchSize
 from bintrades.pipeline.coverage_delivery import CoverageDelivery
+from bintrades.pipeline.latency import NO_LATENCY, LatencyHistogram, LatencySnapshot
 from bintrades.pipeline.store_identity import resend_if_replaced
 from bintrades.util.backoff import Backoff
 from bintrades.util.runtime import SYSTEM, Runtime
@@ -49,13 +50,14 @@ class DeliverySnapshot:
     error: str | None  # None: the last attempt succeeded
     behind_ms: int  # since nothing was left for it
     coverage_error: str | None = None  # why it was not told what is covered; None: it was
+    latency: LatencySnapshot = NO_LATENCY
 
 
 class Delivery(Worker):
     """Delivers to one store until asked to finish.
 
     on_bad_options is called with the message when the store finds fault with its options at the
-    first attempt to open it.
+    first attempt to open it. exchange_time gives the exchange's clock, 0 while it is unknown.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class Delivery(Worker):
         *,
         on_failure: Callable[[str], None],
         on_bad_options: Callable[[str], None],
+        exchange_time: Callable[[], int] = lambda: 0,
         runtime: Runtime = SYSTEM,
     ) -> None:
         super().__init__(f"deliver-{store.name}", on_failure, runtime)
@@ -77,6 +80,8 @@ class Delivery(Worker):
         self._options = options
         self._cursor = cursor
         self._on_bad_options = on_bad_options
+        self._exchange_time = exchange_time
+        self._latency = LatencyHistogram()
         self._batch_size = BatchSize(BATCH)
         self.coverage = CoverageDelivery(store, cursor, self._without_secrets, self._runtime)
         self._backoff = Backoff(_FIRST_WAIT_S, _LONGEST_WAIT_S, runtime.rng)
@@ -99,6 +104,7 @@ class Delivery(Worker):
             self.last_error,
             now - self.caught_up_at_ms,
             self.coverage.error,
+            self._latency.snapshot(),
         )
 
     def notify(self) -> None:
@@ -234,7 +240,8 @@ class Delivery(Worker):
         bars, sequence = self._cursor.next_bars(self._batch_size.limit)
         if not bars:
             return False
-        if self._cursor.is_sending_again:
+        is_again = self._cursor.is_sending_again
+        if is_again:
             self.coverage.forget()
             self.caught_up_at_ms = self._runtime.now()
         started = time.monotonic()
@@ -243,6 +250,8 @@ class Delivery(Worker):
         self._cursor.move(sequence, bars, rejected)
         self._record_success()
         self.delivered_count += len(bars) - len(rejected)
+        if not is_again and (stored_at := self._exchange_time()):
+            self._latency.add(bars, stored_at)
         log.info(
             "store %s: bars written: %d",
             self._store.name,

@@ -81,6 +81,9 @@ class IngestSnapshot:
     """Trades of futures by what the exchange calls them."""
 
     bar_count: int
+    amended_count: int
+    """Bars that trades came to after they had closed."""
+
     open_bar_count: int
     unproven_count: int
     """Symbols of which a closed bar is not proven to have all of its trades."""
@@ -201,6 +204,7 @@ class Ingest:
             invalid_count=self.invalid_count,
             kinds=dict(self.kinds.counts),
             bar_count=aggregator.bar_count,
+            amended_count=aggregator.amended_count,
             open_bar_count=aggregator.open_bar_count,
             unproven_count=aggregator.unproven_count,
             is_word_stale=self._is_word_stale,

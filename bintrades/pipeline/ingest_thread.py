@@ -60,6 +60,7 @@ class IngestThread(Worker):
     def run(self) -> None:
         """Handle events until stopped and the inbox is empty."""
         while not (self._stopping.is_set() and self._inbox.empty()):
+            self.beat()
             if self._ingest.is_full:
                 if self._forced.is_set():
                     break

@@ -18,7 +18,7 @@ def figures(**changed: Any) -> dict[str, Any]:
         "state": "running",
         "started_ms": NOW - 1_000,
         "beat_ms": NOW - 1_000,
-        "workers": [{"name": "repairer", "idle_ms": 200}],
+        "workers": [{"name": "repairer", "idle_ms": 200, "is_vital": True}],
         "delay_ms": 0,
         "journal_error": None,
         "connections": [{"name": "reader-1", "down_ms": 0, "error": None}],

@@ -72,6 +72,8 @@ def test_the_figures_of_a_collector_say_what_it_has_done(path: Path) -> None:
     assert figures["repair"] == {
         "is_enabled": True,
         "requests": 0,
+        "weight_used": 0,
+        "weight_allowed": 3_000,
         "blocked_until": None,
         "error": None,
         "proof_error": None,
@@ -83,8 +85,10 @@ def test_the_figures_of_a_collector_say_what_it_has_done(path: Path) -> None:
             "error": None,
             "behind_ms": ANY,
             "coverage_error": None,
+            "latency": ANY,
         }
     ]
+    assert (figures["connections_opened"], figures["connections_lost"]["closed"]) == (0, 0)
     assert json.loads(json.dumps(figures)) == figures
 
 

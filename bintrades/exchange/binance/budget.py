@@ -45,6 +45,11 @@ class Budget:
         """What all requests together may weigh in a minute, as far as is known now."""
         return self._allowed
 
+    def used(self, now: int) -> int:
+        """Return what is used of this minute, by whomever on this address as far as is known."""
+        ends = self._minute_ends
+        return 0 if ends is None or now >= ends else self._used
+
     def banned_for(self, now: int) -> int:
         """Return how long a new process would have to wait; 0: it may ask."""
         return max(0, self._banned_until - now)

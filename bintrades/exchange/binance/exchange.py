@@ -105,6 +105,7 @@ class BinanceExchange:
             redundancy=options.redundancy,
             rotate_after_ms=options.rotate_after_ms,
             rng=self._runtime.rng,
+            counter=stream_options.counter,
         )
 
     def make_history(self, max_age_ms: int) -> History[Any]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from bintrades.exchange.binance.feed.losses import ConnectionCounter
 from bintrades.util.runtime import SYSTEM, Runtime
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class StreamOptions:
     runtime: Runtime = SYSTEM
     is_in_microseconds: bool = False
     """Whether times are asked for in microseconds, not in the exchange's default."""
+    counter: ConnectionCounter = field(default_factory=ConnectionCounter)
 
     @property
     def url(self) -> str:

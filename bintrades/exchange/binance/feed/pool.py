@@ -16,13 +16,14 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from bintrades.exchange.binance.feed.losses import ConnectionCounter
 from bintrades.exchange.binance.feed.options import DEFAULT_TIMING, FeedTiming
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from bintrades.exchange.binance.feed.reader import Reader
-    from bintrades.exchange.snapshots import ConnectionSnapshot
+    from bintrades.exchange.snapshots import ConnectionCounts, ConnectionSnapshot
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +76,7 @@ class ConnectionPool:
         rotate_after_ms: int,
         timing: FeedTiming = DEFAULT_TIMING,
         rng: random.Random | None = None,
+        counter: ConnectionCounter | None = None,
     ) -> None:
         self._make_reader = make_reader
         self._group_size = group_size
@@ -82,6 +84,7 @@ class ConnectionPool:
         self._rotate_after_ms = rotate_after_ms
         self._timing = timing
         self._rng = rng or random.Random()  # noqa: S311 - spreads rotations, keeps no secret
+        self._counter = counter or ConnectionCounter()
         self._count = 0
         self._lock = threading.RLock()
         self._is_started = self._is_closed = False
@@ -105,6 +108,10 @@ class ConnectionPool:
     def snapshot(self, now: int) -> tuple[ConnectionSnapshot, ...]:
         """Return the state of each connection. Any thread."""
         return tuple(reader.snapshot(now) for reader in self.readers)
+
+    def counts(self) -> ConnectionCounts:
+        """Return how many connections were opened and lost, those of before too. Any thread."""
+        return self._counter.snapshot()
 
     def start(self) -> None:
         """Open all connections."""

@@ -201,6 +201,7 @@ class Reader(Worker):
             received = session.step()
         except Exception as error:
             self.last_error = one_line(f"{type(error).__name__}: {error}", 500)
+            self._options.counter.lost(error, was_connected=session is not None)
             if session is not None and session.first_data_at is None:
                 session.connection.avoid()
             self.disconnect()
@@ -237,6 +238,7 @@ class Reader(Worker):
             copy=self._copy,
         )
         self.connection_count += 1
+        self._options.counter.opened()
         self.last_error = None
         name = f"{self.name}.{self.connection_count}"
         log.info(
@@ -289,6 +291,7 @@ class Reader(Worker):
                         extra={"event": "reader_stopped_unread"},
                     )
                     return
+                self.beat()  # it waits, and is not stuck
                 self._limited.warning(
                     "inbox_full", "the inbox is full: reading waits for the aggregator"
                 )

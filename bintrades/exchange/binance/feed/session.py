@@ -12,7 +12,7 @@ import queue
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from bintrades.errors import ProtocolError
+from bintrades.errors import StalledError
 from bintrades.exchange.batch import Batch
 from bintrades.exchange.binance.feed.control import Answer, has_trades_only, sort
 from bintrades.exchange.binance.feed.frames import Frame, FrameReader, Opcode
@@ -247,12 +247,12 @@ class Session:
         self._put(Connected(self._name, tuple(self._symbols), now))
 
     def _judge(self, now: int) -> None:
-        """Raise ProtocolError when what is read up to *now* shows that the connection is dead.
+        """Raise StalledError when what is read up to *now* shows that the connection is dead.
 
         A connection may be open, answer pings and questions, and yet deliver nothing for ever.
         """
         if not self._subscription.is_complete and self._subscription.is_overdue(now):
-            raise ProtocolError("the exchange does not answer; only a new connection helps")
+            raise StalledError("the exchange does not answer; only a new connection helps")
         if self._stall.last_data_at < now:
             self._stall.on_nothing(now)
             if self.subscribed_at is not None:
@@ -263,9 +263,7 @@ class Session:
         idle_ms, limit_ms = self._stall.idle_ms, self._stall.limit_ms
         if idle_ms >= limit_ms and self._stall.is_data_expected:
             self._stall.on_stalled()
-            raise ProtocolError(
-                f"no data for {idle_ms / 1000:.1f} s, though the connection is open"
-            )
+            raise StalledError(f"no data for {idle_ms / 1000:.1f} s, though the connection is open")
         rest_ms = limit_ms // 2
         if not self._stall.is_data_expected:  # then it may be idle for ever
             rest_ms = max(rest_ms, _PROBE_IDLE_EVERY_MS)
