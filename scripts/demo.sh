@@ -104,6 +104,9 @@ path = $folder/bintrades.journal
 [stores]
 enabled =
 
+[http]
+listen =
+
 [logging]
 format = text
 INI

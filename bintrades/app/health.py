@@ -41,6 +41,9 @@ STARTED_WITHIN_MS = 120_000
 DISCONNECTED_AFTER_MS = 120_000
 STUCK_AFTER_MS = 180_000
 LATE_AFTER_MS = 60_000
+UNREADY_AFTER_MS = 10_000
+"""Without streams: a connection that is replaced in order is without them for less."""
+
 BEHIND_AFTER_MS = 300_000
 
 
@@ -103,6 +106,34 @@ def problems(
         since = now - figures["started_ms"]
         return [f"it has been starting for {_duration(since)}"] if since > STARTED_WITHIN_MS else []
     return list(_problems_of_running(figures, waiting, age))
+
+
+def stuck_workers(figures: Mapping[str, Any]) -> list[str]:
+    """Return which threads do not move any more without which it does not go on; see is_vital.
+
+    *figures* are of this moment.
+    """
+    return [
+        f"the thread {worker['name']} has not moved for {_duration(worker['idle_ms'])}"
+        for worker in figures.get("workers", ())
+        if worker["is_vital"] and worker["idle_ms"] > STUCK_AFTER_MS
+    ]
+
+
+def unready(figures: Mapping[str, Any], waiting: Mapping[str, int]) -> list[str]:
+    """Return why a collector does not record all that it should at this moment, sooner than it is
+    called unhealthy.
+
+    *figures* are of this moment, and *waiting* has the bars that wait for each store.
+    """
+    if figures["state"] != CollectorState.RUNNING:
+        return [f"it is {figures['state']}"]
+    found = list(_problems_of_running(figures, waiting, 0))
+    for connection in figures["connections"]:
+        if UNREADY_AFTER_MS < connection["down_ms"] <= DISCONNECTED_AFTER_MS:
+            reason = f": {connection['error']}" if connection["error"] else ""
+            found.append(f"{connection['name']} has no streams{reason}")
+    return found
 
 
 def _problems_of_running(

@@ -8,19 +8,24 @@ the failure of a worker.
 from __future__ import annotations
 
 import logging
+import os
 import sys
+import threading
 import time
-from contextlib import closing
+from contextlib import closing, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
 from bintrades.app.collector import Collector, Resources
 from bintrades.app.figures import Process
 from bintrades.app.health import CollectorState
+from bintrades.app.monitoring.endpoints import Endpoints
+from bintrades.app.monitoring.server import MonitoringServer
 from bintrades.app.scheduler import Scheduler, Ticker
 from bintrades.app.status import with_journal_figures
 from bintrades.app.symbol_list import SymbolList
 from bintrades.app.symbol_watch import SymbolWatch
+from bintrades.app.watchdog import Watchdog
 from bintrades.errors import ConfigError, JournalError, JournalInUse
 from bintrades.exchange.registry import EXCHANGES
 from bintrades.journal.pruning import MARK_EVERY_MS
@@ -33,7 +38,7 @@ from bintrades.util.clocks import now_ms, utc_ms
 from bintrades.util.logs import LimitedLog
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from bintrades.app.shutdown import StopReasons
     from bintrades.config.loader import Config
@@ -49,6 +54,9 @@ _SUMMARY_EVERY_S = 60
 _STORES_OPEN_WITHIN_S = 2.0
 _FORCED_WITHIN_S = 0.5
 _WORD_EVERY_S = 5.0
+_WATCH_EVERY_S = 5.0
+_HANGS_AFTER_S = 300.0
+_ENDS_WITHIN_S = 60.0  # besides the time that stores are given
 _SWITCH_THREADS_S = 0.0005
 """After how long a thread that computes lets others go on, instead of Python's 5 ms.
 
@@ -69,7 +77,12 @@ def run(config: Config, stores: Sequence[Store], reasons: StopReasons) -> int:
         return 0  # stopped while another collector had it
     process = Process()
     process.publish(journal)
-    with closing(journal), closing(_open_exchange(config, journal)) as exchange:
+    endpoints = Endpoints(process.figures, config.journal.path, config.stores.enabled)
+    with (
+        closing(journal),
+        closing(_open_exchange(config, journal)) as exchange,
+        _answering(config, endpoints),
+    ):
         if config.environment is not None:
             journal.keep_environment(config.environment)
         try:
@@ -82,6 +95,7 @@ def run(config: Config, stores: Sequence[Store], reasons: StopReasons) -> int:
             return 0  # stopped before the exchange had answered
         resources = Resources(journal, exchange, stores, process, reasons)
         collector = Collector(config, symbols, resources, series_of=symbol_list.series)
+        endpoints.figures = collector.figures
         return Service(config, collector, resources, reasons, symbol_list).run()
 
 
@@ -92,6 +106,20 @@ def _open_exchange(config: Config, journal: Journal) -> Exchange:
         weight_share=config.repair.weight_share,
         banned_for_ms=journal.get_ban().left_ms(utc_ms()),
     )
+
+
+@contextmanager
+def _answering(config: Config, endpoints: Endpoints) -> Iterator[None]:
+    """Tell how it is, over HTTP, to anyone who asks."""
+    if config.http.listen is None:
+        yield
+        return
+    server = MonitoringServer(config.http.listen, endpoints)
+    server.start()
+    try:
+        yield
+    finally:
+        server.stop()  # and nothing waits for it
 
 
 def _wait_with_heartbeat(
@@ -151,6 +179,7 @@ class Service:
         self._process = resources.process
         self._reasons = reasons
         self._is_forced = False
+        self._watchdog = Watchdog(int(_HANGS_AFTER_S * 1000), int(_WATCH_EVERY_S * 1000))
         # Apart from what is scheduled: an exchange that announces its end waits for no summary.
         self._rotation = Ticker(
             "rotation", _ROTATION_EVERY_S, self._maintain_connections, reasons.fail
@@ -197,11 +226,31 @@ class Service:
             self._reasons.on_reload(self._symbols.reload)
             if collector.audit is not None:
                 collector.audit.start()
-            self._reasons.wait()
+            self._watch()
         self._stop()
         if self._reasons.bad_options:
             raise ConfigError(*self._reasons.bad_options)
         return 1 if self._reasons.failures or collector.ingest_thread.lost_bar_count else 0
+
+    def _watch(self) -> None:
+        """Wait for a reason to stop; a worker that hangs is one."""
+        while not self._reasons.wait(_WATCH_EVERY_S):
+            hanging = self._watchdog.look(self._collector.vital_workers(), now_ms())
+            if hanging:
+                log.critical(
+                    "hangs, so the process ends: %s",
+                    ", ".join(hanging),
+                    extra={"event": "worker_hangs", "workers": hanging},
+                )
+                self._end_in_any_case()
+                self._reasons.fail(f"{hanging[0]} hangs")
+
+    def _end_in_any_case(self) -> None:
+        """Have the process end even if what hangs keeps it from ending in order."""
+        within_s = _ENDS_WITHIN_S + 4 * self._config.stores.shutdown_timeout_ms / 1000
+        ending = threading.Timer(within_s, os._exit, [1])
+        ending.daemon = True
+        ending.start()
 
     def _stop(self) -> None:
         self._process.state = CollectorState.STOPPING

@@ -19,7 +19,7 @@ from bintrades.util.clocks import now_ms
 from bintrades.util.redaction import redacted
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 log = logging.getLogger(__name__)
@@ -64,14 +64,58 @@ def read_status(journal: Path, stores: Sequence[str]) -> dict[str, Any]:
         figures = None
     state = state_of(figures, is_in_use=has_process, now=now)
     of_stores = {name: _store_figures(reader, name) for name in stores}
-    waiting = {name: store["waiting_bars"] for name, store in of_stores.items()}
+    found = problems(state, figures, _waiting(of_stores), now, taken_ms=process[1])
+    return _status(state, found, figures, of_stores, _on_record(reader, journal))
+
+
+def live_status(figures: dict[str, Any], journal: Path, stores: Sequence[str]) -> dict[str, Any]:
+    """Return the same for the collector of this process, of which *figures* are.
+
+    Where the journal cannot be read, what it says is left out, and that is a problem. Any thread.
+    """
+    state, now = CollectorState(figures["state"]), now_ms()
+    reader = JournalReader(journal)
+    try:
+        of_stores = {name: _store_figures(reader, name) for name in stores}
+        on_record = _on_record(reader, journal)
+    except (JournalError, OSError) as error:
+        found = [*problems(state, figures, {}, now), str(error)]
+        return _status(state, found, figures, {}, {})
+    found = problems(state, figures, _waiting(of_stores), now)
+    return _status(state, found, figures, of_stores, on_record)
+
+
+def waiting_bars(journal: Path, stores: Sequence[str]) -> dict[str, int]:
+    """Return how many bars wait for each of *stores*. Raises JournalError."""
+    reader = JournalReader(journal)
+    return {name: reader.store(name).waiting_bars for name in stores}
+
+
+def _waiting(of_stores: Mapping[str, Any]) -> dict[str, int]:
+    return {name: store["waiting_bars"] for name, store in of_stores.items()}
+
+
+def _on_record(reader: JournalReader, journal: Path) -> dict[str, Any]:
+    """Return what the journal says of everything but the stores."""
     return {
-        "state": state,
-        "problems": problems(state, figures, waiting, now, taken_ms=process[1]),
         "journal": _journal_figures(reader, journal),
         "gaps": {**_gap_figures(reader), "symbols": reader.symbols_with_gaps()},
         "coverage": coverage_figures(reader),
         "audit": _audit_figures(reader),
+    }
+
+
+def _status(
+    state: CollectorState,
+    found: Sequence[str],
+    figures: dict[str, Any] | None,
+    of_stores: Mapping[str, Any],
+    on_record: Mapping[str, Any],
+) -> dict[str, Any]:
+    return {
+        "state": state,
+        "problems": found,
+        **on_record,
         "stores": of_stores,
         "is_running": state in RESPONDING,
         "collector": figures,

@@ -17,6 +17,7 @@ from bintrades.config.schema import (
     AuditConfig,
     BarsConfig,
     ExchangeConfig,
+    HttpConfig,
     JournalConfig,
     LoggingConfig,
     Place,
@@ -46,6 +47,7 @@ __all__ = [
     "BarsConfig",
     "Config",
     "ExchangeConfig",
+    "HttpConfig",
     "JournalConfig",
     "LoggingConfig",
     "PluginsConfig",
@@ -87,6 +89,7 @@ class Config:
     journal: JournalConfig = dataclasses.field(default_factory=JournalConfig)
     plugins: PluginsConfig = dataclasses.field(default_factory=PluginsConfig)
     stores: StoresConfig = dataclasses.field(default_factory=StoresConfig)
+    http: HttpConfig = dataclasses.field(default_factory=HttpConfig)
     logging: LoggingConfig = dataclasses.field(default_factory=LoggingConfig)
     store_options: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)
     store_plugins: dict[str, str] = dataclasses.field(default_factory=dict)

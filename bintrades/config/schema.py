@@ -309,6 +309,19 @@ class StoresConfig:
 
 
 @dataclass(frozen=True)
+class HttpConfig:
+    """The section [http]; listen is None where nobody is to ask."""
+
+    listen: types.HostAndPort | None = _option(  # noqa: RUF009 - a field
+        "listen",
+        "127.0.0.1:8787",
+        types.listen_address(),
+        "where it may be asked how it is: /healthz, /readyz, /metrics, /status; a port of its own"
+        " for each collector; nothing: nowhere",
+    )
+
+
+@dataclass(frozen=True)
 class LoggingConfig:
     """The section [logging]; file is absolute once loaded, None for stderr."""
 
@@ -335,6 +348,7 @@ SECTIONS: dict[str, type[Any]] = {
     "journal": JournalConfig,
     "plugins": PluginsConfig,
     "stores": StoresConfig,
+    "http": HttpConfig,
     "logging": LoggingConfig,
 }
 """The sections that are ours beside that of the exchange, in the order of the example file."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from bintrades.util.durations import parse_duration
@@ -17,6 +17,7 @@ from bintrades.util.text import did_you_mean
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+_HIGHEST_PORT = 65_535
 _BOOLEANS = {"yes": True, "true": True, "on": True, "1": True} | {
     "no": False,
     "false": False,
@@ -146,6 +147,33 @@ def optional_path() -> OptionType:
     return OptionType(
         lambda text: given.parse(text) if text else None, f"{given.allowed}, or nothing"
     )
+
+
+class HostAndPort(NamedTuple):
+    """Where a server listens; port 0: at any that is free."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        """Return it as an address has it."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def listen_address() -> OptionType:
+    """A host and a port to listen at, or nothing, which is None."""
+
+    def parse(text: str) -> HostAndPort | None:
+        if not text:
+            return None
+        host, _, port = text.rpartition(":")
+        if not re.fullmatch(r"\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z.-]+", host):
+            raise ValueError("does not begin with a host and a colon")
+        if not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > _HIGHEST_PORT:
+            raise ValueError("does not end with a port")
+        return HostAndPort(host.strip("[]"), int(port))
+
+    return OptionType(parse, "a host and a port, such as 127.0.0.1:8787 or [::1]:8787, or nothing")
 
 
 def _within(value: int, lowest: int, highest: int, below: str, above: str) -> int:

@@ -35,6 +35,8 @@ streams_per_connection = {streams}
 include = {symbols}
 [bars]
 interval = {interval_s}s
+[http]
+listen =
 [journal]
 path = journal
 [stores]

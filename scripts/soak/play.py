@@ -50,6 +50,8 @@ include = {symbols}
 [repair]
 max_age = {max_age}
 weight_share = 100
+[http]
+listen =
 [journal]
 path = soak.journal
 retention = {retention}

@@ -129,6 +129,7 @@ def test_the_defaults_are_those_that_users_were_promised(tmp_path: Path) -> None
         },
         "plugins": {"path": CHECKOUT / "plugins"},
         "stores": {"enabled": ("mongodb",), "shutdown_timeout_ms": 10_000},
+        "http": {"listen": ("127.0.0.1", 8787)},
         "logging": {"level": "INFO", "format": "json", "file": None},
         "store_options": {"mongodb": {}},
         "store_plugins": {"mongodb": "mongodb"},
@@ -147,6 +148,7 @@ STORES = "allowed: names of plugins, such as mongodb, each once, or nothing"
 LEVELS = "allowed: DEBUG, INFO, WARNING, ERROR, CRITICAL"
 PATHS = "allowed: a path, relative to the configuration's folder"
 
+LISTEN = "allowed: a host and a port, such as 127.0.0.1:8787 or [::1]:8787, or nothing"
 MARKETS = "allowed: spot, usdm, coinm, us"
 
 BAD_VALUES = [
@@ -255,6 +257,16 @@ BAD_VALUES = [
     ("stores", "enabled", "../mongodb", f"'../mongodb' is not a plugin's name; {STORES}"),
     ("stores", "shutdown_timeout", "61m", "too long; allowed: 0ms to 1h"),
     ("stores", "shutdown_timeout", "soon", NOT_A_DURATION + "0ms to 1h"),
+    ("http", "listen", "8787", f"does not begin with a host and a colon; {LISTEN}"),
+    (
+        "http",
+        "listen",
+        "http://localhost:8787",
+        f"does not begin with a host and a colon; {LISTEN}",
+    ),
+    ("http", "listen", "::1:8787", f"does not begin with a host and a colon; {LISTEN}"),
+    ("http", "listen", "localhost:", f"does not end with a port; {LISTEN}"),
+    ("http", "listen", "localhost:65536", f"does not end with a port; {LISTEN}"),
     ("logging", "level", "INF", f"not one of these; did you mean 'INFO'?; {LEVELS}"),
     ("logging", "level", "", f"not one of these; {LEVELS}"),
     ("logging", "format", "xml", "not one of these; allowed: json, text"),
@@ -304,6 +316,9 @@ GOOD_VALUES: list[tuple[str, str, str, Any]] = [
     ("journal", "retention_ms", "1s\n[repair]\nenabled = no", 1_000),
     ("stores", "enabled", "", ()),
     ("stores", "enabled", "mongodb jsonl", ("mongodb", "jsonl")),
+    ("http", "listen", "", None),
+    ("http", "listen", "localhost:0", ("localhost", 0)),
+    ("http", "listen", "[::1]:8787", ("::1", 8787)),
     ("logging", "level", "debug", "DEBUG"),
     ("logging", "file", "", None),
 ]
@@ -401,7 +416,7 @@ def test_what_is_right_can_be_had_beside_the_problems(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "section", ["http", "DEFAULT", "Bars", "store", "store:", "store: mongodb"]
+    "section", ["https", "DEFAULT", "Bars", "store", "store:", "store: mongodb"]
 )
 def test_a_section_that_nobody_reads_is_a_problem(tmp_path: Path, section: str) -> None:
     (problem,) = problems(tmp_path, f"[{section}]\nlisten = 127.0.0.1:8787\n")

@@ -202,6 +202,7 @@ class Collector:
             "repair": {"enabled": "no"},
             "proof": {"every": "10s"},
             "journal": {"path": self.journal.path, "checkpoint_every": "20ms"},
+            "http": {"listen": ""},
             "plugins": {"path": self.plugins},
             "stores": {"enabled": ""},
         }

@@ -1,0 +1,1 @@
+"""What a running collector tells over HTTP: probes, metrics, its status."""

@@ -1,0 +1,309 @@
+"""What a collector tells over HTTP, and that nobody who asks can stop it from telling others."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import time
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+from urllib.error import HTTPError
+from urllib.request import urlopen
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from bintrades.app.figures import Process
+from bintrades.app.monitoring import server as server_module
+from bintrades.app.monitoring.endpoints import PATHS, Endpoints
+from bintrades.app.monitoring.server import MonitoringServer
+from bintrades.app.status import read_status
+from bintrades.options.types import HostAndPort
+from bintrades.testing.bars import OPEN_TIME_MS
+from tests.checkout import REPOSITORY
+from tests.collectors import Stage
+from tests.journals import journal_at
+from tests.strategies import make_trade
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from bintrades.app.monitoring.endpoints import Answer
+
+
+@contextmanager
+def staged(path: Path) -> Iterator[tuple[Stage, Endpoints]]:
+    """Yield a collector of which no worker runs, and what it answers."""
+    with journal_at(path) as journal:
+        stage = Stage(path, journal)
+        yield stage, Endpoints(stage.collector.figures, path, ["jsonl"])
+
+
+def get(endpoints: Endpoints, path: str) -> tuple[int, str]:
+    answer: Answer = endpoints.answer(path)
+    return answer.status, answer.body.decode()
+
+
+def samples(text: str) -> dict[str, Any]:
+    """Return the value of each metric, by name and labels as they stand in the text."""
+    return {
+        sample.name + "".join(f" {key}={value}" for key, value in sorted(sample.labels.items())): (
+            sample.value
+        )
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def test_alive_is_who_moves_whether_or_not_there_is_anything_to_do(path: Path) -> None:
+    with staged(path) as (_, endpoints):
+        assert get(endpoints, "/healthz") == (200, "ok\n")
+
+
+def test_a_collector_that_starts_is_alive_but_not_ready(path: Path) -> None:
+    process = Process()
+    endpoints = Endpoints(process.figures, path, ["jsonl"])
+
+    assert get(endpoints, "/healthz") == (200, "ok\n")
+    assert get(endpoints, "/readyz") == (503, "it is starting\n")
+    assert samples(get(endpoints, "/metrics")[1])["bintrades_state bintrades_state=starting"] == 1
+    assert json.loads(get(endpoints, "/status")[1])["state"] == "starting"
+
+
+def test_a_vital_thread_that_hangs_is_not_alive_and_a_store_that_does_is_late(path: Path) -> None:
+    with staged(path) as (stage, _):
+        figures = stage.figures
+    workers = [
+        {"name": "aggregator", "idle_ms": 181_000, "is_vital": True},
+        {"name": "deliver-jsonl", "idle_ms": 999_000, "is_vital": False},
+    ]
+    endpoints = Endpoints(lambda: {**figures, "workers": workers}, path, [])
+
+    assert get(endpoints, "/healthz") == (503, "the thread aggregator has not moved for 3 min\n")
+
+
+def test_ready_says_each_reason_why_it_is_not(path: Path) -> None:
+    with staged(path) as (stage, _):
+        figures = stage.figures
+        down = {**figures["connections"][0], "down_ms": 11_000, "error": "TimeoutError: timed out"}
+        figures |= {"connections": [down], "journal_error": "the disk is full"}
+        endpoints = Endpoints(lambda: figures, path, ["jsonl"])
+
+        status, text = get(endpoints, "/readyz")
+
+    assert status == 503
+    assert text.splitlines() == [
+        "the disk is full",
+        "reader-1 has no streams: TimeoutError: timed out",
+    ]
+
+
+def test_a_collector_that_records_is_ready(path: Path) -> None:
+    with staged(path) as (stage, _):
+        figures = stage.figures
+        up = {**figures["connections"][0], "down_ms": 0}
+        endpoints = Endpoints(lambda: {**figures, "connections": [up]}, path, ["jsonl"])
+
+        assert get(endpoints, "/readyz") == (200, "ok\n")
+
+
+def test_ready_says_that_the_journal_cannot_be_read(path: Path) -> None:
+    with staged(path) as (stage, _):
+        figures = stage.figures
+    endpoints = Endpoints(lambda: figures, path.with_name("other"), ["jsonl"])
+
+    status, text = get(endpoints, "/readyz")
+
+    assert (status, "there is no journal yet" in text) == (503, True)
+
+
+def test_the_status_is_that_of_the_command(path: Path) -> None:
+    with staged(path) as (stage, endpoints):
+        stage.aggregator.add([make_trade(1)], now=0)
+        told = json.loads(get(endpoints, "/status")[1])
+        command = read_status(path, ["jsonl"])
+
+    assert told.keys() == command.keys()
+    for part in ("journal", "gaps", "coverage", "audit", "stores"):
+        assert told[part] == json.loads(json.dumps(command[part]))
+    assert told["collector"]["trades"] == 1
+
+
+def test_the_metrics_have_the_figures(path: Path) -> None:
+    with staged(path) as (stage, endpoints):
+        stage.aggregator.add([make_trade(1), make_trade(1)], now=0)
+        stage.delivery._latency.add([], OPEN_TIME_MS)
+        found = samples(get(endpoints, "/metrics")[1])
+
+    assert found["bintrades_trades_total"] == 1
+    assert found["bintrades_duplicate_trades_total"] == 1
+    assert found["bintrades_connections_lost_total cause=stalled"] == 0
+    assert found["bintrades_store_waiting_bars store=jsonl"] == 0
+    assert found["bintrades_store_latency_seconds_bucket le=+Inf store=jsonl"] == 0
+    assert found["bintrades_gaps state=open"] == 0
+    assert found["bintrades_journal_failing"] == 0
+    assert found["process_resident_memory_bytes"] > 0
+
+
+def test_metrics_of_what_can_be_known_are_there_when_the_journal_cannot_be_read(path: Path) -> None:
+    with staged(path) as (stage, _):
+        figures = stage.figures
+    found = samples(get(Endpoints(lambda: figures, path.with_name("other"), ["a"]), "/metrics")[1])
+
+    assert found["bintrades_trades_total"] == 0
+    assert "bintrades_journal_bytes" not in found
+    assert found["bintrades_problems"] >= 1
+
+
+def test_metrics_follow_the_conventions_of_prometheus(path: Path) -> None:
+    with staged(path) as (_, endpoints):
+        families = list(text_string_to_metric_families(get(endpoints, "/metrics")[1]))
+
+    ours = [family for family in families if not family.name.startswith("process_")]
+    assert len({family.name for family in ours}) == len(ours) > 30
+    for family in ours:
+        assert family.name.startswith("bintrades"), family.name
+        assert family.documentation.endswith("."), family.name
+        is_in_another_unit = family.name.endswith(("_ms", "_minutes", "_hours", "_kb", "_percent"))
+        assert not is_in_another_unit, family.name
+
+
+def test_what_is_not_there_is_said_with_what_is(path: Path) -> None:
+    with staged(path) as (_, endpoints):
+        status, text = get(endpoints, "/metric")
+
+    assert status == 404
+    assert all(each in text for each in PATHS)
+
+
+@contextmanager
+def serving(endpoints: Endpoints, host: str = "127.0.0.1") -> Iterator[HostAndPort]:
+    """Yield where the answers are had over HTTP."""
+    with socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else 2) as probe:
+        address = HostAndPort(host, probe.getsockname()[1])
+    server = MonitoringServer(address, endpoints)
+    server.start()
+    try:
+        yield address
+    finally:
+        server.stop()
+        assert server.join(10)
+
+
+def fetch(address: HostAndPort, path: str) -> tuple[int, str, str]:
+    """Return status, content type and text of an answer; try again until somebody listens."""
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            with urlopen(f"http://{address}{path}", timeout=10) as answer:
+                return answer.status, answer.headers["Content-Type"], answer.read().decode()
+        except HTTPError as error:
+            with error:
+                return error.status or 0, error.headers["Content-Type"], error.read().decode()
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_it_answers_over_http(path: Path, host: str) -> None:
+    with staged(path) as (_, endpoints), serving(endpoints, host) as address:
+        assert fetch(address, "/healthz") == (200, "text/plain; charset=utf-8", "ok\n")
+        assert fetch(address, "/readyz")[0] == 200
+        assert fetch(address, "/metrics?name[]=x")[1].startswith("text/plain; version=")
+        assert fetch(address, "/status")[1] == "application/json"
+        assert fetch(address, "/")[0] == 404
+
+
+def raw(address: HostAndPort, request: bytes) -> bytes:
+    """Return all that comes back for *request*."""
+    fetch(address, "/healthz")
+    with socket.create_connection(address, timeout=20) as connection:
+        connection.sendall(request)
+        return b"".join(iter(lambda: connection.recv(65_536), b""))
+
+
+@pytest.mark.parametrize(
+    ("request_line", "expected"),
+    [
+        (b"POST /status HTTP/1.1", b"501"),
+        (b"DELETE /status HTTP/1.1", b"501"),
+        (b"GET /" + b"a" * 70_000 + b" HTTP/1.1", b"414"),
+        (b"GET /healthz HTTP/nonsense", b"400"),
+    ],
+)
+def test_it_only_reads_and_refuses_what_is_no_request(
+    path: Path, request_line: bytes, expected: bytes
+) -> None:
+    with staged(path) as (_, endpoints), serving(endpoints) as address:
+        assert expected in raw(address, request_line + b"\r\n\r\n")
+
+
+def test_head_has_the_length_and_no_body(path: Path) -> None:
+    with staged(path) as (_, endpoints), serving(endpoints) as address:
+        head, body = raw(address, b"HEAD /healthz HTTP/1.1\r\n\r\n").split(b"\r\n\r\n")
+
+    assert b"Content-Length: 3" in head
+    assert body == b""
+
+
+def test_who_asks_slowly_holds_up_nobody_for_long(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_module, "_ANSWER_WITHIN_S", 1.0)
+    with staged(path) as (_, endpoints), serving(endpoints) as address, ExitStack() as slow:
+        fetch(address, "/healthz")
+        for _ in range(40):  # more than are answered at once
+            connection = slow.enter_context(socket.create_connection(address, timeout=20))
+            connection.sendall(b"GET /hea")
+        deadline = time.monotonic() + 20
+        while fetch(address, "/healthz")[0] != 200:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+def test_a_request_that_fails_is_answered_and_the_next_one_too(path: Path) -> None:
+    with staged(path) as (stage, endpoints), serving(endpoints) as address:
+
+        def fail() -> dict[str, Any]:
+            raise RuntimeError("a bug")
+
+        endpoints.figures = fail
+        assert fetch(address, "/healthz")[0] == 500
+        endpoints.figures = stage.collector.figures
+        assert fetch(address, "/healthz")[0] == 200
+
+
+def test_an_address_that_is_taken_is_had_once_it_is_free(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_module, "_RETRY_S", 0.05)
+    with staged(path) as (_, endpoints), socket.create_server(("127.0.0.1", 0)) as other:
+        address = HostAndPort("127.0.0.1", other.getsockname()[1])
+        server = MonitoringServer(address, endpoints)
+        server.start()
+        try:
+            other.close()
+            assert fetch(address, "/healthz")[0] == 200
+        finally:
+            server.stop()
+            assert server.join(10)
+
+
+def test_the_page_has_each_metric_and_no_other(path: Path) -> None:
+    with staged(path) as (_, endpoints):
+        families = text_string_to_metric_families(get(endpoints, "/metrics")[1])
+        there = {
+            family.name + ("_total" if family.type == "counter" else "") for family in families
+        }
+    page = (REPOSITORY / "docs" / "monitoring.md").read_text(encoding="utf-8")
+    documented = set(re.findall(r"`(bintrades_[a-z_]+)`", page))
+
+    assert documented - WITHOUT_ANY_PROOF == {name for name in there if "process_" not in name}
+
+
+WITHOUT_ANY_PROOF = {"bintrades_coverage_until_timestamp_seconds"}
+"""Metrics of which there is none until something is proven."""
