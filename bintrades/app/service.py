@@ -329,4 +329,5 @@ class Service:
 
     def _log_summary(self) -> None:
         figures = with_journal_figures(self._collector.figures(), self._config.journal.path)
+        del figures["workers"]  # watched, and a line if one hangs
         log.info("summary", extra={"event": "summary", **figures})

@@ -332,10 +332,23 @@ class LoggingConfig:
         "the least severe lines to write",
     )
     format: LogFormat = _option(  # noqa: RUF009 - a field
-        "format", "json", types.choice(*LogFormat), "the form of a line"
+        "format",
+        "auto",
+        types.choice(*LogFormat),
+        "the form of a line; auto: text on a terminal, else json",
     )
     file: Path | None = _option(  # noqa: RUF009 - a field
         "file", "", types.optional_path(), "where lines go; nothing: to stderr"
+    )
+    rotate_at_bytes: int = _option(
+        "rotate_at",
+        "50MB",
+        types.size("64KB", "100GB"),
+        "size at which that file is renamed, with .1 behind its name, and a new one begun; 0:"
+        " never, as where logrotate does so",
+    )
+    keep: int = _option(
+        "keep", "10", types.whole_number(0, 1000), "how many renamed files are kept"
     )
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 _HIGHEST_PORT = 65_535
+_UNITS_BYTES = {"KB": 10**3, "MB": 10**6, "GB": 10**9}
 _BOOLEANS = {"yes": True, "true": True, "on": True, "1": True} | {
     "no": False,
     "false": False,
@@ -99,6 +100,26 @@ def duration(lowest: str, highest: str) -> OptionType:
         return _within(parse_duration(text), lowest_ms, highest_ms, "short", "long")
 
     return OptionType(parse, f"{lowest} to {highest}")
+
+
+def size(lowest: str, highest: str) -> OptionType:
+    """A number of bytes within bounds, which belong to it, or 0."""
+    lowest_bytes, highest_bytes = _bytes(lowest), _bytes(highest)
+
+    def parse(text: str) -> int:
+        value = _bytes(text)
+        return value and _within(value, lowest_bytes, highest_bytes, "small", "large")
+
+    return OptionType(parse, f"{lowest} to {highest}, or 0")
+
+
+def _bytes(text: str) -> int:
+    found = re.fullmatch(r"([0-9]{1,15})(KB|MB|GB)", text, re.IGNORECASE)
+    if found:
+        return int(found[1]) * _UNITS_BYTES[found[2].upper()]
+    if text.strip("0") or not text:
+        raise ValueError("not a whole number with a unit (KB, MB, GB), such as 50MB")
+    return 0
 
 
 def url(*schemes: str, added_paths: Sequence[str] = ()) -> OptionType:

@@ -252,7 +252,7 @@ class Delivery(Worker):
         self.delivered_count += len(bars) - len(rejected)
         if not is_again and (stored_at := self._exchange_time()):
             self._latency.add(bars, stored_at)
-        log.info(
+        log.debug(  # with many symbols, two thirds of all lines; the summary has their number
             "store %s: bars written: %d",
             self._store.name,
             len(bars) - len(rejected),

@@ -61,17 +61,23 @@ class StderrSink:
 class FileSink:
     """A file that is opened again whenever its name leads to another one, or to none.
 
-    So it may be renamed while in use, as logrotate does. Only its owner may read it.
+    So it may be renamed while in use, as logrotate does. Of *rotate_at_bytes* (0: never) it is
+    renamed here, to NAME.1, and what was NAME.1 to NAME.2; *keep* of those are kept. Only its owner
+    may read it.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, rotate_at_bytes: int = 0, keep: int = 0) -> None:
         self._path = path
+        self._rotate_at_bytes = rotate_at_bytes
+        self._keep = keep
         self._is_cut = False  # the file ends with a part of a line
         self._descriptor = self._open()
 
     def write(self, lines: bytes) -> None:
         """Write all of *lines*, or raise OSError."""
         self._follow_its_name()
+        if self._rotate_at_bytes:
+            self._rotate()
         self._is_cut, was_cut = True, self._is_cut
         _write_all(self._descriptor, b"\n" + lines if was_cut else lines)
         self._is_cut = False
@@ -110,6 +116,24 @@ class FileSink:
         if self._descriptor < 0:
             self._descriptor = self._open()
             self._is_cut = False
+
+    def _rotate(self) -> None:
+        """Begin another file if this one is large; where that fails, this one grows on."""
+        size = os.fstat(self._descriptor).st_size  # of all who write to it
+        if size < self._rotate_at_bytes or not self._path.is_file():
+            return
+        with suppress(OSError):
+            for number in range(self._keep - 1, 0, -1):
+                if (older := self._aside(number)).exists():
+                    older.rename(self._aside(number + 1))
+            if self._keep:
+                self._path.rename(self._aside(1))
+            else:
+                self._path.unlink()
+            self._follow_its_name()
+
+    def _aside(self, number: int) -> Path:
+        return self._path.with_name(f"{self._path.name}.{number}")
 
     def _is_current(self) -> bool:
         try:

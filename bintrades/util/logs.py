@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from pythonjsonlogger.json import JsonFormatter
 
 from bintrades.errors import ConfigError
-from bintrades.util.log_writer import FileSink, QueueingHandler, StderrSink
+from bintrades.util.log_writer import FileSink, QueueingHandler, Sink, StderrSink
 from bintrades.util.redaction import redacted
 from bintrades.util.text import as_json, printable, showable
 
@@ -32,6 +32,9 @@ log = logging.getLogger(__name__)
 
 class LogFormat(StrEnum):
     """The form of a line of the log, as `[logging] format` spells it."""
+
+    AUTO = "auto"
+    """TEXT on a terminal, else JSON."""
 
     JSON = "json"
     TEXT = "text"
@@ -52,6 +55,14 @@ class LoggingOptions(Protocol):
     def file(self) -> Path | None:
         """The file of the lines; None: stderr."""
 
+    @property
+    def rotate_at_bytes(self) -> int:
+        """Size at which a file is set aside, and a new one begun; 0: none is."""
+
+    @property
+    def keep(self) -> int:
+        """How many such files are kept."""
+
 
 def set_up_logging(config: LoggingOptions) -> None:
     """Send the log to the configured file, or to stderr. Raises ConfigError if it cannot.
@@ -60,13 +71,24 @@ def set_up_logging(config: LoggingOptions) -> None:
     on no logging call raises or waits, whatever becomes of the file or of stderr.
     """
     with _bad_file_named(config):
-        sink = StderrSink() if config.file is None else FileSink(config.file)
+        sink = _sink(config)
     handler = QueueingHandler(sink)
-    is_json = config.format is LogFormat.JSON
-    handler.setFormatter(_json_formatter() if is_json else _TextFormatter(_TEXT))
+    handler.setFormatter(_TextFormatter(_TEXT) if _is_text(config) else _json_formatter())
     logging.basicConfig(level=config.level, handlers=[handler], force=True)
     for chatty in ("pymongo", "urllib3", "schedule", "websocket"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLogger().level))
+
+
+def _sink(config: LoggingOptions) -> Sink:
+    if config.file is None:
+        return StderrSink()
+    return FileSink(config.file, rotate_at_bytes=config.rotate_at_bytes, keep=config.keep)
+
+
+def _is_text(config: LoggingOptions) -> bool:
+    if config.format is not LogFormat.AUTO:
+        return config.format is LogFormat.TEXT
+    return config.file is None and sys.__stderr__ is not None and sys.__stderr__.isatty()
 
 
 def check_logging(config: LoggingOptions) -> None:

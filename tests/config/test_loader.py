@@ -21,6 +21,7 @@ from bintrades.config.schema import OPTIONS, Place, options_of
 from bintrades.errors import ConfigError
 from bintrades.exchange.registry import EXCHANGES
 from bintrades.model import IdLaw
+from bintrades.options.types import HostAndPort
 from bintrades.util.durations import format_duration
 from bintrades.util.redaction import redact, remember_secrets
 
@@ -130,7 +131,13 @@ def test_the_defaults_are_those_that_users_were_promised(tmp_path: Path) -> None
         "plugins": {"path": CHECKOUT / "plugins"},
         "stores": {"enabled": ("mongodb",), "shutdown_timeout_ms": 10_000},
         "http": {"listen": ("127.0.0.1", 8787)},
-        "logging": {"level": "INFO", "format": "json", "file": None},
+        "logging": {
+            "level": "INFO",
+            "format": "auto",
+            "file": None,
+            "rotate_at_bytes": 50_000_000,
+            "keep": 10,
+        },
         "store_options": {"mongodb": {}},
         "store_plugins": {"mongodb": "mongodb"},
         "given": frozenset(),
@@ -148,6 +155,7 @@ STORES = "allowed: names of plugins, such as mongodb, each once, or nothing"
 LEVELS = "allowed: DEBUG, INFO, WARNING, ERROR, CRITICAL"
 PATHS = "allowed: a path, relative to the configuration's folder"
 
+SIZES = "such as 50MB; allowed: 64KB to 100GB, or 0"
 LISTEN = "allowed: a host and a port, such as 127.0.0.1:8787 or [::1]:8787, or nothing"
 MARKETS = "allowed: spot, usdm, coinm, us"
 
@@ -269,7 +277,12 @@ BAD_VALUES = [
     ("http", "listen", "localhost:65536", f"does not end with a port; {LISTEN}"),
     ("logging", "level", "INF", f"not one of these; did you mean 'INFO'?; {LEVELS}"),
     ("logging", "level", "", f"not one of these; {LEVELS}"),
-    ("logging", "format", "xml", "not one of these; allowed: json, text"),
+    ("logging", "format", "xml", "not one of these; allowed: auto, json, text"),
+    ("logging", "rotate_at", "50", f"not a whole number with a unit (KB, MB, GB), {SIZES}"),
+    ("logging", "rotate_at", "1.5MB", f"not a whole number with a unit (KB, MB, GB), {SIZES}"),
+    ("logging", "rotate_at", "63KB", "too small; allowed: 64KB to 100GB, or 0"),
+    ("logging", "rotate_at", "101GB", "too large; allowed: 64KB to 100GB, or 0"),
+    ("logging", "keep", "1001", "too large; allowed: 0 to 1000"),
     ("logging", "file", "/", "is a folder; allowed: the path of a file"),
     ("logging", "file", "a\x07b", f"has a control character in it; {PATHS}, or nothing"),
 ]
@@ -320,6 +333,8 @@ GOOD_VALUES: list[tuple[str, str, str, Any]] = [
     ("http", "listen", "localhost:0", ("localhost", 0)),
     ("http", "listen", "[::1]:8787", ("::1", 8787)),
     ("logging", "level", "debug", "DEBUG"),
+    ("logging", "rotate_at_bytes", "64kb", 64_000),
+    ("logging", "rotate_at_bytes", "0", 0),
     ("logging", "file", "", None),
 ]
 
@@ -328,7 +343,8 @@ GOOD_VALUES: list[tuple[str, str, str, Any]] = [
 def test_a_good_value_is_read(
     tmp_path: Path, section: str, field: str, text: str, value: object
 ) -> None:
-    config = load(tmp_path, f"[{section}]\n{field.removesuffix('_ms')} = {text}\n")
+    option = field.removesuffix("_ms").removesuffix("_bytes")
+    config = load(tmp_path, f"[{section}]\n{option} = {text}\n")
 
     if field == "include":
         value = ("BTCUSDT", "币安人生USDT", "*USDC", "1000SATSUSDT")
@@ -676,6 +692,8 @@ intervals = st.sampled_from([n * 1000 for n in range(1, 86_401) if 86_400 % n ==
 store_names = st.lists(st.from_regex(r"[a-z_][a-z0-9_]{0,8}", fullmatch=True), unique=True)
 paths = st.from_regex(r"/[a-z]{1,5}(/[a-z0-9.]{1,5}x){1,2}", fullmatch=True).map(Path)
 
+ports = st.integers(0, 65_535)
+
 VALUES: dict[str, dict[str, st.SearchStrategy[Any]]] = {
     "binance": {
         "market": st.sampled_from(sorted(EXCHANGES["binance"].markets)),
@@ -712,10 +730,13 @@ VALUES: dict[str, dict[str, st.SearchStrategy[Any]]] = {
     },
     "plugins": {"path": st.sampled_from([Path("/"), Path("/dev")])},
     "stores": {"enabled": store_names.map(tuple), "shutdown_timeout_ms": durations(0, 3_600_000)},
+    "http": {"listen": st.none() | st.tuples(st.sampled_from(["::1", "a-b.c"]), ports)},
     "logging": {
         "level": st.sampled_from(["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]),
-        "format": st.sampled_from(["json", "text"]),
+        "format": st.sampled_from(["auto", "json", "text"]),
         "file": st.none() | paths,
+        "rotate_at_bytes": st.just(0) | st.integers(64, 10**8).map(lambda count: count * 1_000),
+        "keep": st.integers(0, 1000),
     },
 }
 
@@ -723,6 +744,10 @@ VALUES: dict[str, dict[str, st.SearchStrategy[Any]]] = {
 def render(name: str, value: object, separator: str) -> str:
     if name.endswith("_ms") and isinstance(value, int):
         return f"{name.removesuffix('_ms')} = {format_duration(value)}"
+    if name.endswith("_bytes") and isinstance(value, int):
+        return f"{name.removesuffix('_bytes')} = {value // 1_000}KB"
+    if name == "listen" and isinstance(value, tuple):
+        value = str(HostAndPort(*value))
     if isinstance(value, bool):
         value = "yes" if value else "no"
     if isinstance(value, tuple):

@@ -225,6 +225,61 @@ def test_a_log_that_was_moved_away_is_begun_anew_under_its_name(file: Path) -> N
     assert [line["message"] for line in lines(file)] == ["after"]
 
 
+def test_a_large_log_is_set_aside_and_only_so_many_are_kept(file: Path) -> None:
+    set_up_logging(LoggingConfig(file=file, rotate_at_bytes=2_000, keep=2))
+    for number in range(100):
+        log.info("line %d %s", number, "x" * 400)
+    flush()
+
+    files = sorted(file.parent.iterdir())
+    assert [each.name for each in files] == [file.name, f"{file.name}.1", f"{file.name}.2"]
+    assert all(each.stat().st_size < 3_000 for each in files)
+    numbers = [int(line["message"].split()[1]) for each in reversed(files) for line in lines(each)]
+    assert numbers == list(range(numbers[0], 100)), "no line is lost at the turn"
+
+
+def test_a_log_that_nobody_keeps_begins_anew(file: Path) -> None:
+    set_up_logging(LoggingConfig(file=file, rotate_at_bytes=2_000, keep=0))
+    for number in range(20):
+        log.info("line %d %s", number, "x" * 400)
+    flush()
+
+    assert [each.name for each in file.parent.iterdir()] == [file.name]
+    assert file.stat().st_size < 3_000
+
+
+def test_a_log_that_cannot_be_set_aside_grows_on(file: Path) -> None:
+    file.parent.mkdir()
+    (file.parent / f"{file.name}.1" / "not empty").mkdir(parents=True)
+    set_up_logging(LoggingConfig(file=file, rotate_at_bytes=500, keep=1))
+    for number in range(10):
+        log.info("line %d %s", number, "x" * 400)
+    flush()
+
+    assert len(lines(file)) == 10
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_the_log_is_text_on_a_terminal_and_json_elsewhere(is_terminal: bool) -> None:
+    """The real program on a real terminal, and into a pipe."""
+    script = (
+        "import logging\n"
+        "from bintrades.config.loader import LoggingConfig\n"
+        "from bintrades.util.logs import set_up_logging\n"
+        "set_up_logging(LoggingConfig())\n"
+        "logging.getLogger('here').info('a line')\n"
+        "logging.getLogger().handlers[0].flush()\n"
+    )
+    ours, theirs = os.openpty() if is_terminal else os.pipe()
+    subprocess.run([sys.executable, "-c", script], stderr=theirs, check=True, timeout=60)
+    os.close(theirs)
+    line = os.read(ours, 10_000).decode()
+    os.close(ours)
+
+    assert line.startswith('{"time"') != is_terminal
+    assert "a line" in line
+
+
 def test_a_log_continues_the_file_that_is_there(file: Path) -> None:
     file.parent.mkdir()
     file.write_text('{"message": "from before"}\n', encoding="utf-8")
