@@ -312,7 +312,8 @@ class SymbolList:
         listed = [] if self._list is None else self._list.symbols
         collected = [name for name, record in self._records.items() if record.is_collected]
         include, exclude = self._config.include, self._config.exclude
-        choice = choose(include, exclude, listed, collected, is_fresh=is_fresh)
+        shard = self._config.shard
+        choice = choose(include, exclude, listed, collected, is_fresh=is_fresh, shard=shard)
         gone = [
             symbol for symbol, reason in choice.gone.items() if reason is not LeftBecause.DESELECTED
         ]

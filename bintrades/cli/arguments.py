@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from bintrades.cli.exit_status import EXIT_CODES
 from bintrades.cli.output import print_text
-from bintrades.config.types import symbols
+from bintrades.config.types import SHARD_VARIABLE, shard, symbols
 from bintrades.util.durations import parse_duration
 from bintrades.util.text import did_you_mean, one_line, showable_input
 
@@ -62,7 +63,24 @@ def add_command(commands: Any, name: str, summary: str) -> argparse.ArgumentPars
         metavar="FILE",
         help="the configuration (default: %(default)s)",
     )
+    parser.add_argument(
+        "--shard",
+        type=_shard,
+        metavar="NUMBER/COUNT",
+        help="which of several collectors that share the symbols, such as 2/5",
+    )
     return parser
+
+
+def _shard(text: str) -> str:
+    """Have the configuration be read for a shard. Raises argparse.ArgumentTypeError."""
+    try:
+        given = shard().parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{one_line(text, 40)!r} is {error}") from None
+    if given is not None:
+        os.environ[SHARD_VARIABLE] = str(given)
+    return text
 
 
 def symbol(text: str) -> str:

@@ -28,7 +28,7 @@ from bintrades.config.schema import (
     SymbolsConfig,
     options_of,
 )
-from bintrades.config.types import plugin_name
+from bintrades.config.types import SHARD_VARIABLE, plugin_name
 from bintrades.errors import ConfigError
 from bintrades.exchange.hosts import LIVE, address_problem, environment_of
 from bintrades.exchange.registry import EXCHANGES
@@ -201,7 +201,7 @@ class _Loader:
         self._folder = folder.parent if folder.name == "etc" else folder
         self._path = path
         self._ini = ini
-        self._environ = environ
+        self._environ = _with_shard(environ)
         self.secrets: set[str] = set()
         self._problems = list(ini.problems)
         named = [header for header in ini.headers if header.section in EXCHANGES]
@@ -216,6 +216,7 @@ class _Loader:
         for entry in self._ini.entries:
             if entry.section in self._options:
                 self._read(entry)
+        self._take_shard()
         enabled = self._value("stores", "enabled")
         for header in self._ini.headers:
             self._check_header(header, enabled)
@@ -238,6 +239,19 @@ class _Loader:
             exchange_options=self._section(self._exchange, ExchangeConfig),
             **{section: self._section(section, kind) for section, kind in SECTIONS.items()},
         )
+
+    def _take_shard(self) -> None:
+        """Let the environment say which shard this is, whatever the file says."""
+        text = self._environ.get(SHARD_VARIABLE, "")
+        option = self._options["symbols"]["shard"]
+        try:
+            given = option.type.parse(text)
+        except ValueError as error:
+            named = f"the environment variable {SHARD_VARIABLE} = {one_line(text)}"
+            self._problems.append((0, f"{named}: {error}; allowed: {option.type.allowed}"))
+        else:
+            if given is not None:
+                self._values["symbols"]["shard"] = given
 
     def _place(self) -> Place:
         """Return the market that the file names, wherever in it; what is wrong is said later."""
@@ -463,6 +477,12 @@ class _Loader:
         if section == "plugins" and "path" not in self._values[section]:
             return _plugins_folder(self._folder / value)
         return self._folder / value
+
+
+def _with_shard(environ: Mapping[str, str]) -> Mapping[str, str]:
+    """Return *environ* with SHARD and SHARDS, the numbers of the variable for the shard, if any."""
+    number, _, count = environ.get(SHARD_VARIABLE, "").partition("/")
+    return {"SHARD": number, "SHARDS": count, **environ} if count else environ
 
 
 def _not_a_file(path: Path) -> str | None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bintrades.exchange.port import MarketFacts
+    from bintrades.exchange.shards import Shard
     from bintrades.options.types import OptionType
 
 
@@ -181,6 +182,13 @@ class SymbolsConfig:
     )
     exclude: tuple[str, ...] = _option(
         "exclude", "", own.symbols(required=False), "symbols to leave out of those"
+    )
+    shard: Shard | None = _option(  # noqa: RUF009 - a field
+        "shard",
+        "",
+        own.shard(),
+        "of several collectors that share these symbols, which one this is and how many there are;"
+        " nothing: it has all; --shard and the environment variable BINTRADES_SHARD win",
     )
     refresh_ms: int = _option(
         "refresh",

@@ -6,12 +6,16 @@ import re
 import unicodedata
 from typing import TYPE_CHECKING
 
+from bintrades.exchange.shards import MOST_SHARDS, Shard
 from bintrades.options.types import FaultyValueError, OptionType, choice, duration
 from bintrades.util.durations import UNITS_MS, format_duration
 from bintrades.util.text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+SHARD_VARIABLE = "BINTRADES_SHARD"
+"""The environment variable that says which shard a process is, and how many there are."""
 
 _SEPARATORS = re.compile(r"[\s,]+")
 _PLUGIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
@@ -64,6 +68,25 @@ def symbols(*, required: bool) -> OptionType:
         return good
 
     return OptionType(parse, "symbols or patterns with * and ?, such as BTCUSDT, *USDC")
+
+
+def shard() -> OptionType:
+    """One of several collectors, counted from 1, or None."""
+
+    def parse(text: str) -> Shard | None:
+        if not text:
+            return None
+        found = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
+        if not found:
+            raise ValueError("not two numbers with a slash between them")
+        number, count = int(found[1]), int(found[2])
+        if count > MOST_SHARDS:
+            raise ValueError(f"more than {MOST_SHARDS}")
+        if not 1 <= number <= count:
+            raise ValueError(f"not one of 1/{count} to {count}/{count}")
+        return Shard(number, count)
+
+    return OptionType(parse, "a number from 1 on and how many there are, such as 2/5, or nothing")
 
 
 def offered(market: str, values: Sequence[str], elsewhere: Iterable[str]) -> OptionType:

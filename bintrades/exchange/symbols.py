@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
     from decimal import Decimal
 
+    from bintrades.exchange.shards import Shard
+
 TRADING = "TRADING"
 """The status of a symbol that is traded, on every market."""
 
@@ -89,13 +91,15 @@ def select(
     exclude: Iterable[str],
     listed: Sequence[SymbolInfo],
     collected: Collection[str] = (),
+    shard: Shard | None = None,
 ) -> Selection:
     """Return the symbols that *include* names or fits and *exclude* does not.
 
     The order is that of *include*; symbols of one pattern are sorted. A pattern takes symbols that
-    are traded, and of those that are *collected* the ones that are halted; a name takes any.
+    are traded, and of those that are *collected* the ones that are halted; a name takes any. Of
+    several shards, the symbols of others are left out.
     """
-    excluded = _matcher(exclude)
+    is_left_out = _left_out(exclude, shard)
     alive = sorted(
         {
             info.symbol
@@ -110,7 +114,7 @@ def select(
         if not fitting:
             unmatched.append(name)
         for symbol in fitting:
-            if not excluded(symbol):
+            if not is_left_out(symbol):
                 chosen.setdefault(symbol, name)
     return Selection(tuple(chosen), tuple(unmatched), chosen)
 
@@ -122,6 +126,7 @@ def choose(
     collected: Collection[str],
     *,
     is_fresh: bool,
+    shard: Shard | None = None,
 ) -> Choice:
     """Return what to collect, where some symbols are *collected* now.
 
@@ -130,7 +135,7 @@ def choose(
     if not is_fresh:  # a list that lacks what is collected is not the last one
         known = {info.symbol for info in listed}
         listed = [*listed, *(SymbolInfo(name) for name in collected if name not in known)]
-    selection = select(include, exclude, listed, collected)
+    selection = select(include, exclude, listed, collected, shard)
     infos = {info.symbol: info for info in listed}
     wanted, halted, waiting = {}, {}, {}
     unlisted = []
@@ -144,12 +149,12 @@ def choose(
             wanted[symbol] = why
             if info is not None and not info.is_trading:
                 halted[symbol] = info.status
-    is_included, is_excluded = _matcher(include), _matcher(exclude)
+    is_included, is_left_out = _matcher(include), _left_out(exclude, shard)
     gone = {}
     for symbol in collected:
         if symbol in wanted:
             continue
-        if not is_included(symbol) or is_excluded(symbol):
+        if not is_included(symbol) or is_left_out(symbol):
             gone[symbol] = LeftBecause.DESELECTED
         else:
             gone[symbol] = LeftBecause.DELISTED if symbol in infos else LeftBecause.UNLISTED
@@ -168,6 +173,14 @@ def nearest_names(name: str, listed: Iterable[SymbolInfo]) -> list[str]:
         for cutoff in (_CLOSE_ENOUGH, _LESS_CLOSE)
     )
     return next(filter(None, close), [])
+
+
+def _left_out(exclude: Iterable[str], shard: Shard | None) -> Callable[[str], bool]:
+    """Return a test for symbols that are excluded, or are those of another shard."""
+    is_excluded = _matcher(exclude)
+    if shard is None:
+        return is_excluded
+    return lambda symbol: is_excluded(symbol) or not shard.has(symbol)
 
 
 def _matcher(patterns: Iterable[str]) -> Callable[[str], bool]:

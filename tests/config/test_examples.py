@@ -1,4 +1,4 @@
-"""The configurations in etc/: one process for each market, each with a journal of its own."""
+"""The configurations in etc/: a process for each market or shard, each with its own journal."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 
 from bintrades.config.loader import load_config
 from bintrades.exchange.registry import EXCHANGES
+from bintrades.exchange.shards import Shard
 from tests.checkout import REPOSITORY
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ def test_each_market_has_its_own_journal_and_all_one_collection() -> None:
 
     assert sorted(each.exchange_options.market for each in configs) == sorted(MARKETS)
     assert len({each.journal.path for each in configs}) == len(MARKETS)
+    assert len({each.http.listen for each in configs}) == len(MARKETS)
     changed = {name: value for each in configs for name, value in each.store_options.items()}
     defaults = {"uri": "mongodb://127.0.0.1:27017", "database": "bintrades", "collection": "bars"}
     assert changed["mongodb"].items() <= defaults.items()
@@ -54,3 +56,23 @@ def test_supervisord_runs_a_process_for_each_market_as_it_runs_the_one() -> None
         assert ours == theirs
     for section in one.sections():
         assert section == "program:collector" or dict(one[section]) == dict(many[section])
+
+
+def test_supervisord_runs_each_shard_as_it_runs_the_one() -> None:
+    one, many = (configparser.RawConfigParser(), configparser.RawConfigParser())
+    one.read(ETC / "supervisord.conf", encoding="utf-8")
+    many.read(ETC / "supervisord-shards.conf", encoding="utf-8")
+    ours, theirs = dict(many["program:shards"]), dict(one["program:collector"])
+    count = int(ours.pop("numprocs"))
+
+    assert ours.pop("numprocs_start") == "1"
+    assert ours.pop("process_name") == "shard-%(process_num)d"
+    assert ours.pop("stdout_logfile").endswith("/shard-%(process_num)d.log")
+    first, shard = ours.pop("environment").split(",")
+    assert first == theirs.pop("environment")
+    for number in range(1, count + 1):
+        given = shard.replace("%(process_num)d", str(number)).replace('"', "")
+        config = load_config(ETC / "bintrades.ini", dict([given.split("=")]))
+        assert config.symbols.shard == Shard(number, count)
+    del theirs["stdout_logfile"]
+    assert ours == theirs

@@ -20,6 +20,7 @@ from bintrades.config.loader import Config, load_config, read_config
 from bintrades.config.schema import OPTIONS, Place, options_of
 from bintrades.errors import ConfigError
 from bintrades.exchange.registry import EXCHANGES
+from bintrades.exchange.shards import Shard
 from bintrades.model import IdLaw
 from bintrades.options.types import HostAndPort
 from bintrades.util.durations import format_duration
@@ -118,7 +119,12 @@ def test_the_defaults_are_those_that_users_were_promised(tmp_path: Path) -> None
             "silence_timeout_ms": 30_000,
             "shared_budget": None,
         },
-        "symbols": {"include": ("BTCUSDT", "ETHUSDT"), "exclude": (), "refresh_ms": 300_000},
+        "symbols": {
+            "include": ("BTCUSDT", "ETHUSDT"),
+            "exclude": (),
+            "shard": None,
+            "refresh_ms": 300_000,
+        },
         "bars": {"interval_ms": 10_000, "grace_ms": 500},
         "repair": {"enabled": True, "max_age_ms": 6 * 3_600_000, "weight_share": 50},
         "proof": {"every_ms": 60_000},
@@ -155,6 +161,7 @@ STORES = "allowed: names of plugins, such as mongodb, each once, or nothing"
 LEVELS = "allowed: DEBUG, INFO, WARNING, ERROR, CRITICAL"
 PATHS = "allowed: a path, relative to the configuration's folder"
 
+SHARDS = "allowed: a number from 1 on and how many there are, such as 2/5, or nothing"
 SIZES = "such as 50MB; allowed: 64KB to 100GB, or 0"
 LISTEN = "allowed: a host and a port, such as 127.0.0.1:8787 or [::1]:8787, or nothing"
 MARKETS = "allowed: spot, usdm, coinm, us"
@@ -223,6 +230,10 @@ BAD_VALUES = [
     ("symbols", "include", "BTCUSDT; ETHUSDT", f"';' cannot be in a symbol; {SYMBOLS}"),
     ("symbols", "include", "“BTCUSDT”", f"'“' cannot be in a symbol; {SYMBOLS}"),
     ("symbols", "exclude", "BTC[A-Z]", f"'[' cannot be in a symbol; {SYMBOLS}"),
+    ("symbols", "shard", "2 of 5", f"not two numbers with a slash between them; {SHARDS}"),
+    ("symbols", "shard", "0/5", f"not one of 1/5 to 5/5; {SHARDS}"),
+    ("symbols", "shard", "6/5", f"not one of 1/5 to 5/5; {SHARDS}"),
+    ("symbols", "shard", "1/1001", f"more than 1000; {SHARDS}"),
     ("symbols", "refresh", "often", NOT_A_DURATION + "0ms to 1d"),
     ("symbols", "exclude", "BTCUSDT ETH*", "leaves no symbol to collect; allowed: names and "),
     ("bars", "interval", "10", NOT_A_DURATION + "1s to 1d, whole seconds that divide a day"),
@@ -322,6 +333,8 @@ GOOD_VALUES: list[tuple[str, str, str, Any]] = [
     ("symbols", "include", "btcusdt 币安人生usdt,*Usdc\n 1000SATSUSDT", None),
     ("symbols", "exclude", "", ()),
     ("symbols", "exclude", "äusdt ßbtc", ("äUSDT", "ßBTC")),
+    ("symbols", "shard", "", None),
+    ("symbols", "shard", "2/5", Shard(2, 5)),
     ("bars", "interval_ms", "1d", 86_400_000),
     ("bars", "grace_ms", "10s", 10_000),
     ("repair", "enabled", "OFF", False),
@@ -713,6 +726,7 @@ VALUES: dict[str, dict[str, st.SearchStrategy[Any]]] = {
         # With a pattern among them, nobody knows before the start that none is left.
         "include": st.lists(symbol_names).map(lambda names: tuple(dict.fromkeys([*names, "A*"]))),
         "exclude": st.lists(symbol_names, unique=True).map(tuple),
+        "shard": st.none(),
         "refresh_ms": durations(0, 86_400_000),
     },
     "bars": {"interval_ms": intervals, "grace_ms": durations(0, 1000)},
@@ -824,3 +838,24 @@ def test_without_a_store_bars_stay_for_ever_unless_retention_stands_in_the_file(
 
     assert config.retention_ms == retention_ms
     assert said in config.when_bars_leave
+
+
+def test_the_environment_says_which_shard_it_is_whatever_the_file_says(tmp_path: Path) -> None:
+    path = tmp_path / "b.ini"
+    path.write_text(
+        "[symbols]\nshard = 1/2\n[journal]\npath = var/${SHARD}.journal\n[stores]\nenabled =\n",
+        encoding="utf-8",
+    )
+
+    config = load_config(path, {"BINTRADES_SHARD": "3/5"})
+
+    assert config.symbols.shard == Shard(3, 5)
+    assert config.journal.path == tmp_path / "var" / "3.journal"
+
+
+def test_a_shard_of_the_environment_that_cannot_be_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "b.ini"
+    path.write_text("[stores]\nenabled =\n", encoding="utf-8")
+
+    with pytest.raises(ConfigError, match=r"variable BINTRADES_SHARD = 9/5: not one of 1/5 to 5/5"):
+        load_config(path, {"BINTRADES_SHARD": "9/5"})

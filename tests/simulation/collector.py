@@ -111,7 +111,7 @@ def config_of(schedule: Schedule, path: Path, stores: Sequence[str]) -> Config:
 
 def symbols_config(selection: Selection, schedule: Schedule) -> SymbolsConfig:
     """Return the section [symbols] that makes this selection."""
-    return SymbolsConfig(selection.include, selection.exclude, schedule.refresh)
+    return SymbolsConfig(selection.include, selection.exclude, refresh_ms=schedule.refresh)
 
 
 def _is_long(wait_s: float) -> bool:
