@@ -38,7 +38,7 @@ from bintrades.util.clocks import now_ms, utc_ms
 from bintrades.util.logs import LimitedLog
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from bintrades.app.shutdown import StopReasons
     from bintrades.config.loader import Config
@@ -67,14 +67,21 @@ would hold it for 5 ms each time: thousands of bars that close together came twi
 _IN_USE_EVERY_S, _IN_USE_AGAIN_S = 0.5, 60.0  # to look whether the journal is free; to say so
 
 
-def run(config: Config, stores: Sequence[Store], reasons: StopReasons) -> int:
+def run(
+    config: Config,
+    stores: Sequence[Store],
+    reasons: StopReasons,
+    on_open: Callable[[], None] = lambda: None,
+) -> int:
     """Collect until there is a reason to stop; return the exit status.
 
-    Call it on the main thread. Raises ConfigError and JournalError.
+    Call it on the main thread. on_open is called once it has the journal. Raises ConfigError and
+    JournalError.
     """
     journal = _open_journal(config, reasons)
     if journal is None:
         return 0  # stopped while another collector had it
+    on_open()
     process = Process()
     process.publish(journal)
     endpoints = Endpoints(process.figures, config.journal.path, config.stores.enabled)

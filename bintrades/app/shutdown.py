@@ -33,11 +33,14 @@ or that comes just before the main thread begins to wait, does not wake it: it h
 class StopReasons:
     """Why to stop: signals, and what failed. Making one takes over the signals.
 
+    *on_alive* is called again and again while somebody waits: the main thread goes on.
+
     A signal handler may only put into a SimpleQueue: everything else may dead-lock
     against the code that it interrupts.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_alive: Callable[[], None] = lambda: None) -> None:
+        self._on_alive = on_alive
         self.failures: list[str] = []
         self.bad_options: list[str] = []
         self._queue: queue.SimpleQueue[str] = queue.SimpleQueue()
@@ -71,6 +74,7 @@ class StopReasons:
         """Wait for a reason; return whether there is one. Main thread."""
         until_s = math.inf if timeout_s is None else time.monotonic() + timeout_s
         while True:
+            self._on_alive()
             left_s = until_s - time.monotonic()
             try:
                 reason = self._queue.get(timeout=max(0.0, min(left_s, _POLL_EVERY_S)))

@@ -12,6 +12,7 @@ from bintrades.cli.arguments import add_command
 from bintrades.cli.exit_status import BAD_USAGE, FAILURE, wait_before_refusal
 from bintrades.cli.output import flush_output, print_problems
 from bintrades.errors import BintradesError, ConfigError
+from bintrades.util.systemd import ServiceManager
 
 if TYPE_CHECKING:
     import argparse
@@ -32,7 +33,10 @@ def add_parser(commands: Any, summary: str) -> None:
 
 def execute(options: argparse.Namespace) -> int:
     """Collect until there is a reason to stop; return the exit status. Main thread."""
-    reasons = StopReasons()  # before plugins are imported: from here on a signal is an orderly stop
+    manager = ServiceManager()
+    reasons = StopReasons(
+        manager.alive
+    )  # before plugins are imported: from here on a signal is an orderly stop
 
     from bintrades.app import service
     from bintrades.app.preflight import prepare
@@ -41,7 +45,7 @@ def execute(options: argparse.Namespace) -> int:
     try:
         config, stores = prepare(options.config, set_up_logging)
         log_what_python_would_print()
-        return _leave(service.run(config, stores, reasons))
+        return _leave(service.run(config, stores, reasons, manager.ready))
     except ConfigError as error:
         _leave(BAD_USAGE, error.problems)
         wait_before_refusal()
