@@ -8,7 +8,11 @@
 # that was interrupted, and may be called by several processes at once. It ends the script with
 # status 1 and a message if there is no usable Python or the installation fails.
 #
-#     BINTRADES_VENV    where the environment is instead of .venv in the checkout
+# uv does it where it is on PATH, in a tenth of the time; pip where uv is not there or fails, and
+# where pip alone has been told where packages come from (PIP_*, pip.conf), which uv does not hear.
+#
+#     BINTRADES_VENV         where the environment is instead of .venv in the checkout
+#     BINTRADES_INSTALLER    uv or pip: which of them, whatever pip has been told
 # shellcheck shell=bash
 
 CHECKOUT=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P) || exit 1
@@ -25,7 +29,7 @@ _fail() {
     exit 1
 }
 
-# Print the path of the first Python that can make our environment, or say what is missing.
+# Print the path of the first Python that has the modules $1, or say what is missing.
 _find_python() {
     local candidate path without_venv=''
     for candidate in python3 python3.13 python3.12 python3.11; do
@@ -34,13 +38,13 @@ _find_python() {
 import sys
 if sys.version_info < (3, 11): sys.exit(1)
 print(sys.executable)' 2>/dev/null) || continue
-        if "$path" -I -c 'import ensurepip, venv' 2>/dev/null; then
+        if "$path" -I -c "import $1" 2>/dev/null; then
             printf '%s\n' "$path"
             return
         fi
         without_venv=${without_venv:-$path}
     done
-    [ -z "$without_venv" ] || _fail "$without_venv lacks the modules venv and ensurepip." \
+    [ -z "$without_venv" ] || _fail "$without_venv lacks the modules ${1/, / and }." \
         "On Debian and Ubuntu: apt install python3-venv"
     _fail 'Python 3.11 or newer is needed, and no such python3 is on PATH.' \
         'On Debian and Ubuntu: apt install python3 python3-venv; elsewhere: https://www.python.org/downloads/'
@@ -86,13 +90,28 @@ _all_extras() {
     printf '%s\n' "$extras"
 }
 
-# Whether pip can install into the environment; one that we left half-installed is not trusted.
-_is_usable() {
-    [ -e "$1/.bintrades.stamp" ] || [ ! -e "$1/.bintrades.made" ] || return 1
-    "$1/bin/python" -I -c 'import pip, sys; sys.exit(sys.prefix == sys.base_prefix)' 2>/dev/null
+# Whether uv is to be tried first.
+_prefers_uv() {
+    case ${BINTRADES_INSTALLER-} in
+        uv) ;;
+        pip) return 1 ;;
+        '')
+            ! compgen -e PIP_ | grep -qE 'INDEX|LINKS|CERT|PROXY|CONSTRAINT' || return 1
+            ! grep -qsE '(index|links|cert|proxy|constraint).*=' /etc/pip.conf /etc/xdg/pip/pip.conf \
+                "${HOME-}/.config/pip/pip.conf" "${HOME-}/.pip/pip.conf" || return 1
+            ;;
+        *) _fail "BINTRADES_INSTALLER=$BINTRADES_INSTALLER: allowed are uv and pip" ;;
+    esac
+    uv --version >/dev/null 2>&1
 }
 
-# Make an empty virtual environment in the place of a broken one, and of nothing else.
+# Whether the environment has the modules $2; one that we left half-installed is not trusted.
+_is_usable() {
+    [ -e "$1/.bintrades.stamp" ] || [ ! -e "$1/.bintrades.made" ] || return 1
+    "$1/bin/python" -I -c "import $2, sys; sys.exit(sys.prefix == sys.base_prefix)" 2>/dev/null
+}
+
+# Make an empty virtual environment in the place of a broken one, and of nothing else. $3: options.
 _make() {
     [ -e "$1/.bintrades.made" ] || [ -e "$1/pyvenv.cfg" ] ||
         [ -z "$(find "$1" -mindepth 1 ! -name .bintrades.lock)" ] ||
@@ -101,13 +120,43 @@ _make() {
     : >"$1/.bintrades.made"
     _say "making a virtual environment with $2 in $1"
     find "$1" -mindepth 1 -maxdepth 1 ! -name '.bintrades.*' -exec rm -rf -- {} +
-    "$2" -I -m venv "$1" >&2 || _fail "$2 could not make a virtual environment"
+    "$2" -I -m venv "${@:3}" "$1" >&2 || _fail "$2 could not make a virtual environment"
+}
+
+# Let the program that follows $1, the environment, install $target; its output goes to a log.
+_run_installer() {
+    local log=$1/.bintrades.log
+    rm -f -- "$1/.bintrades.stamp"
+    "${@:2}" --editable "$target" >"$log" 2>&1 || {
+        cat -- "$log" >&2
+        return 1
+    }
+}
+
+_install_with_uv() {
+    _is_usable "$1" sys || _make "$1" "$2" --without-pip
+    _say "installing bintrades${target#.} into $1 with uv; the first time takes some seconds"
+    _run_installer "$1" env -u UV_SYSTEM_PYTHON -u UV_TARGET -u UV_PREFIX uv pip install --quiet \
+        --python "$1/bin/python" --reinstall-package bintrades
+}
+
+_install_with_pip() {
+    _is_usable "$1" pip || _make "$1" "$2"
+    _say "installing bintrades${target#.} into $1; the first time takes a minute or two"
+    _run_installer "$1" env PIP_USER=0 PIP_REQUIRE_VIRTUALENV=0 "$1/bin/python" -I -m pip install \
+        --quiet --disable-pip-version-check --no-input --use-pep517 || {
+        ! grep -qE "$NETWORK_TROUBLE" "$1/.bintrades.log" ||
+            _say 'no network? Packages come from the index of Python packages over HTTPS; behind a proxy' \
+                'set HTTPS_PROXY, and for a mirror PIP_INDEX_URL. Then start this again: it goes on from here'
+        _fail 'the installation failed, for the reason that pip gives above'
+    }
 }
 
 # Make or mend the environment $1 with the extras $2. Runs in a subshell, which holds the lock.
 _install() {
-    local environment=$1 python extras target
-    python=$(_find_python) || exit 1
+    local environment=$1 python extras target prefers_uv='' needed='venv, ensurepip'
+    ! _prefers_uv || { prefers_uv=yes && needed=venv; }
+    python=$(_find_python "$needed") || exit 1
     mkdir -p -- "$environment" 2>/dev/null && [ -w "$environment" ] && [ -w "$CHECKOUT" ] ||
         _fail "cannot write to $environment or $CHECKOUT, where the virtual environment and the" \
             'package are installed: make them writable, or clone to a folder of your own'
@@ -115,19 +164,15 @@ _install() {
     ! _is_current "$environment" "$2" || return 0
 
     extras=$(_all_extras "$environment" "$2")
-    _is_usable "$environment" || _make "$environment" "$python"
-    rm -f -- "$environment/.bintrades.stamp"
     target=.${extras:+[${extras// /,}]}
-    _say "installing bintrades${target#.} into $environment; the first time takes a minute or two"
     cd -- "$CHECKOUT" || exit 1
-    "$environment/bin/python" -I -m pip install --quiet --disable-pip-version-check --no-input \
-        --use-pep517 --editable "$target" >"$environment/.bintrades.log" 2>&1 || {
-        cat -- "$environment/.bintrades.log" >&2
-        ! grep -qE "$NETWORK_TROUBLE" "$environment/.bintrades.log" ||
-            _say 'no network? Packages come from the index of Python packages over HTTPS; behind a proxy' \
-                'set HTTPS_PROXY, and for a mirror PIP_INDEX_URL. Then start this again: it goes on from here'
-        _fail 'the installation failed, for the reason that pip gives above'
-    }
+    if [ -z "$prefers_uv" ]; then
+        _install_with_pip "$environment" "$python"
+    elif ! _install_with_uv "$environment" "$python"; then
+        _say 'uv has failed, for the reason that it gives above: trying pip'
+        python=$(_find_python 'venv, ensurepip') || exit 1
+        _install_with_pip "$environment" "$python"
+    fi
     { printf '%s\n' "$extras" && _fingerprint "$environment"; } >"$environment/.bintrades.new"
     mv -- "$environment/.bintrades.new" "$environment/.bintrades.stamp"
 }
@@ -140,7 +185,6 @@ use_environment() {
             'Name another with BINTRADES_VENV, or clone to a path without a $'
     # What an activated environment or a user's pip configuration would redirect.
     unset PYTHONHOME PYTHONPATH PIP_TARGET PIP_PREFIX PIP_ROOT
-    export PIP_USER=0 PIP_REQUIRE_VIRTUALENV=0
 
     _is_current "$environment" "$*" || (_install "$environment" "$*") || exit 1
     export VIRTUAL_ENV=$environment PATH="$environment/bin:$PATH"

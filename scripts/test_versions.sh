@@ -32,7 +32,7 @@ source "$(dirname -- "${BASH_SOURCE[0]}")/environment.sh"
 
 # Print the oldest version of each package that the collector and its simulator need.
 _constraints() {
-    "$(_find_python)" -I - "$CHECKOUT/setup.cfg" <<'PYTHON'
+    "$(_find_python venv)" -I - "$CHECKOUT/setup.cfg" <<'PYTHON'
 import configparser, re, sys
 
 setup = configparser.ConfigParser()
@@ -47,7 +47,7 @@ if [ "$1" = constraints ]; then
     _constraints
     exit
 fi
-export BINTRADES_VENV=$CHECKOUT/.venv-$1
+export BINTRADES_VENV=$CHECKOUT/.venv-$1 BINTRADES_INSTALLER=pip
 if [ "$1" = oldest ]; then
     constraints=$(mktemp) || exit 1
     trap 'rm -f -- "$constraints"' EXIT

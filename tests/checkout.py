@@ -40,7 +40,7 @@ class Checkout:
     def environ(self) -> dict[str, str]:
         """Environment variables under which pip needs no network."""
         # pip reads the name without its NO_: 0 turns build isolation off.
-        pip = {"PIP_NO_INDEX": "1", "PIP_NO_BUILD_ISOLATION": "0"}
+        pip = {"PIP_NO_INDEX": "1", "PIP_NO_BUILD_ISOLATION": "0", "BINTRADES_INSTALLER": "pip"}
         inherited = {key: os.environ[key] for key in ("HOME", "PATH") if key in os.environ}
         return inherited | pip
 

@@ -8,6 +8,9 @@ import re
 import shutil
 import signal
 import subprocess
+import sysconfig
+import zipfile
+from importlib.metadata import distribution, requires
 from typing import TYPE_CHECKING
 
 import pytest
@@ -36,6 +39,46 @@ def only(folder: Path, *commands: str) -> str:
         assert found is not None
         (folder / command).symlink_to(found)
     return str(folder)
+
+
+def pack(name: str, folder: Path) -> None:
+    """Make a wheel of an installed package again, and of all that it needs."""
+    package = distribution(name)
+    tag = re.findall(r"(?m)^Tag: (.+)$", package.read_text("WHEEL") or "")[0]
+    path = folder / f"{re.sub(r'[-_.]+', '_', name).lower()}-{package.version}-{tag}.whl"
+    if path.exists():
+        return
+    with zipfile.ZipFile(path, "w") as wheel:
+        for file in package.files or ():
+            if ".." not in file.parts and file.suffix != ".pyc":
+                wheel.write(str(file.locate()), str(file))
+    for needed in package.requires or ():
+        if ";" not in needed:
+            pack(re.split(r"[^\w.-]", needed, maxsplit=1)[0], folder)
+
+
+@pytest.fixture(scope="module")
+def uv(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Return an environment in which uv, without a network, finds what the package needs."""
+    scripts = sysconfig.get_path("scripts")
+    found = shutil.which("uv", path=f"{scripts}:{os.environ['PATH']}")
+    if found is None:
+        pytest.skip("there is no uv")
+    folder = tmp_path_factory.mktemp("uv")
+    (folder / "wheels").mkdir()
+    for needed in [*(requires("bintrades") or ()), "wcwidth", "setuptools"]:
+        if ";" not in needed:
+            pack(re.split(r"[^\w.-]", needed, maxsplit=1)[0], folder / "wheels")
+    (folder / "bin").mkdir()
+    (folder / "bin" / "uv").symlink_to(found)
+    return {
+        "PATH": f"{folder}/bin:{os.environ['PATH']}",
+        "BINTRADES_INSTALLER": "uv",
+        "UV_CACHE_DIR": str(folder / "cache"),
+        "UV_FIND_LINKS": str(folder / "wheels"),
+        "UV_NO_INDEX": "1",
+        "UV_OFFLINE": "1",
+    }
 
 
 def write_command(path: Path, script: str) -> None:
@@ -139,6 +182,96 @@ def test_without_a_network_the_failed_installation_asks_for_it(
     assert failed.returncode == 1
     assert "no network? " in failed.stderr
     assert "HTTPS_PROXY" in failed.stderr
+
+
+def test_uv_makes_an_environment_in_a_path_with_spaces_and_nothing_is_left_to_do(
+    checkout: Checkout, uv: dict[str, str], tmp_path: Path
+) -> None:
+    environ = uv | {"BINTRADES_VENV": str(tmp_path / "an environment")}
+
+    first = checkout.use_environment(then="bintrades --version", **environ)
+    second = checkout.use_environment(**environ)
+
+    assert (first.returncode, first.stdout[:10]) == (0, "bintrades "), first.stderr
+    assert "an environment with uv; the first time" in first.stderr
+    assert not list((tmp_path / "an environment").glob("lib/*/site-packages/pip"))
+    assert (second.returncode, second.stderr) == (0, "")
+
+
+def test_what_uv_was_interrupted_in_is_made_anew(
+    checkout: Checkout, uv: dict[str, str], tmp_path: Path
+) -> None:
+    environment = tmp_path / "environment"
+    environ = uv | {"BINTRADES_VENV": str(environment)}
+    assert checkout.use_environment(**environ).returncode == 0
+    (environment / ".bintrades.stamp").unlink()  # as it is while something installs
+    (environment / "left behind").touch()
+
+    mended = checkout.use_environment(then="python -c 'import bintrades'", **environ)
+
+    assert mended.returncode == 0, mended.stderr
+    assert "making a virtual environment" in mended.stderr
+    assert not (environment / "left behind").exists()
+
+
+def test_of_two_that_install_with_uv_one_waits(
+    checkout: Checkout, uv: dict[str, str], tmp_path: Path
+) -> None:
+    script = 'source "$0"; use_environment; python -c "import bintrades"'
+    command = ["bash", "-c", script, str(checkout.folder / "scripts/environment.sh")]
+    environ = checkout.environ | uv | {"BINTRADES_VENV": str(tmp_path / "environment")}
+    both = [
+        subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, text=True) for _ in range(2)
+    ]
+    said = [process.communicate(timeout=120)[1] for process in both]
+
+    assert [process.returncode for process in both] == [0, 0], said
+    assert sum("installing" in each for each in said) == 1, said
+
+
+def test_where_uv_fails_pip_installs_and_the_reason_is_shown(
+    checkout: Checkout, tmp_path: Path
+) -> None:
+    write_command(
+        tmp_path / "bin/uv", '[ "$1" = --version ] || { echo "the moon is full"; exit 1; }'
+    )
+    checkout.add_environment(tmp_path / "environment")
+
+    used = checkout.use_environment(
+        then="python -c 'import bintrades'",
+        PATH=f"{tmp_path}/bin:{os.environ['PATH']}",
+        BINTRADES_VENV=str(tmp_path / "environment"),
+        BINTRADES_INSTALLER="uv",
+    )
+
+    assert used.returncode == 0, used.stderr
+    assert "the moon is full\n" in used.stderr
+    assert "uv has failed, for the reason that it gives above: trying pip" in used.stderr
+
+
+def test_uv_is_left_alone_where_pip_alone_was_told_where_packages_are(
+    checkout: Checkout, tmp_path: Path
+) -> None:
+    write_command(tmp_path / "bin/uv", "echo uv was asked >&2")
+    checkout.add_environment(tmp_path / "environment")
+
+    used = checkout.use_environment(
+        PATH=f"{tmp_path}/bin:{os.environ['PATH']}",
+        BINTRADES_VENV=str(tmp_path / "environment"),
+        BINTRADES_INSTALLER="",
+    )
+
+    assert used.returncode == 0, used.stderr
+    assert "with uv" not in used.stderr
+
+
+def test_an_installer_that_is_none_is_refused(checkout: Checkout, tmp_path: Path) -> None:
+    refused = checkout.use_environment(
+        BINTRADES_VENV=str(tmp_path / "environment"), BINTRADES_INSTALLER="conda"
+    )
+
+    assert refused.returncode == 1
+    assert "BINTRADES_INSTALLER=conda: allowed are uv and pip" in refused.stderr
 
 
 def test_a_folder_with_other_things_is_refused_and_left_alone(
