@@ -27,6 +27,7 @@ _ABOUT = """\
 Records every trade of Binance symbols once and turns them into exact 10-second bars.
 
 Start with these:
+  bintrades demo                                  see it work on this machine, without Binance
   bintrades example > bintrades.ini               a configuration to edit, with every option
   bintrades check --config etc/bintrades.ini      is the configuration right?
   bintrades run --config etc/bintrades.ini        collect until Ctrl-C or SIGTERM
@@ -34,6 +35,7 @@ Start with these:
   bintrades status                                what is there, waits, and lacks"""
 
 COMMANDS = {
+    "demo": "show all of it on this machine, without Binance",
     "run": "collect until SIGTERM or SIGINT",
     "example": "print a configuration with every option",
     "check": "say every problem of the configuration",

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from typing import TYPE_CHECKING, Any
 
-from bintrades.errors import BintradesError
+from bintrades.cli.extras import lacking
 
 if TYPE_CHECKING:
     import argparse
@@ -34,11 +32,15 @@ def add_parser(commands: Any, summary: str) -> None:
 def execute(options: argparse.Namespace) -> int:
     """Be an exchange; return the exit status. Raises BintradesError without the extra."""
     if options.missing is not None:
-        pip = f"{shlex.quote(sys.executable)} -m pip install"
-        raise BintradesError(
-            f"the simulator needs {options.missing}, which is not installed:"
-            f" {pip} {options.missing}, or in the checkout {pip} '.[simulator]'"
-        )
+        raise lacking("the simulator", options.missing, "simulator")
     from bintrades.testing import simulate as simulator
 
     return simulator.run(options)
+
+
+def require_simulator() -> None:
+    """Raise BintradesError without the extra."""
+    try:
+        from bintrades.testing import simulate  # noqa: F401 - whether it can be
+    except ImportError as error:
+        raise lacking("the simulator", error.name, "simulator") from None
