@@ -42,6 +42,9 @@ rest_url = {rest}
 [symbols]
 include = {symbols}
 
+[journal]
+path = demo.journal
+
 [stores]
 enabled =
 
@@ -85,7 +88,7 @@ def execute(options: argparse.Namespace) -> int:
             f"A simulated exchange trades {' and '.join(_SYMBOLS)}: streams at {streams}, REST at"
             f" {rest}\n"
         )
-        config = folder / "bintrades.ini"
+        config = folder / "demo.ini"
         symbols = ", ".join(_SYMBOLS)
         text = _CONFIG.format(streams=streams, rest=rest, symbols=symbols)
         config.write_text(text, encoding="utf-8")
@@ -95,7 +98,7 @@ def execute(options: argparse.Namespace) -> int:
             "The collector records them; a bar is printed when its 10 seconds are over, for"
             f" {options.seconds} s."
         )
-        reader = JournalReader(folder / "var" / "bintrades.journal")
+        reader = JournalReader(folder / "demo.journal")
         end_at = time.monotonic() + options.seconds
         shown = _closed(reader)
         while time.monotonic() < end_at:
