@@ -58,6 +58,17 @@ def prepare(
     return config, stores
 
 
+def settings(config: Config, stores: Iterable[Store], *, all_of_them: bool) -> Iterator[str]:
+    """Yield what the options are in effect, secrets as ***; or what differs from its default."""
+    for setting in config.settings:
+        if all_of_them or not setting.is_default:
+            yield str(setting)
+    if all_of_them:
+        for store in stores:
+            given = store.settings(config.store_options[store.name])
+            yield from (f"[store:{store.name}] {setting}" for setting in given)
+
+
 def work_in(folder: Path) -> None:
     """Change the working directory; files that the environment names stay where they are."""
     for name in _VARIABLES_WITH_PATHS:

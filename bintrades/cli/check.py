@@ -6,12 +6,13 @@ import signal
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from bintrades.app.preflight import prepare
+from bintrades.app.preflight import prepare, settings
 from bintrades.cli.arguments import add_command
 from bintrades.cli.exit_status import FAILURE, OK
 from bintrades.cli.output import print_problems, print_text
 from bintrades.errors import ConfigError
 from bintrades.util.logs import check_logging
+from bintrades.util.redaction import redact
 
 if TYPE_CHECKING:
     import argparse
@@ -24,7 +25,15 @@ exit status: 0 nothing is wrong; 1 bad configuration, each problem a line; 2 bad
 def add_parser(commands: Any, summary: str) -> None:
     """Describe the command."""
     parser = add_command(commands, "check", summary)
-    parser.description = "Say every problem of the file and of its plugins; needs no network."
+    parser.description = (
+        "Say every problem of the file and of its plugins, or else which options differ from their"
+        " defaults; needs no network."
+    )
+    parser.add_argument(
+        "--all",
+        action="store_true",
+        help="every option, with its value and where that comes from",
+    )
     parser.epilog = _EXIT_CODES
 
 
@@ -40,11 +49,13 @@ def execute(options: argparse.Namespace) -> int:
         print_text(f"{options.config}: [{config.exchange}] {remark}")
     for store in stores:
         if shown := store.shown(config.store_options[store.name]):
-            print_text(f"{options.config}: [store:{store.name}] {shown}")
+            print_text(f"{options.config}: [store:{store.name}] {redact(shown)}")
     names = ", ".join(store.name for store in stores) or "the journal only"
     print_text(f"{options.config}: no problem found (stores: {names})")
     if not stores:
         print_text(f"{options.config}: {config.when_bars_leave}")
+    for line in settings(config, stores, all_of_them=options.all):
+        print_text(f"  {redact(line)}")
     return OK
 
 

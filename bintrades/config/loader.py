@@ -28,10 +28,12 @@ from bintrades.config.schema import (
     SymbolsConfig,
     options_of,
 )
+from bintrades.config.settings import DEFAULT, Setting
 from bintrades.config.types import SHARD_VARIABLE, plugin_name
 from bintrades.errors import ConfigError
 from bintrades.exchange.hosts import LIVE, address_problem, environment_of
 from bintrades.exchange.registry import EXCHANGES
+from bintrades.exchange.shards import Shard
 from bintrades.exchange.symbols import is_pattern, select
 from bintrades.options.option import PLUGIN
 from bintrades.options.types import FaultyValueError
@@ -40,7 +42,7 @@ from bintrades.util.redaction import passwords_of_uris, remember_secrets
 from bintrades.util.text import did_you_mean, one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 __all__ = [
     "AuditConfig",
@@ -98,6 +100,9 @@ class Config:
 
     given: frozenset[tuple[str, str]] = dataclasses.field(default_factory=frozenset, compare=False)
     """Sections and names of the options that stand in the file."""
+
+    settings: tuple[Setting, ...] = dataclasses.field(default=(), compare=False)
+    """Every option of our own sections, and where its value comes from."""
 
     @property
     def retention_ms(self) -> int | None:
@@ -209,6 +214,8 @@ class _Loader:
         self._options = OPTIONS
         self._values: dict[str, dict[str, Any]] = {}
         self._lines: dict[tuple[str, str], Entry] = {}
+        self._texts: dict[tuple[str, str], str] = {}
+        self._origins: dict[tuple[str, str], str] = {}
 
     def load(self) -> Config:
         self._options = options_of(self._place())
@@ -235,6 +242,7 @@ class _Loader:
             store_options={name: each for name, each in store_options.items() if each is not None},
             store_plugins={name: kind for name, kind in store_plugins.items() if kind is not None},
             given=frozenset(self._lines),
+            settings=tuple(self._settings()),
             exchange=self._exchange,
             exchange_options=self._section(self._exchange, ExchangeConfig),
             **{section: self._section(section, kind) for section, kind in SECTIONS.items()},
@@ -252,6 +260,7 @@ class _Loader:
         else:
             if given is not None:
                 self._values["symbols"]["shard"] = given
+                self._origins["symbols", "shard"] = f"environment: {SHARD_VARIABLE}"
 
     def _place(self) -> Place:
         """Return the market that the file names, wherever in it; what is wrong is said later."""
@@ -286,6 +295,8 @@ class _Loader:
         try:
             self._values[entry.section][entry.option] = option.type.parse(text)
             self._lines[entry.section, entry.option] = entry
+            self._texts[entry.section, entry.option] = text
+            self._origins[entry.section, entry.option] = _origin(entry)
         except FaultyValueError as error:
             self._values[entry.section][entry.option] = error.good
             for fault in error.faults:
@@ -464,6 +475,22 @@ class _Loader:
         known = self._options[section][option]
         return self._values[section].get(option, known.type.parse(known.default))
 
+    def _settings(self) -> Iterator[Setting]:
+        for section, options in self._options.items():
+            for name, option in options.items():
+                value = self._value(section, name)
+                text = self._texts.get((section, name), option.default)
+                if isinstance(value, Path | Shard):
+                    text = str(self._absolute(section, value))
+                yield Setting(
+                    section,
+                    name,
+                    option.shown(text),
+                    option.default,
+                    self._origins.get((section, name), DEFAULT),
+                    is_default=value == option.type.parse(option.default),
+                )
+
     def _section(self, section: str, kind: type[Any]) -> Any:
         values = {
             field.name: self._value(section, field.metadata["option"].name)
@@ -477,6 +504,12 @@ class _Loader:
         if section == "plugins" and "path" not in self._values[section]:
             return _plugins_folder(self._folder / value)
         return self._folder / value
+
+
+def _origin(entry: Entry) -> str:
+    """Return where a value comes from: a line of the file, perhaps with environment variables."""
+    names = dict.fromkeys(match[1] for match in _VARIABLE.finditer(entry.value))
+    return ", ".join([f"line {entry.line}", *(f"environment: {name}" for name in names)])
 
 
 def _with_shard(environ: Mapping[str, str]) -> Mapping[str, str]:

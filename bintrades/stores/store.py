@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from bintrades.errors import BintradesError
 from bintrades.model import utc
 from bintrades.options import option as declared_options
-from bintrades.util.redaction import hide
+from bintrades.util.redaction import HIDDEN, hide
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -130,6 +130,19 @@ class Store:
         values = zip(self.declared or (), self.values(options), strict=True)
         return ", ".join(f"{each.name} = {each.shown(value)}".rstrip() for each, value in values)
 
+    def settings(self, options: Mapping[str, str]) -> list[str]:
+        """Return every option in a line, where *options* stand in the file, and who says so.
+
+        Of a plugin that declares none, nobody knows which of them are secret.
+        """
+        if self.declared is None:
+            return [f"{name} = {HIDDEN} (file)" for name in options]
+        values = zip(self.declared, self.values(options), strict=True)
+        return [
+            f"{each.name} = {each.shown(value)}".rstrip() + _origin(each, options)
+            for each, value in values
+        ]
+
     def values(self, options: Mapping[str, str]) -> tuple[str, ...]:
         """Return the texts of all declared options, the defaults of those left out included."""
         return tuple(options.get(each.name, each.default) for each in self.declared or ())
@@ -154,3 +167,9 @@ def without_secrets(text: str, options: Mapping[str, str]) -> str:
     A guess, for plugins that do not declare which of their options are secret.
     """
     return hide(text, (value for name, value in options.items() if _SECRET_NAME.search(name)))
+
+
+def _origin(option: Option, options: Mapping[str, str]) -> str:
+    if option.name not in options:
+        return " (default)"
+    return f" (file; default: {option.shown(option.default) or 'nothing'})"

@@ -477,7 +477,7 @@ def test_check_says_that_all_is_well_and_makes_nothing(config: Path, terminal: T
     said = terminal("check")
 
     said.assert_well()
-    assert said.out == f"{config}: no problem found (stores: shelf)\n"
+    assert said.out.splitlines()[0] == f"{config}: no problem found (stores: shelf)"
     assert sorted(config.parent.rglob("*.journal*")) == before
 
 
@@ -502,7 +502,7 @@ def test_check_says_where_trades_are_not_the_live_ones(
     told = terminal("check")
 
     told.assert_well()
-    lines = [line for line in told.out.splitlines() if "[binance]" in line]
+    lines = [line for line in told.out.splitlines() if line.startswith(f"{config}: [binance]")]
     place = f"{config}: [binance] {said}: the trades of this spot market are not the live ones"
     assert lines == ([] if said is None else [place])
 
@@ -522,7 +522,7 @@ def test_check_says_that_a_key_is_of_no_use_where_none_is_needed(
 
     told.assert_well()
     assert "abcdefgh" not in told.out
-    lines = [line for line in told.out.splitlines() if "[binance]" in line]
+    lines = [line for line in told.out.splitlines() if line.startswith(f"{config}: [binance]")]
     useless = f"{config}: [binance] api_key: the market spot needs none, so it is never sent"
     assert lines == ([] if is_used else [useless])
 
@@ -541,7 +541,7 @@ def test_check_says_where_bars_of_aggregates_are_approximate(
     told = terminal("check")
 
     told.assert_well()
-    lines = [line for line in told.out.splitlines() if "[binance]" in line]
+    lines = [line for line in told.out.splitlines() if line.startswith(f"{config}: [binance]")]
     place = f"{config}: [binance] stream = aggTrade: bars of {market} are approximate then"
     assert lines == ([f"{place}, and never complete"] if is_approximate else [])
 
@@ -554,7 +554,7 @@ def test_check_says_when_bars_leave_a_journal_that_alone_has_them(
     said = terminal("check")
 
     said.assert_well()
-    assert said.out.splitlines() == [
+    assert said.out.splitlines()[:2] == [
         f"{config}: no problem found (stores: the journal only)",
         f"{config}: without a store, no bar leaves the journal unless [journal] retention is set",
     ]
@@ -900,7 +900,7 @@ def test_check_calls_a_write_concern_unsafe_and_allows_it(config: Path) -> None:
     said = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
     assert said.returncode == 0, said.stderr
-    assert said.stdout.endswith("no problem found (stores: mongodb)\n")
+    assert "no problem found (stores: mongodb)\n" in said.stdout
     assert said.stderr.startswith("uri: w=1 is unsafe on a replica set")
     assert "s3cr3t" not in said.stderr
 

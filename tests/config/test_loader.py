@@ -98,9 +98,10 @@ def test_the_example_and_an_empty_file_are_the_same_configuration(tmp_path: Path
 
 
 def test_the_defaults_are_those_that_users_were_promised(tmp_path: Path) -> None:
-    config = load(tmp_path, "")
+    config = dataclasses.asdict(load(tmp_path, ""))
 
-    assert dataclasses.asdict(config) == {
+    assert {setting["origin"] for setting in config.pop("settings")} == {"default"}
+    assert config == {
         "path": tmp_path / "b.ini",
         "file": tmp_path / "b.ini",
         "folder": tmp_path,
