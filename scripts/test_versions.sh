@@ -30,14 +30,15 @@ esac
 
 source "$(dirname -- "${BASH_SOURCE[0]}")/environment.sh"
 
-# Print the oldest version of each package that the collector and its simulator need.
+# Print the oldest version of each package that the collector, its simulator and its page need.
 _constraints() {
     "$(_find_python venv)" -I - "$CHECKOUT/setup.cfg" <<'PYTHON'
 import configparser, re, sys
 
 setup = configparser.ConfigParser()
 setup.read(sys.argv[1], encoding="utf-8")
-needed = setup["options"]["install_requires"] + setup["options.extras_require"]["simulator"]
+extras = setup["options.extras_require"]
+needed = setup["options"]["install_requires"] + extras["simulator"] + extras["web"]
 for name, version in re.findall(r"(?m)^([\w-]+)(?:\[.*\])? *>= *([\w.]+)$", needed):
     print(f"{name}=={version}")
 PYTHON

@@ -369,9 +369,13 @@ def test_the_oldest_versions_are_those_of_setup_cfg_for_every_dependency(
 
     setup = configparser.ConfigParser()
     setup.read(checkout.folder / "setup.cfg", encoding="utf-8")
-    needed = setup["options"]["install_requires"].split("\n")
-    needed += setup["options.extras_require"]["simulator"].split("\n")
-    oldest = [re.sub(r"\[.*\]", "", line).replace(" >= ", "==") for line in needed if line]
+    extras = setup["options.extras_require"]
+    needed = [setup["options"]["install_requires"], extras["simulator"], extras["web"]]
+    oldest = [
+        re.sub(r"\[.*\]", "", line).replace(" >= ", "==")
+        for line in "\n".join(needed).split("\n")
+        if line
+    ]
     assert printed.stdout.splitlines() == oldest
     assert all(re.fullmatch(r"[a-z0-9-]+==[0-9.]+", line) for line in oldest)
 

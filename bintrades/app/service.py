@@ -20,7 +20,7 @@ from bintrades.app.collector import Collector, Resources
 from bintrades.app.figures import Process
 from bintrades.app.health import CollectorState
 from bintrades.app.monitoring.endpoints import Endpoints
-from bintrades.app.monitoring.server import MonitoringServer
+from bintrades.app.monitoring.serving import make_server
 from bintrades.app.scheduler import Scheduler, Ticker
 from bintrades.app.status import with_journal_figures
 from bintrades.app.symbol_list import SymbolList
@@ -121,7 +121,7 @@ def _answering(config: Config, endpoints: Endpoints) -> Iterator[None]:
     if config.http.listen is None:
         yield
         return
-    server = MonitoringServer(config.http.listen, endpoints)
+    server = make_server(config.http.listen, endpoints, config.journal.path)
     server.start()
     try:
         yield

@@ -15,7 +15,16 @@ from typing import TYPE_CHECKING
 
 from bintrades.errors import JournalDamaged, JournalError
 from bintrades.journal import audit, meta, resend
-from bintrades.journal.bars import GET_BAR, after_page, is_unclosed, newest, newest_open_time, page
+from bintrades.journal.bars import (
+    BARS_AFTER,
+    GET_BAR,
+    after_page,
+    is_unclosed,
+    newest,
+    newest_open_time,
+    page,
+    read_bar,
+)
 from bintrades.journal.check import read_counts
 from bintrades.journal.checkpoints import (
     newest_proof,
@@ -43,11 +52,12 @@ from bintrades.journal.surplus import surplus_of
 from bintrades.model import DifferenceOutcome
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from bintrades.core.ban import Ban
     from bintrades.core.spans import Span
+    from bintrades.journal.meta import JournalScope
     from bintrades.journal.rows import Row
     from bintrades.model import Bar, Gap, RecordedDifference
     from bintrades.model.symbol_record import SymbolRecord
@@ -127,6 +137,29 @@ class JournalReader:
             surplus = max(0, surplus - len(merged))
             if not rows:
                 return
+
+    def newest_bars(self, symbols: Iterable[str], count: int) -> dict[str, list[Bar]]:
+        """Return the bars of the newest *count* intervals of each of *symbols*, oldest first.
+
+        Those of a symbol end with its newest bar; one that has none is left out.
+        """
+        with self._reading() as connection:
+            scope = meta.read_scope(connection)
+            found = {each: _newest_bars(connection, each, count, scope) for each in symbols}
+            return {symbol: bars for symbol, bars in found.items() if bars}
+
+    def bars_after(
+        self, sequence: int, limit: int, symbols: Collection[str]
+    ) -> tuple[int, list[Bar]]:
+        """Return the newest sequence number, and what of *symbols* was written after *sequence*.
+
+        Oldest first. Of more than *limit* numbers only the newest are looked at.
+        """
+        with self._reading() as connection:
+            scope = meta.read_scope(connection)
+            last = meta.read_sequence(connection)
+            rows = connection.execute(BARS_AFTER, (max(sequence, last - limit), limit))
+            return last, [read_bar(row[:-1], scope) for row in rows if row[0] in symbols]
 
     def scope(self) -> tuple[str, int]:
         """Return the market and the interval in milliseconds of all bars."""
@@ -276,13 +309,17 @@ class JournalReader:
         with self._reading() as connection:
             return audit.read_verified(connection, symbol, within)
 
-    def coverage(self, symbol: str) -> SymbolCoverage | None:
-        """Return what of *symbol* is covered; None: nothing of it is proven."""
+    def coverage(self, symbol: str, since_ms: int = 0) -> SymbolCoverage | None:
+        """Return what of *symbol* is covered; None: nothing of it is proven.
+
+        Holes that end before *since_ms* are not read, and what is verified before then neither.
+        """
         with self._at_one_commit() as connection:
-            found = next(read_coverage(connection, symbol), None)
+            found = next(read_coverage(connection, symbol, since_ms), None)
             if found is None:
                 return None
-            return found._replace(verified=audit.read_verified(connection, symbol))
+            within = (since_ms, audit.ALWAYS[1])
+            return found._replace(verified=audit.read_verified(connection, symbol, within))
 
     def coverage_of_all(self, since_ms: int = 0) -> Iterator[SymbolCoverage]:
         """Yield what is covered of each symbol, by name; holes that end before *since_ms* are not.
@@ -380,6 +417,26 @@ class JournalReader:
 
     def _record_damage(self, reason: str, file: tuple[int, int]) -> None:
         """Report to the callback that can save what is readable, if there is one."""
+
+
+def _newest_bars(
+    connection: sqlite3.Connection, symbol: str, count: int, scope: JournalScope
+) -> list[Bar]:
+    """Return the bars of the newest intervals of a symbol, those that take trades included."""
+    still_open = {bar.open_time_ms: bar for bar in open_bars(connection, symbol)}
+    through = read_closed_through(connection, symbol)
+    newest = max(still_open if through is None else [*still_open, through], default=None)
+    if newest is None:
+        return []
+    bars = []
+    for back in reversed(range(count)):
+        open_time = newest - back * scope.interval_ms
+        row: Row | None = connection.execute(GET_BAR, (symbol, open_time)).fetchone()
+        if open_time in still_open:
+            row = _newer(row, still_open[open_time])
+        if row is not None:
+            bars.append(read_bar(row, scope))
+    return bars
 
 
 def _newer(stored: Row | None, bar: Bar) -> Row:

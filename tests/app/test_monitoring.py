@@ -7,7 +7,7 @@ import re
 import socket
 import time
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
@@ -16,6 +16,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from bintrades.app.figures import Process
 from bintrades.app.monitoring import server as server_module
+from bintrades.app.monitoring import serving as serving_module
+from bintrades.app.monitoring import web
 from bintrades.app.monitoring.endpoints import PATHS, Endpoints
 from bintrades.app.monitoring.server import MonitoringServer
 from bintrades.app.status import read_status
@@ -27,10 +29,11 @@ from tests.journals import journal_at
 from tests.strategies import make_trade
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from bintrades.app.monitoring.endpoints import Answer
+    from bintrades.app.monitoring.server import HttpWorker
 
 
 @contextmanager
@@ -178,12 +181,29 @@ def test_what_is_not_there_is_said_with_what_is(path: Path) -> None:
     assert all(each in text for each in PATHS)
 
 
+class Kind(NamedTuple):
+    """A server, and with which statuses it refuses what is no request that it takes."""
+
+    make: Callable[[HostAndPort, Endpoints, Path], HttpWorker]
+    methods: bytes
+    long_lines: bytes
+
+
+KINDS = {
+    "plain": Kind(lambda listen, endpoints, _: MonitoringServer(listen, endpoints), b"501", b"414"),
+    "with the page": Kind(web.WebServer, b"405", b"404"),
+}
+both = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+
+
 @contextmanager
-def serving(endpoints: Endpoints, host: str = "127.0.0.1") -> Iterator[HostAndPort]:
+def serving(
+    kind: Kind, endpoints: Endpoints, journal: Path, host: str = "127.0.0.1"
+) -> Iterator[HostAndPort]:
     """Yield where the answers are had over HTTP."""
     with socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else 2) as probe:
         address = HostAndPort(host, probe.getsockname()[1])
-    server = MonitoringServer(address, endpoints)
+    server = kind.make(address, endpoints, journal)
     server.start()
     try:
         yield address
@@ -208,14 +228,28 @@ def fetch(address: HostAndPort, path: str) -> tuple[int, str, str]:
             time.sleep(0.02)
 
 
+@both
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
-def test_it_answers_over_http(path: Path, host: str) -> None:
-    with staged(path) as (_, endpoints), serving(endpoints, host) as address:
+def test_it_answers_over_http(path: Path, kind: Kind, host: str) -> None:
+    with staged(path) as (_, endpoints), serving(kind, endpoints, path, host) as address:
         assert fetch(address, "/healthz") == (200, "text/plain; charset=utf-8", "ok\n")
         assert fetch(address, "/readyz")[0] == 200
         assert fetch(address, "/metrics?name[]=x")[1].startswith("text/plain; version=")
         assert fetch(address, "/status")[1] == "application/json"
-        assert fetch(address, "/")[0] == 404
+        assert fetch(address, "/nothing")[0] == 404
+
+
+def test_without_the_extra_the_page_is_one_line_that_says_how_to_get_it(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving_module, "find_spec", lambda _: None)
+    with staged(path) as (_, endpoints):
+        kind = Kind(serving_module.make_server, b"", b"")
+        with serving(kind, endpoints, path) as address:
+            status, _, text = fetch(address, "/")
+
+    assert (status, text.count("\n")) == (404, 1)
+    assert "pip install 'bintrades[web]'" in text
 
 
 def raw(address: HostAndPort, request: bytes) -> bytes:
@@ -226,37 +260,40 @@ def raw(address: HostAndPort, request: bytes) -> bytes:
         return b"".join(iter(lambda: connection.recv(65_536), b""))
 
 
-@pytest.mark.parametrize(
-    ("request_line", "expected"),
-    [
-        (b"POST /status HTTP/1.1", b"501"),
-        (b"DELETE /status HTTP/1.1", b"501"),
-        (b"GET /" + b"a" * 70_000 + b" HTTP/1.1", b"414"),
-        (b"GET /healthz HTTP/nonsense", b"400"),
-    ],
-)
-def test_it_only_reads_and_refuses_what_is_no_request(
-    path: Path, request_line: bytes, expected: bytes
-) -> None:
-    with staged(path) as (_, endpoints), serving(endpoints) as address:
-        assert expected in raw(address, request_line + b"\r\n\r\n")
+@both
+def test_it_only_reads_and_refuses_what_is_no_request(path: Path, kind: Kind) -> None:
+    with staged(path) as (_, endpoints), serving(kind, endpoints, path) as address:
+        for method in (b"POST", b"DELETE"):
+            line = method + b" /status HTTP/1.1\r\nHost: x\r\n\r\n"
+            assert b" " + kind.methods + b" " in raw(address, line)
+        long = b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n"
+        assert b" " + kind.long_lines + b" " in raw(address, long)
+        assert b" 400 " in raw(address, b"GET /healthz HTTP/nonsense\r\n\r\n")
 
 
-def test_head_has_the_length_and_no_body(path: Path) -> None:
-    with staged(path) as (_, endpoints), serving(endpoints) as address:
-        head, body = raw(address, b"HEAD /healthz HTTP/1.1\r\n\r\n").split(b"\r\n\r\n")
+@both
+def test_head_has_the_length_and_no_body(path: Path, kind: Kind) -> None:
+    with staged(path) as (_, endpoints), serving(kind, endpoints, path) as address:
+        asked = b"HEAD /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+        head, body = raw(address, asked).split(b"\r\n\r\n")
 
-    assert b"Content-Length: 3" in head
+    assert b"content-length: 3" in head.lower()
     assert body == b""
 
 
+@both
 def test_who_asks_slowly_holds_up_nobody_for_long(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+    path: Path, kind: Kind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server_module, "_ANSWER_WITHIN_S", 1.0)
-    with staged(path) as (_, endpoints), serving(endpoints) as address, ExitStack() as slow:
+    monkeypatch.setattr(web, "_CUT_OFF_AFTER_S", 1.0)
+    with (
+        staged(path) as (_, endpoints),
+        serving(kind, endpoints, path) as address,
+        ExitStack() as slow,
+    ):
         fetch(address, "/healthz")
-        for _ in range(40):  # more than are answered at once
+        for _ in range(300):  # more than are answered at once
             connection = slow.enter_context(socket.create_connection(address, timeout=20))
             connection.sendall(b"GET /hea")
         deadline = time.monotonic() + 20
@@ -265,8 +302,9 @@ def test_who_asks_slowly_holds_up_nobody_for_long(
             time.sleep(0.05)
 
 
-def test_a_request_that_fails_is_answered_and_the_next_one_too(path: Path) -> None:
-    with staged(path) as (stage, endpoints), serving(endpoints) as address:
+@both
+def test_a_request_that_fails_is_answered_and_the_next_one_too(path: Path, kind: Kind) -> None:
+    with staged(path) as (stage, endpoints), serving(kind, endpoints, path) as address:
 
         def fail() -> dict[str, Any]:
             raise RuntimeError("a bug")
@@ -277,13 +315,14 @@ def test_a_request_that_fails_is_answered_and_the_next_one_too(path: Path) -> No
         assert fetch(address, "/healthz")[0] == 200
 
 
+@both
 def test_an_address_that_is_taken_is_had_once_it_is_free(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+    path: Path, kind: Kind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server_module, "_RETRY_S", 0.05)
     with staged(path) as (_, endpoints), socket.create_server(("127.0.0.1", 0)) as other:
         address = HostAndPort("127.0.0.1", other.getsockname()[1])
-        server = MonitoringServer(address, endpoints)
+        server = kind.make(address, endpoints, path)
         server.start()
         try:
             other.close()

@@ -30,6 +30,11 @@ _TEXT = "text/plain; charset=utf-8"
 _JSON = "application/json"
 _KEPT_MS = 2_000
 
+_HOW_TO_GET_THE_PAGE = (
+    b"the page needs the extra web: python3 -m pip install 'bintrades[web]'"
+    b" into the environment of the collector, and a restart\n"
+)
+
 PATHS = ("/healthz", "/readyz", "/metrics", "/status")
 
 
@@ -69,6 +74,8 @@ class Endpoints:
                 return Answer(HTTPStatus.OK, content_type, encode(self._registry))
             case "/status":
                 return Answer(HTTPStatus.OK, _JSON, as_json(self._status(), indent=2).encode())
+            case "/":
+                return Answer(HTTPStatus.NOT_FOUND, _TEXT, _HOW_TO_GET_THE_PAGE)
         found = f"there is nothing here; what there is: {', '.join(PATHS)}\n"
         return Answer(HTTPStatus.NOT_FOUND, _TEXT, found.encode())
 

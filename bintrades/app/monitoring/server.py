@@ -1,7 +1,7 @@
-"""The HTTP server: a thread that listens, and a bounded number that answer.
+"""The HTTP server of a plain installation: a thread that listens, and some that answer.
 
-Whoever asks slowly, or asks for a lot, holds one of those for some seconds. Read-only: GET and
-HEAD. It ends nothing: while its address cannot be had, it tries again.
+Whoever asks slowly, or asks for a lot, holds one of a bounded number for some seconds. Read-only:
+GET and HEAD. It ends nothing: while its address cannot be had, it tries again.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import logging
 import socket
 import threading
 import time
+from abc import abstractmethod
 from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,6 +22,8 @@ from bintrades.util.worker import Worker
 from bintrades.version import __version__
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from bintrades.app.monitoring.endpoints import Endpoints
     from bintrades.options.types import HostAndPort
 
@@ -34,15 +37,18 @@ _RETRY_S = 10.0
 _BUSY = b"HTTP/1.0 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n"
 
 
-class MonitoringServer(Worker):
-    """Answers at one address until stopped."""
+class HttpWorker(Worker):
+    """Answers at one address until stopped; while it cannot be had, it tries again."""
 
-    def __init__(self, listen: HostAndPort, endpoints: Endpoints) -> None:
+    def __init__(self, listen: HostAndPort) -> None:
         super().__init__("http", lambda _: None)
         self._listen = listen
-        self._endpoints = endpoints
         self._stopping = threading.Event()
         self._limited = LimitedLog(log)
+
+    @abstractmethod
+    def serve(self) -> None:
+        """Answer until stopped; raise OSError where the address cannot be had."""
 
     def stop(self) -> None:
         """End within a second. Any thread."""
@@ -53,7 +59,7 @@ class MonitoringServer(Worker):
         while not self._stopping.is_set():
             self.beat()
             try:
-                server = _Server(self._listen, self._endpoints)
+                self.serve()
             except OSError as error:
                 self._limited.warning(
                     "http_unavailable",
@@ -63,21 +69,43 @@ class MonitoringServer(Worker):
                     error=str(error),
                 )
                 self._stopping.wait(_RETRY_S)
-            else:
-                self._serve(server)
 
-    def _serve(self, server: _Server) -> None:
+    def say_where(self, port: int) -> None:
+        """Log at which address answers are had."""
+        address = self._listen._replace(port=port)
         log.info(
             "answering at http://%s",
-            server.address,
-            extra={"event": "http_started", "address": str(server.address)},
+            address,
+            extra={"event": "http_started", "address": str(address)},
         )
-        server.timeout = _LOOK_EVERY_S
-        with server:
+
+
+class MonitoringServer(HttpWorker):
+    """Answers with what comes with Python: all but the page."""
+
+    def __init__(self, listen: HostAndPort, endpoints: Endpoints) -> None:
+        super().__init__(listen)
+        self._endpoints = endpoints
+
+    def serve(self) -> None:
+        """Answer until stopped; raise OSError where the address cannot be had."""
+        with _Server(self._listen, self._endpoints) as server:
+            self.say_where(server.server_port)
+            server.timeout = _LOOK_EVERY_S
             while not self._stopping.is_set():
                 self.beat()
                 server.handle_request()
                 server.end_late()
+
+
+def answered(answer: Callable[[], Answer]) -> Answer:
+    """Return what *answer* returns, or that it has failed, which the log has."""
+    try:
+        return answer()
+    except Exception:
+        log.exception("an HTTP request failed", extra={"event": "http_failed"})
+        text = b"failed: the log has the reason\n"
+        return Answer(HTTPStatus.INTERNAL_SERVER_ERROR, "text/plain", text)
 
 
 class _Server(ThreadingHTTPServer):
@@ -93,7 +121,6 @@ class _Server(ThreadingHTTPServer):
         self._free = threading.BoundedSemaphore(_ANSWERED_AT_ONCE)
         self._begun: dict[socket.socket, float] = {}  # when each was accepted; monotonic
         super().__init__((listen.host, listen.port), _Handler)
-        self.address = listen._replace(port=self.server_port)
 
     def server_bind(self) -> None:
         """Bind without asking for the name of the address, which may take long."""
@@ -149,13 +176,8 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(self._answer(), with_body=False)
 
     def _answer(self) -> Answer:
-        try:
-            return self.server.endpoints.answer(self.path, self.headers.get("Accept", ""))
-        except Exception:
-            log.exception("an HTTP request failed", extra={"event": "http_failed"})
-            return Answer(
-                HTTPStatus.INTERNAL_SERVER_ERROR, "text/plain", b"failed: the log has the reason\n"
-            )
+        accepted = self.headers.get("Accept", "")
+        return answered(lambda: self.server.endpoints.answer(self.path, accepted))
 
     def _send(self, answer: Answer, *, with_body: bool) -> None:
         self.send_response(answer.status)
