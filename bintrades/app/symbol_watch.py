@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 _FIRST_RETRY_S, _LONGEST_RETRY_S = 2.0, 60.0
 _LONGEST_REST_S = 60.0  # so that it is seen to move
-_NOT_COMPARED = frozenset({"path", "file", "folder", "symbols", "given"})
+_NOT_COMPARED = frozenset({"path", "file", "folder", "symbols", "given", "settings"})
 
 
 class SymbolWatch(Worker):

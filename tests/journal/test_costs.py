@@ -233,6 +233,15 @@ def ask_for_coverage_of_store(path: Path) -> None:
         assert len(list(coverages)) > SYMBOLS // 2
 
 
+def ask_for_page(path: Path) -> None:
+    """Ask for what is new on a page that somebody looks at."""
+    reader = JournalReader(path)
+    last, bars = reader.bars_after(reader.last_sequence() - 500, 500, [ALWAYS])
+    assert bars
+    assert last >= len(bars)
+    assert reader.newest_bars([ALWAYS, RARE], 6)[ALWAYS]
+
+
 READING: list[Callable[[Path], object]] = [
     *(partial(take_two_batches, store=store) for store in STORES),
     send_again,
@@ -245,6 +254,7 @@ READING: list[Callable[[Path], object]] = [
     lambda path: JournalReader(path).symbols(),
     lambda path: JournalReader(path).symbols_known(),
     lambda path: JournalReader(path).symbol_records(),
+    ask_for_page,
 ]
 
 
