@@ -447,6 +447,7 @@ def test_two_million_bars_cost_no_more_than_ten_thousand(tmp_path: Path) -> None
         "symbols",
         "known symbols",
         "records of symbols",
+        "page",
         "prune",
     ]
     grown = [
