@@ -151,7 +151,8 @@ def check_listings(world: World, reader: JournalReader) -> list[str]:
 
     New ones are had from their first trade on; those that are gone are on record as such; and where
     nothing happens to connections, none is closed that brings something. One that has been silent
-    for long may be dead, and is replaced whatever it carries.
+    for long may be dead, and is replaced whatever it carries; and once nothing is traded any more,
+    a world takes steps so long that an answer may come too late.
     """
     listings, schedule = world.schedule.listings, world.schedule
     if listings is None:
@@ -161,6 +162,8 @@ def check_listings(world: World, reader: JournalReader) -> list[str]:
     is_left_alone = min(schedule.rotate_after, schedule.silence_timeout) >= _DAY_MS
     is_undisturbed = is_left_alone and not places & {"stream", "process"}
     for elapsed, streams in world.streams.abandoned if is_undisturbed else ():
+        if elapsed > schedule.trading_ends:
+            break
         # One that returns while its stream is being given up is asked for again.
         moments = elapsed, elapsed - listings.refresh - _GIVEN_UP_WITHIN_MS
         stayed = [
