@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
@@ -22,11 +23,14 @@ class Beside:
     """Calls functions in threads: so many at once, and so many more that wait.
 
     They are daemon threads, unlike those of an executor: one that hangs on a disk cannot keep the
-    process from ending. All methods are called on the event loop.
+    process from ending. With *rests* a thread does nothing for as long as the function took, before
+    the next one begins: who asks without end takes half of a core at the most. All methods are
+    called on the event loop.
     """
 
-    def __init__(self, name: str, at_once: int, waiting: int) -> None:
+    def __init__(self, name: str, at_once: int, waiting: int, *, rests: bool = False) -> None:
         self._name = name
+        self._rests = rests
         self._free = asyncio.Semaphore(at_once)
         self._places = at_once + waiting
 
@@ -55,15 +59,22 @@ class Beside:
         result: asyncio.Future[T],
         function: Callable[[], T],
     ) -> None:
+        began = time.monotonic()
         try:
             settle: Callable[[], None] = partial(result.set_result, function())
         except Exception as error:
             settle = partial(result.set_exception, error)
         with suppress(RuntimeError):  # the loop has ended meanwhile
-            loop.call_soon_threadsafe(self._end, result, settle)
+            loop.call_soon_threadsafe(_settle, result, settle)
+            if self._rests:
+                time.sleep(time.monotonic() - began)
+            loop.call_soon_threadsafe(self._end)
 
-    def _end(self, result: asyncio.Future[T], settle: Callable[[], None]) -> None:
+    def _end(self) -> None:
         self._places += 1
         self._free.release()
-        if not result.done():  # else nobody waits for it any more
-            settle()
+
+
+def _settle(result: asyncio.Future[T], settle: Callable[[], None]) -> None:
+    if not result.done():  # else nobody waits for it any more
+        settle()

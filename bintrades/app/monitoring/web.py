@@ -133,7 +133,7 @@ class _Answers:
         self._data = data
         self._probes = Beside("http-probe", at_once=4, waiting=60)
         self._figures = Beside("http-figures", at_once=2, waiting=30)
-        self._page = Beside("http-page", at_once=1, waiting=60)
+        self._page = Beside("http-page", at_once=1, waiting=60, rests=True)
         self._live = Live(data, self._page)
         self._kept: dict[str, tuple[float, asyncio.Task[Answer]]] = {}
         routes = [
