@@ -226,19 +226,23 @@ def test_a_listener_hears_of_bars_of_its_symbols_when_they_are_written(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(live, "_EVERY_S", 0.05)
-    with page(path) as (journal, address), listen(address, "symbols=ETHUSDT,BTCUSDT") as answer:
+    with (
+        page(path) as (journal, address),
+        listen(address, "symbols=XRPUSDT"),  # of others, others hear
+        listen(address, "symbols=ETHUSDT,BTCUSDT") as answer,
+    ):
         heard = events(answer)
         bars = [sample_bar(symbol=each) for each in ("XRPUSDT", "ETHUSDT")]
         # The sequence is looked at for the first time a moment after the listener came.
-        for second in range(100):
-            late = [replace(bar, trade_count=3 + second) for bar in bars]
-            journal.write(finished(*late), OPEN_TIME_MS + second)
-            if second > 3:
+        for age in range(100):
+            late = [replace(bar, trade_count=3 + age) for bar in bars]
+            journal.write(finished(*late), OPEN_TIME_MS + age)
+            if age > 3:
                 break
             time.sleep(0.2)
-        first = next(heard)
+        first, second = next(heard), next(heard)
 
-    assert first["symbol"] == "ETHUSDT"
+    assert (first["symbol"], second["symbol"]) == ("ETHUSDT", "ETHUSDT")
     assert first["close_price"] == "55200"
 
 
