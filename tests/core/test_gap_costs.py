@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,6 +16,7 @@ from bintrades.pipeline.ingest import Ingest, IngestHooks
 from bintrades.pipeline.proof_schedule import ProofSchedule
 from bintrades.testing.bars import OPEN_TIME_MS
 from tests.journals import INTERVAL_MS, finished, journal_at
+from tests.line_meter import lines_run
 from tests.strategies import make_trade, spot_series
 
 if TYPE_CHECKING:
@@ -67,44 +67,43 @@ class Collector:
             utc=lambda: self.time,
         )
 
-    def record(self, *, skip: int = 0, late: Gap | None = None) -> float:
-        """Have a trade come and be written; return the seconds of CPU that it took."""
+    def record(self, *, skip: int = 0, late: Gap | None = None) -> int:
+        """Have a trade come and be written; return the lines of Python that this ran."""
         self.time += INTERVAL_MS
         trade = make_trade(self.next_id + skip, self.time)
         if late is None:
             self.next_id = trade.trade_id + 1
         else:
             trade = make_trade(late.first_id, late.since_ms)
-        started = time.process_time()
-        self.aggregator.add([trade], self.time)
-        self.recording.tick(self.time, is_caught_up=True)
-        return time.process_time() - started
+
+        def write() -> None:
+            self.aggregator.add([trade], self.time)
+            self.recording.tick(self.time, is_caught_up=True)
+
+        return lines_run(write)
 
 
-def costs(use: Callable[[Collector, int], float], path: Path) -> list[float]:
-    """Return the seconds of CPU that *use* takes, with few gaps and with many: medians."""
+def costs(use: Callable[[Collector], int], path: Path) -> list[float]:
+    """Return what *use* costs, with few gaps and with many: medians."""
     collectors = [Collector(path / str(count), count) for count in (FEW, MANY)]
     try:
-        for collector in collectors:
-            use(collector, 0)  # what is only done once
-        rounds = [[use(each, number) for each in collectors] for number in range(1, 40)]
+        return [statistics.median(use(each) for _ in range(20)) for each in collectors]
     finally:
         for collector in collectors:
             collector.context.__exit__(None, None, None)
-    return [statistics.median(column) for column in zip(*rounds, strict=True)]
 
 
 def test_gaps_that_do_not_change_cost_nothing_at_each_write(tmp_path: Path) -> None:
-    few, many = costs(lambda collector, _: collector.record(), tmp_path)
+    few, many = costs(Collector.record, tmp_path)
 
-    assert many < 1.5 * few
+    assert many == few
 
 
 @pytest.mark.parametrize("change", ["one more", "one less"])
-def test_a_gap_that_changes_costs_little_more_where_there_are_thousands_of_others(
+def test_a_gap_that_changes_costs_hardly_more_where_there_are_thousands_of_others(
     tmp_path: Path, change: str
 ) -> None:
-    def use(collector: Collector, number: int) -> float:
+    def use(collector: Collector) -> int:
         if change == "one more":
             return collector.record(skip=1)
         gaps = collector.aggregator.series["BTCUSDT"].gap_set.missing
@@ -112,14 +111,11 @@ def test_a_gap_that_changes_costs_little_more_where_there_are_thousands_of_other
 
     few, many = costs(use, tmp_path)
 
-    assert many < few + 0.1e-6 * MANY, "copying a list of pointers, nothing for each gap"
+    assert many < few + 0.01 * MANY, "a longer search, nothing for each gap"
 
 
 def test_a_checkpoint_of_the_same_gaps_is_equal_without_a_look_at_them() -> None:
     gaps = tuple(Gap(10 * n, 10 * n, n, n, GapCause.SKIPPED) for n in range(MANY))
     one, other = (Checkpoint(LedgerState(1, 1, gaps)) for _ in range(2))
 
-    started = time.process_time()
-    assert all(one == other for _ in range(1_000))
-
-    assert time.process_time() - started < 0.05, "the same tuple, so a microsecond each"
+    assert lines_run(lambda: one == other) < 10
