@@ -127,6 +127,7 @@ def collector_figures(process: Process, snapshot: CollectorSnapshot) -> dict[str
                 "connections": each.connection_count,
                 "error": redacted(each.error),
                 "down_ms": each.down_ms,
+                "empty_connections": each.empty_connections,
             }
             for each in snapshot.connections
         ],

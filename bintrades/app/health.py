@@ -44,6 +44,9 @@ LATE_AFTER_MS = 60_000
 UNREADY_AFTER_MS = 10_000
 """Without streams: a connection that is replaced in order is without them for less."""
 
+UNREADY_AFTER_EMPTY = 2
+"""Connections in a row that brought nothing: one may have met a quiet moment of rare symbols."""
+
 BEHIND_AFTER_MS = 300_000
 
 
@@ -133,6 +136,8 @@ def unready(figures: Mapping[str, Any], waiting: Mapping[str, int]) -> list[str]
         if UNREADY_AFTER_MS < connection["down_ms"] <= DISCONNECTED_AFTER_MS:
             reason = f": {connection['error']}" if connection["error"] else ""
             found.append(f"{connection['name']} has no streams{reason}")
+        elif (empty := connection["empty_connections"]) >= UNREADY_AFTER_EMPTY:
+            found.append(f"the last {empty} connections of {connection['name']} brought no data")
     return found
 
 

@@ -32,6 +32,7 @@ class ConnectionSnapshot:
     connection_count: int  # since the start
     error: str | None  # why the last one ended; None: connected
     down_ms: int  # for how long there have been no subscribed streams
+    empty_connections: int  # the last ones in a row that were given up since they brought nothing
 
 
 class LossCause(StrEnum):

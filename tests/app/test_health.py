@@ -21,7 +21,7 @@ def figures(**changed: Any) -> dict[str, Any]:
         "workers": [{"name": "repairer", "idle_ms": 200, "is_vital": True}],
         "delay_ms": 0,
         "journal_error": None,
-        "connections": [{"name": "reader-1", "down_ms": 0, "error": None}],
+        "connections": [{"name": "reader-1", "down_ms": 0, "empty_connections": 0, "error": None}],
         "stores": [{"name": "mongodb", "behind_ms": 500, "error": None}],
         **changed,
     }

@@ -12,6 +12,7 @@ from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import pytest
+from msgspec.structs import replace
 from prometheus_client.parser import text_string_to_metric_families
 
 from bintrades.app.figures import Process
@@ -21,11 +22,13 @@ from bintrades.app.monitoring import web
 from bintrades.app.monitoring.endpoints import PATHS, Endpoints
 from bintrades.app.monitoring.server import MonitoringServer
 from bintrades.app.status import read_status
+from bintrades.core.ledger import LedgerState
+from bintrades.model import Gap, GapCause
 from bintrades.options.types import HostAndPort
-from bintrades.testing.bars import OPEN_TIME_MS
+from bintrades.testing.bars import OPEN_TIME_MS, sample_bars
 from tests.checkout import REPOSITORY
 from tests.collectors import Stage
-from tests.journals import journal_at
+from tests.journals import finished, journal_at
 from tests.strategies import make_trade
 
 if TYPE_CHECKING:
@@ -103,6 +106,17 @@ def test_ready_says_each_reason_why_it_is_not(path: Path) -> None:
     ]
 
 
+def test_a_collector_whose_connections_bring_no_data_is_not_ready(path: Path) -> None:
+    with staged(path) as (stage, _):
+        up = {**stage.figures["connections"][0], "down_ms": 0}
+        told = []
+        for empty in (1, 2):
+            figures = {**stage.figures, "connections": [{**up, "empty_connections": empty}]}
+            told.append(get(Endpoints(lambda seen=figures: seen, path, ["jsonl"]), "/readyz"))
+
+    assert told == [(200, "ok\n"), (503, "the last 2 connections of reader-1 brought no data\n")]
+
+
 def test_a_collector_that_records_is_ready(path: Path) -> None:
     with staged(path) as (stage, _):
         figures = stage.figures
@@ -150,6 +164,20 @@ def test_the_metrics_have_the_figures(path: Path) -> None:
     assert found["process_resident_memory_bytes"] > 0
 
 
+def test_bars_on_record_are_counted_by_state(path: Path) -> None:
+    *closed, last = sample_bars(5)
+    gap = Gap(4, 4, closed[1].open_time_ms, closed[1].open_time_ms, GapCause.SKIPPED)
+    ledger = LedgerState(last.last_trade_id + 1, last.last_trade_time_ms, (gap,))
+    with journal_at(path) as journal:
+        figures = Stage(path, journal).collector.figures
+        bars = finished(*closed, replace(last, is_closed=False), BTCUSDT=ledger)
+        journal.write(bars, OPEN_TIME_MS)
+        found = samples(get(Endpoints(figures, path, ["jsonl"]), "/metrics")[1])
+
+    states = ("all", "unclosed", "incomplete", "proven")
+    assert [found[f"bintrades_journal_bars state={state}"] for state in states] == [5, 1, 1, 3]
+
+
 def test_metrics_of_what_can_be_known_are_there_when_the_journal_cannot_be_read(path: Path) -> None:
     with staged(path) as (stage, _):
         figures = stage.figures
@@ -182,16 +210,15 @@ def test_what_is_not_there_is_said_with_what_is(path: Path) -> None:
 
 
 class Kind(NamedTuple):
-    """A server, and with which statuses it refuses what is no request that it takes."""
+    """A server, and with which status it refuses methods that it has not."""
 
     make: Callable[[HostAndPort, Endpoints, Path], HttpWorker]
     methods: bytes
-    long_lines: bytes
 
 
 KINDS = {
-    "plain": Kind(lambda listen, endpoints, _: MonitoringServer(listen, endpoints), b"501", b"414"),
-    "with the page": Kind(web.WebServer, b"405", b"404"),
+    "plain": Kind(lambda listen, endpoints, _: MonitoringServer(listen, endpoints), b"501"),
+    "with the page": Kind(web.WebServer, b"405"),
 }
 both = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 
@@ -244,7 +271,7 @@ def test_without_the_extra_the_page_is_one_line_that_says_how_to_get_it(
 ) -> None:
     monkeypatch.setattr(serving_module, "find_spec", lambda _: None)
     with staged(path) as (_, endpoints):
-        kind = Kind(serving_module.make_server, b"", b"")
+        kind = Kind(serving_module.make_server, b"")
         with serving(kind, endpoints, path) as address:
             status, _, text = fetch(address, "/")
 
@@ -266,8 +293,9 @@ def test_it_only_reads_and_refuses_what_is_no_request(path: Path, kind: Kind) ->
         for method in (b"POST", b"DELETE"):
             line = method + b" /status HTTP/1.1\r\nHost: x\r\n\r\n"
             assert b" " + kind.methods + b" " in raw(address, line)
-        long = b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n"
-        assert b" " + kind.long_lines + b" " in raw(address, long)
+        for length in (5_000, 70_000):
+            long = b"GET /" + b"a" * length + b" HTTP/1.1\r\nHost: x\r\n\r\n"
+            assert b" 414 " in raw(address, long)
         assert b" 400 " in raw(address, b"GET /healthz HTTP/nonsense\r\n\r\n")
 
 

@@ -67,6 +67,7 @@ def test_the_figures_of_a_collector_say_what_it_has_done(path: Path) -> None:
             "connections": 0,
             "error": None,
             "down_ms": ANY,
+            "empty_connections": 0,
         }
     ]
     assert figures["repair"] == {

@@ -35,6 +35,9 @@ _HOW_TO_GET_THE_PAGE = (
     b" into the environment of the collector, and a restart\n"
 )
 
+LONGEST_PATH = 4_096
+"""With its question, which only the page has."""
+
 PATHS = ("/healthz", "/readyz", "/metrics", "/status")
 
 
@@ -64,6 +67,8 @@ class Endpoints:
 
     def answer(self, path: str, accept: str = "") -> Answer:
         """Return the answer to a GET of *path*; *accept* is the request's header of that name."""
+        if len(path) > LONGEST_PATH:
+            return Answer(HTTPStatus.REQUEST_URI_TOO_LONG, _TEXT, b"the address is too long\n")
         match path.partition("?")[0]:
             case "/healthz":
                 return _probe(stuck_workers(self.figures()))

@@ -208,8 +208,10 @@ def _of_stores(figures: Status, on_record: Status) -> Iterator[Metric]:
 def _of_journal(status: Status) -> Iterator[Metric]:
     journal = status["journal"]
     bars = _labelled_gauge("journal_bars", "Bars in the journal, and those of a state", "state")
-    for state in ("bars", "unclosed", "incomplete"):
-        bars.add_metric(["all" if state == "bars" else state], journal[state])
+    bars.add_metric(["all"], journal["bars"])
+    for state in ("unclosed", "incomplete"):
+        bars.add_metric([state], journal[state])
+    bars.add_metric(["proven"], journal["bars"] - journal["unclosed"] - journal["incomplete"])
     yield bars
     yield _gauge("journal_bytes", "Size of the journal, its log included", journal["bytes"])
     yield _gauge("journal_wal_bytes", "Size of its write-ahead log", journal["wal_bytes"])

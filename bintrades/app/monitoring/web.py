@@ -20,7 +20,7 @@ from starlette.routing import Route
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from bintrades.app.monitoring.beside import Beside, BusyError
-from bintrades.app.monitoring.endpoints import Answer
+from bintrades.app.monitoring.endpoints import LONGEST_PATH, Answer
 from bintrades.app.monitoring.live import Listener, Live
 from bintrades.app.monitoring.page_data import MOST_SYMBOLS, BadQuestionError, PageData
 from bintrades.app.monitoring.server import HttpWorker, answered
@@ -59,7 +59,6 @@ _CUT_OFF_AFTER_S = 15.0
 _LOOK_EVERY_S = 0.5
 _KEPT_S = 1.0
 _MOST_KEPT = 64
-_LONGEST_QUESTION = 4_096
 
 
 class WebServer(HttpWorker):
@@ -162,7 +161,7 @@ class _Answers:
     async def _api(self, request: Request) -> Response:
         """Answer with data; who asks the same within a second gets the same answer."""
         asked = f"{request.url.path}?{request.url.query}"
-        if len(asked) > _LONGEST_QUESTION:
+        if len(asked) > LONGEST_PATH:
             return _response(_problem(HTTPStatus.REQUEST_URI_TOO_LONG, "the question is too long"))
         now = asyncio.get_running_loop().time()
         since, task = self._kept.get(asked, (now, None))

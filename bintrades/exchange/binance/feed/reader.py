@@ -124,6 +124,7 @@ class Reader(Worker):
             self.connection_count,
             self.last_error,
             self.down_ms(now),
+            self._stall.empty_connections if self._stall.is_data_expected else 0,
         )
 
     @property

@@ -21,7 +21,7 @@ class StallDetector:
         self.last_data_at = now
         self._timeout_ms = timeout_ms
         self._typical_idle_ms = 0  # the longest idle time of late that ended by itself
-        self._empty_connections = 0  # in a row that brought nothing at all
+        self.empty_connections = 0  # in a row that brought nothing at all
         self._opened_at = now
         self._idle_until = now
         self.is_data_expected = True
@@ -37,7 +37,7 @@ class StallDetector:
     def limit_ms(self) -> int:
         """The longest time a working connection is idle."""
         wanted = max(self._timeout_ms, 2 * self._typical_idle_ms)
-        return min(wanted << min(self._empty_connections, 20), max(self._timeout_ms, _MAX_LIMIT_MS))
+        return min(wanted << min(self.empty_connections, 20), max(self._timeout_ms, _MAX_LIMIT_MS))
 
     @property
     def idle_ms(self) -> int:
@@ -56,7 +56,7 @@ class StallDetector:
         """Record data. A long idle time before it becomes typical; that fades."""
         if self._idle_until > self.last_data_at and self.is_data_expected:
             self._end_idle_time()
-        self._empty_connections = 0
+        self.empty_connections = 0
         self.last_data_at = now
 
     def _end_idle_time(self) -> None:
@@ -67,4 +67,4 @@ class StallDetector:
     def on_stalled(self) -> None:
         """Record that the present connection is given up."""
         is_empty = self.last_data_at < self._opened_at
-        self._empty_connections = self._empty_connections + 1 if is_empty else 0
+        self.empty_connections = self.empty_connections + 1 if is_empty else 0

@@ -27,6 +27,7 @@ from bintrades.net.network import SystemNetwork
 from bintrades.pipeline.inbox import MAX_INBOX_BYTES, Inbox
 from bintrades.testing.exchange_simulator import ExchangeSimulator, combined_payload
 from bintrades.testing.server_frames import BINARY, CONTINUATION, PING, PONG, TEXT, encode_frame
+from bintrades.util.clocks import now_ms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -366,10 +367,12 @@ def test_a_stream_that_is_acknowledged_and_silent_is_asked_for_again(
     exchange.mute(STREAM)
     with Listening(exchange.stream_url, silence_ms=300) as listening:
         listening.until_subscribed(3)
+        assert listening.reader.snapshot(now_ms()).empty_connections >= 2
         exchange.mute()
         listening.until_subscribed(4)
         exchange.publish("BTCUSDT", "1", "1")
         listening.until(lambda: len(listening.trades) == 1)
+        assert listening.reader.snapshot(now_ms()).empty_connections == 0
 
     errors = [record.__dict__["error"] for record in caplog.records if "error" in record.__dict__]
     assert len(errors) >= 3
