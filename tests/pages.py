@@ -166,7 +166,7 @@ class Browser:
 
     def wait(self, expression: str) -> Any:
         """Return what JavaScript of the page returns, once that is true."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while not (value := self.value(expression)):
             assert time.monotonic() < deadline, expression
             time.sleep(0.05)
@@ -228,7 +228,7 @@ def _chromium() -> tuple[Path, dict[str, str]]:
 def _address(folder: Path, process: subprocess.Popen[bytes]) -> str:
     """Return where the first page is told what to do."""
     written = folder / "DevToolsActivePort"
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while not written.exists() or written.read_text().count("\n") < 1:
         assert process.poll() is None, "the browser has ended"
         assert time.monotonic() < deadline

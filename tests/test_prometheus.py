@@ -147,7 +147,7 @@ def test_a_real_prometheus_scrapes_a_collector(tmp_path: Path) -> None:
         server.start()
         try:
             with prometheus(tmp_path, target) as address:
-                deadline = time.monotonic() + 60
+                deadline = time.monotonic() + 120
                 while not (found := query(address, "bintrades_trades_total")):
                     assert time.monotonic() < deadline
                     time.sleep(0.1)

@@ -140,14 +140,14 @@ def test_the_collector_is_restarted_after_kill_9_and_stops_in_good_order(
     write_configuration(checkout, exchange)
 
     with supervised(checkout):
-        exchange.wait_for_subscription("btcusdt@trade", timeout_s=60)
+        exchange.wait_for_subscription("btcusdt@trade")
         exchange.publish("BTCUSDT", "60000.1", "0.1", time_ms=START_MS)
         wait_until(lambda: trade_count(checkout) == 1, checkout)
 
         killed = collector_pid(checkout)
         os.kill(killed, signal.SIGKILL)
         wait_until(lambda: collector_pid(checkout) not in {0, killed}, checkout)
-        exchange.wait_for_subscription("btcusdt@trade", timeout_s=60)
+        exchange.wait_for_subscription("btcusdt@trade")
         exchange.publish("BTCUSDT", "60000.3", "0.2", time_ms=START_MS + 1)
         wait_until(lambda: trade_count(checkout) == 2, checkout)
 
@@ -167,7 +167,7 @@ def test_a_signal_of_supervisorctl_has_the_symbols_read_again_by_the_same_proces
     write_configuration(checkout, exchange)
 
     with supervised(checkout):
-        exchange.wait_for_subscription("btcusdt@trade", timeout_s=60)
+        exchange.wait_for_subscription("btcusdt@trade")
         before = collector_pid(checkout)
         exchange.list_symbol("ETHUSDT")
         configuration = checkout.folder / "etc/bintrades.ini"
@@ -175,7 +175,7 @@ def test_a_signal_of_supervisorctl_has_the_symbols_read_again_by_the_same_proces
         configuration.write_text(text.replace("include = BTCUSDT", "include = *USDT"), "utf-8")
 
         assert "signalled" in control(checkout, "signal", "HUP", "collector")
-        exchange.wait_for_subscription("btcusdt@trade", "ethusdt@trade", timeout_s=60)
+        exchange.wait_for_subscription("btcusdt@trade", "ethusdt@trade")
 
         assert collector_pid(checkout) == before
         assert len(exchange.connections) == 1
@@ -199,7 +199,7 @@ def test_a_bad_configuration_is_not_tried_again_until_a_person_says_so(
 
         write_configuration(checkout, exchange)
         assert "collector: started" in control(checkout, "start", "collector")
-        exchange.wait_for_subscription("btcusdt@trade", timeout_s=60)
+        exchange.wait_for_subscription("btcusdt@trade")
 
 
 def test_what_fails_at_the_start_is_tried_again_until_it_works(
@@ -214,7 +214,7 @@ def test_what_fails_at_the_start_is_tried_again_until_it_works(
         wait_until(lambda: "BACKOFF" in control(checkout, "status"), checkout)
         wait_until(lambda: read(checkout, "var/supervisord.log").count("exited:") > 2, checkout)
         away.rename(scripts)
-        exchange.wait_for_subscription("btcusdt@trade", timeout_s=60)
+        exchange.wait_for_subscription("btcusdt@trade")
         wait_until(lambda: "RUNNING" in control(checkout, "status"), checkout)
 
 

@@ -165,7 +165,7 @@ class StreamServer:
         """Acknowledge these streams and never send them; without names, no stream any more."""
         self.muted = set(streams)
 
-    def wait_for_connections(self, count: int, timeout_s: float = 10.0) -> None:
+    def wait_for_connections(self, count: int, timeout_s: float = 120.0) -> None:
         """Wait until exactly *count* connections are open; raises TimeoutError."""
         self.wait_until(
             lambda: len(self.connections) == count,
@@ -173,7 +173,7 @@ class StreamServer:
             lambda: f"{len(self.connections)} connections instead of {count}",
         )
 
-    def wait_for_subscription(self, *streams: str, timeout_s: float = 10.0) -> None:
+    def wait_for_subscription(self, *streams: str, timeout_s: float = 120.0) -> None:
         """Wait until somebody is subscribed to each of the streams; raises TimeoutError."""
 
         def missing() -> set[str]:
@@ -186,7 +186,7 @@ class StreamServer:
     def wait_until(
         self,
         is_met: Callable[[], bool],
-        timeout_s: float | None = None,
+        timeout_s: float = 120.0,
         problem: Callable[[], str] = lambda: "the condition does not hold",
     ) -> None:
         """Wait until a condition holds, asking after each change and each client message.

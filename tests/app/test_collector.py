@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CONNECTION = "reader-1.1"
-WAIT_S = 20.0
+WAIT_S = 120.0
 
 
 def wait_until(holds: Callable[[], bool]) -> None:

@@ -29,7 +29,7 @@ def test_a_job_runs_again_and_again_even_though_it_fails(
     scheduler.every(1, job)
     scheduler.start()
     try:
-        names = [runs.get(timeout=10), runs.get(timeout=10)]
+        names = [runs.get(timeout=60), runs.get(timeout=10)]
     finally:
         scheduler.stop()
 
@@ -71,9 +71,9 @@ def test_a_local_clock_that_is_set_changes_nothing(
     scheduler.every(3_600, lambda: runs.put("rarely"))
     scheduler.start()
     try:
-        assert runs.get(timeout=10) == "often"
+        assert runs.get(timeout=60) == "often"
         LocalTime.ahead = datetime.timedelta(hours=hours)
-        assert [runs.get(timeout=10) for _ in range(3)] == ["often"] * 3
+        assert [runs.get(timeout=60) for _ in range(3)] == ["often"] * 3
     finally:
         scheduler.stop()
     assert scheduler.join(10)
@@ -88,7 +88,7 @@ def test_a_ticker_goes_on_though_its_job_fails_and_stops_at_once() -> None:
 
     ticker = Ticker("rotation", 0.01, job, unexpected)
     ticker.start()
-    assert [runs.get(timeout=10) for _ in range(3)] == ["rotation"] * 3
+    assert [runs.get(timeout=60) for _ in range(3)] == ["rotation"] * 3
     ticker.stop()
     assert ticker.join(10)
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 POLL_S = 0.02
-PATIENCE_S = 60.0
+PATIENCE_S = 180.0
 
 
 class Collector:

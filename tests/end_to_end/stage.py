@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bintrades.testing.simulated_market import SimulatedTrade
-from tests.end_to_end.collector import Collector, to_mongodb
+from tests.end_to_end.collector import PATIENCE_S, Collector, to_mongodb
 from tests.end_to_end.market import BAR_COUNT, assert_same_bars, documents, in_the_trades
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ class Stage:
 
         collector.wait_until(lambda: seen() == newest, lambda: f"{seen()} instead of {newest}")
 
-    def wait_until_whole(self, collector: Collector, timeout_s: float = 60.0) -> None:
+    def wait_until_whole(self, collector: Collector, timeout_s: float = PATIENCE_S) -> None:
         """Wait until the collector has every trade so far, and knows it."""
         collector.wait_until(
             lambda: not missing(collector) and collector.trade_count() == self.played,
@@ -204,7 +204,7 @@ def wait_for_subscriptions(exchange: ExchangeSimulator, count: int) -> None:
     """Wait until so many connections are subscribed to everything."""
     exchange.wait_until(
         lambda: sum({*STREAMS} <= {*each.streams} for each in exchange.connections) == count,
-        timeout_s=30,
+        timeout_s=120,
     )
 
 
@@ -219,5 +219,5 @@ def wait_for_subscription_after(exchange: ExchangeSimulator, number: int) -> Non
         lambda: any(
             each.number > number and {*STREAMS} <= {*each.streams} for each in exchange.connections
         ),
-        timeout_s=30,
+        timeout_s=120,
     )

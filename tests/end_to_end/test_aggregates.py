@@ -69,7 +69,7 @@ def collected(
     with Collector(folder, exchange, sections) as collector:
         collector.start()
         names = [f"{symbol.lower()}@{stream}" for symbol in SYMBOLS]
-        exchange.wait_for_subscription(*names, timeout_s=30)
+        exchange.wait_for_subscription(*names)
         if stream == "trade":
             exchange.publish_trades(trades_under(frames))
         else:

@@ -45,7 +45,7 @@ def test_a_flood_that_the_journal_and_a_store_hold_up_leaves_memory_bounded(stag
             flood(stage, times=24)
             with stalled(collector):
                 flood(stage, times=24)
-                stage.exchange.wait_until(lambda: not slow.is_open, timeout_s=30)
+                stage.exchange.wait_until(lambda: not slow.is_open, timeout_s=120)
                 stage.lose(5_000)
         wait_for_subscription_after(stage.exchange, slow.number)
         stage.send_rest()

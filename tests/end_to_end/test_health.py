@@ -28,7 +28,7 @@ def running(
     """Run a collector that is subscribed."""
     with Collector(folder, exchange, environ=machine(environ)) as collector:
         collector.start()
-        exchange.wait_for_subscription("btcusdt@trade", timeout_s=30)
+        exchange.wait_for_subscription("btcusdt@trade")
         yield collector
 
 

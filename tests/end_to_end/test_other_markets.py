@@ -77,7 +77,7 @@ def collected(
     ]
     fills = [each for each in trades if each.kind in FILLS]
     collector.start()
-    exchange.wait_for_subscription(*(f"{each.lower()}@trade" for each in symbols), timeout_s=30)
+    exchange.wait_for_subscription(*(f"{each.lower()}@trade" for each in symbols))
     play_with_a_loss(exchange, trades, since)
     collector.wait_until(
         lambda: collector.trade_count() == len(fills) and not collector.journal.gaps(),

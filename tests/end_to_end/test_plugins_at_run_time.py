@@ -99,7 +99,7 @@ def test_a_secret_that_a_plugin_tells_is_neither_in_the_log_nor_in_the_journal(
         (collector.plugins / "tells.py").write_text(tells)
         (collector.plugins / "fails.py").write_text(fails)
         collector.start()
-        exchange.wait_for_subscription("btcusdt@trade", timeout_s=30)
+        exchange.wait_for_subscription("btcusdt@trade")
         for second in (0, 20):
             exchange.publish("BTCUSDT", "60000.1", "0.5", time_ms=START_MS + second * 1_000)
         collector.wait_for_log("store tells refused")
@@ -157,7 +157,7 @@ def test_what_is_declared_secret_is_hidden_wherever_it_was_written_down(
         (collector.plugins / "door.py").write_text(TELLS_ITS_HANDLE)
         checked = collector.command("check")
         collector.start()
-        exchange.wait_for_subscription("btcusdt@trade", timeout_s=30)
+        exchange.wait_for_subscription("btcusdt@trade")
         for second in (0, 20):
             exchange.publish("BTCUSDT", "60000.1", "0.5", time_ms=START_MS + second * 1_000)
         collector.wait_for_log("store second refused")
@@ -192,7 +192,7 @@ def test_plugins_that_misbehave_keep_no_bar_from_mongodb_and_the_process_alive(
         for name, (text, _) in BAD_PLUGINS.items():
             (collector.plugins / f"{name}.py").write_text(text)
         collector.start()
-        exchange.wait_for_subscription("btcusdt@trade", timeout_s=30)
+        exchange.wait_for_subscription("btcusdt@trade")
         for index in range(5):
             exchange.publish("BTCUSDT", "60000", "1", time_ms=START_MS + 10_500 * index)
         collector.wait_until(
@@ -225,7 +225,7 @@ def test_a_store_that_raises_gets_every_bar_when_it_is_well_again(
     with Collector(tmp_path, exchange, enabled) as collector:
         (collector.plugins / "flaky.py").write_text(flaky)
         collector.start()
-        exchange.wait_for_subscription("btcusdt@trade", timeout_s=30)
+        exchange.wait_for_subscription("btcusdt@trade")
         for index in range(5):
             exchange.publish("BTCUSDT", "60000", "1", time_ms=START_MS + 10_000 * index)
         collector.wait_for_log("answers again")
@@ -252,7 +252,7 @@ def test_relative_paths_in_the_section_of_a_store_start_at_the_configurations_fo
         (collector.plugins / "jsonl.py").write_text(jsonl, encoding="utf-8")
         checked = collector.command("check")
         collector.start()
-        exchange.wait_for_subscription("btcusdt@trade", timeout_s=30)
+        exchange.wait_for_subscription("btcusdt@trade")
         exchange.publish("BTCUSDT", "60000", "1", time_ms=START_MS)
         collector.wait_for_trades(1)
         assert collector.stop() == 0

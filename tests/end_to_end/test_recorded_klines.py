@@ -116,7 +116,7 @@ def test_bars_of_recorded_aggregates_verify_against_the_klines_beside_them(
 
     with Collector(tmp_path, exchange, AGGREGATES) as collector:
         collector.start()
-        exchange.wait_for_subscription(*STREAMS, timeout_s=30)
+        exchange.wait_for_subscription(*STREAMS)
         for symbol, kline in klines.items():
             exchange.play(map(frame_of, until_kline(session, symbol, kline)))
         collector.wait_until(lambda: is_proven(collector), lambda: "20:04 is not proven")

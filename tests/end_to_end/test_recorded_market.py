@@ -201,7 +201,7 @@ def play_and_stop(
 ) -> None:
     """Play, by default as fast as can be; stop when all trades are in the journal."""
     collector.start()
-    exchange.wait_for_subscription(*STREAMS, timeout_s=30)
+    exchange.wait_for_subscription(*STREAMS)
     exchange.play(frames, speed, to_everybody=True)
     collector.wait_for_trades(trade_count)
     assert collector.stop() == 0

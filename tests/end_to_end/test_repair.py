@@ -168,7 +168,7 @@ def test_a_slow_rest_side_delays_no_live_bar(stage: Stage) -> None:
     stage.exchange.rest_delay(3.0)
     with stage.collector() as collector:
         collector.start()
-        stage.exchange.wait_for_subscription(*STREAMS, timeout_s=30)
+        stage.exchange.wait_for_subscription(*STREAMS)
         stage.send(20_000)
         stage.lose(100)
         stage.send(10_000)
@@ -189,7 +189,7 @@ def test_ids_that_the_exchange_never_gave_to_a_trade_leave_the_bar_complete(
     start_ms = 1_723_248_000_000  # after the recorded trades: the exchange has one clock
     with stage.collector({"symbols": {"include": "BNBUSDT"}}, environ={SPEED: "240"}) as collector:
         collector.start()
-        exchange.wait_for_subscription("bnbusdt@trade", timeout_s=30)
+        exchange.wait_for_subscription("bnbusdt@trade")
         exchange.publish("BNBUSDT", "500", "1", time_ms=start_ms)
         exchange.skip_ids("BNBUSDT", 3)
         exchange.publish("BNBUSDT", "501", "1", time_ms=start_ms + 1)

@@ -43,7 +43,7 @@ def cut(frames: Frames, seed: int, parts: int) -> list[Frames]:
 def start(collector: Collector, exchange: ExchangeSimulator) -> None:
     """Start the collector and wait until it listens."""
     collector.start()
-    exchange.wait_for_subscription(*STREAMS, timeout_s=30)
+    exchange.wait_for_subscription(*STREAMS)
 
 
 def end(collector: Collector, exchange: ExchangeSimulator, number: Signals) -> None:

@@ -127,4 +127,4 @@ def test_with_redundancy_the_loss_of_either_connection_costs_no_request(stage: S
 
 
 def wait_until_gone(stage: Stage, connection: StreamConnection) -> None:
-    stage.exchange.wait_until(lambda: not connection.is_open, timeout_s=30)
+    stage.exchange.wait_until(lambda: not connection.is_open, timeout_s=120)

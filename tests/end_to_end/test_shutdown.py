@@ -37,7 +37,7 @@ def collect_one_trade(
 ) -> None:
     """Start, and have one trade in an open bar."""
     collector.start(on_terminal=on_terminal)
-    exchange.wait_for_subscription("btcusdt@trade", timeout_s=30)
+    exchange.wait_for_subscription("btcusdt@trade")
     exchange.publish("BTCUSDT", "60000.1", "0.5", time_ms=START_MS)
     collector.wait_for_trades(1)
 
@@ -71,7 +71,7 @@ def test_a_cut_bar_is_stored_again_when_it_is_whole(
         collect_one_trade(collector, exchange)
         assert collector.stop() == 0
         collector.start()
-        exchange.wait_for_subscription("btcusdt@trade", timeout_s=30)
+        exchange.wait_for_subscription("btcusdt@trade")
         exchange.publish("BTCUSDT", "60000.2", "0.5", time_ms=START_MS + 1)
         exchange.publish("BTCUSDT", "60000.3", "0.5", time_ms=START_MS + 10_500)
         collector.wait_until(
@@ -92,7 +92,7 @@ def test_a_stop_without_a_trade_is_clean(
 ) -> None:
     with Collector(tmp_path, exchange, to_mongodb(mongodb_uri, mongodb_database.name)) as collector:
         collector.start()
-        exchange.wait_for_subscription("btcusdt@trade", timeout_s=30)
+        exchange.wait_for_subscription("btcusdt@trade")
 
         assert collector.stop() == 0
 
@@ -104,7 +104,7 @@ def test_a_stop_without_a_trade_is_clean(
 def test_the_connection_is_closed_with_a_word(exchange: ExchangeSimulator, tmp_path: Path) -> None:
     with Collector(tmp_path, exchange) as collector:
         collector.start()
-        exchange.wait_for_subscription("btcusdt@trade", timeout_s=30)
+        exchange.wait_for_subscription("btcusdt@trade")
 
         assert collector.stop() == 0
 
@@ -149,7 +149,7 @@ def test_it_collects_and_stops_without_its_log_and_writes_it_again_when_it_can(
         folder.write_text("a file where the folder was")
         exchange.cut_all()
         collector.wait_for_log("the log cannot be written")
-        exchange.wait_for_subscription("btcusdt@trade", timeout_s=30)
+        exchange.wait_for_subscription("btcusdt@trade")
         exchange.publish("BTCUSDT", "60000.1", "0.5", time_ms=START_MS + 1)
         collector.wait_for_trades(2)
         folder.unlink()
@@ -177,7 +177,7 @@ def test_bars_are_made_and_a_signal_is_heeded_though_nobody_reads_what_it_says(
     with full_pipe() as unread, Collector(tmp_path, exchange, sections) as collector:
         (collector.plugins / "talking.py").write_text(TALKING)
         collector.start(output=unread)
-        exchange.wait_for_subscription("btcusdt@trade", timeout_s=30)
+        exchange.wait_for_subscription("btcusdt@trade")
         for second in range(30):
             exchange.publish("BTCUSDT", "60000.1", "0.5", time_ms=START_MS + second * 1_000)
         collector.wait_until(
@@ -261,7 +261,7 @@ def test_a_stop_before_any_trade_warns_of_no_bars(
     with Collector(tmp_path, exchange, stores) as collector:
         (collector.plugins / "never.py").write_text(NEVER_OPEN, encoding="utf-8")
         collector.start()
-        exchange.wait_for_subscription("btcusdt@trade", timeout_s=60)
+        exchange.wait_for_subscription("btcusdt@trade")
 
         assert collector.stop() == 0
 

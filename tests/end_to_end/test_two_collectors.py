@@ -27,7 +27,7 @@ def collectors(folder: Path, exchange: ExchangeSimulator) -> tuple[Collector, Co
 def begin(first: Collector, second: Collector, exchange: ExchangeSimulator) -> None:
     """Have one of them collect a trade, and the other one wait."""
     first.start()
-    exchange.wait_for_subscription("btcusdt@trade", timeout_s=60)
+    exchange.wait_for_subscription("btcusdt@trade")
     exchange.publish("BTCUSDT", "60000.1", "0.5", time_ms=START_MS)
     first.wait_for_trades(1)
     second.start()
@@ -47,7 +47,7 @@ def test_a_second_collector_waits_and_goes_on_when_the_first_one_has_ended(
 
         first.kill()
         exchange.wait_for_connections(0)
-        exchange.wait_for_subscription("btcusdt@trade", timeout_s=60)
+        exchange.wait_for_subscription("btcusdt@trade")
         exchange.publish("BTCUSDT", "60000.2", "0.5", time_ms=START_MS + 5)
 
         second.wait_until(lambda: first.trade_count() == 2, lambda: "the second trade is missing")
@@ -75,7 +75,7 @@ def test_a_removed_lock_file_lets_no_second_collector_in_which_would_count_a_lat
     first, second = collectors(tmp_path, exchange)
     with first, second:
         first.start()
-        exchange.wait_for_subscription("btcusdt@trade", timeout_s=60)
+        exchange.wait_for_subscription("btcusdt@trade")
         exchange.publish("BTCUSDT", "60000.1", "0.5", time_ms=START_MS)
         first.wait_for_trades(1)
         (first.journal.path.parent / "bintrades.journal.lock").unlink()

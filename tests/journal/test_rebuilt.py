@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 SCOPE = JournalScope("spot", INTERVAL_MS, "binance", "trade")
 STORED = sample_bar()
 REBUILT = sample_bar(trade_count=2, epoch=1)
-WAIT_S = 20.0
+WAIT_S = 120.0
 
 
 def known(*gaps: Gap, open_bars: tuple[Bar, ...] = (), through: int | None = NOW) -> WriteBatch:

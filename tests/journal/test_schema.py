@@ -75,7 +75,7 @@ BESIDE = (
 )
 """All tables but that of the bars."""
 
-WAIT_S = 20.0
+WAIT_S = 120.0
 
 
 def assert_counts_are_exact(path: Path) -> None:

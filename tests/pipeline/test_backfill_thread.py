@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 SPOT = MARKETS["spot"]
 SYMBOLS = ["BTCUSDT", "ETHUSDT"]
-WAIT_S = 20.0
+WAIT_S = 120.0
 QUICK = BackfillTiming(first_request_after_ms=20, confirm_absence_after_ms=(100, 200))
 HISTORY, AGGREGATES = "/api/v3/historicalTrades", "/api/v3/aggTrades"
 

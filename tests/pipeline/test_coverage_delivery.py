@@ -400,7 +400,7 @@ def test_at_an_orderly_stop_what_is_known_is_told_at_once(path: Path) -> None:
     shop = Shop(path)
     collect(journal, 1, bars=(sample_bar(),))
     shop.delivery.start()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while shop._calls.qsize() < 2 and time.monotonic() < deadline:
         time.sleep(0.01)
     assert [hook for hook, _ in shop.calls()] == ["bars", "coverage"]

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     Open = Callable[..., "Shop"]
 
 NOW = OPEN_TIME_MS + 60_000
-WAIT_S = 20.0
+WAIT_S = 120.0
 
 PLUGIN = """
 import queue

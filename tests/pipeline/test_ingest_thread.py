@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from bintrades.model import Trade
     from bintrades.pipeline.ingest import IngestSnapshot
 
-WAIT_S = 20.0
+WAIT_S = 120.0
 SYMBOLS = ["BTCUSDT", "ETHUSDT"]
 CONNECTION = "reader-1.1"
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from bintrades.exchange.binance.budget import Budget
 
-WAIT_S = 10.0
+WAIT_S = 120.0
 CALLS: list[Callable[[Budget], object]] = [
     lambda budget: budget.wait_ms(1, 0),
     lambda budget: budget.blocked_for(0),

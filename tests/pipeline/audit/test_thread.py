@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from bintrades.journal.writer import Journal
 
-WAIT_S = 20.0
+WAIT_S = 120.0
 
 
 class Steps:

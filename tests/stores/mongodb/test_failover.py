@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 NOW = OPEN_TIME_MS + 60_000
 SOON = "&serverSelectionTimeoutMS=500&socketTimeoutMS=3000"
-WAIT_S = 60.0
+WAIT_S = 120.0
 
 
 @pytest.fixture(scope="module")

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 SPOT = MARKETS["spot"]
 QUICK = FeedTiming(first_retry_s=0.02, receive_timeout_s=0.05, overlap_ms=100, idle_takeover_ms=300)
-WAIT_S = 20.0
+WAIT_S = 120.0
 NAMES = tuple(f"S{number}USDT" for number in range(6))
 
 
