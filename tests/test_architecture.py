@@ -292,13 +292,13 @@ def test_every_package_is_installed_and_every_entry_point_resolves() -> None:
             )
 
 
-def test_the_readme_documents_every_hook_with_its_arguments() -> None:
-    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+def test_every_hook_is_documented_with_its_arguments() -> None:
+    page = (REPOSITORY / "docs" / "plugins.md").read_text(encoding="utf-8")
 
     for name, function in inspect.getmembers(hookspecs, inspect.isfunction):
         if function.__module__ == hookspecs.__name__:
             arguments = ", ".join(inspect.signature(function).parameters)
-            assert f"{name}({arguments})" in readme, f"README.md lacks {name}({arguments})"
+            assert f"{name}({arguments})" in page, f"docs/plugins.md lacks {name}({arguments})"
 
 
 def test_the_hook_that_stores_bars_tells_their_order() -> None:

@@ -35,7 +35,9 @@ PAGES = {
     path: path.read_text(encoding="utf-8")
     for path in (REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md")))
 }
-README = PAGES[REPOSITORY / "README.md"]
+COMMANDS, CONFIGURATION, BARS = (
+    PAGES[REPOSITORY / "docs" / f"{name}.md"] for name in ("commands", "configuration", "bars")
+)
 EVERYTHING = "\n".join(PAGES.values())
 TYPES = {FieldKind.DECIMAL: "Decimal128"}
 FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
@@ -60,18 +62,17 @@ def table_of_options(options: Mapping[str, Iterable[Option]]) -> str:
 
 
 def test_the_tables_of_options_are_those_of_the_program() -> None:
-    page = PAGES[REPOSITORY / "docs" / "configuration.md"]
     ours = {section: options.values() for section, options in OPTIONS.items()}
     of_stores = {f"store:{name}": options for name, options in OPTIONS_OF_STORES.items()}
 
     for table in (table_of_options(ours), table_of_options(of_stores)):
-        assert table in page, f"it should have:\n{table}"
+        assert table in CONFIGURATION, f"it should have:\n{table}"
 
 
 def test_the_defaults_of_the_mongodb_store_are_documented() -> None:
     for option in MongoStore.OPTIONS:
         told = rf"`{option.name}` \((default )?`{re.escape(option.default)}`"
-        assert re.search(told, README), option.name
+        assert re.search(told, CONFIGURATION), option.name
 
 
 def table_of_fields() -> str:
@@ -84,7 +85,7 @@ def table_of_fields() -> str:
 
 
 def test_the_table_of_fields_is_that_of_the_program() -> None:
-    assert table_of_fields() in README, f"it should have:\n{table_of_fields()}"
+    assert table_of_fields() in BARS, f"it should have:\n{table_of_fields()}"
 
 
 @pytest.mark.parametrize("text", blocks("ini"))
@@ -104,7 +105,7 @@ def test_every_command_is_in_the_table_and_no_other(capsys: pytest.CaptureFixtur
         main(["--help"])
     there = re.findall(r"^    ([a-z]+) ", capsys.readouterr().out, re.MULTILINE)
 
-    assert re.findall(r"^\| `bintrades ([a-z]+)", README, re.MULTILINE) == there
+    assert re.findall(r"^\| `bintrades ([a-z]+)", COMMANDS, re.MULTILINE) == there
 
 
 def anchors(page: str) -> set[str]:
