@@ -158,14 +158,14 @@ def test_a_symbol_that_trades_first_while_the_connection_is_lost_is_fetched(stag
 def test_a_stream_that_is_acknowledged_but_dead_is_found_out_while_others_deliver(
     stage: Stage,
 ) -> None:
-    with finished(stage, environ={SPEED: "60"}) as collector:
+    with finished(stage, environ={SPEED: "20"}) as collector:
         stage.send(10_000)
         stage.wait_until_seen(collector)
         stage.exchange.mute("ethusdt@trade")
-        stage.send(10_000, speed=60)
+        stage.send(10_000, speed=20)
         collector.wait_for_log("a stream is dead")
         stage.exchange.mute()
-        stage.send(3_000, speed=60)
+        stage.send(3_000, speed=20)
         assert most_often_asked_for(stage.exchange, b"ethusdt@trade") > 1
 
 
