@@ -17,7 +17,7 @@ from tests.simulation.world import simulate
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-BATCH = 20
+BATCH = 10
 HINT = "scripts/simulate.sh --seed N tells what happened, step by step"
 SEEDS = range(160)
 """Those of which MUTATIONS.md tells what they catch."""
@@ -25,7 +25,7 @@ SEEDS = range(160)
 HARSH_SEEDS = range(HARSH_FROM, HARSH_FROM + 80)
 KINDS_SEEDS = range(KINDS_FROM, KINDS_FROM + 2 * TURNS)
 FRESH = {
-    "plain": (2_000, HARSH_FROM - BATCH, 14),
+    "plain": (2_000, HARSH_FROM - 14, 14),
     "harsh": (2 * HARSH_FROM, 2**31, 14),
     "of any market": (KINDS_FROM + 1_000_000, 2 * KINDS_FROM, TURNS),
 }
