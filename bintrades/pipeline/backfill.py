@@ -65,6 +65,7 @@ class Backfill(Generic[RequestT]):
         self._has_newest_ids = False  # whether the host has ever named them
         self._not_offered_count = 0  # how often it has said that it has none, before
         self._newest_ids_at = 0  # not before they are asked for again
+        self._is_turn_of_gaps = False  # they were asked for last
         self._proof_backoff = Backoff(_FIRST_RETRY_S, _LONGEST_RETRY_S, runtime.rng)
         self._banned_until = self._end_of_ban()
         self._limited = LimitedLog(log, every_s=60.0)
@@ -83,13 +84,20 @@ class Backfill(Generic[RequestT]):
         self._unproven.update(dict.fromkeys(symbols))
 
     def step(self) -> int:
-        """Do one thing, if there is one; return how long to wait before the next, milliseconds."""
-        if self._unproven and self._now() >= self._newest_ids_at:
+        """Do one thing, if there is one; return how long to wait before the next, milliseconds.
+
+        The newest ids and what is missing take turns: where the exchange answers slowly, either
+        may be wanted again by the time that it has been had.
+        """
+        is_proof_due = bool(self._unproven) and self._now() >= self._newest_ids_at
+        if is_proof_due and not self._is_turn_of_gaps:
+            self._is_turn_of_gaps = True
             return self._ask_for_newest_ids()
         time = self._exchange_time()
         request = self._plan.next_request(self._now(), time) if time else None
         if request is None:
-            return self._poll_every
+            return self._ask_for_newest_ids() if is_proof_due else self._poll_every
+        self._is_turn_of_gaps = False
         if isinstance(request, BackfillResult):
             self._put(request)
             return 0

@@ -244,6 +244,18 @@ def test_the_newest_ids_of_all_symbols_are_one_request_which_comes_before_gaps()
     assert stage.history.asked == [[BTC, ETH], Ask(BTC, GAP)]
 
 
+def test_gaps_have_their_turn_although_newest_ids_are_wanted_again_at_once() -> None:
+    stage = Stage()
+    stage.history.trades[ETH] = trades(*range(10))
+    for symbol in (BTC, ETH):
+        stage.backfill.update(GapSet(symbol, (GAP,)))
+    for _ in range(5):
+        stage.backfill.prove([BTC])
+        stage.backfill.step()
+
+    assert stage.history.asked == [[BTC], Ask(BTC, GAP), [BTC], Ask(ETH, GAP), [BTC]]
+
+
 def test_newest_ids_that_could_not_be_had_are_asked_for_again_some_seconds_later() -> None:
     stage = Stage()
     stage.history.error = "no"
