@@ -279,7 +279,10 @@ def test_a_firewall_is_asked_once_at_each_start(
 ) -> None:
     exchange.rest_answer(status)
 
-    assert SymbolList(DOLLARS, binance, journal).start(journal, lambda _: True) is None
+    def has_answered(_seconds: float) -> bool:
+        return binance.budget.last_error is not None
+
+    assert SymbolList(DOLLARS, binance, journal).start(journal, has_answered) is None
     with pytest.raises(ExchangeError, match=rf"not asked: .* for 30[01] s: GET .*: {status} "):
         binance.catalog.list_symbols()
     assert len(exchange.rest_requests) == 1

@@ -157,21 +157,22 @@ def machine(environ: Mapping[str, str] | None) -> dict[str, str]:
 
 
 @contextmanager
-def market_going_on(stage: Stage, seconds: float) -> Iterator[None]:
-    """Play what is left of the market in so many seconds, and have it all played at the end.
+def market_going_on(stage: Stage, seconds: float, count: int | None = None) -> Iterator[None]:
+    """Play the next *count* trades, or what is left, and have them all played at the end.
 
-    Some trades are kept for when everything is up: the last ones must reach somebody.
+    The whole market would take so many *seconds*. Some trades are kept for when everything is up:
+    the last ones must reach somebody.
     """
     player = threading.Thread(
         target=stage.send,
-        args=(len(stage.frames) - stage.played - 300,),
+        args=(len(stage.frames) - stage.played - 300 if count is None else count,),
         kwargs={"speed": MARKET_S / seconds},
     )
     player.start()
     try:
         yield
     finally:
-        player.join(60)
+        player.join(PATIENCE_S)
     assert not player.is_alive()
 
 

@@ -69,18 +69,19 @@ VICTIMS = [(0, SIGKILL), (1, SIGTERM), (1, SIGKILL)]
 
 
 def end_in_turn(stage: Stage, collectors: Sequence[Collector], seed: int) -> None:
-    """Play the market to two collectors of which one is always there."""
+    """Play the market to two collectors of which one is always there, and misses something."""
     rng = random.Random(seed)
     for collector in collectors:
         collector.start()
     wait_for_subscriptions(stage.exchange, 2)
-    with market_going_on(stage, seconds=5):
-        for number, how in VICTIMS:
+    part = len(stage.frames) // (len(VICTIMS) + 1)
+    for number, how in VICTIMS:
+        with market_going_on(stage, seconds=5, count=part):
             let_pass(rng.uniform(0.3, 0.8), *collectors)
             end(collectors[number], how)
-            let_pass(rng.uniform(0, 0.5), collectors[1 - number])
-            collectors[number].start()
-            wait_for_subscriptions(stage.exchange, 2)
+        stage.send(300)
+        collectors[number].start()
+        wait_for_subscriptions(stage.exchange, 2)
     stage.send_rest()
 
 

@@ -54,7 +54,9 @@ class WrongDatetime(datetime.datetime):
 
 def time_ns() -> int:
     """Return the time since the epoch as that clock has it."""
-    return _time_ns() + int(Path(os.environ[CLOCK]).read_text(encoding="utf-8")) * 10**9
+    while not (wrong_by := Path(os.environ[CLOCK]).read_text(encoding="utf-8")):
+        pass  # it is just being written
+    return _time_ns() + int(wrong_by) * 10**9
 
 
 class ConnectionToHangingDisk(sqlite3.Connection):

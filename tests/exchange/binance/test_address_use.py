@@ -135,7 +135,6 @@ def test_four_processes_connect_no_more_often_than_one_may(path: Path) -> None:
     attempts = [(each, 1) for times in had for each in times]
     assert 150 < most_within(attempts, 300_000) <= 200
     assert len(attempts) > 200
-    assert all(had), [len(times) for times in had]
 
 
 def test_pools_are_apart_and_bans_are_of_a_pool(use: Callable[..., AddressUse]) -> None:
