@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import configparser
+import os
 import re
 import shutil
 import subprocess
+import sysconfig
 from typing import TYPE_CHECKING
 
 import pytest
@@ -23,11 +25,13 @@ UNIT = ETC / "systemd" / "bintrades@.service"
 
 def output_of(*command: str | Path, cwd: Path = REPOSITORY) -> str:
     """Return what a command prints; skip the test where there is no such program."""
-    program = str(command[0])
-    if shutil.which(program) is None:
+    program, *arguments = map(str, command)
+    path = f"{sysconfig.get_path('scripts')}:{os.environ['PATH']}"
+    found = shutil.which(program, path=path)
+    if found is None:
         pytest.skip(f"needs {program}")
     ended = subprocess.run(
-        command, cwd=cwd, capture_output=True, text=True, timeout=100, check=False
+        [found, *arguments], cwd=cwd, capture_output=True, text=True, timeout=100, check=False
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
     return ended.stdout + ended.stderr
@@ -83,6 +87,22 @@ def test_the_pods_are_as_the_rest_of_the_documentation_says() -> None:
     assert "path: /readyz" in made
     assert "readOnlyRootFilesystem: true" in made
     assert "ordinals:\n    start: 1" in made, "shards are counted from 1"
+
+
+def test_hadolint_finds_no_fault_with_the_dockerfile() -> None:
+    assert output_of("hadolint", "--no-color", ETC / "docker" / "Dockerfile") == ""
+
+
+def test_the_compose_file_asks_for_the_health_as_the_image_does() -> None:
+    """Images in the format of OCI have no HEALTHCHECK, so it is in both."""
+    dockerfile = (ETC / "docker" / "Dockerfile").read_text(encoding="utf-8")
+    compose = (ETC / "docker" / "compose.yaml").read_text(encoding="utf-8")
+
+    (command,) = re.findall(r'CMD \[("bintrades", "status".*)\]', dockerfile)
+    (given,) = re.findall(r"HEALTHCHECK (.*) \\\n", dockerfile)
+    assert f'test: ["CMD", {command}]' in compose
+    for option, value in re.findall(r"--([a-z-]+)=(\S+)", given):
+        assert f"{option.replace('-', '_')}: {value}\n" in compose
 
 
 def test_the_image_has_all_that_is_installed_and_nothing_else() -> None:

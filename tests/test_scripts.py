@@ -9,13 +9,12 @@ import shutil
 import signal
 import subprocess
 import sysconfig
-import zipfile
-from importlib.metadata import distribution, requires
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.checkout import Checkout
+from tests.wheels import pack, pack_needs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,22 +40,6 @@ def only(folder: Path, *commands: str) -> str:
     return str(folder)
 
 
-def pack(name: str, folder: Path) -> None:
-    """Make a wheel of an installed package again, and of all that it needs."""
-    package = distribution(name)
-    tag = re.findall(r"(?m)^Tag: (.+)$", package.read_text("WHEEL") or "")[0]
-    path = folder / f"{re.sub(r'[-_.]+', '_', name).lower()}-{package.version}-{tag}.whl"
-    if path.exists():
-        return
-    with zipfile.ZipFile(path, "w") as wheel:
-        for file in package.files or ():
-            if ".." not in file.parts and file.suffix != ".pyc":
-                wheel.write(str(file.locate()), str(file))
-    for needed in package.requires or ():
-        if ";" not in needed:
-            pack(re.split(r"[^\w.-]", needed, maxsplit=1)[0], folder)
-
-
 @pytest.fixture(scope="module")
 def uv(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Return an environment in which uv, without a network, finds what the package needs."""
@@ -65,10 +48,8 @@ def uv(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     if found is None:
         pytest.skip("there is no uv")
     folder = tmp_path_factory.mktemp("uv")
-    (folder / "wheels").mkdir()
-    for needed in [*(requires("bintrades") or ()), "wcwidth", "setuptools"]:
-        if ";" not in needed:
-            pack(re.split(r"[^\w.-]", needed, maxsplit=1)[0], folder / "wheels")
+    pack_needs("bintrades", folder / "wheels")
+    pack("setuptools", folder / "wheels")
     (folder / "bin").mkdir()
     (folder / "bin" / "uv").symlink_to(found)
     return {
