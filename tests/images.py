@@ -137,7 +137,6 @@ def base(buildah: Buildah, folder: Path) -> str:
         pip = "[global]\nno-index = true\nfind-links = /wheels\n"
         (root / "etc" / "pip.conf").write_text(pip, encoding="utf-8")
         (root / "tmp").mkdir()
-        folder.chmod(0o755)
         path = f"{_python().parent}:/usr/bin:/bin"
         buildah.commit(_BASE, root, "--env", f"PATH={path}")
         shutil.rmtree(root)

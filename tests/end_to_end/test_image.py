@@ -41,7 +41,7 @@ def buildah(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Buildah]:
 
 @pytest.fixture(scope="module")
 def config(buildah: Buildah, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Build the image of what git has of the checkout; return its configuration."""
+    """Build the image of this checkout; return its configuration."""
     name = base(buildah, tmp_path_factory.mktemp("base"))
     dockerfile = REPOSITORY / "etc" / "docker" / "Dockerfile"
     buildah(
@@ -87,7 +87,6 @@ def volumes(
     folder.mkdir()
     with (folder / "bintrades.ini").open("w", encoding="utf-8") as file:
         ini.write(file)
-    tmp_path.chmod(0o755)
     return {**volumes, "/etc/bintrades": folder}
 
 
