@@ -13,6 +13,7 @@ import pytest
 
 from tests.checkout import REPOSITORY
 from tests.images import Buildah, Container, base
+from tests.shared_folders import folder_of_the_run, shared
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,33 +33,38 @@ print(int(journal.execute("select a from t order by a").fetchone()[0]))
 """
 
 
-@pytest.fixture(scope="module")
-def buildah(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Buildah]:
-    folder = tmp_path_factory.mktemp("images")
-    yield Buildah(folder)
-    shutil.rmtree(folder)
-
-
-@pytest.fixture(scope="module")
-def config(buildah: Buildah, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Build the image of this checkout; return its configuration."""
-    name = base(buildah, tmp_path_factory.mktemp("base"))
+def build(folder: Path) -> None:
+    """Build the image of this checkout, with a store of buildah's in *folder*."""
+    buildah = Buildah(folder)
     dockerfile = REPOSITORY / "etc" / "docker" / "Dockerfile"
     buildah(
         "build-using-dockerfile",
         "--format=docker",
-        f"--build-arg=BASE={name}",
+        f"--build-arg=BASE={base(buildah, folder)}",
         f"--file={dockerfile}",
         f"--ignorefile={dockerfile}.dockerignore",
         "--tag=bintrades",
         REPOSITORY,
     )
-    config: dict[str, Any] = json.loads(buildah("inspect", "--type=image", "bintrades"))
-    return dict(config["Docker"]["config"])
 
 
 @pytest.fixture(scope="module")
-def root(buildah: Buildah, config: dict[str, Any]) -> Iterator[Path]:
+def buildah(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Buildah]:
+    """Return where the image is."""
+    with shared(folder_of_the_run(tmp_path_factory) / "image", build) as folder:
+        yield Buildah(folder)
+
+
+@pytest.fixture(scope="module")
+def config(buildah: Buildah) -> dict[str, Any]:
+    """Return the configuration of the image."""
+    told: dict[str, Any] = json.loads(buildah("inspect", "--type=image", "bintrades"))
+    return dict(told["Docker"]["config"])
+
+
+@pytest.fixture(scope="module")
+def root(buildah: Buildah) -> Iterator[Path]:
+    """Return where a container of the image is mounted."""
     with buildah.mounted("bintrades") as root:
         yield root
 
