@@ -8,13 +8,12 @@ import re
 import shutil
 import signal
 import subprocess
-import sysconfig
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.checkout import Checkout
-from tests.wheels import pack, pack_needs
+from tests.wheels import find_uv, uv_without_a_network
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,22 +42,13 @@ def only(folder: Path, *commands: str) -> str:
 @pytest.fixture(scope="module")
 def uv(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Return an environment in which uv, without a network, finds what the package needs."""
-    scripts = sysconfig.get_path("scripts")
-    found = shutil.which("uv", path=f"{scripts}:{os.environ['PATH']}")
-    if found is None:
-        pytest.skip("there is no uv")
     folder = tmp_path_factory.mktemp("uv")
-    pack_needs("bintrades", folder / "wheels")
-    pack("setuptools", folder / "wheels")
+    environ = uv_without_a_network(folder, "setuptools")
     (folder / "bin").mkdir()
-    (folder / "bin" / "uv").symlink_to(found)
-    return {
+    (folder / "bin" / "uv").symlink_to(find_uv())
+    return environ | {
         "PATH": f"{folder}/bin:{os.environ['PATH']}",
         "BINTRADES_INSTALLER": "uv",
-        "UV_CACHE_DIR": str(folder / "cache"),
-        "UV_FIND_LINKS": str(folder / "wheels"),
-        "UV_NO_INDEX": "1",
-        "UV_OFFLINE": "1",
     }
 
 

@@ -2,15 +2,41 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import sysconfig
 import zipfile
 from importlib.metadata import distribution
 from typing import TYPE_CHECKING
 
+import pytest
 from packaging.requirements import Requirement
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+def find_uv() -> str:
+    """Return the path of uv; skip the test where there is none."""
+    found = shutil.which("uv", path=f"{sysconfig.get_path('scripts')}:{os.environ['PATH']}")
+    if found is None:
+        pytest.skip("there is no uv")
+    return found
+
+
+def uv_without_a_network(folder: Path, *packages: str) -> dict[str, str]:
+    """Return variables that lead uv to what bintrades and *packages* need, copied to *folder*."""
+    wheels = folder / "wheels"
+    pack_needs("bintrades", wheels)
+    for package in packages:
+        pack(package, wheels)
+    return {
+        "UV_CACHE_DIR": str(folder / "cache"),
+        "UV_FIND_LINKS": str(wheels),
+        "UV_NO_INDEX": "1",
+        "UV_OFFLINE": "1",
+    }
 
 
 def pack_needs(name: str, folder: Path, *extras: str) -> None:
