@@ -32,7 +32,7 @@ _fail() {
 # Print the path of the first Python that has the modules $1, or say what is missing.
 _find_python() {
     local candidate path without_venv=''
-    for candidate in python3 python3.13 python3.12 python3.11; do
+    for candidate in python3 python3.14 python3.13 python3.12 python3.11; do
         # Run it: what a version manager puts on PATH may be a stand-in for nothing.
         path=$(cd -- "$CHECKOUT" && "$candidate" -I -c '
 import sys

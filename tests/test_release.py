@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -79,7 +78,7 @@ def test_the_wheel_has_the_package_and_nothing_else(dist: Path) -> None:
 def test_an_index_of_packages_would_take_both(dist: Path) -> None:
     said = run(sys.executable, "-m", "twine", "check", "--strict", *dist.iterdir(), cwd=dist)
 
-    assert re.sub(r"\x1b\[\d*m", "", said).count("PASSED") == 2, said
+    assert said.count("PASSED") == 2, said
 
 
 def test_the_wheel_alone_is_all_that_a_user_needs(dist: Path, tmp_path: Path) -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from typing import TYPE_CHECKING, Any
 
 from bintrades.stores import hookspecs
 from bintrades.util.text import did_you_mean
 
+if sys.version_info >= (3, 14):
+    import annotationlib
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     import pluggy
 
@@ -48,8 +52,8 @@ def hook_problems(plugins: pluggy.PluginManager, plugin: object) -> Iterator[str
 def _signature_problems(
     hook: str, function: Callable[..., Any], spec: Callable[..., Any]
 ) -> Iterator[str]:
-    allowed = list(inspect.signature(spec).parameters)
-    given = inspect.signature(function).parameters
+    allowed = list(_parameters(spec))
+    given = _parameters(function)
     for parameter in given.values():
         if parameter.name not in allowed:
             yield (
@@ -66,5 +70,17 @@ def _kind_problems(hook: str, function: Callable[..., Any]) -> Iterator[str]:
         yield f"{hook} must not be async: nothing awaits it"
     elif inspect.isgeneratorfunction(function) and hook not in _MAY_YIELD:
         yield f"{hook} must not yield, unless it is marked as a wrapper"
-    if hook == "store_bars" and "bars" not in inspect.signature(function).parameters:
+    if hook == "store_bars" and "bars" not in _parameters(function):
         yield "store_bars must take the argument bars"
+
+
+def _parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    """Return what *function* takes.
+
+    Annotations stay as they are written: their names may be there for type checkers alone, and
+    from Python 3.14 on they are looked up only when somebody asks.
+    """
+    if sys.version_info >= (3, 14):
+        written = annotationlib.Format.STRING
+        return inspect.signature(function, annotation_format=written).parameters
+    return inspect.signature(function).parameters

@@ -589,6 +589,18 @@ def test_hooks_may_ask_for_fewer_arguments_and_be_left_out(tmp_path: Path, write
     assert taken("mine") == ["opened"]
 
 
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="Python looks the names up at once")
+def test_annotations_may_name_what_is_there_for_type_checkers_alone(
+    tmp_path: Path, write: Write
+) -> None:
+    write("mine", GOOD.replace("(bars):", "(bars: Sequence[Bar]) -> None:"))
+
+    (store,) = load(tmp_path, "mine")
+    store.write([sample_bar()])
+
+    assert taken("mine") == [sample_bar()]
+
+
 def test_a_store_can_be_read_by_a_generator_of_the_plugin(tmp_path: Path, write: Write) -> None:
     code = (
         GOOD

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import ssl
 import threading
 import time
@@ -422,7 +423,9 @@ def test_an_answer_before_the_answer_does_not_keep_it_waiting_for_ever(exchange:
     with server(flooding(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 1_000, sent)) as port:
         url = f"http://127.0.0.1:{port}"
         with RestClient(url, SPOT, system_network(), max_answer_bytes=100_000) as client:
-            assert str(failure(client)).endswith("no answer: more than 1248576 bytes came")
+            # Newer Pythons count them, and end it before we do by the bytes.
+            ends = r"no answer: (more than 1248576 bytes came|got more than 100 interim responses)$"
+            assert re.search(ends, str(failure(client)))
     assert sum(sent) < 20_000_000
 
 
