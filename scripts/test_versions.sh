@@ -4,11 +4,12 @@ set -u
 
 usage() {
     cat <<'USAGE'
-usage: test_versions.sh oldest|newest [ARGUMENT...]
+usage: test_versions.sh oldest|newest [--quick] [ARGUMENT...]
        test_versions.sh constraints
 
   oldest       the oldest versions that setup.cfg allows
   newest       the newest ones that there are today
+  --quick      only the tests that reach into those packages, in a minute: what guards main
   ARGUMENT     goes to pytest; without one, the whole suite
   constraints  print the oldest versions in the form that pip's --constraint takes
 
@@ -30,6 +31,22 @@ esac
 
 source "$(dirname -- "${BASH_SOURCE[0]}")/environment.sh"
 
+# What each package is used by, and that every module can be imported at all.
+QUICK=(
+    tests/test_versions.py
+    tests/journal/test_writer.py tests/exchange/binance/test_messages.py # msgspec
+    tests/exchange/binance/feed tests/net/test_websocket.py # websocket-client
+    tests/exchange/binance/test_rest.py                     # urllib3
+    tests/stores tests/plugins                              # pluggy, pymongo
+    tests/util/test_logs.py                                 # python-json-logger
+    tests/app/test_scheduler.py                             # schedule
+    tests/app/test_monitoring.py                            # prometheus-client
+    tests/app/test_page.py                                  # starlette, uvicorn
+    tests/cli/test_tables.py                                # tabulate
+    tests/testing/test_exchange_simulator.py                # wsproto
+    -k 'not browser and not memory'                         # slow, and the same with any of them
+)
+
 # Print the oldest version of each package that the collector, its simulator and its page need.
 _constraints() {
     "$(_find_python venv)" -I - "$CHECKOUT/setup.cfg" <<'PYTHON'
@@ -48,18 +65,28 @@ if [ "$1" = constraints ]; then
     _constraints
     exit
 fi
-export BINTRADES_VENV=$CHECKOUT/.venv-$1 BINTRADES_INSTALLER=pip
+export BINTRADES_VENV=$CHECKOUT/.venv-$1
 if [ "$1" = oldest ]; then
     constraints=$(mktemp) || exit 1
     trap 'rm -f -- "$constraints"' EXIT
     _constraints >"$constraints" && [ -s "$constraints" ] || _fail "no versions found in $CHECKOUT/setup.cfg"
-    PIP_CONSTRAINT=$constraints use_environment test
+    # The first has pip chosen, unless BINTRADES_INSTALLER says uv.
+    PIP_CONSTRAINT=$constraints UV_CONSTRAINT=$constraints use_environment test
 else
+    export BINTRADES_INSTALLER=pip
     rm -f -- "$BINTRADES_VENV/.bintrades.stamp" # so that pip looks for newer versions each time
     PIP_UPGRADE=1 PIP_UPGRADE_STRATEGY=eager use_environment test
 fi
 shift
+tests=()
+if [ "${1-}" = --quick ]; then
+    tests=("${QUICK[@]}")
+    shift
+fi
 
 cd -- "$CHECKOUT" || exit 1
-python -m pip freeze --exclude-editable | sed 's/^/  /'
-python -m pytest -n 4 --dist worksteal "$@"
+python -c '
+from importlib.metadata import distributions
+for name, version in sorted({(each.name, each.version) for each in distributions()}):
+    print(f"  {name}=={version}")'
+python -m pytest -n 4 --dist worksteal ${tests[@]+"${tests[@]}"} "$@"

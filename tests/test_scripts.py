@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.checkout import Checkout
+from tests.checkout import REPOSITORY, Checkout
 from tests.wheels import find_uv, uv_without_a_network
 
 if TYPE_CHECKING:
@@ -349,6 +349,17 @@ def test_the_oldest_versions_are_those_of_setup_cfg_for_every_dependency(
     ]
     assert printed.stdout.splitlines() == oldest
     assert all(re.fullmatch(r"[a-z0-9-]+==[0-9.]+", line) for line in oldest)
+
+
+def test_the_quick_tests_reach_into_every_dependency(checkout: Checkout) -> None:
+    script = (checkout.folder / "scripts/test_versions.sh").read_text(encoding="utf-8")
+    printed = checkout.bash(checkout.folder / "scripts/test_versions.sh", "constraints")
+    (quick,) = re.findall(r"(?ms)^QUICK=\((.+?)^\)$", script)
+    reached = re.findall(r"[\w-]+", " ".join(re.findall(r"# (.+)", quick)))
+
+    assert {line.partition("==")[0] for line in printed.stdout.splitlines()} <= set(reached)
+    for path in re.findall(r"tests/\S+", quick):
+        assert (REPOSITORY / path).exists(), path
 
 
 def test_which_versions_to_test_with_must_be_said(checkout: Checkout) -> None:
