@@ -32,8 +32,8 @@ html_show_sphinx = False
 
 PAGES = {
     "Use": [
-        *("configuration", "symbols", "operation", "deployment", "scaling", "monitoring"),
-        *("log_events", "querying", "simulator"),
+        *("commands", "configuration", "symbols", "markets", "operation", "deployment"),
+        *("scaling", "monitoring", "log_events", "bars", "querying", "simulator"),
     ],
     "What is proven": ["completeness", "gaps", "coverage", "audit", "verification"],
     "Extend": ["plugins", "ADD_A_STORE", "ADD_A_MARKET"],
