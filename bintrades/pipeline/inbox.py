@@ -16,7 +16,7 @@ MAX_INBOX_BYTES = 20 * 1024 * 1024
 
 _EVENT_BYTES = 300  # of its objects, whatever it holds
 _MESSAGE_BYTES = 40  # for the length of each message
-_TRADE_BYTES = 300  # of a trade that REST has brought, decoded
+_TRADE_BYTES = 350  # of a trade that REST has brought, decoded
 
 
 class Inbox(queue.Queue["Event"]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from contextlib import ExitStack
 from decimal import Decimal
 from itertools import accumulate, pairwise
 from pathlib import Path
@@ -297,9 +298,11 @@ def test_every_complete_bar_proves_itself_whatever_is_lost_late_or_crashes(
     what is missing in the end is asked for in pages of any size. They may lack fills, which a
     stream brings after that.
     """
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as ended:
         path = Path(folder) / "j"
         journal = open_journal(path, market="usdm")
+        # Hypothesis may end it at any draw, and a journal that is never closed is a warning.
+        ended.callback(lambda: journal.close())
         aggregator = started()
         come = [each for each in line[1:-1] if data.draw(st.sampled_from([True, True, False]))]
         late = [each for each in line[1:-1] if data.draw(st.sampled_from([False, False, True]))]
