@@ -142,7 +142,11 @@ def test_without_a_network_the_failed_installation_asks_for_it(
     checkout: Checkout, tmp_path: Path
 ) -> None:
     """Here nobody listens where the packages should come from."""
-    network = {"PIP_NO_INDEX": "0", "PIP_INDEX_URL": "http://127.0.0.1:9/simple"}
+    network = {
+        "PIP_NO_INDEX": "0",
+        "PIP_INDEX_URL": "http://127.0.0.1:9/simple",
+        "PIP_FIND_LINKS": "",
+    }
     failed = checkout.use_environment(
         BINTRADES_VENV=str(tmp_path / "environment"),
         PIP_NO_BUILD_ISOLATION="1",
