@@ -145,7 +145,7 @@ def test_without_a_network_the_failed_installation_asks_for_it(
     network = {
         "PIP_NO_INDEX": "0",
         "PIP_INDEX_URL": "http://127.0.0.1:9/simple",
-        "PIP_FIND_LINKS": "",
+        "PIP_CONFIG_FILE": os.devnull,
     }
     failed = checkout.use_environment(
         BINTRADES_VENV=str(tmp_path / "environment"),
