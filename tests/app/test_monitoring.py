@@ -111,8 +111,9 @@ def test_a_collector_whose_connections_bring_no_data_is_not_ready(path: Path) ->
         up = {**stage.figures["connections"][0], "down_ms": 0}
         told = []
         for empty in (1, 2):
-            figures = {**stage.figures, "connections": [{**up, "empty_connections": empty}]}
-            told.append(get(Endpoints(lambda seen=figures: seen, path, ["jsonl"]), "/readyz"))
+            connections = [{**up, "empty_connections": empty}]
+            figures = {**stage.figures, "connections": connections}
+            told.append(get(Endpoints(figures.copy, path, ["jsonl"]), "/readyz"))
 
     assert told == [(200, "ok\n"), (503, "the last 2 connections of reader-1 brought no data\n")]
 
