@@ -43,11 +43,12 @@ QUICK=(
     tests/app/test_monitoring.py                            # prometheus-client
     tests/app/test_page.py                                  # starlette, uvicorn
     tests/cli/test_tables.py                                # tabulate
+    tests/cli/test_watch.py                                 # rich
     tests/testing/test_exchange_simulator.py                # wsproto
     -k 'not browser and not memory'                         # slow, and the same with any of them
 )
 
-# Print the oldest version of each package that the collector, its simulator and its page need.
+# Print the oldest version of each package that the collector, its simulator, its page and its terminal need.
 _constraints() {
     "$(_find_python venv)" -I - "$CHECKOUT/setup.cfg" <<'PYTHON'
 import configparser, re, sys
@@ -55,7 +56,8 @@ import configparser, re, sys
 setup = configparser.ConfigParser()
 setup.read(sys.argv[1], encoding="utf-8")
 extras = setup["options.extras_require"]
-needed = setup["options"]["install_requires"] + extras["simulator"] + extras["web"]
+of_extras = extras["simulator"] + extras["web"] + extras["terminal"]
+needed = setup["options"]["install_requires"] + of_extras
 for name, version in re.findall(r"(?m)^([\w-]+)(?:\[.*\])? *>= *([\w.]+)$", needed):
     print(f"{name}=={version}")
 PYTHON

@@ -345,7 +345,8 @@ def test_the_oldest_versions_are_those_of_setup_cfg_for_every_dependency(
     setup = configparser.ConfigParser()
     setup.read(checkout.folder / "setup.cfg", encoding="utf-8")
     extras = setup["options.extras_require"]
-    needed = [setup["options"]["install_requires"], extras["simulator"], extras["web"]]
+    of_extras = [extras["simulator"], extras["web"], extras["terminal"]]
+    needed = [setup["options"]["install_requires"], *of_extras]
     oldest = [
         re.sub(r"\[.*\]", "", line).replace(" >= ", "==")
         for line in "\n".join(needed).split("\n")

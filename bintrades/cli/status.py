@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import argparse
+from typing import Any
 
 from bintrades.app.status import read_status
 from bintrades.cli.arguments import add_command
@@ -10,16 +11,25 @@ from bintrades.cli.exit_status import FAILURE, OK
 from bintrades.cli.output import print_text
 from bintrades.cli.status_text import format_health, format_status
 from bintrades.config.loader import load_config
-from bintrades.util.text import as_json
+from bintrades.options.types import whole_number
+from bintrades.util.text import as_json, one_line
 
-if TYPE_CHECKING:
-    import argparse
+_SECONDS = whole_number(1, 3_600)
 
 
 def add_parser(commands: Any, summary: str) -> None:
     """Describe the command and its options."""
     shape = add_command(commands, "status", summary).add_mutually_exclusive_group()
     shape.add_argument("--json", action="store_true", help="everything, for programs")
+    shape.add_argument(
+        "--watch",
+        type=_seconds,
+        nargs="?",
+        const=1,
+        metavar="SECONDS",
+        help="show it, and all symbols, on this terminal and again every second or every SECONDS,"
+        " until q or Ctrl-C (needs the extra: terminal); in a pipe, print the status every SECONDS",
+    )
     shape.add_argument(
         "--check",
         action="store_true",
@@ -28,11 +38,27 @@ def add_parser(commands: Any, summary: str) -> None:
 
 
 def execute(options: argparse.Namespace) -> int:
-    """Print the status as a page, as JSON or, with --check, as one line and the exit status."""
+    """Print the status as a page, as JSON or, with --check, as one line and the exit status.
+
+    With --watch, show it until somebody ends it.
+    """
     config = load_config(options.config)
+    if options.watch:
+        from bintrades.cli.watch import watch
+
+        return watch(config.journal.path, config.stores.enabled, options.watch)
     status = read_status(config.journal.path, config.stores.enabled)
     if options.check:
         print_text(format_health(status))
         return FAILURE if status["problems"] else OK
     print_text(as_json(status, indent=2) if options.json else format_status(status))
     return OK
+
+
+def _seconds(text: str) -> int:
+    try:
+        return int(_SECONDS.parse(text))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{one_line(text, 40)!r} is not a whole number from {_SECONDS.allowed}"
+        ) from None

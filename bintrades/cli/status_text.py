@@ -35,8 +35,7 @@ def _lines(status: dict[str, Any]) -> list[str]:
         f"journal     {journal['path']}, {_megabytes(journal['bytes'])}",
         f"bars        {journal['bars']}, of {journal['symbols']} symbols;"
         f" {journal['unclosed']} still open, {journal['incomplete']} incomplete",
-        f"gaps        {gaps['open']} open, {gaps['repaired']} repaired, {gaps['absent']} absent,"
-        f" {gaps['abandoned']} abandoned{_format_more(gaps)} (`bintrades gaps` lists them)",
+        f"gaps        {format_gaps(gaps)} (`bintrades gaps` lists them)",
     ]
     if status["coverage"]["until"]:
         lines.append(f"coverage    {_format_coverage(status['coverage'])}")
@@ -51,7 +50,7 @@ def _lines(status: dict[str, Any]) -> list[str]:
             + (f" ({store['last_reason']})" if store["last_reason"] else "")
             + _format_resending(store.get("resending_from"))
         )
-    head = [f"collector   {_format_process(status['state'], collector)}"]
+    head = [f"collector   {format_process(status['state'], collector)}"]
     if status["state"] not in (CollectorState.STOPPED, CollectorState.NEVER_RUN):
         head += [f"trouble     {problem}" for problem in status["problems"]]
     if collector is None or "trades" not in collector:
@@ -115,10 +114,11 @@ def _symbol_lines(collector: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _format_process(state: str, collector: dict[str, Any] | None) -> str:
+def format_process(state: str, collector: dict[str, Any] | None) -> str:
+    """Return the state of a collector, its process, and when it last said something."""
     if collector is None:
         return "has not run yet" if state == CollectorState.NEVER_RUN else "is starting"
-    since, last = _moment(collector["started_at"]), _moment(collector["updated_at"])
+    since, last = moment(collector["started_at"]), moment(collector["updated_at"])
     if state == CollectorState.NOT_RESPONDING:
         return f"not responding since {last} UTC (process {collector['pid']}, since {since})"
     return f"{state} (process {collector['pid']}, since {since}, last status {last} UTC)"
@@ -130,7 +130,7 @@ def _format_backfill(collector: dict[str, Any]) -> str:
         return "switched off"
     done = f"{repair['requests']} requests, {collector['repaired_trades']} trades fetched"
     if repair["blocked_until"]:
-        done += f"; no requests until {_moment(repair['blocked_until'])} UTC: {repair['error']}"
+        done += f"; no requests until {moment(repair['blocked_until'])} UTC: {repair['error']}"
     elif repair["error"]:
         done += f"; the last request failed: {repair['error']}"
     return done
@@ -152,7 +152,7 @@ def _format_running_audit(audit: dict[str, Any]) -> str:
     if not audit["is_enabled"]:
         return "switched off"
     until = audit["verified_until"]
-    done = f"verified up to {_moment(until)} UTC" if until else "nothing could be compared yet"
+    done = f"verified up to {moment(until)} UTC" if until else "nothing could be compared yet"
     done += f"; {audit['verified_minutes']} minutes since the start, {audit['requests']} requests"
     if audit["error"]:
         done += f"; the last one failed: {audit['error']}"
@@ -168,26 +168,28 @@ def _format_audit(audit: dict[str, Any]) -> str:
 
 
 def _format_coverage(coverage: dict[str, Any]) -> str:
-    shares = (f"{_percent(coverage[each]['share'])} of the last {each}" for each in ("hour", "day"))
-    text = f"{', '.join(shares)} before {_moment(coverage['until'])} UTC"
+    shares = (f"{percent(coverage[each]['share'])} of the last {each}" for each in ("hour", "day"))
+    text = f"{', '.join(shares)} before {moment(coverage['until'])} UTC"
     if worst := coverage["day"]["worst"]:
-        least = (f"{each['symbol']} {_percent(each['share'])}" for each in worst[:3])
+        least = (f"{each['symbol']} {percent(each['share'])}" for each in worst[:3])
         text += f"; least of the day: {', '.join(least)}"
     if count := coverage["unproven_symbols"]:
         text += f"; {count} symbols left out, of which nothing is proven for a day"
     return text
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
     """Return a share of whole millionths, rounded down: 100 % is all of it."""
     hundredths = round(share * 1_000_000) // 100
     return f"{hundredths // 100}.{hundredths % 100:02} %"
 
 
-def _format_more(gaps: dict[str, int]) -> str:
-    """Return what there is of gaps that most collectors never have."""
-    states = (GapOutcome.EXCLUDED, GapState.APPROXIMATED, GapOutcome.LATE)
-    return "".join(f", {gaps[state]} {state}" for state in states if gaps.get(state))
+def format_gaps(gaps: dict[str, int]) -> str:
+    """Return how many gaps there are, by state: of rare states only where there are any."""
+    usual = (GapState.OPEN, GapOutcome.REPAIRED, GapOutcome.ABSENT, GapState.ABANDONED)
+    rare = (GapOutcome.EXCLUDED, GapState.APPROXIMATED, GapOutcome.LATE)
+    states = [*usual, *(state for state in rare if gaps.get(state))]
+    return ", ".join(f"{gaps[state]} {state}" for state in states)
 
 
 def _format_wal(journal: dict[str, Any]) -> str:
@@ -204,10 +206,11 @@ def _megabytes(count: int) -> str:
 
 
 def _format_resending(since: str | None) -> str:
-    return f"; gets all bars from {_moment(since)} UTC on again" if since else ""
+    return f"; gets all bars from {moment(since)} UTC on again" if since else ""
 
 
-def _moment(text: str) -> str:
+def moment(text: str) -> str:
+    """Return a time as people read it, without its zone, which is UTC."""
     return text[:19].replace("T", " ")
 
 

@@ -314,12 +314,19 @@ class JournalReader:
 
         Holes that end before *since_ms* are not read, and what is verified before then neither.
         """
+        return self.coverage_of([symbol], since_ms).get(symbol)
+
+    def coverage_of(self, symbols: Iterable[str], since_ms: int = 0) -> dict[str, SymbolCoverage]:
+        """Return the same of each of *symbols* of which anything is proven, all at one commit."""
+        within = (since_ms, audit.ALWAYS[1])
         with self._at_one_commit() as connection:
-            found = next(read_coverage(connection, symbol, since_ms), None)
-            if found is None:
-                return None
-            within = (since_ms, audit.ALWAYS[1])
-            return found._replace(verified=audit.read_verified(connection, symbol, within))
+            return {
+                each.symbol: each._replace(
+                    verified=audit.read_verified(connection, each.symbol, within)
+                )
+                for symbol in symbols
+                for each in read_coverage(connection, symbol, since_ms)
+            }
 
     def coverage_of_all(self, since_ms: int = 0) -> Iterator[SymbolCoverage]:
         """Yield what is covered of each symbol, by name; holes that end before *since_ms* are not.

@@ -17,8 +17,10 @@ from bintrades.app.monitoring import live, web
 from bintrades.app.monitoring.endpoints import Endpoints
 from bintrades.app.monitoring.page_data import Cell, PageData, map_cells
 from bintrades.core.coverage import Collected, HoleCause, Missing, coverage_of
+from bintrades.core.write_batch import WriteBatch
 from bintrades.journal.coverage import SymbolCoverage
 from bintrades.model.numbers import plain
+from bintrades.model.symbol_record import SymbolRecord
 from bintrades.options.types import HostAndPort
 from bintrades.testing.bars import OPEN_TIME_MS, sample_bar, sample_bars
 from tests.collectors import Stage
@@ -182,6 +184,25 @@ def test_the_map_has_runs_of_all_cells_and_the_causes_of_holes(path: Path) -> No
     holes = [run for run in row["runs"] if run["state"] == "hole"]
     assert [run["causes"] for run in holes] == [["abandoned: reconnect"]] * len(holes)
     assert {"verified", "proven", "hole", "none"} <= {run["state"] for run in row["runs"]}
+
+
+def test_symbols_come_first_of_which_most_of_the_day_is_not_covered(journal: Journal) -> None:
+    begin = OPEN_TIME_MS - OPEN_TIME_MS % 60_000
+    for symbol, count, holes in (
+        ("WHOLE", 100, []),
+        ("SHORT", 100, [(3, 3)]),
+        ("LONG", 100, [(3, 3), (7, 20)]),
+        ("NEW", 2, []),
+        ("FROZEN", 60, []),  # nothing of it is proven for longer than quiet symbols need
+        ("ALSOWHOLE", 100, []),
+    ):
+        since = begin + (98 if symbol == "NEW" else 0) * INTERVAL_MS
+        tell_history(journal, symbol, walk(symbol, since, count), holes)
+    journal.write(WriteBatch(symbols={"LONG": SymbolRecord(begin, "*", left_ms=begin + 1)}), begin)
+
+    found = PageData(journal.path).by_trouble()
+
+    assert found == ["FROZEN", "SHORT", "ALSOWHOLE", "NEW", "WHOLE", "LONG"]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What the page shows, as JSON: symbols, bars, the completeness map. Read from the journal.
+"""What the page and the terminal show: symbols, bars, the completeness map; from the journal.
 
 Each answer is bounded, however many symbols there are and for however long they were collected:
 symbols by the page, time by the cell. Decimals are texts.
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
     from pathlib import Path
 
+    from bintrades.core.spans import Span
     from bintrades.journal.coverage import SymbolCoverage
     from bintrades.model import Bar
 
@@ -86,21 +87,18 @@ class PageData:
             newest |= {(bar.symbol, bar.open_time_ms): bar for bar in open_bars}
         return last, [{"symbol": bar.symbol, **_candle([bar])} for bar in newest.values()]
 
-    def _symbols(self, given: Mapping[str, str]) -> dict[str, Any]:
-        """Return a page of symbols: price, trades of the last minute, what is covered of a day."""
-        names, page = self._page(given)
+    def symbols_of(self, names: Sequence[str]) -> dict[str, Any]:
+        """Return of each of *names* price, trades of the last minute, what is covered of a day."""
         market, interval_ms = self._reader.scope()
         records = self._reader.symbol_records()
         bars = self._reader.newest_bars(names, max(1, _MINUTE_MS // interval_ms))
         newest_ms = self._reader.newest_stored_open_time_ms() or 0
-        proven_ms = self._reader.newest_proof_ms() or 0
-        until = proven_ms - BEHIND_MS
-        until -= until % interval_ms
-        since = until - max(WINDOWS_MS["day"], interval_ms)
+        since, until = self._last_day(interval_ms)
+        covered = self._reader.coverage_of(names, since)
         rows = []
         for name in names:
             last = bars[name][-1] if name in bars else None
-            found = self._reader.coverage(name, since)
+            found = covered.get(name)
             part = found.coverage.within(since, until) if found else None
             rows.append(
                 {
@@ -122,9 +120,57 @@ class PageData:
             "market": market,
             "interval_ms": interval_ms,
             "now_ms": utc_ms(),
-            **page,
             "symbols": rows,
         }
+
+    def map_of(self, names: Sequence[str], span_ms: int, count: int) -> dict[str, Any]:
+        """Return of each of *names* the last *span_ms* in *count* cells: runs that are alike."""
+        _, interval_ms = self._reader.scope()
+        cell_ms = max(interval_ms, -(-span_ms // count))
+        cell_ms += -cell_ms % interval_ms
+        until = self._reader.newest_proof_ms() or 0
+        until += -until % cell_ms
+        since = until - count * cell_ms
+        records = self._reader.symbol_records()
+        covered = self._reader.coverage_of(names, since)
+        rows = []
+        for name in names:
+            left_ms = records[name].left_ms if name in records else None
+            found = covered.get(name)
+            cells = map_cells(found, since, cell_ms, count, left_ms) if found else [Cell("none")]
+            runs = ((cell, len(list(group))) for cell, group in groupby(cells))
+            rows.append({"symbol": name, "runs": [_run(cell, length) for cell, length in runs]})
+        return {"since_ms": since, "until_ms": until, "cell_ms": cell_ms, "symbols": rows}
+
+    def by_trouble(self) -> list[str]:
+        """Return all symbols, first those of which most of the last day is not covered.
+
+        That is missing, or not proven for longer than BEHIND_MS. Symbols that are alike in that
+        are in the order of their names; those that are collected no longer come last.
+        """
+        _, interval_ms = self._reader.scope()
+        since, until = self._last_day(interval_ms)
+        records = self._reader.symbol_records()
+        lacking = {}
+        for each in self._reader.coverage_of_all(since):
+            part = each.coverage.within(since, until)
+            lacking[each.symbol] = max(0, until - part.since_ms - part.covered_ms)
+        ranked = [
+            (name in records and not records[name].is_collected, -lacking.get(name, 0), name)
+            for name in self._reader.symbols_known()
+        ]
+        return [name for *_, name in sorted(ranked)]
+
+    def _last_day(self, interval_ms: int) -> Span:
+        """Return the day, of whole intervals, up to which proofs are there."""
+        until = (self._reader.newest_proof_ms() or 0) - BEHIND_MS
+        until -= until % interval_ms
+        return until - max(WINDOWS_MS["day"], interval_ms), until
+
+    def _symbols(self, given: Mapping[str, str]) -> dict[str, Any]:
+        """Return a page of symbols."""
+        names, page = self._page(given)
+        return {**self.symbols_of(names), **page}
 
     def _bars(self, given: Mapping[str, str]) -> dict[str, Any]:
         """Return the newest candles of a symbol, of one bar each or of several."""
@@ -150,25 +196,11 @@ class PageData:
         }
 
     def _completeness(self, given: Mapping[str, str]) -> dict[str, Any]:
-        """Return a page of the map: of each symbol, runs of cells that are alike."""
+        """Return a page of the map."""
         names, page = self._page(given)
-        _, interval_ms = self._reader.scope()
         count = _number(given, "cells", 120, _MOST_CELLS)
         span_ms = _number(given, "span", 3_600, _LONGEST_S) * 1000
-        cell_ms = max(interval_ms, -(-span_ms // count))
-        cell_ms += -cell_ms % interval_ms
-        until = self._reader.newest_proof_ms() or 0
-        until += -until % cell_ms
-        since = until - count * cell_ms
-        records = self._reader.symbol_records()
-        rows = []
-        for name in names:
-            left_ms = records[name].left_ms if name in records else None
-            found = self._reader.coverage(name, since)
-            cells = map_cells(found, since, cell_ms, count, left_ms) if found else [Cell("none")]
-            runs = ((cell, len(list(group))) for cell, group in groupby(cells))
-            rows.append({"symbol": name, "runs": [_run(cell, length) for cell, length in runs]})
-        return {"since_ms": since, "until_ms": until, "cell_ms": cell_ms, **page, "symbols": rows}
+        return {**self.map_of(names, span_ms, count), **page}
 
     def _page(self, given: Mapping[str, str]) -> tuple[list[str], dict[str, int]]:
         """Return the symbols that are asked for, and which part of how many they are."""
