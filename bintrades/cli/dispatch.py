@@ -27,12 +27,12 @@ _ABOUT = """\
 Records every trade of Binance symbols once and turns them into exact 10-second bars.
 
 Start with these:
-  bintrades demo                                  see it work on this machine, without Binance
-  bintrades example > bintrades.ini               a configuration to edit, with every option
-  bintrades check --config etc/bintrades.ini      is the configuration right?
-  bintrades run --config etc/bintrades.ini        collect until Ctrl-C or SIGTERM
-  bintrades bars BTCUSDT --last 10m               look at what was collected
-  bintrades status                                what is there, waits, and lacks"""
+  bintrades demo                       see it work here, without Binance
+  bintrades example > bintrades.ini    a configuration with every option
+  bintrades check --config FILE        is the configuration right?
+  bintrades run --config FILE          collect until Ctrl-C or SIGTERM
+  bintrades bars BTCUSDT --last 10m    look at what was collected
+  bintrades status                     what is there, waits, and lacks"""
 
 COMMANDS = {
     "demo": "show all of it on this machine, without Binance",
@@ -48,6 +48,8 @@ COMMANDS = {
     "verify": "compare bars with the exchange's own klines",
     "differences": "list where bars and the exchange's klines did not agree",
     "simulate": "be a small Binance on this machine, for trying things out",
+    "completion": "print what has a shell complete commands, options and symbols",
+    "man": "print the manual page",
 }
 """The commands, which are modules of this package, with a line about each for --help."""
 
@@ -81,13 +83,20 @@ def _module(name: str) -> Any:
     return import_module(f"bintrades.cli.{name}")
 
 
+def whole_parser() -> Parser:
+    """Return the parser of the command line with all options of all commands."""
+    parser = _parser()
+    commands = _commands(parser)
+    for name, summary in COMMANDS.items():
+        _module(name).add_parser(commands, summary)
+    return parser
+
+
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Return the options; end with status 2 and the usage of the command that was meant."""
     words = _command_first(arguments)
     parser = _parser()
-    commands = parser.add_subparsers(
-        title="commands", required=True, metavar="COMMAND", dest="name"
-    )
+    commands = _commands(parser)
     for name, summary in COMMANDS.items():
         if words[:1] == [name]:
             _module(name).add_parser(commands, summary)
@@ -97,6 +106,10 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     if unknown:
         commands.choices[options.name].refuse(unknown)
     return options
+
+
+def _commands(parser: Parser) -> Any:
+    return parser.add_subparsers(title="commands", required=True, metavar="COMMAND", dest="name")
 
 
 def _command_first(arguments: Sequence[str]) -> list[str]:

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 COMMANDS = (
     *("run", "example", "check", "status", "bars", "gaps", "resend", "verify", "differences"),
-    "simulate",
+    *("simulate", "man"),
 )
 UNICODE = "币安人生USDT"
 

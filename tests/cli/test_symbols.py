@@ -77,6 +77,14 @@ def test_programs_get_every_field(ini: Path, capsys: pytest.CaptureFixture[str])
     }
 
 
+def test_names_are_printed_a_line_each(ini: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(ini, {**RECORDS, "BAD\n\x1b[2J": RECORDS["BTCUSDT"]})
+
+    names = shown(capsys, ini, "--names").splitlines()
+
+    assert names == [r"BAD\n\x1b[2J", "BTCUSDT", "币安人生USDT", "AOLDUSDT"]
+
+
 def test_nothing_on_record_is_said_as_well(ini: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(ini, {})
 
