@@ -40,6 +40,11 @@ class Window:
         self._stream = pyte.ByteStream(self._screen)
 
     @property
+    def is_closed(self) -> bool:
+        """Whether it was taken away."""
+        return self._descriptor < 0
+
+    @property
     def lines(self) -> list[str]:
         """What can be seen."""
         return [line.rstrip() for line in self._screen.display]
@@ -75,10 +80,15 @@ class Window:
             assert self._read(0.2) or is_there(), "\n".join(["it has ended:", *self.lines])
         return self.lines
 
+    def close(self) -> None:
+        """Take the window away, as who closes it does, or a connection that breaks."""
+        os.close(self._descriptor)
+        self._descriptor = -1
+
     def ended(self) -> int:
         """Return the exit status, once it has ended and all that it wrote is read."""
         deadline = time.monotonic() + _WITHIN_S
-        while self._read(0.2):
+        while not self.is_closed and self._read(0.2):
             assert time.monotonic() < deadline, "\n".join(self.lines)
         return self.process.wait(_WITHIN_S)
 
@@ -114,12 +124,14 @@ def window(
         start_new_session=True,
     ) as process:
         os.close(its)
+        found = Window(process, ours, (columns, rows))
         try:
-            yield Window(process, ours, (columns, rows))
+            yield found
         finally:
             for number in (signal.SIGCONT, signal.SIGTERM):
                 process.send_signal(number)
-            os.close(ours)
+            if not found.is_closed:
+                found.close()
 
 
 def _set_size(descriptor: int, columns: int, rows: int) -> None:

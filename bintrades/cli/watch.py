@@ -13,7 +13,7 @@ from bintrades.cli.extras import lacking
 from bintrades.cli.output import print_text
 from bintrades.cli.status_text import format_status
 from bintrades.cli.watched import Watched
-from bintrades.errors import JournalError
+from bintrades.errors import BintradesError, JournalError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,7 +49,7 @@ def _print_again_and_again(watched: Watched, every_s: int) -> int:
 
 
 def _show(watched: Watched, every_s: int) -> int:
-    from rich.console import Console
+    from rich.console import Console, ConsoleDimensions
     from rich.live import Live
 
     from bintrades.cli.terminal import Event, Terminal
@@ -58,17 +58,21 @@ def _show(watched: Watched, every_s: int) -> int:
     screen = Screen(watched)
     console = Console(highlight=False, markup=False, emoji=False)
     with Terminal() as terminal:
-        live = Live(console=console, screen=True, auto_refresh=False)
-        with live:
-            events: list[Event] = []
-            while Event.END not in events:
-                if Event.SUSPEND in events:
-                    live.stop()
-                    terminal.suspend()
-                    live.start()
-                for event in events:
-                    screen.obey(event)
-                console.size = terminal.size
-                live.update(screen.draw(*terminal.size), refresh=True)
-                events = terminal.wait(every_s)
+        try:
+            with Live(console=console, screen=True, auto_refresh=False) as live:
+                events: list[Event] = []
+                while Event.END not in events:
+                    if Event.SUSPEND in events:
+                        live.stop()
+                        terminal.suspend()
+                        live.start()
+                    for event in events:
+                        screen.obey(event)
+                    console.size = ConsoleDimensions(*terminal.size)
+                    live.update(screen.draw(*terminal.size), refresh=True)
+                    events = terminal.wait(every_s)
+        except OSError as error:  # of the terminal: one of the journal is shown
+            terminal.wait(0)
+            if terminal.ended_by is None:
+                raise BintradesError(f"the terminal cannot be used: {error.strerror}") from error
     return OK if terminal.ended_by is None else 128 + signal.Signals(terminal.ended_by)

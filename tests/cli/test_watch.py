@@ -163,6 +163,16 @@ def test_the_terminal_is_left_as_it_was(
         assert b"\x1b[2J" not in shown.written  # an empty screen between two would flicker
 
 
+def test_it_ends_with_its_window(path: Path, config: Path) -> None:
+    with journal_at(path) as journal:
+        a_story(journal)
+    with watching(config) as shown:
+        shown.wait("BTCUSDT")
+        shown.close()
+
+        assert shown.ended() == 128 + signal.SIGHUP
+
+
 def test_ctrl_z_gives_the_terminal_back_until_it_goes_on(path: Path, config: Path) -> None:
     with journal_at(path) as journal:
         a_story(journal)
