@@ -89,7 +89,7 @@ def test_a_running_collector_is_seen_with_its_symbols_the_worst_first(
     assert len(lines) == 24
     assert lines[0].startswith("bintrades spot ")
     for pattern in (
-        r"trades      1,23\d,\d{3}, \d+ a second; lag 0\.0 s; 0 duplicates",
+        r"trades      1,2\d\d,\d{3}, \d+ a second; lag 0\.0 s; 0 duplicates",
         r"connections 0 of 1 have all their streams, of 1 symbols$",
         r"gaps        0 open, 0 repaired, 0 absent, 3 abandoned$",
         r"coverage    \d+\.\d\d % of the last hour",
@@ -99,7 +99,7 @@ def test_a_running_collector_is_seen_with_its_symbols_the_worst_first(
     assert symbols_in(lines)[:5] == WORST_FIRST
     (ether,) = [line for line in lines if line.startswith("ETHUSDT")]
     assert f" {plain(walk('ETHUSDT', 0, 500)[-1].close_price)} " in ether
-    assert re.search(r" +18 +\d+ s +\d+\.\d\d % [=#]*!+[=#]+=\.*$", ether)
+    assert re.search(r" +18 +\d+ (?:s|min) +\d+\.\d\d % [=#]*!+[=#]+=\.*$", ether)
     (below,) = [line for line in lines if line.startswith(LEGEND)]
     assert below.endswith(" 9 symbols")
 
