@@ -44,6 +44,7 @@ QUICK=(
     tests/app/test_page.py                                  # starlette, uvicorn
     tests/cli/test_tables.py                                # tabulate
     tests/cli/test_watch.py                                 # rich
+    tests/cli/test_completion.py tests/cli/test_man.py      # shtab, argparse-manpage
     tests/testing/test_exchange_simulator.py                # wsproto
     -k 'not browser and not memory'                         # slow, and the same with any of them
 )
