@@ -24,7 +24,8 @@ _USER_INFO = re.compile(
 )
 _PASSWORD = re.compile(r"://[^\s:/@]*:(\S+)@")
 _ASSIGNED = re.compile(
-    r"""((?:password|passwd|pwd|secret|token|api_?key)\s?=\s?)('[^']*'|"[^"]*"|[^\s'",;&)]+)""",
+    r"""((?:password|passwd|pwd|secret|token|api_?key)\s?=\s?)"""
+    r"""(?!\(default\))('[^']*'|"[^"]*"|[^\s'",;&)]+)""",  # an option that is not set
     re.IGNORECASE,
 )
 _nothing = re.compile(r"(?!)")

@@ -74,6 +74,7 @@ def test_all_of_them_are_printed_on_demand_each_with_its_origin(
     for line in (
         "[binance] market = usdm (line 2, environment: MARKET; default: spot)",
         "[binance] rest_url = https://fapi.binance.com (default)",
+        "[binance] api_key = (default)",
         "[symbols] shard = 2/5 (environment: BINTRADES_SHARD; default: nothing)",
         "[symbols] refresh = 5m (default)",
         "[logging] level = INFO (line 6)",
