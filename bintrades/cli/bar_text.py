@@ -77,8 +77,8 @@ def bar_table(
 ) -> Iterator[str]:
     """Yield pieces of a table for people, as csv_pieces does.
 
-    A * marks a bar that is not proven to be whole, a ~ one that aggregates stand in for, a + one that is still
-    open.
+    A * marks a bar that is not proven to be whole, a ~ one that aggregates stand in for, a + one
+    that is still open.
     """
     headers = ["open time (UTC)", *(header for header, _ in _COLUMNS), "trade ids"]
     return table_pieces(

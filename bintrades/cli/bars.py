@@ -43,8 +43,8 @@ def add_parser(commands: Any, summary: str) -> None:
         help="table to read, csv or json with every field (default: %(default)s)",
     )
     parser.epilog = (
-        "A * in the table marks a bar that is not proven to be whole (yet), a + one that is still open.\n\n"
-        + EXIT_CODES
+        "A * in the table marks a bar that is not proven to be whole (yet), a + one that is"
+        " still open.\n\n" + EXIT_CODES
     )
 
 

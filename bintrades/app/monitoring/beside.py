@@ -35,7 +35,8 @@ class Beside:
         self._places = at_once + waiting
 
     async def call(self, function: Callable[[], T]) -> T:
-        """Return what *function* returns, or raise BusyError at once.
+        """Return what *function* returns, or raise BusyError at once: too many wait, or there is no
+        thread to be had.
 
         Who does not wait for the end leaves the function its thread and its place until then.
         """
@@ -50,7 +51,12 @@ class Beside:
         loop = asyncio.get_running_loop()
         result: asyncio.Future[T] = loop.create_future()
         arguments = (loop, result, function)
-        threading.Thread(target=self._run, args=arguments, name=self._name, daemon=True).start()
+        thread = threading.Thread(target=self._run, args=arguments, name=self._name, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # this machine allows no more threads now
+            self._end()
+            raise BusyError from error
         return await result
 
     def _run(

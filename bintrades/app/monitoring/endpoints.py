@@ -1,6 +1,6 @@
 """What a collector answers over HTTP, whatever carries it: probes, metrics, its status.
 
-Probes are answered from memory, so that neither a slow disk nor whoever reads the rest delays them.
+/healthz is answered from memory, so that neither a slow disk nor whoever reads the rest delays it.
 What is read from the journal is read by one caller at a time, and shared for some seconds.
 """
 
@@ -81,7 +81,7 @@ class Endpoints:
                 return Answer(HTTPStatus.OK, _JSON, as_json(self._status(), indent=2).encode())
             case "/":
                 return Answer(HTTPStatus.NOT_FOUND, _TEXT, _HOW_TO_GET_THE_PAGE)
-        found = f"there is nothing here; what there is: {', '.join(PATHS)}\n"
+        found = f"there is nothing here; what there is: {', '.join(('/', *PATHS))}\n"
         return Answer(HTTPStatus.NOT_FOUND, _TEXT, found.encode())
 
     def _unready(self) -> list[str]:

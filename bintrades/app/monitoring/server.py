@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 _ANSWERED_AT_ONCE = 16
 _REQUEST_WITHIN_S = 5.0
 _ANSWER_WITHIN_S = 15.0
+_ROOM_WITHIN_S = 0.5
 _LOOK_EVERY_S = 0.5
 _RETRY_S = 10.0
 _BUSY = b"HTTP/1.0 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n"
@@ -68,6 +69,9 @@ class HttpWorker(Worker):
                     address=str(self._listen),
                     error=str(error),
                 )
+                self._stopping.wait(_RETRY_S)
+            except Exception:
+                log.exception("the HTTP server has failed", extra={"event": "http_failed"})
                 self._stopping.wait(_RETRY_S)
 
     def say_where(self, port: int) -> None:
@@ -120,6 +124,7 @@ class _Server(ThreadingHTTPServer):
         self.address_family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
         self._free = threading.BoundedSemaphore(_ANSWERED_AT_ONCE)
         self._begun: dict[socket.socket, float] = {}  # when each was accepted; monotonic
+        self._asking: dict[socket.socket, None] = {}  # those not read to their end, oldest first
         super().__init__((listen.host, listen.port), _Handler)
 
     def server_bind(self) -> None:
@@ -131,22 +136,49 @@ class _Server(ThreadingHTTPServer):
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Answer in another thread, or say at once that there is none left."""
-        if not self._free.acquire(blocking=False):
-            request.setblocking(False)
-            with suppress(OSError):
-                request.sendall(_BUSY)
-            self.shutdown_request(request)
+        if not self._has_room():
+            self._refuse(request)
             return
         self._begun[request] = time.monotonic()
-        super().process_request(request, client_address)
+        self._asking[request] = None
+        try:
+            super().process_request(request, client_address)
+        except RuntimeError:  # this machine allows no more threads now
+            self._end(request)
+            self._refuse(request)
+
+    def _has_room(self) -> bool:
+        """Take a place; where there is none, whoever has been asking for longest makes room."""
+        if self._free.acquire(blocking=False):
+            return True
+        slowest = next(iter(list(self._asking)), None)
+        if slowest is None:
+            return False
+        with suppress(OSError):
+            slowest.shutdown(socket.SHUT_RDWR)
+        return self._free.acquire(timeout=_ROOM_WITHIN_S)
+
+    def has_asked(self, request: socket.socket) -> None:
+        """Record that a request is read: it is answered, however many others ask."""
+        self._asking.pop(request, None)
+
+    def _refuse(self, request: socket.socket) -> None:
+        request.setblocking(False)
+        with suppress(OSError):
+            request.sendall(_BUSY)
+        self.shutdown_request(request)
+
+    def _end(self, request: socket.socket) -> None:
+        self._begun.pop(request, None)
+        self._asking.pop(request, None)
+        self._free.release()
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         """Answer, in the thread that was begun for it."""
         try:
             super().process_request_thread(request, client_address)
         finally:
-            self._begun.pop(request, None)
-            self._free.release()
+            self._end(request)
 
     def end_late(self) -> None:
         """Cut off whoever takes too long, a byte at a time, to ask or to take the answer."""
@@ -176,6 +208,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(self._answer(), with_body=False)
 
     def _answer(self) -> Answer:
+        self.server.has_asked(self.connection)
         accepted = self.headers.get("Accept", "")
         return answered(lambda: self.server.endpoints.answer(self.path, accepted))
 

@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from bintrades.app.monitoring.endpoints import Endpoints
     from bintrades.options.types import HostAndPort
 
-_PROBES = ("/healthz", "/readyz")
 _FILES = {
     "/": ("index.html", "text/html; charset=utf-8"),
     "/page.css": ("page.css", "text/css; charset=utf-8"),
@@ -107,12 +106,24 @@ class WebServer(HttpWorker):
 class _Connection(H11Protocol):
     """A connection that is cut off when its request or its answer takes too long.
 
-    That of a listener may last, as long as what is sent to it is taken.
+    That of a listener may last, as long as what is sent to it is taken. Where there are too many,
+    whoever has been asking for longest makes room.
     """
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self.made_at = self.loop.time()
+        if len(self.connections) >= _CONNECTIONS - 1:
+            self._make_room()
         super().connection_made(transport)
         self.loop.call_later(_CUT_OFF_AFTER_S, self._look)
+
+    def _make_room(self) -> None:
+        asking = [each for each in self.connections if isinstance(each, _Connection)]
+        asking = [each for each in asking if each.scope is None]
+        if asking:
+            slowest = min(asking, key=lambda each: each.made_at)
+            self.connections.discard(slowest)
+            slowest.transport.abort()
 
     def _look(self) -> None:
         is_listening = self.scope is not None and self.scope["path"] == "/events"
@@ -130,7 +141,8 @@ class _Answers:
     def __init__(self, endpoints: Endpoints, data: PageData) -> None:
         self._endpoints = endpoints
         self._data = data
-        self._probes = Beside("http-probe", at_once=4, waiting=60)
+        self._alive = Beside("http-alive", at_once=2, waiting=30)
+        self._ready = Beside("http-ready", at_once=2, waiting=30)
         self._figures = Beside("http-figures", at_once=2, waiting=30)
         self._page = Beside("http-page", at_once=1, waiting=60, rests=True)
         self._live = Live(data, self._page)
@@ -155,7 +167,7 @@ class _Answers:
         """Answer what the other server answers as well."""
         path = request.url.path
         answer = partial(self._endpoints.answer, path, request.headers.get("accept", ""))
-        beside = self._probes if path in _PROBES else self._figures
+        beside = {"/healthz": self._alive, "/readyz": self._ready}.get(path, self._figures)
         return _response(await _in_time(beside.call(partial(answered, answer))))
 
     async def _api(self, request: Request) -> Response:
