@@ -175,6 +175,8 @@ def check_listings(world: World, reader: JournalReader) -> list[str]:
         if stayed:
             problems.append(f"a connection was closed after {elapsed} ms that carried {stayed}")
     records = reader.symbol_records()
+    # All symbols begin with the first word of the exchange, however long that could not be had.
+    begun_at = min(world.begins.values(), default=START_MS) - START_MS
     for symbol, tape in world.tapes.items():
         is_there = listings.is_wanted(symbol, world.clock.elapsed)
         record = records.get(symbol)
@@ -184,7 +186,7 @@ def check_listings(world: World, reader: JournalReader) -> list[str]:
             problems.append(f"{symbol}: never collected")
         # Of what was listed before the first list of symbols came nobody knew that it was new.
         is_new = "process" not in places and (
-            listings.first_listed(symbol) > (world.started_at or 0)
+            listings.first_listed(symbol) > max(begun_at, world.started_at or 0)
         )
         if is_new and tape.trades and symbol in world.begins:
             first = tape.trades[0].time
