@@ -167,9 +167,18 @@ def _format_audit(audit: dict[str, Any]) -> str:
     )
 
 
+def format_shares(coverage: dict[str, Any]) -> str:
+    """Return what share is covered of the hour and the day, of the time since all is collected."""
+    shares = {each: coverage[each]["share"] for each in ("hour", "day")}
+    if None in shares.values():
+        return "nothing was collected yet"
+    return ", ".join(f"{percent(share)} of the last {each}" for each, share in shares.items())
+
+
 def _format_coverage(coverage: dict[str, Any]) -> str:
-    shares = (f"{percent(coverage[each]['share'])} of the last {each}" for each in ("hour", "day"))
-    text = f"{', '.join(shares)} before {moment(coverage['until'])} UTC"
+    text = f"{format_shares(coverage)} before {moment(coverage['until'])} UTC"
+    if new := coverage.get("new_symbols"):  # earlier versions had none
+        text += f"; {new} of {coverage['symbols']} symbols are collected for less than a day"
     if worst := coverage["day"]["worst"]:
         least = (f"{each['symbol']} {percent(each['share'])}" for each in worst[:3])
         text += f"; least of the day: {', '.join(least)}"

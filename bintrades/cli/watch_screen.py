@@ -12,7 +12,7 @@ from rich.text import Text
 
 from bintrades.app.health import RESPONDING, CollectorState
 from bintrades.app.monitoring.page_data import MOST_SYMBOLS
-from bintrades.cli.status_text import format_gaps, format_process, moment, percent
+from bintrades.cli.status_text import format_gaps, format_process, format_shares, moment
 from bintrades.cli.terminal import Event
 from bintrades.errors import JournalError
 from bintrades.model import utc
@@ -230,10 +230,7 @@ def _coverage(status: dict[str, Any]) -> str:
     coverage, audit = status["coverage"], status["audit"]
     if not coverage["until"]:
         return "nothing is proven yet"
-    text = (
-        f"{percent(coverage['hour']['share'])} of the last hour,"
-        f" {percent(coverage['day']['share'])} of the last day"
-    )
+    text = format_shares(coverage)
     differences = audit["differences"]
     if audit["verified_minutes"] or any(differences.values()):
         open_or_stay = differences["open"] + differences["stays"]

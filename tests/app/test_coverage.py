@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bintrades.app.coverage import BEHIND_MS, coverage_figures
+from bintrades.app.monitoring.page_data import PageData
 from bintrades.app.status import read_status
 from bintrades.cli.status_text import format_status
 from bintrades.core.ledger import LedgerState
@@ -57,6 +58,7 @@ def test_the_hour_and_the_day_end_some_minutes_before_the_newest_proof(
         "until": utc(UNTIL).isoformat(timespec="milliseconds"),
         "symbols": 2,
         "unproven_symbols": 0,
+        "new_symbols": 0,
         "hour": {"share": 1.0, "worst": []},
         "day": {"share": 1.0, "worst": []},
     }
@@ -102,18 +104,82 @@ def test_what_lacks_most_is_named(journal: Journal, path: Path) -> None:
         A=saved(proven=NEWEST),
         B=saved(gap(UNTIL - HOUR // 2, UNTIL)),
         C=saved(gap(UNTIL - DAY - HOUR, UNTIL - DAY // 2)),
-        D=saved(since=UNTIL - HOUR // 4),
+        D=saved(gap(UNTIL - HOUR // 4, UNTIL)),
     )
 
     figures = coverage_figures(JournalReader(path))
     assert figures["hour"] == {
-        "share": (1 + 0.5 + 1 + 0.25) / 4,
-        "worst": [{"symbol": "D", "share": 0.25}, {"symbol": "B", "share": 0.5}],
+        "share": (1 + 0.5 + 1 + 0.75) / 4,
+        "worst": [{"symbol": "B", "share": 0.5}, {"symbol": "D", "share": 0.75}],
     }
-    assert [each["symbol"] for each in figures["day"]["worst"]] == ["D", "C", "B"]
-    assert "; least of the day: D 1.04 %, C 50.00 %, B 97.91 %" in format_status(
+    assert [each["symbol"] for each in figures["day"]["worst"]] == ["C", "B", "D"]
+    assert "; least of the day: C 50.00 %, B 97.91 %, D 98.95 %" in format_status(
         read_status(path, [])
     )
+
+
+def test_time_before_a_symbol_was_collected_is_no_hole(journal: Journal, path: Path) -> None:
+    old = {f"OLD{number}": saved(proven=NEWEST) for number in range(400)}
+    write(journal, **old, NEW=saved(proven=NEWEST, since=UNTIL - 10_000))
+
+    figures = coverage_figures(JournalReader(path))
+
+    for window in ("hour", "day"):
+        assert figures[window] == {"share": 1.0, "worst": []}
+    assert (figures["symbols"], figures["new_symbols"]) == (401, 1)
+    text = format_status(read_status(path, []))
+    assert "; 1 of 401 symbols are collected for less than a day" in text
+
+
+def test_of_a_new_symbol_counts_what_it_has_lost_since(journal: Journal, path: Path) -> None:
+    lost = gap(UNTIL - HOUR // 12, UNTIL)
+    write(journal, NEW=saved(lost, proven=NEWEST, since=UNTIL - HOUR // 3))
+
+    figures = coverage_figures(JournalReader(path))
+
+    assert figures["hour"] == {"share": 0.75, "worst": [{"symbol": "NEW", "share": 0.75}]}
+    assert figures["day"] == figures["hour"]
+
+
+def test_what_is_not_proven_up_to_the_end_is_lacking(journal: Journal, path: Path) -> None:
+    late = UNTIL - HOUR // 8
+    write(journal, FIRST=saved(proven=NEWEST), LATE=saved(proven=late, since=UNTIL - HOUR // 4))
+
+    (worst,) = coverage_figures(JournalReader(path))["hour"]["worst"]
+
+    assert worst == {"symbol": "LATE", "share": 0.5}
+
+
+def test_time_in_which_the_collector_was_down_is_a_hole(journal: Journal, path: Path) -> None:
+    down = gap(UNTIL - HOUR // 2, UNTIL - HOUR // 4)
+    write(journal, A=saved(down, proven=NEWEST, since=UNTIL - HOUR))
+
+    assert coverage_figures(JournalReader(path))["hour"]["share"] == 0.75
+
+
+def test_in_the_first_minutes_there_is_no_share_yet(journal: Journal, path: Path) -> None:
+    write(journal, FIRST=saved(proven=NEWEST, since=UNTIL))
+
+    figures = coverage_figures(JournalReader(path))
+
+    assert figures["hour"] == figures["day"] == {"share": None, "worst": []}
+    text = format_status(read_status(path, []))
+    assert "coverage    nothing was collected yet before" in text
+
+
+def test_the_page_and_the_status_tell_the_same_shares(journal: Journal, path: Path) -> None:
+    write(
+        journal,
+        FIRST=saved(proven=NEWEST),
+        LATE=saved(proven=UNTIL - HOUR // 8, since=UNTIL - HOUR // 4),
+        LOST=saved(gap(UNTIL - DAY // 4, UNTIL), since=UNTIL - DAY // 2),
+    )
+
+    rows = PageData(path).symbols_of(["FIRST", "LATE", "LOST"])["symbols"]
+    of_page = {each["symbol"]: each["covered_ms"] / each["of_ms"] for each in rows}
+    worst = coverage_figures(JournalReader(path))["day"]["worst"]
+
+    assert {each["symbol"]: each["share"] for each in worst} | {"FIRST": 1.0} == of_page
 
 
 def test_a_symbol_that_is_collected_no_more_does_not_lower_the_share(

@@ -235,9 +235,13 @@ def _of_journal(status: Status) -> Iterator[Metric]:
 
 def _of_proof(status: Status) -> Iterator[Metric]:
     coverage, audit = status["coverage"], status["audit"]
-    share = _labelled_gauge("coverage_ratio", "Share of the time in which nothing is missing", "of")
+    share = _labelled_gauge(
+        "coverage_ratio",
+        "Share of the time since symbols are collected in which nothing is missing",
+        "of",
+    )
     for window in ("hour", "day"):
-        if window in coverage:
+        if window in coverage and coverage[window]["share"] is not None:
             share.add_metric([f"last {window}"], coverage[window]["share"])
     yield share
     if coverage["until"] is not None:

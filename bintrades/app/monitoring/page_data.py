@@ -12,7 +12,7 @@ from decimal import Decimal
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bintrades.app.coverage import BEHIND_MS, WINDOWS_MS
+from bintrades.app.coverage import BEHIND_MS, WINDOWS_MS, collected_ms
 from bintrades.core.spans import clipped, has
 from bintrades.journal.reader import JournalReader
 from bintrades.model.numbers import EXACT, plain
@@ -100,10 +100,15 @@ class PageData:
             last = bars[name][-1] if name in bars else None
             found = covered.get(name)
             part = found.coverage.within(since, until) if found else None
+            is_collected = name not in records or records[name].is_collected
+            of_ms = 0
+            if found and part:  # one that has left ends with what was proven of it
+                end = until if is_collected else part.until_ms
+                of_ms = collected_ms(found.coverage, since, end)
             rows.append(
                 {
                     "symbol": name,
-                    "is_collected": name not in records or records[name].is_collected,
+                    "is_collected": is_collected,
                     "price": str(plain(last.close_price)) if last else None,
                     "trades_of_minute": sum(
                         bar.trade_count
@@ -113,7 +118,7 @@ class PageData:
                     "last_trade_ms": last.last_trade_time_ms if last else None,
                     "proven_ms": found.proven_ms if found else None,
                     "covered_ms": part.covered_ms if part else 0,
-                    "of_ms": part.until_ms - part.since_ms if part else 0,
+                    "of_ms": of_ms,
                 }
             )
         return {
@@ -154,7 +159,8 @@ class PageData:
         lacking = {}
         for each in self._reader.coverage_of_all(since):
             part = each.coverage.within(since, until)
-            lacking[each.symbol] = max(0, until - part.since_ms - part.covered_ms)
+            whole = collected_ms(each.coverage, since, until)
+            lacking[each.symbol] = max(0, whole - part.covered_ms)
         ranked = [
             (name in records and not records[name].is_collected, -lacking.get(name, 0), name)
             for name in self._reader.symbols_known()

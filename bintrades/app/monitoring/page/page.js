@@ -76,7 +76,7 @@ async function loadStatus() {
   const tiles = {
     "trades since the start": collector.trades?.toLocaleString("en"),
     "lag of the stream": collector.lag_ms === undefined ? undefined : `${(collector.lag_ms / 1000).toFixed(1)} s`,
-    "last hour covered": coverage?.hour && percent(coverage.hour.share, 1),
+    "last hour covered": typeof coverage?.hour?.share === "number" ? percent(coverage.hour.share, 1) : undefined,
     "open gaps": gaps?.open?.toLocaleString("en"),
     "minutes verified": audit?.verified_minutes?.toLocaleString("en"),
     "bars wait for stores": waiting.length ? Math.max(...waiting).toLocaleString("en") : undefined,
