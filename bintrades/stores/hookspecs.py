@@ -91,7 +91,7 @@ def read_bars(symbol: str, since: datetime, until: datetime, market: str) -> Ite
     generator: it is iterated once, on the thread of the call, before the next call. Raise anything
     for "cannot be read now".
 
-    Called by commands that read, such as `bintrades verify --store`, between open_store and
+    Called by commands that read, such as `bintrades verify --store NAME`, between open_store and
     close_store, never by the collector. A plugin may leave it out.
     """
     raise NotImplementedError
