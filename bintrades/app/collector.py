@@ -10,6 +10,7 @@ from bintrades.app.figures import (
     BackfillSnapshot,
     CollectorSnapshot,
     Process,
+    RestSnapshot,
     WorkerSnapshot,
     collector_figures,
 )
@@ -29,6 +30,7 @@ from bintrades.pipeline.ingest import Ingest, IngestHooks, IngestSnapshot
 from bintrades.pipeline.ingest_thread import IngestThread
 from bintrades.pipeline.proof_schedule import ProofSchedule
 from bintrades.pipeline.pruning import Pruning
+from bintrades.pipeline.request_counts import RequestCounts
 from bintrades.pipeline.symbol_changes import SymbolHooks
 from bintrades.util.runtime import SYSTEM, Runtime
 from bintrades.util.text import as_json
@@ -222,9 +224,10 @@ class Collector:
         now = self._runtime.now()
         budget = self._exchange.budget
         ingest = self._latest_ingest()
+        listing = self.symbols_snapshot()
         return CollectorSnapshot(
             symbols=len(self.aggregator.symbols),
-            listing=self.symbols_snapshot(),
+            listing=listing,
             ingest=ingest,
             queue=self.inbox.qsize(),
             connections=self.feed.snapshot(now),
@@ -238,6 +241,7 @@ class Collector:
                 error=budget.last_error,
                 proof_error=self._proof_error(ingest),
             ),
+            rest=RestSnapshot(self._request_counts(listing), budget.failing_for(now)),
             audit=self.audit.snapshot if self.audit else None,
             deliveries=[delivery.snapshot(now) for delivery in self.deliveries],
             workers=[
@@ -246,6 +250,16 @@ class Collector:
                 if worker.is_alive
             ],
         )
+
+    def _request_counts(self, listing: SymbolsSnapshot) -> dict[str, RequestCounts]:
+        """Return how many requests were made since the start, by purpose: of those that it has."""
+        counts = {"symbols": listing.requests}
+        if self.backfill is not None:
+            counts |= self.backfill.counts
+        if self.audit is not None:
+            audit = self.audit.snapshot
+            counts["audit"] = RequestCounts(audit.request_count, audit.failed_count)
+        return counts
 
     def vital_workers(self) -> dict[str, int]:
         """Return when each worker last moved without which nothing goes on. Any thread.

@@ -19,7 +19,7 @@ from bintrades.util.text import as_json
 from bintrades.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from bintrades.app.symbol_list import SymbolsSnapshot
     from bintrades.exchange.snapshots import ConnectionCounts, ConnectionSnapshot
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from bintrades.pipeline.delivery import DeliverySnapshot
     from bintrades.pipeline.ingest import IngestSnapshot
     from bintrades.pipeline.latency import LatencySnapshot
+    from bintrades.pipeline.request_counts import RequestCounts
 
 
 class Process:
@@ -70,6 +71,14 @@ class BackfillSnapshot:
 
 
 @dataclass(frozen=True, slots=True)
+class RestSnapshot:
+    """How the exchange's REST side answers."""
+
+    requests: Mapping[str, RequestCounts]  # since the start, by purpose
+    failing_for_ms: int  # for which every request has failed; 0: the last one was answered
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerSnapshot:
     """A thread that runs."""
 
@@ -89,6 +98,7 @@ class CollectorSnapshot:
     connections: Sequence[ConnectionSnapshot]
     connection_counts: ConnectionCounts
     backfill: BackfillSnapshot
+    rest: RestSnapshot
     audit: AuditSnapshot | None  # None: there is none
     deliveries: Sequence[DeliverySnapshot]
     workers: Sequence[WorkerSnapshot]
@@ -134,6 +144,7 @@ def collector_figures(process: Process, snapshot: CollectorSnapshot) -> dict[str
         "connections_opened": snapshot.connection_counts.opened,
         "connections_lost": dict(snapshot.connection_counts.lost),
         "repair": _backfill_figures(snapshot.backfill),
+        "rest": _rest_figures(snapshot.rest),
         "audit": _audit_figures(snapshot.audit),
         "stores": [
             {
@@ -163,6 +174,9 @@ def _listing_figures(listing: SymbolsSnapshot) -> dict[str, Any]:
             "left": listing.left,
         },
         "symbol_list_error": redacted(listing.list_error),
+        "symbol_list_at": (
+            None if listing.had_at_ms is None else utc(listing.had_at_ms).isoformat()
+        ),
     }
 
 
@@ -176,6 +190,14 @@ def _backfill_figures(backfill: BackfillSnapshot) -> dict[str, Any]:
         "blocked_until": utc(utc_ms() + blocked_for).isoformat() if blocked_for else None,
         "error": redacted(backfill.error),
         "proof_error": redacted(backfill.proof_error),
+    }
+
+
+def _rest_figures(rest: RestSnapshot) -> dict[str, Any]:
+    return {
+        "requests": {purpose: each.made for purpose, each in rest.requests.items()},
+        "failed": {purpose: each.failed for purpose, each in rest.requests.items()},
+        "failing_ms": rest.failing_for_ms,
     }
 
 

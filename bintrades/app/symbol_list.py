@@ -21,6 +21,7 @@ from bintrades.errors import ConfigError, ExchangeError
 from bintrades.exchange.events import RateLimited
 from bintrades.exchange.symbols import SymbolInfo, choose, is_pattern, nearest_names
 from bintrades.model.symbol_record import LeftBecause, SymbolRecord
+from bintrades.pipeline.request_counts import RequestCounts
 from bintrades.util.backoff import Backoff
 from bintrades.util.logs import LimitedLog
 from bintrades.util.runtime import SYSTEM, Runtime
@@ -83,6 +84,10 @@ class SymbolsSnapshot:
     unlisted: Sequence[str] = ()  # configured names that the exchange does not list
     halted: Sequence[str] = ()  # that are collected, and not traded now
     list_error: str | None = None  # why the list is not the exchange's present one
+    requests: RequestCounts = field(default_factory=RequestCounts)
+    """For the list; one that may not be made now has failed."""
+    had_at_ms: int | None = None
+    """When the list was last had, on the local clock, UTC; None: not since the start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +116,9 @@ class SymbolList:
         journal: Journal,
         runtime: Runtime = SYSTEM,
     ) -> None:
-        self.snapshot = SymbolsSnapshot()
-        """The figures of this moment. Any thread."""
+        self._snapshot = SymbolsSnapshot()
+        self._requests = RequestCounts()
+        self._had_at_ms: int | None = None
         self._config = config
         self._exchange = exchange
         self._runtime = runtime
@@ -130,6 +136,11 @@ class SymbolList:
         self._gone_since: int | None = None  # most symbols; monotonic
         self._has_ended = False
         self._limited = LimitedLog(log, every_s=600.0)
+
+    @property
+    def snapshot(self) -> SymbolsSnapshot:
+        """The figures of this moment. Any thread."""
+        return replace(self._snapshot, requests=self._requests, had_at_ms=self._had_at_ms)
 
     def start(self, journal: Journal, wait: Callable[[float], bool]) -> tuple[str, ...] | None:
         """Return the symbols to collect; None when *wait* says to stop before they are known.
@@ -303,7 +314,14 @@ class SymbolList:
         asked_at = self._runtime.now()
         self._is_list_late = True
         with self._asking:
-            symbols = self._exchange.catalog.list_symbols()
+            made, failed = self._requests
+            self._requests = RequestCounts(made + 1, failed)
+            try:
+                symbols = self._exchange.catalog.list_symbols()
+            except Exception:
+                self._requests = RequestCounts(made + 1, failed + 1)
+                raise
+            self._had_at_ms = self._runtime.utc()
         self._list = _List.of(symbols, asked_at)
         self._is_list_late = False
 
@@ -515,7 +533,7 @@ class SymbolList:
         self._say_list_failed(str(error))
 
     def _say_list_failed(self, error: str) -> None:
-        self.snapshot = replace(self.snapshot, list_error=storable(error))
+        self._snapshot = replace(self._snapshot, list_error=storable(error))
         self._limited.warning(
             "symbol_list_failed",
             "the list of symbols cannot be had: names are collected all the same, patterns select"
@@ -524,8 +542,8 @@ class SymbolList:
         )
 
     def _publish(self, choice: Choice, *, added: int = 0, returned: int = 0, left: int = 0) -> None:
-        last = self.snapshot
-        self.snapshot = SymbolsSnapshot(
+        last = self._snapshot
+        self._snapshot = SymbolsSnapshot(
             last.added + added,
             last.returned + returned,
             last.left + left,

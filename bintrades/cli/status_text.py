@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+_FAILING_AFTER_MS = 120_000
+"""One request that fails is no trouble: it is made again."""
+
 _MORE_COUNTS = {"excluded": "ids that are no fills", "invalid_aggregates": "invalid aggregates"}
 """What is counted of some markets and streams only."""
 
@@ -73,6 +76,7 @@ def _lines(status: dict[str, Any]) -> list[str]:
         + (f"; {connection['error']}" if connection["error"] else "")
         for connection in collector["connections"]
     ]
+    head += [f"trouble     {each}" for each in rest_troubles(collector)]
     head.append(f"repair      {_format_backfill(collector)}")
     if "unproven_symbols" in collector:  # earlier versions had none
         head.append(f"proof       {_format_proof(collector)}")
@@ -107,11 +111,22 @@ def _symbol_lines(collector: dict[str, Any]) -> list[str]:
             f"symbols     {collector['symbols']}; since the start {changes['added']} were added,"
             f" {changes['returned']} returned, {changes['left']} left (`bintrades symbols`)"
         )
-    if error := collector.get("symbol_list_error"):
-        lines.append(f"trouble     the list of symbols cannot be had: {error}")
     if halted := collector.get("halted_symbols"):
         lines.append(f"halted      {_some(halted)}")
     return lines
+
+
+def rest_troubles(collector: dict[str, Any]) -> list[str]:
+    """Return what is wrong with the exchange's REST side, which leaves the collector healthy."""
+    troubles = []
+    failing_ms = collector.get("rest", {}).get("failing_ms", 0)  # earlier versions do not say
+    if failing_ms >= _FAILING_AFTER_MS:
+        error = collector["repair"]["error"] or "it says nothing"
+        minutes = failing_ms // 60_000
+        troubles.append(f"the exchange's REST side has not answered for {minutes} min: {error}")
+    if error := collector.get("symbol_list_error"):
+        troubles.append(f"the list of symbols cannot be had: {error}")
+    return troubles
 
 
 def format_process(state: str, collector: dict[str, Any] | None) -> str:

@@ -12,7 +12,13 @@ from rich.text import Text
 
 from bintrades.app.health import RESPONDING, CollectorState
 from bintrades.app.monitoring.page_data import MOST_SYMBOLS
-from bintrades.cli.status_text import format_gaps, format_process, format_shares, moment
+from bintrades.cli.status_text import (
+    format_gaps,
+    format_process,
+    format_shares,
+    moment,
+    rest_troubles,
+)
 from bintrades.cli.terminal import Event
 from bintrades.errors import JournalError
 from bintrades.model import utc
@@ -107,7 +113,8 @@ class Screen:
         style = "bold red" if status["problems"] else "green"
         yield _line("collector", format_process(state, collector), style)
         if state not in (CollectorState.STOPPED, CollectorState.NEVER_RUN):
-            for trouble in _some(status["problems"], _MOST_TROUBLES):
+            of_rest = rest_troubles(collector) if collector else []
+            for trouble in _some([*status["problems"], *of_rest], _MOST_TROUBLES):
                 yield from _wrapped("trouble", trouble, width, "bold red")
         if collector and "trades" in collector:
             yield _line("trades", self._trades(collector, state))

@@ -214,6 +214,9 @@ class ReportedBudget(RateBudget, Protocol):
     def used(self, now: int) -> int:
         """Return what is used of that in this minute, by whomever as far as is known."""
 
+    def failing_for(self, now: int) -> int:
+        """Return for how long every request has failed, ms; 0: the last one was answered."""
+
 
 class BackfillPlan(Protocol[RequestT]):
     """Which request to make next for which gap. Pure; *clock* is the exchange's time."""

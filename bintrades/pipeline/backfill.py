@@ -51,7 +51,10 @@ class Backfill(Generic[RequestT]):
         runtime: Runtime = SYSTEM,
         poll_every_ms: int = POLL_EVERY_MS,
     ) -> None:
-        self.request_count = 0
+        self.request_count = 0  # of both kinds: for what is missing, for the newest ids
+        self.failed_count = 0
+        self.newest_ids_count = 0  # of these, those for the newest ids
+        self.newest_ids_failed_count = 0
         self._history = history
         self._plan = history.plan
         self._budget = budget
@@ -112,6 +115,7 @@ class Backfill(Generic[RequestT]):
         try:
             return self._history.fetch(request)
         except ExchangeError as error:
+            self.failed_count += 1
             self._log_failure(error)
             return self._plan.failed(request, storable(str(error)), self._now())
         finally:
@@ -123,9 +127,12 @@ class Backfill(Generic[RequestT]):
         if wait := self._wait_for_budget(self._history.newest_ids_weight(len(symbols))):
             return wait
         self.request_count += 1
+        self.newest_ids_count += 1
         try:
             newest = self._history.newest_ids(symbols)
         except ExchangeError as error:
+            self.failed_count += 1
+            self.newest_ids_failed_count += 1
             self._put_off_newest_ids(error)
         else:
             self._unproven.clear()

@@ -7,6 +7,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from bintrades.pipeline.backfill import POLL_EVERY_MS
+from bintrades.pipeline.request_counts import RequestCounts
 from bintrades.util.worker import Worker
 
 if TYPE_CHECKING:
@@ -30,6 +31,18 @@ class BackfillThread(Worker):
     def request_count(self) -> int:
         """Requests made since the start. Any thread."""
         return self._backfill.request_count
+
+    @property
+    def counts(self) -> dict[str, RequestCounts]:
+        """Requests since the start by purpose: backfill, newest_ids. Any thread."""
+        backfill = self._backfill
+        newest_ids = RequestCounts(backfill.newest_ids_count, backfill.newest_ids_failed_count)
+        return {
+            "backfill": RequestCounts(
+                backfill.request_count - newest_ids.made, backfill.failed_count - newest_ids.failed
+            ),
+            "newest_ids": newest_ids,
+        }
 
     def update(self, gaps: GapSet) -> None:
         """Say what is missing of a symbol now. Any thread."""

@@ -23,10 +23,13 @@ from bintrades.app.monitoring import web
 from bintrades.app.monitoring.endpoints import PATHS, Endpoints
 from bintrades.app.monitoring.server import MonitoringServer
 from bintrades.app.status import read_status
+from bintrades.app.symbol_list import SymbolsSnapshot
 from bintrades.core.ledger import LedgerState
 from bintrades.model import Gap, GapCause
 from bintrades.options.types import HostAndPort
+from bintrades.pipeline.request_counts import RequestCounts
 from bintrades.testing.bars import OPEN_TIME_MS, sample_bars
+from bintrades.util.clocks import now_ms
 from tests.checkout import REPOSITORY
 from tests.collectors import Stage
 from tests.journals import finished, journal_at
@@ -164,6 +167,55 @@ def test_the_metrics_have_the_figures(path: Path) -> None:
     assert found["bintrades_gaps state=open"] == 0
     assert found["bintrades_journal_failing"] == 0
     assert found["process_resident_memory_bytes"] > 0
+
+
+def test_a_rest_side_that_does_not_answer_shows_in_the_metrics(path: Path) -> None:
+    with staged(path) as (stage, endpoints):
+        before = samples(get(endpoints, "/metrics")[1])  # an answer is kept for two seconds
+        later = Endpoints(stage.collector.figures, path, ["jsonl"])
+        stage.budget.record_failure("no answer", now_ms() - 300_000)
+        assert stage.collector.backfill is not None
+        backfill = stage.collector.backfill._backfill
+        backfill.request_count = backfill.failed_count = 5
+        backfill.newest_ids_count = backfill.newest_ids_failed_count = 3
+        listing = SymbolsSnapshot(requests=RequestCounts(4, 1), had_at_ms=OPEN_TIME_MS)
+        stage.collector.symbols_snapshot = lambda: listing
+        found = samples(get(later, "/metrics")[1])
+
+    assert before["bintrades_rest_failing_seconds"] == 0
+    assert before["bintrades_symbol_list_timestamp_seconds"] == 0
+    assert found["bintrades_rest_failing_seconds"] >= 300
+    assert found["bintrades_symbol_list_timestamp_seconds"] == OPEN_TIME_MS / 1000
+    for purpose, made, failed in (
+        ("backfill", 2, 2),
+        ("newest_ids", 3, 3),
+        ("symbols", 4, 1),
+        ("audit", 0, 0),
+    ):
+        assert found[f"bintrades_rest_requests_total purpose={purpose}"] == made
+        assert found[f"bintrades_rest_failed_requests_total purpose={purpose}"] == failed
+
+
+def test_what_is_switched_off_has_no_requests(path: Path) -> None:
+    with journal_at(path) as journal:
+        figures = Stage(path, journal, is_repairing=False).collector.figures
+        found = samples(get(Endpoints(figures, path, ["jsonl"]), "/metrics")[1])
+
+    assert "bintrades_rest_requests_total purpose=symbols" in found
+    assert "bintrades_rest_requests_total purpose=backfill" not in found
+
+
+def test_a_rest_side_that_does_not_answer_is_no_reason_to_restart_or_to_be_unready(
+    path: Path,
+) -> None:
+    with staged(path) as (stage, _):
+        stage.budget.record_failure("no answer", now_ms() - 3_600_000)
+        figures = stage.figures
+        up = {**figures["connections"][0], "down_ms": 0}
+        endpoints = Endpoints(lambda: {**figures, "connections": [up]}, path, ["jsonl"])
+
+        assert get(endpoints, "/healthz") == (200, "ok\n")
+        assert get(endpoints, "/readyz") == (200, "ok\n")
 
 
 def test_bars_on_record_are_counted_by_state(path: Path) -> None:

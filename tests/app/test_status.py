@@ -529,6 +529,24 @@ def test_a_last_word_that_no_collector_has_said_is_not_taken_for_one(
     assert format_health(found)
 
 
+def test_a_rest_side_that_does_not_answer_is_a_trouble_after_two_minutes_and_not_unhealthy(
+    path: Path,
+) -> None:
+    with journal_at(path) as journal:
+        stage = Stage(path, journal)
+        pages = []
+        for ago in (60_000, 300_000):
+            stage.budget.record_answer(now_ms())
+            stage.budget.record_failure("GET x: no answer", now_ms() - ago)
+            journal.write(WriteBatch(), OPEN_TIME_MS, json.dumps(stage.figures))
+            status = read_status(path, ["jsonl"])
+            pages.append(format_status(status))
+
+    trouble = "trouble     the exchange's REST side has not answered for 5 min: GET x: no answer"
+    assert [trouble in page.splitlines() for page in pages] == [False, True]
+    assert status["problems"] == []
+
+
 def repair_line(path: Path, stage: Stage, journal: Journal) -> str:
     """Return what the page says of repair."""
     journal.write(WriteBatch(), OPEN_TIME_MS, json.dumps(stage.figures))

@@ -298,7 +298,11 @@ def test_an_answer_ends_what_a_failure_had_to_say(
 
     assert " 500 " in (binance.budget.last_error or "")
     assert " 500 " in (symbols.snapshot.list_error or "")
+    assert (symbols.snapshot.requests, symbols.snapshot.had_at_ms) == ((1, 1), None)
+    before = utc_ms()
     changes(symbols)
+    assert symbols.snapshot.requests == (2, 1)
+    assert before <= (symbols.snapshot.had_at_ms or 0) <= utc_ms()
     assert binance.budget.last_error is None
     assert symbols.snapshot.list_error is None
 

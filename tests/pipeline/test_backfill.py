@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
+import pytest
+
 from bintrades.core.backfill_result import BackfillResult
 from bintrades.core.gap_queue import BackfillTiming, GapQueue, QueuedGap
 from bintrades.core.newest_ids import NewestIds
@@ -13,6 +15,7 @@ from bintrades.errors import ExchangeError, NotOfferedError
 from bintrades.exchange.events import RateLimited
 from bintrades.model import Gap, GapCause, GapSet, TradeRange
 from bintrades.pipeline.backfill import POLL_EVERY_MS, Backfill
+from bintrades.pipeline.backfill_thread import BackfillThread
 from bintrades.util.backoff import Backoff
 from bintrades.util.runtime import Runtime
 
@@ -272,6 +275,26 @@ def test_newest_ids_that_could_not_be_had_are_asked_for_again_some_seconds_later
     stage.backfill.step()
     assert stage.inbox == [NewestIds({BTC: 9}, NOON, 1_000)]
     assert stage.backfill.proof_error is None
+
+
+def test_requests_and_those_that_failed_are_counted_by_what_they_were_for() -> None:
+    stage = Stage()
+    thread = BackfillThread(stage.backfill, on_failure=pytest.fail)
+    stage.backfill.prove([BTC])
+    stage.backfill.update(GapSet(BTC, (GAP,)))
+    for _ in range(2):  # in turns
+        stage.backfill.step()
+    assert thread.counts == {"backfill": (1, 0), "newest_ids": (1, 0)}
+
+    stage.history.error = "no"
+    stage.backfill.prove([BTC])
+    stage.backfill.step()
+    assert thread.counts == {"backfill": (1, 0), "newest_ids": (2, 1)}
+    stage.backfill.update(GapSet("ETHUSDT", (GAP,)))
+    stage.backfill.step()
+
+    assert thread.counts == {"backfill": (2, 1), "newest_ids": (2, 1)}
+    assert thread.request_count == 4
 
 
 def test_a_host_without_newest_ids_is_asked_again_after_a_minute_and_then_once_an_hour() -> None:

@@ -155,14 +155,30 @@ def _of_connections(figures: Status) -> Iterator[Metric]:
 
 
 def _of_requests(figures: Status) -> Iterator[Metric]:
+    rest, repair = figures["rest"], figures["repair"]
     requests = CounterMetricFamily(
         "bintrades_rest_requests", "Requests to the REST side, since the start.", labels=["purpose"]
     )
-    requests.add_metric(["backfill"], figures["repair"]["requests"])
-    if figures["audit"]["is_enabled"]:
-        requests.add_metric(["audit"], figures["audit"]["requests"])
-    yield requests
-    repair = figures["repair"]
+    failed = CounterMetricFamily(
+        "bintrades_rest_failed_requests",
+        "Requests to the REST side that were not answered well, since the start.",
+        labels=["purpose"],
+    )
+    for purpose, count in rest["requests"].items():
+        requests.add_metric([purpose], count)
+        failed.add_metric([purpose], rest["failed"][purpose])
+    yield from (requests, failed)
+    yield _gauge(
+        "rest_failing_seconds",
+        "For how long every request to the REST side has failed, 0 if the last one was answered",
+        rest["failing_ms"] / 1000,
+    )
+    had_at = figures["symbol_list_at"]
+    yield _gauge(
+        "symbol_list_timestamp_seconds",
+        "When the exchange last told its list of symbols, 0 if not since the start",
+        datetime.fromisoformat(had_at).timestamp() if had_at else 0,
+    )
     yield _gauge(
         "rest_weight_used",
         "Request weight used in this minute, of this address as far as is known",

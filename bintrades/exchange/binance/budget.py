@@ -39,6 +39,7 @@ class Budget:
         self._block_count = 0  # refusals in a row that name no end
         self._banned_until = self._blocked_until = now + banned_for
         self.last_error: str | None = None  # None: the last request was answered
+        self._failing_since: int | None = None  # the first request that failed after an answer
 
     @property
     def allowed(self) -> int:
@@ -53,6 +54,10 @@ class Budget:
     def banned_for(self, now: int) -> int:
         """Return how long a new process would have to wait; 0: it may ask."""
         return max(0, self._banned_until - now)
+
+    def failing_for(self, now: int) -> int:
+        """Return since when every request has failed, milliseconds; 0: the last was answered."""
+        return 0 if self._failing_since is None else max(1, now - self._failing_since)
 
     def blocked_for(self, now: int) -> int:
         """Return how long nothing may be asked, whatever the refusal was."""
@@ -101,6 +106,7 @@ class Budget:
 
     def record_answer(self, now: int) -> None:
         """Record that a request was answered well."""
+        self._failing_since = None
         if not self.blocked_for(now):  # or another thread has been refused meanwhile
             self._block_count = 0
             self.last_error = None
@@ -114,6 +120,8 @@ class Budget:
         (451) block for some minutes at least, and for longer each time.
         """
         self.last_error = error
+        if self._failing_since is None:
+            self._failing_since = now
         if status in BANS:
             wait = _FALLBACK_WAIT_MS if retry_after_s is None else retry_after_s * 1000
             until = self._block(now, max(wait, _SHORTEST_WAIT_MS))

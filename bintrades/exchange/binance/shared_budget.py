@@ -44,6 +44,11 @@ class SharedBudget(Budget):
         with self._lock:
             return super().blocked_for(now)
 
+    def failing_for(self, now: int) -> int:
+        """Return since when every request has failed, milliseconds; 0: the last was answered."""
+        with self._lock:
+            return super().failing_for(now)
+
     def wait_ms(self, weight: int, now: int) -> int:
         """Return how long to wait before a request of *weight*; 0 means go, and spends it."""
         with self._lock:

@@ -45,6 +45,7 @@ class AuditSnapshot:
 
     counts: FindingCounts = field(default_factory=FindingCounts)
     error: str | None = None  # of the last request, or of the journal
+    failed_count: int = 0  # of the requests
 
 
 class Audit:
@@ -77,6 +78,7 @@ class Audit:
         self._backoff = Backoff(_FIRST_RETRY_S, _LONGEST_RETRY_S, runtime.rng)
         self._limited = LimitedLog(log, every_s=60.0)
         self._error: str | None = None
+        self._failed_count = 0
         self._symbols = dict.fromkeys(symbols)
         self._ended: dict[str, int] = {}  # symbols of those that have left, and when; monotonic
         self.snapshot = AuditSnapshot()
@@ -115,6 +117,7 @@ class Audit:
                 self._schedule.put_back()
                 self._rests_until = now + spent.wait_ms
         except (ExchangeError, JournalError) as error:
+            self._failed_count += isinstance(error, ExchangeError)
             if isinstance(due, str) and self._is_over(due, now):
                 self._forget(due)  # the exchange may know it no longer
                 return 0
@@ -238,4 +241,5 @@ class Audit:
             min(self._verified_until.values(), default=None),
             self._findings.counts,
             self._error,
+            self._failed_count,
         )

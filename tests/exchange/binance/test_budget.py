@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from bintrades.core.ban import Ban
 from bintrades.exchange.binance.budget import Budget
+from bintrades.exchange.binance.shared_budget import SharedBudget
 
 MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
 NOON = 43_200_000
@@ -247,6 +248,20 @@ def test_the_reason_of_the_last_failure_is_kept_until_an_answer_comes() -> None:
 
     budget.record_answer(NOON + 5 * MINUTE)
     assert budget.last_error is None
+
+
+def test_it_is_known_since_when_every_request_has_failed() -> None:
+    budget = SharedBudget(6_000, 50)
+    assert budget.failing_for(NOON) == 0
+
+    budget.record_failure("no answer", NOON)
+    refuse(budget, 418, NOON + MINUTE, 600)
+    assert budget.failing_for(NOON + 3 * MINUTE) == 3 * MINUTE
+
+    budget.record_answer(NOON + 4 * MINUTE)  # to a request that was under way when it was refused
+    assert budget.failing_for(NOON + 4 * MINUTE) == 0
+    budget.record_failure("no answer", NOON + 20 * MINUTE)
+    assert budget.failing_for(NOON + 21 * MINUTE) == MINUTE
 
 
 @pytest.mark.parametrize("status", [418, 451])

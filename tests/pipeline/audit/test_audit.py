@@ -634,12 +634,14 @@ def test_a_request_that_fails_is_made_again_and_nothing_is_concluded(
     assert stage.verified() == []
     assert stage.audit.snapshot.error == "no answer"
     assert 2 <= len(stage.reference.asked) <= 5
+    assert stage.audit.snapshot.failed_count == len(stage.reference.asked)
     assert {vars(r)["event"] for r in caplog.records} == {"audit_failed"}
     stage.reference.error = None
     stage.wait(6 * MINUTE)
 
     assert stage.verified() == WHOLE
     assert stage.audit.snapshot.error is None
+    assert stage.audit.snapshot.failed_count < len(stage.reference.asked)
 
 
 @pytest.mark.parametrize("fails_at", range(1, 5))
