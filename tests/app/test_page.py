@@ -430,3 +430,12 @@ def test_what_is_written_is_seen_in_a_browser_at_once(
         price = shown(last.close_price)
         chromium.wait(f"document.getElementById('price').textContent === '{price}'")
         chromium.wait(f"document.getElementById('rows').innerText.includes('{price}')")
+
+
+def test_an_address_that_names_no_symbol_shows_the_first_one(path: Path, tmp_path: Path) -> None:
+    with page(path) as (journal, address), browser(tmp_path / "profile") as chromium:
+        a_story(journal)
+        ask(address, "/healthz").read()
+        chromium.show(f"http://{address}/#%", 1_200, 1_000)
+        chromium.wait("document.getElementById('symbol').textContent === 'ADAUSDT'")
+        chromium.wait("document.getElementById('chart').dataset.candles > 25")

@@ -11,11 +11,20 @@ const ROWS = 25, REFRESH_MS = 10_000, COARSE_MS = 5_000, RETRY_MS = 10_000;
 
 const $ = (id) => document.getElementById(id);
 const shown = {
-  symbol: decodeURIComponent(location.hash.slice(1)), step: 10, span: 3600, offset: 0, search: "",
+  symbol: symbolOf(location.hash), step: 10, span: 3600, offset: 0, search: "",
 };
 let symbols = [], candles = [], barMs = 10_000, clock = 0, source = null, heard = "", coarse = null;
 
 const chart = new Chart($("chart"), (point) => describe(point?.candle));
+
+// Who writes the address by hand may write what is no escape.
+function symbolOf(hash) {
+  try {
+    return decodeURIComponent(hash.slice(1));
+  } catch {
+    return "";
+  }
+}
 
 function element(name, text, classes) {
   const made = document.createElement(name);
