@@ -439,3 +439,32 @@ def test_an_address_that_names_no_symbol_shows_the_first_one(path: Path, tmp_pat
         chromium.show(f"http://{address}/#%", 1_200, 1_000)
         chromium.wait("document.getElementById('symbol').textContent === 'ADAUSDT'")
         chromium.wait("document.getElementById('chart').dataset.candles > 25")
+
+
+CELLS = """(() => {
+    const [strip] = document.getElementsByClassName("strip");
+    return [...strip?.children ?? []].reduce((sum, part) => sum + Number(part.style.flexGrow), 0);
+})()"""
+LEFTMOST = """(() => {
+    const canvas = document.getElementById("chart");
+    const { width, height } = canvas;
+    const volumes = canvas.getContext("2d").getImageData(0, height - 22, width, 1).data;
+    for (let x = 0; x < width; x++) if (volumes[x * 4 + 3]) return x / width;
+})()"""
+
+
+def test_what_is_minutes_old_is_drawn_large(path: Path, tmp_path: Path) -> None:
+    """The map of ten minutes has a cell for each bar, and few candles are wider ones."""
+    with page(path) as (journal, address), browser(tmp_path / "profile") as chromium:
+        minute = time.time_ns() // 60_000_000_000 * 60_000
+        bars = walk("BTCUSDT", minute - 60 * INTERVAL_MS, 60)
+        tell_history(journal, "BTCUSDT", bars)
+        ask(address, "/healthz").read()
+        chromium.show(f"http://{address}/#BTCUSDT", 1_200, 1_000)
+        chromium.wait("document.getElementById('chart').dataset.candles > 25")
+        chromium.wait(f"{CELLS} === 120")
+        chromium.value("document.querySelector('#spans button').click()")
+        chromium.wait(f"{CELLS} === 60")
+        leftmost = chromium.value(LEFTMOST)
+
+    assert leftmost < 0.2

@@ -2,12 +2,14 @@
 
 import { Chart } from "/chart.js";
 
-const SPANS = { "1 h": 3600, "6 h": 21600, "24 h": 86400, "7 d": 604800, "30 d": 2592000, "1 y": 31536000 };
+const SPANS = {
+  "10 min": 600, "1 h": 3600, "6 h": 21600, "24 h": 86400, "7 d": 604800, "30 d": 2592000, "1 y": 31536000,
+};
 const STATES = {
   proven: "every trade proven", verified: "equal to the exchange's klines",
   hole: "trades may be missing", unproven: "not proven yet", none: "not collected",
 };
-const ROWS = 25, REFRESH_MS = 10_000, COARSE_MS = 5_000, RETRY_MS = 10_000;
+const ROWS = 25, CELLS = 120, REFRESH_MS = 10_000, COARSE_MS = 5_000, RETRY_MS = 10_000;
 
 const $ = (id) => document.getElementById(id);
 const shown = {
@@ -102,7 +104,7 @@ async function loadStatus() {
 async function loadRows() {
   const page = { offset: shown.offset, limit: ROWS, search: shown.search };
   const [table, map] = await Promise.all([
-    ask("/api/symbols", page), ask("/api/completeness", { ...page, span: shown.span }),
+    ask("/api/symbols", page), ask("/api/completeness", { ...page, span: shown.span, cells: cellsOf(shown.span) }),
   ]);
   symbols = table.symbols;
   barMs = table.interval_ms;
@@ -119,6 +121,11 @@ async function loadRows() {
   $("later").disabled = table.offset + ROWS >= table.total;
   if (!shown.symbol && symbols.length) choose(symbols[0].symbol);
   listen();
+}
+
+// A cell is a bar at least: more of them would be a longer time.
+function cellsOf(span) {
+  return Math.max(1, Math.min(CELLS, Math.floor((span * 1000) / barMs)));
 }
 
 function rowOf(each, runs, map) {
