@@ -33,7 +33,7 @@ html_show_sphinx = False
 PAGES = {
     "Use": [
         *("commands", "configuration", "symbols", "markets", "operation", "deployment"),
-        *("scaling", "monitoring", "log_events", "bars", "querying", "simulator"),
+        *("scaling", "monitoring", "status", "log_events", "bars", "querying", "simulator"),
     ],
     "What is proven": ["completeness", "gaps", "coverage", "audit", "verification"],
     "Extend": ["plugins", "ADD_A_STORE", "ADD_A_MARKET"],

@@ -25,6 +25,8 @@ from bintrades.app.monitoring.server import MonitoringServer
 from bintrades.app.status import read_status
 from bintrades.app.symbol_list import SymbolsSnapshot
 from bintrades.core.ledger import LedgerState
+from bintrades.core.write_batch import Checkpoint, WriteBatch
+from bintrades.journal.reader import JournalReader
 from bintrades.model import Gap, GapCause
 from bintrades.options.types import HostAndPort
 from bintrades.pipeline.request_counts import RequestCounts
@@ -468,3 +470,62 @@ def test_the_page_has_each_metric_and_no_other(path: Path) -> None:
 
 WITHOUT_ANY_PROOF = {"bintrades_coverage_until_timestamp_seconds"}
 """Metrics of which there is none until something is proven."""
+
+
+NAMED_BY_VALUES = (
+    "collector.trade_kinds",
+    "collector.rest.requests",
+    "collector.rest.failed",
+    "collector.stores[].latency.buckets",
+)
+"""Where the status has names that are no fields: kinds of trades, purposes, bounds."""
+
+
+def fields_of(value: object, path: str = "") -> Iterator[str]:
+    """Yield each field of a status with where it is: collector.workers[].name."""
+    if isinstance(value, list):
+        for each in value:
+            yield from fields_of(each, f"{path}[]")
+    elif isinstance(value, dict) and path == "stores":
+        for each in value.values():
+            yield from fields_of(each, "stores.NAME")
+    elif isinstance(value, dict) and path not in NAMED_BY_VALUES:
+        for name, each in value.items():
+            where = f"{path}.{name}" if path else name
+            yield where
+            yield from fields_of(each, where)
+
+
+def fields_on_the_page() -> list[str]:
+    """Return each field of docs/status.md, with the heading that it is under before it."""
+    found, heading = [], ""
+    for line in (REPOSITORY / "docs" / "status.md").read_text(encoding="utf-8").splitlines():
+        if line.startswith("## "):
+            heading = "" if line == "## top level" else f"{line.removeprefix('## ')}."
+        elif field := re.match(r"\| `([^`]+)` \| \S", line):
+            found.append(heading + field[1])
+    return found
+
+
+def test_the_page_of_the_status_has_each_field_and_no_other(path: Path) -> None:
+    gone = Gap(4, 4, OPEN_TIME_MS + 30_000, OPEN_TIME_MS + 30_000, GapCause.SKIPPED)
+    proven = Checkpoint(
+        LedgerState(9, OPEN_TIME_MS, (gone,)),
+        proven_ms=OPEN_TIME_MS + 600_000,
+        covered_since_ms=OPEN_TIME_MS,
+    )
+    with journal_at(path) as journal:
+        stage = Stage(path, journal)
+        journal.write(WriteBatch(checkpoints={"BTCUSDT": proven}), OPEN_TIME_MS)
+        JournalReader(path).resend_since("jsonl", OPEN_TIME_MS)
+        thread = stage.collector.ingest_thread
+        thread.start()
+        try:
+            endpoints = Endpoints(stage.collector.figures, path, ["jsonl"])
+            told = json.loads(get(endpoints, "/status")[1])
+        finally:
+            thread.stop()
+            assert thread.join(120)
+
+    assert told["collector"]["workers"], "a thread runs"
+    assert sorted(fields_on_the_page()) == sorted(set(fields_of(told)))
