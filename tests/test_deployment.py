@@ -8,16 +8,14 @@ import re
 import shutil
 import subprocess
 import sysconfig
-from typing import TYPE_CHECKING
+import tempfile
+from pathlib import Path
 
 import pytest
 
 from bintrades.config.loader import load_config
 from bintrades.exchange.shards import Shard
 from tests.checkout import REPOSITORY
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 ETC = REPOSITORY / "etc"
 UNIT = ETC / "systemd" / "bintrades@.service"
@@ -44,10 +42,22 @@ def unit() -> configparser.RawConfigParser:
     return parser
 
 
-def test_systemd_finds_no_fault_with_the_unit(tmp_path: Path) -> None:
-    text = UNIT.read_text(encoding="utf-8").replace("/opt/bintrades/bin/bintrades", "/bin/true")
-    (tmp_path / UNIT.name).write_text(text, encoding="utf-8")
+def section_of_systemd() -> str:
+    page = (REPOSITORY / "docs" / "deployment.md").read_text(encoding="utf-8")
+    return page.partition("## systemd\n")[2].partition("\n## ")[0]
 
+
+def test_systemd_finds_no_fault_with_the_unit_or_with_its_change_for_shards(
+    tmp_path: Path,
+) -> None:
+    text = UNIT.read_text(encoding="utf-8")
+    drop_in = section_of_systemd().partition("```\n[Service]\n")[2].partition("```")[0]
+    for name, content in ((UNIT.name, text), (f"{UNIT.name}.d/more.conf", "[Service]\n" + drop_in)):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        installed = content.replace("/opt/bintrades/bin/bintrades", "/bin/true")
+        (tmp_path / name).write_text(installed, encoding="utf-8")
+
+    assert "BINTRADES_SHARD=%i/5" in drop_in
     assert output_of("systemd-analyze", "verify", tmp_path / UNIT.name) == ""
 
 
@@ -67,6 +77,45 @@ def test_the_unit_starts_again_whatever_another_start_may_help() -> None:
     assert service["RestartPreventExitStatus"] == "2"
     assert unit()["Unit"]["StartLimitIntervalSec"] == "0"
     assert int(service["WatchdogSec"]) >= 12 * 5, "it says every five seconds that it goes on"
+
+
+def steps_of_systemd() -> list[str]:
+    """Return the commands of the documentation that put what is needed in its place."""
+    commands = section_of_systemd().split("```")[1].splitlines()
+    return [line for line in commands if line.startswith(("install ", "sed ", "systemd-sysusers"))]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_the_unit_can_read_and_write_the_files_that_its_documented_steps_name() -> None:
+    """Done as documented, but below a folder; then the user of the unit reads the file."""
+    service = unit()["Service"]
+    with tempfile.TemporaryDirectory(prefix="bt") as name:
+        root = Path(name)
+        root.chmod(0o755)
+        (root / "etc").mkdir()
+        user, group = 0, 0
+        for step in steps_of_systemd():
+            here = re.sub(r"(?<= )/etc/", f"{root}/etc/", step)
+            here = here.replace("systemd-sysusers", f"systemd-sysusers --root={root}")
+            here = here.replace(f" -g {service['Group']} ", f" -g {group} ")
+            output_of("bash", "-c", f"umask 027; {here}")
+            if step == "systemd-sysusers":
+                made = (root / "etc" / "passwd").read_text(encoding="utf-8")
+                found = re.search(rf"^{service['User']}:[^:]*:(\d+):(\d+):", made, re.MULTILINE)
+                assert found is not None, made
+                user, group = int(found[1]), int(found[2])
+        ini = root / "etc" / "bintrades" / "usdm.ini"
+        read = subprocess.run(
+            ["cat", ini], user=user, group=group, extra_groups=[], capture_output=True, check=False
+        )
+        config = load_config(ini, {})
+
+    assert (read.returncode, read.stderr) == (0, b"")
+    assert user != 0
+    own, shared = (f"/var/lib/{each}" for each in service["StateDirectory"].split())
+    assert str(config.journal.path.parent) == own.replace("%i", "usdm")
+    assert config.exchange_options.shared_budget is not None
+    assert str(config.exchange_options.shared_budget.parent) == shared
 
 
 def test_the_configurations_are_right_as_they_stand() -> None:
