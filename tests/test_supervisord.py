@@ -10,12 +10,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from bintrades.exchange.shards import shard_of
 from bintrades.testing.exchange_simulator import ExchangeSimulator
 from tests.checkout import REPOSITORY, Checkout
 
@@ -53,9 +55,9 @@ def exchange() -> Iterator[ExchangeSimulator]:
         yield simulator
 
 
-def control(checkout: Checkout, *words: str) -> str:
+def control(checkout: Checkout, *words: str, conf: str = "etc/supervisord.conf") -> str:
     """Return what supervisorctl answers."""
-    command = [sys.executable, "-m", "supervisor.supervisorctl", "-c", "etc/supervisord.conf"]
+    command = [sys.executable, "-m", "supervisor.supervisorctl", "-c", conf]
     answer = subprocess.run(
         [*command, *words],
         cwd=checkout.folder,
@@ -68,9 +70,9 @@ def control(checkout: Checkout, *words: str) -> str:
 
 
 @contextmanager
-def supervised(checkout: Checkout) -> Iterator[None]:
+def supervised(checkout: Checkout, conf: str = "etc/supervisord.conf") -> Iterator[None]:
     """Run supervisord in the foreground; at the end it stops what it started."""
-    command = [sys.executable, "-m", "supervisor.supervisord", "-n", "-c", "etc/supervisord.conf"]
+    command = [sys.executable, "-m", "supervisor.supervisord", "-n", "-c", conf]
     with subprocess.Popen(
         command,
         cwd=checkout.folder,
@@ -216,6 +218,47 @@ def test_what_fails_at_the_start_is_tried_again_until_it_works(
         away.rename(scripts)
         exchange.wait_for_subscription("btcusdt@trade")
         wait_until(lambda: "RUNNING" in control(checkout, "status"), checkout)
+
+
+def test_shards_of_the_files_as_they_stand_have_every_symbol_once(checkout: Checkout) -> None:
+    symbols = [f"S{number}USDT" for number in range(20)]
+    assert {shard_of(symbol, 5) for symbol in symbols} == {1, 2, 3, 4, 5}
+    streams = [f"{symbol.lower()}@trade" for symbol in symbols]
+    conf, file = "etc/supervisord-shards.conf", "etc/shards.ini"
+
+    def status(number: int, *words: str) -> subprocess.CompletedProcess[str]:
+        command = [".venv/bin/python", "-P", "-m", "bintrades", "status", "--config", file]
+        return subprocess.run(
+            [*command, "--shard", f"{number}/5", *words],
+            cwd=checkout.folder,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    with ExchangeSimulator(symbols=symbols) as exchange:
+        configuration = checkout.folder / file
+        urls = f"stream_url = {exchange.stream_url}\nrest_url = {exchange.rest_url}\n"
+        text = configuration.read_text(encoding="utf-8")
+        text = text.replace("[binance]\n", f"[binance]\n{urls}")
+        configuration.write_text(f"{text}\n[stores]\nenabled =\n", encoding="utf-8")
+
+        with supervised(checkout, conf):
+            exchange.wait_for_subscription(*streams)
+            for number in range(1, 6):
+                wait_until(
+                    lambda: status(number, "--check").stdout == "running: well\n",  # noqa: B023
+                    checkout,
+                )
+            having = [json.loads(status(number, "--json").stdout) for number in range(1, 6)]
+            subscribed = Counter(each for one in exchange.connections for each in one.streams)
+            stopped = control(checkout, "stop", "all", conf=conf)
+
+    assert subscribed == Counter(streams)
+    assert sum(each["collector"]["symbols"] for each in having) == len(symbols)
+    assert [each["collector"]["shard"] for each in having] == [f"{each}/5" for each in range(1, 6)]
+    assert stopped.count("stopped") == 5
 
 
 def test_failing_starts_are_tried_for_longer_than_any_failure_lasts() -> None:

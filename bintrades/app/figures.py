@@ -32,10 +32,15 @@ if TYPE_CHECKING:
 
 
 class Process:
-    """The process of the collector and its state, which is one of health's."""
+    """The process of the collector and its state, which is one of health's.
 
-    def __init__(self) -> None:
+    *shard* is its part of the symbols, such as 2/5; None: it has all. Whoever reads the
+    configuration again sets it.
+    """
+
+    def __init__(self, shard: str | None = None) -> None:
         self.state = CollectorState.STARTING
+        self.shard = shard
         self._started_at = utc_ms()
         self._started_ms = now_ms()
 
@@ -45,6 +50,7 @@ class Process:
             "version": __version__,
             "pid": os.getpid(),
             "state": self.state,
+            "shard": self.shard,
             "started_at": utc(self._started_at).isoformat(),
             "updated_at": utc(utc_ms()).isoformat(),
             "started_ms": self._started_ms,

@@ -111,6 +111,44 @@ def problems(
     return list(_problems_of_running(figures, waiting, age))
 
 
+def other_shard(figures: Mapping[str, Any] | None, shard: str | None) -> str | None:
+    """Return, as a sentence, that the collector of *figures* collects other symbols than *shard*.
+
+    A *shard* is such as 2/5, or None: all symbols. None is returned where both collect the same,
+    where it is the same shard of another number of shards, which a restart makes right, and where
+    it is not known: earlier versions do not say.
+    """
+    if figures is None or "shard" not in figures:
+        return None
+    having = figures["shard"]
+    if having == shard or (having and shard and _number(having) == _number(shard)):
+        return None
+    return (
+        f"the collector that has this journal is {_named(having)}, not {_named(shard)}: give each"
+        " shard a journal of its own, such as var/bintrades-${SHARD}.journal"
+    )
+
+
+def problem_of_shard(figures: Mapping[str, Any] | None, shard: str | None) -> str | None:
+    """Return why nobody collects *shard*, though the collector of *figures* runs; None: it is this
+    one, or nobody asks for a shard, or it is not known.
+    """
+    if figures is None or shard is None:
+        return None
+    having = figures.get("shard", shard)
+    if having != shard and other_shard(figures, shard) is None:
+        return f"it runs as shard {having}, not {shard}: restart it, or have it read its file again"
+    return other_shard(figures, shard)
+
+
+def _number(shard: str) -> str:
+    return shard.partition("/")[0]
+
+
+def _named(shard: str | None) -> str:
+    return "that of all symbols" if shard is None else f"shard {shard}"
+
+
 def stuck_workers(figures: Mapping[str, Any]) -> list[str]:
     """Return which threads do not move any more without which it does not go on; see is_vital.
 

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING
 
 from bintrades.app.collector import Collector, Resources
 from bintrades.app.figures import Process
-from bintrades.app.health import CollectorState
+from bintrades.app.health import CollectorState, other_shard
 from bintrades.app.monitoring.endpoints import Endpoints
 from bintrades.app.monitoring.serving import make_server
 from bintrades.app.scheduler import Scheduler, Ticker
-from bintrades.app.status import with_journal_figures
+from bintrades.app.status import status_of_holder, with_journal_figures
 from bintrades.app.symbol_list import SymbolList
 from bintrades.app.symbol_watch import SymbolWatch
 from bintrades.app.watchdog import Watchdog
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from bintrades.app.shutdown import StopReasons
-    from bintrades.config.loader import Config
+    from bintrades.config.loader import Config, SymbolsConfig
     from bintrades.exchange.port import Exchange
     from bintrades.stores.store import Store
     from bintrades.util.worker import Worker
@@ -82,7 +82,7 @@ def run(
     if journal is None:
         return 0  # stopped while another collector had it
     on_open()
-    process = Process()
+    process = Process(config.symbols.shard_name)
     process.publish(journal)
     endpoints = Endpoints(process.figures, config.journal.path, config.stores.enabled)
     with (
@@ -148,7 +148,8 @@ def _open_journal(config: Config, reasons: StopReasons) -> Journal | None:
     is killed. It gives up on a program that always ends at once, so this waits, for as long as
     it takes.
     """
-    limited = LimitedLog(log, every_s=_IN_USE_AGAIN_S)
+    # Apart from each other: that it is another shard may be known only after the first warning.
+    limited, of_shards = (LimitedLog(log, every_s=_IN_USE_AGAIN_S) for _ in range(2))
     while True:
         try:
             return Journal(
@@ -160,11 +161,12 @@ def _open_journal(config: Config, reasons: StopReasons) -> Journal | None:
                 mark_every_ms=min(MARK_EVERY_MS, config.journal.retention_ms // 10),
             )
         except JournalInUse as error:
-            limited.warning(
-                "journal_locked",
-                "waiting for the journal, which has one collector at a time",
-                error=str(error),
-            )
+            waiting = "waiting for the journal, which has one collector at a time"
+            other = other_shard(status_of_holder(config.journal.path), config.symbols.shard_name)
+            if other is None:
+                limited.warning("journal_locked", waiting, error=str(error))
+            else:
+                of_shards.warning("journal_locked", f"{waiting}; {other}", error=str(error))
         if reasons.wait(_IN_USE_EVERY_S):
             return None
 
@@ -198,6 +200,7 @@ class Service:
             symbol_list,
             put=collector.inbox.put,
             exchange_time=collector.exchange_time,
+            on_reload=self._take_shard,
             on_failure=reasons.fail,
         )
         collector.symbols_snapshot = lambda: symbol_list.snapshot
@@ -330,6 +333,9 @@ class Service:
                 self._is_forced = True
                 deadline = time.monotonic() + _FORCED_WITHIN_S
         return True
+
+    def _take_shard(self, symbols: SymbolsConfig) -> None:
+        self._process.shard = symbols.shard_name
 
     def _maintain_connections(self) -> None:
         self._collector.feed.maintain(now_ms())

@@ -9,7 +9,14 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from bintrades.app.coverage import coverage_figures
-from bintrades.app.health import RESPONDING, CollectorState, is_status_of, problems, state_of
+from bintrades.app.health import (
+    RESPONDING,
+    CollectorState,
+    is_status_of,
+    problem_of_shard,
+    problems,
+    state_of,
+)
 from bintrades.errors import JournalError
 from bintrades.journal.lock import holder, is_in_use
 from bintrades.journal.reader import JournalReader
@@ -47,10 +54,11 @@ def with_journal_figures(figures: dict[str, Any], journal: Path) -> dict[str, An
     return figures
 
 
-def read_status(journal: Path, stores: Sequence[str]) -> dict[str, Any]:
+def read_status(journal: Path, stores: Sequence[str], shard: str | None = None) -> dict[str, Any]:
     """Return what the journal says of the collector and of each of *stores*.
 
-    Raises JournalError where there is no journal, or none that can be read.
+    With a *shard*, such as 2/5, it is a problem that the collector is another one. Raises
+    JournalError where there is no journal, or none that can be read.
     """
     reader = JournalReader(journal)
     has_process = is_in_use(journal)  # asked before its status is read, which may be its last
@@ -65,6 +73,8 @@ def read_status(journal: Path, stores: Sequence[str]) -> dict[str, Any]:
     state = state_of(figures, is_in_use=has_process, now=now)
     of_stores = {name: _store_figures(reader, name) for name in stores}
     found = problems(state, figures, _waiting(of_stores), now, taken_ms=process[1])
+    if has_process and (of_shard := problem_of_shard(figures, shard)):
+        found.insert(0, of_shard)
     return _status(state, found, figures, of_stores, _on_record(reader, journal))
 
 
@@ -83,6 +93,18 @@ def live_status(figures: dict[str, Any], journal: Path, stores: Sequence[str]) -
         return _status(state, found, figures, {}, {})
     found = problems(state, figures, _waiting(of_stores), now)
     return _status(state, found, figures, of_stores, on_record)
+
+
+def status_of_holder(journal: Path) -> dict[str, Any] | None:
+    """Return what the collector that has the journal has last said of itself; None: not known.
+
+    Any thread.
+    """
+    try:
+        figures = _figures(JournalReader(journal).get_status())
+    except (JournalError, OSError):
+        return None
+    return figures if is_status_of(figures, holder(journal), now_ms()) else None
 
 
 def waiting_bars(journal: Path, stores: Sequence[str]) -> dict[str, int]:

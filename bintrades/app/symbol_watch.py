@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bintrades.app.symbol_list import SymbolList
+    from bintrades.config.loader import SymbolsConfig
     from bintrades.exchange.events import Event
 
 log = logging.getLogger(__name__)
@@ -29,8 +30,9 @@ _NOT_COMPARED = frozenset({"path", "file", "folder", "symbols", "given", "settin
 class SymbolWatch(Worker):
     """Asks the exchange for its symbols every `[symbols] refresh`; reads that section on request.
 
-    *put* takes what changes, and *exchange_time* gives the exchange's clock, 0 while unknown. What
-    an unexpected error leaves undone is done at the next time.
+    *put* takes what changes, and *exchange_time* gives the exchange's clock, 0 while unknown.
+    *on_reload* is told, on this thread, what the section says from now on. What an unexpected error
+    leaves undone is done at the next time.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class SymbolWatch(Worker):
         *,
         put: Callable[[Event], None],
         exchange_time: Callable[[], int],
+        on_reload: Callable[[SymbolsConfig], None],
         on_failure: Callable[[str], None],
     ) -> None:
         super().__init__("symbols", on_failure)
@@ -48,6 +51,7 @@ class SymbolWatch(Worker):
         self._symbols = symbols
         self._put = put
         self._exchange_time = exchange_time
+        self._on_reload = on_reload
         self._is_reload_wanted = threading.Event()
         self._is_stopping = False
         self._wake = threading.Event()
@@ -116,6 +120,7 @@ class SymbolWatch(Worker):
             and getattr(config, each.name) != getattr(self._config, each.name)
         ]
         self._config = replace(self._config, symbols=config.symbols)
+        self._on_reload(config.symbols)
         log.info(
             "the section [symbols] is read again",
             extra={

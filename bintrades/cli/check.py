@@ -47,6 +47,8 @@ def execute(options: argparse.Namespace) -> int:
         return FAILURE
     for remark in config.remarks:
         print_text(f"{options.config}: [{config.exchange}] {remark}")
+    if config.remark_on_journal:
+        print_text(f"{options.config}: [journal] {config.remark_on_journal}")
     for store in stores:
         if shown := store.shown(config.store_options[store.name]):
             print_text(f"{options.config}: [store:{store.name}] {redact(shown)}")

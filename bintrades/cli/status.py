@@ -46,8 +46,8 @@ def execute(options: argparse.Namespace) -> int:
     if options.watch:
         from bintrades.cli.watch import watch
 
-        return watch(config.journal.path, config.stores.enabled, options.watch)
-    status = read_status(config.journal.path, config.stores.enabled)
+        return watch(config, options.watch)
+    status = read_status(config.journal.path, config.stores.enabled, config.symbols.shard_name)
     if options.check:
         print_text(format_health(status))
         return FAILURE if status["problems"] else OK

@@ -134,9 +134,11 @@ def format_process(state: str, collector: dict[str, Any] | None) -> str:
     if collector is None:
         return "has not run yet" if state == CollectorState.NEVER_RUN else "is starting"
     since, last = moment(collector["started_at"]), moment(collector["updated_at"])
+    shard = f"shard {collector['shard']}, " if collector.get("shard") else ""
+    process = f"{shard}process {collector['pid']}, since {since}"
     if state == CollectorState.NOT_RESPONDING:
-        return f"not responding since {last} UTC (process {collector['pid']}, since {since})"
-    return f"{state} (process {collector['pid']}, since {since}, last status {last} UTC)"
+        return f"not responding since {last} UTC ({process})"
+    return f"{state} ({process}, last status {last} UTC)"
 
 
 def _format_backfill(collector: dict[str, Any]) -> str:

@@ -16,16 +16,15 @@ from bintrades.cli.watched import Watched
 from bintrades.errors import BintradesError, JournalError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
+    from bintrades.config.loader import Config
 
 
-def watch(journal: Path, stores: Sequence[str], every_s: int) -> int:
-    """Show a collector until Ctrl-C; return the exit status. Main thread.
+def watch(config: Config, every_s: int) -> int:
+    """Show the collector of *config* until Ctrl-C; return the exit status. Main thread.
 
     Raises BintradesError where stdout is a terminal and the extra `terminal` is not installed.
     """
-    watched = Watched(journal, stores)
+    watched = Watched(config.journal.path, config.stores.enabled, config.symbols.shard_name)
     if not sys.stdout.isatty() or os.environ.get("TERM", "dumb") == "dumb":
         return _print_again_and_again(watched, every_s)
     try:

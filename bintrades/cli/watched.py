@@ -59,9 +59,9 @@ class Seldom(Generic[T]):
 class Watched:
     """A collector and its symbols. One thread; every method may raise JournalError or OSError."""
 
-    def __init__(self, journal: Path, stores: Sequence[str]) -> None:
+    def __init__(self, journal: Path, stores: Sequence[str], shard: str | None = None) -> None:
         self._data = PageData(journal)
-        self._status = Seldom(partial(read_status, journal, stores))
+        self._status = Seldom(partial(read_status, journal, stores, shard))
         self._names = Seldom(self._data.by_trouble)
         self._symbols = Seldom(self._data.symbols_of)
         self._map = Seldom(self._data.map_of)

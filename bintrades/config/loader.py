@@ -137,6 +137,21 @@ class Config:
         return tuple(remarks)
 
     @property
+    def remark_on_journal(self) -> str | None:
+        """That shards of this file may have one journal, as a sentence for people; None: not so."""
+        if self.symbols.shard is None or self.symbols.shard.count == 1:
+            return None
+        origins = {(each.section, each.name): each.origin for each in self.settings}
+        serves_one = "environment" not in origins["symbols", "shard"]
+        if serves_one or "environment" in origins["journal", "path"]:
+            return None
+        return (
+            "path: the same for every shard of this file, so each needs a file system of its own,"
+            " as a container has; otherwise name it after the shard, such as"
+            " var/bintrades-${SHARD}.journal"
+        )
+
+    @property
     def when_bars_leave(self) -> str:
         """When bars leave the journal, as a sentence for people."""
         if self.retention_ms is None:

@@ -199,6 +199,11 @@ class SymbolsConfig:
         " again",
     )
 
+    @property
+    def shard_name(self) -> str | None:
+        """Which shard this is, such as 2/5; None: it has all symbols."""
+        return None if self.shard is None else str(self.shard)
+
 
 @dataclass(frozen=True)
 class BarsConfig:

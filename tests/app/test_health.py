@@ -6,7 +6,14 @@ from typing import Any
 
 import pytest
 
-from bintrades.app.health import CollectorState, is_status_of, problems, state_of
+from bintrades.app.health import (
+    CollectorState,
+    is_status_of,
+    other_shard,
+    problem_of_shard,
+    problems,
+    state_of,
+)
 
 NOW = 10_000_000
 MINUTE = 60_000
@@ -132,3 +139,52 @@ def test_a_store_that_nothing_waits_for_is_not_behind() -> None:
     word = figures(stores=[{"name": "mongodb", "behind_ms": 60 * MINUTE, "error": "no host"}])
 
     assert found(word, mongodb=0) == []
+
+
+ADVICE = "give each shard a journal of its own, such as var/bintrades-${SHARD}.journal"
+
+
+@pytest.mark.parametrize(
+    ("having", "wanted", "is_and_is_not"),
+    [
+        ("1/2", "2/2", "shard 1/2, not shard 2/2"),
+        (None, "2/2", "that of all symbols, not shard 2/2"),
+        ("1/2", None, "shard 1/2, not that of all symbols"),
+    ],
+)
+def test_of_two_collectors_with_one_journal_the_second_one_is_told_whose_it_is(
+    having: str | None, wanted: str | None, is_and_is_not: str
+) -> None:
+    said = other_shard(figures(shard=having), wanted)
+
+    assert said == f"the collector that has this journal is {is_and_is_not}: {ADVICE}"
+
+
+@pytest.mark.parametrize(
+    "of_holder",
+    [None, figures(), figures(shard="2/5"), figures(shard="2/6")],
+    ids=["not known", "of an earlier version", "the same", "the same of more shards"],
+)
+def test_a_collector_of_the_same_symbols_as_far_as_known_is_no_other_shard(
+    of_holder: dict[str, Any] | None,
+) -> None:
+    assert other_shard(of_holder, "2/5") is None
+
+
+def test_a_shard_that_nobody_collects_is_not_well() -> None:
+    said = problem_of_shard(figures(shard="1/5"), "2/5")
+
+    assert said == f"the collector that has this journal is shard 1/5, not shard 2/5: {ADVICE}"
+    assert problem_of_shard(figures(shard="2/5"), "2/5") is None
+
+
+def test_a_shard_that_does_not_know_yet_how_many_there_are_is_not_well() -> None:
+    said = problem_of_shard(figures(shard="2/5"), "2/6")
+
+    assert said == "it runs as shard 2/5, not 2/6: restart it, or have it read its file again"
+
+
+def test_whoever_asks_for_no_shard_is_told_of_any() -> None:
+    assert problem_of_shard(figures(shard="2/5"), None) is None
+    assert problem_of_shard(figures(), "2/5") is None, "earlier versions do not say"
+    assert problem_of_shard(None, "2/5") is None

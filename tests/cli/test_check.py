@@ -124,6 +124,43 @@ def test_of_a_plugin_that_declares_no_options_no_value_is_printed(
     assert of_stores(lines(ini, capsys)) == []
 
 
+@pytest.mark.parametrize(
+    ("shard", "path", "is_remarked"),
+    [
+        ("2/5", "var/bintrades.journal", True),
+        ("2/5", "var/bintrades-${SHARD}.journal", False),
+        ("1/1", "var/bintrades.journal", False),
+        ("", "var/bintrades.journal", False),
+    ],
+)
+def test_a_journal_that_is_the_same_for_all_shards_of_the_file_is_remarked_on(
+    shard: str,
+    path: str,
+    is_remarked: bool,
+    ini: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """That is right where each shard has a file system of its own, and wrong everywhere else."""
+    monkeypatch.setenv("BINTRADES_SHARD", shard)
+    ini.write_text(f"[journal]\npath = {path}\n", encoding="utf-8")
+
+    main(["check", "--config", str(ini)])
+
+    remark = f"{ini}: [journal] path: the same for every shard of this file, so each needs"
+    assert (remark in capsys.readouterr().out) is is_remarked
+
+
+def test_a_file_of_one_shard_alone_is_not_remarked_on(
+    ini: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ini.write_text("[symbols]\nshard = 2/5\n", encoding="utf-8")
+
+    main(["check", "--config", str(ini)])
+
+    assert "the same for every shard" not in capsys.readouterr().out
+
+
 def test_the_shard_of_the_command_line_is_in_effect(ini: Path) -> None:
     checked = subprocess.run(
         [sys.executable, "-P", "-m", "bintrades", "check", "--config", ini, "--shard", "1/3"],

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ETC = REPOSITORY / "etc"
-FILES = sorted(ETC.glob("*.ini"))
+SHARDS = ETC / "shards.ini"
+FILES = sorted(path for path in ETC.glob("*.ini") if path != SHARDS)
 MARKETS = [*EXCHANGES["binance"].markets]
 
 
@@ -70,9 +71,23 @@ def test_supervisord_runs_each_shard_as_it_runs_the_one() -> None:
     assert ours.pop("stdout_logfile").endswith("/shard-%(process_num)d.log")
     first, shard = ours.pop("environment").split(",")
     assert first == theirs.pop("environment")
-    for number in range(1, count + 1):
-        given = shard.replace("%(process_num)d", str(number)).replace('"', "")
-        config = load_config(ETC / "bintrades.ini", dict([given.split("=")]))
-        assert config.symbols.shard == Shard(number, count)
+    assert shard == f'BINTRADES_SHARD="%(process_num)d/{count}"'
+    assert ours.pop("command") == theirs.pop("command").replace("bintrades.ini", "shards.ini")
     del theirs["stdout_logfile"]
     assert ours == theirs
+
+
+@pytest.mark.parametrize("count", [5, 99])
+def test_no_two_shards_of_one_file_share_a_journal_or_a_port(count: int) -> None:
+    configs = [
+        load_config(SHARDS, {"BINTRADES_SHARD": f"{number}/{count}"})
+        for number in range(1, count + 1)
+    ]
+
+    assert [each.symbols.shard for each in configs] == [
+        Shard(number, count) for number in range(1, count + 1)
+    ]
+    assert len({each.journal.path for each in configs}) == count
+    assert len({each.http.listen for each in configs}) == count
+    assert len({each.exchange_options.shared_budget for each in configs}) == 1
+    assert {each.remark_on_journal for each in configs} == {None}
