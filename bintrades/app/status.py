@@ -101,8 +101,8 @@ def status_of_holder(journal: Path) -> dict[str, Any] | None:
     Any thread.
     """
     try:
-        figures = _figures(JournalReader(journal).get_status())
-    except (JournalError, OSError):
+        figures = _parsed(JournalReader(journal).get_status())
+    except (JournalError, OSError, ValueError):
         return None
     return figures if is_status_of(figures, holder(journal), now_ms()) else None
 
@@ -147,13 +147,18 @@ def _status(
 def _figures(text: str | None) -> dict[str, Any] | None:
     """Return what a collector has said of itself, if that can be read."""
     try:
-        figures = json.loads(text or "null")
+        return _parsed(text)
     except ValueError as error:
         log.warning(
             "the collector's last status in the journal cannot be read",
             extra={"event": "status_unreadable", "error": str(error)},
         )
         return None
+
+
+def _parsed(text: str | None) -> dict[str, Any] | None:
+    """Return what a collector has said of itself, None if that is no status. Raises ValueError."""
+    figures = json.loads(text or "null")
     is_status = isinstance(figures, dict) and figures.keys() >= _NEEDED
     # Earlier versions wrote no state.
     return figures if is_status and figures.get("state", _STATES[0]) in _STATES else None

@@ -45,10 +45,6 @@ _LOOK_EVERY_S = 0.1
 """How long a start waits for the list, where it can do without."""
 
 _BEFORE_MS = 5_000  # a list may have been so old when it came
-_NOTHING_LEFT = (
-    "[symbols] include, exclude: no symbol of the exchange is left to collect; allowed: names and"
-    " patterns that leave some"
-)
 _NO_CONTRACT_SIZE = "without a contract size"
 _MANY = 10  # symbols that are gone at once, if they are most of all: it may be maintenance
 _BELIEVED_AFTER_MS = 3_600_000  # that they are gone for good
@@ -158,7 +154,7 @@ class SymbolList:
             self._refuse_unknown(choice)
         self._keep_ended(choice)
         if choice.is_empty:
-            raise ConfigError(_NOTHING_LEFT)
+            raise ConfigError(_nothing_left(self._config))
         self._log_choice(choice, new_patterns=True)
         records = self._new_records(choice)
         self._records.update(records)
@@ -192,7 +188,7 @@ class SymbolList:
         before, self._config = self._config, config
         if self._choose(is_fresh=self.has_answer).is_empty:
             self._config = before
-            raise ConfigError(_NOTHING_LEFT)
+            raise ConfigError(_nothing_left(config))
 
     def refresh(
         self, put: Callable[[Event], None], exchange_time: Callable[[], int], *, is_new: bool
@@ -551,6 +547,14 @@ class SymbolList:
             tuple(choice.halted | choice.waiting),
             last.list_error if self._is_list_late else None,
         )
+
+
+def _nothing_left(config: SymbolsConfig) -> str:
+    by = "" if config.shard is None else f" by shard {config.shard}"
+    return (
+        f"[symbols] include, exclude: no symbol of the exchange is left to collect{by}; allowed:"
+        " names and patterns that leave some"
+    )
 
 
 def _trading(symbols: Iterable[SymbolInfo]) -> Iterable[str]:

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from bintrades.app.figures import Process, collector_figures
 from bintrades.app.health import CollectorState
 from bintrades.app.scheduler import Ticker
-from bintrades.app.status import read_status, with_journal_figures
+from bintrades.app.status import read_status, status_of_holder, with_journal_figures
 from bintrades.app.symbol_list import SymbolsSnapshot
 from bintrades.cli.status_text import _format_proof, format_health, format_status
 from bintrades.core.audit_result import BarsAudited
@@ -296,6 +296,19 @@ def test_one_that_starts_or_stops_says_so_before_it_has_figures(
     assert format_health(status) == f"{state}: " + (
         "well" if state == CollectorState.STARTING else "it is about to end"
     )
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "null"])
+def test_a_status_that_cannot_be_read_says_nothing_of_who_has_the_journal(
+    text: str, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nor does the log, since whoever waits for the journal looks again and again."""
+    with journal_at(path) as journal:
+        journal.set_status(text)
+
+        assert status_of_holder(path) is None
+    assert status_of_holder(path.with_name("gone")) is None
+    assert caplog.records == []
 
 
 def test_what_keeps_a_collector_from_being_well_is_told_on_the_page_too(path: Path) -> None:

@@ -14,6 +14,7 @@ from bintrades.core.ban import Ban
 from bintrades.core.symbol_changes import SymbolsChanged
 from bintrades.errors import ConfigError, ExchangeError
 from bintrades.exchange.registry import EXCHANGES
+from bintrades.exchange.shards import Shard, shard_of
 from bintrades.model.symbol_record import LeftBecause
 from bintrades.testing.exchange_simulator import ExchangeSimulator
 from bintrades.util.clocks import utc_ms
@@ -249,6 +250,16 @@ def test_a_pattern_that_nothing_fits_is_bad_configuration(
 ) -> None:
     with pytest.raises(ConfigError, match="no symbol"):
         started(named("*EUR"), binance, journal)
+
+
+def test_a_shard_without_a_symbol_is_told_which_one_it_is(
+    binance: Exchange, journal: Journal
+) -> None:
+    without = Shard(3 - shard_of("BTCUSDT", 2), 2)
+    config = SymbolsConfig(include=("BTCUSDT",), exclude=(), shard=without)
+
+    with pytest.raises(ConfigError, match=f"no symbol .* is left to collect by shard {without};"):
+        started(config, binance, journal)
 
 
 def test_an_exchange_that_wants_no_requests_gets_none_over_a_restart_too(
