@@ -172,17 +172,23 @@ class Browser:
             time.sleep(0.05)
         return value
 
-    def show(self, address: str, width: int, height: int, *, is_dark: bool = False) -> None:
-        """Go to a page, in a window of this size."""
+    def show(
+        self, address: str, width: int, height: int, *, is_dark: bool = False, scale: int = 1
+    ) -> None:
+        """Go to a page, in a window of this size, of *scale* dots to a pixel of the page.
+
+        It is asked not to move, so that pictures are not of something halfway.
+        """
         self.ask(
             "Emulation.setDeviceMetricsOverride",
             width=width,
             height=height,
-            deviceScaleFactor=1,
+            deviceScaleFactor=scale,
             mobile=width < 600,
         )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if is_dark else "light"}
-        self.ask("Emulation.setEmulatedMedia", features=[scheme])
+        still = {"name": "prefers-reduced-motion", "value": "reduce"}
+        self.ask("Emulation.setEmulatedMedia", features=[scheme, still])
         self.ask("Page.navigate", url=address)
         self.wait("location.protocol === 'http:' && document.readyState === 'complete'")
 

@@ -1,10 +1,12 @@
-"""Draws docs/terminal.svg: what `bintrades status --watch` shows after some minutes.
+"""Draws the pictures of the page and of `bintrades status --watch`, from one real run.
 
-    .venv/bin/python -m scripts.terminal_picture docs/terminal.svg
+    .venv/bin/python -m scripts.pictures docs
 
 A simulated exchange trades on this machine, and a collector records most of its symbols; then it is
 down for longer than it may repair, and goes on with all of them. So the strips have a hole each, or
-begin later. Takes 12 minutes, since the exchange's klines are compared some minutes later.
+begin later. Takes 12 minutes, since the exchange's klines are compared some minutes later. The page
+(page.png, page-phone.png) is drawn by a Chromium, the one of the tests; the terminal (terminal.svg)
+needs none. `--only` leaves the pictures of others as they are.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 import argparse
 import io
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -26,6 +29,7 @@ from rich.terminal_theme import MONOKAI
 from bintrades.cli.terminal import Event
 from bintrades.cli.watch_screen import Screen
 from bintrades.cli.watched import Watched
+from tests.pages import browser
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -33,6 +37,13 @@ if TYPE_CHECKING:
 FIRST = ("BTCUSDT", "ETHUSDT", "SOLUSDT", "XRPUSDT", "BNBUSDT", "DOGEUSDT", "ADAUSDT", "TRXUSDT")
 LATER = ("LINKUSDT", "AVAXUSDT", "LTCUSDT")
 SIZE = (100, 22)
+PAGES = {"page": (1_200, 1_022, 2), "page-phone": (390, 844, 1)}
+"""Names of pictures of the page, their width and height, and dots to a pixel of the page."""
+KINDS = ("terminal", "page")
+CELLS = (
+    "[...document.querySelector('.strip').children]"
+    ".reduce((sum, part) => sum + Number(part.style.flexGrow), 0)"
+)
 BEFORE_S, DOWN_S = 240, 40
 CONFIG = """\
 [binance]
@@ -50,7 +61,7 @@ path = {plugins}
 enabled = jsonl
 [store:jsonl]
 [http]
-listen =
+listen = {page}
 """
 
 
@@ -91,21 +102,48 @@ def recording(folder: Path, values: dict[str, str], symbols: Sequence[str]) -> I
         yield
 
 
-def draw(picture: Path, minutes: int) -> None:
+def free_address() -> str:
+    """Return an address of this machine at which nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return f"127.0.0.1:{probe.getsockname()[1]}"
+
+
+def draw(pictures: Path, minutes: int, kinds: Sequence[str]) -> None:
     """Have the exchange trade for so long, and draw what is seen then."""
-    with TemporaryDirectory(prefix="bintrades-picture-") as name:
+    with TemporaryDirectory(prefix="bintrades-picture-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
+        if "page" in kinds:
+            with browser(folder / "tried"):
+                pass  # that there is none is better said now than in minutes
         symbols = ",".join([*FIRST, *LATER])
         simulate = ("simulate", "--symbols", symbols, "--stream-port", "0", "--rest-port", "0")
         with running(folder, "simulator", *simulate, "--rate", "90") as log:
             values = {each: address(log, each) for each in ("streams", "rest")}
-            values["plugins"] = str(Path.cwd() / "plugins")
+            values |= {"plugins": str(Path.cwd() / "plugins"), "page": free_address()}
             with recording(folder, values, FIRST):
                 time.sleep(BEFORE_S)
             time.sleep(DOWN_S)
             with recording(folder, values, (*FIRST, *LATER)):
-                time.sleep(60 * minutes - BEFORE_S)
-                draw_screen(folder / "demo.journal", picture)
+                time.sleep(60 * minutes - BEFORE_S - DOWN_S)
+                if "page" in kinds:
+                    draw_page(folder / "profile", values["page"], pictures)
+                if "terminal" in kinds:
+                    draw_screen(folder / "demo.journal", pictures / "terminal.svg")
+
+
+def draw_page(profile: Path, address: str, pictures: Path) -> None:
+    """Draw what a browser shows of a collector, wide and light, narrow and dark."""
+    with browser(profile) as chromium:
+        for name, (width, height, scale) in PAGES.items():
+            where = f"http://{address}/?{name}#BTCUSDT"  # a new page, not the same once more
+            chromium.show(where, width, height, is_dark=name == "page-phone", scale=scale)
+            chromium.wait("document.getElementById('live').textContent === 'live'")
+            chromium.wait(f"document.querySelectorAll('#rows tr').length === {len(FIRST + LATER)}")
+            chromium.value("document.querySelector('#spans button').click()")
+            chromium.wait(f"{CELLS} === 60")
+            chromium.wait("document.querySelectorAll('.strip .hole').length >= 1")
+            chromium.wait("document.getElementById('chart').dataset.candles > 20")
+            (pictures / f"{name}.png").write_bytes(chromium.picture())
 
 
 def draw_screen(journal: Path, picture: Path) -> None:
@@ -128,10 +166,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("picture", type=Path, help="where to draw")
+    parser.add_argument("pictures", type=Path, help="the folder to draw into")
     parser.add_argument("--minutes", type=int, default=12, help="how long (default: %(default)s)")
+    parser.add_argument("--only", choices=KINDS, help="draw that alone")
     arguments = parser.parse_args()
-    draw(arguments.picture, arguments.minutes)
+    kinds = [arguments.only] if arguments.only else KINDS
+    draw(arguments.pictures, arguments.minutes, kinds)
 
 
 if __name__ == "__main__":
