@@ -281,6 +281,24 @@ def test_a_stopped_collector_is_said_to_be_so_and_its_symbols_are_seen(path: Pat
     assert symbols_in(lines)[:5] == WORST_FIRST
 
 
+def test_a_rest_side_that_does_not_answer_is_seen_though_the_collector_is_well(path: Path) -> None:
+    with journal_at(path) as journal:
+        figures = Running(path, journal)._stage.figures
+        figures["rest"]["failing_ms"] = 300_000
+        figures["repair"]["error"] = "GET x: no answer"
+        figures["symbol_list_error"] = "GET y: no answer"
+        journal.set_status(as_json(figures))
+        console = Console(width=120, height=40, file=io.StringIO())
+        with console.capture() as capture:
+            console.print(Screen(Watched(path, [])).draw(120, 40))
+
+    troubles = [line.rstrip() for line in capture.get().splitlines() if line.startswith("trouble")]
+    assert troubles == [
+        "trouble     the exchange's REST side has not answered for 5 min: GET x: no answer",
+        "trouble     the list of symbols cannot be had: GET y: no answer",
+    ]
+
+
 def test_what_is_foreign_cannot_obey_a_terminal(path: Path) -> None:
     with journal_at(path) as journal:
         running = Running(path, journal)
