@@ -11,6 +11,7 @@ import pymongo
 import pytest
 from hypothesis import settings
 
+from bintrades.config.types import SHARD_VARIABLE
 from bintrades.testing.mongod import NOT_FOUND, URI_VARIABLE, Mongod, find_mongod
 from tests.journals import journal_at
 
@@ -32,6 +33,16 @@ def working_directory() -> Iterator[None]:
     before = Path.cwd()
     yield
     os.chdir(before)
+
+
+@pytest.fixture(autouse=True)
+def no_shard() -> Iterator[None]:
+    """Have a shard that a command line names end with the test: it becomes the environment's."""
+    before = os.environ.pop(SHARD_VARIABLE, None)
+    yield
+    os.environ.pop(SHARD_VARIABLE, None)
+    if before is not None:
+        os.environ[SHARD_VARIABLE] = before
 
 
 @pytest.fixture(autouse=True)

@@ -55,6 +55,7 @@ def test_a_collector_tells_over_http_how_it_is_until_it_ends(tmp_path: Path) -> 
     ):
         collector.start()
         wait_for(lambda: ask(port, "/readyz") == (200, "ok\n"), "it is not ready")
+        exchange.wait_for_subscription("btcusdt@trade")
         exchange.publish("BTCUSDT", 1, 1)
         wait_for(lambda: "bintrades_trades_total 1.0" in ask(port, "/metrics")[1], "no trade")
         status = json.loads(ask(port, "/status")[1])

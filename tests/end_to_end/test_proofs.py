@@ -144,6 +144,7 @@ def test_a_host_without_a_ticker_leaves_the_bars_of_quiet_symbols_unproven_and_t
         stage.start(collector)
         stage.send_rest()
         collector.wait_for_log("newest_ids_failed")
+        stage.wait_until_whole(collector)
         wait_for_last_bars(collector, mongodb_database, is_unproven)
         collector.wait_until(
             lambda: "404" in (collector.status()["repair"]["proof_error"] or ""),
