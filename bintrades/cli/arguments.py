@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from bintrades.cli.exit_status import EXIT_CODES
 from bintrades.cli.output import print_text
 from bintrades.config.types import SHARD_VARIABLE, shard, symbols
+from bintrades.options.types import whole_number
 from bintrades.util.durations import parse_duration
 from bintrades.util.text import did_you_mean, one_line, showable_input
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 DEFAULT_CONFIG = Path("etc/bintrades.ini")
 _SYMBOLS = symbols(required=True)
@@ -73,14 +74,33 @@ def add_command(commands: Any, name: str, summary: str) -> argparse.ArgumentPars
 
 
 def _shard(text: str) -> str:
-    """Have the configuration be read for a shard. Raises argparse.ArgumentTypeError."""
+    """Return a shard as it is written, "" for none. Raises argparse.ArgumentTypeError."""
     try:
         given = shard().parse(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{one_line(text, 40)!r} is {error}") from None
-    if given is not None:
-        os.environ[SHARD_VARIABLE] = str(given)
-    return text
+    return "" if given is None else str(given)
+
+
+def heed_shard(options: argparse.Namespace) -> None:
+    """Have the configuration be read for the shard that *options* name, if they name one."""
+    if given := getattr(options, "shard", None):
+        os.environ[SHARD_VARIABLE] = given
+
+
+def number(lowest: int, highest: int) -> Callable[[str], int]:
+    """Return a type for argparse: whole numbers within bounds, which belong to it."""
+    allowed = whole_number(lowest, highest)
+
+    def parse(text: str) -> int:
+        try:
+            return int(allowed.parse(text))
+        except ValueError:
+            raise argparse.ArgumentTypeError(
+                f"{one_line(text, 40)!r} is not a whole number from {allowed.allowed}"
+            ) from None
+
+    return parse
 
 
 def symbol(text: str) -> str:

@@ -15,21 +15,19 @@ from queue import Empty, SimpleQueue
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from bintrades.cli.arguments import number
 from bintrades.cli.bar_text import FORMS
 from bintrades.cli.exit_status import EXIT_CODES, FAILURE, OK
 from bintrades.cli.output import print_pieces, print_problems, print_text
 from bintrades.cli.simulate import require_simulator
 from bintrades.errors import BintradesError, JournalError
 from bintrades.journal.reader import JournalReader
-from bintrades.options.types import whole_number
-from bintrades.util.text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _SYMBOLS = ("BTCUSDT", "ETHUSDT")
 _RATE = 40
-_SECONDS = whole_number(1, 999_999)
 _BARS_SHOWN = 6
 _LOOK_EVERY_S = 0.2
 _STOP_WITHIN_S = 20.0
@@ -69,7 +67,7 @@ def add_parser(commands: Any, summary: str) -> None:
     )
     parser.add_argument(
         "seconds",
-        type=_seconds,
+        type=number(1, 999_999),
         nargs="?",
         default=35,
         metavar="SECONDS",
@@ -233,12 +231,3 @@ def _print_bars(reader: JournalReader) -> None:
 def _end(reader: JournalReader, symbol: str) -> int:
     newest_ms = reader.newest_open_time_ms(symbol)
     return 0 if newest_ms is None else newest_ms + 1
-
-
-def _seconds(text: str) -> int:
-    try:
-        return int(_SECONDS.parse(text))
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"{one_line(text, 40)!r} is not a whole number from {_SECONDS.allowed}"
-        ) from None

@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bintrades.cli.arguments import Parser
+from bintrades.cli.arguments import Parser, heed_shard
 from bintrades.cli.exit_status import BAD_USAGE, EXIT_CODES, FAILURE, OK, wait_before_refusal
 from bintrades.cli.output import flush_output, prepare_output, print_problems
 from bintrades.errors import BintradesError, ConfigError
@@ -59,6 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     prepare_output()
     try:
         options = _parse(sys.argv[1:] if arguments is None else arguments)
+        heed_shard(options)
         return int(_module(options.name).execute(options))
     except ConfigError as error:
         print_problems(error.problems)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bintrades.app.status import read_status
-from bintrades.cli.arguments import add_command
+from bintrades.cli.arguments import add_command, number
 from bintrades.cli.exit_status import FAILURE, OK
 from bintrades.cli.output import print_text
 from bintrades.cli.status_text import format_health, format_status
 from bintrades.config.loader import load_config
-from bintrades.options.types import whole_number
-from bintrades.util.text import as_json, one_line
+from bintrades.util.text import as_json
 
-_SECONDS = whole_number(1, 3_600)
+if TYPE_CHECKING:
+    import argparse
 
 
 def add_parser(commands: Any, summary: str) -> None:
@@ -23,7 +22,7 @@ def add_parser(commands: Any, summary: str) -> None:
     shape.add_argument("--json", action="store_true", help="everything, for programs")
     shape.add_argument(
         "--watch",
-        type=_seconds,
+        type=number(1, 3_600),
         nargs="?",
         const=1,
         metavar="SECONDS",
@@ -53,12 +52,3 @@ def execute(options: argparse.Namespace) -> int:
         return FAILURE if status["problems"] else OK
     print_text(as_json(status, indent=2) if options.json else format_status(status))
     return OK
-
-
-def _seconds(text: str) -> int:
-    try:
-        return int(_SECONDS.parse(text))
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"{one_line(text, 40)!r} is not a whole number from {_SECONDS.allowed}"
-        ) from None

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given, settings
@@ -24,6 +23,7 @@ from tests.core.aggregators import (
     resumed,
     written_after,
 )
+from tests.line_meter import lines_run
 from tests.strategies import (
     INTERVAL,
     START,
@@ -37,8 +37,6 @@ from tests.strategies import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from bintrades.model import Trade
 
 
@@ -404,24 +402,6 @@ def test_bars_that_are_not_collected_yet_are_not_in_a_checkpoint_either() -> Non
     assert rest.finished.keys() == {("B", START)}
     assert rest.checkpoints.keys() == {"B"}
     assert rest.checkpoints["B"].closed_through == START
-
-
-def lines_run(function: Callable[[], object]) -> int:
-    """Return how many lines of Python are run by *function*: a cost that is always the same."""
-    lines = 0
-
-    def trace(_frame: object, event: str, _argument: object) -> Any:
-        nonlocal lines
-        lines += event == "line"
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        function()
-    finally:
-        sys.settrace(before)
-    return lines
 
 
 def cost_of_three_bars(symbol_count: int) -> int:

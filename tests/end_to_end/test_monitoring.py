@@ -10,13 +10,11 @@ from urllib.error import HTTPError
 from urllib.request import urlopen
 
 from bintrades.testing.exchange_simulator import ExchangeSimulator
-from tests.end_to_end.collector import Collector
+from tests.end_to_end.collector import PATIENCE_S, Collector
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-
-PATIENCE_S = 180.0
 
 
 def free_port() -> int:
