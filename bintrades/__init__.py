@@ -9,6 +9,7 @@ from bintrades.options import types as option_types
 from bintrades.options.option import Option
 from bintrades.options.types import OptionType
 from bintrades.stores.hookspecs import hookimpl
+from bintrades.stores.libraries import require_library
 from bintrades.version import __version__
 
 __all__ = [
@@ -22,4 +23,5 @@ __all__ = [
     "__version__",
     "hookimpl",
     "option_types",
+    "require_library",
 ]

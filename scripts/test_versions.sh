@@ -49,7 +49,7 @@ QUICK=(
     -k 'not browser and not memory'                         # slow, and the same with any of them
 )
 
-# Print the oldest version of each package that the collector, its simulator, its page and its terminal need.
+# Print the oldest version of each package that the collector and its extras need, but for those of developers.
 _constraints() {
     "$(_find_python venv)" -I - "$CHECKOUT/setup.cfg" <<'PYTHON'
 import configparser, re, sys
@@ -57,7 +57,7 @@ import configparser, re, sys
 setup = configparser.ConfigParser()
 setup.read(sys.argv[1], encoding="utf-8")
 extras = setup["options.extras_require"]
-of_extras = extras["simulator"] + extras["web"] + extras["terminal"]
+of_extras = "".join(extras[name] for name in extras if name not in ("test", "docs", "soak"))
 needed = setup["options"]["install_requires"] + of_extras
 for name, version in re.findall(r"(?m)^([\w-]+)(?:\[.*\])? *>= *([\w.]+)$", needed):
     print(f"{name}=={version}")

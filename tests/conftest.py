@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import pymongo
 import pytest
@@ -13,6 +13,7 @@ from hypothesis import settings
 
 from bintrades.config.types import SHARD_VARIABLE
 from bintrades.testing.mongod import NOT_FOUND, URI_VARIABLE, Mongod, find_mongod
+from tests.engines import missing_engine
 from tests.journals import journal_at
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def mongod_binary() -> Path:
     """Return the server's binary, for tests that run, kill or configure a Mongod of their own."""
     binary = find_mongod()
     if binary is None:
-        _missing(NOT_FOUND)
+        missing_engine(NOT_FOUND)
     return binary
 
 
@@ -106,10 +107,3 @@ def mongodb_database(mongodb_uri: str) -> Iterator[Database[dict[str, Any]]]:
         database = client[f"bintrades_test_{uuid.uuid4().hex}"]
         yield database
         client.drop_database(database)
-
-
-def _missing(reason: str) -> NoReturn:
-    """Skip the test, or fail it where everything must be there."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(reason)
-    pytest.skip(reason)
