@@ -10,10 +10,14 @@ from typing import Any
 import pymongo
 import pytest
 
+from bintrades import hookimpl
+from bintrades.stores.mongodb.store import MongoStore
 from bintrades.testing.mongod import URI_VARIABLE
 from scripts.benchmark.collector import check
 from scripts.benchmark.journals import make_journal, move_to_the_end
 from scripts.benchmark.load import START_MS, Load, Sums, generate
+from scripts.benchmark.stores import STORES, bars_to_write, measure
+from tests.engines import missing_engine
 from tests.journals import open_journal, stored
 
 ROOT = Path(__file__).parent.parent
@@ -25,6 +29,19 @@ def benchmark(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "scripts.benchmark", "--scale", "0.001", *arguments]
     return subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+    )
+
+
+def benchmark_of_stores(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run that of the stores, once, with few bars."""
+    command = [sys.executable, "-m", "scripts.benchmark.stores", "--repeat", "1"]
+    return subprocess.run(
+        [*command, "--bars", "2000", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
     )
 
 
@@ -111,3 +128,33 @@ def test_the_trades_of_a_load_add_up_and_their_ids_begin_at_nothing() -> None:
     assert sum(sums.trades for sums in made.sums.values()) == len(made.frames) == 1_000
     assert b'"t":0,' in made.frames[0]
     assert b'"T":5000,' in made.frames[0]
+
+
+def test_each_store_of_the_project_is_measured_beside_plain_code_for_its_engine() -> None:
+    assert {"mongodb", *(path.stem for path in (ROOT / "plugins").glob("*.py"))} == {*STORES}
+
+
+@pytest.mark.parametrize("store", STORES)
+def test_a_store_is_measured_beside_plain_code_for_its_engine(store: str) -> None:
+    done = benchmark_of_stores(store)
+
+    assert done.returncode == 0, done.stderr
+    (row,) = rows(done.stdout) or [[f"left out: {done.stderr}"]]
+    if row[0].startswith("left out"):
+        missing_engine(row[0])
+    assert row[0] == store
+    assert all(number(each) > 0 for each in row[1:])
+
+
+def test_no_speed_is_told_of_a_store_that_does_not_have_what_was_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    @hookimpl
+    def store_nothing(store: MongoStore, bars: object) -> None:
+        del store, bars
+
+    batches = bars_to_write(1_000)
+    monkeypatch.setattr(MongoStore, "store_bars", store_nothing)
+
+    with pytest.raises(AssertionError, match="differs"):
+        measure("mongodb", batches)

@@ -1,0 +1,16 @@
+"""A file."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@contextmanager
+def jsonl_options(folder: Path) -> Iterator[dict[str, str]]:
+    """Yield the options of a file in *folder* that is not there yet."""
+    yield {"path": str(folder / "bars.jsonl")}
