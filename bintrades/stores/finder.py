@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_CALLERS = ("importlib", f"{os.sep}pluggy{os.sep}")
+"""In the names of files that call a plugin's code."""
+
 
 class Finder:
     """Finds and imports plugins by name; a drop-in file wins over an installed package."""
@@ -134,7 +137,7 @@ def _place(error: BaseException) -> str | None:
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
-        if frame.filename != __file__ and "importlib" not in frame.filename
+        if frame.filename != __file__ and not any(each in frame.filename for each in _CALLERS)
     ]
     if not frames:
         return None

@@ -5,9 +5,9 @@ these hooks as methods; or a module with them as functions, or an object, of whi
 implements store_bars and, where it needs them, the others. See stores.kind for how it is found, and
 options.option for options that are declared.
 
-Every call of one store comes from one thread, its own, except check_store. The working directory
-is the configuration's folder (its parent when that is called etc), so relative paths in the
-options of a store start where all others do.
+Every call of one store comes from one thread, its own, except describe_store and check_store. The
+working directory is the configuration's folder (its parent when that is called etc), so relative
+paths in the options of a store start where all others do.
 """
 
 from __future__ import annotations
@@ -21,11 +21,27 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from bintrades.model import Bar, CoveredSpan
+    from bintrades.options.option import Option
 
 PROJECT = "bintrades"
 
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+@hookspec(firstresult=True)
+def describe_store() -> Sequence[Option]:
+    """Return the options of the plugin, each with its default, meaning and what is allowed.
+
+    For a plugin that has to compute them; any other one declares them as OPTIONS, and does not have
+    both. Called once, when the plugin is loaded, on the main thread, before any other hook; of a
+    class Store, on the object of its first section, for the options of all. So what it returns
+    depends on no section, and it touches neither network nor disk, and needs no library: options
+    are listed and checked without.
+
+    A tuple or a list; an empty one says that there are no options. A plugin may leave it out.
+    """
+    raise NotImplementedError
 
 
 @hookspec

@@ -26,7 +26,10 @@ CLASS = "Store"
 """The class of a module that is made for each section."""
 
 OPTIONS = "OPTIONS"
-"""Where a class, a module or an object declares its options: a tuple of Option."""
+"""Where a class, a module or an object declares its options: a tuple of Option.
+
+The hook describe_store is for those that have to compute them.
+"""
 
 
 class StoreKind:
@@ -36,6 +39,8 @@ class StoreKind:
         self._name = name
         self._found = found
         self._class = _class_of(found)
+        self._declared: tuple[Option, ...] | None = None
+        self._is_declared = False  # whether that is known
 
     @property
     def is_class(self) -> bool:
@@ -46,24 +51,6 @@ class StoreKind:
     def identity(self) -> int:
         """A number that is the same for two names of one thing."""
         return id(self._found)
-
-    @property
-    def declared(self) -> Sequence[Option] | None:
-        """The options that it declares; None: it does not say what its options are.
-
-        Raises ConfigError for a declaration that is none.
-        """
-        given = getattr(self._class or self._found, OPTIONS, None)
-        each = given if isinstance(given, tuple | list) else (given,)
-        options = [option for option in each if isinstance(option, Option)]
-        # A module may have had something else of this name before there were declarations.
-        if given is None or not (options or self.is_class):
-            return None
-        problems = list(_declaration_problems(options))
-        if len(options) < len(each):
-            problems.append(f"{OPTIONS} holds what is no Option; allowed: a tuple of Option")
-        self._refuse(problems)
-        return tuple(options)
 
     def make(self, store: str) -> Store:
         """Return the store called *store*; raises ConfigError with every problem of the plugin."""
@@ -79,7 +66,37 @@ class StoreKind:
             except (pluggy.PluginValidationError, ValueError) as error:
                 problems.append(" ".join(str(error).split()))
         self._refuse(problems)
-        return Store(store, self._name, plugins, self.declared)
+        if not self._is_declared:
+            self._declared = self._read_declared(plugins.hook.describe_store)
+            self._is_declared = True
+        return Store(store, self._name, plugins, self._declared)
+
+    def _read_declared(self, describe: pluggy.HookCaller) -> tuple[Option, ...] | None:
+        """Return the options that the plugin declares; None: it does not say what they are.
+
+        Raises ConfigError for a declaration that is none.
+        """
+        given = getattr(self._class or self._found, OPTIONS, None)
+        each = given if isinstance(given, tuple | list) else (given,)
+        options = [option for option in each if isinstance(option, Option)]
+        # A module may have had something else of this name before there were declarations.
+        is_attribute = given is not None and bool(options or self.is_class)
+        described = describe.get_hookimpls()
+        if is_attribute and described:
+            self._refuse([f"has both {OPTIONS} and {describe.name}; allowed: one of them"])
+        if described:
+            result = guarded(self._name, "described", describe, self._source)
+            each = result if isinstance(result, tuple | list) else (result,)
+            options = [option for option in each if isinstance(option, Option)]
+        elif not is_attribute:
+            return None
+        where = describe.name if described else OPTIONS
+        problems = list(_declaration_problems(where, options))
+        if len(options) < len(each):
+            holds = "gave" if described else "holds"
+            problems.append(f"{where} {holds} what is no Option; allowed: a tuple of Option")
+        self._refuse(problems)
+        return tuple(options)
 
     def _refuse(self, problems: Sequence[str]) -> None:
         if problems:
@@ -103,9 +120,9 @@ def _has_hooks(module: object) -> bool:
     return any(plugins.parse_hookimpl_opts(module, name) is not None for name in dir(module))
 
 
-def _declaration_problems(options: Sequence[Option]) -> Iterator[str]:
+def _declaration_problems(where: str, options: Sequence[Option]) -> Iterator[str]:
     names = [option.name for option in options]
     for name in sorted({name for name in names if names.count(name) > 1}):
-        yield f"{OPTIONS} declares {name} more than once; allowed: each option once"
+        yield f"{where} declares {name} more than once; allowed: each option once"
     if PLUGIN in names:
-        yield f"{OPTIONS} declares {PLUGIN}, which names a section's plugin; allowed: others"
+        yield f"{where} declares {PLUGIN}, which names a section's plugin; allowed: others"

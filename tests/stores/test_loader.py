@@ -566,6 +566,89 @@ def test_everything_that_is_wrong_with_declared_options_is_said_before_a_hook_is
     assert sys.modules["_bintrades_plugin_mine"].seen == []
 
 
+DESCRIBES = """
+    from bintrades import Option, option_types
+
+    asked = []
+
+    class Store:
+        @hookimpl
+        def describe_store(self):
+            asked.append(self)
+            sizes = option_types.whole_number(1, 2 + 2)
+            return [Option("size", "2", "how many", sizes), Option("pin", "", "x", is_secret=True)]
+
+        @hookimpl
+        def store_bars(self, bars): pass
+"""
+
+
+def test_a_plugin_may_compute_its_options_once_for_all_its_stores(
+    tmp_path: Path, write: Write
+) -> None:
+    write("mine", DESCRIBES)
+
+    first, second = load_stores(["mine", "other"], tmp_path, {"other": "mine"})
+
+    assert first.shown({"pin": "1234"}) == second.shown({"pin": "1234"}) == "size = 2, pin = ***"
+    assert first.secrets({"pin": "1234"}) == {"1234"}
+    with pytest.raises(ConfigError, match="sise: unknown option; did you mean 'size'"):
+        second.check({"sise": "3"})
+    with pytest.raises(ConfigError, match="size = 5: too large; allowed: 1 to 4"):
+        second.check({"size": "5"})
+    assert len(sys.modules["_bintrades_plugin_mine"].asked) == 1
+
+
+def test_a_module_of_functions_may_compute_its_options(tmp_path: Path, write: Write) -> None:
+    code = """
+    @hookimpl
+    def describe_store():
+        return ()
+
+    @hookimpl
+    def store_bars(bars): pass
+    """
+    write("mine", code)
+
+    (store,) = load(tmp_path, "mine")
+
+    with pytest.raises(ConfigError, match="colour: unknown option; allowed: none"):
+        store.check({"colour": "red"})
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ("sys.exit(3)", "mine cannot be described: {path}, line 7: SystemExit: 3"),
+        ("1 / 0", "mine cannot be described: {path}, line 7: ZeroDivisionError"),
+        ("None", "mine ({path}): describe_store gave what is no Option; allowed: a tuple"),
+        ("[1]", "mine ({path}): describe_store gave what is no Option; allowed: a tuple"),
+        ("[Option('a', '', ''), Option('a', '', '')]", "describe_store declares a more than once"),
+        ("[Option('plugin', '', '')]", "describe_store declares plugin, which names a section"),
+    ],
+)
+def test_a_plugin_that_cannot_say_what_its_options_are_is_refused_with_its_reason(
+    tmp_path: Path, write: Write, answer: str, reason: str
+) -> None:
+    code = f"""
+    from bintrades import Option
+    class Store:
+        @hookimpl
+        def describe_store(self): return {answer}
+        @hookimpl
+        def store_bars(self, bars): pass
+    """
+    path = write("mine", code)
+
+    assert reason.format(path=path) in problem(tmp_path, "mine")
+
+
+def test_a_plugin_that_says_its_options_twice_is_refused(tmp_path: Path, write: Write) -> None:
+    write("mine", DESCRIBES + "\n        OPTIONS = ()")
+
+    assert "has both OPTIONS and describe_store; allowed: one" in problem(tmp_path, "mine")
+
+
 def test_a_declared_secret_is_never_shown(tmp_path: Path, write: Write) -> None:
     store = declared(tmp_path, write)
     options = {"path": "there", "password": "s3cr3t/w0rd", "pin": "42"}
