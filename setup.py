@@ -1,5 +1,5 @@
-"""Packaging entry point; everything is declared in setup.cfg."""
+"""Packaging entry point; what setup.cfg can hold is declared there."""
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
-setup()
+setup(packages=[*find_packages(include=["bintrades", "bintrades.*"]), "bintrades_plugins"])

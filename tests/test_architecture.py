@@ -16,6 +16,7 @@ import pytest
 
 from bintrades.model.bar_fields import RANK
 from bintrades.stores import hookspecs
+from bintrades.stores.built_in import SHIPPED, shipped_plugins
 from tests.imports import (
     ROOT,
     bound_packages,
@@ -215,8 +216,9 @@ def test_only_commands_and_plugins_are_imported_by_name() -> None:
     assert importing == {"cli.dispatch", "stores.finder"}
 
 
-def test_the_drop_in_plugin_takes_from_the_package_what_any_plugin_may() -> None:
-    names = imported(ast.parse((REPOSITORY / "plugins" / "jsonl.py").read_bytes()))
+@pytest.mark.parametrize("path", shipped_plugins().values(), ids=lambda path: path.stem)
+def test_the_plugins_take_from_the_package_what_any_plugin_may(path: Path) -> None:
+    names = imported(ast.parse(path.read_bytes()))
 
     assert set(modules_of(names, MODULES)) == {"__init__"}
 
@@ -277,8 +279,9 @@ def test_every_package_is_installed_and_every_entry_point_resolves() -> None:
     setup.read(REPOSITORY / "setup.cfg", encoding="utf-8")
     packages = {path.parent for path in PACKAGE.rglob("*.py")}
 
-    assert setup["options"]["packages"] == "find:"
-    assert setup["options.packages.find"]["include"].split() == ["bintrades", "bintrades.*"]
+    assert setup["options"]["package_dir"].split() == [SHIPPED, "=", "plugins"]
+    code = (REPOSITORY / "setup.py").read_text(encoding="utf-8")
+    assert f'[*find_packages(include=["bintrades", "bintrades.*"]), "{SHIPPED}"]' in code
     assert [str(folder) for folder in packages if not (folder / "__init__.py").exists()] == []
     assert (PACKAGE / "py.typed").exists()
     for group in ("console_scripts", "bintrades"):
@@ -290,6 +293,16 @@ def test_every_package_is_installed_and_every_entry_point_resolves() -> None:
             assert target in {entry.value for entry in entry_points(group=group, name=name)}, (
                 f"{name} is not installed: run scripts/test.sh"
             )
+
+
+def test_every_plugin_in_the_folder_has_its_entry_point_and_every_entry_point_its_plugin() -> None:
+    files = sorted(path for path in (REPOSITORY / "plugins").glob("[!_]*.py"))
+
+    assert list(shipped_plugins().values()) == files
+    assert list(shipped_plugins()) == [path.stem for path in files]
+    for path in files:
+        (point,) = entry_points(group=hookspecs.PROJECT, name=path.stem)
+        assert point.value == f"{SHIPPED}.{path.stem}"
 
 
 def test_every_hook_is_documented_with_its_arguments() -> None:

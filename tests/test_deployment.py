@@ -160,4 +160,6 @@ def test_the_image_has_all_that_is_installed_and_nothing_else() -> None:
 
     assert ignored.startswith("*\n")
     assert all((REPOSITORY / each).exists() for each in kept)
-    assert {"bintrades", "setup.cfg", "setup.py", "pyproject.toml", "README.md"} <= set(kept)
+    assert {"bintrades", "plugins", "setup.cfg", "setup.py", "pyproject.toml", "README.md"} <= set(
+        kept
+    )

@@ -20,8 +20,8 @@ from bintrades.cli import main
 from bintrades.config.loader import load_config
 from bintrades.config.schema import OPTIONS
 from bintrades.model.bar_fields import FIELDS, FieldKind
-from bintrades.stores.built_in import OPTIONS_OF_STORES
 from bintrades.stores.mongodb.store import MongoStore
+from bintrades.stores.shipped import options_of_stores
 from bintrades.testing.bars import sample_bar
 from bintrades.testing.store_contract import StoreContract
 
@@ -63,7 +63,7 @@ def table_of_options(options: Mapping[str, Iterable[Option]]) -> str:
 
 def test_the_tables_of_options_are_those_of_the_program() -> None:
     ours = {section: options.values() for section, options in OPTIONS.items()}
-    of_stores = {f"store:{name}": options for name, options in OPTIONS_OF_STORES.items()}
+    of_stores = {f"store:{name}": options for name, options in options_of_stores().items()}
 
     for table in (table_of_options(ours), table_of_options(of_stores)):
         assert table in CONFIGURATION, f"it should have:\n{table}"

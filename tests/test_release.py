@@ -14,6 +14,7 @@ import pytest
 
 from bintrades.config.example import example_text
 from bintrades.config.loader import load_config
+from bintrades.stores.built_in import SHIPPED
 from bintrades.version import __version__
 from tests.checkout import REPOSITORY
 from tests.wheels import find_uv, uv_without_a_network
@@ -65,13 +66,14 @@ def test_the_source_distribution_has_every_file_that_is_in_git(dist: Path) -> No
     assert {path for path in published - ours if ".egg-info/" not in path} == {"PKG-INFO"}
 
 
-def test_the_wheel_has_the_package_and_nothing_else(dist: Path) -> None:
+def test_the_wheel_has_the_package_the_plugins_and_nothing_else(dist: Path) -> None:
     with zipfile.ZipFile(dist / f"bintrades-{__version__}-py3-none-any.whl") as archive:
         names = set(archive.namelist())
 
-    package = REPOSITORY / "bintrades"
+    package, plugins = REPOSITORY / "bintrades", REPOSITORY / "plugins"
     files = {str(path.relative_to(REPOSITORY)) for path in package.rglob("*") if path.is_file()}
     ours = {path for path in files if not path.endswith(".pyc")}
+    ours |= {f"{SHIPPED}/{path.name}" for path in plugins.glob("*.py")}
     assert {name for name in names if ".dist-info/" not in name} == ours
 
 
@@ -96,9 +98,10 @@ def test_the_wheel_alone_is_all_that_a_user_needs(dist: Path, tmp_path: Path) ->
     assert "bintrades example > bintrades.ini" in bintrades("--help")
     example = bintrades("example")
     assert example == example_text()
-    (tmp_path / "empty" / "bintrades.ini").write_text(example, encoding="utf-8")
+    stores = example.replace("enabled = mongodb\n", "enabled = mongodb, jsonl\n")
+    (tmp_path / "empty" / "bintrades.ini").write_text(stores, encoding="utf-8")
     load_config(tmp_path / "empty" / "bintrades.ini", {})
-    assert "bintrades.ini" in bintrades("check", "--config", "bintrades.ini")
+    assert "(stores: mongodb, jsonl)" in bintrades("check", "--config", "bintrades.ini")
     assert "Stopping the collector in an orderly way" in bintrades("demo", "3", extra="[simulator]")
 
 

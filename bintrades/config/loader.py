@@ -37,6 +37,7 @@ from bintrades.exchange.shards import Shard
 from bintrades.exchange.symbols import is_pattern, select
 from bintrades.options.option import PLUGIN
 from bintrades.options.types import FaultyValueError
+from bintrades.stores.built_in import plugins_of_checkout
 from bintrades.util.durations import format_duration
 from bintrades.util.redaction import passwords_of_uris, remember_secrets
 from bintrades.util.text import did_you_mean, one_line
@@ -549,7 +550,4 @@ def _not_a_folder(path: Path) -> str | None:
 
 def _plugins_folder(default: Path) -> Path:
     """The default folder, or that of the checkout this package runs from, where only it exists."""
-    checkout = Path(__file__).parent.parent.parent
-    beside = checkout / default.name
-    is_checkout = (checkout / "setup.cfg").is_file() and beside.is_dir()
-    return beside if is_checkout and not default.is_dir() else default
+    return default if default.is_dir() else plugins_of_checkout() or default

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bintrades.errors import ConfigError
-from bintrades.stores.built_in import ENTRY_POINTS
+from bintrades.stores.built_in import ENTRY_POINTS, is_shipped
 from bintrades.stores.hookspecs import PROJECT
 from bintrades.util.text import did_you_mean
 
@@ -45,7 +45,7 @@ class Finder:
                     f"{name} is not run: everybody may change {place}; allowed:"
                     " code that only its owner may change, as after chmod -R o-w"
                 )
-            if points:
+            if points and not all(is_the_same(path, point) for point in points):
                 log.warning(
                     "plugin %s: %s is used instead of %s",
                     name,
@@ -53,7 +53,7 @@ class Finder:
                     points[0].value,
                     extra={"event": "plugin_overridden"},
                 )
-            return guarded(name, "imported", lambda: _import_file(name, path))
+            return guarded(name, "imported", lambda: import_file(name, path))
         if len(points) > 1:
             modules = " and ".join(point.value for point in points)
             raise ConfigError(f"{name} is offered by {modules}; uninstall all but one")
@@ -73,6 +73,21 @@ class Finder:
 def drop_ins(folder: Path) -> dict[str, Path]:
     """Return the plugins that are files in *folder*, by their names."""
     return {path.stem: path for path in folder.glob("*.py") if not path.name.startswith(("_", "."))}
+
+
+def is_the_same(path: Path, point: EntryPoint) -> bool:
+    """Whether *path* is the file that *point* means, of those that come with us, or a copy of it.
+
+    Then it is one plugin, as in a checkout, and not one in the place of another.
+    """
+    if not is_shipped(point):
+        return False
+    try:
+        spec = importlib.util.find_spec(point.module)
+        origin = spec.origin if spec else None
+        return origin is not None and Path(origin).read_bytes() == path.read_bytes()
+    except (ImportError, OSError):
+        return False
 
 
 def _anybodys(path: Path) -> Path | None:
@@ -101,7 +116,7 @@ def installed() -> dict[str, list[EntryPoint]]:
     return {name: list(points.values()) for name, points in found.items()}
 
 
-def _import_file(name: str, path: Path) -> object:
+def import_file(name: str, path: Path) -> object:
     """Import *path* under a name that cannot hide, or be hidden by, another module."""
     module_name = f"_bintrades_plugin_{name}"
     spec = importlib.util.spec_from_file_location(module_name, path)

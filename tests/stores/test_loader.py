@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+import shutil
 import sys
 import textwrap
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bintrades import BintradesError, ConfigError, RejectedBars
+from bintrades.stores.built_in import shipped_plugins
 from bintrades.stores.loader import available, find_stores, load_stores
 from bintrades.stores.store import Store, without_secrets
 from bintrades.testing.bars import OPEN_TIME_MS, sample_bar, sample_bars
@@ -125,6 +127,29 @@ def test_a_file_wins_over_an_installed_package_and_the_log_says_so(
 
     assert taken("mongodb") == [sample_bar()]
     assert f"{path} is used instead of bintrades.stores.mongodb" in caplog.text
+
+
+def test_a_copy_of_a_plugin_that_comes_with_us_is_that_plugin_until_it_is_changed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As in a checkout, where the file and the entry point are one; or as users copy it."""
+    copy = tmp_path / "jsonl.py"
+    shutil.copy(shipped_plugins()["jsonl"], copy)
+    load(tmp_path, "jsonl")
+    assert not caplog.messages
+
+    copy.write_text(copy.read_text(encoding="utf-8") + "\n", encoding="utf-8")
+    load(tmp_path, "jsonl")
+    assert f"{copy} is used instead of bintrades_plugins.jsonl" in caplog.text
+
+
+def test_what_comes_with_us_is_a_plugin_without_a_folder_of_plugins(tmp_path: Path) -> None:
+    """As after pip install, in any folder."""
+    names = ["mongodb", *shipped_plugins()]
+
+    stores = load(tmp_path / "no such folder", *names)
+
+    assert [store.name for store in stores] == names
 
 
 def test_two_packages_that_offer_the_same_name_are_refused(
