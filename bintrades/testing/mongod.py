@@ -53,7 +53,9 @@ class Mongod:
     Starts with its data under *folder*. It keeps its port when it is started again. With
     *replica_set* it is the only member of a set of that name, or, with *is_one_of_many*, waits for
     somebody to make it one (see ReplicaSet); with *auth* it asks for `username` and `password`,
-    who is root. Every method returns when the server is there, or gone.
+    who is root. With *authority*, the file of the certificate that has issued the server's, it is
+    talked to by TLS, which *arguments* must ask for. Every method returns when the server is there,
+    or gone.
     """
 
     username = "tester"
@@ -67,6 +69,7 @@ class Mongod:
         replica_set: str = "",
         is_one_of_many: bool = False,
         auth: bool = False,
+        authority: Path | None = None,
         arguments: Sequence[str] = (),
     ) -> None:
         self.port = 0
@@ -76,6 +79,7 @@ class Mongod:
         self._replica_set = replica_set
         self._is_one_of_many = is_one_of_many
         self._auth = auth
+        self._authority = authority
         self._arguments = arguments
         self._process: subprocess.Popen[bytes] | None = None
         self._reaper: subprocess.Popen[bytes] | None = None
@@ -90,7 +94,13 @@ class Mongod:
         """Everything that a client needs to connect, password included."""
         user = f"{self.username}:{quote_plus(self.password)}@" if self._auth else ""
         options = f"?replicaSet={self._replica_set}" if self._replica_set else ""
+        if self._authority:
+            options += f"{'&' if options else '?'}{self._tls_options}"
         return f"mongodb://{user}{self.address}/{options}"
+
+    @property
+    def _tls_options(self) -> str:
+        return f"tls=true&tlsCAFile={quote_plus(str(self._authority))}"
 
     def __enter__(self) -> Mongod:
         try:
@@ -166,8 +176,9 @@ class Mongod:
         raise RuntimeError(f"mongod did not start: {self._log.read_text(errors='replace')[-2000:]}")
 
     def _set_up(self) -> None:
+        options = f"&{self._tls_options}" if self._authority else ""
         with pymongo.MongoClient[dict[str, object]](
-            f"mongodb://{self.address}/?directConnection=true"
+            f"mongodb://{self.address}/?directConnection=true{options}"
         ) as client:
             if self._replica_set:
                 members = [{"_id": 0, "host": self.address}]

@@ -16,7 +16,7 @@ _NOT_TO_BE_KNOWN = frozenset({13, 59, 115})  # Unauthorized, CommandNotFound, Co
 
 def exists(collection: Collection[Document]) -> bool:
     """Whether the server has the collection, as far as the user may see. Raises PyMongoError."""
-    return _description(collection) is not None
+    return description_of(collection) is not None
 
 
 def identity_of(collection: Collection[Document]) -> str | None:
@@ -25,14 +25,17 @@ def identity_of(collection: Collection[Document]) -> str | None:
     A drop takes it away, and so does a restore in its place. None where the collection does not
     exist, the server gives no UUID, or the user may not see it. Raises PyMongoError.
     """
-    uuid = ((_description(collection) or {}).get("info") or {}).get("uuid")
+    uuid = ((description_of(collection) or {}).get("info") or {}).get("uuid")
     if uuid is None:
         return None
     return bytes(getattr(uuid, "bytes", uuid)).hex()  # as the options of the URI have it
 
 
-def _description(collection: Collection[Document]) -> Document | None:
-    """Return what the server says of the collection."""
+def description_of(collection: Collection[Document]) -> Document | None:
+    """Return what the server says of the collection; None if it does not exist.
+
+    Nothing is in it where the user may not see it. Raises PyMongoError.
+    """
     try:
         found = collection.database.list_collections(filter={"name": collection.name})
         return next(map(dict, found), None)

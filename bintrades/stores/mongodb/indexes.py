@@ -24,6 +24,11 @@ UNAUTHORIZED = 13
 _CONFLICTS = frozenset({85, 86})  # IndexOptionsConflict, IndexKeySpecsConflict
 
 
+def drop_command(collection: Collection[Document], index: str) -> str:
+    """Return what drops *index* when it is said to mongosh."""
+    return f'db.getCollection("{collection.name}").dropIndex("{index}")'
+
+
 class UniqueIndex(NamedTuple):
     """One that keeps documents single by *fields*."""
 
@@ -56,10 +61,19 @@ class UniqueIndex(NamedTuple):
                 raise
             if not self.is_on(collection):
                 raise BintradesError(
-                    f"{collection.full_name} has an index on {keys} that does not keep {self.what}"
-                    f" single, or another one called {self.name}; drop it, so that the unique index"
-                    " can be made"
+                    f"{collection.full_name} has an index that stands in the way of the unique one"
+                    f" on {keys}, and does not keep {self.what} single; drop it:"
+                    f" {self._obstacles(collection)}"
                 ) from error
+
+    def _obstacles(self, collection: Collection[Document]) -> str:
+        """Return the commands that drop what has the name or the fields of this one."""
+        indexes = collection.index_information()
+        return ", ".join(
+            drop_command(collection, name)
+            for name, index in indexes.items()
+            if name == self.name or index["key"] == self._keys
+        )
 
     def _have_without_rights(
         self, collection: Collection[Document], refusal: OperationFailure

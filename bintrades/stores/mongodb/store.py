@@ -28,6 +28,7 @@ from bintrades.stores.mongodb.identity import exists, identity_of
 from bintrades.stores.mongodb.indexes import UNAUTHORIZED, UniqueIndex
 from bintrades.stores.mongodb.options import OPTIONS
 from bintrades.stores.mongodb.reads import read_bars
+from bintrades.stores.mongodb.suitability import refuse_other_documents, refuse_unsuitable
 from bintrades.stores.mongodb.uri import client_of
 from bintrades.stores.mongodb.writes import KEY, OLD_KEY, write_bars
 
@@ -76,12 +77,14 @@ class MongoStore:
         """Connect, log in and make the unique index.
 
         Raises ConfigError for a bad option, PyMongoError if the server does not let us in, and
-        BintradesError if there is no server or the collection cannot have the index.
+        BintradesError if there is no server or the collection cannot hold bars.
         """
         self.close_store()
         client, bars = _connect(options)
         try:
             hello = client.admin.command("hello")
+            refuse_unsuitable(bars, "bars")
+            refuse_unsuitable(_coverage_of(bars), "spans")
             self._make_index(bars)
         except ServerSelectionTimeoutError as error:
             client.close()
@@ -120,12 +123,7 @@ class MongoStore:
         """
         if self._bars is None:
             raise BintradesError("open_store comes before store_coverage")
-        write_coverage(
-            self._bars.database[self._bars.name + SUFFIX].with_options(
-                write_concern=self._bars.write_concern
-            ),
-            spans,
-        )
+        write_coverage(_coverage_of(self._bars), spans)
 
     @hookimpl
     def identify_store(self) -> str | None:
@@ -165,7 +163,10 @@ class MongoStore:
         Raises BintradesError if the collection cannot have it, PyMongoError.
         """
         is_old = OLD_INDEX.is_on(bars)
-        if is_old and not INDEX.is_on(bars):
+        is_new = INDEX.is_on(bars)
+        if not is_old and not is_new:
+            refuse_other_documents(bars, server_limit_ms(bars.database.client))
+        if is_old and not is_new:
             log.info(
                 "the bars in %s get a unique index on %s in the place of that on %s, which takes"
                 " some seconds for each million bars",
@@ -215,6 +216,11 @@ def has_documents_without_market(bars: Bars, limit_ms: int) -> bool:
         return bars.find_one({"market": None}, ["_id"], max_time_ms=limit_ms) is not None
     except ExecutionTimeout:
         return False
+
+
+def _coverage_of(bars: Bars) -> Bars:
+    """Return the collection of the spans in which *bars* are all there is."""
+    return bars.database[bars.name + SUFFIX].with_options(write_concern=bars.write_concern)
 
 
 def _connect(options: Mapping[str, str]) -> tuple[pymongo.MongoClient[Document], Bars]:

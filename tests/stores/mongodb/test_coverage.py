@@ -97,7 +97,7 @@ def test_an_index_that_does_not_keep_spans_single_is_said(
 ) -> None:
     spans.create_index([("until", 1)], name=INDEX.name)
 
-    with pytest.raises(BintradesError, match=r"symbol and since .* keep spans single.*drop it"):
+    with pytest.raises(BintradesError, match=r"symbol and since.* keep spans single; drop it"):
         store.store_coverage([sample_span(0, 3)])
 
 
