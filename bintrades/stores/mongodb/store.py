@@ -28,6 +28,7 @@ from bintrades.stores.mongodb.identity import exists, identity_of
 from bintrades.stores.mongodb.indexes import UNAUTHORIZED, UniqueIndex
 from bintrades.stores.mongodb.options import OPTIONS
 from bintrades.stores.mongodb.reads import read_bars
+from bintrades.stores.mongodb.refusals import explained, unreachable
 from bintrades.stores.mongodb.suitability import refuse_other_documents, refuse_unsuitable
 from bintrades.stores.mongodb.uri import client_of
 from bintrades.stores.mongodb.writes import KEY, OLD_KEY, write_bars
@@ -88,8 +89,10 @@ class MongoStore:
             self._make_index(bars)
         except ServerSelectionTimeoutError as error:
             client.close()
-            reason = str(error).partition(", Timeout:")[0]  # what follows is long and says no more
-            raise BintradesError(f"no server answers: {reason}") from error
+            raise unreachable(error) from error
+        except OperationFailure as error:
+            client.close()
+            raise explained(error, bars.database.name) from error
         except BaseException:
             client.close()
             raise
