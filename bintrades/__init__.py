@@ -3,7 +3,7 @@
 What storage plugins import is here; everything else is found by its module's name.
 """
 
-from bintrades.errors import BintradesError, ConfigError, RejectedBars
+from bintrades.errors import BintradesError, ConfigError, RejectedBars, UnfitBars
 from bintrades.model import Bar, CoveredSpan
 from bintrades.options import types as option_types
 from bintrades.options.option import Option
@@ -20,6 +20,7 @@ __all__ = [
     "Option",
     "OptionType",
     "RejectedBars",
+    "UnfitBars",
     "__version__",
     "hookimpl",
     "option_types",

@@ -7,6 +7,7 @@ BintradesError
 │   └── JournalDamaged    its content is corrupt: what can be read is saved by the collector
 ├── ProtocolError     the exchange sent what RFC 6455 or its own documentation forbids
 ├── ExchangeError     the exchange's REST side refused or could not answer
+├── UnfitBars         values of bars do not fit where they are to go; raised by bintrades.arrow
 └── RejectedBars      a store will never take these bars; raised by storage plugins
 """
 
@@ -67,6 +68,18 @@ class NotToldError(NotOfferedError):
     """Nobody is told this any more, or only who sends an API key: asking again is of no use."""
 
 
+class UnfitBars(BintradesError):  # noqa: N818 - named for what it carries
+    """Bars have values that do not fit, such as one with too many digits; nothing was rounded.
+
+    `unfit` has (bar, reason) pairs: what a store can raise RejectedBars with, having stored the
+    others.
+    """
+
+    def __init__(self, unfit: Iterable[tuple[Bar, str]]) -> None:
+        self.unfit = list(unfit)
+        super().__init__(f"{len(self.unfit)} bars do not fit: {_first_of(self.unfit)}")
+
+
 class RejectedBars(BintradesError):  # noqa: N818 - named for what it carries
     """A store took all bars but these, and would refuse them again.
 
@@ -76,5 +89,8 @@ class RejectedBars(BintradesError):  # noqa: N818 - named for what it carries
 
     def __init__(self, rejected: Iterable[tuple[Bar, str]]) -> None:
         self.rejected = [(bar, str(reason)) for bar, reason in rejected]
-        first = "; ".join(f"{bar.symbol} {bar.open_time}: {why}" for bar, why in self.rejected[:3])
-        super().__init__(f"{len(self.rejected)} bars refused: {first}")
+        super().__init__(f"{len(self.rejected)} bars refused: {_first_of(self.rejected)}")
+
+
+def _first_of(bars: list[tuple[Bar, str]]) -> str:
+    return "; ".join(f"{bar.symbol} {bar.open_time}: {why}" for bar, why in bars[:3])

@@ -33,7 +33,8 @@ html_show_sphinx = False
 PAGES = {
     "Use": [
         *("commands", "configuration", "symbols", "markets", "operation", "deployment"),
-        *("scaling", "monitoring", "status", "log_events", "bars", "querying", "simulator"),
+        *("scaling", "monitoring", "status", "log_events"),
+        *("bars", "querying", "arrow", "simulator"),
     ],
     "What is proven": ["completeness", "gaps", "coverage", "audit", "verification"],
     "Extend": ["plugins", "ADD_A_STORE", "ADD_A_MARKET"],
