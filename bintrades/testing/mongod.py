@@ -224,7 +224,7 @@ class ReplicaSet:
             with _direct(self.members[0]) as client:
                 client.admin.command("replSetInitiate", {"_id": self.name, "members": hosts})
             self.make_primary(self.members[0])
-            self._await_members()
+            self.await_members()
         except BaseException:
             self.__exit__()
             raise
@@ -240,7 +240,14 @@ class ReplicaSet:
             _until(lambda: bool(client.admin.command("replSetStepUp")["ok"]))
             _until(lambda: bool(client.admin.command("hello")["isWritablePrimary"]))
 
-    def _await_members(self) -> None:
+    def primary(self) -> Mongod:
+        """Return the member that takes writes, once there is one."""
+        with pymongo.MongoClient[dict[str, object]](self.uri) as client:
+            client.admin.command("ping")
+            assert client.address is not None
+            return next(each for each in self.members if each.port == client.address[1])
+
+    def await_members(self) -> None:
         """Wait until every member has what the others have."""
         with pymongo.MongoClient[dict[str, object]](
             f"{self.uri}&w={len(self.members)}&wtimeoutMS=60000"

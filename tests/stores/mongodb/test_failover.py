@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pymongo
 import pytest
+from msgspec.structs import replace
 
 from bintrades.journal.cursor import Cursor
 from bintrades.journal.reader import JournalReader
@@ -122,3 +123,36 @@ def test_with_w_1_on_a_replica_set_the_log_says_once_that_it_is_unsafe(
     said = [record.getMessage() for record in caplog.records if "unsafe" in record.getMessage()]
     assert len(said) == 1
     assert "once 2 members have it" in said[0]
+
+
+def test_when_primaries_are_killed_amid_a_load_no_bar_is_lost_or_doubled(
+    replica_set: ReplicaSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each bar comes twice, amended; each primary is killed while it stores, and comes back."""
+    monkeypatch.setattr("bintrades.pipeline.delivery.BATCH", 250)  # so that it is amid many
+    path = tmp_path / "bars.journal"
+    parts = [sample_bars(6_000, symbol=f"PART{number}USDT") for number in range(2)]
+    amended = [[replace(bar, trade_count=4, version=2) for bar in part] for part in parts]
+    with journal_at(path) as journal, delivering(replica_set, path) as delivery:
+        for part, better in zip(parts, amended, strict=True):
+            killed = replica_set.primary()
+            before = delivery.delivered_count
+            journal.write(finished(*part), NOW)
+            delivery.notify()
+            wait_until(lambda before=before: delivery.delivered_count > before)
+            killed.kill()
+            assert JournalReader(path).store("mongodb").waiting_bars > 0
+            journal.write(finished(*better), NOW)
+            delivery.notify()
+            wait_until(lambda: not JournalReader(path).store("mongodb").waiting_bars)
+            killed.start()
+            replica_set.await_members()
+        assert JournalReader(path).store("mongodb").rejected_bars == 0
+
+    with pymongo.MongoClient[dict[str, Any]](f"{replica_set.uri}&readConcernLevel=majority") as it:
+        bars = it["bintrades"]["bars"]
+        for part in parts:
+            kept = bars.find({"symbol": part[0].symbol}).sort("open_time")
+            assert [(bar["open_time"], bar["trade_count"]) for bar in kept] == [
+                (bar.open_time.replace(tzinfo=None), 4) for bar in part
+            ]
