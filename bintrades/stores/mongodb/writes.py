@@ -7,7 +7,9 @@ that compares the stored bar with the new one. What that update says of a bar is
 
 from __future__ import annotations
 
+import re
 import threading
+import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +18,6 @@ from bson.raw_bson import RawBSONDocument
 from pymongo import UpdateOne
 from pymongo.errors import (
     BulkWriteError,
-    PyMongoError,
     WriteConcernError,
     WriteError,
     WTimeoutError,
@@ -27,7 +28,7 @@ from bintrades.model.bar_fields import FIELDS, RANK, FieldKind
 from bintrades.stores.mongodb.bar_bson import encode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Sequence, Set
 
     from pymongo.collection import Collection
 
@@ -71,6 +72,13 @@ OF_THE_DOCUMENT = frozenset(
 Any other code says "not now": a server that is overloaded, full, stepping down, misconfigured or
 simply newer than this list must not make anybody lose sight of a bar. The batch comes again.
 """
+
+_TOO_MANY_REQUESTS = 16500
+"""As Cosmos DB answers for each document that its provisioned throughput had no room for."""
+
+_RETRY_AFTER = re.compile(r"RetryAfterMs=(\d{1,9})")
+_SHORTEST_WAIT_S, _USUAL_WAIT_S, _LONGEST_WAIT_S = 0.01, 0.1, 2.0
+_PATIENCE_S = 10.0  # with a server that is short of throughput; then the batch comes again, smaller
 
 _PART = 1_000  # bars encoded while others are inserted
 _UNDERWAY = 2  # inserts at once: the server has work while it waits for its disk, and we for it
@@ -161,28 +169,29 @@ class _Insert:
         self._thread.join()
 
     def _insert(self) -> None:
+        def send(writes: list[_Write]) -> None:
+            self._collection.insert_many([write.document for write in writes], False)
+
         try:
-            self._collection.insert_many([write.document for write in self._writes], False)
-        except BulkWriteError as error:
-            self._record_errors(error)
+            self._objected_to = [write for write, _ in _refused(send, self._writes)]
         except Exception as error:
             self._failure = error
-
-    def _record_errors(self, error: BulkWriteError) -> None:
-        try:
-            self._objected_to = [self._writes[problem["index"]] for problem in objections(error)]
-        except PyMongoError as failure:
-            self._failure = failure
 
 
 def _update(collection: Bars, writes: list[_Write]) -> Rejected:
     """Store those of *writes* that are better than what is stored; return what is refused."""
+
+    def update(writes: list[_Write]) -> None:
+        collection.bulk_write(
+            [write.unless_a_better_one_is_stored() for write in writes], ordered=False
+        )
+
     rejected: Rejected = []
     for _ in range(_ATTEMPTS):
         if not writes:
             return rejected
         contested = []  # somebody else may have inserted the same bar at the same moment
-        for write, problem in _update_once(collection, writes):
+        for write, problem in _refused(update, writes):
             if _is_about(OLD_KEY, problem):
                 raise BintradesError(
                     f"{collection.full_name} has the unique index of earlier versions, on"
@@ -197,31 +206,62 @@ def _update(collection: Bars, writes: list[_Write]) -> Rejected:
     return rejected + [(write.bar, _why_not(collection, write)) for write in writes]
 
 
-def _update_once(collection: Bars, writes: list[_Write]) -> Iterator[tuple[_Write, Document]]:
-    """Write in one bulk; yield those that the server refuses, and what it says."""
-    updates = [write.unless_a_better_one_is_stored() for write in writes]
-    try:
-        collection.bulk_write(updates, ordered=False)
-    except BulkWriteError as error:
-        for problem in objections(error):
-            yield writes[problem["index"]], problem
+def _refused(
+    send: Callable[[list[_Write]], None], writes: list[_Write]
+) -> list[tuple[_Write, Document]]:
+    """Send *writes* in one bulk; return those that the server refuses, each with what it says.
+
+    Those that it had no throughput for are sent again, alone, after the wait that it asks for.
+    Raises PyMongoError if the batch should come again.
+    """
+    refused: list[tuple[_Write, Document]] = []
+    give_up_at = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            send(writes)
+        except BulkWriteError as error:
+            late: list[Document] = []
+            for problem in objections(error, and_codes={_TOO_MANY_REQUESTS}):
+                if problem["code"] == _TOO_MANY_REQUESTS:
+                    late.append(problem)
+                else:
+                    refused.append((writes[problem["index"]], problem))
+            if not late:
+                return refused
+            wait_s = max(map(_wait_s, late))
+            if time.monotonic() + wait_s > give_up_at:
+                raise _not_now(late[0]) from None
+            time.sleep(wait_s)
+            writes = [writes[problem["index"]] for problem in late]
+        else:
+            return refused
 
 
-def objections(error: BulkWriteError) -> list[Document]:
+def _wait_s(problem: Document) -> float:
+    """Return how long to wait for throughput."""
+    asked_for = _RETRY_AFTER.search(problem["errmsg"])
+    wait_s = int(asked_for[1]) / 1_000 if asked_for else _USUAL_WAIT_S
+    return min(max(wait_s, _SHORTEST_WAIT_S), _LONGEST_WAIT_S)
+
+
+def objections(error: BulkWriteError, and_codes: Set[int] = frozenset()) -> list[Document]:
     """Return what the server has against single documents; raise what stands in the way of all.
 
-    Raises WriteConcernError or WriteError. Not `from error`, whose text has every document in it.
+    Errors of *and_codes* are returned as well. Raises WriteConcernError or WriteError. Not `from
+    error`, whose text has every document in it.
     """
     for problem in error.details["writeConcernErrors"]:
         kind = WTimeoutError if problem.get("code") == _TIMED_OUT else WriteConcernError
         raise kind(problem["errmsg"], problem.get("code"), problem) from None
     objections: list[Document] = error.details["writeErrors"]
     for problem in objections:
-        if problem["code"] not in OF_THE_DOCUMENT:
-            raise WriteError(
-                problem["errmsg"], problem["code"], _without_document(problem)
-            ) from None
+        if problem["code"] not in OF_THE_DOCUMENT | and_codes:
+            raise _not_now(problem) from None
     return objections
+
+
+def _not_now(problem: Document) -> WriteError:
+    return WriteError(problem["errmsg"], problem["code"], _without_document(problem))
 
 
 def _is_about(key: tuple[str, ...], problem: Document) -> bool:

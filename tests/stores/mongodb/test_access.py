@@ -52,7 +52,8 @@ class Keys(NamedTuple):
         blobs += [cert.private_key_and_cert_chain_pem for cert in (server, collector, stranger)]
         for file, blob in zip(files, blobs, strict=True):
             blob.write_to_path(str(file))
-        return cls(*files, subject.rfc4514_string())
+        own, served, ours, theirs = files
+        return cls(own, served, ours, theirs, subject.rfc4514_string())
 
     @property
     def tls(self) -> str:

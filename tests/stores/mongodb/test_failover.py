@@ -50,6 +50,11 @@ def wait_until(is_so: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
+def await_delivery(delivery: Delivery, goal: int) -> None:
+    """Wait until at least *goal* bars are delivered."""
+    wait_until(lambda: delivery.delivered_count >= goal)
+
+
 def stored(replica_set: ReplicaSet, collection: str) -> list[int]:
     """Return the first ids of the bars that a majority has."""
     with pymongo.MongoClient[dict[str, Any]](f"{replica_set.uri}&readConcernLevel=majority") as it:
@@ -136,10 +141,10 @@ def test_when_primaries_are_killed_amid_a_load_no_bar_is_lost_or_doubled(
     with journal_at(path) as journal, delivering(replica_set, path) as delivery:
         for part, better in zip(parts, amended, strict=True):
             killed = replica_set.primary()
-            before = delivery.delivered_count
+            goal = delivery.delivered_count + 1
             journal.write(finished(*part), NOW)
             delivery.notify()
-            wait_until(lambda before=before: delivery.delivered_count > before)
+            await_delivery(delivery, goal)
             killed.kill()
             assert JournalReader(path).store("mongodb").waiting_bars > 0
             journal.write(finished(*better), NOW)
