@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import signal
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from bintrades.app.preflight import prepare, settings
 from bintrades.cli.arguments import add_command
 from bintrades.cli.exit_status import FAILURE, OK
+from bintrades.cli.interrupts import ended_by_ctrl_c
 from bintrades.cli.output import print_problems, print_text
 from bintrades.errors import ConfigError
 from bintrades.util.logs import check_logging
@@ -16,7 +15,6 @@ from bintrades.util.redaction import redact
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator
 
 _EXIT_CODES = """\
 exit status: 0 nothing is wrong; 1 bad configuration, each problem a line; 2 bad command line"""
@@ -40,7 +38,7 @@ def add_parser(commands: Any, summary: str) -> None:
 def execute(options: argparse.Namespace) -> int:
     """Print the problems, or that there is none."""
     try:
-        with _ended_by_ctrl_c():
+        with ended_by_ctrl_c():
             config, stores = prepare(options.config, check_logging)
     except ConfigError as error:
         print_problems(error.problems)
@@ -59,13 +57,3 @@ def execute(options: argparse.Namespace) -> int:
     for line in settings(config, stores, all_of_them=options.all):
         print_text(f"  {redact(line)}")
     return OK
-
-
-@contextmanager
-def _ended_by_ctrl_c() -> Iterator[None]:
-    """Let SIGINT end the process: a KeyboardInterrupt would be taken for one of a plugin."""
-    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)

@@ -39,6 +39,7 @@ COMMANDS = {
     "run": "collect until SIGTERM or SIGINT",
     "example": "print a configuration with every option",
     "check": "say every problem of the configuration",
+    "plugins": "list the storage plugins that there are, and their options",
     "status": "what the collector has, waits for and lacks",
     "bars": "print bars from the journal",
     "symbols": "list what is collected, since when and why, and what has left",

@@ -9,6 +9,7 @@ import stat
 import sys
 import traceback
 from collections import defaultdict
+from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +28,18 @@ _CALLERS = ("importlib", f"{os.sep}pluggy{os.sep}")
 """In the names of files that call a plugin's code."""
 
 
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """A drop-in file or an entry point; neither, where there is none or more than one.
+
+    instead_of: what the entry point of that name means, which is another plugin.
+    """
+
+    file: Path | None = None
+    point: EntryPoint | None = None
+    instead_of: str | None = None
+
+
 class Finder:
     """Finds and imports plugins by name; a drop-in file wins over an installed package."""
 
@@ -34,6 +47,20 @@ class Finder:
         self._folder = folder
         self._drop_ins = drop_ins(folder)
         self._installed = installed()
+
+    @property
+    def names(self) -> list[str]:
+        """The names of all plugins that there are, in alphabetical order."""
+        return sorted({*self._drop_ins, *self._installed})
+
+    def origin(self, name: str) -> Origin:
+        """Return where load() takes a plugin from; nothing is imported."""
+        path = self._drop_ins.get(name)
+        points = self._installed.get(name, [])
+        if path is None:
+            return Origin(None, points[0] if len(points) == 1 else None)
+        others = [point.value for point in points if not is_the_same(path, point)]
+        return Origin(path, instead_of=others[0] if others else None)
 
     def load(self, name: str) -> object:
         """Return what the file or the entry point gives; raises ConfigError."""
@@ -45,12 +72,12 @@ class Finder:
                     f"{name} is not run: everybody may change {place}; allowed:"
                     " code that only its owner may change, as after chmod -R o-w"
                 )
-            if points and not all(is_the_same(path, point) for point in points):
+            if instead_of := self.origin(name).instead_of:
                 log.warning(
                     "plugin %s: %s is used instead of %s",
                     name,
                     path,
-                    points[0].value,
+                    instead_of,
                     extra={"event": "plugin_overridden"},
                 )
             return guarded(name, "imported", lambda: import_file(name, path))
@@ -62,7 +89,7 @@ class Finder:
         return guarded(name, "imported", points[0].load)
 
     def _unknown(self, name: str) -> str:
-        names = sorted({*self._drop_ins, *self._installed})
+        names = self.names
         return (
             f"there is no plugin {name!r}{did_you_mean(name, names)}; allowed, "
             f"from {self._folder} and installed packages: {', '.join(names)};"

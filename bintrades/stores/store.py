@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from bintrades.errors import BintradesError
@@ -48,6 +49,12 @@ class Store:
     def check(self, options: Mapping[str, str]) -> None:
         """Raise ConfigError if *options* are wrong; touches neither network nor disk."""
         self._call(self._hooks.check_store, options=self._checked(options))
+
+    def try_defaults(self) -> None:
+        """Have the plugin check the defaults of its options, which it may refuse."""
+        defaults = {option.name: option.default for option in self.declared or ()}
+        with suppress(Exception):
+            self._call(self._hooks.check_store, options=defaults)
 
     def open(self, options: Mapping[str, str]) -> None:
         """Connect; raise ConfigError for a bad option, anything else for "not reachable now"."""
