@@ -45,6 +45,7 @@ COMMANDS = {
     "symbols": "list what is collected, since when and why, and what has left",
     "gaps": "list the trades that were or are missing, and why",
     "coverage": "list since when and up to when nothing is missing, and the holes",
+    "rejected": "list the bars that stores refused, and why",
     "resend": "send bars to a store once more",
     "verify": "compare bars with the exchange's own klines",
     "differences": "list where bars and the exchange's klines did not agree",

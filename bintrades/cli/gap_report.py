@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from bintrades.cli.tables import table_pieces
 from bintrades.model import GapKind, utc
 from bintrades.util.redaction import redact
-from bintrades.util.text import as_json, showable
+from bintrades.util.text import showable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -28,15 +28,6 @@ def gap_rows(reader: JournalReader, symbol: str | None = None) -> Iterator[dict[
     """Yield every gap on record, of one symbol or of all, oldest first; raises JournalError."""
     for name, gap, state in reader.all_gaps(symbol):
         yield _row(name, gap, state)
-
-
-def gap_pieces(rows: Iterable[dict[str, Any]]) -> Iterator[str]:
-    """Yield pieces of one JSON array of *rows*, for programs."""
-    before = "[\n"
-    for row in rows:
-        yield before + as_json([row], indent=1)[2:-2]
-        before = ",\n"
-    yield "[]\n" if before == "[\n" else "\n]\n"
 
 
 def gap_table(rows: Iterable[dict[str, Any]]) -> Iterator[str]:

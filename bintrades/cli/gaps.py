@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from bintrades.cli import arguments
 from bintrades.cli.exit_status import OK
-from bintrades.cli.gap_report import gap_pieces, gap_rows, gap_table
-from bintrades.cli.output import print_pieces
+from bintrades.cli.gap_report import gap_rows, gap_table
+from bintrades.cli.output import array_pieces, print_pieces
 from bintrades.config.loader import load_config
 from bintrades.errors import BintradesError
 from bintrades.journal.reader import JournalReader
@@ -34,5 +34,5 @@ def execute(options: argparse.Namespace) -> int:
         names = ", ".join(known[:10]) or "none yet"
         raise BintradesError(f"{symbol}: no trade of it was ever seen; the journal has: {names}")
     rows = gap_rows(reader, symbol)
-    print_pieces(gap_pieces(rows) if options.json else gap_table(rows))
+    print_pieces(array_pieces(rows) if options.json else gap_table(rows))
     return OK

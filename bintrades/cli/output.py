@@ -6,13 +6,13 @@ import io
 import os
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bintrades.errors import BintradesError
-from bintrades.util.text import showable_input
+from bintrades.util.text import as_json, showable_input
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 
 def prepare_output() -> None:
@@ -42,6 +42,15 @@ def print_pieces(pieces: Iterable[str]) -> None:
             raise
         except OSError as error:
             raise BintradesError(f"the output cannot be written: {error.strerror}") from error
+
+
+def array_pieces(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield pieces of one JSON array of *rows*, for programs."""
+    before = "[\n"
+    for row in rows:
+        yield before + as_json([row], indent=1)[2:-2]
+        before = ",\n"
+    yield "[]\n" if before == "[\n" else "\n]\n"
 
 
 def print_problems(problems: Sequence[str]) -> None:

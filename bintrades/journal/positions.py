@@ -8,11 +8,11 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from bintrades.journal.damage import reading_rows
+from bintrades.journal.damage import WRONG_VALUES, reading_rows
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from typing import Any
 
     from bintrades.core.write_batch import Key
@@ -23,6 +23,22 @@ _POSITION = """
 SELECT sequence, (SELECT CAST(value AS INTEGER) FROM facts WHERE name = 'sequence')
 FROM cursors WHERE store = ?
 """
+
+_PAGE_ROWS = 1_000
+_REFUSED_PAGES = (
+    "SELECT rejected_at, open_time, symbol, reason FROM rejected WHERE store = :store"
+    " AND is_due = 0 AND (rejected_at, open_time, symbol) > (:at, :open_time, :symbol)"
+    " ORDER BY rejected_at, open_time, symbol LIMIT :limit",
+    "SELECT rejected_at, open_time, symbol, reason FROM rejected WHERE store = :store"
+    " AND is_due = 1 AND (open_time, symbol) > (:open_time, :symbol)"
+    " ORDER BY open_time, symbol LIMIT :limit",
+)
+"""What a store refused, as it came, and what of that is to be sent again; each by its index."""
+
+RefusedRow = tuple[int, int, str, str]
+"""When it was refused, the bar's open time and symbol, and why."""
+
+BEFORE_ALL: RefusedRow = (-(2**63), -(2**63), "", "")
 
 
 def position_of(connection: sqlite3.Connection, store: str) -> int:
@@ -80,6 +96,35 @@ def last_refusal(connection: sqlite3.Connection, store: str) -> str | None:
         (store,),
     ).fetchone()
     return None if row is None else row[0]
+
+
+def stores_known(connection: sqlite3.Connection) -> list[str]:
+    """Return the stores that have a place in the journal, enabled or not, in alphabetical order."""
+    return [name for (name,) in connection.execute("SELECT store FROM cursors ORDER BY store")]
+
+
+def refused_page(
+    connection: sqlite3.Connection, store: str, after: RefusedRow, *, is_due: bool
+) -> list[RefusedRow]:
+    """Return the next bars that *store* refused, or that of those are to be sent again.
+
+    None when *after* was the last.
+    """
+    at, open_time, symbol, _ = after
+    place = {"store": store, "at": at, "open_time": open_time, "symbol": symbol}
+    return connection.execute(_REFUSED_PAGES[is_due], place | {"limit": _PAGE_ROWS}).fetchall()
+
+
+def readable_refusals(store: str, rows: Iterable[RefusedRow]) -> Iterator[RefusedRow]:
+    """Yield all rows of a page but corrupt ones."""
+    for at, open_time, symbol, reason in rows:
+        try:
+            yield int(at), int(open_time), symbol, str(reason)
+        except WRONG_VALUES as error:
+            log.warning(
+                "a bar that a store refused is on record and cannot be read",
+                extra={"event": "refusal_corrupt", "store": store, "error": str(error)},
+            )
 
 
 def resend_refused(connection: sqlite3.Connection, store: str) -> int:

@@ -44,7 +44,15 @@ from bintrades.journal.gaps import (
     readable_gaps,
 )
 from bintrades.journal.lock import identity, what_to_do
-from bintrades.journal.positions import last_refusal, resend_refused, waiting_and_refused
+from bintrades.journal.positions import (
+    BEFORE_ALL,
+    last_refusal,
+    readable_refusals,
+    refused_page,
+    resend_refused,
+    stores_known,
+    waiting_and_refused,
+)
 from bintrades.journal.pruning import pruned_through
 from bintrades.journal.rebuilt import has_rebuilt, put_rebuilt
 from bintrades.journal.rows import COLUMN, bar_from_row, bar_row
@@ -77,6 +85,18 @@ class StoreState:
     rejected_bars: int
     last_reason: str | None
     resending_from_ms: int | None = None  # open time of the next bar that it is to get again
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedBar:
+    """A bar that a store refused; is_due: it is to be sent again."""
+
+    store: str
+    symbol: str
+    open_time_ms: int
+    reason: str
+    refused_at_ms: int
+    is_due: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,6 +306,27 @@ class JournalReader:
             return StoreState(
                 waiting, refused, last_refusal(connection, name), place[0] if place else None
             )
+
+    def stores_known(self) -> list[str]:
+        """Return the stores that have been here, enabled or not, in alphabetical order."""
+        with self._reading() as connection:
+            return stores_known(connection)
+
+    def refused_bars(self, store: str) -> Iterator[RefusedBar]:
+        """Yield what *store* refused, in the order of that, and then what of it is to be resent.
+
+        Between two pages the journal is not open: whoever takes them may take their time.
+        """
+        for is_due in (False, True):
+            after = BEFORE_ALL
+            while True:
+                with self._reading() as connection:
+                    rows = refused_page(connection, store, after, is_due=is_due)
+                if not rows:
+                    break
+                for at, open_time, symbol, reason in readable_refusals(store, rows):
+                    yield RefusedBar(store, symbol, open_time, reason, at, is_due)
+                after = rows[-1]
 
     def resend(self, name: str) -> int:
         """Have the bars that *name* refused delivered again; return how many."""

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from msgspec.structs import replace
 
-from bintrades.cli.gap_report import gap_pieces, gap_rows, gap_table
+from bintrades.cli.gap_report import gap_rows, gap_table
+from bintrades.cli.output import array_pieces
 from bintrades.core.ledger import LedgerState
 from bintrades.errors import JournalError
 from bintrades.journal.reader import JournalReader
@@ -156,7 +157,7 @@ def test_for_programs_they_are_one_json_array(path: Path) -> None:
     reader = JournalReader(path)
 
     for symbol in (None, "XRPUSDT"):
-        text = "".join(gap_pieces(gap_rows(reader, symbol)))
+        text = "".join(array_pieces(gap_rows(reader, symbol)))
         assert text == as_json(list(gap_rows(reader, symbol)), indent=1) + "\n"
 
 

@@ -15,7 +15,8 @@ from msgspec.structs import replace
 
 import bintrades.journal as journal_package
 from bintrades.app.status import read_status
-from bintrades.cli.gap_report import gap_pieces, gap_rows
+from bintrades.cli.gap_report import gap_rows
+from bintrades.cli.output import array_pieces
 from bintrades.core.audit_result import BarsAudited
 from bintrades.core.ledger import LedgerState
 from bintrades.core.write_batch import WriteBatch
@@ -219,8 +220,16 @@ def ask_for_gaps(path: Path) -> None:
     """Ask for the first page of gaps, of all symbols and of one."""
     reader = JournalReader(path)
     for symbol in (None, ALWAYS):
-        assert "".join(islice(gap_pieces(gap_rows(reader, symbol)), 20))
+        assert "".join(islice(array_pieces(gap_rows(reader, symbol)), 20))
     assert reader.symbols_with_gaps() == [ALWAYS]
+
+
+def ask_what_was_refused(path: Path) -> None:
+    """Ask for the first of the bars that stores have refused, and of those that are due again."""
+    reader = JournalReader(path)
+    assert set(STORES) - {"never heard of"} <= set(reader.stores_known())
+    for store in STORES:
+        list(islice(reader.refused_bars(store), 20))
 
 
 def ask_for_coverage_of_store(path: Path) -> None:
@@ -248,6 +257,7 @@ READING: list[Callable[[Path], object]] = [
     lambda path: JournalReader(path).resend("even"),
     ask_for_bars,
     ask_for_gaps,
+    ask_what_was_refused,
     ask_about_audit,
     ask_for_coverage_of_store,
     lambda path: read_status(path, STORES),
@@ -441,6 +451,7 @@ def test_two_million_bars_cost_no_more_than_ten_thousand(tmp_path: Path) -> None
         "resend",
         "bars",
         "gaps",
+        "refused",
         "audit",
         "coverage",
         "status",
