@@ -37,7 +37,7 @@ PAGES = {
         *("bars", "querying", "arrow", "simulator"),
     ],
     "What is proven": ["completeness", "gaps", "coverage", "audit", "verification"],
-    "Extend": ["plugins", "ADD_A_STORE", "ADD_A_MARKET"],
+    "Extend": ["stores", "plugins", "ADD_A_STORE", "ADD_A_MARKET"],
     "Develop": ["ARCHITECTURE", "GLOSSARY", "development", "benchmark"],
 }
 """The pages of docs/ in the order of the site's menu; one that is missing here fails the build."""
