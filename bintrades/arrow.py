@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from bintrades.core.resample import LongerBar
+    from bintrades.core.spans import Span
 
 SCHEMA_VERSION = 1
 """Of what schema() returns. A column that is added does not change it, any other change does."""
@@ -111,6 +112,36 @@ def batches_of(bars: Iterable[Bar], market: str, *, rows: int = 10_000) -> Itera
     remaining = iter(bars)
     while some := list(islice(remaining, rows)):
         yield batch_of(some, market)
+
+
+def batches_of_longer(
+    bars: Iterable[LongerBar], market: str, *, rows: int = 10_000
+) -> Iterator[pa.RecordBatch]:
+    """Do the same for longer bars."""
+    remaining = iter(bars)
+    while some := list(islice(remaining, rows)):
+        yield batch_of_longer(some, market)
+
+
+def reader_of(of: pa.Schema, batches: Iterable[pa.RecordBatch]) -> pa.RecordBatchReader:
+    """Return what takes *batches* one by one."""
+    return _pyarrow().RecordBatchReader.from_batches(of, batches)
+
+
+def coverage_table(covered: Iterable[tuple[str, Span]]) -> pa.Table:
+    """Return a table of symbol, since and until: spans in which every trade is in a bar."""
+    pyarrow = _pyarrow()
+    rows = [
+        {"symbol": symbol, "since": since * 1_000, "until": until * 1_000}
+        for symbol, (since, until) in covered
+    ]
+    fields = [pyarrow.field("symbol", pyarrow.string(), nullable=False), *_span_type()]
+    return pyarrow.Table.from_pylist(rows, pyarrow.schema(fields))
+
+
+def wide_columns(of: pa.Schema) -> list[str]:
+    """Return the names of the decimals with more digits than the 38 that most readers have."""
+    return [field.name for field in of if _pyarrow().types.is_decimal256(field.type)]
 
 
 def bars_of(data: pa.RecordBatch | pa.Table) -> Iterator[Bar]:

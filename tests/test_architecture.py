@@ -40,6 +40,7 @@ MAY_IMPORT = {
     "exchange": {"errors", "model", "core", "util", "net", "version"},
     "journal": {"errors", "model", "core", "util"},
     "arrow": {"errors", "model", "core", "util"},
+    "reading": {"errors", "model", "core", "util", "arrow", "journal", "stores", "config"},
     "stores": {"errors", "model", "util", "options"},
     "pipeline": {"errors", "model", "core", "util", "exchange", "journal", "stores"},
     "config": {"errors", "util", "options", "exchange", "stores"},
@@ -48,11 +49,11 @@ MAY_IMPORT = {
         *("exchange", "journal", "stores", "pipeline", "config"),
     },
     "cli": {
-        *("errors", "model", "core", "util", "version", "options", "arrow"),
+        *("errors", "model", "core", "util", "version", "options", "arrow", "reading"),
         *("journal", "config", "app", "testing"),
     },
     "testing": {"errors", "model", "util", "version", "net", "stores"},
-    "__init__": {"errors", "model", "options", "stores", "version"},
+    "__init__": {"errors", "model", "options", "stores", "version", "reading"},
     "__main__": {"cli"},
 }
 """Which packages a package may import, for annotations too. So: the core knows nothing above it, an

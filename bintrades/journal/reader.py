@@ -73,6 +73,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+NO_LIMIT = 2**31
+"""More bars than any journal has of a symbol."""
+
 _VERSION, _TRADE_COUNT, _EPOCH = map(COLUMN.__getitem__, ("version", "trade_count", "epoch"))
 _GAPS = "gaps "
 
@@ -120,12 +123,19 @@ class JournalReader:
 
     def bars(self, symbol: str, since_ms: int, until_ms: int, limit: int) -> list[Bar]:
         """Return the newest *limit* bars with since_ms <= open time < until_ms, oldest first."""
-        rows = [row for page in self.pages(symbol, since_ms, until_ms, limit) for row in page]
-        scope = self.scope() if rows else ("", 0)
-        try:
-            return [bar_from_row(row, *scope) for row in rows]
-        except UnreadableRow as error:
-            raise JournalDamaged(f"{self.path}: {error}") from error
+        return list(self.stream(symbol, since_ms, until_ms, limit))
+
+    def stream(
+        self, symbol: str, since_ms: int, until_ms: int, limit: int = NO_LIMIT
+    ) -> Iterator[Bar]:
+        """Yield the same bars as they are read; while one is looked at, no file is open."""
+        scope = None
+        for rows in self.pages(symbol, since_ms, until_ms, limit):
+            scope = scope or self.scope()
+            try:
+                yield from [bar_from_row(row, *scope) for row in rows]
+            except UnreadableRow as error:
+                raise JournalDamaged(f"{self.path}: {error}") from error
 
     def pages(self, symbol: str, since_ms: int, until_ms: int, limit: int) -> Iterator[list[Row]]:
         """Yield the same bars as rows in the order of rows.BAR_COLUMNS, page by page.
