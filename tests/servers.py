@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import socket
+import subprocess
 import threading
 import time
 from contextlib import contextmanager, suppress
@@ -14,6 +16,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     import pytest
+
+
+def killed_after_this_process(pid: int) -> subprocess.Popen[bytes]:
+    """Start a shell that waits for the end of this process, however it ends, and then kills *pid*.
+
+    Whoever has ended *pid* kills the shell, which could otherwise hit another one of that number.
+    """
+    return subprocess.Popen(
+        ["/bin/sh", "-c", f"read _; kill -9 {pid}"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={"PATH": os.defpath},
+        start_new_session=True,
+    )
 
 
 @contextmanager

@@ -94,7 +94,7 @@ def test_each_example_of_a_configuration_is_right(text: str, tmp_path: Path) -> 
     parser = configparser.ConfigParser(interpolation=None)
     parser.read_string(text)
 
-    environ = {"MONGODB_PASSWORD": "secret", "BINTRADES_SHARD": "2/5"}
+    environ = {"MONGODB_PASSWORD": "secret", "KAFKA_PASSWORD": "secret", "BINTRADES_SHARD": "2/5"}
     config = load_config(tmp_path / "bintrades.ini", environ)
 
     assert ", ".join(config.stores.enabled) == parser["stores"]["enabled"]
