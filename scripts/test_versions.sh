@@ -43,7 +43,8 @@ QUICK=(
     tests/app/test_monitoring.py                            # prometheus-client
     tests/app/test_page.py                                  # starlette, uvicorn
     tests/cli/test_tables.py                                # tabulate
-    tests/test_arrow.py                                     # pyarrow
+    tests/test_arrow.py tests/reading                       # pyarrow, pandas, polars
+    tests/test_bson_decimals.py                             # pymongo, pandas
     tests/cli/test_watch.py                                 # rich
     tests/cli/test_completion.py tests/cli/test_man.py      # shtab, argparse-manpage
     tests/testing/test_exchange_simulator.py                # wsproto

@@ -39,6 +39,7 @@ MAY_IMPORT = {
     "net": {"errors", "util", "version"},
     "exchange": {"errors", "model", "core", "util", "net", "version"},
     "journal": {"errors", "model", "core", "util"},
+    "bson_decimals": set(),
     "arrow": {"errors", "model", "core", "util"},
     "reading": {"errors", "model", "core", "util", "arrow", "journal", "stores", "config"},
     "stores": {"errors", "model", "util", "options"},
