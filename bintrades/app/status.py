@@ -22,7 +22,7 @@ from bintrades.journal.lock import holder, is_in_use
 from bintrades.journal.reader import JournalReader
 from bintrades.journal.wal import WAL_LIMIT, reading_processes, wal_bytes
 from bintrades.model import DifferenceOutcome, GapOutcome, GapState, utc
-from bintrades.util.clocks import now_ms
+from bintrades.util.clocks import now_ms, utc_ms
 from bintrades.util.redaction import redacted
 
 if TYPE_CHECKING:
@@ -134,6 +134,9 @@ def _status(
     of_stores: Mapping[str, Any],
     on_record: Mapping[str, Any],
 ) -> dict[str, Any]:
+    of_running = {each["name"]: each for each in (figures or {}).get("stores", ())}
+    for name, store in of_stores.items():
+        store["error"] = of_running.get(name, {}).get("error")
     return {
         "state": state,
         "problems": found,
@@ -228,9 +231,10 @@ def _audit_figures(reader: JournalReader) -> dict[str, Any]:
 
 
 def _store_figures(reader: JournalReader, name: str) -> dict[str, Any]:
-    state = reader.store(name)
+    state, since_ms = reader.store(name), reader.waiting_since_ms(name)
     figures: dict[str, Any] = {
         "waiting_bars": state.waiting_bars,
+        "lag_ms": 0 if since_ms is None else max(0, utc_ms() - since_ms),
         "rejected_bars": state.rejected_bars,
         "last_reason": redacted(state.last_reason),
     }

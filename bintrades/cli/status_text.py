@@ -51,6 +51,7 @@ def _lines(status: dict[str, Any]) -> list[str]:
             f"store       {name}: {store['waiting_bars']} bars wait,"
             f" {store['rejected_bars']} refused"
             + (f" ({store['last_reason']})" if store["last_reason"] else "")
+            + _format_lag(store["lag_ms"])
             + _format_resending(store.get("resending_from"))
         )
     head = [f"collector   {format_process(status['state'], collector)}"]
@@ -100,6 +101,11 @@ def _lines(status: dict[str, Any]) -> list[str]:
     if collector["unlisted_symbols"]:
         head.append(f"unlisted    {_some(collector['unlisted_symbols'])}")
     return head + lines
+
+
+def _format_lag(lag_ms: int) -> str:
+    seconds = lag_ms // 1000
+    return f"; the oldest has waited {seconds} s" if seconds else ""
 
 
 def _symbol_lines(collector: dict[str, Any]) -> list[str]:

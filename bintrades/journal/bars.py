@@ -131,6 +131,16 @@ def page(connection: sqlite3.Connection, symbol: str, since_ms: int, until_ms: i
     return rows
 
 
+WAITING_SINCE = "SELECT updated_at FROM bars WHERE sequence > ? ORDER BY sequence LIMIT 1"
+"""When the first bar after a sequence number was written."""
+
+DUE_SINCE = (
+    "SELECT updated_at FROM rejected CROSS JOIN bars USING (symbol, open_time)"
+    " WHERE store = ? AND is_due = 1 ORDER BY rejected.open_time, rejected.symbol LIMIT 1"
+)
+"""When the first bar was written that a store refused and is to get again."""
+
+
 def after_page(rows: list[Row]) -> int:
     """Return since when the page after *rows* is."""
     return int((rows[-1][1] // BLOCK_MS + 1) * BLOCK_MS)

@@ -8,7 +8,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from bintrades.journal.damage import WRONG_VALUES, reading_rows
+from bintrades.journal.bars import DUE_SINCE, WAITING_SINCE
+from bintrades.journal.damage import WRONG_VALUES, UnreadableRow, reading_rows
 
 if TYPE_CHECKING:
     import sqlite3
@@ -86,6 +87,18 @@ def waiting_and_refused(connection: sqlite3.Connection, store: str) -> tuple[int
         "SELECT waiting + due, refused FROM cursors WHERE store = ?", (store,)
     ).fetchone()
     return row
+
+
+def waiting_since(connection: sqlite3.Connection, store: str) -> int | None:
+    """Return when the oldest bar was written that waits for a store; None: none, or not known."""
+    try:
+        rows = [
+            connection.execute(WAITING_SINCE, (position_of(connection, store),)).fetchone(),
+            connection.execute(DUE_SINCE, (store,)).fetchone(),
+        ]
+    except UnreadableRow:
+        return None
+    return min((row[0] for row in rows if row and isinstance(row[0], int)), default=None)
 
 
 def last_refusal(connection: sqlite3.Connection, store: str) -> str | None:

@@ -52,6 +52,7 @@ from bintrades.journal.positions import (
     resend_refused,
     stores_known,
     waiting_and_refused,
+    waiting_since,
 )
 from bintrades.journal.pruning import pruned_through
 from bintrades.journal.rebuilt import has_rebuilt, put_rebuilt
@@ -316,6 +317,14 @@ class JournalReader:
             return StoreState(
                 waiting, refused, last_refusal(connection, name), place[0] if place else None
             )
+
+    def waiting_since_ms(self, store: str) -> int | None:
+        """Return when the oldest bar was written that waits for *store*, by the local clock.
+
+        None: no bar waits.
+        """
+        with self._reading() as connection:
+            return waiting_since(connection, store)
 
     def stores_known(self) -> list[str]:
         """Return the stores that have been here, enabled or not, in alphabetical order."""

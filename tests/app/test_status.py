@@ -396,14 +396,30 @@ def test_what_waits_and_lacks_is_reported(path: Path) -> None:
         "late": 0,
         "symbols": ["BTCUSDT", "ETHUSDT"],
     }
+    lags = [store.pop("lag_ms") for store in status["stores"].values()]
+    assert all(OPEN_TIME_MS + lag < utc_ms() + 1 for lag in lags)
+    assert all(OPEN_TIME_MS + lag > utc_ms() - 60_000 for lag in lags)
     assert status["stores"] == {
-        "mongodb": {"waiting_bars": 2, "rejected_bars": 0, "last_reason": None},
-        "jsonl": {"waiting_bars": 1, "rejected_bars": 1, "last_reason": "far too ugly"},
+        "mongodb": {
+            "waiting_bars": 2,
+            "rejected_bars": 0,
+            "last_reason": None,
+            "error": None,
+        },
+        "jsonl": {
+            "waiting_bars": 1,
+            "rejected_bars": 1,
+            "last_reason": "far too ugly",
+            "error": None,
+        },
     }
+    for store, lag in zip(status["stores"].values(), lags, strict=True):
+        store["lag_ms"] = lag
     page = format_status(status)
     assert "bars        3, of 3 symbols; 1 still open, 1 incomplete" in page
     assert "gaps        2 open, 1 repaired, 1 absent, 1 abandoned (`bintrades gaps`" in page
-    assert "store       jsonl: 1 bars wait, 1 refused (far too ugly)" in page
+    waits = f"; the oldest has waited {lags[1] // 1000} s"
+    assert f"store       jsonl: 1 bars wait, 1 refused (far too ugly){waits}" in page
 
 
 def test_trades_that_came_too_late_for_their_bar_are_reported(path: Path) -> None:

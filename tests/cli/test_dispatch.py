@@ -937,7 +937,7 @@ def test_status_is_a_page_or_json_and_nothing_else(terminal: Terminal) -> None:
     page.assert_well()
     machine.assert_well()
     assert page.out.startswith("collector   has not run yet\n")
-    assert "\nstore       shelf: 362 bars wait, 0 refused\n" in page.out
+    assert "\nstore       shelf: 362 bars wait, 0 refused; the oldest has waited " in page.out
     status = json.loads(machine.out)
     assert status["journal"]["bars"] == 362
     assert status["stores"]["shelf"]["waiting_bars"] == 362

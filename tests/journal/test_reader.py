@@ -211,6 +211,27 @@ def test_refused_bars_are_sent_again_on_request_once(journal: Journal, path: Pat
     assert cursor.store("store") == StoreState(0, 0, None)
 
 
+def test_the_lag_of_a_store_is_since_its_oldest_bar_that_waits_was_written(
+    journal: Journal, path: Path
+) -> None:
+    first, second, third = sample_bars(3)
+    journal.write(finished(first), NOW)
+    journal.write(finished(second), NOW + 5_000)
+    journal.write(finished(third), NOW + 9_000)
+    cursor = Cursor(path, "store")
+    assert cursor.waiting_since_ms("never heard of") == NOW
+
+    take(cursor, 1)
+    assert cursor.waiting_since_ms("store") == NOW + 5_000
+
+    take(cursor, 1, 0)
+    take(cursor, 1)
+    assert cursor.waiting_since_ms("store") is None, "what it refused waits for nothing"
+
+    cursor.resend("store")
+    assert cursor.waiting_since_ms("store") == NOW + 5_000
+
+
 def test_what_is_sent_again_comes_before_what_is_written_later(
     journal: Journal, path: Path
 ) -> None:
