@@ -13,14 +13,17 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from bintrades.cli.exit_status import EXIT_CODES
 from bintrades.cli.output import print_text
 from bintrades.config.types import SHARD_VARIABLE, shard, symbols
+from bintrades.errors import ConfigError
 from bintrades.options.types import whole_number
-from bintrades.util.durations import parse_duration
+from bintrades.util.durations import format_duration, parse_duration
 from bintrades.util.text import did_you_mean, one_line, showable_input
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 DEFAULT_CONFIG = Path("etc/bintrades.ini")
+TODAY = "today"
+LONGEST_INTERVAL_MS = 366 * 86_400_000
 _SYMBOLS = symbols(required=True)
 
 
@@ -82,6 +85,68 @@ def _shard(text: str) -> str:
     return "" if given is None else str(given)
 
 
+def add_bars(parser: argparse.ArgumentParser) -> None:
+    """Add what says which bars are meant: symbols, and the time in which they open."""
+    parser.add_argument(
+        "symbols",
+        type=symbol,
+        nargs="+",
+        metavar="SYMBOL",
+        help="as the exchange writes it: BTCUSDT; or a pattern: '*USDT'",
+    )
+    parser.add_argument(
+        "--since",
+        type=moment,
+        metavar="TIME",
+        help="2026-11-27T10:00 (UTC unless it says else), today, or a time before the newest bar"
+        " of the journal: 90s, 10m, 2h, 1d",
+    )
+    parser.add_argument(
+        "--until",
+        type=moment,
+        metavar="TIME",
+        help="likewise: bars that open before then (default: the newest one, too)",
+    )
+
+
+def add_interval(parser: argparse.ArgumentParser, default: str) -> None:
+    """Add the length of the bars that are wanted; *default* is what is said of it."""
+    parser.add_argument(
+        "--interval",
+        type=interval_ms,
+        metavar="DURATION",
+        help="longer bars, exact sums of those that are stored: 1m, 5m, 1h, 1d"
+        f" (default: {default})",
+    )
+
+
+def interval_ms(text: str) -> int:
+    """Return the length of longer bars in milliseconds. Raises argparse.ArgumentTypeError."""
+    try:
+        found = parse_duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{one_line(text, 40)!r} is {error}") from None
+    if not 1_000 <= found <= LONGEST_INTERVAL_MS or found % 1_000:
+        raise argparse.ArgumentTypeError(
+            f"{one_line(text, 40)!r} is not one of whole seconds, from 1s to"
+            f" {format_duration(LONGEST_INTERVAL_MS)}"
+        )
+    return found
+
+
+def check_interval(wanted_ms: int | None, stored_ms: int) -> int:
+    """Return the length of bars that is wanted, by default that of the stored ones.
+
+    Raises ConfigError where stored bars do not add up to it.
+    """
+    if wanted_ms is None:
+        return stored_ms
+    if wanted_ms % stored_ms:
+        stored, wanted = map(format_duration, (stored_ms, wanted_ms))
+        raise ConfigError(f"--interval: {wanted} is no multiple of {stored}, as the bars are")
+    return wanted_ms
+
+
 def heed_shard(options: argparse.Namespace) -> None:
     """Have the configuration be read for the shard that *options* name, if they name one."""
     if given := getattr(options, "shard", None):
@@ -113,7 +178,12 @@ def symbol(text: str) -> str:
 
 
 def moment(text: str) -> int | datetime:
-    """Return a moment, or a duration in milliseconds. Raises argparse.ArgumentTypeError."""
+    """Return a moment, or a duration in milliseconds. Raises argparse.ArgumentTypeError.
+
+    `today` is when the day began, in UTC and by the clock of this machine.
+    """
+    if text == TODAY:
+        return datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     with suppress(ValueError):
         return parse_duration(text)
     try:
@@ -121,6 +191,6 @@ def moment(text: str) -> int | datetime:
     except ValueError:
         raise argparse.ArgumentTypeError(
             f"{one_line(text, 40)!r} is neither a time, such as 2026-11-27T10:00, nor a duration,"
-            " such as 2h"
+            f" such as 2h, nor {TODAY!r}"
         ) from None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

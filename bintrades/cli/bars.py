@@ -1,46 +1,79 @@
-"""`bintrades bars`: bars from the journal, as a table, CSV or JSON."""
+"""`bintrades bars`: bars from the journal, as a table, CSV or JSON, and as they close."""
 
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from collections import deque
+from functools import partial
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
+from bintrades.app.stored_bars import (
+    JournalSource,
+    fitting,
+    longer_bars,
+    may_be_several,
+    span_of,
+    symbols_of,
+)
 from bintrades.cli import arguments
-from bintrades.cli.bar_text import FORMS
+from bintrades.cli.bar_text import FORMS, longer_row
 from bintrades.cli.exit_status import EXIT_CODES, OK
+from bintrades.cli.follow import Follower
 from bintrades.cli.output import print_pieces
 from bintrades.config.loader import load_config
-from bintrades.errors import BintradesError
+from bintrades.errors import ConfigError
 from bintrades.journal.reader import JournalReader
+from bintrades.journal.rows import COLUMN
 from bintrades.options.types import whole_number
 from bintrades.util.durations import parse_duration
 from bintrades.util.text import one_line
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from bintrades.core.spans import Span
+    from bintrades.journal.rows import Row
+
 _DEFAULT_LIMIT = 60
 _NO_LIMIT = 2**31
+_PAGE_ROWS = 1_000
+_REACH = 4
+"""How many times as far back as before it is looked where too few intervals had trades."""
+
+_IS_CLOSED = COLUMN["is_closed"]
 _COUNTS = whole_number(1, _NO_LIMIT)
 
 
 def add_parser(commands: Any, summary: str) -> None:
     """Describe the command and its options."""
     parser = arguments.add_command(commands, "bars", summary)
-    parser.add_argument(
-        "symbol", type=arguments.symbol, metavar="SYMBOL", help="as the exchange writes it: BTCUSDT"
-    )
+    arguments.add_bars(parser)
     parser.add_argument(
         "--last",
         type=_duration_ms,
         metavar="DURATION",
-        help="the newest bar, and those that begin less than this before it: 90s, 10m, 2h, 1d",
+        help="of each symbol the newest bar, and those that begin less than this before it: 90s,"
+        " 10m, 2h, 1d",
     )
     parser.add_argument(
-        "--limit", type=_count, metavar="N", help="at most the newest N (default: 60, or no limit)"
+        "--limit",
+        type=_count,
+        metavar="N",
+        help="at most the newest N of each symbol (default: 60, or no limit)",
+    )
+    arguments.add_interval(parser, "as they are stored")
+    parser.add_argument(
+        "--follow",
+        action="store_true",
+        help="then print bars as they close, and again when they are amended, until Ctrl-C",
     )
     parser.add_argument(
         "--format",
-        choices=("table", "csv", "json"),
+        choices=tuple(FORMS),
         default="table",
-        help="table to read, csv or json with every field (default: %(default)s)",
+        help="table to read; csv, json, or ndjson (a JSON text on each line) with every field"
+        " (default: %(default)s)",
     )
     parser.epilog = (
         "A * in the table marks a bar that is not proven to be whole (yet), a + one that is"
@@ -49,20 +82,106 @@ def add_parser(commands: Any, summary: str) -> None:
 
 
 def execute(options: argparse.Namespace) -> int:
-    """Print the bars of one symbol, oldest first."""
+    """Print the bars of each symbol, oldest first; and go on with what is written, if wanted."""
+    _check(options)
     reader = JournalReader(load_config(options.config).journal.path)
-    symbol, last_ms = options.symbol, options.last
-    newest_ms = reader.newest_open_time_ms(symbol)
-    if newest_ms is None:
-        known = ", ".join(reader.symbols()[:10]) or "none yet"
-        raise BintradesError(f"{symbol}: the journal has no bars of it; it has: {known}")
-    if last_ms is None:
-        pages = reader.pages(symbol, 0, newest_ms + 1, options.limit or _DEFAULT_LIMIT)
-    else:
-        since_ms = max(0, newest_ms - last_ms) + 1
-        pages = reader.pages(symbol, since_ms, newest_ms + 1, options.limit or _NO_LIMIT)
-    print_pieces(FORMS[options.format](pages, *reader.scope()))
+    request = _Request(reader, options)
+    forms: dict[str, Any] = {"is_longer": request.is_longer}
+    if options.format == "table":
+        forms["has_symbol"] = may_be_several(options.symbols)
+        forms["marks_amended"] = options.follow
+    form = partial(FORMS[options.format], **forms)
+    if not options.follow:
+        print_pieces(form(request.pages(), request.market, request.interval_ms))
+        return OK
+    try:
+        followed = Follower(reader, fitting(options.symbols))
+        pages = (
+            followed.longer(request.pages(), request.interval_ms)
+            if request.is_longer
+            else followed.stored(request.pages())
+        )
+        print_pieces(form(pages, request.market, request.interval_ms))
+    except KeyboardInterrupt:
+        pass
     return OK
+
+
+class _Request:
+    """Which bars are to be printed first, and of which length all are."""
+
+    def __init__(self, reader: JournalReader, options: argparse.Namespace) -> None:
+        self._reader = reader
+        self._is_closed_only = options.follow
+        self.source = JournalSource(reader, with_open=not options.follow)
+        self.market = self.source.market
+        self.interval_ms = arguments.check_interval(options.interval, self.source.interval_ms)
+        also = reader.symbol_records() if options.follow else ()
+        self.symbols = symbols_of(reader, options.symbols, also)
+        self._last_ms: int | None = options.last
+        self._span: Span | None = None
+        if options.since is not None or options.until is not None:
+            self._span = span_of(reader, options.since, options.until)
+        is_limited = options.last is None and options.since is None
+        self._limit: int = options.limit or (_DEFAULT_LIMIT if is_limited else _NO_LIMIT)
+
+    @property
+    def is_longer(self) -> bool:
+        """Whether bars are sums of stored ones."""
+        return self.interval_ms != self.source.interval_ms
+
+    def pages(self) -> Iterator[Sequence[Row]]:
+        """Yield the bars as rows, each symbol's oldest first."""
+        for symbol in self.symbols:
+            newest_ms = self._reader.newest_open_time_ms(symbol)
+            if newest_ms is not None:
+                span = self._span_before(newest_ms)
+                yield from (self._longer if self.is_longer else self._stored)(symbol, *span)
+
+    def _span_before(self, newest_ms: int) -> Span:
+        newest_ms -= newest_ms % self.interval_ms
+        if self._last_ms is not None:
+            return max(0, newest_ms - self._last_ms) + 1, newest_ms + 1
+        since_ms, until_ms = self._span or (0, newest_ms + 1)
+        return since_ms, min(until_ms, newest_ms + 1)
+
+    def _has_bars(self, symbol: str, since_ms: int, until_ms: int) -> bool:
+        return since_ms < until_ms and any(self._reader.pages(symbol, since_ms, until_ms, 1))
+
+    def _stored(self, symbol: str, since_ms: int, until_ms: int) -> Iterator[Sequence[Row]]:
+        for page in self._reader.pages(symbol, since_ms, until_ms, self._limit):
+            yield [row for row in page if row[_IS_CLOSED]] if self._is_closed_only else page
+
+    def _longer(self, symbol: str, since_ms: int, until_ms: int) -> Iterator[Sequence[Row]]:
+        interval_ms = self.interval_ms
+        if self._limit == _NO_LIMIT:
+            found = longer_bars(self.source, symbol, since_ms, until_ms, interval_ms)
+            while page := [longer_row(each) for each in islice(found, _PAGE_ROWS)]:
+                yield page
+            return
+        end_ms = until_ms + -until_ms % interval_ms
+        reach_ms = self._limit * interval_ms
+        while True:
+            begin_ms = max(since_ms, end_ms - reach_ms)
+            found = longer_bars(self.source, symbol, begin_ms, until_ms, interval_ms)
+            newest = deque(found, maxlen=self._limit)
+            reach_ms *= _REACH
+            if len(newest) == self._limit or not self._has_bars(symbol, since_ms, begin_ms):
+                yield [longer_row(each) for each in newest]
+                return
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Raise ConfigError with every combination of options that makes no sense."""
+    problems = []
+    if options.last is not None and (options.since is not None or options.until is not None):
+        problems.append("--last and --since or --until: both say of which time; leave one out")
+    if options.follow and options.until is not None:
+        problems.append("--follow and --until: what is followed has no end; leave one out")
+    if options.follow and options.format == "json":
+        problems.append("--follow: json is one array, which would never end; --format ndjson does")
+    if problems:
+        raise ConfigError(*problems)
 
 
 def _duration_ms(text: str) -> int:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+import select
 import sys
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +53,22 @@ def array_pieces(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
         yield before + as_json([row], indent=1)[2:-2]
         before = ",\n"
     yield "[]\n" if before == "[\n" else "\n]\n"
+
+
+def wait_for(seconds: float) -> None:
+    """Wait, but only while somebody can read stdout: else raise BrokenPipeError at once."""
+    try:
+        output = sys.stdout.fileno()
+    except (OSError, ValueError):
+        time.sleep(seconds)
+        return
+    poll = select.poll()
+    poll.register(output, 0)  # what is gone is told unasked
+    told = poll.poll(seconds * 1_000)
+    if any(events & (select.POLLERR | select.POLLHUP) for _, events in told):
+        raise BrokenPipeError
+    if told:
+        time.sleep(seconds)  # it cannot be asked
 
 
 def print_problems(problems: Sequence[str]) -> None:

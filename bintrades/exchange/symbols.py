@@ -86,6 +86,16 @@ def is_pattern(name: str) -> bool:
     return "*" in name or "?" in name
 
 
+def matcher(patterns: Iterable[str]) -> Callable[[str], bool]:
+    """Return a test for symbols that one of *patterns* fits; a name fits itself."""
+    texts = [
+        re.escape(pattern).replace(r"\*", ".*").replace(r"\?", ".")
+        for pattern in dict.fromkeys(patterns)
+    ]
+    expression = re.compile("|".join(texts), re.DOTALL)
+    return lambda symbol: expression.fullmatch(symbol) is not None
+
+
 def select(
     include: Iterable[str],
     exclude: Iterable[str],
@@ -110,7 +120,7 @@ def select(
     chosen: dict[str, str] = {}
     unmatched = []
     for name in include:
-        fitting = list(filter(_matcher([name]), alive)) if is_pattern(name) else [name]
+        fitting = list(filter(matcher([name]), alive)) if is_pattern(name) else [name]
         if not fitting:
             unmatched.append(name)
         for symbol in fitting:
@@ -149,7 +159,7 @@ def choose(
             wanted[symbol] = why
             if info is not None and not info.is_trading:
                 halted[symbol] = info.status
-    is_included, is_left_out = _matcher(include), _left_out(exclude, shard)
+    is_included, is_left_out = matcher(include), _left_out(exclude, shard)
     gone = {}
     for symbol in collected:
         if symbol in wanted:
@@ -177,17 +187,7 @@ def nearest_names(name: str, listed: Iterable[SymbolInfo]) -> list[str]:
 
 def _left_out(exclude: Iterable[str], shard: Shard | None) -> Callable[[str], bool]:
     """Return a test for symbols that are excluded, or are those of another shard."""
-    is_excluded = _matcher(exclude)
+    is_excluded = matcher(exclude)
     if shard is None:
         return is_excluded
     return lambda symbol: is_excluded(symbol) or not shard.has(symbol)
-
-
-def _matcher(patterns: Iterable[str]) -> Callable[[str], bool]:
-    """Return a test for symbols that one of *patterns* fits; a name fits itself."""
-    texts = [
-        re.escape(pattern).replace(r"\*", ".*").replace(r"\?", ".")
-        for pattern in dict.fromkeys(patterns)
-    ]
-    expression = re.compile("|".join(texts), re.DOTALL)
-    return lambda symbol: expression.fullmatch(symbol) is not None

@@ -11,7 +11,7 @@ import heapq
 import logging
 import sqlite3
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from bintrades.errors import JournalDamaged, JournalError
 from bintrades.journal import audit, meta, resend
@@ -23,6 +23,7 @@ from bintrades.journal.bars import (
     newest,
     newest_open_time,
     page,
+    pages,
     read_bar,
 )
 from bintrades.journal.check import read_counts
@@ -33,7 +34,7 @@ from bintrades.journal.checkpoints import (
     symbols_known,
     symbols_seen,
 )
-from bintrades.journal.connection import connect, symbols_in, transaction
+from bintrades.journal.connection import connect, fetch_rows, symbols_in, transaction
 from bintrades.journal.coverage import SymbolCoverage, read_coverage
 from bintrades.journal.damage import UnreadableRow, is_damaged
 from bintrades.journal.gaps import (
@@ -89,6 +90,30 @@ class StoreState:
     rejected_bars: int
     last_reason: str | None
     resending_from_ms: int | None = None  # open time of the next bar that it is to get again
+
+
+class Written(NamedTuple):
+    """Some of what was written to a journal after a sequence number."""
+
+    rows: list[Row]
+    """In the order of rows.BAR_COLUMNS, oldest version first; of each bar only its newest one."""
+    sequence: int
+    """After which the rest comes: the number of the last of the rows, or of all where that is it.
+
+    Lower than the one that was asked for only in another journal, which has begun anew."""
+    scope: tuple[str, int]
+    """The market and the interval in milliseconds of all bars."""
+
+
+class Known(NamedTuple):
+    """What the journal has of some time of a symbol, all at one commit."""
+
+    rows: list[Row]
+    """Stored bars in the order of rows.BAR_COLUMNS, oldest first."""
+    spans: Sequence[Span]
+    """What is covered from that time on."""
+    left_ms: int | None
+    """The newest open time of which a bar has left the journal, if one has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +216,32 @@ class JournalReader:
             last = meta.read_sequence(connection)
             rows = connection.execute(BARS_AFTER, (max(sequence, last - limit), limit))
             return last, [read_bar(row[:-1], scope) for row in rows if row[0] in symbols]
+
+    def written_after(self, sequence: int, limit: int) -> Written:
+        """Return the first *limit* bars, of whatever symbol, that were written after *sequence*."""
+        with self._reading() as connection:
+            scope = meta.read_scope(connection)
+            last = meta.read_sequence(connection)
+            found = fetch_rows(connection, BARS_AFTER, (sequence, limit))
+            through = found[-1][-1] if found else last
+            rows = [row[:-1] for row in found]
+            return Written(rows, through, (scope.market, scope.interval_ms))
+
+    def known_of(self, wanted: Iterable[tuple[str, Span]]) -> list[Known]:
+        """Return what is known of each symbol and span; all bars of them are in memory then."""
+        with self._at_one_commit() as connection:
+            return [
+                Known(
+                    [row for rows in pages(connection, symbol, *span) for row in rows],
+                    [
+                        each
+                        for found in read_coverage(connection, symbol, span[0])
+                        for each in found.coverage.spans
+                    ],
+                    pruned_through(connection, symbol),
+                )
+                for symbol, span in wanted
+            ]
 
     def scope(self) -> tuple[str, int]:
         """Return the market and the interval in milliseconds of all bars."""

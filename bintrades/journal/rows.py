@@ -28,6 +28,8 @@ BAR_COLUMNS = (
 COLUMN = {name: place for place, name in enumerate(BAR_COLUMNS.split(", "))}
 """The place of each of them in a row."""
 
+_VERSION = COLUMN["version"]
+
 GAP_COLUMNS = "first_id, last_id, since, until, cause, attempts, last_error, is_abandoned"
 
 CHECKPOINT_COLUMNS = "next_id, last_time, open_bars, closed_through"
@@ -72,6 +74,12 @@ def bar_row(bar: Bar, updated_at: int, *, is_complete: bool) -> Row:
         bar.is_approximate,
         None if bar.contract_size is None else str(bar.contract_size),
     )
+
+
+def stored_row(bar: Bar) -> Row:
+    """Return *bar* in the order of BAR_COLUMNS as it is, version, time and proof included."""
+    row = bar_row(bar, bar.updated_at_ms, is_complete=bar.is_complete)
+    return (*row[:_VERSION], bar.version, *row[_VERSION + 1 :])
 
 
 def bar_from_row(row: Row, market: str, interval_ms: int) -> Bar:

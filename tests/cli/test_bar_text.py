@@ -18,11 +18,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from bintrades.cli.bar_text import FORMS, csv_pieces, json_pieces
+from bintrades.cli.bar_text import (
+    FORMS,
+    bar_table,
+    csv_pieces,
+    json_pieces,
+    longer_row,
+    ndjson_pieces,
+)
 from bintrades.core.ledger import LedgerState
+from bintrades.core.resample import LongerBar
 from bintrades.core.write_batch import Checkpoint, WriteBatch
 from bintrades.errors import JournalError
-from bintrades.journal.rows import bar_from_row, bar_row
+from bintrades.journal.rows import bar_from_row, bar_row, stored_row
 from bintrades.testing.bars import OPEN_TIME_MS, sample_bar, sample_bars
 from bintrades.util.text import as_json
 from tests.checkout import REPOSITORY
@@ -110,6 +118,53 @@ def test_the_text_is_that_of_the_published_fields_to_the_last_byte(
 
     assert "".join(json_pieces(filled, market, INTERVAL_MS)) == slow_json(read)
     assert "".join(csv_pieces(filled, market, INTERVAL_MS)) == slow_csv(read)
+    lines = "".join(as_json(published(bar)) + "\n" for bar in read)
+    assert "".join(ndjson_pieces(filled, market, INTERVAL_MS)) == lines
+
+
+HALF_MISSING = LongerBar(
+    sample_bar(interval_ms=60_000, is_complete=False),
+    ((OPEN_TIME_MS, OPEN_TIME_MS + 10_000), (OPEN_TIME_MS + 40_000, OPEN_TIME_MS + 60_000)),
+)
+
+
+def test_of_a_longer_bar_every_form_says_how_much_of_it_is_proven() -> None:
+    pages = [[longer_row(HALF_MISSING)], [longer_row(LongerBar(HALF_MISSING.bar))]]
+    spans = [
+        ("2024-08-08T00:00:00.000+00:00", "2024-08-08T00:00:10.000+00:00"),
+        ("2024-08-08T00:00:40.000+00:00", "2024-08-08T00:01:00.000+00:00"),
+    ]
+    text = {
+        form: "".join(pieces(pages, "spot", 60_000, is_longer=True))
+        for form, pieces in FORMS.items()
+    }
+
+    part, whole = csv.DictReader(io.StringIO(text["csv"]))
+    assert part["covered_seconds"] == "30"
+    assert part["missing"] == ";".join(map("/".join, spans))
+    assert (whole["covered_seconds"], whole["missing"]) == ("60", "")
+    part, whole = json.loads(text["json"])
+    assert part["interval_seconds"] == 60
+    assert part["covered_seconds"] == 30
+    assert part["missing"] == [{"since": since, "until": until} for since, until in spans]
+    assert whole["missing"] == []
+    assert [json.loads(line) for line in text["ndjson"].splitlines()] == [part, whole]
+    _head, _rule, *lines = text["table"].splitlines()
+    assert [line.split()[-2:] for line in lines] == [["50.0", "%"], ["100.0", "%"]]
+
+
+def test_a_table_of_several_symbols_names_them_and_marks_what_was_amended() -> None:
+    rows = [stored_row(sample_bar()), stored_row(sample_bar(symbol="币安人生USDT", version=2))]
+
+    head, _rule, first, second = "".join(
+        bar_table([rows], "spot", INTERVAL_MS, has_symbol=True, marks_amended=True)
+    ).splitlines()
+
+    assert head.split()[:3] == ["symbol", "open", "time"]
+    assert first.split()[0] == "BTCUSDT"
+    assert first.split()[-1] == "3700000000-3700000002"
+    assert second.split()[0] == "币安人生USDT"
+    assert second.split()[-1] == "amended"
 
 
 @pytest.mark.parametrize("field", [8, 12, 6, 18])
@@ -174,6 +229,8 @@ def count_of(form: str, text: str) -> int:
         _head, rule, *lines = text.splitlines()
         assert set(rule) == {"-", " "}
         return len(lines)
+    if form == "ndjson":
+        return len([json.loads(line) for line in text.splitlines()])
     return len(list(csv.DictReader(io.StringIO(text))) if form == "csv" else json.loads(text))
 
 
