@@ -1,4 +1,4 @@
-"""`bintrades bars SYMBOL --follow`: bars as they are written to the journal, longer ones as they close."""
+"""Bars as they close: what follows a journal, through restarts of the collector and its journal."""
 
 from __future__ import annotations
 
