@@ -71,7 +71,8 @@ def test_the_tables_of_options_are_those_of_the_program() -> None:
 
 def test_the_defaults_of_the_mongodb_store_are_documented() -> None:
     for option in MongoStore.OPTIONS:
-        told = rf"`{option.name}` \((default )?`{re.escape(option.default)}`"
+        default = f"`{re.escape(option.default)}`" if option.default else "nothing"
+        told = rf"`{option.name}` \((default )?{default}"
         assert re.search(told, CONFIGURATION), option.name
 
 

@@ -102,6 +102,14 @@ def duration(lowest: str, highest: str) -> OptionType:
     return OptionType(parse, f"{lowest} to {highest}")
 
 
+def optional_duration(lowest: str, highest: str) -> OptionType:
+    """A duration within bounds in milliseconds, or nothing, which is None."""
+    given = duration(lowest, highest)
+    return OptionType(
+        lambda text: given.parse(text) if text else None, f"{given.allowed}, or nothing"
+    )
+
+
 def size(lowest: str, highest: str) -> OptionType:
     """A number of bytes within bounds, which belong to it, or 0."""
     lowest_bytes, highest_bytes = _bytes(lowest), _bytes(highest)

@@ -92,6 +92,8 @@ def test_what_is_no_secret_is_shown_without_the_password_of_an_address() -> None
         (option_types.url("ws", added_paths=["x"]), "ws://h/y", "ws://h/x/"),
         (option_types.path(), "a/b", ""),
         (option_types.optional_path(), "", "\x00"),
+        (option_types.optional_duration("1d", "9d"), "", "1h"),
+        (option_types.optional_duration("1d", "9d"), "9d", "10d"),
     ],
 )
 def test_each_type_takes_what_it_says_and_refuses_the_rest(

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
     Document = dict[str, Any]
 
-_GONE = frozenset({26, 27})  # NamespaceNotFound, IndexNotFound
+GONE = frozenset({26, 27})  # NamespaceNotFound, IndexNotFound
 UNAUTHORIZED = 13
-_CONFLICTS = frozenset({85, 86})  # IndexOptionsConflict, IndexKeySpecsConflict
+CONFLICTS = frozenset({85, 86})  # IndexOptionsConflict, IndexKeySpecsConflict
 
 
 def drop_command(collection: Collection[Document], index: str) -> str:
@@ -57,7 +57,7 @@ class UniqueIndex(NamedTuple):
             if error.code == UNAUTHORIZED:
                 self._have_without_rights(collection, error)
                 return
-            if error.code not in _CONFLICTS:
+            if error.code not in CONFLICTS:
                 raise
             if not self.is_on(collection):
                 raise BintradesError(
@@ -96,7 +96,7 @@ class UniqueIndex(NamedTuple):
             try:
                 collection.drop_index(name)
             except OperationFailure as error:
-                if error.code not in _GONE:
+                if error.code not in GONE:
                     raise
 
     def is_on(self, collection: Collection[Document]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bintrades.errors import ConfigError
 from bintrades.options.option import Option
-from bintrades.options.types import FaultyValueError, OptionType
+from bintrades.options.types import FaultyValueError, OptionType, optional_duration
 
 _NOT_IN_A_DATABASE = '/\\."$'
 _LONGEST_DATABASE = 63  # bytes
@@ -62,6 +62,8 @@ def _of_length(name: str, longest: int) -> str:
     return name
 
 
+EXPIRE_AFTER = optional_duration("1d", "3650d")
+
 OPTIONS = (
     Option(
         "uri",
@@ -72,4 +74,10 @@ OPTIONS = (
     ),
     Option("database", "bintrades", "the database of the bars", database_name()),
     Option("collection", "bars", "their collection", collection_name()),
+    Option(
+        "expire_after",
+        "",
+        "how long after its open_time the server deletes a bar; nothing: bars are kept for ever",
+        EXPIRE_AFTER,
+    ),
 )

@@ -24,9 +24,10 @@ from bintrades.stores.mongodb.durability import (
     unsafe_on,
     unsafe_options,
 )
+from bintrades.stores.mongodb.expiry import Expiry
 from bintrades.stores.mongodb.identity import exists, identity_of
 from bintrades.stores.mongodb.indexes import UNAUTHORIZED, UniqueIndex
-from bintrades.stores.mongodb.options import OPTIONS
+from bintrades.stores.mongodb.options import EXPIRE_AFTER, OPTIONS
 from bintrades.stores.mongodb.reads import read_bars
 from bintrades.stores.mongodb.refusals import explained, unreachable
 from bintrades.stores.mongodb.suitability import refuse_other_documents, refuse_unsuitable
@@ -63,12 +64,13 @@ class MongoStore:
     def __init__(self) -> None:
         self._client: pymongo.MongoClient[Document] | None = None
         self._bars: Bars | None = None
+        self._expiry: Expiry | None = None
         self._warning: str | None = None
 
     @hookimpl
     def check_store(self, options: dict[str, str]) -> None:
         """Raise ConfigError with every problem of *options*, log what is unsafe; no network."""
-        client, _ = _connect(options)
+        client, _, _ = _connect(options)
         client.close()
         for warning in unsafe_options(client.write_concern):
             log.warning(warning, extra={"event": "write_concern_unsafe"})
@@ -81,12 +83,14 @@ class MongoStore:
         BintradesError if there is no server or the collection cannot hold bars.
         """
         self.close_store()
-        client, bars = _connect(options)
+        client, bars, keep_ms = _connect(options)
+        expiry = Expiry(bars, _coverage_of(bars), keep_ms)
         try:
             hello = client.admin.command("hello")
             refuse_unsuitable(bars, "bars")
             refuse_unsuitable(_coverage_of(bars), "spans")
             self._make_index(bars)
+            expiry.establish()
         except ServerSelectionTimeoutError as error:
             client.close()
             raise unreachable(error) from error
@@ -96,7 +100,7 @@ class MongoStore:
         except BaseException:
             client.close()
             raise
-        self._client, self._bars = client, bars
+        self._client, self._bars, self._expiry = client, bars, expiry
         self._warn(unsafe_on(hello, client.write_concern))
 
     @hookimpl
@@ -106,7 +110,7 @@ class MongoStore:
         Raises RejectedBars for those that MongoDB refuses for what they are, and anything else
         when the batch should come again.
         """
-        if self._bars is None:
+        if self._bars is None or self._expiry is None:
             raise BintradesError("open_store comes before store_bars")
         if not INDEX.is_on(self._bars):
             log.warning(
@@ -115,6 +119,7 @@ class MongoStore:
                 extra={"event": "unique_index_lost"},
             )
             INDEX.make(self._bars)
+            self._expiry.establish()
         if rejected := write_bars(self._bars, bars):
             raise RejectedBars(rejected)
 
@@ -124,9 +129,9 @@ class MongoStore:
 
         Raises PyMongoError if they should come again.
         """
-        if self._bars is None:
+        if self._bars is None or self._expiry is None:
             raise BintradesError("open_store comes before store_coverage")
-        write_coverage(_coverage_of(self._bars), spans)
+        write_coverage(_coverage_of(self._bars), spans, self._expiry.withdraw_claims())
 
     @hookimpl
     def identify_store(self) -> str | None:
@@ -135,10 +140,11 @@ class MongoStore:
         It is another one after a drop, a restore in its place, on another server. None where the
         server gives none, or the user may not see it. Raises PyMongoError.
         """
-        if self._bars is None:
+        if self._bars is None or self._expiry is None:
             raise BintradesError("open_store comes before identify_store")
         if not exists(self._bars):
             INDEX.make(self._bars)
+            self._expiry.establish()
         return identity_of(self._bars)
 
     @hookimpl
@@ -156,7 +162,7 @@ class MongoStore:
     @hookimpl
     def close_store(self) -> None:
         """Close every connection; does nothing if there is none."""
-        client, self._client, self._bars = self._client, None, None
+        client, self._client, self._bars, self._expiry = self._client, None, None, None
         if client is not None:
             client.close()
 
@@ -226,10 +232,15 @@ def _coverage_of(bars: Bars) -> Bars:
     return bars.database[bars.name + SUFFIX].with_options(write_concern=bars.write_concern)
 
 
-def _connect(options: Mapping[str, str]) -> tuple[pymongo.MongoClient[Document], Bars]:
-    """Return client and collection, not connected yet; raises ConfigError with every problem."""
+def _connect(
+    options: Mapping[str, str],
+) -> tuple[pymongo.MongoClient[Document], Bars, int | None]:
+    """Return client and collection, not connected yet, and for how many ms bars are kept.
+
+    Raises ConfigError with every problem.
+    """
     settings = checked(OPTIONS, options)
     client = client_of(settings["uri"])
     database = client.get_database(settings["database"], read_preference=ReadPreference.PRIMARY)
     bars = database.get_collection(settings["collection"], write_concern=bounded(client))
-    return client, bars
+    return client, bars, EXPIRE_AFTER.parse(settings["expire_after"])
