@@ -21,6 +21,8 @@ from bintrades.stores.mongodb.indexes import CONFLICTS, GONE, UNAUTHORIZED, drop
 from bintrades.util.durations import UNITS_MS, format_duration
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pymongo.collection import Collection
 
     Document = dict[str, Any]
@@ -60,6 +62,12 @@ class Expiry:
         )
         self._gone_until: datetime | None = None
         self._withdrawn: Claimable | None = None
+        self._is_established = False
+
+    def ensure(self) -> None:
+        """Do what `establish` does before the first write: whoever only reads changes nothing."""
+        if not self._is_established:
+            self.establish()
 
     def establish(self) -> None:
         """Make, change or drop the index, so that the server does what was asked for.
@@ -67,20 +75,22 @@ class Expiry:
         An index of another name is never touched. Raises BintradesError if one is in the way,
         PyMongoError.
         """
-        index = self._bars.index_information().get(BARS_INDEX)
+        indexes = self._bars.index_information()
+        self._name_others(indexes)
+        index = indexes.get(BARS_INDEX)
         kept_s = None if index is None else index.get("expireAfterSeconds")
         if index is not None and (index["key"] != _KEYS or kept_s is None):
             raise self._in_the_way(BARS_INDEX)
         keep_s = None if self._keep_ms is None else -(-self._keep_ms // 1_000)
         if kept_s is not None and (keep_s is None or keep_s > kept_s):
             self._remember_what_is_gone(kept_s)
-        remembered = self._memory.find_one({"_id": self._identity}) or {}
-        self._gone_until = remembered.get("until")
+        self._gone_until = self._remembered()
         self._withdrawn = None
         self.withdraw_claims()  # before any of the bars is deleted
         if kept_s != keep_s:
             self._change(kept_s, keep_s)
             self._tell(keep_s)
+        self._is_established = True
 
     def withdraw_claims(self) -> Claimable | None:
         """Have no span cover what is gone, or soon will be; return what may be claimed.
@@ -157,10 +167,32 @@ class Expiry:
         until = self._server_time() - timedelta(seconds=kept_s)
         self._memory.update_one({"_id": self._identity}, {"$max": {"until": until}}, upsert=True)
 
+    def _remembered(self) -> datetime | None:
+        """Return up to when bars are gone for good; None where none are."""
+        try:
+            found = self._memory.find_one({"_id": self._identity}) or {}
+        except OperationFailure as error:
+            if error.code != UNAUTHORIZED or self._keep_ms is not None:
+                raise
+            return None  # a user of bars and spans alone, with whom none were ever deleted
+        until = found.get("until")
+        return until if isinstance(until, datetime) else None
+
     def _server_time(self) -> datetime:
         """Return the time by which the server deletes."""
         now = self._bars.database.client.admin.command("hello").get("localTime")
         return now.replace(tzinfo=UTC) if isinstance(now, datetime) else datetime.now(UTC)
+
+    def _name_others(self, indexes: Mapping[str, Any]) -> None:
+        for name, index in indexes.items():
+            if name != BARS_INDEX and "expireAfterSeconds" in index:
+                log.warning(
+                    "bars in %s are deleted by the index %s, which is not ours, so that coverage"
+                    " goes on to claim them; drop it, and use expire_after instead",
+                    self._bars.full_name,
+                    name,
+                    extra={"event": "expiry_unknown"},
+                )
 
     def _tell(self, keep_s: int | None) -> None:
         if keep_s is None:

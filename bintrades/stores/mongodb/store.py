@@ -90,7 +90,6 @@ class MongoStore:
             refuse_unsuitable(bars, "bars")
             refuse_unsuitable(_coverage_of(bars), "spans")
             self._make_index(bars)
-            expiry.establish()
         except ServerSelectionTimeoutError as error:
             client.close()
             raise unreachable(error) from error
@@ -120,6 +119,7 @@ class MongoStore:
             )
             INDEX.make(self._bars)
             self._expiry.establish()
+        self._expiry.ensure()
         if rejected := write_bars(self._bars, bars):
             raise RejectedBars(rejected)
 
@@ -131,6 +131,7 @@ class MongoStore:
         """
         if self._bars is None or self._expiry is None:
             raise BintradesError("open_store comes before store_coverage")
+        self._expiry.ensure()
         write_coverage(_coverage_of(self._bars), spans, self._expiry.withdraw_claims())
 
     @hookimpl
@@ -144,7 +145,7 @@ class MongoStore:
             raise BintradesError("open_store comes before identify_store")
         if not exists(self._bars):
             INDEX.make(self._bars)
-            self._expiry.establish()
+            self._expiry.establish()  # what is remembered is of the one that is gone
         return identity_of(self._bars)
 
     @hookimpl

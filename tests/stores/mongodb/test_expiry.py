@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pymongo
 import pytest
+from pymongo.errors import OperationFailure
 
 from bintrades import BintradesError, ConfigError
 from bintrades.model import CoveredSpan
@@ -46,7 +47,12 @@ def now_ms() -> int:
 
 
 def reopened(uri: str, bars: Collection[Document], expire_after: str) -> None:
-    opened(uri, database=bars.database.name, expire_after=expire_after).close_store()
+    """Have a store with *expire_after* take a bar."""
+    store = opened(uri, database=bars.database.name, expire_after=expire_after)
+    try:
+        store.store_bars([sample_bar(open_time_ms=now_ms())])
+    finally:
+        store.close_store()
 
 
 def expiry_s(bars: Collection[Document]) -> int | None:
@@ -104,6 +110,27 @@ def test_the_index_follows_the_option_and_the_log_says_so(
     assert len(said) == 4
 
 
+def test_whoever_only_reads_changes_nothing(mongodb_uri: str, bars: Collection[Document]) -> None:
+    reopened(mongodb_uri, bars, "2d")
+
+    reader = opened(mongodb_uri, database=bars.database.name)
+    read = list(reader.read_bars("BTCUSDT", moment(0), moment(now_ms() + DAY_MS), "spot"))
+    reader.close_store()
+
+    assert read
+    assert expiry_s(bars) == 2 * 86_400
+
+
+def test_an_index_of_the_user_that_deletes_bars_is_said(
+    mongodb_uri: str, bars: Collection[Document], caplog: pytest.LogCaptureFixture
+) -> None:
+    bars.create_index("updated_at", name="mine", expireAfterSeconds=9_999_999)
+
+    reopened(mongodb_uri, bars, "")
+
+    assert "are deleted by the index mine, which is not ours" in caplog.text
+
+
 def _event(record: logging.LogRecord) -> object:
     return record.__dict__.get("event")
 
@@ -125,6 +152,30 @@ def test_a_user_who_may_not_change_an_index_has_it_made_anew(
             found.append(expiry_s(bars))
 
     assert found == [30 * 86_400, 2 * 86_400, None]
+
+
+def test_a_user_of_bars_and_spans_alone_may_go_on_where_none_expire(
+    mongod_binary: Path, tmp_path: Path
+) -> None:
+    with (
+        Mongod(mongod_binary, tmp_path, auth=True) as server,
+        pymongo.MongoClient[Document](server.uri) as root,
+    ):
+        actions = ["find", "insert", "update", "remove", "createIndex", "listIndexes"]
+        privileges = [
+            {"resource": {"db": "bintrades", "collection": name}, "actions": actions}
+            for name in ("bars", "bars_coverage")
+        ]
+        root.admin.command("createRole", "narrow", privileges=privileges, roles=[])
+        root.admin.command("createUser", "narrow", pwd="narrow", roles=["narrow"])
+        bars = root["bintrades"]["bars"]
+        uri = f"mongodb://narrow:narrow@{server.address}/"
+
+        reopened(uri, bars, "")
+        with pytest.raises(OperationFailure):
+            reopened(uri, bars, "2d")
+
+        assert bars.count_documents({}) == 1
 
 
 def test_a_dropped_collection_comes_again_with_its_expiry(
