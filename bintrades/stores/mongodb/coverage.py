@@ -62,11 +62,12 @@ def withdraw(collection: Collection[Document], claimable: Claimable) -> None:
     Raises PyMongoError.
     """
     since = _whole_bars_from(claimable)
-    collection.delete_many({"$expr": {"$lte": ["$until", since]}})
+    is_span = {"interval_seconds": {"$gt": 0}}
+    collection.delete_many({**is_span, "$expr": {"$lte": ["$until", since]}})
     fields: Document = {"since": since}
     if claimable.keep_ms is not None:
         fields["expires_at"] = {"$add": [since, claimable.keep_ms]}
-    too_much = {"$expr": {"$lt": ["$since", since]}}
+    too_much = {**is_span, "$expr": {"$lt": ["$since", since]}}
     try:
         collection.update_many(too_much, [{"$set": fields}])
     except DuplicateKeyError:  # another collector has stored it anew, from there on

@@ -250,9 +250,11 @@ def test_claims_of_before_are_shortened_before_the_first_bar_is_deleted(
     store.store_coverage([span(now - 90 * DAY_MS, now - 80 * DAY_MS, "OLDUSDT")])
     assert spans.count_documents({}) == 3
     store.close_store()
+    spans.insert_one({"note": "mine"})
 
     reopened(mongodb_uri, bars, "40d")
 
+    assert spans.delete_one({"note": "mine"}).deleted_count == 1
     assert len(covered(spans)) == 2
     for since, until in covered(spans):
         assert timedelta(0) < since - moment(now - 40 * DAY_MS) <= 2 * DAY + timedelta(minutes=10)

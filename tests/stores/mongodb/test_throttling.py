@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import pymongo
 import pytest
 from pymongo.errors import WriteError
 
 from bintrades.stores.mongodb import writes
 from bintrades.testing.bars import sample_bars
-from tests.stores.mongodb.test_store import counts, opened
+from tests.stores.mongodb.test_store import counts, opened, replica_set
 from tests.stores.mongodb.throttled_server import ThrottledServer
 
 if TYPE_CHECKING:
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from pymongo.database import Database
 
     from bintrades.stores.mongodb.store import MongoStore
+    from bintrades.testing.mongod import Mongod
+
+__all__ = ["replica_set"]
 
 Document = dict[str, Any]
 
@@ -107,6 +111,26 @@ def test_a_bulk_of_which_a_part_was_done_comes_again_whole(
     store.store_bars(sample_bars(10))
 
     assert counts(bars) == [3] * 10
+
+
+def test_a_bulk_that_fails_inside_of_a_real_server_comes_again(replica_set: Mongod) -> None:
+    """It answers each update of the bulk with code 1."""
+    better = sample_bars(3, version=2)
+    store = opened(replica_set.uri, collection="inside")
+    try:
+        with pymongo.MongoClient[Document](replica_set.uri) as client:
+            client.admin.command({"configureFailPoint": "failAllUpdates", "mode": "alwaysOn"})
+            try:
+                with pytest.raises(WriteError) as raised:
+                    store.store_bars(better)
+            finally:
+                client.admin.command({"configureFailPoint": "failAllUpdates", "mode": "off"})
+            assert raised.value.code == 1
+
+            store.store_bars(better)
+            assert counts(client["bintrades"]["inside"]) == [3] * 3
+    finally:
+        store.close_store()
 
 
 @pytest.mark.parametrize(
