@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import decimal
+import re
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +14,10 @@ import pytest
 from bson.decimal128 import Decimal128
 
 from bintrades.bson_decimals import CODEC_OPTIONS
-from bintrades.model import EXACT, utc
+from bintrades.model import EXACT, milliseconds, utc
 from bintrades.stores.mongodb.store import MongoStore
-from bintrades.testing.bars import OPEN_TIME_MS, sample_bars
+from bintrades.testing.bars import OPEN_TIME_MS, sample_bar, sample_bars
+from tests.checkout import REPOSITORY
 from tests.journals import by_key
 
 if TYPE_CHECKING:
@@ -114,3 +117,25 @@ def test_without_the_options_pandas_can_make_nothing_of_them(
     ):
         with pytest.raises(TypeError):
             compute()
+
+
+def test_what_the_page_says_of_pymongo_and_pandas_runs_as_it_stands_there(
+    mongodb_uri: str, mongodb_database: Database[Document], capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (REPOSITORY / "docs" / "querying.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    program = "\n".join(block for block in blocks if "CODEC_OPTIONS" in block or "pd." in block)
+    here = program.replace("mongodb://127.0.0.1:27017", mongodb_uri)
+    here = here.replace("client.bintrades.", f'client["{mongodb_database.name}"].')
+    hour = milliseconds(datetime.now(UTC)) // 60_000 * 60_000 - 1_800_000
+    store = MongoStore()
+    store.open_store({"uri": mongodb_uri, "database": mongodb_database.name})
+    store.store_bars([sample_bar(open_time_ms=hour + place * 10_000) for place in range(12)])
+    store.close_store()
+    variables: Document = {}
+
+    exec(here, variables)  # noqa: S102
+
+    variables["client"].close()
+    assert variables["by_minute"]["value"].sum().tolist() == [Decimal("991.8000000000000006")] * 2
+    assert "55100" in capsys.readouterr().out
