@@ -47,7 +47,7 @@ MAY_IMPORT = {
     "config": {"errors", "util", "options", "exchange", "stores"},
     "app": {
         *("errors", "model", "core", "util", "net", "version", "options"),
-        *("exchange", "journal", "stores", "pipeline", "config"),
+        *("exchange", "journal", "stores", "pipeline", "config", "reading"),
     },
     "cli": {
         *("errors", "model", "core", "util", "version", "options", "arrow", "reading"),

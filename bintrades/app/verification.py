@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from bintrades.app.store_reading import open_store
+from bintrades.app.preflight import work_in
 from bintrades.core.verification import unit_ms
 from bintrades.errors import BintradesError, ConfigError
 from bintrades.exchange.registry import EXCHANGES
@@ -23,11 +23,14 @@ from bintrades.pipeline.audit.covered import covered_spans
 from bintrades.pipeline.bar_repair import BarRepair, RepairOutcome
 from bintrades.pipeline.verification import Tally, Verification
 from bintrades.pipeline.verification_sources import ExchangeKlines, JournalBars, StoreBars
+from bintrades.stores.loader import load_stores
 from bintrades.util.clocks import utc_ms
 from bintrades.util.durations import format_duration
+from bintrades.util.redaction import remember_more_secrets
+from bintrades.util.text import did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from bintrades.config.loader import Config
@@ -156,9 +159,7 @@ def open_verification(config: Config, request: VerifyRequest) -> Iterator[Verify
         journal_bars = JournalBars(reader, coverage)
         bars: BarSource = journal_bars
         if request.store is not None:
-            store, its_options = stack.enter_context(open_store(config, request.store))
-            market = config.exchange_options.market
-            bars = StoreBars(store, its_options, reader, coverage, market)
+            bars = stack.enter_context(_open_store(config, request.store, reader, coverage))
         interval_ms = config.bars.interval_ms
         if request.kline_files:
             yield VerifyRun(list(_file_parts(config, request, bars, reader)))
@@ -227,6 +228,36 @@ def _file_parts(
         spans = [(since, until) for since, until in spans if since < until]
         if each.symbol in wanted and spans:
             yield _Part(each.symbol, spans, Verification(bars, each, interval_ms))
+
+
+@contextmanager
+def _open_store(
+    config: Config,
+    name: str,
+    reader: JournalReader,
+    coverage: Callable[[str], Sequence[Span]],
+) -> Iterator[StoreBars]:
+    if name not in config.stores.enabled:
+        hint = did_you_mean(name, config.stores.enabled)
+        known = ", ".join(config.stores.enabled) or "none"
+        raise ConfigError(f"{name}: is not an enabled store{hint}; enabled: {known}")
+    work_in(config.folder)
+    (store,) = load_stores([name], config.plugins.path, config.store_plugins)
+    if not store.can_be_read:
+        raise ConfigError(f"{name}: cannot be read, since its plugin has no hook read_bars")
+    options = config.store_options[name]
+    remember_more_secrets(store.secrets(options))
+    try:
+        store.open(options)
+    except ConfigError:
+        raise
+    except Exception as error:
+        reason = store.without_secrets(str(error), options)
+        raise BintradesError(f"{name}: cannot be opened: {reason}") from error
+    try:
+        yield StoreBars(store, options, reader, coverage, config.exchange_options.market)
+    finally:
+        store.close()
 
 
 @contextmanager

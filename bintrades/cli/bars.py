@@ -9,10 +9,10 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from bintrades.app.stored_bars import (
-    JournalSource,
+    JournalBars,
     fitting,
-    longer_bars,
     may_be_several,
+    no_bars_of,
     span_of,
     symbols_of,
 )
@@ -23,9 +23,10 @@ from bintrades.cli.follow import Follower
 from bintrades.cli.output import print_pieces
 from bintrades.config.loader import load_config
 from bintrades.errors import ConfigError
-from bintrades.journal.reader import JournalReader
+from bintrades.journal.reader import NO_LIMIT, JournalReader
 from bintrades.journal.rows import COLUMN
 from bintrades.options.types import whole_number
+from bintrades.reading.sources import JournalSource
 from bintrades.util.durations import parse_duration
 from bintrades.util.text import one_line
 
@@ -36,13 +37,12 @@ if TYPE_CHECKING:
     from bintrades.journal.rows import Row
 
 _DEFAULT_LIMIT = 60
-_NO_LIMIT = 2**31
 _PAGE_ROWS = 1_000
 _REACH = 4
 """How many times as far back as before it is looked where too few intervals had trades."""
 
 _IS_CLOSED = COLUMN["is_closed"]
-_COUNTS = whole_number(1, _NO_LIMIT)
+_COUNTS = whole_number(1, NO_LIMIT)
 
 
 def add_parser(commands: Any, summary: str) -> None:
@@ -113,30 +113,37 @@ class _Request:
     def __init__(self, reader: JournalReader, options: argparse.Namespace) -> None:
         self._reader = reader
         self._is_closed_only = options.follow
-        self.source = JournalSource(reader, with_open=not options.follow)
-        self.market = self.source.market
-        self.interval_ms = arguments.check_interval(options.interval, self.source.interval_ms)
-        also = reader.symbol_records() if options.follow else ()
-        self.symbols = symbols_of(reader, options.symbols, also)
+        source = JournalSource(reader.path)
+        self._bars = JournalBars(source, reader, with_open=not options.follow)
+        self.market = source.market
+        self.interval_ms = arguments.check_interval(options.interval, source.interval_ms)
+        self._collected = reader.symbol_records() if options.follow else {}
+        self._symbols = symbols_of(options.symbols, reader.symbols, self._check)
         self._last_ms: int | None = options.last
         self._span: Span | None = None
         if options.since is not None or options.until is not None:
-            self._span = span_of(reader, options.since, options.until)
+            self._span = span_of(options.since, options.until, reader.newest_stored_open_time_ms)
         is_limited = options.last is None and options.since is None
-        self._limit: int = options.limit or (_DEFAULT_LIMIT if is_limited else _NO_LIMIT)
+        self._limit: int = options.limit or (_DEFAULT_LIMIT if is_limited else NO_LIMIT)
 
     @property
     def is_longer(self) -> bool:
         """Whether bars are sums of stored ones."""
-        return self.interval_ms != self.source.interval_ms
+        return self.interval_ms != self._bars.interval_ms
 
     def pages(self) -> Iterator[Sequence[Row]]:
         """Yield the bars as rows, each symbol's oldest first."""
-        for symbol in self.symbols:
+        for symbol in self._symbols:
             newest_ms = self._reader.newest_open_time_ms(symbol)
             if newest_ms is not None:
                 span = self._span_before(newest_ms)
                 yield from (self._longer if self.is_longer else self._stored)(symbol, *span)
+
+    def _check(self, symbol: str) -> None:
+        """Raise BintradesError if there is nothing to print of *symbol*, and nothing to come."""
+        is_there = self._reader.newest_open_time_ms(symbol) is not None
+        if not (is_there or symbol in self._collected):
+            raise no_bars_of(symbol, self._reader.symbols())
 
     def _span_before(self, newest_ms: int) -> Span:
         newest_ms -= newest_ms % self.interval_ms
@@ -154,8 +161,8 @@ class _Request:
 
     def _longer(self, symbol: str, since_ms: int, until_ms: int) -> Iterator[Sequence[Row]]:
         interval_ms = self.interval_ms
-        if self._limit == _NO_LIMIT:
-            found = longer_bars(self.source, symbol, since_ms, until_ms, interval_ms)
+        if self._limit == NO_LIMIT:
+            found = self._bars.longer(symbol, since_ms, until_ms, interval_ms)
             while page := [longer_row(each) for each in islice(found, _PAGE_ROWS)]:
                 yield page
             return
@@ -163,7 +170,7 @@ class _Request:
         reach_ms = self._limit * interval_ms
         while True:
             begin_ms = max(since_ms, end_ms - reach_ms)
-            found = longer_bars(self.source, symbol, begin_ms, until_ms, interval_ms)
+            found = self._bars.longer(symbol, begin_ms, until_ms, interval_ms)
             newest = deque(found, maxlen=self._limit)
             reach_ms *= _REACH
             if len(newest) == self._limit or not self._has_bars(symbol, since_ms, begin_ms):

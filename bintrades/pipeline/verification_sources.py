@@ -127,9 +127,7 @@ class StoreBars:
         """
         stored = {
             bar.open_time_ms: bar
-            for bar in read_store(
-                self._store, self._options, symbol, (since_ms, until_ms), self._market
-            )
+            for bar in self._read(symbol, since_ms, until_ms)
             if (bar.market, bar.interval_ms) == (self._market, self._interval_ms)
         }
         if self._reader.store(self._store.name).waiting_bars:
@@ -139,6 +137,15 @@ class StoreBars:
                     stored[bar.open_time_ms] = replace(bar, is_complete=False)
         return [stored[open_time] for open_time in sorted(stored)]
 
+    def _read(self, symbol: str, since_ms: int, until_ms: int) -> Iterator[Bar]:
+        try:
+            yield from self._store.read(symbol, since_ms, until_ms, self._market)
+        except BintradesError:
+            raise
+        except Exception as error:
+            reason = self._store.without_secrets(str(error), self._options)
+            raise BintradesError(f"{self._store.name} cannot be read: {reason}") from error
+
     def covered(self, symbol: str, since_ms: int, until_ms: int) -> Sequence[Span]:
         """Return what the journal has proven. Raises JournalError."""
         return clipped(self._coverage(symbol), since_ms, until_ms)
@@ -146,22 +153,6 @@ class StoreBars:
     def surplus(self, symbol: str, since_ms: int, until_ms: int) -> Collection[int]:
         """Return where the journal knows that the exchange has no trades. Raises JournalError."""
         return self._reader.surplus(symbol, since_ms, until_ms)
-
-
-def read_store(
-    store: Store, options: Mapping[str, str], symbol: str, span: Span, market: str
-) -> Iterator[Bar]:
-    """Yield the bars of *symbol* that open in *span*, oldest first.
-
-    Raises BintradesError, without the secrets in *options*, where the store cannot be read.
-    """
-    try:
-        yield from store.read(symbol, *span, market)
-    except BintradesError:
-        raise
-    except Exception as error:
-        reason = store.without_secrets(str(error), options)
-        raise BintradesError(f"{store.name} cannot be read: {reason}") from error
 
 
 class ExchangeKlines:

@@ -34,7 +34,7 @@ PAGES = {
     "Use": [
         *("commands", "configuration", "symbols", "markets", "operation", "deployment"),
         *("scaling", "monitoring", "status", "log_events"),
-        *("bars", "querying", "arrow", "export", "simulator"),
+        *("bars", "querying", "arrow", "export", "recipes", "simulator"),
     ],
     "What is proven": ["completeness", "gaps", "coverage", "audit", "verification"],
     "Extend": ["stores", "plugins", "ADD_A_STORE", "ADD_A_MARKET"],

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from msgspec.structs import replace
 
-from bintrades.app.stored_bars import JournalSource, longer_bars
+from bintrades.app.stored_bars import JournalBars
 from bintrades.cli.bar_text import is_amended, longer_row
 from bintrades.cli.follow import Follower
 from bintrades.core.ledger import LedgerState
 from bintrades.core.write_batch import Checkpoint, WriteBatch
 from bintrades.errors import BintradesError
 from bintrades.journal.reader import JournalReader
+from bintrades.reading.sources import JournalSource
 from bintrades.testing.bars import OPEN_TIME_MS, sample_bars
 from tests.checkout import REPOSITORY
 from tests.journals import by_key, journal_at
@@ -169,9 +170,9 @@ def test_a_journal_of_other_bars_ends_it(path: Path) -> None:
 def longer(path: Path) -> Iterator[Any]:
     """Follow minutes of one symbol, after those that there are."""
     reader = JournalReader(path)
-    source = JournalSource(reader)
+    bars = JournalBars(JournalSource(path), reader)
     span = (OPEN_TIME_MS, OPEN_TIME_MS + 3_600_000)
-    first = [longer_row(each) for each in longer_bars(source, "BTCUSDT", *span, MINUTE_MS)]
+    first = [longer_row(each) for each in bars.longer("BTCUSDT", *span, MINUTE_MS)]
     return Follower(reader, is_bitcoin).longer(iter([first]), MINUTE_MS)
 
 
