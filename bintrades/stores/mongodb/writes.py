@@ -1,8 +1,9 @@
 """A batch of bars on its way into a collection: inserted, or put in the place of a lesser version.
 
 To insert costs the server a tenth of what it costs to look first, and nearly every bar is new. So
-bars are inserted, and only what the server has already, or seems to refuse, is written by an update
-that compares the stored bar with the new one. What that update says of a bar is final.
+bars are inserted. Where the server has many already, a look tells which of them are as good as the
+new ones. Whatever else it seems to refuse is written by an update that compares the stored bar with
+the new one. What that update says of a bar is final.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from pymongo.errors import (
 from bintrades.errors import BintradesError
 from bintrades.model.bar_fields import FIELDS, RANK, FieldKind
 from bintrades.stores.mongodb.bar_bson import encode
+from bintrades.stores.mongodb.settled import key_of, settled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence, Set
@@ -81,6 +83,7 @@ _SHORTEST_WAIT_S, _USUAL_WAIT_S, _LONGEST_WAIT_S = 0.01, 0.1, 2.0
 _PATIENCE_S = 10.0  # with a server that is short of throughput; then the batch comes again, smaller
 
 _PART = 1_000  # bars encoded while others are inserted
+_WORTH_A_LOOK = 20  # bars that seem to be stored already
 _UNDERWAY = 2  # inserts at once: the server has work while it waits for its disk, and we for it
 _ATTEMPTS = 5
 _REASON_LENGTH = 500
@@ -125,6 +128,7 @@ def write_bars(collection: Bars, bars: Sequence[Bar]) -> Rejected:
     """
     rejected: Rejected = []
     known: list[_Write] = []
+    refused: list[_Write] = []
     underway: deque[_Insert] = deque()
     try:
         for start in range(0, len(bars), _PART):
@@ -135,15 +139,23 @@ def write_bars(collection: Bars, bars: Sequence[Bar]) -> Rejected:
                 except (ArithmeticError, ValueError, BSONError) as error:
                     rejected.append((bar, f"cannot be a document: {error}"[:_REASON_LENGTH]))
             if len(underway) == _UNDERWAY:
-                known += underway.popleft().objected_to()
+                refused += underway.popleft().objected_to()
             if new:
                 underway.append(_Insert(collection, new))
         while underway:
-            known += underway.popleft().objected_to()
+            refused += underway.popleft().objected_to()
     finally:
         for insert in underway:  # after a failure: none goes on once this has returned
             insert.join()
-    return rejected + _update(collection, known)
+    return rejected + _update(collection, known + _unsettled(collection, refused))
+
+
+def _unsettled(collection: Bars, writes: list[_Write]) -> list[_Write]:
+    """Return those of *writes* that may be better than what is stored."""
+    if len(writes) < _WORTH_A_LOOK:
+        return writes
+    known = settled(collection, [write.bar for write in writes])
+    return [write for write in writes if key_of(write.bar) not in known]
 
 
 class _Insert:

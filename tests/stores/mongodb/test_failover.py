@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pymongo
 import pytest
 from msgspec.structs import replace
+from pymongo.errors import PyMongoError
 
 from bintrades.journal.cursor import Cursor
 from bintrades.journal.reader import JournalReader
@@ -129,6 +130,28 @@ def test_what_a_lone_primary_took_is_not_acknowledged_and_survives_its_fail_over
 
     assert stored(replica_set, "careless") == [], "the fail-over rolled it back"
     assert stored(replica_set, "bars") == [safe.first_trade_id, lost.first_trade_id]
+
+
+def test_bars_that_only_a_lone_primary_has_are_not_taken_for_stored(
+    replica_set: ReplicaSet,
+) -> None:
+    bars = sample_bars(100)
+    careless, store = MongoStore(), MongoStore()
+    careless.open_store({"uri": f"{replica_set.uri}&w=1", "collection": "lone"})
+    store.open_store({"uri": replica_set.uri + SOON, "collection": "lone"})
+    others = [each for each in replica_set.members if each is not replica_set.primary()]
+    try:
+        for member in others:
+            member.kill()
+        careless.store_bars(bars)
+        with pytest.raises(PyMongoError):
+            store.store_bars(bars)
+    finally:
+        for member in others:
+            member.start()
+        careless.close_store()
+        store.close_store()
+    replica_set.await_members()
 
 
 def test_with_w_1_on_a_replica_set_the_log_says_once_that_it_is_unsafe(

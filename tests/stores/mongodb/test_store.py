@@ -29,6 +29,7 @@ from pymongo.errors import (
 from pymongo.write_concern import WriteConcern
 
 from bintrades import BintradesError, ConfigError, RejectedBars
+from bintrades.stores.mongodb import writes
 from bintrades.stores.mongodb.bar_bson import document
 from bintrades.stores.mongodb.durability import bounded, unsafe_on
 from bintrades.stores.mongodb.store import INDEX, MongoStore
@@ -81,6 +82,14 @@ class TestTheContract(StoreContract):
 
     def forget_epochs(self) -> None:
         assert self.bars.update_many({}, {"$unset": {"epoch": True}}).modified_count
+
+
+class TestTheContractWithALookAtWhatIsStored(TestTheContract):
+    """However few bars seem to be stored already."""
+
+    @pytest.fixture(autouse=True)
+    def always_looks(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(writes, "_WORTH_A_LOOK", 0)
 
 
 def _plain(value: object) -> object:
