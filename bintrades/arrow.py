@@ -48,6 +48,11 @@ proven to have every trade, and the spans of which it is not, each a since and a
 
 _DIGITS, _PLACES = 38, 18
 _WIDE_DIGITS, _WIDE_PLACES = 76, 40
+_DIFFERENCES = {
+    "sell_count": ("trade_count", "buy_count"),
+    "sell_quantity": ("quantity", "buy_quantity"),
+    "sell_value": ("value", "buy_value"),
+}
 _ROUNDING = decimal.Context(prec=_WIDE_DIGITS, rounding=decimal.ROUND_HALF_EVEN)
 _INT64 = range(-(2**63), 2**63)
 _ATTRIBUTES = Bar.__struct_fields__
@@ -200,6 +205,7 @@ def _columns(market: str) -> tuple[Field, ...]:
 def _pyarrow() -> Any:
     try:
         import pyarrow
+        import pyarrow.compute
     except ImportError:
         raise BintradesError(
             f"needs pyarrow, which is not installed: {install_hint('pyarrow', 'arrow')}"
@@ -237,21 +243,41 @@ def _type_of(field: Field, market: str) -> pa.DataType:
 
 def _made(bars: Sequence[Bar], market: str, of: pa.Schema, more: list[pa.Array]) -> pa.RecordBatch:
     pyarrow = _pyarrow()
-    fields = _columns(market)
-    rows = map(attrgetter(*(field.attribute for field in fields)), bars)
-    columns = list(zip(*rows, strict=True)) or [()] * len(fields)
+    fields = {field.name: field for field in _columns(market)}
+    arrays = {}
     try:
-        arrays = [
-            _array(column, field, of.field(field.name).type)
-            for column, field in zip(columns, fields, strict=True)
-        ]
+        for name, field in fields.items():
+            if name not in _DIFFERENCES:
+                column = list(map(attrgetter(field.attribute), bars))
+                arrays[name] = _array(column, field, of.field(name).type)
+        for name in _DIFFERENCES:
+            arrays[name] = _difference(bars, name, arrays, of.field(name).type)
     except (pyarrow.ArrowException, ArithmeticError, TypeError, ValueError) as error:
         if unfit := _unfit(bars, market):
             raise UnfitBars(unfit) from error
         raise
-    if any(array.null_count for array in arrays) or any(bar.market != market for bar in bars):
+    is_of_market = set(arrays["market"].to_pylist()) <= {market}
+    if not is_of_market or any(array.null_count for array in arrays.values()):
         raise UnfitBars(_unfit(bars, market))
-    return pyarrow.RecordBatch.from_arrays([*arrays, *more], schema=of)
+    return pyarrow.RecordBatch.from_arrays([*map(arrays.__getitem__, fields), *more], schema=of)
+
+
+def _difference(bars: Sequence[Bar], name: str, of: dict[str, pa.Array], kind: pa.DataType) -> Any:
+    """Return the column *name*, what takers sold, of those that it follows from.
+
+    pyarrow subtracts decimals that have a digit to spare, in a tenth of the time that bars take.
+    """
+    pyarrow = _pyarrow()
+    compute = pyarrow.compute
+    whole, bought = map(of.__getitem__, _DIFFERENCES[name])
+    if not pyarrow.types.is_decimal(kind):
+        return compute.subtract_checked(whole, bought)
+    make = pyarrow.decimal256 if kind.precision > _DIGITS else pyarrow.decimal128
+    narrow = make(kind.precision - 1, kind.scale)
+    try:
+        return compute.subtract(whole.cast(narrow), bought.cast(narrow))
+    except pyarrow.ArrowInvalid:
+        return pyarrow.array(list(map(attrgetter(name), bars)), kind)
 
 
 def _array(column: Sequence[Any], field: Field, kind: pa.DataType) -> pa.Array:

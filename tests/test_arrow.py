@@ -160,6 +160,16 @@ def test_a_value_that_does_not_fit_is_refused_by_name(changes: dict[str, Any], r
     assert reason in why
 
 
+def test_what_was_sold_is_exact_to_the_last_digit_that_there_is_room_for() -> None:
+    most = Decimal("9" * 20 + "." + "9" * 18)
+    bars = [sample_bar(quantity=most, buy_quantity=Decimal(bought)) for bought in ("0.1", "0")]
+
+    batch = arrow.batch_of(bars, "spot")
+
+    assert batch.column("sell_quantity").to_pylist() == [bar.sell_quantity for bar in bars]
+    assert list(arrow.bars_of(batch)) == bars
+
+
 def test_contracts_without_a_size_do_not_fit() -> None:
     with pytest.raises(UnfitBars, match="contract_size None is no number"):
         arrow.batch_of([replace(bar_of_contracts(), contract_size=None)], "coinm")

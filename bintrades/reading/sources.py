@@ -71,6 +71,7 @@ class JournalSource:
     def __init__(self, path: Path) -> None:
         self._reader = JournalReader(path)
         self.market, self.interval_ms = self._reader.scope()
+        self._seen: list[str] | None = None
 
     def symbols(self) -> list[str]:
         """Return the symbols with a trade, or proven to have had none so far."""
@@ -78,7 +79,9 @@ class JournalSource:
 
     def check(self, symbol: str) -> None:
         """Raise BintradesError if no trade of *symbol* was ever seen."""
-        known = self.symbols()
+        if self._seen is None or symbol not in self._seen:
+            self._seen = self.symbols()  # not for each of thousands
+        known = self._seen
         if symbol not in known:
             names = ", ".join(known[:10]) or "none yet"
             raise BintradesError(
