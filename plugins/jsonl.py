@@ -21,6 +21,7 @@ import os
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
+from weakref import WeakSet
 
 from bintrades import Bar, Option, OptionType, hookimpl
 
@@ -63,6 +64,7 @@ class Store:
             file.close()
             raise OSError(f"another store or collector writes to {path}") from error
         self._file = file
+        _locked.add(file)
         _drop_half_a_line(self._file)
 
     @hookimpl
@@ -81,6 +83,19 @@ class Store:
         if self._file is not None:
             self._file.close()
             self._file = None
+
+
+_locked: WeakSet[BinaryIO] = WeakSet()
+"""The files whose locks this process holds."""
+
+
+def _let_go() -> None:
+    """Have a copy of the process hold no lock: another plugin may fork, and its copy live on."""
+    for file in _locked:
+        file.close()
+
+
+os.register_at_fork(after_in_child=_let_go)
 
 
 def _line(bar: Bar) -> str:

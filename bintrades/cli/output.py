@@ -73,7 +73,7 @@ def wait_for(seconds: float) -> None:
 
 def print_problems(problems: Sequence[str]) -> None:
     """Print each problem on a line of stderr, whatever a plugin or a shell put into it."""
-    with suppress(OSError):
+    with suppress(OSError, ValueError):  # closed, as plugins can do
         for problem in problems:
             print(f"bintrades: {showable_input(problem)}", file=sys.stderr)
 
@@ -81,6 +81,8 @@ def print_problems(problems: Sequence[str]) -> None:
 def flush_output() -> None:
     """Flush stdout and stderr; discard unread output, so that Python's exit does not fail."""
     for stream in (sys.stdout, sys.stderr):
+        if stream is None or stream.closed:
+            continue  # by a plugin
         try:
             stream.flush()
         except OSError:

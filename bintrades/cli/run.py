@@ -16,7 +16,7 @@ from bintrades.util.systemd import ServiceManager
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +33,29 @@ def add_parser(commands: Any, summary: str) -> None:
 
 def execute(options: argparse.Namespace) -> int:
     """Collect until there is a reason to stop; return the exit status. Main thread."""
+    own_threads = set(threading.enumerate())
+    status = _run(options)
+    if left := _threads_left(own_threads):
+        log.warning(
+            "threads of plugins have not ended, and the process ends all the same: %s",
+            ", ".join(left),
+            extra={"event": "threads_left", "threads": left},
+        )
+        _leave(status)
+        os._exit(status)  # Python would wait for them, for ever
+    return status
+
+
+def _threads_left(own: Collection[threading.Thread]) -> list[str]:
+    """Return the names of those threads for which Python waits when it ends."""
+    return sorted(
+        thread.name
+        for thread in threading.enumerate()
+        if not (thread.daemon or thread in own or thread is threading.current_thread())
+    )
+
+
+def _run(options: argparse.Namespace) -> int:
     manager = ServiceManager()
     reasons = StopReasons(
         manager.alive

@@ -25,6 +25,23 @@ _MODE = 0o600
 _held: set[tuple[int, int]] = set()
 """Journals that this process holds. To open and close one once more would drop SQLite's locks."""
 
+_descriptors: set[int] = set()
+"""The files that hold the locks of this process."""
+
+
+def _let_go() -> None:
+    """Have a copy of the process hold no lock: it may live longer than the collector.
+
+    Plugins can fork, and so can the libraries that they use.
+    """
+    for descriptor in _descriptors:
+        os.close(descriptor)
+    _descriptors.clear()
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_let_go)
+
 
 def is_in_use(path: Path) -> bool:
     """Whether a collector of this machine, perhaps in another container, has the journal open."""
@@ -127,14 +144,20 @@ class JournalLock:
         """Let others have the journal. Call it after the last connection was closed."""
         self._release()
         if self._beside is not None:
-            os.close(self._beside)
+            _close(self._beside)
             self._beside = None
 
     def _release(self) -> None:
         if self._file is not None:
             _held.discard(self._identity)
-            os.close(self._file)
+            _close(self._file)
             self._file = None
+
+
+def _close(descriptor: int) -> None:
+    if descriptor in _descriptors:  # else this is a copy of the process that had it
+        _descriptors.remove(descriptor)
+        os.close(descriptor)
 
 
 def _lock_file(path: Path) -> Path:
@@ -165,6 +188,7 @@ def _opened_and_locked(file: Path, journal: Path) -> int:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             found = os.fstat(descriptor)
             if identity(file) == (found.st_dev, found.st_ino):
+                _descriptors.add(descriptor)
                 return descriptor  # and not one that was removed in between
         except OSError:
             time.sleep(0.05)  # is_in_use holds it for a moment

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -31,7 +32,8 @@ class Store:
 
     All calls but check() belong to one thread, the store's own. They raise what the plugin
     raises, except for sys.exit() and its like (a KeyboardInterrupt, too: Ctrl-C is not for
-    plugins), which become a BintradesError.
+    plugins), which become a BintradesError. Where the plugin forks, the copy of the process that
+    comes out of the call ends there.
     """
 
     def __init__(
@@ -160,12 +162,16 @@ class Store:
         return declared_options.checked(self.declared, options)
 
     def _call(self, hook: pluggy.HookCaller, **arguments: object) -> Any:
+        process = os.getpid()
         try:
             return hook(**arguments)
         except Exception:
             raise
         except BaseException as error:  # else sys.exit() in a plugin ends a thread of ours
             raise BintradesError(f"plugin {self.name}: {hook.name} raised {error!r}") from error
+        finally:
+            if os.getpid() != process:  # a plugin has forked: there is to be one collector
+                os._exit(0)
 
 
 def without_secrets(text: str, options: Mapping[str, str]) -> str:

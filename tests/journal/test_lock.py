@@ -18,6 +18,7 @@ from bintrades.errors import JournalError, JournalInUse
 from bintrades.journal.lock import holder, is_in_use, lock_journal
 from bintrades.testing.bars import sample_bar, sample_bars
 from tests.checkout import REPOSITORY
+from tests.forks import copy_of_the_process
 from tests.journals import damage, finished, journal_at, open_journal
 
 if TYPE_CHECKING:
@@ -63,6 +64,18 @@ def is_seen_by_another(path: Path) -> bool:
 
 def lock_file(path: Path) -> Path:
     return path.with_name(path.name + ".lock")
+
+
+def test_a_copy_of_the_process_does_not_have_the_journal(path: Path) -> None:
+    """As a plugin may make one by a fork, which goes on when the collector has ended."""
+    journal = open_journal(path)
+    with copy_of_the_process():
+        assert is_seen_by_another(path)
+        journal.close()
+
+        assert not is_seen_by_another(path)
+        with journal_at(path):
+            assert is_seen_by_another(path)
 
 
 def test_a_removed_lock_file_lets_nobody_else_in(path: Path) -> None:

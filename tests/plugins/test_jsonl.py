@@ -15,6 +15,7 @@ from bintrades import ConfigError
 from bintrades.stores.loader import load_stores
 from bintrades.testing.bars import sample_bar, sample_bars
 from bintrades.testing.store_contract import StoreContract
+from tests.forks import copy_of_the_process
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,6 +52,18 @@ def typed(bar: dict[str, Any]) -> dict[str, Any]:
         else value
         for name, value in bar.items()
     }
+
+
+def test_a_copy_of_the_process_holds_no_lock(tmp_path: Path) -> None:
+    """As another plugin may make one, which lives longer than the collector."""
+    (store,) = load_stores(["jsonl"], PLUGINS)
+    options = {"path": str(tmp_path / "bars.jsonl")}
+    store.open(options)
+    with copy_of_the_process():
+        store.close()
+
+        store.open(options)
+        store.close()
 
 
 class TestTheContract(StoreContract):

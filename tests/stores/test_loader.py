@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 import textwrap
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -831,6 +832,30 @@ def test_a_plugin_that_calls_sys_exit_or_the_like_raises_an_error_that_names_it(
         calls[hook]()
 
     assert str(error.value) == f"plugin quits: {hook} raised {raised}"
+
+
+def test_a_copy_of_the_process_that_comes_out_of_a_hook_ends_there(
+    tmp_path: Path, write: Write
+) -> None:
+    """Else there would be a second collector, which stores and moves cursors as the first does."""
+    code = """
+    import os, warnings
+
+    @hookimpl
+    def store_bars(bars):
+        warnings.simplefilter("ignore", DeprecationWarning)
+        bars.append(os.fork())
+        if bars[0] == 0:
+            raise OSError("in the copy")
+    """
+    write("forks", code)
+    (store,) = load(tmp_path, "forks")
+    forked: list[Any] = []
+
+    with warnings.catch_warnings():
+        store.write(forked)
+
+    assert os.waitpid(forked[0], 0)[1] == 0
 
 
 def test_what_stands_in_an_option_for_a_secret_is_not_told() -> None:

@@ -1,0 +1,167 @@
+"""A store whose plugin does the worst that it can: only that store is late, and loses nothing."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bintrades.stores.built_in import shipped_plugins
+from tests.end_to_end import unruly
+from tests.end_to_end.collector import Collector
+from tests.end_to_end.store_kinds import KINDS, Jsonl, Kind
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from bintrades.testing.exchange_simulator import ExchangeSimulator
+    from tests.end_to_end.collector import Sections
+    from tests.end_to_end.store_kinds import Stored
+
+START_MS = 1_720_000_000_000
+INTERVALS = 5
+HOUR = 360  # intervals
+LATE = {
+    "raises": "OSError: the disk is full",
+    "raises_what_nobody_catches": "OddError('odd')",
+    "exits": "SystemExit(3)",
+    "interrupts": "KeyboardInterrupt()",
+    "hangs": "",
+}
+"""Faults with which a store takes nothing, and what the log and the status say of it."""
+
+
+def expected(intervals: int = INTERVALS) -> Stored:
+    """Return what stores are to have once all is published."""
+    return {("BTCUSDT", START_MS + 10_000 * number): 1 for number in range(intervals)}
+
+
+def publish(exchange: ExchangeSimulator, since: int = 0, until: int = INTERVALS) -> None:
+    for number in range(since, until):
+        time_ms = START_MS + 10_000 * number
+        exchange.publish("BTCUSDT", "60000.1", "0.5", time_ms=time_ms)
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest, tmp_path: Path) -> Kind:
+    """Return each kind of store that there is."""
+    return KINDS[request.param](tmp_path, request)
+
+
+def unruly_stores(kind: Kind) -> Sections:
+    """Return the sections of a store of each fault, and of one that is good."""
+    sections = {
+        f"store:{fault}": {"plugin": "unruly", "fault": fault, **kind.options(fault)}
+        for fault in unruly.FAULTS
+    }
+    sections["store:good"] = {"plugin": kind.plugin, **kind.options("good")}
+    enabled = ", ".join([*unruly.FAULTS, "good"])
+    return {"stores": {"enabled": enabled, "shutdown_timeout": "2s"}, **sections}
+
+
+def test_every_store_that_comes_with_us_is_among_them() -> None:
+    assert KINDS.keys() == {"mongodb", *shipped_plugins()}
+
+
+def test_whatever_a_store_does_only_that_store_is_late_and_has_all_bars_in_the_end(
+    kind: Kind, exchange: ExchangeSimulator, tmp_path: Path
+) -> None:
+    environ = {"KIND": kind.plugin, "UNRULY_FOLDER": str(tmp_path)}
+    with Collector(tmp_path, exchange, unruly_stores(kind), environ=environ) as collector:
+        shutil.copy(unruly.__file__, collector.plugins)
+        try:
+            be_unruly(collector, exchange, kind)
+            get_well(collector, kind, tmp_path)
+        finally:
+            (tmp_path / "end").touch()
+
+
+def be_unruly(collector: Collector, exchange: ExchangeSimulator, kind: Kind) -> None:
+    """Have all of it happen while bars close, and stop in the middle of that."""
+    collector.start()
+    exchange.wait_for_subscription("btcusdt@trade")
+    publish(exchange)
+    closed = expected(INTERVALS - 1)
+    collector.wait_until(
+        lambda: kind.stored("good") == closed, lambda: f"good has {kind.stored('good')}"
+    )
+    for fault, error in LATE.items():
+        collector.wait_until(
+            lambda error=error: error in collector.log,  # type: ignore[misc]
+            lambda fault=fault: f"the log says nothing of {fault}",  # type: ignore[misc]
+        )
+    status = collector.command("status").stdout
+    for fault in LATE:
+        late = rf"store +{fault}: {INTERVALS - 1} bars wait, 0 refused"
+        assert re.search(late, status), status
+    assert re.search(r"store +good: 0 bars wait, 0 refused\n", status), status
+
+    assert collector.stop() == 0
+
+    assert kind.stored("good") == expected()
+    left_behind = {
+        event["store"] for event in collector.events if "store_left_behind" in event["event"]
+    }
+    assert left_behind >= set(LATE)
+    assert "good" not in left_behind
+    for fault in LATE:
+        assert kind.stored(fault) == {}
+        assert collector.journal.store(fault).waiting_bars == INTERVALS
+    assert kind.stored("returns_early") == {}
+    assert "Traceback" not in collector.log
+
+
+def get_well(collector: Collector, kind: Kind, folder: Path) -> None:
+    """Start once more, with plugins that do what they promise; the process left behind is alive."""
+    (folder / "well").touch()
+    assert collector.command("resend", "returns_early", "--since", "2020-01-01").returncode == 0
+    collector.start()
+    for fault in unruly.FAULTS:
+        collector.wait_until(
+            lambda fault=fault: kind.stored(fault) == expected(),  # type: ignore[misc]
+            lambda fault=fault: f"{fault} has {kind.stored(fault)}",  # type: ignore[misc]
+        )
+    assert collector.stop() == 0
+
+
+def test_a_store_enabled_later_gets_what_the_journal_keeps_and_one_disabled_holds_nothing_back(
+    exchange: ExchangeSimulator, tmp_path: Path
+) -> None:
+    kind: Kind = Jsonl(tmp_path)
+    stores: Sections = {
+        "journal": {"retention": "1m"},
+        "stores": {"enabled": "first, never"},
+        "store:first": {"plugin": kind.plugin, **kind.options("first")},
+        "store:never": {"plugin": "unruly", "fault": "raises", **kind.options("never")},
+        "store:later": {"plugin": kind.plugin, **kind.options("later")},
+    }
+    environ = {"KIND": kind.plugin, "UNRULY_FOLDER": str(tmp_path)}
+    with Collector(tmp_path, exchange, stores, environ=environ) as collector:
+        shutil.copy(unruly.__file__, collector.plugins)
+        collector.start()
+        exchange.wait_for_subscription("btcusdt@trade")
+        publish(exchange, 0, INTERVALS)
+        publish(exchange, HOUR, HOUR + INTERVALS)
+        collector.wait_until(
+            lambda: len(kind.stored("first")) == 2 * INTERVALS - 1,
+            lambda: f"first has {kind.stored('first')}",
+        )
+        assert collector.stop() == 0
+
+        collector.configure({"stores": {"enabled": "first, later"}})
+        collector.start()
+        collector.wait_until(
+            lambda: expected().items() <= kind.stored("later").items(),
+            lambda: f"later has {kind.stored('later')}",
+        )
+        hours = itertools.count(2 * HOUR, HOUR)
+
+        def has_let_go() -> bool:
+            publish(exchange, hour := next(hours), hour + 1)
+            return not expected().keys() & collector.bars().keys()
+
+        collector.wait_until(has_let_go, lambda: f"the journal has {collector.bars().keys()}")
+        assert collector.stop() == 0
