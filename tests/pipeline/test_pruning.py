@@ -138,3 +138,17 @@ def test_a_word_in_the_journal_that_nobody_wrote_only_has_bars_stay_longer(
 
     assert pruning.prune_if_due(NOW + DAY_MS, now=5_000) == 0
     assert pruning.prune_if_due(NOW + DAY_MS + HOUR_MS, now=9_000) == 2
+
+
+def test_a_store_that_is_enabled_no_more_holds_no_bar_back(journal: Journal, path: Path) -> None:
+    journal.write(finished(*sample_bars(5)), NOW)
+    deliver(path, "first")
+    Cursor(path, "never").move(0, [])
+    before = Pruning(journal, ["first", "never"], RETENTION_MS)
+    for day in range(1, 5):
+        assert before.prune_if_due(NOW + day * DAY_MS, now=10_000 * day) == 0
+
+    after = Pruning(journal, ["first"], RETENTION_MS)
+    went = [after.prune_if_due(NOW + day * DAY_MS, now=10_000 * day) for day in range(5, 8)]
+
+    assert sum(went) == 5
