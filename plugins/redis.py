@@ -181,7 +181,7 @@ class Store:
         self._options: dict[str, str] = {}
         self._scripts: dict[str, str] = {}
         self._run_id: str | None = None  # of a server that forgets bars when it is started again
-        self._has_warned = False
+        self._risks: list[str] = []
 
     @hookimpl
     def check_store(self, options: dict[str, str]) -> None:
@@ -208,7 +208,9 @@ class Store:
                 self._scripts = {
                     script: client.script_load(script) for script in (_STORE_BAR, _STORE_SPANS)
                 }
-                self._run_id = self._run_id_of(client)
+                info = client.info()
+                self._run_id = None if info["aof_enabled"] else str(info["run_id"])
+                self._warn(list(_risks(info)))
                 place = f"{options['prefix']}:store"
                 if client.type(place) not in ("none", "hash"):
                     raise BintradesError(
@@ -304,7 +306,7 @@ class Store:
         client = self._opened()
         answers: list[Any] = []
         with _in_time():
-            if self._run_id not in (None, _run_id(client)):
+            if self._run_id not in (None, client.info("server")["run_id"]):
                 raise BintradesError("the server was started again, and may have lost bars")
             for start in range(0, len(calls), _PART):
                 pipeline = client.pipeline(transaction=False)
@@ -334,26 +336,30 @@ class Store:
         for here, there in synced:
             if here < has_file or there < replicas:
                 raise TimeoutError(
-                    f"the bars were not synced in time: by {here} of {int(has_file)} server,"
-                    f" and {there} of {replicas} replicas"
+                    f"the bars were not synced in time: by {here} of {int(has_file)} server and"
+                    f" {there} of {replicas} replicas; with appendfsync no they never are"
                 )
 
-    def _run_id_of(self, client: Redis) -> str | None:
-        """Return what changes when the server forgets what it has; None: it syncs to a file."""
-        if client.info("persistence")["aof_enabled"]:
-            return None
-        if not self._has_warned:
-            self._has_warned = True
+    def _warn(self, risks: list[str]) -> None:
+        """Log *risks* unless they are known: a store is opened after each failure."""
+        if risks and risks != self._risks:
             log.warning(
-                "the server has no append-only file, so a restart takes back bars that it has"
-                " acknowledged; to prevent it: CONFIG SET appendonly yes",
+                "the server may lose bars that it has acknowledged: %s",
+                "; ".join(risks),
                 extra={"event": "redis_not_durable"},
             )
-        return _run_id(client)
+        self._risks = risks
 
 
-def _run_id(client: Redis) -> str:
-    return str(client.info("server")["run_id"])
+def _risks(info: dict[str, Any]) -> Iterator[str]:
+    if not info["aof_enabled"]:
+        yield "it has no append-only file, so a restart forgets them (CONFIG SET appendonly yes)"
+    policy = info.get("maxmemory_policy", "noeviction")
+    if info.get("maxmemory") and policy != "noeviction":
+        yield (
+            f"where its memory is full, it takes some away by {policy}"
+            " (CONFIG SET maxmemory-policy noeviction)"
+        )
 
 
 def _client_of(options: dict[str, str]) -> Redis:

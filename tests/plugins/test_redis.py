@@ -20,7 +20,7 @@ from bintrades.model.numbers import DECIMAL128
 from bintrades.stores.loader import load_stores
 from bintrades.testing.bars import OPEN_TIME_MS, sample_bar, sample_bars, sample_span
 from bintrades.testing.store_contract import StoreContract
-from tests.redis_server import RedisServer
+from tests.redis_server import DURABLE, RedisServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -397,10 +397,39 @@ def test_a_server_that_forgets_is_warned_of_once_and_told_everything_again(
 
         assert store.identity() not in (before, None)
         store.close()
-    warnings = [
-        record for record in caplog.records if "CONFIG SET appendonly" in record.getMessage()
-    ]
+    warnings = [record for record in caplog.records if "no append-only file" in record.getMessage()]
     assert len(warnings) == 1
+
+
+def test_a_server_that_takes_bars_away_where_memory_is_full_is_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (store,) = load_stores(["redis"], PLUGINS)
+    arguments = (*DURABLE, "--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru")
+    with RedisServer(tmp_path, arguments) as server:
+        store.open({"url": server.url})
+        store.close()
+
+    (warning,) = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
+    assert warning == (
+        "the server may lose bars that it has acknowledged: where its memory is full, it takes some"
+        " away by allkeys-lru (CONFIG SET maxmemory-policy noeviction)"
+    )
+
+
+def test_a_full_server_refuses_bars_that_come_again_later(tmp_path: Path) -> None:
+    (store,) = load_stores(["redis"], PLUGINS)
+    with RedisServer(tmp_path) as server:
+        store.open({"url": server.url})
+        with redis.Redis.from_url(server.url) as client:
+            client.config_set("maxmemory", "1kb")
+            with pytest.raises(redis.exceptions.OutOfMemoryError):
+                store.write(sample_bars(2))
+            client.config_set("maxmemory", "0")
+        store.write(sample_bars(2))
+
+        assert len(list(store.read("BTCUSDT", OPEN_TIME_MS, OPEN_TIME_MS + 20_000, "spot"))) == 2
+        store.close()
 
 
 def test_a_database_that_was_emptied_is_another_store(
