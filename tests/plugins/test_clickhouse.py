@@ -42,22 +42,34 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClickHouse]:
         yield server
 
 
-@pytest.fixture
-def options(server: ClickHouse) -> Iterator[dict[str, str]]:
-    """Return the options of a store in a database of its own, dropped after the test."""
-    options = {"url": server.url, "password": server.password, "timeout": "60s"}
-    options["database"] = f"test_{uuid.uuid4().hex}"
-    with client_of(options | {"database": "default"}) as client:
-        client.command(f"CREATE DATABASE {options['database']} ENGINE = Atomic")
-        yield options
-        client.command(f"DROP DATABASE {options['database']}")
-
-
-@pytest.fixture
-def client(options: dict[str, str]) -> Iterator[Client]:
-    """Return a client of the database, as a user of it has one."""
-    with client_of(options) as client:
+@pytest.fixture(scope="session")
+def session_client(server: ClickHouse) -> Iterator[Client]:
+    """Return the one client of all tests, since each new one asks for all settings first."""
+    with client_of({"url": server.url, "password": server.password}) as client:
         yield client
+
+
+@pytest.fixture
+def options(server: ClickHouse, session_client: Client) -> Iterator[dict[str, str]]:
+    """Return the options of a store in a database of its own, dropped after the test."""
+    database = f"test_{uuid.uuid4().hex}"
+    session_client.database = "default"
+    session_client.command(f"CREATE DATABASE {database} ENGINE = Atomic")
+    yield {
+        "url": server.url,
+        "password": server.password,
+        "database": database,
+        "timeout": "60s",
+    }
+    session_client.database = "default"
+    session_client.command(f"DROP DATABASE {database}")
+
+
+@pytest.fixture
+def client(session_client: Client, options: dict[str, str]) -> Client:
+    """Return a client of the database, as a user of it has one."""
+    session_client.database = options["database"]
+    return session_client
 
 
 @pytest.fixture
@@ -285,7 +297,8 @@ def test_a_server_that_takes_requests_and_answers_none_is_a_timeout(tmp_path: Pa
     need_package("chdb")
     (store,) = load_stores(["clickhouse"], PLUGINS)
     with ClickHouse(tmp_path) as server:
-        store.open({"url": server.url, "timeout": "1s"})
+        store.open({"url": server.url})  # which takes long, as it is the first one
+        store.open({"url": server.url, "timeout": "3s"})
         server.pause()
         with pytest.raises(TimeoutError, match="did not answer in time"):
             store.write(sample_bars(2))
@@ -300,8 +313,8 @@ def test_a_server_that_takes_requests_and_answers_none_is_a_timeout(tmp_path: Pa
 def test_an_insert_that_the_server_gives_up_is_a_timeout(
     store: Store, options: dict[str, str], client: Client
 ) -> None:
-    client.command("ALTER TABLE bars ADD CONSTRAINT slow CHECK sleep(2.5) = 0")
-    store.open(options | {"timeout": "1s"})
+    client.command("ALTER TABLE bars ADD CONSTRAINT slow CHECK sleep(2.9) = 0")
+    store.open(options | {"timeout": "2s"})
 
     with pytest.raises(TimeoutError, match="did not answer in time"):
         store.write(sample_bars(1))
