@@ -1,4 +1,4 @@
-"""Bars as they close: what follows a journal, through restarts of the collector and its journal."""
+"""`bintrades bars SYMBOL --follow`: bars as they are written, longer ones as they are over."""
 
 from __future__ import annotations
 
