@@ -10,7 +10,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from bintrades.core.resample import resample
-from bintrades.core.spans import clipped
+from bintrades.core.spans import clipped, minus
 from bintrades.errors import BintradesError, ConfigError, JournalError
 from bintrades.exchange.symbols import is_pattern, matcher
 from bintrades.journal.damage import UnreadableRow
@@ -58,6 +58,17 @@ class StoredBars:
     def covered(self, symbol: str, since_ms: int, until_ms: int) -> list[Span]:
         """Return the spans of that time in which an interval without a bar had no trades."""
         return clipped(self._source.known(symbol).covered, since_ms, until_ms)
+
+    def holes(self, symbol: str, since_ms: int | None, until_ms: int) -> list[Span]:
+        """Return the spans in which trades may be missing, up to what is proven.
+
+        Without *since_ms* they are looked for from where anything is covered.
+        """
+        known = self._source.known(symbol)
+        end_ms = min(until_ms, known.proven_ms - known.proven_ms % self.interval_ms)
+        if since_ms is None:
+            since_ms = known.covered[0][0] if known.covered else end_ms
+        return minus([(since_ms, end_ms)], known.covered)
 
     def rows(self, symbol: str, since_ms: int, until_ms: int) -> Iterator[Sequence[Row]]:
         """Yield rows of rows.BAR_COLUMNS with since_ms <= open time < until_ms, oldest first.

@@ -42,6 +42,7 @@ COMMANDS = {
     "plugins": "list the storage plugins that there are, and their options",
     "status": "what the collector has, waits for and lacks",
     "bars": "print bars from the journal",
+    "export": "write bars into a file: Parquet, CSV, JSON by lines",
     "symbols": "list what is collected, since when and why, and what has left",
     "gaps": "list the trades that were or are missing, and why",
     "coverage": "list since when and up to when nothing is missing, and the holes",

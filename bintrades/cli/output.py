@@ -78,6 +78,12 @@ def print_problems(problems: Sequence[str]) -> None:
             print(f"bintrades: {showable_input(problem)}", file=sys.stderr)
 
 
+def print_note(text: str) -> None:
+    """Print a line on stderr that is no problem, such as what was done."""
+    with suppress(OSError):
+        print(showable_input(text), file=sys.stderr)
+
+
 def flush_output() -> None:
     """Flush stdout and stderr; discard unread output, so that Python's exit does not fail."""
     for stream in (sys.stdout, sys.stderr):

@@ -13,17 +13,18 @@ _EVERY_S = 0.1
 class ProgressBar:
     """One line of stderr, drawn again and again."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, after_s: float = 0.0) -> None:
+        """Draw nothing until *after_s* seconds from now: what is done by then needs none."""
         self._is_shown = sys.stderr.isatty()
         self._is_drawn = False
-        self._drawn_at = 0.0
+        self._not_before = time.monotonic() + after_s
 
     def show(self, done: int, total: int, label: str) -> None:
         """Draw how much of *total* is done, some times a second at most."""
         now = time.monotonic()
-        if not self._is_shown or now - self._drawn_at < _EVERY_S:
+        if not self._is_shown or now < self._not_before:
             return
-        self._drawn_at = now
+        self._not_before = now + _EVERY_S
         self._is_drawn = True
         part = min(done, total) * _WIDTH // total if total else _WIDTH
         percent = min(done, total) * 100 // total if total else 100

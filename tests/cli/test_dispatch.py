@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 COMMANDS = (
     *("run", "example", "check", "status", "bars", "gaps", "resend", "verify", "differences"),
-    *("simulate", "man"),
+    *("simulate", "man", "export"),
 )
 UNICODE = "币安人生USDT"
 
@@ -261,7 +261,11 @@ def test_a_bad_command_line_is_exit_2_with_the_reason(
 def test_an_unknown_option_brings_the_usage_of_the_command_it_was_given_to(
     name: str, option_first: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    needed = {"bars": ["BTCUSDT"], "resend": ["mongodb"]}.get(name, [])
+    needed = {
+        "bars": ["BTCUSDT"],
+        "export": ["BTCUSDT", "--to", "some.csv"],
+        "resend": ["mongodb"],
+    }.get(name, [])
     with pytest.raises(SystemExit) as ended:
         main(["--zzz", name, *needed] if option_first else [name, *needed, "--zzz"])
 
