@@ -16,6 +16,13 @@ PARTS = (
 )
 
 
+def add_environment(folder: Path) -> None:
+    """Make an environment that sees the packages of the Python that runs the tests."""
+    venv.create(folder, with_pip=False, symlinks=True)
+    own = next(folder.glob("lib/python*/site-packages"))
+    (own / "packages.pth").write_text(f"{sysconfig.get_path('purelib')}\n", encoding="utf-8")
+
+
 class Checkout:
     """A copy in *folder* whose .venv sees the packages of the Python that runs the tests."""
 
@@ -32,9 +39,7 @@ class Checkout:
 
     def add_environment(self, folder: Path) -> None:
         """Make an environment like one that the user had before."""
-        venv.create(folder, with_pip=False, symlinks=True)
-        own = next(folder.glob("lib/python*/site-packages"))
-        (own / "packages.pth").write_text(f"{sysconfig.get_path('purelib')}\n", encoding="utf-8")
+        add_environment(folder)
 
     @property
     def environ(self) -> dict[str, str]:

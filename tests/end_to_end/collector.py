@@ -36,7 +36,7 @@ class Collector:
 
     *sections* are added to an INI that collects BTCUSDT and ETHUSDT, repairs nothing, asks for
     proofs as often as may be and has no store. Whatever is left running at the end of the with
-    block is killed, and a failure inside of it shows the log.
+    block is killed, and a failure inside of it shows the log. *python* is that of its environment.
     """
 
     def __init__(
@@ -45,7 +45,9 @@ class Collector:
         exchange: ExchangeSimulator,
         *sections: Sections,
         environ: Mapping[str, str] | None = None,
+        python: str = sys.executable,
     ) -> None:
+        self._python = python
         self.ini = folder / "bintrades.ini"
         self.plugins = folder / "plugins"
         self.journal = JournalReader(folder / "bintrades.journal")
@@ -194,7 +196,7 @@ class Collector:
             time.sleep(POLL_S)
 
     def _command(self, *words: str) -> list[str]:
-        return [sys.executable, "-m", "bintrades", *words, "--config", str(self.ini)]
+        return [self._python, "-m", "bintrades", *words, "--config", str(self.ini)]
 
     def _defaults(self, exchange: ExchangeSimulator) -> Sections:
         return {
