@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import bintrades
 from bintrades.cli import main
 from bintrades.config.loader import load_config
 from bintrades.config.schema import OPTIONS
 from bintrades.model.bar_fields import FIELDS, FieldKind
+from bintrades.stores.loader import load_stores
 from bintrades.stores.mongodb.store import MongoStore
 from bintrades.stores.shipped import options_of_stores
 from bintrades.testing.bars import sample_bar
@@ -67,6 +69,40 @@ def test_the_tables_of_options_are_those_of_the_program() -> None:
 
     for table in (table_of_options(ours), table_of_options(of_stores)):
         assert table in CONFIGURATION, f"it should have:\n{table}"
+
+
+def test_the_readme_has_every_store_that_comes_with_bintrades_and_no_other() -> None:
+    readme = PAGES[REPOSITORY / "README.md"]
+    (table,) = re.findall(r"^\| store \|.*\n\|---.*\n((?:\|.*\n)+)", readme, re.MULTILINE)
+
+    assert sorted(re.findall(r"^\| \[(\w+)\]", table, re.MULTILINE)) == sorted(options_of_stores())
+
+
+def test_the_plugin_of_the_first_five_minutes_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (REPOSITORY / "plugins" / "README.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    (ini,) = re.findall(r"^```ini\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "mine.py").write_text(code, encoding="utf-8")
+    (tmp_path / "bintrades.ini").write_text(ini, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+
+    assert main(["check", "--config", "bintrades.ini"]) == 0
+    assert "[store:mine] currency = USD" in capsys.readouterr().out
+    (store,) = load_stores(["mine"], tmp_path / "plugins")
+    store.open({"currency": "USD"})
+    store.write([sample_bar()])
+    assert capsys.readouterr().out.endswith(" USD\n")
+
+
+def test_what_is_said_to_be_public_is_what_can_be_imported() -> None:
+    page = PAGES[REPOSITORY / "docs" / "plugins.md"]
+    (row,) = re.findall(r"^\| the names of `bintrades.__all__` \| (.*) \|$", page, re.MULTILINE)
+    named = set(re.findall(r"`(\w+)`", row))
+
+    assert named == {name for name in bintrades.__all__ if not name.startswith("_")}
 
 
 def test_the_defaults_of_the_mongodb_store_are_documented() -> None:
