@@ -180,7 +180,8 @@ class Store:
         self._client: Redis | None = None
         self._options: dict[str, str] = {}
         self._scripts: dict[str, str] = {}
-        self._run_id: str | None = None  # of a server that forgets bars when it is started again
+        self._run_id = ""  # of the server, which has another one each time that it is started
+        self._has_file = False
         self._risks: list[str] = []
 
     @hookimpl
@@ -209,7 +210,7 @@ class Store:
                     script: client.script_load(script) for script in (_STORE_BAR, _STORE_SPANS)
                 }
                 info = client.info()
-                self._run_id = None if info["aof_enabled"] else str(info["run_id"])
+                self._run_id, self._has_file = str(info["run_id"]), bool(info["aof_enabled"])
                 self._warn(list(_risks(info)))
                 place = f"{options['prefix']}:store"
                 if client.type(place) not in ("none", "hash"):
@@ -269,7 +270,7 @@ class Store:
         """
         with _in_time():
             found = self._opened().hget(f"{self._options['prefix']}:store", "id")
-        return ":".join(filter(None, (found, self._run_id))) or None
+        return str(found) if self._has_file else f"{found}:{self._run_id}"
 
     @hookimpl
     def read_bars(
@@ -306,8 +307,6 @@ class Store:
         client = self._opened()
         answers: list[Any] = []
         with _in_time():
-            if self._run_id not in (None, client.info("server")["run_id"]):
-                raise BintradesError("the server was started again, and may have lost bars")
             for start in range(0, len(calls), _PART):
                 pipeline = client.pipeline(transaction=False)
                 for call in calls[start : start + _PART]:
@@ -323,21 +322,23 @@ class Store:
         bar was there already, perhaps by a connection that broke before it had waited.
         """
         place, replicas = f"{self._options['prefix']}:store", int(self._options["replicas"])
-        has_file = self._run_id is None
         pipeline = client.pipeline(transaction=False)
         pipeline.hget(place, "id")
         pipeline.hincrby(place, "batches", 1)
-        if has_file or replicas:
+        if self._has_file or replicas:
             limit_ms = _TIMEOUT.parse(self._options["timeout"])
-            pipeline.execute_command("WAITAOF", int(has_file), replicas, limit_ms)
-        found, _, *synced = pipeline.execute()
+            pipeline.execute_command("WAITAOF", int(self._has_file), replicas, limit_ms)
+        pipeline.info("server")
+        found, _, *synced, server = pipeline.execute()
+        if server["run_id"] != self._run_id:
+            raise BintradesError("the server was started again, and may have lost what was written")
         if found is None:
             raise BintradesError(f"{place} is gone: the database was emptied")
         for here, there in synced:
-            if here < has_file or there < replicas:
+            if here < self._has_file or there < replicas:
                 raise TimeoutError(
-                    f"the bars were not synced in time: by {here} of {int(has_file)} server and"
-                    f" {there} of {replicas} replicas; with appendfsync no they never are"
+                    f"the bars were not synced in time: by {here} of {int(self._has_file)} server"
+                    f" and {there} of {replicas} replicas; with appendfsync no they never are"
                 )
 
     def _warn(self, risks: list[str]) -> None:
