@@ -43,6 +43,7 @@ QUICK=(
     tests/app/test_monitoring.py                            # prometheus-client
     tests/app/test_page.py                                  # starlette, uvicorn
     tests/cli/test_tables.py                                # tabulate
+    tests/cli/test_plot.py                                  # altair, vl-convert-python
     tests/cli/test_export.py                                # pyarrow, what it writes
     tests/test_arrow.py tests/reading                       # pyarrow, pandas, polars
     tests/test_bson_decimals.py                             # pymongo, pandas

@@ -59,6 +59,10 @@ class StoredBars:
         """Return the spans of that time in which an interval without a bar had no trades."""
         return clipped(self._source.known(symbol).covered, since_ms, until_ms)
 
+    def proven_ms(self, symbol: str) -> int:
+        """Return up to when it is known what of *symbol* is there and what is missing."""
+        return self._source.known(symbol).proven_ms
+
     def holes(self, symbol: str, since_ms: int | None, until_ms: int) -> list[Span]:
         """Return the spans in which trades may be missing, up to what is proven.
 

@@ -94,12 +94,17 @@ def add_bars(parser: argparse.ArgumentParser) -> None:
         metavar="SYMBOL",
         help="as the exchange writes it: BTCUSDT; or a pattern: '*USDT'",
     )
+    add_span(parser)
+
+
+def add_span(parser: argparse.ArgumentParser, default: str = "") -> None:
+    """Add what says in which time bars open; *default* is what is said of its beginning."""
     parser.add_argument(
         "--since",
         type=moment,
         metavar="TIME",
         help="2026-11-27T10:00 (UTC unless it says else), today, or a time before the newest bar"
-        " of the journal: 90s, 10m, 2h, 1d",
+        " of the journal: 90s, 10m, 2h, 1d" + (f" (default: {default})" if default else ""),
     )
     parser.add_argument(
         "--until",

@@ -43,6 +43,7 @@ COMMANDS = {
     "status": "what the collector has, waits for and lacks",
     "bars": "print bars from the journal",
     "export": "write bars into a file: Parquet, CSV, JSON by lines",
+    "plot": "draw candles, volume by side and what is proven",
     "symbols": "list what is collected, since when and why, and what has left",
     "gaps": "list the trades that were or are missing, and why",
     "coverage": "list since when and up to when nothing is missing, and the holes",

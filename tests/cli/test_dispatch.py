@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 COMMANDS = (
     *("run", "example", "check", "status", "bars", "gaps", "resend", "verify", "differences"),
-    *("simulate", "man", "export"),
+    *("simulate", "man", "export", "plot"),
 )
 UNICODE = "币安人生USDT"
 
@@ -264,6 +264,7 @@ def test_an_unknown_option_brings_the_usage_of_the_command_it_was_given_to(
     needed = {
         "bars": ["BTCUSDT"],
         "export": ["BTCUSDT", "--to", "some.csv"],
+        "plot": ["BTCUSDT", "--to", "some.png"],
         "resend": ["mongodb"],
     }.get(name, [])
     with pytest.raises(SystemExit) as ended:
