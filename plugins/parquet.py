@@ -21,6 +21,7 @@ arrived. Several collectors may write into one path.
 from __future__ import annotations
 
 import fcntl
+import io
 import json
 import os
 import re
@@ -33,6 +34,8 @@ from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from msgspec.structs import replace
 
 from bintrades import (
     BintradesError,
@@ -49,7 +52,7 @@ from bintrades import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
     import pyarrow as pa
@@ -57,6 +60,7 @@ if TYPE_CHECKING:
     from bintrades import Bar
 
 _LOG, _COVERAGE, _MARK = "_log", "_coverage", "_bintrades.json"  # readers pass over an underscore
+_ENDINGS = (".parquet", ".arrow")
 _FILE_MINUTES = {"10m": 10, "1h": 60, "1d": 1_440}
 _PUBLISH = option_types.duration("0s", "1d")
 _MOST_WAITING = 300_000  # bars in the log before they are merged in any case: some 100 MB
@@ -68,6 +72,10 @@ _BEST_FIRST = [
 ]
 _LOCK_WITHIN_S = 60.0
 _ABANDONED_S = 3_600.0  # no file takes so long to be written
+
+
+def _endpoint(text: str) -> str:
+    return str(option_types.url("http", "https").parse(text)) if text else ""
 
 
 def _path(text: str) -> str:
@@ -100,11 +108,14 @@ class Store:
             "how long a bar may be in the log alone, where readers do not see it",
             _PUBLISH,
         ),
-        Option("endpoint", "", "S3 that is not of Amazon: http:// or https://, host and port"),
-        Option("region", "", "region of the bucket; empty: AWS_REGION of the environment"),
         Option(
-            "access_key_id", "", "key of S3; empty: as the environment, or the machine, has it"
+            "endpoint",
+            "",
+            "the address of an S3 that is not Amazon's",
+            OptionType(_endpoint, "http:// or https://, a host, perhaps a :port, or nothing"),
         ),
+        Option("region", "", "region of the bucket; empty: AWS_REGION of the environment"),
+        Option("access_key_id", "", "key of S3; empty: as the environment, or the machine, has it"),
         Option("secret_access_key", "", "the secret of the key", is_secret=True),
     )
 
@@ -170,7 +181,7 @@ class Store:
                 is_there = False
                 while not is_there:
                     name = f"{_COVERAGE}/market={market}.parquet"
-                    found = place.open(name)
+                    found = place.find(name)
                     stored = [] if found is None else _spans(found.source, market)
                     data = _as_parquet(_coverage_table(_covered(stored, told)))
                     is_there = place.put(name, data, found and found.tag)
@@ -199,7 +210,7 @@ class Store:
         }
         by_name = {self._name(market, start): table for start, table in waiting.items()}
         for name in sorted(files):
-            found = place.open(name, in_part=True)
+            found = place.find_in_part(name)
             tables = [] if found is None else [_read(found.source, wanted)]
             if name in by_name:
                 tables.append(by_name[name])
@@ -226,9 +237,7 @@ class Store:
         return self._place
 
     def _publish_if_due(self) -> None:
-        if self._waiting and (
-            self._waiting >= _MOST_WAITING or time.monotonic() >= self._due
-        ):
+        if self._waiting and (self._waiting >= _MOST_WAITING or time.monotonic() >= self._due):
             self._publish()
 
     def _publish(self) -> None:
@@ -252,7 +261,7 @@ class Store:
         place = self._opened()
         is_there = False
         while not is_there:
-            found = place.open(name)
+            found = place.find(name)
             data = _merged(found and found.source, rows)
             is_there = data is None or place.put(name, data, found and found.tag)
 
@@ -303,23 +312,21 @@ class _Folder:
     def folders(self, folder: str) -> list[str]:
         """Return the names of the folders in *folder*, in order."""
         with suppress(FileNotFoundError):
-            return sorted(each.name for each in os.scandir(self._root / folder) if each.is_dir())
+            return sorted(each.name for each in (self._root / folder).iterdir() if each.is_dir())
         return []
 
     def names(self, folder: str) -> list[str]:
         """Return the names of the whole files in *folder*, from the root on, in order."""
         with suppress(FileNotFoundError):
-            names = (each.name for each in os.scandir(self._root / folder) if each.is_file())
-            return sorted(
-                f"{folder}/{name}".lstrip("/") for name in names if name.endswith(_ENDINGS)
-            )
+            names = (each.name for each in (self._root / folder).iterdir())
+            return sorted(f"{folder}/{name}" for name in names if name.endswith(_ENDINGS))
         return []
 
     def is_strange(self) -> bool:
         """Whether there is anything."""
-        return any(each.name != _LOG for each in os.scandir(self._root))
+        return any(each.name != _LOG for each in self._root.iterdir())
 
-    def open(self, name: str, *, in_part: bool = False) -> _Found | None:
+    def find(self, name: str) -> _Found | None:
         """Return the file, if it is there."""
         import pyarrow as pa
 
@@ -327,7 +334,9 @@ class _Folder:
             return _Found(pa.OSFile(str(self._root / name)), None)
         return None
 
-    def put(self, name: str, data: pa.Buffer, tag: str | None) -> bool:
+    find_in_part = find
+
+    def put(self, name: str, data: pa.Buffer, _tag: str | None) -> bool:
         """Have *data* be the file, durably; whoever replaces one holds the lock."""
         target = self._root / name
         _make_folder(target.parent)
@@ -362,11 +371,10 @@ class _Folder:
 
     def tidy(self) -> None:
         """Remove what a crash left half-written."""
-        for each in os.scandir(self._root / _LOG):
-            if each.name.endswith(".tmp"):
-                with suppress(FileNotFoundError):
-                    if time.time() - each.stat().st_mtime > _ABANDONED_S:
-                        Path(each).unlink()
+        for file in (self._root / _LOG).glob("*.tmp"):
+            with suppress(FileNotFoundError):
+                if time.time() - file.stat().st_mtime > _ABANDONED_S:
+                    file.unlink()
 
 
 class _Bucket:
@@ -376,11 +384,8 @@ class _Bucket:
         from obstore.store import S3Store
 
         bucket, _, folder = options["path"].removeprefix("s3://").partition("/")
-        given = {
-            name: options[name]
-            for name in ("endpoint", "region", "access_key_id", "secret_access_key")
-            if options[name]
-        }
+        names = ("endpoint", "region", "access_key_id", "secret_access_key")
+        given: dict[str, Any] = {name: options[name] for name in names if options[name]}
         self._bucket = S3Store(
             bucket,
             prefix=folder.strip("/") or None,
@@ -397,34 +402,40 @@ class _Bucket:
         """Return the names of the folders in *folder*, in order."""
         import obstore
 
-        found = obstore.list_with_delimiter(self._bucket, folder)["common_prefixes"]
+        found = _ask(obstore.list_with_delimiter, self._bucket, folder)["common_prefixes"]
         return sorted(name.rpartition("/")[2] for name in found)
 
     def names(self, folder: str) -> list[str]:
         """Return the names of the files in *folder*, from the root on, in order."""
         import obstore
 
-        found = obstore.list_with_delimiter(self._bucket, folder)["objects"]
+        found = _ask(obstore.list_with_delimiter, self._bucket, folder)["objects"]
         return sorted(each["path"] for each in found if each["path"].endswith(_ENDINGS))
 
     def is_strange(self) -> bool:
         """Whether there is anything."""
         import obstore
 
-        found = obstore.list_with_delimiter(self._bucket)
+        found = _ask(obstore.list_with_delimiter, self._bucket)
         return bool(found["common_prefixes"] or found["objects"])
 
-    def open(self, name: str, *, in_part: bool = False) -> _Found | None:
-        """Return the object, if it is there: all of it, or what is read of it, *in_part*."""
+    def find(self, name: str) -> _Found | None:
+        """Return the object, if it is there, as it is now."""
         import obstore
         import pyarrow as pa
 
         with suppress(FileNotFoundError):
-            if in_part:
-                return _Found(pa.PythonFile(obstore.open_reader(self._bucket, name), "r"), None)
-            got = obstore.get(self._bucket, name)
+            got = _ask(obstore.get, self._bucket, name)
             tag = got.meta["e_tag"]
             return _Found(pa.BufferReader(pa.py_buffer(got.bytes())), tag)
+        return None
+
+    def find_in_part(self, name: str) -> _Found | None:
+        """Return it, if it is there, and fetch what is read of it only."""
+        import pyarrow as pa
+
+        with suppress(FileNotFoundError):
+            return _Found(pa.PythonFile(_Object(self._bucket, name), "r"), None)
         return None
 
     def put(self, name: str, data: pa.Buffer, tag: str | None) -> bool:
@@ -434,7 +445,7 @@ class _Bucket:
 
         try:
             mode: Any = "create" if tag is None else {"e_tag": tag}
-            obstore.put(self._bucket, name, memoryview(data), mode=mode)
+            _ask(obstore.put, self._bucket, name, data.to_pybytes(), mode=mode)
         except (AlreadyExistsError, PreconditionError):
             return False
         return True
@@ -443,7 +454,7 @@ class _Bucket:
         """Remove objects."""
         import obstore
 
-        obstore.delete(self._bucket, list(names))
+        _ask(obstore.delete, self._bucket, list(names))
 
     def lock(self) -> AbstractContextManager[None]:
         """Keep nobody out: who replaces an object says which one."""
@@ -453,7 +464,51 @@ class _Bucket:
         """Do nothing: an object is never half-written."""
 
 
-_ENDINGS = (".parquet", ".arrow")
+def _ask(ask: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    """Return what the bucket answers; an error without the pages that obstore adds to it."""
+    from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
+
+    try:
+        return ask(*arguments, **options)
+    except (AlreadyExistsError, PreconditionError):
+        raise
+    except BaseError as error:
+        raise OSError(str(error).partition("\n")[0]) from None
+
+
+class _Object(io.RawIOBase):
+    """An object of a bucket, of which only what is asked for is fetched."""
+
+    def __init__(self, bucket: Any, name: str) -> None:
+        import obstore
+
+        self._bucket = bucket
+        self._name = name
+        self._size: int = _ask(obstore.head, bucket, name)["size"]
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        import obstore
+
+        count = min(len(buffer), self._size - self._at)
+        if count > 0:
+            part = _ask(obstore.get_range, self._bucket, self._name, start=self._at, length=count)
+            buffer[:count] = bytes(part)
+            self._at += count
+        return max(count, 0)
 
 
 def _identify(place: _Folder | _Bucket, options: dict[str, str]) -> str:
@@ -465,16 +520,16 @@ def _identify(place: _Folder | _Bucket, options: dict[str, str]) -> str:
 
     ours = {"file": options["file"].lower(), "schema_version": arrow.SCHEMA_VERSION}
     with place.lock():
-        found = place.open(_MARK)
+        found = place.find(_MARK)
         if found is None:
-            if place.is_strange():
+            if place.is_strange() and place.find(_MARK) is None:  # no other one was quicker
                 raise BintradesError(
                     f"{options['path']} has other things than bars, which stay as they are: name"
                     " another path, and it is made"
                 )
             mark = json.dumps(ours | {"id": uuid.uuid4().hex}).encode()
             place.put(_MARK, pa.py_buffer(mark), None)
-            found = place.open(_MARK)
+            found = place.find(_MARK)
             assert found is not None  # noqa: S101 - whoever has put it there
     mark_there = json.loads(found.source.read())
     for name, value in ours.items():
@@ -487,7 +542,7 @@ def _identify(place: _Folder | _Bucket, options: dict[str, str]) -> str:
 
 
 def _table(bars: list[Bar], market: str, rejected: list[tuple[Bar, str]]) -> pa.Table:
-    """Return *bars* but those that do not fit, which go to *rejected*; the market is in the path."""
+    """Return *bars* but those that do not fit, which go to *rejected*."""
     import pyarrow as pa
 
     try:
@@ -496,7 +551,7 @@ def _table(bars: list[Bar], market: str, rejected: list[tuple[Bar, str]]) -> pa.
         rejected += error.unfit
         unfit = {id(bar) for bar, _ in error.unfit}
         batch = arrow.batch_of([bar for bar in bars if id(bar) not in unfit], market)
-    return pa.Table.from_batches([batch]).drop_columns(["market"])
+    return pa.Table.from_batches([batch]).drop_columns(["market"])  # it is in the path
 
 
 def _as_log(table: pa.Table) -> pa.Buffer:
@@ -514,7 +569,7 @@ def _read_log(place: _Folder | _Bucket) -> Iterator[tuple[str, pa.Table]]:
     import pyarrow as pa
 
     for name in place.names(_LOG):
-        found = place.open(name)
+        found = place.find(name)
         if found is not None:  # else another one has merged it meanwhile
             yield name, pa.ipc.open_file(found.source).read_all()
 
@@ -568,22 +623,27 @@ def _merged(old: pa.NativeFile | None, rows: pa.Table) -> pa.Buffer | None:
     A row group of the old file at a time, since both are sorted.
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     rows = _marked(_best(rows), is_new=True)
     sink = pa.BufferOutputStream()
     begin = 0
     is_changed = False
     with _Writer(sink, rows.schema.remove(len(rows.schema) - 1)) as writer:
-        stored = pq.ParquetFile(old) if old is not None else None
-        for group in range(stored.num_row_groups if stored else 0):
-            there = _marked(stored.read_row_group(group), is_new=False)
+        for group in _row_groups(old) if old is not None else ():
+            there = _marked(group, is_new=False)
             end = _place_behind(rows, there)
             best = _best(pa.concat_tables([there, rows.slice(begin, end - begin)]))
             is_changed |= writer.write(best)
             begin = end
         is_changed |= writer.write(rows.slice(begin))
     return sink.getvalue() if is_changed else None
+
+
+def _row_groups(file: pa.NativeFile) -> Iterator[pa.Table]:
+    import pyarrow.parquet as pq
+
+    stored = pq.ParquetFile(file)
+    return (stored.read_row_group(number) for number in range(stored.num_row_groups))
 
 
 def _marked(rows: pa.Table, *, is_new: bool) -> pa.Table:
@@ -622,6 +682,8 @@ class _Writer:
         """Take *rows*; return whether any of them is new."""
         import pyarrow.compute as pc
 
+        if not rows.num_rows:
+            return False
         self._waiting.append(rows.drop_columns(["is_new"]))
         if sum(each.num_rows for each in self._waiting) >= _ROWS:
             self._flush()
@@ -658,8 +720,8 @@ def _spans(source: pa.NativeFile, market: str) -> list[CoveredSpan]:
     )
     seconds = table["interval_seconds"].to_pylist()
     return [
-        CoveredSpan(symbol, market, *times, interval * 1_000)
-        for symbol, *times, interval in zip(
+        CoveredSpan(symbol, market, since_ms, until_ms, each * 1_000)
+        for symbol, since_ms, until_ms, each in zip(
             table["symbol"].to_pylist(), since, until, seconds, strict=True
         )
     ]
@@ -674,7 +736,7 @@ def _covered(stored: list[CoveredSpan], told: list[CoveredSpan]) -> list[Covered
         new = list(group)
         since = new[0].since_ms
         kept = [
-            CoveredSpan(span.symbol, span.market, span.since_ms, min(span.until_ms, since), span.interval_ms)
+            replace(span, until_ms=min(span.until_ms, since))
             for span in by_symbol.get(symbol, [])
             if span.since_ms < since
         ]

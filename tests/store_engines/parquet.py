@@ -74,6 +74,7 @@ class S3Server:
             *(str(_weed()), "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3"),
             *(f"-dir={self._folder}", f"-s3.config={self._folder / 's3.json'}"),
             *("-master.volumeSizeLimitMB=64", "-volume.max=20"),
+            *("-s3.port.iceberg=0", "-s3.port.lance=0"),
             *(f"-{name}={port}" for name, port in self._ports.items()),
         ]
         log = self._folder / "weed.log"
