@@ -21,7 +21,7 @@ release = __version__
 
 extensions = ["myst_parser"]
 root_doc = "README"
-include_patterns = ["*.md", "docs/*.md"]
+include_patterns = ["*.md", "docs/*.md", "plugins/README.md"]
 myst_heading_anchors = 4  # each heading is an address, as on a code host
 nitpicky = True
 
@@ -37,7 +37,7 @@ PAGES = {
         *("bars", "querying", "arrow", "export", "recipes", "simulator"),
     ],
     "What is proven": ["completeness", "gaps", "coverage", "audit", "verification"],
-    "Extend": ["stores", "plugins", "ADD_A_STORE", "ADD_A_MARKET"],
+    "Extend": ["stores", "mongodb", "plugins", "ADD_A_STORE", "ADD_A_MARKET"],
     "Develop": ["ARCHITECTURE", "GLOSSARY", "development", "benchmark"],
 }
 """The pages of docs/ in the order of the site's menu; one that is missing here fails the build."""
@@ -49,6 +49,7 @@ def _menu() -> str:
     """Return the menu as MyST writes it: a hidden table of contents for each caption."""
     lines = []
     named = {caption: [f"docs/{page}" for page in pages] for caption, pages in PAGES.items()}
+    named["Extend"].append("plugins/README")
     for caption, pages in (named | _OTHERS).items():
         lines += ["", "```{toctree}", ":hidden:", f":caption: {caption}", "", *pages, "```"]
     return "\n".join(["", *lines, ""])
