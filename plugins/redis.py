@@ -98,21 +98,46 @@ return false
 """Stores a bar unless one of the same or a higher rank is there; returns why it is refused."""
 
 _STORE_SPANS = """
-local first = tonumber(ARGV[1])
-local stored = redis.call('HGETALL', KEYS[1])
-for place = 1, #stored, 2 do
-  local since, span = tonumber(stored[place]), cjson.decode(stored[place + 1])
-  if since >= first then
-    redis.call('HDEL', KEYS[1], stored[place])
-  elseif span['until'] > first then
-    local cut = string.format('{"until": %.0f, "interval_seconds": %.0f}', first,
-      span['interval_seconds'])
-    redis.call('HSET', KEYS[1], stored[place], cut)
+local key, first, expire_ms = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2])
+local function spans()
+  local stored, place = redis.call('HGETALL', key), -1
+  return function()
+    place = place + 2
+    if stored[place] then
+      local span = cjson.decode(stored[place + 1])
+      return stored[place], tonumber(stored[place]), span['until'], span['interval_seconds']
+    end
   end
 end
-if #ARGV > 1 then redis.call('HSET', KEYS[1], unpack(ARGV, 2)) end
+local function put(since, till, seconds)
+  local span = string.format('{"until": %.0f, "interval_seconds": %.0f}', till, seconds)
+  redis.call('HSET', key, string.format('%.0f', since), span)
+end
+for field, since, till, seconds in spans() do
+  if since >= first then
+    redis.call('HDEL', key, field)
+  elseif till > first then
+    put(since, first, seconds)
+  end
+end
+if #ARGV > 2 then redis.call('HSET', key, unpack(ARGV, 3)) end
+if expire_ms > 0 then
+  local now = redis.call('TIME')
+  local oldest = now[1] * 1000 - expire_ms + math.min(300000, expire_ms / 10)
+  for field, since, till, seconds in spans() do
+    local from = math.ceil(oldest / (seconds * 1000)) * seconds * 1000
+    if since < from then
+      redis.call('HDEL', key, field)
+      if till > from then put(from, till, seconds) end
+    end
+  end
+  redis.call('PEXPIRE', key, expire_ms)
+end
 """
-"""Puts spans in the place of what is stored from the first one on."""
+"""Puts spans in the place of what is stored from the first one on.
+
+Where bars expire, nothing is claimed of those that do before this is told again.
+"""
 
 
 def _url() -> OptionType:
@@ -250,6 +275,7 @@ class Store:
     @hookimpl
     def store_coverage(self, spans: Sequence[CoveredSpan]) -> None:
         """Put the spans of each symbol in the place of the stored ones, by a script."""
+        expire_ms = _EXPIRE.parse(self._options["expire_after"])
         calls = []
         for (market, symbol), group in groupby(spans, key=attrgetter("market", "symbol")):
             told = list(group)
@@ -259,7 +285,7 @@ class Store:
                     fields = {"until": _ms(span.until), "interval_seconds": span.interval_seconds}
                     pairs += [_ms(span.since), json.dumps(fields)]
             key = f"{self._series(market, symbol)}:coverage"
-            calls.append((1, key, _ms(told[0].since), *pairs))
+            calls.append((1, key, _ms(told[0].since), expire_ms, *pairs))
         self._run(_STORE_SPANS, calls)
 
     @hookimpl

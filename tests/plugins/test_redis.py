@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 import uuid
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -14,7 +15,7 @@ import pytest
 import redis
 from msgspec.structs import replace
 
-from bintrades import BintradesError, ConfigError, RejectedBars
+from bintrades import BintradesError, ConfigError, CoveredSpan, RejectedBars
 from bintrades.model.bar_fields import FieldKind, fields_of
 from bintrades.model.numbers import DECIMAL128
 from bintrades.stores.loader import load_stores
@@ -73,9 +74,9 @@ def series(options: dict[str, str], symbol: str = "BTCUSDT", market: str = "spot
 def stored(client: Client, options: dict[str, str]) -> list[dict[str, Any]]:
     """Return every bar that is in the index of its symbol."""
     return [
-        typed(client.hgetall(index.removesuffix("times") + time))
+        typed(client.hgetall(index.removesuffix("times") + opened))
         for index in client.scan_iter(f"{options['prefix']}:*:times", count=10_000)
-        for time in client.zrange(index, 0, -1)
+        for opened in client.zrange(index, 0, -1)
     ]
 
 
@@ -217,6 +218,29 @@ def test_bars_expire_and_leave_the_index_with_them(
     assert client.zrange(f"{key}:times", 0, -1) == [str(bars[2].open_time_ms)]
     assert 0 < client.pttl(f"{key}:times") <= 3_600_000
     assert 0 < client.pttl(f"{key}:stream") <= 3_600_000
+
+
+def test_coverage_claims_nothing_of_bars_that_have_expired(
+    store: Store, client: Client, options: dict[str, str]
+) -> None:
+    store.open(options | {"expire_after": "10h"})
+    now_ms = int(time.time()) // 60 * 60_000
+    hours = [now_ms - hour * 3_600_000 for hour in (30, 20, 15, 5, 3, 0)]
+    gone, cut, kept = (
+        CoveredSpan("BTCUSDT", "spot", since, until, 10_000)
+        for since, until in zip(hours[::2], hours[1::2], strict=True)
+    )
+
+    store.cover([gone, cut, kept])
+    store.cover([gone, cut, kept])
+
+    spans = client.hgetall(f"{series(options)}:coverage")
+    (first,) = spans.keys() - {str(kept.since_ms)}
+    assert spans.keys() == {first, str(kept.since_ms)}
+    assert json.loads(spans[first])["until"] == cut.until_ms
+    assert int(first) % 10_000 == 0
+    assert now_ms - 10 * 3_600_000 < int(first) < now_ms - 9 * 3_600_000
+    assert 0 < client.pttl(f"{series(options)}:coverage") <= 36_000_000
 
 
 def test_without_an_expiry_all_is_kept(
