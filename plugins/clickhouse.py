@@ -19,6 +19,7 @@ from __future__ import annotations
 import logging
 import re
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from decimal import Context, Decimal, Inexact, InvalidOperation
 from itertools import groupby
 from operator import attrgetter
@@ -39,13 +40,14 @@ from bintrades import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from datetime import datetime
 
     from clickhouse_connect.driver.client import Client
 
     from bintrades import CoveredSpan
 
 log = logging.getLogger(__name__)
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _COLUMNS = {
     "market": "LowCardinality(String)",
@@ -206,8 +208,8 @@ class Store:
             for market, symbol, *span in _rows(
                 client,
                 f"SELECT market, symbol, since, until, interval_seconds FROM {table} FINAL"  # noqa: S608
-                " WHERE until > {since:DateTime64(3, 'UTC')}",
-                since=min(span.since for span in spans),
+                " WHERE until > fromUnixTimestamp64Milli({since:Int64})",
+                since=_ms(min(span.since for span in spans)),
             ):
                 stored.setdefault((market, symbol), []).append(span)
         rows = []
@@ -251,9 +253,9 @@ class Store:
         rows = self._opened().query_row_block_stream(
             f"SELECT {', '.join(columns)} FROM {self._table}_best"  # noqa: S608 - plain names
             " WHERE market = {market:String} AND symbol = {symbol:String}"
-            " AND open_time >= {since:DateTime64(3, 'UTC')}"
-            " AND open_time < {until:DateTime64(3, 'UTC')} ORDER BY open_time",
-            {"market": market, "symbol": symbol, "since": since, "until": until},
+            " AND open_time >= fromUnixTimestamp64Milli({since:Int64})"
+            " AND open_time < fromUnixTimestamp64Milli({until:Int64}) ORDER BY open_time",
+            {"market": market, "symbol": symbol, "since": _ms(since), "until": _ms(until)},
             query_formats={"DateTime64": "int"},
         )
         with rows as blocks:
@@ -452,6 +454,11 @@ def _row(bar: Bar) -> list[Any]:
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
     return row
+
+
+def _ms(moment: datetime) -> int:
+    """Return milliseconds, which are the same in every time zone of a server."""
+    return (moment - _EPOCH) // timedelta(milliseconds=1)
 
 
 def _bar(fields: dict[str, Any]) -> Bar:

@@ -10,6 +10,7 @@ do not have half a gigabyte of engine in their own process, which may have one o
 from __future__ import annotations
 
 import base64
+import os
 import re
 import signal
 import subprocess
@@ -67,6 +68,7 @@ class ClickHouse:
         self._process = subprocess.Popen(
             [sys.executable, "-m", __name__, str(self._folder), str(self.port), self.password],
             cwd=Path(__file__).parents[1],
+            env={**os.environ, "TZ": "Asia/Tokyo"},  # whatever that of the server is
             stdin=subprocess.PIPE,  # its end is that of the server
             stdout=subprocess.PIPE,
             text=True,
