@@ -90,8 +90,7 @@ def execute(options: argparse.Namespace) -> int:
             options.since, options.until, lambda: source.newest_ms() - source.interval_ms
         )
         interval_ms = arguments.check_interval(options.interval, source.interval_ms)
-        newest_ms = None if reader is None else source.newest_ms()
-        export = _Export(bars, symbols, span, interval_ms, newest_ms)
+        export = _Export(bars, symbols, span, interval_ms, reader)
         with _opened(path, replaces=options.force) as file:
             export.write(file, form)
     print_note(f"{'stdout' if path is None else options.to}: {export.summary()}")
@@ -107,7 +106,7 @@ class _Export:
         symbols: Sequence[str],
         span: Span,
         interval_ms: int,
-        newest_ms: int | None,
+        reader: JournalReader | None,
     ) -> None:
         self._bars = bars
         self._symbols = symbols
@@ -117,8 +116,9 @@ class _Export:
         self._count = self._incomplete = self._with_bars = 0
         self._holes: list[Span] = []
         self._began_at: int | None = None  # with which bar the symbol begins that is written
-        self._is_unknown = newest_ms is None
-        self._newest_ms = span[1] if newest_ms is None else newest_ms
+        self._is_unknown = reader is None
+        newest_ms = None if reader is None else reader.newest_stored_open_time_ms()
+        self._end_ms = span[1] if newest_ms is None else min(span[1], newest_ms)
 
     def write(self, file: BinaryIO, form: Form) -> None:
         """Write all bars. Raises BintradesError."""
@@ -184,7 +184,7 @@ class _Export:
             self._with_bars += 1
         self._count += count
         self._incomplete += incomplete
-        whole_ms = max(1, min(self._span[1], self._newest_ms) - self._began_at)
+        whole_ms = max(1, self._end_ms - self._began_at)
         part = min(_PARTS, (last_ms - self._began_at) * _PARTS // whole_ms)
         done, total = place * _PARTS + part, len(self._symbols) * _PARTS
         self._progress.show(done, total, showable(self._symbols[place]))

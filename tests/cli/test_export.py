@@ -249,6 +249,21 @@ def test_a_store_that_can_be_read_is_exported_as_well(export: Exported) -> None:
     ]
 
 
+def test_a_store_is_exported_without_a_journal_too(config: Path, export: Exported) -> None:
+    for file in config.parent.glob("a.journal*"):
+        file.unlink()
+
+    path = export("BTCUSDT", "--store", "shelf", to="bars.csv")
+
+    assert len(path.read_text().splitlines()) == 4
+    assert export.err == (
+        f"{path}: 3 bars of BTCUSDT, 0 not proven to be whole; whether there are holes nobody knows"
+        " without a journal\n"
+    )
+    assert export.run("*", "--store", "shelf", "--to", str(path.with_name("all.csv"))) == 1
+    assert "name the symbols: there is no journal" in export.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "said"),
     [

@@ -52,3 +52,19 @@ def test_what_is_no_terminal_shows_nothing(monkeypatch: pytest.MonkeyPatch) -> N
     bar.clear()
 
     assert stderr.getvalue() == ""
+
+
+def test_what_is_done_in_no_time_needs_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    now = 1_000.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    bar = ProgressBar(after_s=1.0)
+
+    bar.show(1, 2, "x")
+    now += 0.9
+    bar.show(1, 2, "x")
+    assert terminal.getvalue() == ""
+    now += 0.2
+    bar.show(1, 2, "x")
+    assert "50 %  x" in terminal.getvalue()

@@ -214,6 +214,10 @@ def ask_for_bars(path: Path) -> None:
     assert len(reader.bars(ALWAYS, END_MS - 3_600_000, END_MS + 1, 2**31)) == 361, "and an open one"
     assert reader.bars("NEVERUSDT", 0, END_MS, 60) == []
     assert reader.newest_open_time_ms(RARE)
+    assert reader.written_after(reader.last_sequence() - 100, 100).rows
+    minute = (END_MS - 60_000, END_MS)
+    (known,) = reader.known_of([(ALWAYS, minute)])
+    assert {row[0] for row in known.rows} == {ALWAYS}
 
 
 def ask_for_gaps(path: Path) -> None:
