@@ -557,9 +557,11 @@ def _table(bars: list[Bar], market: str, rejected: list[tuple[Bar, str]]) -> pa.
 def _as_log(table: pa.Table) -> pa.Buffer:
     import pyarrow as pa
 
+    names = [field.remove_metadata() for field in table.schema]  # more than a few bars have
+    table = table.cast(pa.schema(names, table.schema.metadata))
     sink = pa.BufferOutputStream()
     options = pa.ipc.IpcWriteOptions(compression="lz4")
-    with pa.ipc.new_file(sink, table.schema, options=options) as writer:
+    with pa.ipc.new_stream(sink, table.schema, options=options) as writer:
         writer.write_table(table)
     return sink.getvalue()
 
@@ -571,7 +573,7 @@ def _read_log(place: _Folder | _Bucket) -> Iterator[tuple[str, pa.Table]]:
     for name in place.names(_LOG):
         found = place.find(name)
         if found is not None:  # else another one has merged it meanwhile
-            yield name, pa.ipc.open_file(found.source).read_all()
+            yield name, pa.ipc.open_stream(found.source).read_all()
 
 
 def _some_of(
@@ -588,6 +590,12 @@ def _some_of(
         if count >= _MOST_WAITING:
             break
     return names, tables
+
+
+def _schema(market: str) -> pa.Schema:
+    """Return that of a file: the market is in its path."""
+    whole = arrow.schema(market)
+    return whole.remove(whole.get_field_index("market"))
 
 
 def _market_of(table: pa.Table) -> str:
@@ -628,7 +636,7 @@ def _merged(old: pa.NativeFile | None, rows: pa.Table) -> pa.Buffer | None:
     sink = pa.BufferOutputStream()
     begin = 0
     is_changed = False
-    with _Writer(sink, rows.schema.remove(len(rows.schema) - 1)) as writer:
+    with _Writer(sink, _schema(_market_of(rows))) as writer:
         for group in _row_groups(old) if old is not None else ():
             there = _marked(group, is_new=False)
             end = _place_behind(rows, there)
