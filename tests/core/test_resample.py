@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from bintrades.core.resample import LongerBar, part_of, resample
 from bintrades.core.spans import Span, union
+from bintrades.model.bar_fields import FIELDS, MergeRule
 from bintrades.testing.bars import OPEN_TIME_MS, sample_bar, sample_bars
 from tests.strategies import INTERVAL, START, bars_of, trades
 
@@ -222,6 +223,15 @@ def test_a_bar_of_its_own_interval_stays_as_it_is() -> None:
     bars = sample_bars(3)
 
     assert list(resample(bars, ALWAYS, INTERVAL)) == [LongerBar(bar) for bar in bars]
+
+
+def test_it_is_decided_for_every_field_that_merging_leaves_alone() -> None:
+    of_the_series = {"symbol", "market", "contract_size", "open_time", "interval_seconds"}
+    decided_here = {"is_complete", "epoch", "version", "updated_at", "excluded_count"}
+
+    kept = {field.name for field in FIELDS if field.rule is MergeRule.KEPT}
+
+    assert kept == of_the_series | decided_here
 
 
 @pytest.mark.parametrize("interval_ms", [0, -60_000, 5_000, 15_000])
