@@ -1,4 +1,4 @@
-"""Where bars are read from: a journal, or a store with what it is still to get. No thread.
+"""Where bars are read from: a journal, or a store together with the journal. No thread.
 
 Nothing is open between two pages of a journal. What a store opens is open until it is closed, and
 is used by the thread that takes the bars.
@@ -106,9 +106,13 @@ class JournalSource:
         spans = clipped(found.coverage.spans, kept_since_ms, found.proven_ms)
         return Known(kept_since_ms, found.proven_ms, spans)
 
+    def stream(self, symbol: str, since_ms: int, until_ms: int) -> Iterator[Bar]:
+        """Yield the bars that open in that time and are still there."""
+        return self._reader.stream(symbol, since_ms, until_ms)
+
     def read(self, symbol: str, since_ms: int, until_ms: int) -> Iterator[Bar]:
-        """Yield the bars that open in that time; JournalError if some have left meanwhile."""
-        yield from self._reader.stream(symbol, since_ms, until_ms)
+        """Yield the same; JournalError if some have left meanwhile."""
+        yield from self.stream(symbol, since_ms, until_ms)
         pruned = self._reader.pruned_through(symbol)
         if pruned is not None and pruned >= since_ms:
             raise JournalError(
@@ -118,9 +122,11 @@ class JournalSource:
 
 
 class StoreSource:
-    """The bars in a store, with what it is still to get of a journal, if there is one here.
+    """The bars in a store, and those of the journal, if there is one here: the better of each.
 
-    Coverage is that of the journal: without one, only bars say what is whole.
+    What is covered is what the journal says of the time of which it still has the bars: of older
+    ones, nobody here knows what the store has lost, let expire, or never got. There, and without a
+    journal, only bars say what is whole.
     """
 
     def __init__(self, config: Config, store: Store) -> None:
@@ -155,20 +161,16 @@ class StoreSource:
         return self._journal.newest_ms()
 
     def known(self, symbol: str) -> Known:
-        """Return what the journal has proven; nothing leaves the store."""
+        """Return what the journal has proven and still has; nothing has left the store."""
         if self._journal is None:
             return Known()
-        found = JournalReader(self._config.journal.path).coverage(symbol)
-        return Known() if found is None else Known(0, found.proven_ms, found.coverage.spans)
+        return self._journal.known(symbol)._replace(kept_since_ms=0)
 
     def read(self, symbol: str, since_ms: int, until_ms: int) -> Iterator[Bar]:
         """Yield the bars that open in that time, of each the version of the highest rank."""
         sources = [self._stored(symbol, since_ms, until_ms)]
         if self._journal is not None:
-            reader = JournalReader(self._config.journal.path)
-            state = reader.store(self._store.name)
-            if state.waiting_bars or state.rejected_bars:
-                sources.append(reader.stream(symbol, since_ms, until_ms))
+            sources.append(self._journal.stream(symbol, since_ms, until_ms))
         versions = heapq.merge(*sources, key=_open_time)
         for _, same in groupby(versions, key=_open_time):
             yield max(same, key=_rank)

@@ -22,7 +22,6 @@ import bintrades
 from bintrades import BintradesError, arrow
 from bintrades.core.ledger import LedgerState
 from bintrades.core.write_batch import Checkpoint, WriteBatch
-from bintrades.journal.cursor import Cursor
 from bintrades.model import Gap, GapCause, utc
 from bintrades.testing.bars import OPEN_TIME_MS, sample_bar, sample_bars
 from tests.journals import by_key, journal_at
@@ -360,19 +359,33 @@ def test_a_store_is_read_in_the_folder_of_its_configuration_and_closed(
     assert (config.parent / "closed").exists()
 
 
-def test_what_a_store_is_still_to_get_is_read_from_the_journal(config: Path, path: Path) -> None:
+def test_of_a_store_and_the_journal_the_better_version_of_each_bar_is_read(
+    config: Path, path: Path
+) -> None:
     better = replace(sample_bar(), trade_count=5, version=2)
-    write(path, [better, *sample_bars(4)[1:]])
-    put_on_shelf(config, sample_bars(2))
+    bars = sample_bars(5)
+    write(path, [better, *bars[1:4]])
+    put_on_shelf(config, [bars[0], replace(bars[1], epoch=1, trade_count=2), bars[4]])
 
-    waiting = bintrades.bars(config, "BTCUSDT", store="shelf").table
-    cursor = Cursor(path, "shelf")
-    bars, sequence = cursor.next_bars(10)
-    cursor.move(sequence, bars, [])
-    delivered = bintrades.bars(config, "BTCUSDT", store="shelf").table
+    table = bintrades.bars(config, "BTCUSDT", store="shelf").table
 
-    assert waiting.column("trade_count").to_pylist() == [5, 3, 3, 3]
-    assert delivered.column("trade_count").to_pylist() == [3, 3]
+    assert table.column("trade_count").to_pylist() == [5, 2, 3, 3, 3]
+
+
+def test_where_the_journal_has_no_bars_any_more_it_does_not_speak_for_a_store(
+    config: Path, path: Path
+) -> None:
+    write(path, given(range(1), range(7, 12)))
+    put_on_shelf(config, given(range(1), range(7, 12)))
+    before = bintrades.bars(config, "BTCUSDT", interval="1m", store="shelf").table
+    with journal_at(path) as journal:
+        assert journal.prune([], NOW + 1) == 5
+
+    after = bintrades.bars(config, "BTCUSDT", interval="1m", store="shelf").table
+
+    assert before.column("covered_seconds").to_pylist() == [60, 60]
+    assert after.column("covered_seconds").to_pylist() == [10, 50]
+    assert after.column("trade_count").to_pylist() == [3, 15]
 
 
 def test_a_store_can_be_read_where_there_is_no_journal(config: Path) -> None:
