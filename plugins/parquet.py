@@ -125,6 +125,8 @@ class Store:
         self._publish_s = 0.0
         self._waiting = 0  # bars in the log
         self._due = 0.0  # when they are merged, on the monotonic clock
+        self._unseen: dict[tuple[str, str], int] = {}  # open time of the oldest, by series
+        self._told: list[Sequence[CoveredSpan]] = []  # what covers bars that wait, in order
         self._id = ""
 
     @hookimpl
@@ -141,6 +143,7 @@ class Store:
         """Find the place, or make it, and see that it is one of ours."""
         self.check_store(options)
         self._place = None
+        self._unseen, self._told = {}, []
         is_s3 = options["path"].startswith("s3://")
         place = _Bucket(options) if is_s3 else _Folder(Path(_path(options["path"])))
         self._file = timedelta(minutes=_FILE_MINUTES[options["file"].lower()])
@@ -166,13 +169,33 @@ class Store:
                 name = f"{_LOG}/{time.time_ns():020}-{uuid.uuid4().hex}.arrow"
                 place.put(name, _as_log(table), None)
                 self._waiting += table.num_rows
+        for bar in bars:
+            oldest = self._unseen.get((bar.market, bar.symbol), bar.open_time_ms)
+            self._unseen[bar.market, bar.symbol] = min(oldest, bar.open_time_ms)
         self._publish_if_due()
         if rejected:
             raise RejectedBars(rejected)
 
     @hookimpl
     def store_coverage(self, spans: Sequence[CoveredSpan]) -> None:
-        """Replace what is stored of each symbol from its first span on."""
+        """Replace what is stored of each symbol from its first span on.
+
+        Bars that only the log has are covered once they are in the files: until then, a reader of
+        the coverage would take it that there were no trades. What waits for that is told again
+        after a start.
+        """
+        self._opened()
+        self._publish_if_due()
+        if self._unseen:
+            self._told.append(spans)
+        self._cover([self._of_what_is_seen(span) for span in spans])
+
+    def _of_what_is_seen(self, span: CoveredSpan) -> CoveredSpan:
+        """Return the span as far as readers have the bars in it."""
+        unseen = self._unseen.get((span.market, span.symbol), span.until_ms)
+        return replace(span, until_ms=min(span.until_ms, max(span.since_ms, unseen)))
+
+    def _cover(self, spans: Sequence[CoveredSpan]) -> None:
         place = self._opened()
         by_market = attrgetter("market")
         with place.lock():
@@ -185,7 +208,6 @@ class Store:
                     stored = [] if found is None else _spans(found.source, market)
                     data = _as_parquet(_coverage_table(_covered(stored, told)))
                     is_there = place.put(name, data, found and found.tag)
-        self._publish_if_due()
 
     @hookimpl
     def read_bars(
@@ -256,6 +278,10 @@ class Store:
                         self._merge(self._name(market, start), rows)
                 place.delete(names)
         self._waiting = 0
+        self._unseen = {}
+        while self._told:
+            self._cover(self._told[0])
+            del self._told[0]
 
     def _merge(self, name: str, rows: pa.Table) -> None:
         place = self._opened()

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from msgspec.structs import replace
 
-from bintrades import BintradesError, ConfigError, RejectedBars
+from bintrades import BintradesError, ConfigError, CoveredSpan, RejectedBars
+from bintrades.model import milliseconds
 from bintrades.stores.loader import load_stores
-from bintrades.testing.bars import OPEN_TIME_MS, sample_bar, sample_bars
+from bintrades.testing.bars import OPEN_TIME_MS, sample_bar, sample_bars, sample_span
 from bintrades.testing.store_contract import StoreContract
 from tests.checkout import REPOSITORY
 from tests.engines import need_package
@@ -65,6 +66,20 @@ def spans_in(path: Path) -> list[dict[str, Any]]:
         market = file.stem.partition("=")[2]
         found += [row | {"market": market} for row in pq.ParquetFile(file).read().to_pylist()]
     return found
+
+
+def spans_of(path: Path) -> list[CoveredSpan]:
+    """Return what a reader finds covered, by symbol and time."""
+    return [
+        CoveredSpan(
+            symbol=span["symbol"],
+            market=span["market"],
+            since_ms=milliseconds(span["since"]),
+            until_ms=milliseconds(span["until"]),
+            interval_ms=1_000 * span["interval_seconds"],
+        )
+        for span in spans_in(path)
+    ]
 
 
 class TestTheContract(StoreContract):
@@ -244,6 +259,34 @@ def test_bars_reach_their_files_when_they_have_waited(
         assert len(bars_in(tmp_path)) == 2
         assert len(list((tmp_path / "_log").glob("*.arrow"))) == 1
     assert len(bars_in(tmp_path)) == 3
+
+
+def test_what_readers_do_not_see_yet_is_not_covered_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1_000.0
+    early, middle, late = sample_bars(3)
+    with opened({"path": str(tmp_path), "publish": "5m"}) as store:
+        monkeypatch.setattr("time.monotonic", lambda: now)
+        store.write([early])
+        now += 301
+        store.cover([sample_span(0, 1), sample_span(0, 1, symbol="ETHUSDT")])
+        store.write([late, middle])
+        store.cover([sample_span(0, 3), sample_span(0, 3, symbol="ETHUSDT")])
+        store.cover([sample_span(2, 4)])
+        assert len(bars_in(tmp_path)) == 1
+        assert spans_of(tmp_path) == [
+            sample_span(0, 1),
+            sample_span(0, 3, symbol="ETHUSDT"),
+        ]
+        now += 301
+        store.write([early])
+        assert len(bars_in(tmp_path)) == 3
+        assert spans_of(tmp_path) == [
+            sample_span(0, 2),
+            sample_span(2, 4),
+            sample_span(0, 3, symbol="ETHUSDT"),
+        ]
 
 
 def test_a_bar_that_a_column_cannot_hold_is_refused_by_name_beside_the_others(
