@@ -189,7 +189,7 @@ def _free_port() -> int:
 def _stop_after_this_process(pid: int) -> subprocess.Popen[bytes]:
     """Start a shell that stops *pid* once this process has ended, however it ends."""
     return subprocess.Popen(
-        ["/bin/sh", "-c", f"read _; kill -QUIT {pid}"],
+        ["/bin/sh", "-c", f"read _; kill -QUIT {pid}; kill -CONT {pid}"],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
