@@ -164,6 +164,20 @@ def test_a_longer_bar_whose_parts_still_take_trades_is_open(bars: Bars) -> None:
     assert (bar["is_closed"], bar["is_complete"], bar["trade_count"]) == (False, False, 12)
 
 
+def test_what_was_not_collected_is_missing_from_a_longer_bar(config: Path, bars: Bars) -> None:
+    ltc = sample_bars(12, symbol="LTCUSDT")[3:]
+    saved = replace(proven(ltc), covered_since_ms=OPEN_TIME_MS + 30_000)
+    with journal_at(config.with_name("a.journal")) as journal:
+        batch = WriteBatch(finished=by_key(ltc), checkpoints={"LTCUSDT": saved})
+        journal.write(batch, OPEN_TIME_MS)
+
+    first, second = bars("LTCUSDT", "--interval", "1m")
+
+    assert (first["is_complete"], first["covered_seconds"]) == (False, 30)
+    assert [span["until"][14:19] for span in first["missing"]] == ["00:30"]
+    assert (second["is_complete"], second["covered_seconds"]) == (True, 60)
+
+
 def test_the_interval_of_the_journal_is_no_longer_one(bars: Bars) -> None:
     assert bars("ETHUSDT", "--interval", "10s") == bars("ETHUSDT")
 
