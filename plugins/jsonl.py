@@ -58,13 +58,13 @@ class Store:
         path = Path(options["path"])
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("ab+", buffering=0)
+        _locked.add(file)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # held until the file is closed
         except BlockingIOError as error:
             file.close()
             raise OSError(f"another store or collector writes to {path}") from error
         self._file = file
-        _locked.add(file)
         _drop_half_a_line(self._file)
 
     @hookimpl
@@ -81,6 +81,7 @@ class Store:
     def close_store(self) -> None:
         """Close the file; called at the end, and before it is opened again after a failure."""
         if self._file is not None:
+            fcntl.flock(self._file, fcntl.LOCK_UN)  # in a copy of the process as well
             self._file.close()
             self._file = None
 

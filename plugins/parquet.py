@@ -393,7 +393,10 @@ class _Folder:
                     if time.monotonic() > deadline:
                         raise OSError(f"another collector keeps {file.name} locked") from None
                     time.sleep(0.05)
-            yield
+            try:
+                yield
+            finally:  # not by closing alone: a process forked meanwhile has the file open, too
+                fcntl.flock(file, fcntl.LOCK_UN)
 
     def tidy(self) -> None:
         """Remove what a crash left half-written."""

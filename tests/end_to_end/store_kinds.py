@@ -1,100 +1,111 @@
-"""Every store that comes with bintrades, for tests that run over all of them.
+"""Every store that comes with bintrades, at its real engine, for tests that run over all of them.
 
-Whoever adds a store adds a class here: how to lead it to a place of its own, and what is there.
-A test says which are missing.
+Whoever adds a store adds its engine to tests.store_engines, and a line to PLACES.
 """
 
 from __future__ import annotations
 
 import json
-from abc import ABC, abstractmethod
+from contextlib import ExitStack
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
 
 from bintrades.model import milliseconds
+from bintrades.stores.loader import load_stores
+from tests.checkout import REPOSITORY
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterable
 
-    import pytest
-    from pymongo.database import Database
+    from bintrades.stores.store import Store
 
     Stored = dict[tuple[str, int], int]
     """How many trades there are in each bar, by symbol and open time in milliseconds."""
 
+SYMBOLS = ("BTCUSDT", "ETHUSDT")
+_EVER = 2**42
+"""A time after that of all bars, milliseconds."""
 
-class Kind(ABC):
-    """A plugin, with any number of places.
+PLACES = {
+    "clickhouse": "table",
+    "jsonl": "path",
+    "kafka": "topic",
+    "mongodb": "collection",
+    "parquet": "path",
+    "postgresql": "table",
+    "redis": "prefix",
+}
+"""By the name of each plugin, the option that says where among others its bars are."""
 
-    *folder* is for files, and *request* has the fixtures that a server needs.
+
+class Kind:
+    """A plugin with an engine of its own, which has any number of places for bars.
+
+    It runs inside a `with` block, with what is on the disk under *folder*.
     """
 
-    plugin: str
-
-    def __init__(self, folder: Path, request: pytest.FixtureRequest | None = None) -> None:
+    def __init__(self, plugin: str, folder: Path) -> None:
+        self.plugin = plugin
         self._folder = folder
-        self._request = request
+        self._running = ExitStack()
+        self._options: dict[str, str] = {}
+        self._readers: dict[str, Store] = {}
 
-    def fixture(self, name: str) -> Any:
-        """Return a fixture that the test need not name."""
-        assert self._request is not None, f"{self.plugin} needs the request of a fixture"
-        return self._request.getfixturevalue(name)
+    def __enter__(self) -> Self:
+        self._folder.mkdir()
+        engine = import_module(f"tests.store_engines.{self.plugin}")
+        options = getattr(engine, f"{self.plugin}_options")(self._folder)
+        self._options = self._running.enter_context(options)
+        return self
 
-    @abstractmethod
+    def __exit__(self, *_error: object) -> None:
+        for reader in self._readers.values():
+            reader.close()
+        self._running.close()
+
     def options(self, place: str) -> dict[str, str]:
         """Return the options of a store that writes to *place*, which is empty at first."""
+        option = PLACES[self.plugin]
+        if option == "path":
+            path = Path(self._options[option])
+            place = str(path.with_name(f"{path.stem}_{place}{path.suffix}"))
+        return {**self._options, option: place}
 
-    @abstractmethod
     def stored(self, place: str) -> Stored:
-        """Return what is there; a collector may run."""
-
-
-class MongoDB(Kind):
-    """Places are collections of one database."""
-
-    plugin = "mongodb"
-
-    @property
-    def _database(self) -> Database[dict[str, object]]:
-        database: Database[dict[str, object]] = self.fixture("mongodb_database")
-        return database
-
-    def options(self, place: str) -> dict[str, str]:
-        """Return the options of a store with a collection of its own."""
+        """Return what is there, as those read it who use the store; a collector may run."""
+        if self.plugin == "jsonl":
+            return _best(_lines(Path(self.options(place)["path"])))
+        if self.plugin == "kafka":
+            return _best(self._records(place))
+        if place not in self._readers:
+            (reader,) = load_stores([self.plugin], REPOSITORY / "plugins")
+            reader.open(self.options(place))
+            self._readers[place] = reader
+        reader = self._readers[place]
         return {
-            "uri": self.fixture("mongodb_uri"),
-            "database": self._database.name,
-            "collection": place,
+            (bar.symbol, bar.open_time_ms): bar.trade_count
+            for symbol in SYMBOLS
+            for bar in reader.read(symbol, 0, _EVER, "spot")
         }
 
-    def stored(self, place: str) -> Stored:
-        """Return what the collection has."""
-        return {
-            (str(bar["symbol"]), milliseconds(bar["open_time"])): int(str(bar["trade_count"]))
-            for bar in self._database[place].find()
-            if isinstance(bar["open_time"], datetime)
-        }
+    def _records(self, topic: str) -> Iterable[dict[str, Any]]:
+        from tests.store_engines.kafka import values_of
+
+        return map(json.loads, values_of(self._options["servers"], topic))
 
 
-class Jsonl(Kind):
-    """Places are files."""
-
-    plugin = "jsonl"
-
-    def options(self, place: str) -> dict[str, str]:
-        """Return the options of a store with a file of its own."""
-        return {"path": str(self._folder / f"{place}.jsonl")}
-
-    def stored(self, place: str) -> Stored:
-        """Return the largest count of each bar in the file, a half line left out."""
-        path = self._folder / f"{place}.jsonl"
-        lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
-        counts: Stored = {}
-        for bar in map(json.loads, lines):
-            key = bar["symbol"], milliseconds(datetime.fromisoformat(bar["open_time"]))
-            counts[key] = max(counts.get(key, 0), bar["trade_count"])
-        return counts
+def _lines(path: Path) -> Iterable[dict[str, Any]]:
+    """Return the bars of a file, without half a line at its end."""
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    return map(json.loads, text.split("\n")[:-1])
 
 
-KINDS: dict[str, type[Kind]] = {kind.plugin: kind for kind in (MongoDB, Jsonl)}
-"""By the names of their plugins."""
+def _best(bars: Iterable[dict[str, Any]]) -> Stored:
+    """Return the largest count of each bar of which there is every version."""
+    counts: Stored = {}
+    for bar in bars:
+        key = bar["symbol"], milliseconds(datetime.fromisoformat(bar["open_time"]))
+        counts[key] = max(counts.get(key, 0), bar["trade_count"])
+    return counts

@@ -11,9 +11,10 @@ import pytest
 from bintrades.stores.built_in import shipped_plugins
 from tests.end_to_end import unruly
 from tests.end_to_end.collector import Collector
-from tests.end_to_end.store_kinds import KINDS, Jsonl, Kind
+from tests.end_to_end.store_kinds import PLACES, Kind
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from bintrades.testing.exchange_simulator import ExchangeSimulator
@@ -43,10 +44,11 @@ def publish(exchange: ExchangeSimulator, since: int = 0, until: int = INTERVALS)
         exchange.publish("BTCUSDT", "60000.1", "0.5", time_ms=time_ms)
 
 
-@pytest.fixture(params=KINDS)
-def kind(request: pytest.FixtureRequest, tmp_path: Path) -> Kind:
-    """Return each kind of store that there is."""
-    return KINDS[request.param](tmp_path, request)
+@pytest.fixture(params=PLACES)
+def kind(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Kind]:
+    """Run each kind of store that there is."""
+    with Kind(request.param, tmp_path / "engine") as kind:
+        yield kind
 
 
 def unruly_stores(kind: Kind) -> Sections:
@@ -61,7 +63,7 @@ def unruly_stores(kind: Kind) -> Sections:
 
 
 def test_every_store_that_comes_with_us_is_among_them() -> None:
-    assert KINDS.keys() == {"mongodb", *shipped_plugins()}
+    assert PLACES.keys() == {"mongodb", *shipped_plugins()}
 
 
 def test_whatever_a_store_does_only_that_store_is_late_and_has_all_bars_in_the_end(
@@ -82,20 +84,18 @@ def be_unruly(collector: Collector, exchange: ExchangeSimulator, kind: Kind) -> 
     collector.start()
     exchange.wait_for_subscription("btcusdt@trade")
     publish(exchange)
-    closed = expected(INTERVALS - 1)
+    closed = expected(INTERVALS - 1).items()
     collector.wait_until(
-        lambda: kind.stored("good") == closed, lambda: f"good has {kind.stored('good')}"
+        lambda: closed <= kind.stored("good").items(), lambda: f"good has {kind.stored('good')}"
     )
     for fault, error in LATE.items():
         collector.wait_until(
             lambda error=error: error in collector.log,  # type: ignore[misc]
             lambda fault=fault: f"the log says nothing of {fault}",  # type: ignore[misc]
         )
-    status = collector.command("status").stdout
-    for fault in LATE:
-        late = rf"store +{fault}: {INTERVALS - 1} bars wait, 0 refused"
-        assert re.search(late, status), status
-    assert re.search(r"store +good: 0 bars wait, 0 refused\n", status), status
+    collector.wait_until(
+        lambda: not lines_lacking(collector), lambda: f"status lacks {lines_lacking(collector)}"
+    )
 
     assert collector.stop() == 0
 
@@ -112,6 +112,23 @@ def be_unruly(collector: Collector, exchange: ExchangeSimulator, kind: Kind) -> 
     assert "Traceback" not in collector.log
 
 
+def lines_lacking(collector: Collector) -> list[str]:
+    """Return what the status is to say, of late stores and of the good one, and does not."""
+    status = collector.command("status").stdout
+    # Of the last bar the exchange's clock may have said by then that it is closed.
+    late = rf"({INTERVALS - 1}|{INTERVALS}) bars wait, 0 refused; the oldest has waited \d+ s"
+    patterns = [
+        r"^store +good: 0 bars wait, 0 refused$",
+        *(rf"^store +{fault}: {late}$" for fault in LATE),
+        *(
+            rf"^trouble +store {fault}: .*{re.escape(LATE[fault])}$"
+            for fault in LATE
+            if LATE[fault]
+        ),
+    ]
+    return [each for each in patterns if not re.search(each, status, re.MULTILINE)]
+
+
 def get_well(collector: Collector, kind: Kind, folder: Path) -> None:
     """Start once more, with plugins that do what they promise; the process left behind is alive."""
     (folder / "well").touch()
@@ -126,9 +143,8 @@ def get_well(collector: Collector, kind: Kind, folder: Path) -> None:
 
 
 def test_a_store_that_is_enabled_later_gets_all_that_the_journal_keeps(
-    exchange: ExchangeSimulator, tmp_path: Path
+    exchange: ExchangeSimulator, tmp_path: Path, kind: Kind
 ) -> None:
-    kind: Kind = Jsonl(tmp_path)
     stores: Sections = {
         "stores": {"enabled": "first, never", "shutdown_timeout": "1s"},
         "store:first": {"plugin": kind.plugin, **kind.options("first")},
@@ -142,7 +158,7 @@ def test_a_store_that_is_enabled_later_gets_all_that_the_journal_keeps(
         exchange.wait_for_subscription("btcusdt@trade")
         publish(exchange)
         collector.wait_until(
-            lambda: kind.stored("first") == expected(INTERVALS - 1),
+            lambda: expected(INTERVALS - 1).items() <= kind.stored("first").items(),
             lambda: f"first has {kind.stored('first')}",
         )
         assert collector.stop() == 0

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from confluent_kafka import KafkaException
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from tests.engines import missing_engine, need_package
@@ -88,6 +88,36 @@ def kafka_options(folder: Path) -> Iterator[dict[str, str]]:
     """Yield the options of topics that are not there yet, at a broker of their own."""
     with Broker(folder) as broker:
         yield {"servers": broker.address, "topic": f"bars_{uuid.uuid4().hex}", "partitions": "3"}
+
+
+def values_of(servers: str, topic: str) -> list[bytes]:
+    """Return the values of all records, partition by partition; none where there is no topic."""
+    settings = {
+        "bootstrap.servers": servers,
+        "group.id": "tests",
+        "enable.auto.commit": False,
+        "enable.partition.eof": True,
+        "fetch.wait.max.ms": 10,
+        "auto.offset.reset": "earliest",
+        "log_level": 0,
+    }
+    consumer = Consumer(settings)
+    values = []
+    try:
+        partitions = consumer.list_topics(timeout=30).topics
+        left = set(partitions[topic].partitions) if topic in partitions else set()
+        consumer.assign([TopicPartition(topic, number, 0) for number in left])
+        while left:
+            record = consumer.poll(30)
+            assert record is not None, "no answer"
+            if (error := record.error()) is None:
+                values.append(record.value() or b"")
+            else:
+                assert error.code() == KafkaError._PARTITION_EOF, error
+                left.discard(record.partition())
+    finally:
+        consumer.close()
+    return values
 
 
 def _binary() -> Path:
