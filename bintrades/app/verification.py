@@ -23,11 +23,9 @@ from bintrades.pipeline.audit.covered import covered_spans
 from bintrades.pipeline.bar_repair import BarRepair, RepairOutcome
 from bintrades.pipeline.verification import Tally, Verification
 from bintrades.pipeline.verification_sources import ExchangeKlines, JournalBars, StoreBars
-from bintrades.stores.loader import load_stores
+from bintrades.reading.sources import opened_store
 from bintrades.util.clocks import utc_ms
 from bintrades.util.durations import format_duration
-from bintrades.util.redaction import remember_more_secrets
-from bintrades.util.text import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -237,27 +235,10 @@ def _open_store(
     reader: JournalReader,
     coverage: Callable[[str], Sequence[Span]],
 ) -> Iterator[StoreBars]:
-    if name not in config.stores.enabled:
-        hint = did_you_mean(name, config.stores.enabled)
-        known = ", ".join(config.stores.enabled) or "none"
-        raise ConfigError(f"{name}: is not an enabled store{hint}; enabled: {known}")
     work_in(config.folder)
-    (store,) = load_stores([name], config.plugins.path, config.store_plugins)
-    if not store.can_be_read:
-        raise ConfigError(f"{name}: cannot be read, since its plugin has no hook read_bars")
-    options = config.store_options[name]
-    remember_more_secrets(store.secrets(options))
-    try:
-        store.open(options)
-    except ConfigError:
-        raise
-    except Exception as error:
-        reason = store.without_secrets(str(error), options)
-        raise BintradesError(f"{name}: cannot be opened: {reason}") from error
-    try:
+    with opened_store(config, name) as store:
+        options = config.store_options[name]
         yield StoreBars(store, options, reader, coverage, config.exchange_options.market)
-    finally:
-        store.close()
 
 
 @contextmanager

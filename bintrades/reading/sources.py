@@ -220,7 +220,7 @@ def open_source(path: Path, store: str | None) -> Iterator[Source]:
     if store is None:
         yield JournalSource(config.journal.path)
         return
-    with _opened(config, store) as opened:
+    with opened_store(config, store) as opened:
         yield StoreSource(config, opened)
 
 
@@ -236,7 +236,13 @@ def _is_journal(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _opened(config: Config, name: str) -> Iterator[Store]:
+def opened_store(config: Config, name: str) -> Iterator[Store]:
+    """Yield the enabled store *name*, open for reading, and close it.
+
+    It is opened and closed in the folder of the configuration, whatever the working directory is.
+    Raises ConfigError where there is no such store, or it cannot be read at all; BintradesError
+    where it cannot be opened now.
+    """
     if name not in config.stores.enabled:
         hint = did_you_mean(name, config.stores.enabled)
         known = ", ".join(config.stores.enabled) or "none"

@@ -23,7 +23,9 @@ from bintrades import BintradesError, arrow
 from bintrades.core.ledger import LedgerState
 from bintrades.core.write_batch import Checkpoint, WriteBatch
 from bintrades.model import Gap, GapCause, utc
+from bintrades.stores.loader import load_stores
 from bintrades.testing.bars import OPEN_TIME_MS, sample_bar, sample_bars
+from tests.checkout import REPOSITORY
 from tests.journals import by_key, journal_at
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
     from bintrades.model import Bar
 
+PLUGINS = REPOSITORY / "plugins"
 NOW = OPEN_TIME_MS + 10**9
 MINUTE = 60_000
 MIDNIGHT = "2024-08-08T00:00"
@@ -357,6 +360,31 @@ def test_a_store_is_read_in_the_folder_of_its_configuration_and_closed(
     assert len(read) == 10
     assert Path.cwd() == before
     assert (config.parent / "closed").exists()
+
+
+@pytest.mark.parametrize(("store", "place"), [("duckdb", "bars.duckdb"), ("parquet", "parquet")])
+def test_a_store_of_files_is_read_from_another_folder(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: str, place: str
+) -> None:
+    bars = sample_bars(60)
+    write(path, bars[:2])
+    (plugin,) = load_stores([store], PLUGINS)
+    plugin.open({"path": str(path.parent / place)})
+    plugin.write(bars)
+    plugin.close()
+    config = path.parent / "bintrades.ini"
+    config.write_text(
+        f"[journal]\npath = {path}\n[plugins]\npath = {PLUGINS}\n"
+        f"[stores]\nenabled = {store}\n[store:{store}]\npath = {place}\n"
+    )
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+
+    read = bintrades.bars(config, "BTCUSDT", store=store)
+
+    assert len(read) == 60
+    assert not list(elsewhere.iterdir())
 
 
 def test_of_a_store_and_the_journal_the_better_version_of_each_bar_is_read(
