@@ -59,17 +59,21 @@ class StoredBars:
         """Return the spans of that time in which an interval without a bar had no trades."""
         return clipped(self._source.known(symbol).covered, since_ms, until_ms)
 
-    def proven_ms(self, symbol: str) -> int:
-        """Return up to when it is known what of *symbol* is there and what is missing."""
-        return self._source.known(symbol).proven_ms
+    def judged_until_ms(self, symbol: str) -> int:
+        """Return up to when it is known what is there and what is missing, in whole intervals.
+
+        What is later is not proven yet, or in a bar that still takes trades.
+        """
+        found = None if self._reader is None else self._reader.coverage(symbol)
+        return 0 if found is None else found.coverage.until_ms
 
     def holes(self, symbol: str, since_ms: int | None, until_ms: int) -> list[Span]:
-        """Return the spans in which trades may be missing, up to what is proven.
+        """Return the spans in which trades may be missing, as far as that is known by now.
 
         Without *since_ms* they are looked for from where anything is covered.
         """
         known = self._source.known(symbol)
-        end_ms = min(until_ms, known.proven_ms - known.proven_ms % self.interval_ms)
+        end_ms = min(until_ms, self.judged_until_ms(symbol))
         if since_ms is None:
             since_ms = known.covered[0][0] if known.covered else end_ms
         return minus([(since_ms, end_ms)], known.covered)

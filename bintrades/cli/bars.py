@@ -41,6 +41,7 @@ _PAGE_ROWS = 1_000
 _REACH = 4
 """How many times as far back as before it is looked where too few intervals had trades."""
 
+_MOST_OPEN = 2  # of a symbol: the one that takes trades, and for a moment the one before
 _IS_CLOSED = COLUMN["is_closed"]
 _COUNTS = whole_number(1, NO_LIMIT)
 
@@ -134,7 +135,7 @@ class _Request:
     def pages(self) -> Iterator[Sequence[Row]]:
         """Yield the bars as rows, each symbol's oldest first."""
         for symbol in self._symbols:
-            newest_ms = self._reader.newest_open_time_ms(symbol)
+            newest_ms = self._newest_ms(symbol)
             if newest_ms is not None:
                 span = self._span_before(newest_ms)
                 yield from (self._longer if self.is_longer else self._stored)(symbol, *span)
@@ -144,6 +145,15 @@ class _Request:
         is_there = self._reader.newest_open_time_ms(symbol) is not None
         if not (is_there or symbol in self._collected):
             raise no_bars_of(symbol, self._reader.symbols())
+
+    def _newest_ms(self, symbol: str) -> int | None:
+        """Return when the newest bar opens that may be printed, if there is one."""
+        if self._is_closed_only and not self.is_longer:
+            newest = self._reader.newest_bars([symbol], _MOST_OPEN + 1).get(symbol, [])
+            closed = [bar.open_time_ms for bar in newest if bar.is_closed]
+            if closed:
+                return closed[-1]
+        return self._reader.newest_open_time_ms(symbol)
 
     def _span_before(self, newest_ms: int) -> Span:
         newest_ms -= newest_ms % self.interval_ms
@@ -157,7 +167,9 @@ class _Request:
 
     def _stored(self, symbol: str, since_ms: int, until_ms: int) -> Iterator[Sequence[Row]]:
         for page in self._reader.pages(symbol, since_ms, until_ms, self._limit):
-            yield [row for row in page if row[_IS_CLOSED]] if self._is_closed_only else page
+            rows = [row for row in page if row[_IS_CLOSED]] if self._is_closed_only else page
+            if rows:
+                yield rows
 
     def _longer(self, symbol: str, since_ms: int, until_ms: int) -> Iterator[Sequence[Row]]:
         interval_ms = self.interval_ms

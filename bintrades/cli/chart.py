@@ -45,7 +45,7 @@ class Drawn(NamedTuple):
     candles: Sequence[LongerBar]
     covered: Sequence[Span]
     """In order and apart from each other, within that time."""
-    proven_ms: int
+    judged_until_ms: int
     """What is later and not covered is not proven yet; what is earlier may lack trades."""
 
 
@@ -228,7 +228,7 @@ def _runs(drawn: Drawn) -> Iterator[dict[str, Any]]:
     """Yield the spans of the time that is drawn, each with what is known of it."""
     at_ms = drawn.since_ms
     for since, until in [*drawn.covered, (drawn.until_ms, drawn.until_ms)]:
-        lacking_ms = max(at_ms, min(since, drawn.proven_ms))
+        lacking_ms = max(at_ms, min(since, drawn.judged_until_ms))
         yield from _run(at_ms, lacking_ms, _LACKING)
         yield from _run(lacking_ms, since, _UNPROVEN)
         yield from _run(since, until, _PROVEN)

@@ -130,5 +130,5 @@ def _drawn(bars: StoredBars, symbol: str, span: Span, interval_ms: int) -> Drawn
         until_ms,
         candles,
         bars.covered(symbol, since_ms, until_ms),
-        bars.proven_ms(symbol),
+        bars.judged_until_ms(symbol),
     )

@@ -253,6 +253,24 @@ def test_a_process_follows_a_collector_over_its_restart_until_ctrl_c(path: Path)
     assert (process.returncode, out, err) == (0, "", "")
 
 
+def test_what_comes_first_are_bars_that_are_closed_as_many_as_are_wanted(path: Path) -> None:
+    still_open = replace(BARS[8], is_closed=False)
+    saved = Checkpoint(
+        LedgerState(10**6, OPEN_TIME_MS + 85_000, ()),
+        (still_open,),
+        closed_through=OPEN_TIME_MS + 70_000,
+        proven_ms=OPEN_TIME_MS + 85_000,
+        covered_since_ms=OPEN_TIME_MS,
+    )
+    with journal_at(path) as journal:
+        batch = WriteBatch(finished=by_key(BARS[:8]), checkpoints={"BTCUSDT": saved})
+        journal.write(batch, OPEN_TIME_MS)
+    with following(path, "--limit", "2") as process:
+        found = [next_trades(process) for _ in range(2)]
+
+    assert found == [bar.first_trade_id for bar in BARS[6:8]]
+
+
 def test_a_process_ends_as_soon_as_nobody_reads_what_it_prints(path: Path) -> None:
     with journal_at(path) as journal:
         write(journal, *BARS[:8])

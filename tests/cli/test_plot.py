@@ -12,15 +12,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from msgspec.structs import replace
 
+from bintrades.app.stored_bars import StoredBars
 from bintrades.cli import main
 from bintrades.cli.chart import Drawn, draw
-from bintrades.cli.plot import _interval
+from bintrades.cli.plot import _drawn, _interval
+from bintrades.core.ledger import LedgerState
 from bintrades.core.resample import resample
+from bintrades.core.write_batch import Checkpoint, WriteBatch
 from bintrades.errors import ConfigError
+from bintrades.journal.reader import JournalReader
+from bintrades.reading.sources import JournalSource
 from bintrades.testing.bars import OPEN_TIME_MS, sample_bars
 from tests.checkout import REPOSITORY
 from tests.cli.test_export import GAP, fill
+from tests.journals import journal_at
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,8 +48,8 @@ def config(tmp_path: Path) -> Path:
 def hour(interval_ms: int, *, covered: Sequence[tuple[int, int]] = (HOUR,)) -> Drawn:
     """Return an hour of candles."""
     candles = list(resample(sample_bars(360), covered, interval_ms))
-    proven_ms = OPEN_TIME_MS + 50 * MINUTE_MS
-    return Drawn("BTCUSDT", "spot", interval_ms, *HOUR, candles, covered, proven_ms)
+    judged_until_ms = OPEN_TIME_MS + 50 * MINUTE_MS
+    return Drawn("BTCUSDT", "spot", interval_ms, *HOUR, candles, covered, judged_until_ms)
 
 
 def texts(svg: bytes) -> set[str]:
@@ -125,6 +132,28 @@ def test_candles_that_are_not_proven_are_pale_and_counted(config: Path, tmp_path
     counted = [each for each in said if "60 candles" in each]
     assert counted[0].endswith("60 candles, 1 of them (pale) not proven to be whole")
     assert b'opacity="0.35"' in path.read_bytes()
+
+
+def test_a_bar_that_still_takes_trades_is_no_hole(config: Path, tmp_path: Path) -> None:
+    still_open = replace(sample_bars(1)[0], is_closed=False, open_time_ms=HOUR[1])
+    saved = Checkpoint(
+        LedgerState(10**7, HOUR[1] + 5_000, ()),
+        (still_open,),
+        closed_through=HOUR[1] - 10_000,
+        proven_ms=HOUR[1] + 5_000,
+        covered_since_ms=OPEN_TIME_MS,
+    )
+    path = tmp_path / "whole.journal"
+    fill(path, {"BTCUSDT": sample_bars(360)})
+    with journal_at(path) as journal:
+        journal.write(WriteBatch(checkpoints={"BTCUSDT": saved}), OPEN_TIME_MS)
+    bars = StoredBars(JournalSource(path), JournalReader(path), with_open=True)
+
+    drawn = _drawn(bars, "BTCUSDT", (OPEN_TIME_MS, HOUR[1] + 10_000), 10_000)
+
+    assert [run["state"] for run in rows(drawn, 2)] == ["proven", "not proven yet"]
+    assert len(drawn.candles) == 361
+    assert bars.holes("BTCUSDT", OPEN_TIME_MS, HOUR[1] + 10_000) == []
 
 
 def test_time_is_chosen_and_so_is_an_interval_that_fits_it(config: Path, tmp_path: Path) -> None:
