@@ -19,6 +19,7 @@ from tests.checkout import REPOSITORY
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from bintrades.journal.reader import JournalReader
     from bintrades.stores.store import Store
 
     Stored = dict[tuple[str, int], int]
@@ -30,6 +31,7 @@ _EVER = 2**42
 
 PLACES = {
     "clickhouse": "table",
+    "duckdb": "path",
     "jsonl": "path",
     "kafka": "topic",
     "mongodb": "collection",
@@ -38,6 +40,10 @@ PLACES = {
     "redis": "prefix",
 }
 """By the name of each plugin, the option that says where among others its bars are."""
+
+
+ONE_PROCESS = {"duckdb"}
+"""Plugins whose places are locked against other processes while a collector writes there."""
 
 
 class Kind:
@@ -74,7 +80,10 @@ class Kind:
         return {**self._options, option: place}
 
     def stored(self, place: str) -> Stored:
-        """Return what is there, as those read it who use the store; a collector may run."""
+        """Return what is there, as those read it who use the store.
+
+        A collector may run, unless the plugin is one of ONE_PROCESS.
+        """
         if self.plugin == "jsonl":
             return _best(_lines(Path(self.options(place)["path"])))
         if self.plugin == "kafka":
@@ -84,11 +93,21 @@ class Kind:
             reader.open(self.options(place))
             self._readers[place] = reader
         reader = self._readers[place]
-        return {
+        stored = {
             (bar.symbol, bar.open_time_ms): bar.trade_count
             for symbol in SYMBOLS
             for bar in reader.read(symbol, 0, _EVER, "spot")
         }
+        if self.plugin in ONE_PROCESS:
+            self._readers.pop(place).close()
+        return stored
+
+    def has(self, bars: Stored, place: str, journal: JournalReader) -> bool:
+        """Whether at least *bars* are in *place*, of a store of that name; a collector may run."""
+        if self.plugin in ONE_PROCESS:
+            state = journal.store(place)
+            return state.waiting_bars == 0 and state.resending_from_ms is None
+        return bars.items() <= self.stored(place).items()
 
     def _records(self, topic: str) -> Iterable[dict[str, Any]]:
         from tests.store_engines.kafka import values_of

@@ -84,10 +84,8 @@ def be_unruly(collector: Collector, exchange: ExchangeSimulator, kind: Kind) -> 
     collector.start()
     exchange.wait_for_subscription("btcusdt@trade")
     publish(exchange)
-    closed = expected(INTERVALS - 1).items()
-    collector.wait_until(
-        lambda: closed <= kind.stored("good").items(), lambda: f"good has {kind.stored('good')}"
-    )
+    collector.wait_for_trades(INTERVALS)
+    wait_until_stored(collector, kind, "good", expected(INTERVALS - 1))
     for fault, error in LATE.items():
         collector.wait_until(
             lambda error=error: error in collector.log,  # type: ignore[misc]
@@ -135,11 +133,18 @@ def get_well(collector: Collector, kind: Kind, folder: Path) -> None:
     assert collector.command("resend", "returns_early", "--since", "2020-01-01").returncode == 0
     collector.start()
     for fault in unruly.FAULTS:
-        collector.wait_until(
-            lambda fault=fault: kind.stored(fault) == expected(),  # type: ignore[misc]
-            lambda fault=fault: f"{fault} has {kind.stored(fault)}",  # type: ignore[misc]
-        )
+        wait_until_stored(collector, kind, fault, expected())
     assert collector.stop() == 0
+
+    for fault in unruly.FAULTS:
+        assert kind.stored(fault) == expected()
+
+
+def wait_until_stored(collector: Collector, kind: Kind, store: str, bars: Stored) -> None:
+    """Wait until a store has at least *bars*."""
+    collector.wait_until(
+        lambda: kind.has(bars, store, collector.journal), lambda: f"{store} lacks bars of {bars}"
+    )
 
 
 def test_a_store_that_is_enabled_later_gets_all_that_the_journal_keeps(
@@ -157,16 +162,13 @@ def test_a_store_that_is_enabled_later_gets_all_that_the_journal_keeps(
         collector.start()
         exchange.wait_for_subscription("btcusdt@trade")
         publish(exchange)
-        collector.wait_until(
-            lambda: expected(INTERVALS - 1).items() <= kind.stored("first").items(),
-            lambda: f"first has {kind.stored('first')}",
-        )
+        collector.wait_for_trades(INTERVALS)
+        wait_until_stored(collector, kind, "first", expected(INTERVALS - 1))
         assert collector.stop() == 0
 
         collector.configure({"stores": {"enabled": "first, later"}})
         collector.start()
-        collector.wait_until(
-            lambda: kind.stored("later") == expected(),
-            lambda: f"later has {kind.stored('later')}",
-        )
+        wait_until_stored(collector, kind, "later", expected())
         assert collector.stop() == 0
+
+    assert kind.stored("first") == kind.stored("later") == expected()
