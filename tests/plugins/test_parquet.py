@@ -352,6 +352,37 @@ def test_collectors_that_write_at_once_lose_none_of_each_others_bars(
         assert read(store) == [replace(bar, trade_count=5) for bar in bars]
 
 
+def test_what_another_collector_merges_meanwhile_is_not_overwritten(
+    options: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options["publish"] = "0s"
+    first, second, third = sample_bars(3)
+
+    def write_third() -> None:
+        with opened(options) as other:
+            other.write([third])
+
+    with opened(options) as store:
+        store.write([first])
+        plugin = sys.modules["_bintrades_plugin_parquet"]
+        merged = plugin._merged
+        others: list[threading.Thread] = []
+
+        def merged_while_another_one_writes(*arguments: Any) -> Any:
+            data = merged(*arguments)
+            if not others:
+                others.append(threading.Thread(target=write_third))
+                others[0].start()
+                others[0].join(2)  # a folder is locked until this store is done; a bucket is not
+            return data
+
+        monkeypatch.setattr(plugin, "_merged", merged_while_another_one_writes)
+        store.write([second])
+        others[0].join(60)
+
+        assert read(store) == [first, second, third]
+
+
 def test_a_place_with_other_things_is_refused_and_stays_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
 
