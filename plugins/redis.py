@@ -165,7 +165,7 @@ def _prefix() -> OptionType:
 
 
 _TIMEOUT = option_types.duration("1s", "10m")
-_EXPIRE = option_types.duration("0s", "3650d")
+_EXPIRE = option_types.optional_duration("1m", "3650d")
 
 
 class Store:
@@ -182,8 +182,8 @@ class Store:
         Option("prefix", "bintrades", "what all keys begin with", _prefix()),
         Option(
             "expire_after",
-            "0s",
-            "for how long a bar is kept after it was last written; 0s: for ever",
+            "",
+            "for how long a bar is kept after it was last written; nothing: for ever",
             _EXPIRE,
         ),
         Option(
@@ -255,10 +255,8 @@ class Store:
 
         Raises TimeoutError where that takes too long.
         """
-        length, expire_ms = (
-            self._options["stream_length"],
-            _EXPIRE.parse(self._options["expire_after"]),
-        )
+        length = self._options["stream_length"]
+        expire_ms = _EXPIRE.parse(self._options["expire_after"]) or 0
         calls = []
         for bar in bars:
             fields = _fields(bar)

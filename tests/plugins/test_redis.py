@@ -251,6 +251,17 @@ def test_without_an_expiry_all_is_kept(
     assert {client.pttl(key) for key in client.keys(f"{options['prefix']}:*")} == {-1}
 
 
+@pytest.mark.parametrize("value", ["0s", "59s", "3651d", "never"])
+def test_a_time_to_keep_bars_that_cannot_be_meant_is_refused(
+    options: dict[str, str], value: str
+) -> None:
+    (store,) = load_stores(["redis"], PLUGINS)
+
+    with pytest.raises(ConfigError, match=f"expire_after = {value}: .*; allowed: 1m to 3650d, or"):
+        store.check(options | {"expire_after": value})
+    store.check(options | {"expire_after": ""})
+
+
 def test_more_bars_than_a_round_trip_has_are_read_in_the_order_of_time(store: Store) -> None:
     bars = sample_bars(2_500)
     store.write(bars)
