@@ -25,7 +25,7 @@ SELECT sequence, (SELECT CAST(value AS INTEGER) FROM facts WHERE name = 'sequenc
 FROM cursors WHERE store = ?
 """
 
-_PAGE_ROWS = 1_000
+_PAGE_ROWS = 100
 _REFUSED_PAGES = (
     "SELECT rejected_at, open_time, symbol, reason FROM rejected WHERE store = :store"
     " AND is_due = 0 AND (rejected_at, open_time, symbol) > (:at, :open_time, :symbol)"
