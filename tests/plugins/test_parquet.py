@@ -542,11 +542,11 @@ def write(path, left, told):
     count_down(os, "open", left)
     for name in ("open", "replace", "unlink", "mkdir"):
         count_down(Path, name, left)
-    store.open({"path": str(path), "publish": "0s"})
     for number in range(0, 4, 2):
+        store.open({"path": str(path), "publish": "1d"})
         store.write(bars[number : number + 2])
-        os.write(told, b"*")
-    store.close()
+        os.write(told, b"*")  # from here on the bars must be there, and the log is merged
+        store.close()
     os._exit(0)
 
 def look(path, count):
@@ -570,13 +570,14 @@ while True:
     if not child:
         write(path, [point], told)
     os.close(told)
-    count = 2 * len(os.read(reading, 100) if os.waitpid(child, 0) else b"")
+    status = os.waitpid(child, 0)[1]
+    count = 2 * len(os.read(reading, 100))
     os.close(reading)
     looking = os.fork()
     if not looking:
         look(path, count)
     assert os.waitpid(looking, 0)[1] == 0, point
-    if count == 4:
+    if status == 0:
         break
 print(point)
 """
