@@ -83,6 +83,8 @@ def _path(text: str) -> str:
         if not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[^/]+)*/?", text):
             raise ValueError("is no s3://BUCKET/FOLDER")
         return text
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*:/", text):
+        raise ValueError("is neither a path nor s3://BUCKET/FOLDER")
     return str(option_types.path().parse(text))
 
 
@@ -126,7 +128,8 @@ class Store:
         self._waiting = 0  # bars in the log
         self._due = 0.0  # when they are merged, on the monotonic clock
         self._unseen: dict[tuple[str, str], int] = {}  # open time of the oldest, by series
-        self._told: list[Sequence[CoveredSpan]] = []  # what covers bars that wait, in order
+        self._untold: dict[tuple[str, str], list[CoveredSpan]] = {}  # of bars that wait
+        self._options: dict[str, str] = {}
         self._id = ""
 
     @hookimpl
@@ -143,13 +146,14 @@ class Store:
         """Find the place, or make it, and see that it is one of ours."""
         self.check_store(options)
         self._place = None
-        self._unseen, self._told = {}, []
         is_s3 = options["path"].startswith("s3://")
         place = _Bucket(options) if is_s3 else _Folder(Path(_path(options["path"])))
         self._file = timedelta(minutes=_FILE_MINUTES[options["file"].lower()])
         self._publish_s = _PUBLISH.parse(options["publish"]) / 1_000
-        self._id = _identify(place, options)
+        self._options = options
+        self._identify(place)
         place.tidy()
+        self._unseen = {}  # since all that waits is merged before anything is covered
         self._waiting = len(place.names(_LOG))  # of which others may be at work
         self._due = time.monotonic()
         self._place = place
@@ -186,8 +190,9 @@ class Store:
         """
         self._opened()
         self._publish_if_due()
-        if self._unseen:
-            self._told.append(spans)
+        for series, group in groupby(spans, attrgetter("market", "symbol")):
+            if series in self._unseen or series in self._untold:
+                self._untold[series] = _told_after(self._untold.get(series, []), list(group))
         self._cover([self._of_what_is_seen(span) for span in spans])
 
     def _of_what_is_seen(self, span: CoveredSpan) -> CoveredSpan:
@@ -198,14 +203,15 @@ class Store:
     def _cover(self, spans: Sequence[CoveredSpan]) -> None:
         place = self._opened()
         by_market = attrgetter("market")
-        with place.lock():
+        with self._locked():
             for market, group in groupby(sorted(spans, key=by_market), by_market):
                 told = list(group)
                 is_there = False
                 while not is_there:
                     name = f"{_COVERAGE}/market={market}.parquet"
                     found = place.find(name)
-                    stored = [] if found is None else _spans(found.source, market)
+                    with _named(name):
+                        stored = [] if found is None else _spans(found.source, market)
                     data = _as_parquet(_coverage_table(_covered(stored, told)))
                     is_there = place.put(name, data, found and found.tag)
 
@@ -233,7 +239,8 @@ class Store:
         by_name = {self._name(market, start): table for start, table in waiting.items()}
         for name in sorted(files):
             found = place.find_in_part(name)
-            tables = [] if found is None else [_read(found.source, wanted)]
+            with _named(name):
+                tables = [] if found is None else [_read(found.source, wanted)]
             if name in by_name:
                 tables.append(by_name[name])
             if tables:
@@ -243,23 +250,51 @@ class Store:
 
     @hookimpl
     def identify_store(self) -> str:
-        """Return the id that was made with the place, and goes with it."""
+        """Return the id that was made with the place, and goes with it.
+
+        A place that was emptied gets another one.
+        """
+        self._identify(self._opened())
         return self._id
 
     @hookimpl
     def close_store(self) -> None:
         """Merge what is in the log, so that readers have all there is."""
-        if self._place is not None and self._waiting:
-            self._publish()
-        self._place = None
+        try:
+            if self._place is not None and (self._waiting or self._untold):
+                self._publish()
+        finally:
+            self._place = None
 
     def _opened(self) -> _Folder | _Bucket:
         if self._place is None:
             raise RuntimeError("open_store comes before all others")
         return self._place
 
+    def _identify(self, place: _Folder | _Bucket) -> None:
+        identity = _identity_of(place, self._options)
+        if identity != self._id:
+            self._untold = {}  # of another place
+        self._id = identity
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Keep others from replacing files, in the place that was opened and in no other.
+
+        In one that was emptied meanwhile, files would be taken for somebody else's.
+        """
+        place = self._opened()
+        with place.lock():
+            if _mark_of(place, self._options).get("id") != self._id:
+                raise BintradesError(
+                    f"{self._options['path']} was emptied or replaced, so it is opened again"
+                )
+            yield
+
     def _publish_if_due(self) -> None:
-        if self._waiting and (self._waiting >= _MOST_WAITING or time.monotonic() >= self._due):
+        if not self._waiting and not self._untold:
+            return
+        if self._waiting >= _MOST_WAITING or time.monotonic() >= self._due:
             self._publish()
 
     def _publish(self) -> None:
@@ -267,7 +302,7 @@ class Store:
         import pyarrow as pa
 
         place = self._opened()
-        with place.lock():
+        with self._locked():
             log = _read_log(place)
             while True:
                 names, tables = _some_of(log)
@@ -279,16 +314,17 @@ class Store:
                 place.delete(names)
         self._waiting = 0
         self._unseen = {}
-        while self._told:
-            self._cover(self._told[0])
-            del self._told[0]
+        if self._untold:
+            self._cover([span for told in self._untold.values() for span in told])
+            self._untold = {}
 
     def _merge(self, name: str, rows: pa.Table) -> None:
         place = self._opened()
         is_there = False
         while not is_there:
             found = place.find(name)
-            data = _merged(found and found.source, rows)
+            with _named(name):
+                data = _merged(found and found.source, rows)
             is_there = data is None or place.put(name, data, found and found.tag)
 
     def _by_file(self, rows: pa.Table) -> dict[datetime, pa.Table]:
@@ -367,11 +403,15 @@ class _Folder:
         target = self._root / name
         _make_folder(target.parent)
         temporary = self._root / _LOG / f"{uuid.uuid4().hex}.tmp"
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(target)
+        try:
+            with temporary.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(target)
+        except BaseException:  # such as of a full disk, where each attempt would leave its part
+            temporary.unlink(missing_ok=True)
+            raise
         _sync(target.parent)
         return True
 
@@ -384,6 +424,7 @@ class _Folder:
     def lock(self) -> Iterator[None]:
         """Keep others, in this process or any, from replacing files."""
         deadline = time.monotonic() + _LOCK_WITHIN_S
+        _make_folder(self._root / _LOG)
         with (self._root / _LOG / "lock").open("ab") as file:
             while True:
                 try:
@@ -540,7 +581,25 @@ class _Object(io.RawIOBase):
         return max(count, 0)
 
 
-def _identify(place: _Folder | _Bucket, options: dict[str, str]) -> str:
+def _mark_of(place: _Folder | _Bucket, options: dict[str, str]) -> dict[str, Any]:
+    """Return what the place says of itself; nothing where it says nothing.
+
+    Raises BintradesError where nobody can know what it says.
+    """
+    found = place.find(_MARK)
+    if found is None:
+        return {}
+    try:
+        mark: dict[str, Any] = json.loads(found.source.read())
+        return {name: mark[name] for name in ("file", "schema_version", "id")}
+    except (ValueError, TypeError, KeyError):
+        raise BintradesError(
+            f"{options['path']}: {_MARK} is damaged; restore it, or name another path, which gets"
+            " the bars of the journal"
+        ) from None
+
+
+def _identity_of(place: _Folder | _Bucket, options: dict[str, str]) -> str:
     """Return the id of the place; one is given to it if there is nothing.
 
     Raises BintradesError for a place that is not ours, or not as the options say.
@@ -549,8 +608,8 @@ def _identify(place: _Folder | _Bucket, options: dict[str, str]) -> str:
 
     ours = {"file": options["file"].lower(), "schema_version": arrow.SCHEMA_VERSION}
     with place.lock():
-        found = place.find(_MARK)
-        if found is None:
+        mark_there = _mark_of(place, options)
+        if not mark_there:
             if place.is_strange() and place.find(_MARK) is None:  # no other one was quicker
                 raise BintradesError(
                     f"{options['path']} has other things than bars, which stay as they are: name"
@@ -558,9 +617,7 @@ def _identify(place: _Folder | _Bucket, options: dict[str, str]) -> str:
                 )
             mark = json.dumps(ours | {"id": uuid.uuid4().hex}).encode()
             place.put(_MARK, pa.py_buffer(mark), None)
-            found = place.find(_MARK)
-            assert found is not None  # noqa: S101 - whoever has put it there
-    mark_there = json.loads(found.source.read())
+            mark_there = _mark_of(place, options)  # whoever has put it there
     for name, value in ours.items():
         if mark_there[name] != value:
             raise BintradesError(
@@ -602,7 +659,20 @@ def _read_log(place: _Folder | _Bucket) -> Iterator[tuple[str, pa.Table]]:
     for name in place.names(_LOG):
         found = place.find(name)
         if found is not None:  # else another one has merged it meanwhile
-            yield name, pa.ipc.open_stream(found.source).read_all()
+            with _named(name):
+                table = pa.ipc.open_stream(found.source).read_all()
+            yield name, table
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Say of which file it is that it cannot be read."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except (pa.ArrowInvalid, OSError) as error:
+        raise BintradesError(f"{name} cannot be read: {error}") from error
 
 
 def _some_of(
@@ -771,14 +841,24 @@ def _covered(stored: list[CoveredSpan], told: list[CoveredSpan]) -> list[Covered
         by_symbol.setdefault(span.symbol, []).append(span)
     for symbol, group in groupby(told, attrgetter("symbol")):
         new = list(group)
-        since = new[0].since_ms
-        kept = [
-            replace(span, until_ms=min(span.until_ms, since))
-            for span in by_symbol.get(symbol, [])
-            if span.since_ms < since
-        ]
+        kept = _cut(by_symbol.get(symbol, []), new[0].since_ms)
         by_symbol[symbol] = kept + [span for span in new if not span.is_empty]
     return [span for symbol in sorted(by_symbol) for span in by_symbol[symbol]]
+
+
+def _cut(spans: list[CoveredSpan], since_ms: int) -> list[CoveredSpan]:
+    """Return what of *spans* is before that time."""
+    return [
+        replace(span, until_ms=min(span.until_ms, since_ms))
+        for span in spans
+        if span.since_ms < since_ms
+    ]
+
+
+def _told_after(earlier: list[CoveredSpan], new: list[CoveredSpan]) -> list[CoveredSpan]:
+    """Return what both say of a symbol: its spans from the first one's `since` on."""
+    kept = _cut(earlier, new[0].since_ms)
+    return kept + [span for span in new if not span.is_empty] if kept else new
 
 
 def _coverage_table(spans: list[CoveredSpan]) -> pa.Table:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import subprocess
 import sys
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from decimal import Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -26,7 +29,6 @@ from tests.test_recipes import java_home
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from bintrades import Bar
     from bintrades.stores.store import Store
@@ -58,6 +60,12 @@ def bars_in(path: Path) -> list[dict[str, Any]]:
     for bar in found:
         del bar["average_price"]
     return found
+
+
+def without_average(bar: Bar) -> dict[str, Any]:
+    fields = bar.as_dict()
+    del fields["average_price"]
+    return fields
 
 
 def spans_in(path: Path) -> list[dict[str, Any]]:
@@ -289,6 +297,120 @@ def test_what_readers_do_not_see_yet_is_not_covered_yet(
         ]
 
 
+def test_what_is_not_covered_any_more_is_at_no_moment_covered_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with opened({"path": str(tmp_path), "publish": "1d"}) as store:
+        store.write([])
+        store.write(sample_bars(5))
+        store.cover([sample_span(0, 5)])
+        store.cover([sample_span(2, 2), sample_span(4, 5)])
+        written = []
+        real = Path.replace
+
+        def replace_and_look(self: Path, target: Path) -> Path:
+            result = real(self, target)
+            if target.parent.name == "_coverage":
+                written.append(spans_of(tmp_path))
+            return result
+
+        monkeypatch.setattr(Path, "replace", replace_and_look)
+
+    assert written == [[sample_span(0, 2), sample_span(4, 5)]]
+
+
+def test_what_covers_bars_that_wait_is_told_though_a_merge_fails_before(
+    tmp_path: Path,
+) -> None:
+    options = {"path": str(tmp_path), "publish": "1d"}
+    bars = sample_bars(6)
+    (store,) = load_stores(["parquet"], PLUGINS)
+    store.open(options | {"publish": "0s"})
+    store.write(bars[:1])
+    store.close()
+    store.open(options)
+    store.write([])
+    store.write(bars[1:5])
+    store.cover([sample_span(0, 2), sample_span(3, 5)])
+    (file,) = tmp_path.glob("market=*/*/*.parquet")
+    whole = file.read_bytes()
+    file.write_bytes(whole[:100])
+    with pytest.raises(BintradesError, match=r"bars-0000\.parquet cannot be read: "):
+        store.close()
+    file.write_bytes(whole)
+    store.open(options)
+    store.write(bars[5:])
+    store.close()
+
+    assert bars_in(tmp_path) == [without_average(bar) for bar in bars]
+    assert spans_of(tmp_path) == [sample_span(0, 2), sample_span(3, 5)]
+
+
+@pytest.mark.parametrize("publish", ["0s", "1d"])
+def test_a_folder_that_is_emptied_meanwhile_is_another_one_and_gets_its_bars_again(
+    tmp_path: Path, publish: str
+) -> None:
+    bars = sample_bars(6)
+    path = tmp_path / "bars"
+    options = {"path": str(path), "publish": publish}
+    (store,) = load_stores(["parquet"], PLUGINS)
+    store.open(options)
+    store.write(bars[:2])
+    before = store.identity()
+    store.cover([sample_span(0, 2)])
+    shutil.rmtree(path)
+    with suppress(BintradesError):  # at once, or when they are merged
+        store.write(bars[2:4])
+    with pytest.raises(BintradesError, match="was emptied or replaced, so it is opened again"):
+        store.close()
+    store.open(options)
+
+    assert store.identity() not in (before, None)
+    store.write(bars)
+    store.close()
+    assert bars_in(path) == [without_average(bar) for bar in bars]
+    assert not spans_of(path)
+
+
+def test_a_folder_that_is_emptied_is_known_by_its_identity_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "bars"
+    with opened({"path": str(path)}) as store:
+        before = store.identity()
+        shutil.rmtree(path)
+
+        assert store.identity() not in (before, None)
+        store.write(sample_bars(2))
+    assert len(bars_in(path)) == 2
+
+
+def test_a_full_disk_leaves_nothing_half_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_number: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with opened({"path": str(tmp_path), "publish": "0s"}) as store:
+        with monkeypatch.context() as disk:
+            disk.setattr("os.fsync", full)
+            for _ in range(3):
+                with pytest.raises(OSError, match="No space left"):
+                    store.write(sample_bars(3))
+        assert not list(tmp_path.rglob("*.tmp"))
+
+        store.write(sample_bars(3))
+    assert len(bars_in(tmp_path)) == 3
+
+
+def test_a_damaged_mark_is_said(tmp_path: Path) -> None:
+    (tmp_path / "_bintrades.json").write_text("{}")
+
+    with (
+        pytest.raises(BintradesError, match=r"_bintrades\.json is damaged; restore it, or name"),
+        opened({"path": str(tmp_path)}),
+    ):
+        pass
+
+
 def test_a_bar_that_a_column_cannot_hold_is_refused_by_name_beside_the_others(
     options: dict[str, str],
 ) -> None:
@@ -420,6 +542,7 @@ def test_a_place_that_was_emptied_is_another_one(tmp_path: Path) -> None:
     ("options", "problem"),
     [
         ({"path": "s3://"}, "path = s3://: is no s3://BUCKET/FOLDER"),
+        ({"path": "gs://bars"}, "path = gs://bars: is neither a path nor s3://BUCKET/FOLDER"),
         ({"file": "2h"}, "file = 2h: not one of these"),
         ({"publish": "now"}, "publish = now: not a whole number with a unit"),
         ({"path": "s3://bars", "access_key_id": "me"}, "access_key_id and secret_access_key"),
