@@ -376,6 +376,7 @@ def _producing(options: dict[str, str]) -> dict[str, Any]:
     return {
         "compression.type": "zstd",
         "linger.ms": 5,
+        "message.max.bytes": 8_000_000,  # before zstd: the coverage of one symbol after years
         **_connection(options),
         "acks": "all",
         "enable.idempotence": True,

@@ -197,6 +197,15 @@ class TestTheContract(StoreContract):
         assert len(records(self.servers, f"{self.topic}_coverage")) == 2
         self.assert_covered(sample_span(0, 3), sample_span(5, 9))
 
+    def test_a_symbol_with_a_hole_every_hour_for_years_is_covered_in_one_record(
+        self, store: Store
+    ) -> None:
+        spans = [sample_span(360 * hour, 360 * hour + 359) for hour in range(30_000)]
+        store.cover(spans)
+
+        ((_, statement),) = records(self.servers, f"{self.topic}_coverage")
+        assert len(statement["spans"]) == 30_000
+
     def test_coverage_that_was_not_taken_is_told_again_as_it_is(
         self, store: Store, options: dict[str, str]
     ) -> None:
