@@ -9,6 +9,16 @@ TARGET_S = 2.0
 """What a batch may take: short beside any time limit, long beside what each batch costs."""
 
 
+SURELY_A_TIMEOUT_S = 10.0
+"""A failure that took so long is a timeout, whatever it is called."""
+
+
+def is_timeout(error: Exception, seconds: float) -> bool:
+    """Whether a store was too slow; errors of pymongo say so in an attribute of this name."""
+    is_said = isinstance(error, TimeoutError) or getattr(error, "timeout", False) is True
+    return is_said or seconds >= SURELY_A_TIMEOUT_S
+
+
 class BatchSize:
     """The size of the next batch, learnt from what became of those before.
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from bintrades.core.coverage_changes import changed_from
 from bintrades.errors import JournalError
 from bintrades.model import CoveredSpan
-from bintrades.pipeline.batch_size import BatchSize
+from bintrades.pipeline.batch_size import BatchSize, is_timeout
 from bintrades.pipeline.store_identity import resend_if_replaced
 from bintrades.util.backoff import Backoff
 
@@ -144,8 +144,9 @@ class CoverageDelivery:
             started = time.monotonic()
             try:
                 self._store.cover(spans)
-            except TimeoutError:
-                self._batch_size.timed_out(len(spans))
+            except Exception as error:
+                if is_timeout(error, time.monotonic() - started):
+                    self._batch_size.timed_out(len(spans))
                 raise
             self._batch_size.took(len(spans), time.monotonic() - started)
             for each in batch:

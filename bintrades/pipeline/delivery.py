@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bintrades.errors import ConfigError, JournalError, RejectedBars
-from bintrades.pipeline.batch_size import BatchSize
+from bintrades.pipeline.batch_size import BatchSize, is_timeout
 from bintrades.pipeline.coverage_delivery import CoverageDelivery
 from bintrades.pipeline.latency import NO_LATENCY, LatencyHistogram, LatencySnapshot
 from bintrades.pipeline.store_identity import resend_if_replaced
@@ -35,7 +35,6 @@ log = logging.getLogger(__name__)
 BATCH = 8_000
 """Bars of the largest batch, for a store that is quick; see batch_size."""
 
-_SURELY_A_TIMEOUT_S = 10.0  # whatever a failure that took so long is called
 _MOST_OF_A_REASON = 1_000  # characters
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 30.0
 _LOOK_EVERY_S = 10.0  # for what no other thread announced, such as bars sent again on request
@@ -303,7 +302,7 @@ class Delivery(Worker):
             )
             return [(bar, self._without_secrets(reason)) for bar, reason in error.rejected]
         except Exception as error:
-            if _is_timeout(error) or time.monotonic() - started >= _SURELY_A_TIMEOUT_S:
+            if is_timeout(error, time.monotonic() - started):
                 self._batch_size.timed_out(len(bars))
             raise
         return []
@@ -346,8 +345,3 @@ class Delivery(Worker):
                     "error": self._without_secrets(str(error)),
                 },
             )
-
-
-def _is_timeout(error: Exception) -> bool:
-    """Whether the store was too slow; errors of pymongo say so in an attribute of this name."""
-    return isinstance(error, TimeoutError) or getattr(error, "timeout", False) is True

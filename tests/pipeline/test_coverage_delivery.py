@@ -289,6 +289,34 @@ def test_a_part_that_was_told_is_not_told_again_when_the_next_one_fails(
     assert [span.symbol for span in shop.told()] == ["ETHUSDT"]
 
 
+def test_spans_that_were_too_many_come_in_smaller_calls_until_the_store_can_take_them(
+    journal: Journal,
+) -> None:
+    class TooSlow(OSError):  # noqa: N818 - as pymongo has them
+        timeout = True
+
+    collect(journal, 1, bars=(sample_bar(),))
+    for place in range(20):
+        collect(journal, 1, symbol=f"S{place}USDT")
+    shop = Shop(journal.path)
+
+    def take_few(spans: list[CoveredSpan]) -> None:
+        if len(spans) > 9:
+            raise TooSlow
+
+    shop.behave["coverage"] = take_few
+    sizes = []
+    for _ in range(3):
+        shop.delivery.deliver_all()
+        sizes.append([len(spans) for hook, spans in shop.calls() if hook == "coverage"])
+        shop.now += 10 * MINUTE
+
+    assert sizes[0] == [21]
+    assert sizes[1] == [10]
+    assert sizes[2][0] == 5
+    assert shop.delivery.coverage.error is None
+
+
 def test_a_store_that_is_sent_its_bars_again_is_told_all_again(
     journal: Journal, shop: Shop, path: Path
 ) -> None:

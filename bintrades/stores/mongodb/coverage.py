@@ -7,13 +7,12 @@ from itertools import groupby
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-import pymongo
 from msgspec.structs import replace
 from pymongo import DeleteMany, UpdateMany, UpdateOne
-from pymongo.errors import BulkWriteError, DuplicateKeyError
+from pymongo.errors import DuplicateKeyError, WriteError
 
 from bintrades.stores.mongodb.indexes import UniqueIndex
-from bintrades.stores.mongodb.writes import objections
+from bintrades.stores.mongodb.writes import refused_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -115,9 +114,9 @@ def _addition(span: CoveredSpan, now: datetime, claimable: Claimable | None) -> 
     return UpdateOne(key, [{"$set": fields}], upsert=True)
 
 
-def _write(collection: Collection[Document], writes: Sequence[Write]) -> None:
-    try:
+def _write(collection: Collection[Document], writes: list[Write]) -> None:
+    def send(writes: list[Write]) -> None:
         collection.bulk_write(writes, ordered=False)
-    except BulkWriteError as error:
-        for problem in objections(error):
-            raise pymongo.errors.WriteError(problem["errmsg"], problem["code"]) from None
+
+    for _, problem in refused_of(send, writes):
+        raise WriteError(problem["errmsg"], problem["code"])

@@ -12,7 +12,7 @@ import re
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from bson.errors import BSONError
 from bson.raw_bson import RawBSONDocument
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     Document = dict[str, Any]
     Bars = Collection[Document]
     Rejected = list[tuple[Bar, str]]
+
+Write = TypeVar("Write")
 
 KEY = ("symbol", "open_time", "market")
 """The fields that identify a bar; the unique index is on them.
@@ -185,7 +187,7 @@ class _Insert:
             self._collection.insert_many([write.document for write in writes], False)
 
         try:
-            self._objected_to = [write for write, _ in _refused(send, self._writes)]
+            self._objected_to = [write for write, _ in refused_of(send, self._writes)]
         except Exception as error:
             self._failure = error
 
@@ -203,7 +205,7 @@ def _update(collection: Bars, writes: list[_Write]) -> Rejected:
         if not writes:
             return rejected
         contested = []  # somebody else may have inserted the same bar at the same moment
-        for write, problem in _refused(update, writes):
+        for write, problem in refused_of(update, writes):
             if _is_about(OLD_KEY, problem):
                 raise BintradesError(
                     f"{collection.full_name} has the unique index of earlier versions, on"
@@ -218,15 +220,15 @@ def _update(collection: Bars, writes: list[_Write]) -> Rejected:
     return rejected + [(write.bar, _why_not(collection, write)) for write in writes]
 
 
-def _refused(
-    send: Callable[[list[_Write]], None], writes: list[_Write]
-) -> list[tuple[_Write, Document]]:
+def refused_of(
+    send: Callable[[list[Write]], None], writes: list[Write]
+) -> list[tuple[Write, Document]]:
     """Send *writes* in one bulk; return those that the server refuses, each with what it says.
 
     Those that it had no throughput for are sent again, alone, after the wait that it asks for.
     Raises PyMongoError if the batch should come again.
     """
-    refused: list[tuple[_Write, Document]] = []
+    refused: list[tuple[Write, Document]] = []
     give_up_at = time.monotonic() + _PATIENCE_S
     while True:
         try:
@@ -242,7 +244,7 @@ def _refused(
                 return refused
             wait_s = max(map(_wait_s, late))
             if time.monotonic() + wait_s > give_up_at:
-                raise _not_now(late[0]) from None
+                raise _not_now(late[0], NoThroughputError) from None
             time.sleep(wait_s)
             writes = [writes[problem["index"]] for problem in late]
         else:
@@ -272,8 +274,17 @@ def objections(error: BulkWriteError, and_codes: Set[int] = frozenset()) -> list
     return objections
 
 
-def _not_now(problem: Document) -> WriteError:
-    return WriteError(problem["errmsg"], problem["code"], _without_document(problem))
+class NoThroughputError(WriteError):
+    """The server had none for so much at once, so a smaller batch is next."""
+
+    @property
+    def timeout(self) -> bool:
+        """That it is one, as other errors of pymongo say of themselves."""
+        return True
+
+
+def _not_now(problem: Document, kind: type[WriteError] = WriteError) -> WriteError:
+    return kind(problem["errmsg"], problem["code"], _without_document(problem))
 
 
 def _is_about(key: tuple[str, ...], problem: Document) -> bool:

@@ -8,8 +8,9 @@ import pymongo
 import pytest
 from pymongo.errors import WriteError
 
+from bintrades.pipeline.batch_size import is_timeout
 from bintrades.stores.mongodb import writes
-from bintrades.testing.bars import sample_bars
+from bintrades.testing.bars import sample_bars, sample_span
 from tests.stores.mongodb.test_store import counts, opened, replica_set
 from tests.stores.mongodb.throttled_server import ThrottledServer
 
@@ -67,6 +68,8 @@ def test_what_the_server_cannot_do_now_comes_again_and_no_bar_is_set_aside(
     with pytest.raises(WriteError, match="TooManyRequests") as raised:
         store.store_bars(sample_bars(10))
     assert "_id" not in str(raised.value)
+    is_too_much = server.code in (TOO_MANY_REQUESTS, 50)
+    assert is_timeout(raised.value, 0) is is_too_much, "else batches do not become smaller"
     assert bars.count_documents({}) == 0
 
     server.room = 1_000_000
@@ -96,6 +99,17 @@ def test_bars_that_are_there_already_are_found_beside_those_without_throughput(
     store.store_bars(sample_bars(10, trade_count=4))
 
     assert counts(bars) == [4] * 10
+
+
+@pytest.mark.parametrize("server", [TOO_MANY_REQUESTS], indirect=True)
+def test_spans_there_was_no_throughput_for_are_sent_again_alone(
+    server: ThrottledServer, store: MongoStore, bars: Collection[Document]
+) -> None:
+    server.room = 4
+    store.store_coverage([sample_span(2 * number, 2 * number + 1) for number in range(10)])
+
+    assert bars.database["bars_coverage"].count_documents({}) == 10
+    assert server.bulks[-3:] == [10, 6, 2]
 
 
 @pytest.mark.parametrize("server", [1], indirect=True)

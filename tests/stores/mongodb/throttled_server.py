@@ -68,7 +68,7 @@ class ThrottledServer:
         self.bulks: list[int] = []
         """How many writes each bulk had."""
         self._server = (host, port)
-        self._code = code
+        self.code = code
         self._message = message
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._sockets: list[socket.socket] = [self._listener]
@@ -128,7 +128,7 @@ class ThrottledServer:
             server.sendall(message._replace(documents=message.documents[: self.room]).raw())
             answer = _Message.of(_receive(server))
         refused = [
-            {"index": index, "code": self._code, "errmsg": self._message}
+            {"index": index, "code": self.code, "errmsg": self._message}
             for index in range(self.room, count)
         ]
         if refused:
