@@ -37,6 +37,19 @@ class Option:
     is_secret: bool = False
     is_commented_out: bool = False
 
+    def declaration_problems(self) -> Iterator[str]:
+        """Yield what a type checker would say of the declaration, of authors who have none."""
+        for name in ("name", "default", "meaning"):
+            value = getattr(self, name)
+            if not isinstance(value, str):
+                text_of_it = "" if value is None else str(value)
+                yield (
+                    f"the {name} of {self.name} is {value!r};"
+                    f" allowed: a text, such as {text_of_it!r}"
+                )
+        if not isinstance(self.type, OptionType):
+            yield f"the type of {self.name} is {self.type!r}; allowed: an OptionType"
+
     def faults(self, value: str) -> list[str]:
         """Return everything that is wrong with *value*, without saying what is allowed."""
         try:
@@ -45,6 +58,8 @@ class Option:
             return list(error.faults)
         except ValueError as error:
             return [str(error)]
+        except (Exception, SystemExit) as error:  # of a plugin's own type: InvalidOperation
+            return [f"cannot be read: {error!r}"]
         return []
 
     def shown(self, value: str) -> str:

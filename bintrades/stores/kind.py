@@ -121,8 +121,10 @@ def _has_hooks(module: object) -> bool:
 
 
 def _declaration_problems(where: str, options: Sequence[Option]) -> Iterator[str]:
+    for option in options:
+        yield from (f"{where}: {problem}" for problem in option.declaration_problems())
     names = [option.name for option in options]
-    for name in sorted({name for name in names if names.count(name) > 1}):
+    for name in dict.fromkeys(name for name in names if names.count(name) > 1):
         yield f"{where} declares {name} more than once; allowed: each option once"
     if PLUGIN in names:
         yield f"{where} declares {PLUGIN}, which names a section's plugin; allowed: others"

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import sys
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bintrades import ConfigError, Option, OptionType, option_types
 from bintrades.options.option import checked, secrets
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 DECLARED = (
     Option("size", "10", "how many", option_types.whole_number(1, 20)),
@@ -51,6 +58,25 @@ def test_each_fault_of_a_value_is_a_problem_of_its_own() -> None:
         "words = a b: a is wrong; allowed: none",
         "words = a b: b is wrong; allowed: none",
     ]
+
+
+@pytest.mark.parametrize(
+    ("parse", "fault"),
+    [
+        (Decimal, "cannot be read: InvalidOperation("),
+        ({"a": 1}.__getitem__, "cannot be read: KeyError("),
+        (sys.exit, "cannot be read: SystemExit("),
+    ],
+)
+def test_whatever_a_type_raises_is_a_fault_of_the_value(
+    parse: Callable[[str], object], fault: str
+) -> None:
+    option = Option("rate", "1", "how fast", OptionType(parse, "a number"))
+
+    (problem,) = option.problems({"rate": "x"})
+
+    assert problem.startswith(f"rate = x: {fault}")
+    assert problem.endswith("; allowed: a number")
 
 
 @given(st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1).filter(str.strip))

@@ -643,6 +643,35 @@ def test_a_module_of_functions_may_compute_its_options(tmp_path: Path, write: Wr
 
 
 @pytest.mark.parametrize(
+    ("option", "problem"),
+    [
+        ("'port', 5432, 'x'", "the default of port is 5432; allowed: a text, such as '5432'"),
+        ("'name', None, 'x'", "the default of name is None; allowed: a text, such as ''"),
+        ("7, '', 'x'", "the name of 7 is 7; allowed: a text, such as '7'"),
+        ("'name', '', None", "the meaning of name is None; allowed: a text"),
+        ("'name', '', 'x', int", "the type of name is <class 'int'>; allowed: an OptionType"),
+    ],
+)
+def test_an_option_that_is_declared_with_what_is_no_text_is_refused_with_its_name(
+    write: Write, tmp_path: Path, option: str, problem: str
+) -> None:
+    code = f"""
+    from bintrades import Option, hookimpl
+    class Store:
+        OPTIONS = (Option({option}),)
+        @hookimpl
+        def store_bars(self, bars): pass
+    """
+    path = write("mine", code)
+
+    with pytest.raises(ConfigError) as refused:
+        load(tmp_path, "mine")
+
+    (said,) = refused.value.problems
+    assert f"mine ({path}): OPTIONS: {problem}" in said
+
+
+@pytest.mark.parametrize(
     ("answer", "reason"),
     [
         ("sys.exit(3)", "mine cannot be described: {path}, line 7: SystemExit: 3"),
