@@ -9,12 +9,15 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import tomllib
 from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
+from packaging.requirements import Requirement
 
 from bintrades.testing.exchange_simulator import ExchangeSimulator
+from bintrades.version import __version__
 from tests.checkout import REPOSITORY, add_environment
 from tests.end_to_end.collector import Collector
 
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 EXAMPLE = REPOSITORY / "plugins" / "example_package"
+MADE = shutil.ignore_patterns("__pycache__", "*.egg-info", "build", "dist")
 START_MS = 1_720_000_000_000
 
 
@@ -29,14 +33,18 @@ START_MS = 1_720_000_000_000
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a copy of the example, beside whose files nothing was made yet."""
     folder = tmp_path_factory.mktemp("author") / "bintrades-sqlite"
-    made = shutil.ignore_patterns("__pycache__", "*.egg-info", "build", "dist")
-    shutil.copytree(EXAMPLE, folder, ignore=made)
+    shutil.copytree(EXAMPLE, folder, ignore=MADE)
     return folder
 
 
 @pytest.fixture(scope="module")
 def python(package: Path) -> str:
     """Return the Python of an environment that has bintrades, and the package's wheel."""
+    return installed(package)
+
+
+def installed(package: Path) -> str:
+    """Return the Python of an environment beside *package*, with its wheel in it."""
     run(sys.executable, "-m", "build", "--no-isolation", ".", cwd=package)
     (wheel,) = (package / "dist").glob("*.whl")
     environment = package.parent / "environment"
@@ -69,6 +77,33 @@ def test_the_package_passes_its_tests_which_are_the_contract(package: Path, pyth
     found = re.search(r"(\d+) passed", said)
     assert found, said
     assert int(found[1]) > 20, said
+
+
+def test_a_copy_that_is_renamed_as_the_page_says_passes_its_tests(tmp_path: Path) -> None:
+    package = tmp_path / "bintrades-shelf"
+    shutil.copytree(EXAMPLE, package, ignore=MADE)
+    (package / "src" / "bintrades_sqlite").rename(package / "src" / "bintrades_shelf")
+    for file, was, is_now in (
+        ("pyproject.toml", 'name = "bintrades-sqlite"', 'name = "bintrades-shelf"'),
+        ("pyproject.toml", 'sqlite = "bintrades_sqlite"', 'shelf = "bintrades_shelf"'),
+        ("tests/test_sqlite.py", 'name = "sqlite"', 'name = "shelf"'),
+    ):
+        text = (package / file).read_text(encoding="utf-8")
+        assert text.count(was) == 1
+        (package / file).write_text(text.replace(was, is_now), encoding="utf-8")
+
+    said = run(installed(package), "-m", "pytest", "-q", "-p", "no:cacheprovider", cwd=package)
+
+    assert re.search(r"\d\d passed", said), said
+
+
+def test_the_package_names_this_version_and_an_end_as_authors_are_told_to() -> None:
+    project = tomllib.loads((EXAMPLE / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    (needed,) = map(Requirement, project["dependencies"])
+
+    assert needed.name == "bintrades"
+    assert __version__ in needed.specifier
+    assert {"<", ">="} == {bound.operator for bound in needed.specifier}
 
 
 def test_the_plugin_of_the_package_is_listed_and_a_typo_in_its_section_gets_a_suggestion(

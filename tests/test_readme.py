@@ -21,11 +21,12 @@ from bintrades.cli import main
 from bintrades.config.loader import load_config
 from bintrades.config.schema import OPTIONS
 from bintrades.model.bar_fields import FIELDS, FieldKind
-from bintrades.stores.loader import load_stores
 from bintrades.stores.mongodb.store import MongoStore
 from bintrades.stores.shipped import options_of_stores
 from bintrades.testing.bars import sample_bar
+from bintrades.testing.exchange_simulator import ExchangeSimulator
 from bintrades.testing.store_contract import StoreContract
+from tests.end_to_end.collector import Collector
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -78,23 +79,31 @@ def test_the_readme_has_every_store_that_comes_with_bintrades_and_no_other() -> 
     assert sorted(re.findall(r"^\| \[(\w+)\]", table, re.MULTILINE)) == sorted(options_of_stores())
 
 
-def test_the_plugin_of_the_first_five_minutes_works(
+def test_the_plugin_of_the_first_five_minutes_prints_the_bars_of_a_simulated_exchange(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page = (REPOSITORY / "plugins" / "README.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     (ini,) = re.findall(r"^```ini\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
-    (tmp_path / "plugins").mkdir()
-    (tmp_path / "plugins" / "mine.py").write_text(code, encoding="utf-8")
-    (tmp_path / "bintrades.ini").write_text(ini, encoding="utf-8")
-    monkeypatch.chdir(tmp_path)
+    with ExchangeSimulator() as exchange, Collector(tmp_path, exchange) as collector:
+        for default, ours in (
+            ("ws://127.0.0.1:9443", exchange.stream_url),
+            ("http://127.0.0.1:9080", exchange.rest_url),
+        ):
+            assert default in ini
+            ini = ini.replace(default, ours)
+        (collector.plugins / "mine.py").write_text(code, encoding="utf-8")
+        collector.ini.write_text(f"{ini}\n[http]\nlisten =\n", encoding="utf-8")
+        monkeypatch.chdir(tmp_path)
+        assert main(["check", "--config", "bintrades.ini"]) == 0
+        assert "[store:mine] currency = USD" in capsys.readouterr().out
+        collector.start()
+        exchange.wait_for_subscription("btcusdt@trade")
+        exchange.publish("BTCUSDT", "60000.1", "0.5", time_ms=1_720_000_000_000)
+        exchange.publish("BTCUSDT", "60000.2", "0.5", time_ms=1_720_000_010_000)
 
-    assert main(["check", "--config", "bintrades.ini"]) == 0
-    assert "[store:mine] currency = USD" in capsys.readouterr().out
-    (store,) = load_stores(["mine"], tmp_path / "plugins")
-    store.open({"currency": "USD"})
-    store.write([sample_bar()])
-    assert capsys.readouterr().out.endswith(" USD\n")
+        collector.wait_for_log("BTCUSDT 2024-07-03 09:46:40+00:00 60000.1 USD\n")
+        assert collector.stop() == 0
 
 
 def test_what_is_said_to_be_public_is_what_can_be_imported() -> None:
