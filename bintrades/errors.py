@@ -44,6 +44,10 @@ class JournalInUse(JournalError):  # noqa: N818 - named for what is the case
     """Another collector has the journal."""
 
 
+class BarsLeft(JournalError):  # noqa: N818 - as the others
+    """Bars that were to be read have left the journal meanwhile: they are too old to be kept."""
+
+
 class JournalDamaged(JournalError):  # noqa: N818 - named for what is the case
     """The file is corrupt where it was read: trying again is of no use."""
 

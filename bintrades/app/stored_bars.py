@@ -14,19 +14,20 @@ from bintrades.core.spans import clipped, minus
 from bintrades.errors import BintradesError, ConfigError, JournalError
 from bintrades.exchange.symbols import is_pattern, matcher
 from bintrades.journal.damage import UnreadableRow
-from bintrades.journal.reader import NO_LIMIT
 from bintrades.journal.rows import COLUMN, bar_from_row, stored_row
 from bintrades.reading.moments import LAST_MS
+from bintrades.reading.sources import again_if_left
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from bintrades.core.resample import LongerBar
     from bintrades.core.spans import Span
-    from bintrades.journal.reader import JournalReader, Known
+    from bintrades.journal.reader import JournalReader
+    from bintrades.journal.reader import Known as KnownOfSpan
     from bintrades.journal.rows import Row
     from bintrades.model import Bar
-    from bintrades.reading.sources import Source
+    from bintrades.reading.sources import Known, Source
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LATEST_MS = 600_000
@@ -48,16 +49,13 @@ class StoredBars:
         self._source = source
         self._reader = reader
         self._with_open = with_open
+        self._read: tuple[str, Known] | None = None
         self.market, self.interval_ms = source.market, source.interval_ms
         self._ended_ms = all_ended_ms(reader) if reader is not None else 0
 
-    def kept_since_ms(self, symbol: str) -> int:
-        """Return since when bars of *symbol* are there, if any were: older ones have left."""
-        return self._source.known(symbol).kept_since_ms
-
     def covered(self, symbol: str, since_ms: int, until_ms: int) -> list[Span]:
         """Return the spans of that time in which an interval without a bar had no trades."""
-        return clipped(self._source.known(symbol).covered, since_ms, until_ms)
+        return clipped(self._known_of(symbol).covered, since_ms, until_ms)
 
     def judged_until_ms(self, symbol: str) -> int:
         """Return up to when it is known what is there and what is missing, in whole intervals.
@@ -72,11 +70,26 @@ class StoredBars:
 
         Without *since_ms* they are looked for from where anything is covered.
         """
-        known = self._source.known(symbol)
+        known = self._known_of(symbol)
         end_ms = min(until_ms, self.judged_until_ms(symbol))
         if since_ms is None:
             since_ms = known.covered[0][0] if known.covered else end_ms
         return minus([(since_ms, end_ms)], known.covered)
+
+    def _known_of(self, symbol: str) -> Known:
+        """Return what was known when the bars of *symbol* were read, if they were the last ones.
+
+        What has left the journal since then has been read.
+        """
+        if self._read is None or self._read[0] != symbol:
+            return self._source.known(symbol)
+        return self._read[1]
+
+    def _known(self, symbol: str) -> Known:
+        """Return what is known before bars of *symbol* are read."""
+        known = self._source.known(symbol)
+        self._read = (symbol, known)
+        return known
 
     def rows(self, symbol: str, since_ms: int, until_ms: int) -> Iterator[Sequence[Row]]:
         """Yield rows of rows.BAR_COLUMNS with since_ms <= open time < until_ms, oldest first.
@@ -89,10 +102,7 @@ class StoredBars:
 
     def bars(self, symbol: str, since_ms: int, until_ms: int) -> Iterator[Bar]:
         """Yield the same as bars."""
-        since_ms = max(since_ms, self.kept_since_ms(symbol))
-        for bar in self._source.read(symbol, since_ms, min(until_ms, LAST_MS)):
-            if bar.is_closed or self._with_open:
-                yield bar
+        return again_if_left(lambda: self._bars(symbol, self._known(symbol), since_ms, until_ms))
 
     def longer(
         self, symbol: str, since_ms: int, until_ms: int, interval_ms: int
@@ -103,11 +113,21 @@ class StoredBars:
         """
         since_ms += -since_ms % interval_ms
         until_ms = min(until_ms + -until_ms % interval_ms, LAST_MS)
-        # First what is known: a bar that comes in between is no reason to believe in more.
-        known = self._source.known(symbol)
-        covered = clipped(known.covered, since_ms, until_ms)
-        bars = self.bars(symbol, since_ms, until_ms)
-        yield from resample(bars, covered, interval_ms, max(known.proven_ms, self._ended_ms))
+
+        def read() -> Iterator[LongerBar]:
+            # First what is known: a bar that comes in between is no reason to believe in more.
+            known = self._known(symbol)
+            covered = clipped(known.covered, since_ms, until_ms)
+            bars = self._bars(symbol, known, since_ms, until_ms)
+            return resample(bars, covered, interval_ms, max(known.proven_ms, self._ended_ms))
+
+        return again_if_left(read)
+
+    def _bars(self, symbol: str, known: Known, since_ms: int, until_ms: int) -> Iterator[Bar]:
+        since_ms = max(since_ms, known.kept_since_ms)
+        for bar in self._source.read(symbol, since_ms, min(until_ms, LAST_MS)):
+            if bar.is_closed or self._with_open:
+                yield bar
 
 
 class JournalBars(StoredBars):
@@ -118,16 +138,14 @@ class JournalBars(StoredBars):
         self._journal = reader
 
     def rows(self, symbol: str, since_ms: int, until_ms: int) -> Iterator[Sequence[Row]]:
-        """Yield them; JournalError if some have left the journal meanwhile."""
-        kept_ms = self.kept_since_ms(symbol)
-        for page in self._journal.pages(symbol, max(since_ms, kept_ms), until_ms, NO_LIMIT):
+        """Yield them; BarsLeft if some leave the journal before they are read."""
+        return again_if_left(lambda: self._pages(symbol, since_ms, until_ms))
+
+    def _pages(self, symbol: str, since_ms: int, until_ms: int) -> Iterator[Sequence[Row]]:
+        since_ms = max(since_ms, self._known(symbol).kept_since_ms)
+        for page in self._journal.kept_pages(symbol, since_ms, until_ms):
             if rows := [row for row in page if self._with_open or row[_IS_CLOSED]]:
                 yield rows
-        if max(since_ms, kept_ms) < self.kept_since_ms(symbol):
-            raise JournalError(
-                f"{symbol}: bars have left the journal while they were read; ask for later ones, or"
-                " keep them longer: [journal] retention"
-            )
 
 
 def all_ended_ms(reader: JournalReader) -> int:
@@ -138,7 +156,9 @@ def all_ended_ms(reader: JournalReader) -> int:
     return (reader.newest_proof_ms() or 0) - _LATEST_MS
 
 
-def longer_bar(known: Known, scope: tuple[str, int], span: Span, ended_ms: int) -> LongerBar | None:
+def longer_bar(
+    known: KnownOfSpan, scope: tuple[str, int], span: Span, ended_ms: int
+) -> LongerBar | None:
     """Return the longer bar of all of *span*; None: no bar is in it that is closed.
 
     Raises JournalError.

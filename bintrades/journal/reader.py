@@ -13,7 +13,7 @@ import sqlite3
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from bintrades.errors import JournalDamaged, JournalError
+from bintrades.errors import BarsLeft, JournalDamaged, JournalError
 from bintrades.journal import audit, meta, resend
 from bintrades.journal.bars import (
     BARS_AFTER,
@@ -59,7 +59,7 @@ from bintrades.journal.pruning import pruned_through
 from bintrades.journal.rebuilt import has_rebuilt, put_rebuilt
 from bintrades.journal.rows import COLUMN, bar_from_row, bar_row
 from bintrades.journal.surplus import surplus_of
-from bintrades.model import DifferenceOutcome
+from bintrades.model import DifferenceOutcome, utc
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -155,8 +155,11 @@ class JournalReader:
         self, symbol: str, since_ms: int, until_ms: int, limit: int = NO_LIMIT
     ) -> Iterator[Bar]:
         """Yield the same bars as they are read; while one is looked at, no file is open."""
+        return self._bars_of(self.pages(symbol, since_ms, until_ms, limit))
+
+    def _bars_of(self, pages: Iterator[list[Row]]) -> Iterator[Bar]:
         scope = None
-        for rows in self.pages(symbol, since_ms, until_ms, limit):
+        for rows in pages:
             scope = scope or self.scope()
             try:
                 yield from [bar_from_row(row, *scope) for row in rows]
@@ -193,6 +196,30 @@ class JournalReader:
             surplus = max(0, surplus - len(merged))
             if not rows:
                 return
+
+    def kept_pages(self, symbol: str, since_ms: int, until_ms: int) -> Iterator[list[Row]]:
+        """Yield all of those pages. Raises BarsLeft if bars leave before they are in one.
+
+        That the oldest ones leave afterwards, as they do every minute, is no matter.
+        """
+        place_ms = since_ms
+        for rows in self.pages(symbol, since_ms, until_ms, NO_LIMIT):
+            self._require_kept(symbol, place_ms)
+            yield rows
+            place_ms = rows[-1][1] + 1
+        self._require_kept(symbol, place_ms)
+
+    def kept_bars(self, symbol: str, since_ms: int, until_ms: int) -> Iterator[Bar]:
+        """Yield the same as bars."""
+        return self._bars_of(self.kept_pages(symbol, since_ms, until_ms))
+
+    def _require_kept(self, symbol: str, since_ms: int) -> None:
+        pruned = self.pruned_through(symbol)
+        if pruned is not None and pruned >= since_ms:
+            raise BarsLeft(
+                f"{symbol}: bars up to {utc(pruned).isoformat()} have left the journal before they"
+                " were read; ask for later ones, or keep them longer: [journal] retention"
+            )
 
     def newest_bars(self, symbols: Iterable[str], count: int) -> dict[str, list[Bar]]:
         """Return the bars of the newest *count* intervals of each of *symbols*, oldest first.

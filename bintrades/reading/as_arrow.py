@@ -11,7 +11,7 @@ from bintrades.core.spans import clipped
 from bintrades.errors import BintradesError
 from bintrades.model import utc
 from bintrades.reading.moments import LAST_MS, Moment, interval_of, moment_ms, names_of
-from bintrades.reading.sources import Known, Source, open_source
+from bintrades.reading.sources import Known, Source, again_if_left, open_source
 
 if TYPE_CHECKING:
     import os
@@ -169,13 +169,10 @@ class _Request:
                     source.check(name)
             since_ms, until_ms = self._times(source, interval_ms)
             yield arrow.schema(source.market, is_longer=is_longer)
-            spans = (self._span(source, name, since_ms, until_ms, interval_ms) for name in names)
-            if is_longer:
-                longer = (bar for span in spans for bar in _longer(source, span, interval_ms))
-                batches = arrow.batches_of_longer(longer, source.market, rows=rows)
-            else:
-                shorter = (bar for span in spans for bar in _read(source, span))
-                batches = arrow.batches_of(shorter, source.market, rows=rows)
+            span = (since_ms, until_ms, interval_ms)
+            bars = (bar for name in names for bar in self._bars(source, name, *span))
+            of = arrow.batches_of_longer if is_longer else arrow.batches_of
+            batches = of(bars, source.market, rows=rows)
             is_empty = True
             for batch in batches:
                 is_empty = False
@@ -200,6 +197,21 @@ class _Request:
             since_ms += -since_ms % interval_ms
         return since_ms, until_ms + -until_ms % interval_ms if until_ms < LAST_MS else until_ms
 
+    def _bars(
+        self, source: Source, symbol: str, since_ms: int | None, until_ms: int, interval_ms: int
+    ) -> Iterator[Any]:
+        """Yield the bars of *symbol*, or the longer ones, and note what is covered."""
+        before = len(self._coverage)
+
+        def read() -> Iterator[Bar | LongerBar]:
+            del self._coverage[before:]
+            span = self._span(source, symbol, since_ms, until_ms, interval_ms)
+            if interval_ms == source.interval_ms:
+                return _read(source, span)
+            return _longer(source, span, interval_ms)
+
+        return again_if_left(read)
+
     def _span(
         self, source: Source, symbol: str, since_ms: int | None, until_ms: int, interval_ms: int
     ) -> _Span:
@@ -208,7 +220,7 @@ class _Request:
         kept_ms = known.kept_since_ms
         if since_ms is None:
             since_ms = kept_ms + -kept_ms % interval_ms
-        elif since_ms < kept_ms < until_ms:
+        elif since_ms < kept_ms:
             raise BintradesError(
                 f"{symbol}: the journal has its bars since {utc(kept_ms).isoformat()}, older ones"
                 " have left it; ask for those, leave out since, or read a store: store='NAME'"
@@ -220,6 +232,8 @@ class _Request:
     def _explain(self, source: Source, names: list[str]) -> None:
         """Raise BintradesError: there is no bar, and nobody knows that there were no trades."""
         spans = {name: source.known(name).covered for name in names}
+        if not names:
+            raise BintradesError("there are no bars yet, of no symbol")
         if not any(spans.values()):
             raise BintradesError(f"{', '.join(names[:10])}: no bars, and nothing of it is proven")
         first = min(covered[0][0] for covered in spans.values() if covered)

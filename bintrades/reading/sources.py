@@ -9,24 +9,25 @@ from __future__ import annotations
 import contextlib
 import heapq
 from itertools import groupby, islice
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from bintrades.config.loader import load_config
 from bintrades.core.spans import Span, clipped
-from bintrades.errors import BintradesError, ConfigError, JournalError
+from bintrades.errors import BarsLeft, BintradesError, ConfigError
 from bintrades.journal.reader import JournalReader
-from bintrades.model import utc
 from bintrades.stores.loader import load_stores
 from bintrades.util.redaction import remember_more_secrets
 from bintrades.util.text import did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from bintrades.config.loader import Config
     from bintrades.model import Bar
     from bintrades.stores.store import Store
+
+_T = TypeVar("_T")
 
 _SQLITE = b"SQLite format 3\0"
 _AT_A_TIME = 1_000
@@ -111,14 +112,26 @@ class JournalSource:
         return self._reader.stream(symbol, since_ms, until_ms)
 
     def read(self, symbol: str, since_ms: int, until_ms: int) -> Iterator[Bar]:
-        """Yield the same; JournalError if some have left meanwhile."""
-        yield from self.stream(symbol, since_ms, until_ms)
-        pruned = self._reader.pruned_through(symbol)
-        if pruned is not None and pruned >= since_ms:
-            raise JournalError(
-                f"{symbol}: bars up to {utc(pruned).isoformat()} have left the journal while they"
-                " were read; ask for later ones, or keep them longer: [journal] retention"
-            )
+        """Yield the same; BarsLeft if some leave before they are read."""
+        return self._reader.kept_bars(symbol, since_ms, until_ms)
+
+
+def again_if_left(read: Callable[[], Iterator[_T]]) -> Iterator[_T]:
+    """Yield what *read* does, called once more where bars leave before it has given anything.
+
+    The oldest bars of all symbols leave a journal every minute: what begins with them does so.
+    """
+    while True:
+        found = read()
+        try:
+            first = next(found)
+        except StopIteration:
+            return
+        except BarsLeft:
+            continue
+        yield first
+        yield from found
+        return
 
 
 class StoreSource:

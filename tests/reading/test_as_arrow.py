@@ -23,10 +23,11 @@ from bintrades import BintradesError, arrow
 from bintrades.core.ledger import LedgerState
 from bintrades.core.write_batch import Checkpoint, WriteBatch
 from bintrades.model import Gap, GapCause, utc
+from bintrades.reading.sources import JournalSource, Known
 from bintrades.stores.loader import load_stores
 from bintrades.testing.bars import OPEN_TIME_MS, sample_bar, sample_bars
 from tests.checkout import REPOSITORY
-from tests.journals import by_key, journal_at
+from tests.journals import by_key, finished, journal_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -299,6 +300,14 @@ def test_what_is_wrong_with_arguments_is_said_before_a_batch_is_asked_for(path: 
         bintrades.bar_batches(path, interval="15s")
 
 
+def test_a_journal_that_has_nothing_yet_says_so(path: Path) -> None:
+    with journal_at(path):
+        pass
+
+    with pytest.raises(BintradesError, match="there are no bars yet"):
+        bintrades.bars(path)
+
+
 def test_no_bars_where_no_trades_were_is_an_empty_table(path: Path) -> None:
     write(path, given(range(1), range(9, 10)))
 
@@ -332,8 +341,9 @@ def test_bars_that_have_left_the_journal_are_not_passed_over_in_silence(path: Pa
         journal.write(WriteBatch(finished=by_key(late)), NOW + 2)
 
     assert len(bintrades.bars(path, "BTCUSDT")) == 10
-    with pytest.raises(BintradesError, match="has its bars since 2024-08-08T00:01:50"):
-        bintrades.bars(path, "BTCUSDT", MIDNIGHT)
+    for until in (None, "2024-08-08T00:01"):
+        with pytest.raises(BintradesError, match="has its bars since 2024-08-08T00:01:50"):
+            bintrades.bars(path, "BTCUSDT", MIDNIGHT, until)
 
 
 def test_bars_that_leave_the_journal_while_they_are_read_are_an_error(path: Path) -> None:
@@ -344,8 +354,48 @@ def test_bars_that_leave_the_journal_while_they_are_read_are_an_error(path: Path
     with journal_at(path) as journal:
         journal.prune([], NOW + 1)
 
-    with pytest.raises(BintradesError, match="have left the journal while they were read"):
+    with pytest.raises(BintradesError, match="have left the journal before they were read"):
         reader.read_all()
+
+
+def test_bars_that_leave_the_journal_once_they_are_read_are_no_error(path: Path) -> None:
+    """The oldest ones do so every minute, and to read all of a large journal takes longer."""
+    with journal_at(path) as journal:
+        for written_at, part in enumerate((range(100), range(100, 3_000))):
+            ledger = LedgerState(10**6, OPEN_TIME_MS + part.stop * 10_000, ())
+            journal.write(finished(*given(part), BTCUSDT=ledger), NOW + written_at * 10)
+    reader = bintrades.bar_batches(path, rows=10)
+    reader.read_next_batch()
+
+    with journal_at(path) as journal:
+        assert journal.prune([], NOW + 5) == 100
+
+    assert reader.read_all().num_rows == 2_990
+
+
+def test_a_journal_whose_oldest_bars_leave_as_they_are_asked_for_is_read_from_the_next_on(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with journal_at(path) as journal:
+        for written_at, part in enumerate((range(9), range(9, 24))):
+            ledger = LedgerState(10**6, OPEN_TIME_MS + part.stop * 10_000, ())
+            journal.write(finished(*given(part), BTCUSDT=ledger), NOW + written_at * 10)
+    known = JournalSource.known
+    left: list[int] = []
+
+    def known_before_they_leave(source: JournalSource, symbol: str) -> Known:
+        found = known(source, symbol)
+        if not left:
+            with journal_at(path) as journal:
+                left.append(journal.prune([], NOW + 5))
+        return found
+
+    monkeypatch.setattr(JournalSource, "known", known_before_they_leave)
+
+    read = bintrades.bars(path, interval="1m")
+
+    assert left == [9]
+    assert read.table.column("trade_count").to_pylist() == [18, 18]
 
 
 def test_a_store_is_read_in_the_folder_of_its_configuration_and_closed(
