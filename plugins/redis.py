@@ -58,11 +58,13 @@ _PART = 1_000  # bars of one round trip
 _STORE_BAR = """
 local bar, times, stream = KEYS[1], KEYS[2], KEYS[3]
 local time, length, expire_ms = ARGV[6], ARGV[7], tonumber(ARGV[8])
+local is_new = {}
 for key, kind in pairs({[bar] = 'hash', [times] = 'zset', [stream] = 'stream'}) do
   local found = redis.call('TYPE', key).ok
   if found ~= 'none' and found ~= kind then
     return 'the key ' .. key .. ' is there already, and is a ' .. found .. ', not a ' .. kind
   end
+  is_new[key] = found == 'none'
 end
 local stored = redis.call('HMGET', bar, 'epoch', 'trade_count', 'is_closed', 'is_complete',
   'version')
@@ -84,14 +86,33 @@ redis.call('ZADD', times, time, time)
 if length ~= '0' then
   redis.call('XADD', stream, 'MAXLEN', '~', length, '*', unpack(ARGV, 9))
 end
-if expire_ms > 0 then
-  for _, key in ipairs(KEYS) do redis.call('PEXPIRE', key, expire_ms) end
-  local now = redis.call('TIME')
-  local old = string.format('%.0f', now[1] * 1000 - expire_ms)
-  for _, time in ipairs(redis.call('ZRANGEBYSCORE', times, '-inf', old, 'LIMIT', 0, 10)) do
-    local gone = string.gsub(times, 'times$', time)
-    if redis.call('EXISTS', gone) == 0 then redis.call('ZREM', times, time) end
+if expire_ms == 0 then  -- they may be of a time in which bars expired
+  for _, key in ipairs(KEYS) do redis.call('PERSIST', key) end
+  return false
+end
+redis.call('PEXPIRE', bar, expire_ms)
+for _, key in ipairs({times, stream}) do  -- which never go before a bar that they have
+  local left_ms = redis.call('PTTL', key)
+  if is_new[key] or (left_ms >= 0 and left_ms < expire_ms) then
+    redis.call('PEXPIRE', key, expire_ms)
   end
+end
+local now = redis.call('TIME')
+local old_ms = now[1] * 1000 - expire_ms
+local range = {times, '-inf', string.format('%.0f', old_ms), 'LIMIT', 0, 10}
+for _, time in ipairs(redis.call('ZRANGEBYSCORE', unpack(range))) do
+  local other = string.gsub(times, 'times$', time)
+  local left_ms = redis.call('PTTL', other)
+  if left_ms == -1 then  -- it was stored when bars were kept for ever
+    local more_ms = tonumber(redis.call('HGET', other, 'updated_at')) - old_ms
+    if more_ms > 0 then
+      redis.call('PEXPIRE', other, string.format('%.0f', more_ms))
+    else
+      redis.call('DEL', other)
+      left_ms = -2
+    end
+  end
+  if left_ms == -2 then redis.call('ZREM', times, time) end
 end
 return false
 """
@@ -120,7 +141,9 @@ for field, since, till, seconds in spans() do
     put(since, first, seconds)
   end
 end
-if #ARGV > 2 then redis.call('HSET', key, unpack(ARGV, 3)) end
+for place = 3, #ARGV, 2 do  -- one by one: a call of Lua takes some thousand arguments at most
+  redis.call('HSET', key, ARGV[place], ARGV[place + 1])
+end
 if expire_ms > 0 then
   local now = redis.call('TIME')
   local oldest = now[1] * 1000 - expire_ms + math.min(300000, expire_ms / 10)
@@ -132,6 +155,8 @@ if expire_ms > 0 then
     end
   end
   redis.call('PEXPIRE', key, expire_ms)
+else
+  redis.call('PERSIST', key)
 end
 """
 """Puts spans in the place of what is stored from the first one on.
@@ -257,8 +282,14 @@ class Store:
         """
         length = self._options["stream_length"]
         expire_ms = _EXPIRE.parse(self._options["expire_after"]) or 0
-        calls = []
+        calls, written, rejected = [], [], []
         for bar in bars:
+            try:
+                bar.symbol.encode()
+            except UnicodeEncodeError as error:  # half of a character is no text
+                rejected.append((bar, f"symbol: {error}"))
+                continue
+            written.append(bar)
             fields = _fields(bar)
             series = self._series(bar.market, bar.symbol)
             time = fields["open_time"]
@@ -267,7 +298,8 @@ class Store:
             pairs = [part for pair in fields.items() for part in pair]
             calls.append((3, *keys, *rank, time, length, expire_ms, *pairs))
         reasons = self._run(_STORE_BAR, calls)
-        if rejected := [(bar, why) for bar, why in zip(bars, reasons, strict=True) if why]:
+        rejected += [(bar, why) for bar, why in zip(written, reasons, strict=True) if why]
+        if rejected:
             raise RejectedBars(rejected)
 
     @hookimpl

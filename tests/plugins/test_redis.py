@@ -243,6 +243,73 @@ def test_coverage_claims_nothing_of_bars_that_have_expired(
     assert 0 < client.pttl(f"{series(options)}:coverage") <= 36_000_000
 
 
+def test_once_bars_are_kept_for_ever_nothing_that_leads_to_them_expires(
+    store: Store, client: Client, options: dict[str, str]
+) -> None:
+    first, second = sample_bars(2)
+    store.open(options | {"expire_after": "1h"})
+    store.write([first])
+
+    store.open(options | {"expire_after": ""})
+    store.write([second, replace(first, version=2)])
+
+    assert {client.pttl(key) for key in client.keys(f"{options['prefix']}:*")} == {-1}
+
+
+def test_the_index_is_kept_for_as_long_as_any_of_its_bars(
+    store: Store, client: Client, options: dict[str, str]
+) -> None:
+    first, second, third = sample_bars(3)
+    for bar, expire_after in ((first, "9d"), (second, "1h"), (third, "10d")):
+        store.open(options | {"expire_after": expire_after})
+        store.write([bar])
+        kept_ms = client.pttl(f"{series(options)}:times")
+        assert kept_ms > 8 * 86_400_000
+
+    assert kept_ms > 9 * 86_400_000
+
+
+def test_bars_that_were_kept_for_ever_expire_once_an_expiry_is_given(
+    store: Store, client: Client, options: dict[str, str]
+) -> None:
+    now_ms = 1_000 * client.time()[0]
+    old = sample_bars(25)
+    amended = replace(old.pop(), version=2, updated_at_ms=now_ms - 1_800_000)
+    store.write([*old, amended])
+
+    store.open(options | {"expire_after": "1h"})
+    start_ms = now_ms // 10_000 * 10_000
+    new = [sample_bar(open_time_ms=start_ms + 10_000 * place) for place in range(3)]
+    for bar in new:
+        store.write([bar])
+
+    key = series(options)
+    kept = [str(bar.open_time_ms) for bar in (amended, *new)]
+    assert client.zrange(f"{key}:times", 0, -1) == kept
+    assert {*client.keys(f"{key}:[0-9]*")} == {f"{key}:{time}" for time in kept}
+    assert 1_200_000 < client.pttl(f"{key}:{amended.open_time_ms}") <= 1_800_000
+
+
+def test_a_symbol_that_is_no_text_is_refused_and_the_others_are_stored(
+    store: Store, client: Client, options: dict[str, str]
+) -> None:
+    good, bad = sample_bar(), sample_bar(symbol="A\ud800")
+
+    with pytest.raises(RejectedBars, match="symbol: ") as refused:
+        store.write([bad, good])
+
+    assert [bar for bar, _ in refused.value.rejected] == [bad]
+    assert stored(client, options) == [good.as_dict()]
+
+
+def test_thousands_of_spans_of_a_symbol_are_stored_at_once(
+    store: Store, client: Client, options: dict[str, str]
+) -> None:
+    store.cover([sample_span(2 * place, 2 * place + 1) for place in range(5_000)])
+
+    assert client.hlen(f"{series(options)}:coverage") == 5_000
+
+
 def test_without_an_expiry_all_is_kept(
     store: Store, client: Client, options: dict[str, str]
 ) -> None:
