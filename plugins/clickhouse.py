@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import logging
 import re
+import uuid
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Context, Decimal, Inexact, InvalidOperation
@@ -276,9 +277,17 @@ class Store:
         return self._client
 
     def _insert(self, table: str, columns: dict[str, str], rows: Sequence[Sequence[Any]]) -> None:
+        """Insert *rows*, those too that the server knows of a like insert, whose rows may be gone.
+
+        It leaves out an insert of the same content as one before, unless each has its own token.
+        """
         with _in_time():
             self._opened().insert(
-                table, rows, list(columns), column_type_names=list(columns.values())
+                table,
+                rows,
+                list(columns),
+                column_type_names=list(columns.values()),
+                settings={"insert_deduplication_token": uuid.uuid4().hex},
             )
 
 
@@ -451,6 +460,8 @@ def _row(bar: Bar) -> list[Any]:
     for name, fitting in _CHECKS:
         try:
             row.append(fields[name] if fitting is None else fitting(fields[name]))
+            if name == "symbol":
+                bar.symbol.encode()  # half of a character is no text
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
     return row

@@ -183,6 +183,7 @@ def test_the_view_derives_the_average_price(store: Store, client: Client, bar: B
             "last_trade_id: 9223372036854775808 is not in the column's range",
         ),
         ({"version": 2**32}, "version: 4294967296 is not in the column's range"),
+        ({"symbol": "A\ud800"}, "symbol: 'utf-8' codec can't encode character"),
     ],
 )
 def test_what_a_column_cannot_hold_is_refused_by_name_and_the_others_are_stored(
@@ -401,6 +402,20 @@ def test_a_table_that_the_user_has_made_with_more_columns_is_used_and_its_risk_s
     assert client.query("SELECT note FROM bars").first_row == ("mine",)
     (record,) = [each for each in caplog.records if each.name.endswith("clickhouse")]
     assert "ALTER TABLE bars MODIFY SETTING fsync_after_insert = 1" in record.getMessage()
+
+
+def test_what_was_deleted_is_there_again_once_it_is_sent_again(
+    store: Store, client: Client
+) -> None:
+    # As a replicated table does from the start: it leaves out inserts that it has had already.
+    client.command("ALTER TABLE bars MODIFY SETTING non_replicated_deduplication_window = 100")
+    bars = sample_bars(3)
+    store.write(bars)
+    client.command("DELETE FROM bars WHERE true")
+
+    store.write(bars)
+
+    assert [bar["open_time"] for bar in best(client)] == [bar.open_time for bar in bars]
 
 
 def test_a_table_that_was_made_anew_is_another_store(

@@ -591,11 +591,17 @@ def test_a_user_needs_no_more_rights_than_the_documentation_says(
     (store,) = load_stores(["redis"], PLUGINS)
     address = options["url"].partition("//")[2]
 
-    store.open(options | {"url": f"redis://{name}:secret@{address}", "expire_after": "1h"})
-    store.write(sample_bars(2))
+    first, second = sample_bars(2)
+    for bars, expire_after in (([first, second], ""), ([replace(second, version=2)], "1h")):
+        store.open(
+            options | {"url": f"redis://{name}:secret@{address}", "expire_after": expire_after}
+        )
+        store.write(bars)
     store.cover([sample_span(0, 2)])
     store.identity()
-    assert len(list(store.read("BTCUSDT", OPEN_TIME_MS, OPEN_TIME_MS + 20_000, "spot"))) == 2
+    assert [*store.read("BTCUSDT", OPEN_TIME_MS, OPEN_TIME_MS + 20_000, "spot")] == [
+        replace(second, version=2)
+    ]
     store.close()
     client.execute_command("ACL", "DELUSER", name)
 
