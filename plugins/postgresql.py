@@ -18,6 +18,7 @@ Coverage is in a second table beside that of the bars, TABLE_coverage.
 from __future__ import annotations
 
 import difflib
+import logging
 import os
 import re
 import socket
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
     from psycopg import sql
 
     from bintrades import CoveredSpan
+
+log = logging.getLogger(__name__)
 
 _TIME = "timestamp with time zone"
 COLUMNS = {
@@ -133,8 +136,12 @@ _ACKNOWLEDGE_WHEN_DURABLE = """
     WHERE current_setting('synchronous_commit') IN ('off', 'local')"""
 
 _COLUMNS_OF = """
-    SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute
+    SELECT attname, format_type(atttypid, atttypmod),
+        attnotnull AND NOT atthasdef AND attidentity = ''
+    FROM pg_attribute
     WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped"""
+
+_IS_UNLOGGED = "SELECT relpersistence = 'u' FROM pg_class WHERE oid = to_regclass(%s)"
 
 _SCHEMA_OF_TIMESCALEDB = """
     SELECT nspname FROM pg_extension JOIN pg_namespace ON extnamespace = pg_namespace.oid
@@ -222,6 +229,7 @@ class Store:
     def __init__(self) -> None:
         self._connection: psycopg.Connection[Any] | None = None
         self._names: dict[str, sql.Identifier] = {}
+        self._is_warned = False
 
     @hookimpl
     def check_store(self, options: dict[str, str]) -> None:
@@ -349,7 +357,13 @@ class Store:
 
         try:
             self._upsert(bars)
-        except (psycopg.DataError, psycopg.IntegrityError, ValueError, OverflowError) as error:
+        except (
+            psycopg.DataError,
+            psycopg.IntegrityError,
+            psycopg.errors.ProgramLimitExceeded,  # a name that no index takes
+            ValueError,
+            OverflowError,
+        ) as error:
             if not _lies_in_a_bar(error):
                 raise
             if len(bars) == 1:
@@ -371,6 +385,13 @@ class Store:
         for name, value in SETTINGS.items():
             connection.execute("SELECT set_config(%s, %s, false)", (name, value))
         connection.execute(_ACKNOWLEDGE_WHEN_DURABLE)
+        if connection.execute("SHOW fsync").fetchone() == ("off",) and not self._is_warned:
+            self._is_warned = True  # a store is opened after each failure
+            log.warning(
+                "a power cut may take bars back that PostgreSQL has acknowledged, or ruin it: the"
+                " server has fsync = off",
+                extra={"event": "postgresql_not_durable"},
+            )
         is_new = self._make(connection, "table", COLUMNS, _KEY)
         self._make(connection, "coverage", COVERAGE_COLUMNS, "symbol, market, since")
         if is_new:
@@ -386,13 +407,22 @@ class Store:
         Raises BintradesError if it has other columns.
         """
         name = self._names[which].as_string()
-        there = dict(connection.execute(_COLUMNS_OF, [name]).fetchall())
-        if there:
-            if problems := [
+        found = connection.execute(_COLUMNS_OF, [name]).fetchall()
+        if found:
+            there = {column: kind for column, kind, _ in found}
+            problems = [
                 f"{column} is {there.get(column, 'missing')} and must be {kind}"
                 for column, kind in columns.items()
                 if there.get(column) != kind
-            ]:
+            ]
+            problems += [
+                f"{column} is NOT NULL, without a default, and not all bars have it"
+                for column, _, is_needed in found
+                if is_needed and column not in columns.keys() - OF_SOME_MARKETS
+            ]
+            if connection.execute(_IS_UNLOGGED, [name]).fetchone() == (True,):
+                problems.append("it is UNLOGGED, so that a crash of the server empties it")
+            if problems:
                 raise _unusable(name, "; ".join(problems))
             return False
         schema = self._names["schema"].as_string()

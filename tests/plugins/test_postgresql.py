@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 import threading
 import uuid
@@ -178,6 +179,7 @@ def test_a_bar_that_a_column_does_not_take_is_refused_by_name_and_the_others_are
         3: replace(bars[3], last_trade_id=2**63),
         4: replace(bars[4], symbol="BTC\0USDT"),
         11: replace(bars[11], symbol="\ud800"),
+        17: replace(bars[17], symbol=random.Random(1).randbytes(10_000).hex()),
         19: replace(bars[19], open_time_ms=10**15),
     }
 
@@ -191,9 +193,10 @@ def test_a_bar_that_a_column_does_not_take_is_refused_by_name_and_the_others_are
     assert "out of range for type bigint" in reasons[0]
     assert re.search("NUL|0x00", reasons[1])
     assert "surrogates not allowed" in reasons[2]
-    assert "cannot be a row: " in reasons[3]
+    assert "index row" in reasons[3]
+    assert "cannot be a row: " in reasons[4]
     assert read(store) == [bar for number, bar in enumerate(bars) if number not in refused]
-    assert len(stored_in(connection)) == 16
+    assert len(stored_in(connection)) == 15
 
 
 def test_a_bar_that_breaks_a_constraint_of_the_user_is_refused(
@@ -379,6 +382,16 @@ def test_a_table_that_somebody_has_locked_is_waited_for_only_so_long(
         ("ALTER TABLE bars DROP epoch", "epoch is missing and must be integer"),
         ("ALTER TABLE bars DROP CONSTRAINT bars_pkey", "no unique index on symbol, open_time"),
         ("ALTER TABLE bars_coverage DROP until", "until is missing"),
+        ("ALTER TABLE bars SET UNLOGGED", "it is UNLOGGED, so that a crash of the server empties"),
+        ("ALTER TABLE bars_coverage SET UNLOGGED", "it is UNLOGGED"),
+        (
+            "TRUNCATE bars; ALTER TABLE bars ADD note text NOT NULL",
+            "note is NOT NULL, without a default, and not all bars have it",
+        ),
+        (
+            "TRUNCATE bars; ALTER TABLE bars ALTER contract_size SET NOT NULL",
+            "contract_size is NOT NULL",
+        ),
     ],
 )
 def test_a_table_of_another_shape_is_refused_and_left_as_it_is(
@@ -500,6 +513,19 @@ def test_a_commit_is_never_acknowledged_before_it_is_durable(
 
         seen = connection.execute("SELECT setting FROM public.seen_settings").fetchall()
         assert seen == [("remote_apply" if given == "remote_apply" else "on",)]
+
+
+def test_a_server_that_does_not_write_through_to_the_disk_is_warned_of_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with (
+        PostgresServer(tmp_path, settings=("fsync=off",)) as server,
+        opened(options := {"dsn": server.dsn}) as store,
+    ):
+        store.open_store(checked(Store.OPTIONS, options))
+
+    (record,) = [each for each in caplog.records if each.name == "plugins.postgresql"]
+    assert record.getMessage().endswith("the server has fsync = off")
 
 
 def test_many_bars_are_read_in_parts_and_need_not_be_read_to_the_end(store: Store) -> None:
