@@ -305,7 +305,7 @@ class Store:
     @hookimpl
     def store_coverage(self, spans: Sequence[CoveredSpan]) -> None:
         """Put the spans of each symbol in the place of the stored ones, by a script."""
-        expire_ms = _EXPIRE.parse(self._options["expire_after"])
+        expire_ms = _EXPIRE.parse(self._options["expire_after"]) or 0
         calls = []
         for (market, symbol), group in groupby(spans, key=attrgetter("market", "symbol")):
             told = list(group)
