@@ -15,6 +15,7 @@ from bintrades.cli.output import print_text
 from bintrades.config.types import SHARD_VARIABLE, shard, symbols
 from bintrades.errors import ConfigError
 from bintrades.options.types import whole_number
+from bintrades.reading.moments import LONGEST_INTERVAL_MS
 from bintrades.util.durations import format_duration, parse_duration
 from bintrades.util.text import did_you_mean, one_line, showable_input
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 DEFAULT_CONFIG = Path("etc/bintrades.ini")
 TODAY = "today"
-LONGEST_INTERVAL_MS = 366 * 86_400_000
 _SYMBOLS = symbols(required=True)
 
 

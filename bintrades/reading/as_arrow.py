@@ -114,6 +114,8 @@ def bar_batches(
     Raises BintradesError as bars() does: here for what is wrong with the arguments, from the reader
     for what is met later.
     """
+    if not isinstance(rows, int) or rows < 1:
+        raise BintradesError(f"rows: {rows!r} is no number of rows; allowed: 1 and more")
     return _request(source, symbols, since, until, interval, store).reader(rows)
 
 

@@ -274,6 +274,12 @@ def test_a_journal_may_be_replaced_between_two_batches(path: Path, tmp_path: Pat
     [
         ({"symbols": "BTCUSTD"}, "BTCUSTD: no trade of it was ever seen; did you mean 'BTCUSDT'"),
         ({"symbols": []}, "symbols: none is named"),
+        ({"symbols": 5}, "symbols: 5 is neither a name nor several"),
+        ({"symbols": ["BTCUSDT", None]}, r"symbols: \[.*\] is neither a name nor several"),
+        ({"since": 1_723_075_200_000}, "since: 1723075200000 is no time; allowed: "),
+        ({"interval": 60}, "interval: 60 is none; allowed: such as '1m', or a timedelta"),
+        ({"interval": timedelta(seconds=10, microseconds=5)}, "is no multiple of 10s"),
+        ({"interval": "99999999999d"}, "is too long; allowed: up to 366d"),
         ({"since": "yesterday"}, "since: 'yesterday' is neither a time"),
         ({"until": datetime(2024, 8, 8)}, "until: 2024-08-08T00:00:00 has no time zone"),  # noqa: DTZ001
         ({"since": "2024-08-09", "until": "2024-08-08"}, "since, 2024-08-09T00:00:00.*before"),
@@ -298,6 +304,9 @@ def test_what_is_wrong_with_arguments_is_said_before_a_batch_is_asked_for(path: 
 
     with pytest.raises(BintradesError, match="no multiple"):
         bintrades.bar_batches(path, interval="15s")
+    for rows in (0, -1):
+        with pytest.raises(BintradesError, match=f"rows: {rows} is no number of rows"):
+            bintrades.bar_batches(path, rows=rows)
 
 
 def test_a_journal_that_has_nothing_yet_says_so(path: Path) -> None:
