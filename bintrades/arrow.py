@@ -262,6 +262,13 @@ def _made(bars: Sequence[Bar], market: str, of: pa.Schema, more: list[pa.Array])
     return pyarrow.RecordBatch.from_arrays([*map(arrays.__getitem__, fields), *more], schema=of)
 
 
+def _shortest(value: Any) -> Any:
+    """Return a number without zeros that say nothing; what is none as it is."""
+    if not isinstance(value, Decimal) or not value.is_finite():
+        return value
+    return value.normalize(EXACT) if value else Decimal(0)
+
+
 def _difference(bars: Sequence[Bar], name: str, of: dict[str, pa.Array], kind: pa.DataType) -> Any:
     """Return the column *name*, what takers sold, of those that it follows from.
 
@@ -277,14 +284,20 @@ def _difference(bars: Sequence[Bar], name: str, of: dict[str, pa.Array], kind: p
     try:
         return compute.subtract(whole.cast(narrow), bought.cast(narrow))
     except pyarrow.ArrowInvalid:
-        return pyarrow.array(list(map(attrgetter(name), bars)), kind)
+        return pyarrow.array([_shortest(getattr(bar, name)) for bar in bars], kind)
 
 
 def _array(column: Sequence[Any], field: Field, kind: pa.DataType) -> pa.Array:
     pyarrow = _pyarrow()
     if field.kind is FieldKind.TIME:
         return pyarrow.array(column, pyarrow.timestamp("ms", "UTC")).cast(kind)
-    return pyarrow.array(column, kind)
+    try:
+        return pyarrow.array(column, kind)
+    except pyarrow.ArrowInvalid:
+        if field.kind is not FieldKind.DECIMAL:
+            raise
+    # It counts zeros that say nothing as digits: 1.000 (with 60 of them), 0E+50.
+    return pyarrow.array([_shortest(value) for value in column], kind)
 
 
 def _unfit(bars: Sequence[Bar], market: str) -> list[tuple[Bar, str]]:
@@ -365,6 +378,10 @@ def _values(data: pa.RecordBatch, field: Field, market: str) -> list[Any]:
     try:
         if field.kind is FieldKind.TIME:
             column = column.cast(pyarrow.timestamp("ms", "UTC")).cast(pyarrow.int64())
+        elif field.kind is FieldKind.DECIMAL and pyarrow.types.is_floating(column.type):
+            raise BintradesError(
+                f"column {field.name!r} of {column.type}: a float is not exact; read decimals"
+            )
         elif column.type != _type_of(field, market):
             column = column.cast(_type_of(field, market))
     except pyarrow.ArrowException as error:

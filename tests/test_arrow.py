@@ -160,6 +160,14 @@ def test_a_value_that_does_not_fit_is_refused_by_name(changes: dict[str, Any], r
     assert reason in why
 
 
+@pytest.mark.parametrize("text", ["0E+50", "1." + 60 * "0", "1E+3", "-0", "0E-40"])
+@pytest.mark.parametrize("name", ["open_price", "quantity", "buy_value"])
+def test_zeros_that_say_nothing_need_no_room(name: str, text: str) -> None:
+    bar = replace(sample_bar(), **{name: Decimal(text)})
+
+    assert list(arrow.bars_of(arrow.batch_of([bar], "spot"))) == [bar]
+
+
 def test_what_was_sold_is_exact_to_the_last_digit_that_there_is_room_for() -> None:
     most = Decimal("9" * 20 + "." + "9" * 18)
     bars = [sample_bar(quantity=most, buy_quantity=Decimal(bought)) for bought in ("0.1", "0")]
@@ -247,6 +255,7 @@ def test_columns_of_another_order_and_type_are_read_where_no_value_changes() -> 
         ("quantity", None, "a bar has a column 'quantity'"),
         ("trade_count", pa.array([None], pa.int64()), "'trade_count': 1 rows have no value"),
         ("trade_count", pa.array([1.5]), "column 'trade_count' of double"),
+        ("open_price", pa.array([0.5]), "column 'open_price' of double: a float is not exact"),
         ("open_time", pa.array([1], pa.timestamp("us", "UTC")), "column 'open_time' of timestamp"),
     ],
 )
