@@ -117,6 +117,7 @@ class _Export:
         self._holes: list[Span] = []
         self._began_at: int | None = None  # with which bar the symbol begins that is written
         self._is_unknown = reader is None
+        self._is_any_proven = False
         newest_ms = None if reader is None else reader.newest_stored_open_time_ms()
         self._end_ms = span[1] if newest_ms is None else min(span[1], newest_ms)
 
@@ -138,7 +139,7 @@ class _Export:
         if self._is_unknown:
             return text + "whether there are holes nobody knows without a journal"
         if not self._holes:
-            return text + "no holes"
+            return text + ("no holes" if self._is_any_proven else "nothing of that time is proven")
         missing = lasting(sum(until - since for since, until in self._holes))
         return f"{text}{len(self._holes)} holes, {missing} in all: `bintrades coverage` lists them"
 
@@ -194,6 +195,8 @@ class _Export:
         since_ms, until_ms = self._span
         first_ms = since_ms or self._began_at
         self._began_at = None
+        if not self._is_any_proven:
+            self._is_any_proven = bool(self._bars.covered(symbol, since_ms, until_ms))
         self._holes += self._bars.holes(symbol, first_ms, until_ms)
 
 

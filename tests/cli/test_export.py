@@ -240,6 +240,16 @@ def test_time_without_bars_makes_a_file_with_a_header(export: Exported) -> None:
     assert ": 0 bars of BTCUSDT, 0 not proven to be whole; 1 holes, 1d in all" in export.err
 
 
+@pytest.mark.parametrize("time", [["--since", "2030-01-01"], ["--until", "2020-01-01"]])
+def test_time_of_which_nothing_is_known_is_not_said_to_have_no_holes(
+    export: Exported, time: list[str]
+) -> None:
+    export("BTCUSDT", *time, to="none.csv")
+
+    assert ": 0 bars of BTCUSDT" in export.err
+    assert "; nothing of that time is proven" in export.err
+
+
 def test_a_store_that_can_be_read_is_exported_as_well(export: Exported) -> None:
     path = export("BTCUSDT", "NEWUSDT", "--store", "shelf", to="bars.parquet")
 
