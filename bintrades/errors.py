@@ -97,4 +97,11 @@ class RejectedBars(BintradesError):  # noqa: N818 - named for what it carries
 
 
 def _first_of(bars: list[tuple[Bar, str]]) -> str:
-    return "; ".join(f"{bar.symbol} {bar.open_time}: {why}" for bar, why in bars[:3])
+    return "; ".join(f"{bar.symbol} {_time_of(bar)}: {why}" for bar, why in bars[:3])
+
+
+def _time_of(bar: Bar) -> str:
+    try:
+        return str(bar.open_time)
+    except OverflowError:  # which may be why it is refused
+        return f"{bar.open_time_ms} ms"

@@ -192,7 +192,7 @@ class Store:
         for bar in bars:
             try:
                 rows.append(_row(bar))
-            except ValueError as error:
+            except (ValueError, OverflowError) as error:
                 rejected.append((bar, str(error)))
         if rows:
             self._insert(self._table, _COLUMNS, rows)
@@ -454,7 +454,10 @@ _CHECKS = [(name, _FITTING.get(kind)) for name, kind in _COLUMNS.items()]
 
 
 def _row(bar: Bar) -> list[Any]:
-    """Return the bar as a row; raises ValueError with what does not fit, by name."""
+    """Return the bar as a row; raises ValueError with what does not fit, by name.
+
+    OverflowError for an impossible time.
+    """
     fields = _ELSEWHERE | bar.as_dict()
     row = []
     for name, fitting in _CHECKS:

@@ -286,11 +286,11 @@ class Store:
         for bar in bars:
             try:
                 bar.symbol.encode()
-            except UnicodeEncodeError as error:  # half of a character is no text
-                rejected.append((bar, f"symbol: {error}"))
+                fields = _fields(bar)
+            except (UnicodeEncodeError, OverflowError) as error:  # half of a character, or no time
+                rejected.append((bar, str(error)))
                 continue
             written.append(bar)
-            fields = _fields(bar)
             series = self._series(bar.market, bar.symbol)
             time = fields["open_time"]
             keys = f"{series}:{time}", f"{series}:times", f"{series}:stream"

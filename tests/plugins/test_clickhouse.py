@@ -184,6 +184,7 @@ def test_the_view_derives_the_average_price(store: Store, client: Client, bar: B
         ),
         ({"version": 2**32}, "version: 4294967296 is not in the column's range"),
         ({"symbol": "A\ud800"}, "symbol: 'utf-8' codec can't encode character"),
+        ({"open_time_ms": 10**15}, "1000000000000000 ms: date value out of range"),
     ],
 )
 def test_what_a_column_cannot_hold_is_refused_by_name_and_the_others_are_stored(

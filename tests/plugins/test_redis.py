@@ -290,12 +290,24 @@ def test_bars_that_were_kept_for_ever_expire_once_an_expiry_is_given(
     assert 1_200_000 < client.pttl(f"{key}:{amended.open_time_ms}") <= 1_800_000
 
 
-def test_a_symbol_that_is_no_text_is_refused_and_the_others_are_stored(
-    store: Store, client: Client, options: dict[str, str]
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"symbol": "A\ud800"}, "surrogates not allowed"),
+        ({"open_time_ms": 10**15}, "1000000000000000 ms: date value out of range"),
+    ],
+)
+def test_what_is_no_text_or_no_time_is_refused_and_the_others_are_stored(
+    store: Store,
+    client: Client,
+    options: dict[str, str],
+    changes: dict[str, Any],
+    reason: str,
 ) -> None:
-    good, bad = sample_bar(), sample_bar(symbol="A\ud800")
+    good = sample_bar()
+    bad = replace(good, **changes)
 
-    with pytest.raises(RejectedBars, match="symbol: ") as refused:
+    with pytest.raises(RejectedBars, match=reason) as refused:
         store.write([bad, good])
 
     assert [bar for bar, _ in refused.value.rejected] == [bad]
