@@ -395,8 +395,10 @@ def _client(kind: Callable[[dict[str, Any]], Client], properties: dict[str, Any]
 
 
 def _is_bar(record: Message) -> bool:
+    if (value := record.value()) is None:
+        return True  # the record of somebody who deletes a key, which may have been a bar
     try:
-        fields = json.loads(record.value() or b"")
+        fields = json.loads(value)
         parts = fields["market"], fields["symbol"], fields["open_time"]
         return (record.key() or b"").decode() == "|".join(parts)
     except (ValueError, TypeError, KeyError):

@@ -240,6 +240,16 @@ class TestTheContract(StoreContract):
         with pytest.raises(BintradesError, match=f"topic {self.topic} has other records than bars"):
             store.open(options)
 
+    def test_a_topic_in_which_somebody_deleted_the_newest_bar_is_used(
+        self, store: Store, options: dict[str, str]
+    ) -> None:
+        store.close()
+        producer = Producer({"bootstrap.servers": self.servers})
+        producer.produce(self.topic, None, b"spot|BTCUSDT|2024-08-08T00:00:00+00:00", 0)
+        assert producer.flush(60) == 0
+
+        store.open(options)
+
     def test_bars_of_every_market_are_exact_and_as_the_schema_says(self, store: Store) -> None:
         bars = [
             sample_bar(),
