@@ -38,6 +38,7 @@ need_package("obstore")
 
 import obstore  # noqa: E402
 import pandas as pd  # noqa: E402
+import polars as pl  # noqa: E402
 import pyarrow as pa  # noqa: E402
 import pyarrow.parquet as pq  # noqa: E402
 
@@ -617,6 +618,31 @@ def test_pandas_polars_and_duckdb_read_the_folder_as_the_documentation_says(
     assert len(found["of_an_hour"]) == 360
     value = Decimal(1_080) * bar.value
     assert found["traded"] == [("BTCUSDT", value, 3_240), ("ETHUSDT", value, 3_240)]
+
+
+def test_a_query_that_was_made_before_a_file_was_replaced_is_right_or_raises(
+    tmp_path: Path,
+) -> None:
+    bars = [replace(bar, quantity=Decimal(3 * number)) for number, bar in enumerate(sample_bars(9))]
+    outcomes = []
+    with opened({"path": str(tmp_path), "publish": "0s"}) as store:
+        store.write(bars)
+        for number in range(9):
+            query = pl.scan_parquet(tmp_path / "market=spot").select("open_time", "quantity")
+            query.collect()
+            bars[number] = replace(bars[number], quantity=Decimal("7.1") ** number, version=2)
+            store.write([bars[number]])
+            expected = [(bar.open_time, bar.quantity) for bar in bars]
+            assert query_again(tmp_path) == expected
+            with suppress(pl.exceptions.ComputeError):
+                outcomes.append(query.collect().rows() == expected)
+
+    assert all(outcomes)
+
+
+def query_again(path: Path) -> list[tuple[Any, ...]]:
+    query = pl.scan_parquet(path / "market=spot").select("open_time", "quantity")
+    return query.collect().rows()
 
 
 def test_spark_reads_the_folder_as_the_documentation_says(place: Path, tmp_path: Path) -> None:
