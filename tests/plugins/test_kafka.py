@@ -299,10 +299,11 @@ def test_the_published_schema_has_all_fields_of_a_bar() -> None:
 def test_what_brokers_do_not_acknowledge_in_time_comes_again(tmp_path: Path) -> None:
     (store,) = load_stores(["kafka"], PLUGINS)
     with Broker(tmp_path) as broker:
-        options = {"servers": broker.address, "topic": "bars", "timeout": "3s"}
-        store.open(options)
+        options = {"servers": broker.address, "topic": "bars", "timeout": "10s"}
         first, second, third = sample_bars(3)
+        store.open(options | {"timeout": "60s"})
         store.write([first])
+        store.open(options)
         with broker.stopped(), pytest.raises(TimeoutError, match="2 records were not acknowledged"):
             store.write([second, third])
 
@@ -319,10 +320,11 @@ def test_what_brokers_do_not_acknowledge_in_time_comes_again(tmp_path: Path) -> 
 def test_a_broker_that_comes_back_without_its_topics_is_another_store(tmp_path: Path) -> None:
     (store,) = load_stores(["kafka"], PLUGINS)
     with Broker(tmp_path) as broker:
-        options = {"servers": broker.address, "topic": "bars", "timeout": "3s"}
-        store.open(options)
+        options = {"servers": broker.address, "topic": "bars", "timeout": "10s"}
+        store.open(options | {"timeout": "60s"})
         store.write(sample_bars(1))
         before = store.identity()
+        store.open(options)
         broker.kill()
         with pytest.raises(TimeoutError):
             store.write(sample_bars(2))
