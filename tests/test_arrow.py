@@ -284,4 +284,4 @@ except bintrades.BintradesError as error:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
 
     assert done.stdout.startswith("needs pyarrow, which is not installed: ")
-    assert done.stdout.endswith("'.[arrow]'\n")
+    assert done.stdout.endswith("[arrow]'\n")

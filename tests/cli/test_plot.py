@@ -241,4 +241,4 @@ sys.exit(main({words}))
 
     assert ended.returncode == 1
     assert f"plot needs {package}, which is not installed" in ended.stderr
-    assert "'.[plot]'" in ended.stderr
+    assert "[plot]'" in ended.stderr
