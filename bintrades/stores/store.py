@@ -32,8 +32,8 @@ class Store:
 
     All calls but check() belong to one thread, the store's own. They raise what the plugin
     raises, except for sys.exit() and its like (a KeyboardInterrupt, too: Ctrl-C is not for
-    plugins), which become a BintradesError. Where the plugin forks, the copy of the process that
-    comes out of the call ends there.
+    plugins), and for what has no text, which become a BintradesError. Where the plugin forks, the
+    copy of the process that comes out of the call ends there.
     """
 
     def __init__(
@@ -161,17 +161,31 @@ class Store:
             return dict(options)
         return declared_options.checked(self.declared, options)
 
+    def _raised(self, hook: pluggy.HookCaller, what: str) -> BintradesError:
+        return BintradesError(f"plugin {self.name}: {hook.name} raised {what}")
+
     def _call(self, hook: pluggy.HookCaller, **arguments: object) -> Any:
         process = os.getpid()
         try:
             return hook(**arguments)
-        except Exception:
+        except Exception as error:
+            if not _can_be_said(error):  # else whoever says it, raises in a thread of ours
+                raise self._raised(hook, f"{type(error).__name__}, which has no text") from error
             raise
         except BaseException as error:  # else sys.exit() in a plugin ends a thread of ours
-            raise BintradesError(f"plugin {self.name}: {hook.name} raised {error!r}") from error
+            what = repr(error) if _can_be_said(error) else type(error).__name__
+            raise self._raised(hook, what) from error
         finally:
             if os.getpid() != process:  # a plugin has forked: there is to be one collector
                 os._exit(0)
+
+
+def _can_be_said(error: BaseException) -> bool:
+    """Whether both texts of *error*, which are made by code of a plugin, can be had."""
+    try:
+        return bool(str(error) + repr(error))
+    except (Exception, SystemExit):
+        return False
 
 
 def without_secrets(text: str, options: Mapping[str, str]) -> str:

@@ -26,6 +26,7 @@ INTERVALS = 5
 LATE = {
     "raises": "OSError: the disk is full",
     "raises_what_nobody_catches": "OddError('odd')",
+    "raises_what_has_no_text": "SilentError, which has no text",
     "exits": "SystemExit(3)",
     "interrupts": "KeyboardInterrupt()",
     "hangs": "",

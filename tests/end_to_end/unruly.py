@@ -35,6 +35,16 @@ class OddError(BaseException):
     """What `except Exception` does not catch."""
 
 
+class SilentError(Exception):
+    """One that cannot even be logged."""
+
+    def __str__(self) -> str:
+        """Raise: there is no text."""
+        raise ValueError("no text")
+
+    __repr__ = __str__
+
+
 class NothingError(Exception):
     """Have the hook return without doing its work."""
 
@@ -73,6 +83,7 @@ def _fork_and_stay() -> None:
 FAULTS: dict[str, Callable[[], object]] = {
     "raises": lambda: _raise(OSError("the disk is full")),
     "raises_what_nobody_catches": lambda: _raise(OddError("odd")),
+    "raises_what_has_no_text": lambda: _raise(SilentError()),
     "exits": lambda: sys.exit(3),
     "interrupts": lambda: _raise(KeyboardInterrupt()),
     "hangs": lambda: threading.Event().wait(),
