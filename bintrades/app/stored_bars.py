@@ -217,13 +217,14 @@ def no_bars_of(name: str, known: Sequence[str]) -> BintradesError:
 def span_of(
     since: int | datetime | None,
     until: int | datetime | None,
-    newest_ms: Callable[[], int | None],
+    newest_ms: Callable[[], int],
 ) -> Span:
     """Return from when until when bars are meant, in milliseconds since the epoch.
 
-    A number is milliseconds before the newest bar, which opens at *newest_ms*. Without *since* it
-    begins with the epoch, without *until* it has all later ones. Raises ConfigError where nothing
-    can be in it, BintradesError where there is no newest bar.
+    A number is milliseconds before the end of the newest bar, which is *newest_ms*, as in
+    bintrades.bars(). Without *since* it begins with the epoch, without *until* it has all later
+    ones. Raises ConfigError where nothing
+    can be in it, and what *newest_ms* raises where there is no newest bar.
     """
     since_ms = 0 if since is None else _moment_ms(since, newest_ms)
     until_ms = LAST_MS if until is None else _moment_ms(until, newest_ms)
@@ -232,10 +233,7 @@ def span_of(
     return since_ms, until_ms
 
 
-def _moment_ms(moment: int | datetime, newest_ms: Callable[[], int | None]) -> int:
+def _moment_ms(moment: int | datetime, newest_ms: Callable[[], int]) -> int:
     if isinstance(moment, datetime):
         return max(0, (moment - _EPOCH) // timedelta(milliseconds=1))
-    newest = newest_ms()
-    if newest is None:
-        raise BintradesError("the journal has no bars, so say --since and --until as times")
-    return max(0, newest - moment)
+    return max(0, newest_ms() - moment)

@@ -103,8 +103,9 @@ def add_span(parser: argparse.ArgumentParser, default: str = "") -> None:
         "--since",
         type=moment,
         metavar="TIME",
-        help="2026-11-27T10:00 (UTC unless it says else), today, or a time before the newest bar"
-        " of the journal: 90s, 10m, 2h, 1d" + (f" (default: {default})" if default else ""),
+        help="2026-11-27T10:00 (UTC unless it says else), today, or how long before the end of the"
+        " newest bar of the journal: 90s, 10m, 2h, 1d"
+        + (f" (default: {default})" if default else ""),
     )
     parser.add_argument(
         "--until",

@@ -123,7 +123,7 @@ class _Request:
         self._last_ms: int | None = options.last
         self._span: Span | None = None
         if options.since is not None or options.until is not None:
-            self._span = span_of(options.since, options.until, reader.newest_stored_open_time_ms)
+            self._span = span_of(options.since, options.until, source.newest_ms)
         is_limited = options.last is None and options.since is None
         self._limit: int = options.limit or (_DEFAULT_LIMIT if is_limited else NO_LIMIT)
 

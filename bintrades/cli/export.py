@@ -86,9 +86,7 @@ def execute(options: argparse.Namespace) -> int:
         else:
             bars = StoredBars(source, reader)
         symbols = symbols_of(options.symbols, source.symbols, source.check)
-        span = span_of(
-            options.since, options.until, lambda: source.newest_ms() - source.interval_ms
-        )
+        span = span_of(options.since, options.until, source.newest_ms)
         interval_ms = arguments.check_interval(options.interval, source.interval_ms)
         export = _Export(bars, symbols, span, interval_ms, reader)
         with _opened(path, replaces=options.force) as file:

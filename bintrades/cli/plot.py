@@ -73,7 +73,7 @@ def execute(options: argparse.Namespace) -> int:
         bars = StoredBars(source, reader, with_open=True)
         source.check(options.symbol)
         since = _USUAL_MS if options.since is None else options.since
-        wanted = span_of(since, options.until, lambda: source.newest_ms() - source.interval_ms)
+        wanted = span_of(since, options.until, source.newest_ms)
         span = _with_bars(bars, options.symbol, wanted)
         interval_ms = _interval(options.interval, span, bars.interval_ms)
         drawn = _drawn(bars, options.symbol, span, interval_ms)

@@ -112,9 +112,9 @@ def test_time_is_given_as_times_or_as_durations_before_the_newest_bar(bars: Bars
 
     assert places(bars("BTCUSDT", *times)) == [("BTCUSDT", 60), ("BTCUSDT", 61)]
     assert places(bars("BTCUSDT", "--since", "20s")) == [
-        ("BTCUSDT", each) for each in range(357, 360)
+        ("BTCUSDT", each) for each in range(358, 360)
     ]
-    assert places(bars("BTCUSDT", "--until", "59m", "--limit", "1")) == [("BTCUSDT", 4)]
+    assert places(bars("BTCUSDT", "--until", "59m", "--limit", "1")) == [("BTCUSDT", 5)]
     assert bars("BTCUSDT", "--since", "today") == []
 
 
