@@ -288,18 +288,19 @@ class Delivery(Worker):
         try:
             self._store.write(bars)
         except RejectedBars as error:
-            log.error(
-                "store %s refused bars: %d; they are set aside in the journal,"
-                " `bintrades resend %s` has them sent again",
-                self._store.name,
-                len(error.rejected),
-                self._store.name,
-                extra={
-                    "event": "bars_rejected",
-                    "store": self._store.name,
-                    "error": self._without_secrets(str(error)),
-                },
-            )
+            if error.rejected:
+                log.error(
+                    "store %s refused bars: %d; they are set aside in the journal,"
+                    " `bintrades resend %s` has them sent again",
+                    self._store.name,
+                    len(error.rejected),
+                    self._store.name,
+                    extra={
+                        "event": "bars_rejected",
+                        "store": self._store.name,
+                        "error": self._without_secrets(str(error)),
+                    },
+                )
             return [(bar, self._without_secrets(reason)) for bar, reason in error.rejected]
         except Exception as error:
             if is_timeout(error, time.monotonic() - started):

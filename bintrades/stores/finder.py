@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from bintrades.errors import ConfigError
 from bintrades.stores.built_in import ENTRY_POINTS, is_shipped
 from bintrades.stores.hookspecs import PROJECT
-from bintrades.util.text import did_you_mean
+from bintrades.util.text import can_be_said, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -166,9 +166,10 @@ def guarded(
     try:
         return do()
     except BaseException as error:
+        text = f"{error}" if can_be_said(error) else "which has no text"
         raise ConfigError(
             f"{name} cannot be {done}: {_place(error) or source}:"
-            f" {type(error).__name__}: {error}; allowed: a plugin that can be"
+            f" {type(error).__name__}: {text}; allowed: a plugin that can be"
         ) from error
 
 

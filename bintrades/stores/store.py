@@ -11,6 +11,7 @@ from bintrades.errors import BintradesError
 from bintrades.model import utc
 from bintrades.options import option as declared_options
 from bintrades.util.redaction import HIDDEN, hide
+from bintrades.util.text import can_be_said
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -169,23 +170,15 @@ class Store:
         try:
             return hook(**arguments)
         except Exception as error:
-            if not _can_be_said(error):  # else whoever says it, raises in a thread of ours
+            if not can_be_said(error):  # else whoever says it, raises in a thread of ours
                 raise self._raised(hook, f"{type(error).__name__}, which has no text") from error
             raise
         except BaseException as error:  # else sys.exit() in a plugin ends a thread of ours
-            what = repr(error) if _can_be_said(error) else type(error).__name__
+            what = repr(error) if can_be_said(error) else type(error).__name__
             raise self._raised(hook, what) from error
         finally:
             if os.getpid() != process:  # a plugin has forked: there is to be one collector
                 os._exit(0)
-
-
-def _can_be_said(error: BaseException) -> bool:
-    """Whether both texts of *error*, which are made by code of a plugin, can be had."""
-    try:
-        return bool(str(error) + repr(error))
-    except (Exception, SystemExit):
-        return False
 
 
 def without_secrets(text: str, options: Mapping[str, str]) -> str:

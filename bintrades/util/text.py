@@ -77,3 +77,11 @@ def _escaped(line: str) -> str:
         char if char.isprintable() else json.dumps(char)[1:-1].replace("\x7f", r"\u007f")
         for char in line
     )
+
+
+def can_be_said(error: BaseException) -> bool:
+    """Whether both texts of *error*, which may be made by code of others, can be had."""
+    try:
+        return bool(str(error) + repr(error))
+    except (Exception, SystemExit):
+        return False

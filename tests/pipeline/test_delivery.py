@@ -348,6 +348,26 @@ def test_a_store_that_was_down_gets_only_the_newest_version_of_each_bar(
     assert [(bar.trade_count, bar.version) for bar in call[1]] == [(3, 1), (5, 3)]
 
 
+def test_a_store_that_refuses_none_by_name_has_taken_all(
+    journal: Journal, open_shop: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    bars = sample_bars(3)
+    journal.write(finished(*bars), NOW)
+    shop = open_shop()
+
+    times(1, lambda _bars: raises(RejectedBars([]))(0), shop.behave, "store")
+    shop.start()
+    shop.expect("open")
+    shop.expect_open_times(*bars)
+    later = sample_bar(open_time_ms=NOW)
+    journal.write(finished(later), NOW)
+    shop.delivery.notify()
+    shop.expect_open_times(later)
+
+    assert shop.state.rejected_bars == 0
+    assert "refused bars" not in caplog.text
+
+
 def test_refused_bars_are_set_aside_the_rest_goes_on_and_they_come_again_on_request(
     journal: Journal, open_shop: Open, path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -300,6 +300,10 @@ def test_the_plugins_that_can_be_used_can_be_had_beside_the_problems(
         ("sys.exit('bye')", "SystemExit: bye"),
         ("raise GeneratorExit", "GeneratorExit"),
         ("raise KeyboardInterrupt", "KeyboardInterrupt"),
+        (
+            "class Silent(Exception):\n    __str__ = None\nraise Silent",
+            "Silent: which has no text",
+        ),
         ("def store_bars(bars)", "SyntaxError: expected ':'"),
         ("\tx\n  y", "TabError|IndentationError"),
     ],
