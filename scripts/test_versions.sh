@@ -37,7 +37,8 @@ QUICK=(
     tests/journal/test_writer.py tests/exchange/binance/test_messages.py # msgspec
     tests/exchange/binance/feed tests/net/test_websocket.py # websocket-client
     tests/exchange/binance/test_rest.py                     # urllib3
-    tests/stores tests/plugins                              # pluggy, pymongo
+    tests/stores                                            # pluggy, pymongo
+    tests/plugins                                           # clickhouse-connect, confluent-kafka, duckdb, pytz, obstore, psycopg, redis
     tests/util/test_logs.py                                 # python-json-logger
     tests/app/test_scheduler.py                             # schedule
     tests/app/test_monitoring.py                            # prometheus-client
@@ -50,7 +51,7 @@ QUICK=(
     tests/cli/test_watch.py                                 # rich
     tests/cli/test_completion.py tests/cli/test_man.py      # shtab, argparse-manpage
     tests/testing/test_exchange_simulator.py                # wsproto
-    -k 'not browser and not memory'                         # slow, and the same with any of them
+    -k 'not browser and not memory and not spark and not killed' # slow, and the same with any of them
 )
 
 # Print the oldest version of each package that the collector and its extras need, but for those of developers.

@@ -28,7 +28,7 @@ _HINTS = (
         "tlsCAFile=FILE in the uri names the authority that has issued the server's certificate",
     ),
     (
-        r"connection closed|reset by peer|SSL:|EOF occurred",
+        r"connection closed|closed \(EOF\)|reset by peer|SSL:|EOF occurred",
         "a server without TLS wants no tls=true in the uri; one with TLS wants it, and may want a"
         " certificate of ours that it knows the authority of, tlsCertificateKeyFile=FILE",
     ),
