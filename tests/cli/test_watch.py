@@ -232,7 +232,7 @@ def test_without_the_extra_it_is_said_what_to_install(path: Path, config: Path) 
         assert shown.ended() == 1
         (said,) = filter(None, shown.lines)
 
-    assert re.fullmatch(r"bintrades: status --watch needs rich, .*'\.\[terminal\]'", said)
+    assert re.fullmatch(r"bintrades: status --watch needs rich, .*'bintrades\[terminal\]'", said)
 
 
 @pytest.mark.parametrize("seconds", ["0", "3601", "1.5", "soon"])
