@@ -93,8 +93,10 @@ def client_of(options: dict[str, str]) -> Client:
 
 
 def best(client: Client) -> list[dict[str, Any]]:
-    """Return what readers find, each bar with the fields of its market."""
-    found = client.query("SELECT * FROM bars_best", tz_mode="aware")
+    """Return what readers find, each bar with the fields of its market, by symbol and time."""
+    found = client.query(
+        "SELECT * FROM bars_best ORDER BY market, symbol, open_time", tz_mode="aware"
+    )
     return [
         {field.name: row[field.name] for field in fields_of(row["market"]) if field.name in row}
         for row in found.named_results()
