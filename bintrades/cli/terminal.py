@@ -14,6 +14,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from bintrades.util.signals import handled
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -142,16 +144,10 @@ class Terminal:
         self._signals.setblocking(False)
         self._put.setblocking(False)
         descriptor_before = signal.set_wakeup_fd(self._put.fileno(), warn_on_full_buffer=False)
-        before: dict[int, Any] = {
-            number: signal.signal(number, _heard_elsewhere)
-            for number in _SIGNALS
-            if signal.getsignal(number) != signal.SIG_IGN  # as under nohup
-        }
         try:
-            yield
+            with handled(_SIGNALS, _heard_elsewhere):
+                yield
         finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
             signal.set_wakeup_fd(descriptor_before)
 
 

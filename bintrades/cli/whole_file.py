@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from bintrades.errors import BintradesError
+from bintrades.util.signals import handled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -94,13 +95,5 @@ def _ending_in_order() -> Iterator[None]:
     def end(number: int, _frame: object) -> None:
         raise SystemExit(128 + number)
 
-    before = {
-        number: signal.signal(number, end)
-        for number in _ENDING
-        if signal.getsignal(number) != signal.SIG_IGN  # as under nohup
-    }
-    try:
+    with handled(_ENDING, end):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
