@@ -173,7 +173,7 @@ class Store:
                 name = f"{_LOG}/{time.time_ns():020}-{uuid.uuid4().hex}.arrow"
                 place.put(name, _as_log(table), None)
                 self._waiting += table.num_rows
-        for bar in bars:
+        for bar in bars if self._waiting else ():  # else all were refused
             oldest = self._unseen.get((bar.market, bar.symbol), bar.open_time_ms)
             self._unseen[bar.market, bar.symbol] = min(oldest, bar.open_time_ms)
         self._publish_if_due()

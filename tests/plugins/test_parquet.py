@@ -412,6 +412,15 @@ def test_a_damaged_mark_is_said(tmp_path: Path) -> None:
         pass
 
 
+def test_bars_that_were_all_refused_hold_no_coverage_back(tmp_path: Path) -> None:
+    with opened({"path": str(tmp_path), "publish": "5m"}) as store:
+        with pytest.raises(RejectedBars):
+            store.write([sample_bar(value=Decimal("1E-19"))])
+        store.cover([sample_span(0, 3)])
+
+        assert spans_of(tmp_path) == [sample_span(0, 3)]
+
+
 def test_a_bar_that_a_column_cannot_hold_is_refused_by_name_beside_the_others(
     options: dict[str, str],
 ) -> None:
